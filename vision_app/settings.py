@@ -1,0 +1,255 @@
+"""Every setting of the service, in one place. A field's name in capitals is its environment variable.
+
+Values come, in this order, from the environment, from the file `.env`, from `.vision/env` (written by the embedded
+stack) and from the defaults here. `vision config` shows the effective values and where each came from.
+"""
+
+from __future__ import annotations
+
+import base64
+import ipaddress
+import os
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+Positive = Annotated[int, Field(gt=0)]
+Fraction = Annotated[float, Field(gt=0, le=1)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class SettingsError(Exception):
+    """One or more settings have a value that cannot be used. Correct the variables named below and start again."""
+
+
+class Source(StrEnum):
+    """Where the effective value of a setting came from."""
+
+    ENVIRONMENT = "environment"
+    DOTENV = ".env"
+    STACK = "embedded stack"
+    DEFAULT = "default"
+
+
+def vision_home() -> Path:
+    """The folder of the embedded stack: data, logs and its `env` file. `VISION_HOME`, else `.vision` here."""
+    return Path(os.environ.get("VISION_HOME", ".vision")).absolute()
+
+
+class Settings(BaseSettings):
+    """The effective configuration. Times carry their unit in the name, sizes too."""
+
+    model_config = SettingsConfigDict(extra="ignore", frozen=True, case_sensitive=False, env_ignore_empty=True)
+
+    # --- features
+    feature_vision_enabled: bool = True
+    feature_neo4j_enabled: bool = True
+    feature_vision_emit_skipped_events: bool = True
+
+    # --- Redis: the input and output streams
+    redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
+    vision_input_streams: str = "stream:posts:vision:uploaded,stream:posts:vision"
+    vision_output_stream: str = "stream:posts:vision:analyzed"
+    vision_dlq_stream: str = "stream:posts:vision:dlq"
+    vision_consumer_group: str = "vision_workers"
+    vision_max_deliveries: Positive = 5
+    vision_pel_min_idle_ms: Positive = 60_000
+    vision_pel_batch_size: Positive = 10
+    vision_pending_check_interval: Positive = 5  # seconds between looks at other consumers' pending entries
+    vision_read_batch_size: Positive = 100
+
+    # --- Kafka and Faust
+    kafka_bootstrap_servers: str = "127.0.0.1:9092"
+    kafka_app_id: str = "vision"
+    kafka_topic_partitions: Positive = 8
+    kafka_topic_replication_factor: Positive = 1
+    kafka_retention_days: Positive = 14
+    kafka_dlq_retention_days: Positive = 30
+    kafka_session_timeout_seconds: Positive = 10
+    kafka_store: str = "memory://"
+
+    # --- Postgres
+    database_url: SecretStr = SecretStr("postgresql://postgres@127.0.0.1:5432/postgres")
+
+    # --- S3
+    s3_endpoint_url: str = "http://127.0.0.1:9000"
+    s3_access_key_id: SecretStr = SecretStr("")
+    s3_secret_access_key: SecretStr = SecretStr("")
+    s3_bucket: str = Field("vision", validation_alias=AliasChoices("s3_bucket", "s3_bucket_name"))
+    s3_region: str = "ru-central-1"
+    s3_default_tenant_id: str = "default"
+    s3_total_limit_gb: float = Field(15, gt=0, validation_alias=AliasChoices("s3_total_limit_gb", "s3_storage_limit_gb"))
+    s3_emergency_threshold_gb: float = Field(14, gt=0)
+    s3_cleanup_target_gb: float = Field(12, gt=0)
+    s3_per_tenant_limit_gb: float = Field(2, gt=0)
+    s3_media_max_gb: float = Field(10, gt=0)
+    s3_media_ttl_days: Positive = 30
+    s3_vision_max_gb: float = Field(2, gt=0)
+    s3_vision_ttl_days: Positive = 14
+    s3_crawl_max_gb: float = Field(2, gt=0)
+    s3_crawl_ttl_days: Positive = 7
+
+    # --- Neo4j
+    neo4j_uri: str = "bolt://127.0.0.1:7687"
+    neo4j_user: str = Field("neo4j", validation_alias=AliasChoices("neo4j_user", "neo4j_username"))
+    neo4j_password: SecretStr = SecretStr("changeme")
+
+    # --- GigaChat
+    gigachat_credentials: SecretStr = SecretStr("")  # base64(client_id:client_secret)
+    gigachat_client_id: str = ""
+    gigachat_client_secret: SecretStr = SecretStr("")
+    gigachat_scope: Literal["GIGACHAT_API_PERS", "GIGACHAT_API_B2B", "GIGACHAT_API_CORP"] = "GIGACHAT_API_PERS"
+    gigachat_base_url: str = "https://gigachat.devices.sberbank.ru/api/v1"
+    gigachat_auth_url: str = "https://ngw.devices.sberbank.ru:9443/api/v2/oauth"
+    gigachat_vision_model: str = "GigaChat-Pro"
+    gigachat_vision_timeout: Positive = 60  # seconds for one picture: upload, answer and deletion together
+    gigachat_ca_bundle_file: Path | None = None
+    gigachat_simulated: bool = False  # set by the embedded stack when answers come from the simulator
+    vision_provider_streams: Positive = 10  # requests in flight per account, all workers together
+    vision_api_max_retries: int = Field(3, ge=0)
+    vision_max_output_tokens: Positive = 512
+    gigachat_circuit_breaker_failure_threshold: Positive = 5
+    gigachat_circuit_breaker_recovery_timeout: Positive = 60
+
+    # --- policy, preprocessing, OCR
+    vision_policy_config_path: Path | None = None  # none: the policy shipped in config/vision_policy.yml
+    vision_preprocess_enabled: bool = True
+    vision_preprocess_max_dim: int = Field(1024, ge=64, le=8192)
+    vision_preprocess_jpeg_quality: int = Field(75, ge=1, le=95)
+    vision_ocr_fallback_enabled: bool = True
+    vision_ocr_languages: str = "rus+eng"
+    vision_ocr_timeout: Positive = 30
+
+    # --- budget
+    vision_max_daily_tokens: int = Field(
+        250_000, ge=0, validation_alias=AliasChoices("vision_max_daily_tokens", "gigachat_max_daily_tokens")
+    )
+    vision_max_concurrent_requests: int = Field(
+        3, gt=0, validation_alias=AliasChoices("vision_max_concurrent_requests", "gigachat_max_concurrent_requests")
+    )
+    vision_max_queue_depth: Positive = 1000
+    vision_handler_deadline_seconds: Positive = 60
+
+    # --- web, metrics, logs
+    vision_api_host: str = "127.0.0.1"
+    vision_api_port: Port = 8000
+    vision_api_tokens: SecretStr = SecretStr("")  # "token=tenant,token=*"
+    vision_api_auth: Literal["on", "off"] = "on"
+    metrics_host: str = "127.0.0.1"
+    metrics_port: Port = 8001
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["json", "console"] = "json"
+
+    @field_validator("vision_api_host", "metrics_host")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        ipaddress.ip_address(value)
+        return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis(cls, value: SecretStr) -> SecretStr:
+        return _scheme(value, "redis://", "rediss://", "unix://")
+
+    @field_validator("database_url")
+    @classmethod
+    def _database(cls, value: SecretStr) -> SecretStr:
+        return _scheme(value, "postgresql://", "postgres://")
+
+    @field_validator("s3_endpoint_url", "gigachat_base_url", "gigachat_auth_url")
+    @classmethod
+    def _http(cls, value: str) -> str:
+        return _scheme(SecretStr(value), "http://", "https://").get_secret_value().rstrip("/")
+
+    @field_validator("neo4j_uri")
+    @classmethod
+    def _neo4j(cls, value: str) -> str:
+        return _scheme(SecretStr(value), "bolt://", "bolt+s://", "bolt+ssc://", "neo4j://", "neo4j+s://", "neo4j+ssc://").get_secret_value()
+
+    @field_validator("kafka_store")
+    @classmethod
+    def _store(cls, value: str) -> str:
+        return _scheme(SecretStr(value), "memory://", "rocksdb://").get_secret_value()
+
+    @model_validator(mode="after")
+    def _closed_by_default(self) -> Settings:
+        exposed = not ipaddress.ip_address(self.vision_api_host).is_loopback
+        if exposed and not self.vision_api_tokens.get_secret_value() and self.vision_api_auth == "on":
+            raise ValueError(
+                "VISION_API_HOST is not a loopback address and nobody would have to authenticate; "
+                "set VISION_API_TOKENS=token=tenant,… or, if something in front authenticates, VISION_API_AUTH=off"
+            )
+        return self
+
+    @property
+    def input_streams(self) -> tuple[str, ...]:
+        return tuple(name.strip() for name in self.vision_input_streams.split(",") if name.strip())
+
+    @property
+    def gigachat_authorization(self) -> SecretStr:
+        """base64(client_id:client_secret), from GIGACHAT_CREDENTIALS or the pair; empty when neither is set."""
+        if self.gigachat_credentials.get_secret_value() or not self.gigachat_client_id:
+            return self.gigachat_credentials
+        pair = f"{self.gigachat_client_id}:{self.gigachat_client_secret.get_secret_value()}"
+        return SecretStr(base64.b64encode(pair.encode()).decode())
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, _file(settings_cls, Path(".env")), _file(settings_cls, vision_home() / "env")
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the settings.
+
+    Raises SettingsError with one line per fault: the variable, what is wrong, what is allowed.
+    """
+    try:
+        return Settings(**overrides)
+    except ValidationError as fault:
+        raise SettingsError("\n".join(_explain(fault))) from None
+
+
+def sources() -> Mapping[str, Source]:
+    """For every setting, where its effective value comes from."""
+    files = ((Path(".env"), Source.DOTENV), (vision_home() / "env", Source.STACK))
+    given: list[tuple[set[str], Source]] = [({k.lower() for k, v in os.environ.items() if v}, Source.ENVIRONMENT)]
+    given += [({k.lower() for k, v in _file(Settings, path)().items() if v}, source) for path, source in files]
+    return {
+        name: next((source for keys, source in given if keys & set(variables(name))), Source.DEFAULT)
+        for name in Settings.model_fields
+    }
+
+
+def variables(field: str) -> tuple[str, ...]:
+    """The variable names, in lower case, that set `field`: its own name and the accepted older ones."""
+    alias = Settings.model_fields[field].validation_alias
+    if isinstance(alias, AliasChoices):
+        return tuple(str(choice) for choice in alias.choices)
+    return (field,)
+
+
+def _file(settings_cls: type[BaseSettings], path: Path) -> DotEnvSettingsSource:
+    return DotEnvSettingsSource(settings_cls, env_file=path, env_file_encoding="utf-8", case_sensitive=False)
+
+
+def _scheme(value: SecretStr, *allowed: str) -> SecretStr:
+    if not value.get_secret_value().startswith(allowed):
+        raise ValueError(f"must start with one of {', '.join(allowed)}")
+    return value
+
+
+def _explain(fault: ValidationError) -> Iterator[str]:
+    for error in fault.errors(include_url=False, include_input=False):
+        where = str(error["loc"][0]).upper() if error["loc"] else "settings"
+        yield f"{where}: {error['msg'].removeprefix('Value error, ')}"
