@@ -82,7 +82,9 @@ class Settings(BaseSettings):
     s3_bucket: str = Field("vision", validation_alias=AliasChoices("s3_bucket", "s3_bucket_name"))
     s3_region: str = "ru-central-1"
     s3_default_tenant_id: str = "default"
-    s3_total_limit_gb: float = Field(15, gt=0, validation_alias=AliasChoices("s3_total_limit_gb", "s3_storage_limit_gb"))
+    s3_total_limit_gb: float = Field(
+        15, gt=0, validation_alias=AliasChoices("s3_total_limit_gb", "s3_storage_limit_gb")
+    )
     s3_emergency_threshold_gb: float = Field(14, gt=0)
     s3_cleanup_target_gb: float = Field(12, gt=0)
     s3_per_tenant_limit_gb: float = Field(2, gt=0)
@@ -168,7 +170,9 @@ class Settings(BaseSettings):
     @field_validator("neo4j_uri")
     @classmethod
     def _neo4j(cls, value: str) -> str:
-        return _scheme(SecretStr(value), "bolt://", "bolt+s://", "bolt+ssc://", "neo4j://", "neo4j+s://", "neo4j+ssc://").get_secret_value()
+        return _scheme(
+            SecretStr(value), "bolt://", "bolt+s://", "bolt+ssc://", "neo4j://", "neo4j+s://", "neo4j+ssc://"
+        ).get_secret_value()
 
     @field_validator("kafka_store")
     @classmethod
@@ -206,7 +210,12 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, env_settings, _file(settings_cls, Path(".env")), _file(settings_cls, vision_home() / "env")
+        return (
+            init_settings,
+            env_settings,
+            _file(settings_cls, Path(".env")),
+            _file(settings_cls, vision_home() / "env"),
+        )
 
 
 def load_settings(**overrides: Any) -> Settings:

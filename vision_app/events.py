@@ -1,0 +1,328 @@
+"""The Redis wire contract: a tolerant reader of uploaded posts, strict writers of what is announced.
+
+Four shapes of an entry are read (fields `event`+`data`, `data` alone, `payload` instead of `data`, one field per key),
+schema versions v1, 1, 1.0 or none. An entry is refused only when tenant, post or media identity is missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+from pydantic import ValidationError
+
+from .messages import Analyzed, Deferred, Failed, Medium, MediumResult, PostResult, Skipped, Uploaded, key_of
+
+UPLOADED_EVENT = "posts.vision.uploaded"
+ANALYZED_EVENT = "posts.vision.analyzed"
+SKIPPED_EVENT = "posts.vision.skipped"
+SCHEMA_VERSIONS = frozenset({"v1", "1", "1.0"})
+
+_TRUE, _FALSE = frozenset({"true", "1", "yes"}), frozenset({"false", "0", "no"})
+
+
+class Unreadable(ValueError):
+    """The entry names no tenant, post or media. Correct the producer; the entry is kept whole in the dead letters."""
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def read_entry(fields: Mapping[Any, Any], *, default_tenant: str, entry_id: str | None = None) -> Uploaded:
+    """Read one entry of an input stream, whatever of the four shapes it has. Raises Unreadable."""
+    flat = {_text(name): _text(value) for name, value in fields.items()}
+    body = next((flat[name] for name in ("data", "payload") if flat.get(name)), None)
+    if body is None:
+        return read_event(flat, default_tenant=default_tenant, entry_id=entry_id)
+    event = _json(body)
+    if not isinstance(event, dict):
+        raise Unreadable(f"the field data holds {type(event).__name__}, not a JSON object")
+    event.setdefault("event_type", flat.get("event"))
+    return read_event(event, default_tenant=default_tenant, entry_id=entry_id)
+
+
+def read_json(value: bytes | None, *, default_tenant: str) -> Uploaded:
+    """Read one value of the Kafka topic posts.vision.uploaded. Raises Unreadable."""
+    event = _json(value or b"")
+    if not isinstance(event, dict):
+        raise Unreadable(f"the value is {type(event).__name__}, not a JSON object")
+    return read_event(event, default_tenant=default_tenant)
+
+
+def read_event(event: Mapping[str, Any], *, default_tenant: str, entry_id: str | None = None) -> Uploaded:
+    """Bring one event, as a mapping of its top-level keys, to the canonical form. Raises Unreadable."""
+    raw = {name: _unquoted(value) for name, value in event.items() if value is not None}
+    if (kind := raw.get("event_type")) not in (None, "", UPLOADED_EVENT):
+        raise Unreadable(f"event_type is {kind!r}; this stream takes {UPLOADED_EVENT}")
+    if (version := str(raw.get("schema_version") or "1.0")) not in SCHEMA_VERSIONS:
+        raise Unreadable(f"schema_version is {version!r}; known are {', '.join(sorted(SCHEMA_VERSIONS))}")
+    tenant = _identity(raw.get("tenant_id")) or default_tenant
+    post = _identity(raw.get("post_id"))
+    if not tenant or not post:
+        raise Unreadable(f"{'tenant_id' if not tenant else 'post_id'} is missing or no usable text")
+    occurred = _time(raw.get("occurred_at"), raw.get("uploaded_at"), raw.get("timestamp")) or _entry_time(entry_id)
+    media = raw.pop("media_files", None)
+    raw = {
+        **raw,
+        "event_type": UPLOADED_EVENT,
+        "schema_version": "1.0",
+        "tenant_id": tenant,
+        "post_id": post,
+        "trace_id": str(raw.get("trace_id") or _derived_trace(tenant, post, entry_id)),
+        "occurred_at": occurred,
+        "uploaded_at": _time(raw.get("uploaded_at")),
+        "idempotency_key": str(raw.get("idempotency_key") or f"{tenant}:{post}:vision_upload"),
+        "requires_vision": _bool(raw.get("requires_vision"), default=True),
+        "media_files": _media(raw.pop("media", None) if media is None else media),
+    }
+    if "channel_id" in raw:
+        raw["channel_id"] = str(raw["channel_id"])
+    try:
+        return Uploaded.model_validate(raw)
+    except ValidationError as fault:
+        first = fault.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise Unreadable(f"{where}: {first['msg']}") from None
+
+
+def _media(listed: Any) -> list[Medium]:
+    if not isinstance(listed, list):
+        raise Unreadable("media_files is missing or not a list")
+    return [_medium(position, item) for position, item in enumerate(listed)]
+
+
+def _medium(position: int, item: Any) -> Medium:
+    item = _unquoted(item)
+    if not isinstance(item, dict):
+        raise Unreadable(f"media_files[{position}] is not an object")
+    given = {name: value for name, value in item.items() if value is not None}
+    sha256 = _identity(given.get("sha256"))
+    if not sha256:
+        raise Unreadable(f"media_files[{position}].sha256 is missing")
+    given["sha256"] = sha256.lower()
+    for name in ("s3_key", "mime_type", "telegram_file_id", "role"):
+        if name in given:
+            given[name] = str(given[name])
+    for name in ("size_bytes", "position"):
+        given[name] = _int(given.get(name))
+    given["size_bytes"] = max(0, given["size_bytes"] or 0)
+    try:
+        return Medium.model_validate(given)
+    except ValidationError as fault:
+        first = fault.errors(include_url=False, include_input=False)[0]
+        raise Unreadable(f"media_files[{position}].{first['loc'][0]}: {first['msg']}") from None
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _json(text: str | bytes) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as fault:
+        raise Unreadable(f"not JSON: {fault}") from None
+
+
+def _unquoted(value: Any) -> Any:
+    """A list or object that travelled as a JSON string becomes itself again; everything else stays."""
+    if isinstance(value, str) and value[:1] in ("[", "{"):
+        try:
+            return orjson.loads(value)
+        except orjson.JSONDecodeError:
+            return value
+    return value
+
+
+def _identity(value: Any) -> str | None:
+    """A usable identity: text or a whole number, without control characters. Otherwise None."""
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        return None
+    text = str(value).strip()
+    return text if text and text.isprintable() else None
+
+
+def _int(value: Any) -> int | None:
+    try:
+        return int(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _bool(value: Any, *, default: bool) -> bool:
+    text = str(value).strip().lower()
+    return True if text in _TRUE else False if text in _FALSE else default
+
+
+def _time(*candidates: Any) -> datetime | None:
+    """The first candidate that is a time: ISO 8601, or seconds since the epoch. Naive times are UTC."""
+    for value in candidates:
+        try:
+            time = (
+                datetime.fromtimestamp(float(value), UTC)
+                if isinstance(value, int | float) or str(value).replace(".", "", 1).isdigit()
+                else datetime.fromisoformat(str(value))
+            )
+        except (ValueError, OverflowError, OSError):
+            continue
+        return time if time.tzinfo else time.replace(tzinfo=UTC)
+    return None
+
+
+def _entry_time(entry_id: str | None) -> datetime:
+    milliseconds = (entry_id or "").partition("-")[0]
+    return datetime.fromtimestamp(int(milliseconds) / 1000 if milliseconds.isdigit() else 0, UTC)
+
+
+def _derived_trace(tenant: str, post: str, entry_id: str | None) -> str:
+    """A trace id for an event that brought none: the same again if the entry is read again."""
+    return hashlib.sha256(f"{tenant}\0{post}\0{entry_id}".encode()).hexdigest()[:32]
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+def announcement(result: PostResult) -> tuple[str, dict[str, Any]]:
+    """The public event of a finished post: its type and its body, valid under the strict 1.0 models."""
+    analyzed = [medium for medium in result.media if isinstance(medium.outcome, Analyzed)]
+    return (ANALYZED_EVENT, _analyzed(result, analyzed)) if analyzed else (SKIPPED_EVENT, _skipped(result))
+
+
+def redis_fields(event_type: str, body: Mapping[str, Any]) -> dict[str, str]:
+    """Shape A of the output stream."""
+    fields = {
+        "event": event_type,
+        "data": json.dumps(body, ensure_ascii=False, separators=(",", ":")),
+        "idempotency_key": str(body["idempotency_key"]),
+    }
+    return {**fields, "skipped": "true"} if event_type == SKIPPED_EVENT else fields
+
+
+def _analyzed(result: PostResult, analyzed: Sequence[MediumResult]) -> dict[str, Any]:
+    event, first = result.event, analyzed[0].outcome
+    assert isinstance(first, Analyzed)
+    return {
+        **_envelope(result, ANALYZED_EVENT),
+        "idempotency_key": f"{event.tenant_id}:{event.post_id}:{analyzed[0].medium.sha256}",
+        "schema_ref": "posts_vision_analyzed_v1.json",
+        "media": [_media_file(medium.medium) for medium in result.media],
+        "vision": vision_of(first),
+        "vision_version": first.answer.vision_version,
+        "features_hash": features_hash(analyzed),
+        "media_summary": {
+            "total": len(result.media),
+            "analyzed": len(analyzed),
+            "skipped": sum(isinstance(medium.outcome, Skipped | Deferred) for medium in result.media),
+            "failed": sum(isinstance(medium.outcome, Failed) for medium in result.media),
+        },
+        "analysis_duration_ms": max(0, (result.completed_ms or result.opened_ms) - result.opened_ms),
+        "enrichments": enrichments(result.media),
+    }
+
+
+def _skipped(result: PostResult) -> dict[str, Any]:
+    event = result.event
+    ids = sorted({medium.medium.sha256 for medium in result.media})
+    digest = hashlib.sha256(",".join(ids).encode()).hexdigest()[:16]
+    return {
+        **_envelope(result, SKIPPED_EVENT),
+        "idempotency_key": f"{event.tenant_id}:{event.post_id}:vision_skipped:{digest}",
+        "reasons": [
+            {"media_id": medium.medium.sha256, "reason": reason, "details": details}
+            for medium in result.media
+            for reason, details in [reason_of(medium)]
+        ],
+        "enrichments": enrichments(result.media),
+    }
+
+
+def _envelope(result: PostResult, event_type: str) -> dict[str, Any]:
+    event = result.event
+    occurred = datetime.fromtimestamp((result.completed_ms or result.opened_ms) / 1000, UTC)
+    return {
+        "event_type": event_type,
+        "schema_version": "1.0",
+        "producer": "vision-worker",
+        "trace_id": event.trace_id,
+        "occurred_at": occurred.isoformat(),
+        "tenant_id": event.tenant_id,
+        "post_id": event.post_id,
+        "emission": str(result.emission),
+    }
+
+
+def _media_file(medium: Medium) -> dict[str, Any]:
+    return medium.model_dump(mode="json", exclude_none=True)
+
+
+def vision_of(outcome: Analyzed) -> dict[str, Any]:
+    """The `vision` object of an analyzed event: the analysis of one medium in the old field names."""
+    answer, analysis = outcome.answer, outcome.answer.analysis
+    assert analysis is not None, "an analyzed medium has an analysis"
+    return {
+        "provider": answer.provider,
+        "model": answer.model,
+        "schema_version": "1.0",
+        "classification": {"type": analysis.classification, "confidence": analysis.confidence, "tags": analysis.labels},
+        "description": analysis.description,
+        "ocr_text": analysis.ocr.text if analysis.ocr else None,
+        "is_meme": analysis.is_meme,
+        "context": analysis.context,
+        "tokens_used": outcome.tokens_billed,
+        "file_id": None,
+        "analyzed_at": answer.analyzed_at.isoformat(),
+    }
+
+
+def enrichments(media: Iterable[MediumResult]) -> list[dict[str, Any]]:
+    """One item per listed medium: what was seen, or why nothing was."""
+    return [_enrichment(medium) for medium in media]
+
+
+def _enrichment(medium: MediumResult) -> dict[str, Any]:
+    item: dict[str, Any] = {"sha256": medium.medium.sha256, "status": status_of(medium)}
+    if isinstance(medium.outcome, Analyzed) and medium.outcome.answer.analysis:
+        item["analysis"] = medium.outcome.answer.analysis.model_dump(mode="json")
+        item |= {"provider": medium.outcome.answer.provider, "cached": medium.outcome.cached}
+        item["simulated"] = medium.outcome.answer.simulated
+    else:
+        item["reason"], item["details"] = reason_of(medium)
+    return item
+
+
+def status_of(medium: MediumResult) -> str:
+    """in_work, analyzed, partial (an analysis that had to be repaired), skipped, failed or deferred."""
+    if medium.outcome is None:
+        return "in_work"
+    if isinstance(medium.outcome, Analyzed) and medium.outcome.answer.verdict == "partial":
+        return "partial"
+    return medium.outcome.kind
+
+
+def reason_of(medium: MediumResult) -> tuple[str, dict[str, Any]]:
+    """Why a medium has no analysis: a reason code and its details."""
+    outcome = medium.outcome
+    if isinstance(outcome, Skipped | Failed):
+        return outcome.reason, outcome.details
+    if isinstance(outcome, Deferred):
+        return outcome.reason, {**outcome.details, "deferred": True, "reset_at": outcome.retry_at.isoformat()}
+    return "in_work", {}
+
+
+def features_hash(analyzed: Iterable[MediumResult]) -> str:
+    """sha256 over what was seen on the media of a post, so that a reader can tell whether anything changed."""
+    seen = [
+        (medium.medium.sha256, medium.outcome.answer.analysis.model_dump(mode="json"))
+        for medium in analyzed
+        if isinstance(medium.outcome, Analyzed) and medium.outcome.answer.analysis
+    ]
+    return "sha256:" + hashlib.sha256(orjson.dumps(sorted(seen), option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def entry_key(event: Mapping[str, Any]) -> bytes:
+    """The Kafka key of a public event."""
+    return key_of(str(event["tenant_id"]), str(event["post_id"]))

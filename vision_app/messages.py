@@ -1,0 +1,426 @@
+"""What travels between the agents: every Kafka message as a pydantic model, tagged by `type`.
+
+This is the contract inside the system. What the outside sees (Redis streams, public events) is in `events.py`; which
+topic carries what is in `topics.py`. Values are one line of JSON, so that the console tools can read and produce them.
+Times are milliseconds since the epoch (`*_ms`) or ISO 8601 in UTC; sizes are bytes; money is tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from urllib.parse import quote
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+Provider = Literal["gigachat", "ocr_fallback"]
+Kind = Literal["photo", "meme", "document", "screenshot", "infographic", "other"]
+Verdict = Literal["ok", "partial", "refused", "unusable"]
+
+Times = dict[str, int]
+"""Hop name to epoch milliseconds: published, relayed, opened, dispatched, checked, granted, called, answered."""
+
+
+class Message(BaseModel):
+    """Base of everything that travels: immutable, and tolerant of fields that a newer version added."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    def encode(self) -> bytes:
+        return self.model_dump_json().encode()
+
+
+def key_of(*parts: str) -> bytes:
+    """The Kafka key of an entity. Parts are percent-encoded, so a tenant `a:b` cannot collide with another."""
+    return ":".join(quote(part, safe="") for part in parts).encode()
+
+
+# --- what is looked at ------------------------------------------------------------------------------------------------
+
+
+class Medium(BaseModel):
+    """One picture or document of a post, as the producer listed it. Unknown fields are kept."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    sha256: str = Field(min_length=1, max_length=128)
+    s3_key: str = ""
+    mime_type: str = "application/octet-stream"
+    size_bytes: int = Field(0, ge=0)
+    telegram_file_id: str | None = None
+    position: int | None = None
+    role: str | None = None
+
+
+class Uploaded(BaseModel):
+    """A post whose media are in S3: the input event in its canonical form. Unknown fields are kept."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    event_type: Literal["posts.vision.uploaded"] = "posts.vision.uploaded"
+    schema_version: Literal["1.0"] = "1.0"
+    trace_id: str
+    occurred_at: datetime
+    idempotency_key: str
+    tenant_id: str = Field(min_length=1, max_length=256)
+    post_id: str = Field(min_length=1, max_length=256)
+    channel_id: str | None = None
+    uploaded_at: datetime | None = None
+    requires_vision: bool = True
+    media_files: list[Medium]
+
+    def encode(self) -> bytes:
+        return self.model_dump_json(exclude_none=True).encode()
+
+    @property
+    def key(self) -> bytes:
+        return key_of(self.tenant_id, self.post_id)
+
+
+# --- what was seen ----------------------------------------------------------------------------------------------------
+
+
+class Ocr(Message):
+    text: str
+    engine: str
+    confidence: float | None = Field(None, ge=0, le=1)
+
+
+class Analysis(Message):
+    """What is on a picture, after repair and validation (`domain/answer.py`)."""
+
+    classification: Kind
+    description: str
+    is_meme: bool = False
+    labels: list[str] = Field(default_factory=list, max_length=20)
+    objects: list[str] = Field(default_factory=list, max_length=10)
+    scene: str | None = None
+    ocr: Ocr | None = None
+    nsfw_score: float | None = Field(None, ge=0, le=1)
+    aesthetic_score: float | None = Field(None, ge=0, le=1)
+    dominant_colors: list[str] = Field(default_factory=list, max_length=5)
+    context: dict[str, Any] = Field(default_factory=dict)
+    confidence: float | None = Field(None, ge=0, le=1)
+
+
+class Answer(Message):
+    """An analysis and where it came from. `tokens` is what it cost when it was made, whoever asks for it later."""
+
+    verdict: Verdict
+    analysis: Analysis | None  # None only when the verdict is refused or unusable
+    provider: Provider
+    model: str
+    prompt_version: str
+    vision_version: str
+    features_hash: str | None = None
+    tokens: int = Field(ge=0)
+    usage: dict[str, int] = Field(default_factory=dict)
+    finish_reason: str | None = None
+    analyzed_at: datetime
+    duration_ms: int = Field(ge=0)
+    simulated: bool = False
+    faults: list[str] = Field(default_factory=list)  # what the repair had to mend or drop
+
+
+class Analyzed(Message):
+    kind: Literal["analyzed"] = "analyzed"
+    answer: Answer
+    s3_key: str
+    cached: bool
+    tokens_billed: int = Field(ge=0)  # what this post was charged: 0 for a cached answer
+
+
+class Skipped(Message):
+    kind: Literal["skipped"] = "skipped"
+    reason: str
+    details: dict[str, Any] = Field(default_factory=dict)
+
+
+class Failed(Message):
+    kind: Literal["failed"] = "failed"
+    reason: str
+    details: dict[str, Any] = Field(default_factory=dict)
+    dead_letter_id: str | None = None
+
+
+class Deferred(Message):
+    """Not now, but later without being published again. `retry_at` is when the budget's day ends."""
+
+    kind: Literal["deferred"] = "deferred"
+    reason: str
+    retry_at: datetime
+    details: dict[str, Any] = Field(default_factory=dict)
+
+
+Outcome = Annotated[Analyzed | Skipped | Failed | Deferred, Field(discriminator="kind")]
+
+
+# --- inbox of the posts actor: vision.posts ---------------------------------------------------------------------------
+
+
+class PolicyVerdict(Message):
+    """What the policy says of one medium: to be analyzed, or skipped with a reason."""
+
+    analyze: bool
+    reason: str
+    details: dict[str, Any] = Field(default_factory=dict)
+    prompt_key: str = "default"
+    ocr_allowed: bool = False
+
+
+class Opened(Message):
+    """A post arrived. `verdicts[i]` belongs to `event.media_files[i]`."""
+
+    type: Literal["opened"] = "opened"
+    event: Uploaded
+    verdicts: list[PolicyVerdict]
+    force: bool = False
+    times: Times = Field(default_factory=dict)
+
+
+class MediaOutcome(Message):
+    """One medium of one post came to an end, for now or for good."""
+
+    type: Literal["media_outcome"] = "media_outcome"
+    tenant_id: str
+    post_id: str
+    trace_id: str
+    sha256: str
+    dispatch: int
+    outcome: Outcome
+    times: Times = Field(default_factory=dict)
+
+
+class Forget(Message):
+    """The sweeper saw that the post's completion `completed_ms` is old enough; the core checks it again."""
+
+    type: Literal["forget"] = "forget"
+    tenant_id: str
+    post_id: str
+    completed_ms: int
+
+
+PostCommand = Annotated[Opened | MediaOutcome | Forget, Field(discriminator="type")]
+
+
+# --- work: vision.media, vision.analysis ------------------------------------------------------------------------------
+
+
+class MediaTask(Message):
+    """One picture of one post, to be looked at. `dispatch` counts how often this post sent this picture out."""
+
+    type: Literal["media_task"] = "media_task"
+    tenant_id: str
+    post_id: str
+    trace_id: str
+    medium: Medium
+    dispatch: int = Field(ge=1)
+    prompt_key: str = "default"
+    ocr_allowed: bool = False
+    force: bool = False
+    times: Times = Field(default_factory=dict)
+
+    def outcome(self, outcome: Analyzed | Skipped | Failed | Deferred, **times: int) -> MediaOutcome:
+        """The answer to this task, addressed to the post that asked."""
+        return MediaOutcome(
+            tenant_id=self.tenant_id,
+            post_id=self.post_id,
+            trace_id=self.trace_id,
+            sha256=self.medium.sha256,
+            dispatch=self.dispatch,
+            outcome=outcome,
+            times={**self.times, **times},
+        )
+
+    def at(self, **times: int) -> MediaTask:
+        return self.model_copy(update={"times": {**self.times, **times}})
+
+
+class Grant(Message):
+    """Permission to make one provider call (or one OCR run) for a task. `id` is never given twice."""
+
+    type: Literal["grant"] = "grant"
+    id: str
+    provider: Provider
+    purpose: Literal["answer", "repair"] = "answer"
+    estimate: int = Field(ge=0)
+    task: MediaTask
+
+
+# --- inbox of the budget actor: vision.budget -------------------------------------------------------------------------
+
+
+class Reserve(Message):
+    """May this task spend up to `estimate` tokens?"""
+
+    type: Literal["reserve"] = "reserve"
+    tenant_id: str
+    task: MediaTask
+    estimate: int = Field(ge=0)
+    purpose: Literal["answer", "repair"] = "answer"
+
+
+class Settle(Message):
+    """The call of this grant is over and cost `tokens`."""
+
+    type: Literal["settle"] = "settle"
+    tenant_id: str
+    grant_id: str
+    tokens: int = Field(ge=0)
+
+
+class Lost(Message):
+    """The call of this grant was cut off: charge the estimate, then treat the task as a new `Reserve`."""
+
+    type: Literal["lost"] = "lost"
+    tenant_id: str
+    grant_id: str
+    estimate: int = Field(ge=0)
+    purpose: Literal["answer", "repair"] = "answer"
+    task: MediaTask
+
+
+class Release(Message):
+    """Nothing was spent on this grant."""
+
+    type: Literal["release"] = "release"
+    tenant_id: str
+    grant_id: str
+
+
+class Reset(Message):
+    """An operator sets today's spending to zero."""
+
+    type: Literal["reset"] = "reset"
+    tenant_id: str
+
+
+class SetLimit(Message):
+    """An operator sets the tenant's daily limit; None means the configured default."""
+
+    type: Literal["set_limit"] = "set_limit"
+    tenant_id: str
+    limit: int | None = Field(ge=0)
+
+
+class Pause(Message):
+    type: Literal["pause"] = "pause"
+    tenant_id: str
+
+
+class Resume(Message):
+    type: Literal["resume"] = "resume"
+    tenant_id: str
+
+
+class Load(Message):
+    """What Postgres knows of a tenant without a row: spent on `day` (UTC), the limit set last."""
+
+    type: Literal["load"] = "load"
+    tenant_id: str
+    day: str
+    spent: int = Field(ge=0)
+    limit: int | None = None
+
+
+class Wake(Message):
+    """Look at the tenant again: the day may have changed, the queue may move."""
+
+    type: Literal["wake"] = "wake"
+    tenant_id: str
+
+
+BudgetCommand = Annotated[
+    Reserve | Settle | Lost | Release | Reset | SetLimit | Pause | Resume | Load | Wake, Field(discriminator="type")
+]
+
+
+# --- results: vision.sink.* -------------------------------------------------------------------------------------------
+
+PostStatus = Literal["in_work", "ok", "partial", "skipped", "error"]
+"""in_work: opened; ok: every medium analyzed; partial: some, or with repairs; skipped: none; error: none, some failed."""
+
+
+class Emission(Message):
+    """Which state of a post this is: time (ms) and offset of the command that completed it. It only grows."""
+
+    time_ms: int
+    offset: int
+
+    def __lt__(self, other: Emission) -> bool:
+        return (self.time_ms, self.offset) < (other.time_ms, other.offset)
+
+    def __str__(self) -> str:
+        return f"{self.time_ms}-{self.offset}"
+
+
+class MediumResult(Message):
+    """One listed medium of a post and how it ended; `outcome` is None while it is in work."""
+
+    medium: Medium
+    outcome: Outcome | None
+    dispatch: int = 0
+    times: Times = Field(default_factory=dict)
+
+
+class PostResult(Message):
+    """The state of a post, for the sinks. `media` follows the event's list, twins included."""
+
+    type: Literal["post_result"] = "post_result"
+    emission: Emission
+    status: PostStatus
+    event: Uploaded
+    media: list[MediumResult]
+    opened_ms: int
+    completed_ms: int | None = None
+    times: Times = Field(default_factory=dict)
+
+    @property
+    def key(self) -> bytes:
+        return self.event.key
+
+
+# --- what could not be processed: vision.dlq --------------------------------------------------------------------------
+
+
+class DeadLetter(Message):
+    """A message that could not be processed, whole. Exactly one of `value` and `value_base64` is set."""
+
+    type: Literal["dead_letter"] = "dead_letter"
+    id: str
+    origin: str  # where a replay sends it: a topic's name or a Redis stream's
+    partition: int | None = None
+    offset: str | None = None  # Kafka offset or Redis entry id
+    key: str | None = None
+    value: str | None = None
+    value_base64: str | None = None
+    headers: dict[str, str] = Field(default_factory=dict)
+    error: str  # class
+    reason: str  # text, saying what to do next where something can be done
+    attempts: int = 1
+    tenant_id: str | None = None
+    post_id: str | None = None
+    trace_id: str | None = None
+    first_seen_ms: int
+    last_seen_ms: int
+    code_version: str
+
+
+_DECODERS: dict[Any, TypeAdapter[Any]] = {}
+
+
+def decode(model: Any, value: bytes | None) -> Any:
+    """Decode one message value. Raises pydantic.ValidationError (a ValueError) on anything that does not fit."""
+    adapter = _DECODERS.get(model)
+    if adapter is None:
+        adapter = _DECODERS[model] = TypeAdapter(model)
+    return adapter.validate_json(value or b"")
+
+
+def headers_of(trace_id: str, type_: str, traceparent: str | None = None) -> Mapping[str, bytes]:
+    """The headers that every message carries."""
+    headers = {"trace_id": trace_id.encode(), "type": type_.encode()}
+    if traceparent:
+        headers["traceparent"] = traceparent.encode()
+    return headers

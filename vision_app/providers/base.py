@@ -1,0 +1,103 @@
+"""What every provider of picture analyses offers, and the one tree of its errors.
+
+ProviderError
+├── ProviderOutage      the service cannot be reached or is broken; nothing was spent; wait at the gate
+│   └── RateLimited     too many requests in flight; nothing was spent; wait `retry_after_seconds`
+├── AccountBlocked      credentials, permission or a used-up package (401 after a refresh, 402, 403); park the work
+├── InputFault          this picture is refused (400, 413, 422, wrong type); nothing was spent; never retry as it is
+└── CallLost            the request was sent and no complete answer came; the call may have been billed
+"""
+
+from __future__ import annotations
+
+import abc
+from dataclasses import dataclass, field
+
+
+class ProviderError(Exception):
+    """The provider gave no answer. See the subclass for what to do."""
+
+
+class ProviderOutage(ProviderError):
+    """The provider cannot be reached or answers 5xx. Nothing was spent; the task waits at the gate."""
+
+
+class RateLimited(ProviderOutage):
+    """The provider has too many requests of ours in flight. Lower VISION_PROVIDER_STREAMS if this keeps happening."""
+
+    def __init__(self, message: str, retry_after_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class AccountBlocked(ProviderError):
+    """The account may not ask: check GIGACHAT_CREDENTIALS, GIGACHAT_SCOPE and the paid package."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class InputFault(ProviderError):
+    """The provider refuses this picture. It is not sent again as it is."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class CallLost(ProviderError):
+    """The request went out and no complete answer came back, so it may have been billed."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What is sent: bytes already checked and scaled (`providers/pictures.py`). Sides are pixels; 0 for documents."""
+
+    content: bytes
+    mime_type: str
+    width: int
+    height: int
+
+    @property
+    def is_image(self) -> bool:
+        return self.mime_type.startswith("image/")
+
+
+@dataclass(frozen=True)
+class CallTrace:
+    """What ties a call to our logs and to the provider's: sent as X-Request-ID (the grant) and X-Session-ID."""
+
+    trace_id: str
+    request_id: str
+
+
+@dataclass(frozen=True)
+class RawAnswer:
+    """What came back and was billed, whether or not it is of any use."""
+
+    content: str
+    finish_reason: str | None
+    model: str
+    tokens: int
+    usage: dict[str, int] = field(default_factory=dict)
+    request_id: str | None = None
+    duration_ms: int = 0
+
+
+class VisionProvider(abc.ABC):
+    """A service that looks at one picture. One instance per worker; calls run side by side."""
+
+    name: str
+
+    @abc.abstractmethod
+    async def open(self) -> None:
+        """Prepare. Must not fail when the service is down."""
+
+    @abc.abstractmethod
+    async def close(self) -> None:
+        """Give connections back. Called once, after the last call ended."""
+
+    @abc.abstractmethod
+    async def analyze(self, picture: Picture, prompt: str, trace: CallTrace) -> RawAnswer:
+        """Ask about one picture. Raises ProviderError (see the tree above); never anything else but CancelledError."""

@@ -1,0 +1,36 @@
+"""Every Kafka topic, in one table: name, key, what it carries, how long. The stores' changelogs are Faust's own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from . import messages as m
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A topic. All have the same partition count and LogAppendTime, which the actors rely on."""
+
+    name: str
+    key: str
+    model: Any
+    retention: Literal["work", "dlq"] = "work"
+
+
+UPLOADED = Topic("posts.vision.uploaded", "tenant:post", m.Uploaded)
+POSTS = Topic("vision.posts", "tenant:post", m.PostCommand)
+MEDIA = Topic("vision.media", "tenant:sha256", m.MediaTask)
+BUDGET = Topic("vision.budget", "tenant", m.BudgetCommand)
+ANALYSIS = Topic("vision.analysis", "tenant:sha256", m.Grant)
+SINK_POSTGRES = Topic("vision.sink.postgres", "tenant:post", m.PostResult)
+SINK_S3 = Topic("vision.sink.s3", "tenant:post", m.PostResult)
+SINK_NEO4J = Topic("vision.sink.neo4j", "tenant:post", m.PostResult)
+ANALYZED = Topic("posts.vision.analyzed", "tenant:post", dict[str, Any])
+SKIPPED = Topic("posts.vision.skipped", "tenant:post", dict[str, Any])
+DLQ = Topic("vision.dlq", "as at the origin", m.DeadLetter, retention="dlq")
+
+ALL = (UPLOADED, POSTS, MEDIA, BUDGET, ANALYSIS, SINK_POSTGRES, SINK_S3, SINK_NEO4J, ANALYZED, SKIPPED, DLQ)
+
+MAX_MESSAGE_BYTES = 2 * 1024 * 1024
+"""Largest record. A post's result with ten pictures and bounded OCR texts stays under a quarter of it."""
