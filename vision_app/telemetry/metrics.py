@@ -1,0 +1,344 @@
+"""The whole catalogue of metrics: every name the service exports, once, with one line saying what it counts.
+
+Not here: where a metric is changed (the agents, bridges, stores), Faust's own sensors (same registry, set up in
+`app.py`). Label sets that are known beforehand exist at zero from import on; those of a tenant from its first event on.
+Names are those of the acceptance guide and of the surrounding assistant; durations are seconds, sizes bytes or GiB.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+from wsgiref.simple_server import WSGIServer
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+if TYPE_CHECKING:
+    from vision_app.settings import Settings
+
+REGISTRY = CollectorRegistry()
+"""Ours, and not the library's default, so that nothing but this catalogue (and what app.py adds) is exported."""
+
+# `*_created` series double the page and no query of ours reads them.
+prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+prometheus_client.ProcessCollector(registry=REGISTRY)
+
+MAX_TENANT_LABELS = 200
+"""Tenants with a label of their own; the rest share `other`, so that a page stays small however many tenants come."""
+OTHER_TENANT = "other"
+
+EVENT_SECONDS = (0.1, 0.5, 1, 2, 5, 10, 30, 60)
+MEDIUM_SECONDS = (0.1, 0.5, 1, 2, 5, 10, 30)
+CALL_SECONDS = (0.5, 1, 2, 3, 5, 7.5, 10, 15, 30, 60)
+WRITE_SECONDS = (0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10)
+
+M = TypeVar("M", Counter, Gauge, Histogram)
+
+
+def _known(metric: M, *labelsets: Sequence[str] | str) -> M:
+    """Create the children for `labelsets` at zero; a text stands for a set of one label."""
+    for values in labelsets:
+        metric.labels(*([values] if isinstance(values, str) else values))
+    return metric
+
+
+def _counter(name: str, doc: str, *labels: str) -> Counter:
+    return Counter(name, doc, labels, registry=REGISTRY)
+
+
+def _gauge(name: str, doc: str, *labels: str) -> Gauge:
+    return Gauge(name, doc, labels, registry=REGISTRY)
+
+
+def _histogram(name: str, doc: str, *labels: str, buckets: Sequence[float]) -> Histogram:
+    return Histogram(name, doc, labels, buckets=buckets, registry=REGISTRY)
+
+
+# --- posts and media --------------------------------------------------------------------------------------------------
+
+EVENTS = _known(
+    _counter("vision_events_total", "Posts that came to an end, by how and why.", "status", "reason"),
+    *[("ok", "none"), ("partial", "none"), ("skipped", "all_media_skipped"), ("error", "analysis_failed")],
+    *[("duplicate", "idempotency"), ("failed", "max_deliveries_exceeded"), ("failed", "parse_error")],
+)
+MEDIA = _known(
+    _counter("vision_media_total", "Media that came to an end, by how and why.", "result", "reason"),
+    *[("ok", "success"), ("ok", "cached"), ("ok", "ocr_fallback"), ("deferred", "budget")],
+    *[("skipped", reason) for reason in ("policy", "budget", "idempotency", "s3_missing", "s3_forbidden")],
+    *[("failed", reason) for reason in ("analysis_failed", "exception")],
+)
+RETRIES = _known(
+    _counter("vision_retries_total", "Attempts made again, by what was being tried.", "stage"),
+    *("s3", "vision_api", "db", "neo4j", "redis", "kafka"),
+)
+EVENT_DURATION = _known(
+    _histogram(
+        "vision_event_duration_seconds", "From a post's opening to its completion.", "status", buckets=EVENT_SECONDS
+    ),
+    *("ok", "partial", "skipped", "error"),
+)
+MEDIA_DURATION = _known(
+    _histogram(
+        "vision_media_duration_seconds", "From a medium's dispatch to its outcome.", "result", buckets=MEDIUM_SECONDS
+    ),
+    *("ok", "skipped", "failed", "deferred"),
+)
+IDEMPOTENCY_HITS = _counter("vision_worker_idempotency_hits_total", "Repeated posts that needed no work and no event.")
+UNEXPECTED_ERRORS = _known(
+    _counter("vision_unexpected_errors_total", "Errors nobody planned for: faults of this program.", "where"),
+    *("policy", "posts", "media", "budget", "analysis", "sinks", "redis_in", "redis_out", "timers", "web"),
+)
+POLICY_DECISIONS = _known(
+    _counter("vision_policy_decisions_total", "The policy's verdict per medium.", "decision", "reason"),
+    *[("allow", "policy_passed"), ("deny", "unsupported_mime"), ("deny", "file_too_large"), ("skip", "channel")],
+    *[("skip", "language"), ("skip", "not_required"), ("fallback", "quota_exhausted"), ("fallback", "mime_type")],
+    *[("skip", "small_images_filtered"), ("skip", "sampling_applied")],
+)
+POLICY_RELOADS = _known(
+    _counter("vision_policy_reloads_total", "Changes of the policy file: taken over, or refused as faulty.", "result"),
+    *("loaded", "refused"),
+)
+
+# --- the provider -----------------------------------------------------------------------------------------------------
+
+ANALYSIS_REQUESTS = _counter(
+    "vision_analysis_requests_total", "Analyses asked of a provider.", "status", "provider", "tenant_id", "reason"
+)
+ANALYSIS_DURATION = _histogram(
+    *("vision_analysis_duration_seconds", "One analysis by a provider, upload and deletion included."),
+    *("provider", "tenant_id", "status"),
+    buckets=CALL_SECONDS,
+)
+TOKENS_USED = _counter("vision_tokens_used_total", "Tokens billed.", "provider", "tenant_id", "model")
+TOKENS_ESTIMATED = _counter("vision_tokens_estimated_total", "Tokens reserved beforehand.", "provider", "tenant_id")
+FILE_UPLOADS = _known(
+    _counter("vision_file_uploads_total", "Pictures uploaded to the provider.", "status"), "success", "error"
+)
+PROVIDER_FILES_LEFT = _counter(
+    "vision_provider_files_left_total", "Uploaded pictures that could not be deleted at the provider."
+)
+PROVIDER_WAITING = _gauge("vision_provider_waiting", "Tasks of this worker held at the provider's gate.")
+CALLS_LOST = _counter("vision_calls_lost_total", "Calls cut off that may have been billed; charged at their estimate.")
+CACHE_HITS = _known(
+    _counter("vision_cache_hits_total", "Analyses answered without a call, by where from.", "cache_type"),
+    *("s3", "single_flight"),
+)
+PARSED = _known(
+    _counter("vision_parsed_total", "Answers read, by how well and by which step of the repair.", "status", "method"),
+    *[("success", "direct"), ("success", "bracket_extractor"), ("partial", "partial_fallback"), ("error", "none")],
+)
+PARSE_ERRORS = _known(
+    _counter("vision_parse_errors_total", "Faults found in answers.", "error_type"),
+    *("json_decode", "validation", "missing_field", "empty_response", "refused", "other"),
+)
+OCR_REQUESTS = _known(
+    _counter("ocr_requests_total", "Runs of the OCR engine.", "engine", "status"),
+    *[("tesseract", "success"), ("tesseract", "error"), ("tesseract", "timeout")],
+)
+OCR_DURATION = _known(
+    _histogram("ocr_duration_seconds", "One run of the OCR engine.", "engine", buckets=CALL_SECONDS), "tesseract"
+)
+BREAKER_STATE = _known(
+    _gauge("circuit_breaker_state", "1 for the state the breaker is in, 0 for the others.", "name", "state"),
+    *[("gigachat", state) for state in ("closed", "half_open", "open")],
+)
+BREAKER_TRANSITIONS = _known(
+    _counter("circuit_breaker_transitions_total", "Changes of a breaker's state.", "name", "state"),
+    *[("gigachat", state) for state in ("closed", "half_open", "open")],
+)
+
+# --- the budget -------------------------------------------------------------------------------------------------------
+
+BUDGET_USAGE = _gauge("vision_budget_usage_gauge", "Tokens the tenant spent today (UTC).", "tenant_id")
+BUDGET_LIMIT = _gauge("vision_budget_limit_gauge", "Tokens the tenant may spend per day.", "tenant_id")
+BUDGET_RESERVED = _gauge("vision_budget_reserved_gauge", "Tokens held by calls in flight.", "tenant_id")
+BUDGET_PARKED = _gauge("vision_budget_parked_gauge", "Tasks of the tenant that wait for budget or a slot.", "tenant_id")
+BUDGET_STALE_GRANTS = _gauge("vision_budget_stale_grants_gauge", "Grants open for more than an hour.", "tenant_id")
+BUDGET_BLOCKS = _counter(
+    "vision_budget_gate_blocks_total", "Tasks that could not start at once.", "tenant_id", "reason"
+)
+BUDGET_QUEUE_GAPS = _counter(
+    "vision_budget_queue_gaps_total", "Parked entries missing when their turn came: look for lost changelog records."
+)
+BUDGET_UNKNOWN_GRANTS = _counter(
+    "vision_budget_unknown_grants_total", "Settlements of grants the ledger no longer knows; ignored."
+)
+
+# --- actors, agents, bridges ------------------------------------------------------------------------------------------
+
+ACTOR_COMMANDS = _known(
+    _counter("vision_actor_commands_total", "Commands applied.", "actor", "command"),
+    *[("posts", command) for command in ("opened", "media_outcome", "forget")],
+    *[("budget", command) for command in ("reserve", "settle", "lost", "release", "reset", "set_limit")],
+    *[("budget", command) for command in ("pause", "resume", "load", "wake")],
+)
+ACTOR_DUPLICATES = _known(
+    _counter("vision_actor_duplicates_total", "Commands delivered again and recognised.", "actor"), "posts", "budget"
+)
+CHANGELOG_STALE = _counter("vision_changelog_stale_total", "Changelog records older than the row held; ignored.")
+INFLIGHT = _known(_gauge("vision_inflight", "Messages being worked on in this worker.", "agent"), "media", "analysis")
+RELAYED = _known(
+    _counter("vision_relayed_total", "Entries relayed from a Redis stream into Kafka.", "stream"),
+    *("stream:posts:vision:uploaded", "stream:posts:vision"),
+)
+ANNOUNCED = _known(
+    _counter("vision_announced_total", "Events put on the Redis output stream.", "event"),
+    *("posts.vision.analyzed", "posts.vision.skipped"),
+)
+PEL_SIZE = _known(
+    _gauge("vision_pel_size", "Entries delivered to the group and not yet acknowledged.", "consumer_group"),
+    "vision_workers",
+)
+PENDING_AGE = _known(
+    _gauge("vision_pending_older_than_seconds", "Idle time of pending entries.", "percentile", "consumer_group"),
+    *[(percentile, "vision_workers") for percentile in ("p50", "p95", "max")],
+)
+REDIS_TRIMMED = _counter(
+    "vision_redis_trimmed_entries_total", "Pending entries that Redis had trimmed before they were read: lost input."
+)
+DEAD_LETTERS = _known(
+    _counter("events_dlq_total", "Messages put among the dead letters.", "base_event", "error_code"),
+    *[("posts.vision.uploaded", code) for code in ("unreadable", "max_deliveries_exceeded", "unexpected")],
+)
+
+# --- sinks ------------------------------------------------------------------------------------------------------------
+
+SINK_WRITTEN = _known(
+    _counter("vision_sink_written_total", "Records a sink has taken.", "sink"), "postgres", "s3", "neo4j"
+)
+SINK_REJECTED = _known(
+    _counter("vision_sink_rejected_total", "Records a sink will never take.", "sink"), "postgres", "s3", "neo4j"
+)
+SINK_UNAVAILABLE = _known(
+    _counter("vision_sink_unavailable_total", "Writes put off since the store was away.", "sink"),
+    *("postgres", "s3", "neo4j"),
+)
+SINK_WAITING = _known(
+    _gauge("vision_sink_waiting", "1 while a sink waits for its store.", "sink"), "postgres", "s3", "neo4j"
+)
+SINK_DURATION = _known(
+    _histogram("vision_sink_write_duration_seconds", "One batch written.", "sink", buckets=WRITE_SECONDS),
+    *("postgres", "s3", "neo4j"),
+)
+UPSERTS = _known(
+    _counter("post_enrichment_upsert_total", "Rows of post_enrichment written.", "kind", "provider", "status"),
+    *[("vision", "gigachat", "success"), ("vision", "gigachat", "error")],
+)
+UPSERT_DURATION = _known(
+    _histogram("post_enrichment_upsert_duration_seconds", "One upsert of a batch.", "kind", buckets=WRITE_SECONDS),
+    "vision",
+)
+
+# --- storage ----------------------------------------------------------------------------------------------------------
+
+CONTENT_TYPES = ("media", "vision", "crawl")
+
+S3_OPERATIONS = _known(
+    _counter("s3_operations_total", "Requests to S3.", "operation", "result", "content_type"),
+    *[(operation, "success", kind) for operation in ("get", "head", "put", "delete") for kind in ("media", "vision")],
+    *[(operation, "error", kind) for operation in ("get", "head", "put", "delete") for kind in ("media", "vision")],
+)
+S3_UPLOAD_DURATION = _known(
+    _histogram("s3_upload_duration_seconds", "One upload to S3.", "content_type", buckets=WRITE_SECONDS), "vision"
+)
+BUCKET_USAGE = _known(_gauge("storage_bucket_usage_gb", "Size of the bucket, GiB.", "content_type"), *CONTENT_TYPES)
+BUCKET_LIMIT = _known(
+    _gauge("storage_bucket_limit_gb", "What each part may hold, GiB.", "content_type"), "total", *CONTENT_TYPES
+)
+TENANT_USAGE = _gauge("tenant_storage_usage_gb", "What a tenant holds, GiB.", "tenant_id", "content_type")
+QUOTA_VIOLATIONS = _counter("storage_quota_violations_total", "Writes refused by a quota.", "tenant_id", "reason")
+QUOTA_CHECK_DURATION = _histogram(
+    "storage_quota_check_duration_seconds", "One quota check.", buckets=(0.001, 0.01, 0.1, 1, 10)
+)
+EMERGENCY_CLEANUPS = _known(
+    _counter("storage_emergency_cleanups_total", "Clean-ups since the bucket was nearly full.", "trigger_reason"),
+    *("threshold", "manual"),
+)
+LRU_EVICTIONS = _counter("storage_lru_evictions_total", "Objects deleted as least used.", "content_type", "tenant_id")
+CLEANUP_FREED = _known(
+    _histogram(
+        *("storage_cleanup_freed_gb", "Freed by one clean-up, GiB.", "cleanup_type"),
+        buckets=(0.01, 0.1, 0.5, 1, 2, 5),
+    ),
+    *("emergency", "ttl", "lru"),
+)
+
+# --- tenants ----------------------------------------------------------------------------------------------------------
+
+_tenants: set[str] = set()
+_tenants_lock = threading.Lock()
+
+
+def tenant_label(tenant: str) -> str:
+    """The value of `tenant_id` for this tenant: its own name, or `other` once MAX_TENANT_LABELS have been seen.
+
+    At a tenant's first sight its counters are created at zero. A gauge of `other` shows whichever tenant came last.
+    """
+    with _tenants_lock:
+        if tenant in _tenants:
+            return tenant
+        label = tenant if len(_tenants) < MAX_TENANT_LABELS else OTHER_TENANT
+        if label not in _tenants:
+            _tenants.add(label)
+            _create_tenant_children(label)
+    return label
+
+
+def _create_tenant_children(label: str) -> None:
+    _known(
+        ANALYSIS_REQUESTS,
+        *[("success", provider, label, "none") for provider in ("gigachat", "ocr_fallback")],
+        *[("error", "gigachat", label, reason) for reason in ("outage", "input_fault", "unusable", "call_lost")],
+    )
+    _known(ANALYSIS_DURATION, ("gigachat", label, "success"))
+    _known(TOKENS_ESTIMATED, ("gigachat", label))
+    _known(BUDGET_BLOCKS, (label, "daily_limit"), (label, "rate_limited"))
+    for gauge in (BUDGET_USAGE, BUDGET_RESERVED, BUDGET_PARKED):
+        _known(gauge, label)
+    _known(QUOTA_VIOLATIONS, *[(label, reason) for reason in ("bucket_full", "tenant_limit", "type_limit")])
+
+
+# --- the page ---------------------------------------------------------------------------------------------------------
+
+
+class MetricsServerError(Exception):
+    """The metrics page cannot be served. Free the address named below or set METRICS_HOST and METRICS_PORT."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True)
+class MetricsServer:
+    """The running page: `port` is where it really listens (METRICS_PORT=0 picks a free one)."""
+
+    server: WSGIServer
+    thread: threading.Thread
+
+    @property
+    def port(self) -> int:
+        return int(self.server.server_port)
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join()
+
+
+def start_metrics_server(settings: Settings) -> MetricsServer:
+    """Serve /metrics on METRICS_HOST:METRICS_PORT from a thread, so that probes are answered before Faust is up.
+
+    Raises MetricsServerError when the address cannot be taken.
+    """
+    tenant_label(settings.s3_default_tenant_id)
+    try:
+        server, thread = prometheus_client.start_http_server(settings.metrics_port, settings.metrics_host, REGISTRY)
+    except OSError as fault:
+        where = f"{settings.metrics_host}:{settings.metrics_port}"
+        raise MetricsServerError(
+            f"cannot serve metrics on {where}: {fault.strerror or fault}; another worker may hold it: "
+            "stop it, or set METRICS_PORT to a free port (0 picks one)"
+        ) from fault
+    return MetricsServer(server, thread)
