@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import orjson
 from pydantic import ValidationError
@@ -203,8 +203,7 @@ def redis_fields(event_type: str, body: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _analyzed(result: PostResult, analyzed: Sequence[MediumResult]) -> dict[str, Any]:
-    event, first = result.event, analyzed[0].outcome
-    assert isinstance(first, Analyzed)
+    event, first = result.event, cast(Analyzed, analyzed[0].outcome)
     return {
         **_envelope(result, ANALYZED_EVENT),
         "idempotency_key": f"{event.tenant_id}:{event.post_id}:{analyzed[0].medium.sha256}",
@@ -262,7 +261,8 @@ def _media_file(medium: Medium) -> dict[str, Any]:
 def vision_of(outcome: Analyzed) -> dict[str, Any]:
     """The `vision` object of an analyzed event: the analysis of one medium in the old field names."""
     answer, analysis = outcome.answer, outcome.answer.analysis
-    assert analysis is not None, "an analyzed medium has an analysis"
+    if analysis is None:
+        raise ValueError("an analyzed medium without an analysis; send Failed instead")
     return {
         "provider": answer.provider,
         "model": answer.model,

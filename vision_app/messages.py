@@ -15,6 +15,7 @@ from urllib.parse import quote
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 Provider = Literal["gigachat", "ocr_fallback"]
+Purpose = Literal["answer", "repair"]
 Kind = Literal["photo", "meme", "document", "screenshot", "infographic", "other"]
 Verdict = Literal["ok", "partial", "refused", "unusable"]
 
@@ -243,7 +244,7 @@ class Grant(Message):
     type: Literal["grant"] = "grant"
     id: str
     provider: Provider
-    purpose: Literal["answer", "repair"] = "answer"
+    purpose: Purpose = "answer"
     estimate: int = Field(ge=0)
     task: MediaTask
 
@@ -258,7 +259,7 @@ class Reserve(Message):
     tenant_id: str
     task: MediaTask
     estimate: int = Field(ge=0)
-    purpose: Literal["answer", "repair"] = "answer"
+    purpose: Purpose = "answer"
 
 
 class Settle(Message):
@@ -277,7 +278,7 @@ class Lost(Message):
     tenant_id: str
     grant_id: str
     estimate: int = Field(ge=0)
-    purpose: Literal["answer", "repair"] = "answer"
+    purpose: Purpose = "answer"
     task: MediaTask
 
 
@@ -339,7 +340,7 @@ BudgetCommand = Annotated[
 # --- results: vision.sink.* -------------------------------------------------------------------------------------------
 
 PostStatus = Literal["in_work", "ok", "partial", "skipped", "error"]
-"""in_work: opened; ok: every medium analyzed; partial: some, or with repairs; skipped: none; error: none, some failed."""
+"""in_work: opened; ok: all analyzed; partial: some, or with repairs; skipped: none; error: none, and some failed."""
 
 
 class Emission(Message):

@@ -1,0 +1,416 @@
+"""What a tenant may spend: reservations, the queue of those who wait, and the day's ledger. Pure; no clock, no I/O.
+
+`decide` takes the tenant's row and one command and returns the new row, what to send, and what to put into or take
+out of the table of parked tasks. The rules that hold after every command, whatever came before:
+
+* nothing is granted while spent + reserved + estimate would exceed the limit;
+* at most `max_concurrent` grants are open, OCR grants included;
+* a grant is charged once, whatever is repeated; what cannot be known is charged as the estimate;
+* the queue is first in, first out; no parked task is forgotten.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import Field
+
+from vision_app.messages import (
+    Deferred,
+    Grant,
+    Load,
+    Lost,
+    MediaTask,
+    Message,
+    Pause,
+    Provider,
+    Purpose,
+    Release,
+    Reserve,
+    Reset,
+    Resume,
+    SetLimit,
+    Settle,
+    Skipped,
+    Wake,
+)
+
+from .moment import Applied, Moment
+
+CLOSED_REMEMBERED = 32
+"""How many closed grants a row remembers, so that a repeated Settle is recognised; grants open at once are few."""
+ANNOUNCED_PER_COMMAND = 100
+"""How many waiting tasks are told at once that the money is gone; a Wake to itself goes on with the rest."""
+LOST_AFTER_MS = 24 * 60 * 60 * 1000
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What the deployment and the policy allow; `limit` is tokens per tenant and UTC day."""
+
+    limit: int
+    max_concurrent: int = 3
+    max_queue: int = 1000
+    ocr_fallback: bool = False  # the policy wants OCR when the money is gone, and OCR is there
+
+
+class OpenGrant(Message):
+    estimate: int
+    provider: Provider
+    since_ms: int
+
+
+class ClosedGrant(Message):
+    """`charged` is tokens, None when it was released; `requeued`: a repeated Lost must not queue the task again."""
+
+    id: str
+    charged: int | None
+    requeued: bool = False
+
+
+class BudgetRow(Message):
+    """A tenant's ledger. Tokens; `first` and `next` bound the queue's numbers; `told` is where announcing goes on."""
+
+    tenant_id: str
+    born_ms: int
+    applied: Applied
+    day: str
+    loaded: bool = False
+    limit: int | None = None
+    limit_set: bool = False
+    spent: int = 0
+    paused: bool = False
+    grants_given: int = 0
+    open: dict[str, OpenGrant] = Field(default_factory=dict)
+    closed: list[ClosedGrant] = Field(default_factory=list)
+    first: int = 0
+    next: int = 0
+    told: int = 0
+    holes: list[int] = Field(default_factory=list)
+
+    @property
+    def reserved(self) -> int:
+        return sum(grant.estimate for grant in self.open.values())
+
+    @property
+    def waiting(self) -> int:
+        return self.next - self.first - len(self.holes)
+
+
+class Parked(Message):
+    """A task that waits for money or for a slot."""
+
+    task: MediaTask
+    estimate: int
+    purpose: Purpose = "answer"
+    since_ms: int
+
+
+@dataclass
+class Decision:
+    """What one command leads to. `row` None: nothing to store. Observations are for metrics and the log."""
+
+    row: BudgetRow | None
+    send: list[Message] = field(default_factory=list)
+    park: dict[int, Parked] = field(default_factory=dict)
+    unpark: list[int] = field(default_factory=list)
+    load: bool = False
+    observed: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+
+
+ParkedView = Callable[[int], Parked | None]
+
+
+def decide(row: BudgetRow | None, command: Any, at: Moment, rules: Rules, parked: ParkedView) -> Decision:
+    """Apply one command of the tenant. `parked` looks up a waiting task by its number."""
+    if row is None:
+        if isinstance(command, Wake):
+            return Decision(None)
+        row = BudgetRow(tenant_id=command.tenant_id, born_ms=at.time_ms, applied=Applied(), day=at.day)
+    if row.applied.covers(at):
+        return Decision(None, observed=[("duplicate", {})])
+    ledger = _Ledger(row, at, rules, parked)
+    ledger.roll_over()
+    ledger.apply(command)
+    ledger.serve_queue()
+    return ledger.decision()
+
+
+def effective_limit(row: BudgetRow, rules: Rules) -> int:
+    return rules.limit if row.limit is None else row.limit
+
+
+def view(row: BudgetRow, at: Moment, rules: Rules) -> Mapping[str, Any]:
+    """What an operator sees. After midnight it is the new day's, though no command has rolled the row over yet."""
+    spent = row.spent if row.day >= at.day else 0
+    limit = effective_limit(row, rules)
+    return {
+        "tenant_id": row.tenant_id,
+        "day": max(row.day, at.day),
+        "limit": limit,
+        "spent": spent,
+        "reserved": row.reserved,
+        "remaining": max(0, limit - spent - row.reserved),
+        "waiting": row.waiting,
+        "open_grants": len(row.open),
+        "paused": row.paused,
+        "loaded": row.loaded,
+        "reset_at": at.next_day.isoformat(),
+    }
+
+
+class _Ledger:
+    """One command's worth of work on a row; lives for one call of `decide`."""
+
+    def __init__(self, row: BudgetRow, at: Moment, rules: Rules, parked: ParkedView) -> None:
+        self.at, self.rules, self._stored = at, rules, parked
+        self.fields: dict[str, Any] = {name: getattr(row, name) for name in BudgetRow.model_fields}
+        self.row = row
+        self.open = dict(row.open)
+        self.closed = list(row.closed)
+        self.holes = set(row.holes)
+        self.out = Decision(None)
+
+    # -- the command
+
+    def apply(self, command: Any) -> None:
+        match command:
+            case Reserve():
+                self.enqueue(command.task, command.estimate, command.purpose)
+            case Settle():
+                self.settle(command.grant_id, command.tokens)
+            case Lost():
+                self.lose(command)
+            case Release():
+                self.release(command.grant_id)
+            case Reset():
+                self.fields["spent"] = 0
+                self.tell_again()
+            case SetLimit():
+                self.fields |= {"limit": command.limit, "limit_set": True}
+                self.tell_again()
+            case Pause() | Resume():
+                self.fields["paused"] = isinstance(command, Pause)
+            case Load():
+                self.load(command)
+            case Wake():
+                self.lose_the_forgotten()
+            case _:
+                raise TypeError(f"no budget command: {type(command).__name__}")
+
+    def roll_over(self) -> None:
+        if self.at.day > self.fields["day"]:
+            self.fields |= {"day": self.at.day, "spent": 0}
+            self.tell_again()
+
+    def tell_again(self) -> None:
+        """Whoever waits hears of the next exhaustion anew."""
+        self.fields["told"] = self.fields["first"]
+
+    def settle(self, grant_id: str, tokens: int) -> None:
+        """Charge a grant once. A call that was charged as lost and turns out dearer pays the difference."""
+        known = self.known(grant_id)
+        if grant_id not in self.open and known is None and self.from_this_ledger(grant_id):
+            self.observe("late_settle", grant_id=grant_id, tokens=tokens)
+            return
+        if known and known.charged is not None and known.charged >= tokens:
+            self.observe("duplicate", grant_id=grant_id)
+            return
+        self.close(grant_id, charged=tokens, requeued=bool(known and known.requeued))
+
+    def release(self, grant_id: str) -> None:
+        if grant_id in self.open:
+            self.close(grant_id, charged=None)
+
+    def lose(self, command: Lost) -> None:
+        known = self.known(command.grant_id)
+        if known is None and command.grant_id not in self.open and self.from_this_ledger(command.grant_id):
+            self.observe("late_lost", grant_id=command.grant_id)
+            return
+        if known and known.requeued:
+            self.observe("duplicate", grant_id=command.grant_id)
+            return
+        estimate = self.open[command.grant_id].estimate if command.grant_id in self.open else command.estimate
+        paid = known.charged if known else None
+        self.close(command.grant_id, charged=estimate if paid is None else paid, requeued=True)
+        self.observe("lost", grant_id=command.grant_id, tokens=estimate)
+        self.enqueue(command.task, command.estimate, command.purpose)
+
+    def lose_the_forgotten(self) -> None:
+        """A grant open for a day is charged; its task is still in Kafka and will report itself as lost."""
+        for grant_id, grant in list(self.open.items()):
+            if self.at.time_ms - grant.since_ms >= LOST_AFTER_MS:
+                self.close(grant_id, charged=grant.estimate)
+                self.observe("forgotten", grant_id=grant_id, tokens=grant.estimate)
+
+    def load(self, command: Load) -> None:
+        if self.fields["loaded"]:
+            return
+        self.fields["loaded"] = True
+        if command.day == self.fields["day"]:
+            self.fields["spent"] += command.spent
+        if not self.fields["limit_set"]:
+            self.fields["limit"] = command.limit
+
+    # -- grants
+
+    def known(self, grant_id: str) -> ClosedGrant | None:
+        return next((grant for grant in self.closed if grant.id == grant_id), None)
+
+    def from_this_ledger(self, grant_id: str) -> bool:
+        """False for a grant of a ledger that was lost: its cost is real and must be charged here."""
+        return grant_id.startswith(self.grant_prefix())
+
+    def grant_prefix(self) -> str:
+        tenant = hashlib.sha256(self.row.tenant_id.encode()).hexdigest()[:8]
+        return f"{tenant}-{self.row.born_ms}-"
+
+    def close(self, grant_id: str, *, charged: int | None, requeued: bool = False) -> None:
+        """Close a grant whose cost so far is `charged`; what it was charged before is not charged again."""
+        known = self.known(grant_id)
+        before = (known.charged or 0) if known else 0
+        self.open.pop(grant_id, None)
+        self.closed = [grant for grant in self.closed if grant.id != grant_id]
+        self.closed.append(ClosedGrant(id=grant_id, charged=charged, requeued=requeued))
+        self.closed = self.closed[-CLOSED_REMEMBERED:]
+        self.fields["spent"] += max(0, (charged or 0) - before)
+
+    def grant(self, waiting: Parked, provider: Provider) -> None:
+        self.fields["grants_given"] += 1
+        grant_id = f"{self.grant_prefix()}{self.fields['grants_given']}"
+        estimate = waiting.estimate if provider == "gigachat" else 0
+        self.open[grant_id] = OpenGrant(estimate=estimate, provider=provider, since_ms=self.at.time_ms)
+        task = waiting.task.at(granted=self.at.time_ms)
+        self.out.send.append(
+            Grant(id=grant_id, provider=provider, purpose=waiting.purpose, estimate=estimate, task=task)
+        )
+
+    # -- the queue
+
+    def enqueue(self, task: MediaTask, estimate: int, purpose: Purpose) -> None:
+        waiting = Parked(task=task, estimate=estimate, purpose=purpose, since_ms=self.at.time_ms)
+        if self.fields["next"] - self.fields["first"] - len(self.holes) >= self.rules.max_queue:
+            self.observe("blocked", reason="queue_full")
+            self.answer(waiting, Skipped(reason="budget", details={"queue_full": True, "retryable": True}))
+            return
+        number = self.fields["next"]
+        self.fields["next"] = number + 1
+        self.out.park[number] = waiting
+
+    def waiting(self, number: int) -> Parked | None:
+        return self.out.park.get(number) or self._stored(number)
+
+    def serve_queue(self) -> None:
+        """Grant from the head while money and slots last; then tell those whom no money is left for."""
+        self.ask_for_load()
+        while self.fields["loaded"] and not self.fields["paused"] and self.fields["first"] < self.fields["next"]:
+            number = self.fields["first"]
+            if number in self.holes:
+                self.holes.discard(number)
+            elif (head := self.waiting(number)) is None:
+                self.observe("missing_parked", number=number)
+            elif not self.serve(head):
+                break
+            else:
+                self.take_out(number)
+            self.fields["first"] = number + 1
+            self.fields["told"] = max(self.fields["told"], number + 1)
+        self.announce()
+
+    def serve(self, head: Parked) -> bool:
+        """Grant or finally refuse the task at the head; False if it has to wait."""
+        limit, slot = self.limit(), len(self.open) < self.rules.max_concurrent
+        if head.estimate > limit:
+            return self.refuse(head, slot)
+        fits = self.fields["spent"] + self.reserved() + head.estimate <= limit
+        if fits and slot:
+            self.grant(head, "gigachat")
+        return fits and slot
+
+    def refuse(self, head: Parked, slot: bool) -> bool:
+        """The estimate exceeds the whole day's limit: OCR if allowed, otherwise skipped; never parked for ever."""
+        if self.may_ocr(head):
+            if slot:
+                self.grant(head, "ocr_fallback")
+            return slot
+        self.observe("blocked", reason="daily_limit")
+        details = {"estimated_tokens": head.estimate, "limit": self.limit(), "retryable": True}
+        self.answer(head, Skipped(reason="budget", details=details))
+        return True
+
+    def announce(self) -> None:
+        """If what is spent leaves no room for the head, each waiting task gets OCR or hears when it may go on."""
+        if not self.fields["loaded"] or self.fields["paused"]:
+            return
+        done = 0
+        while self.fields["told"] < self.fields["next"] and self.exhausted():
+            number = self.fields["told"]
+            if done >= ANNOUNCED_PER_COMMAND:
+                self.out.send.append(Wake(tenant_id=self.row.tenant_id))
+                break
+            task = None if number in self.holes else self.waiting(number)
+            if task is not None and not self.tell(number, task):
+                break
+            self.fields["told"] = number + 1
+            done += 1
+        if done:
+            self.observe("exhausted", tasks=done, reset_at=self.at.next_day.isoformat())
+
+    def exhausted(self) -> bool:
+        number = self.fields["first"]
+        while number in self.holes:
+            number += 1
+        head = self.waiting(number) if number < self.fields["next"] else None
+        return head is not None and self.fields["spent"] + head.estimate > self.limit()
+
+    def tell(self, number: int, waiting: Parked) -> bool:
+        if self.may_ocr(waiting):
+            if len(self.open) >= self.rules.max_concurrent:
+                return False
+            self.grant(waiting, "ocr_fallback")
+            self.take_out(number)
+            self.holes.add(number)
+            return True
+        self.observe("blocked", reason="daily_limit")
+        details = {"spent": self.fields["spent"], "limit": self.limit(), "estimated_tokens": waiting.estimate}
+        self.answer(waiting, Deferred(reason="budget", retry_at=self.at.next_day, details=details))
+        return True
+
+    def may_ocr(self, waiting: Parked) -> bool:
+        return self.rules.ocr_fallback and waiting.task.ocr_allowed and waiting.purpose == "answer"
+
+    def take_out(self, number: int) -> None:
+        if self.out.park.pop(number, None) is None:
+            self.out.unpark.append(number)
+
+    def ask_for_load(self) -> None:
+        self.out.load = not self.fields["loaded"]
+
+    # -- results
+
+    def limit(self) -> int:
+        return self.rules.limit if self.fields["limit"] is None else int(self.fields["limit"])
+
+    def reserved(self) -> int:
+        return sum(grant.estimate for grant in self.open.values())
+
+    def answer(self, waiting: Parked, outcome: Skipped | Deferred) -> None:
+        self.out.send.append(waiting.task.outcome(outcome))
+
+    def observe(self, what: str, **details: Any) -> None:
+        self.out.observed.append((what, details))
+
+    def decision(self) -> Decision:
+        if self.fields["first"] == self.fields["next"]:
+            self.holes.clear()
+        self.fields |= {
+            "open": self.open,
+            "closed": self.closed,
+            "holes": sorted(n for n in self.holes if n >= self.fields["first"]),
+            "applied": self.at.applied,
+        }
+        self.out.row = BudgetRow.model_validate(self.fields)
+        return self.out

@@ -1,0 +1,47 @@
+"""When and where a command was read: the only clock that the pure cores know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from vision_app.messages import Message
+
+
+class Applied(Message):
+    """The last command that a row applied: offset and append time (ms) of its record.
+
+    A command is a repeat only if neither is larger: a recreated topic has small offsets but later times.
+    """
+
+    offset: int = -1
+    time_ms: int = 0
+
+    def covers(self, at: Moment) -> bool:
+        return at.offset <= self.offset and at.time_ms <= self.time_ms
+
+    def newer_than(self, other: Applied) -> bool:
+        return self != other and self.offset >= other.offset and self.time_ms >= other.time_ms
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Append time (ms) and offset of the command's record; the time comes from the broker's log."""
+
+    time_ms: int
+    offset: int
+
+    @property
+    def applied(self) -> Applied:
+        return Applied(offset=self.offset, time_ms=self.time_ms)
+
+    @property
+    def day(self) -> str:
+        """The UTC day, as 2026-11-22."""
+        return datetime.fromtimestamp(self.time_ms / 1000, UTC).date().isoformat()
+
+    @property
+    def next_day(self) -> datetime:
+        """The coming UTC midnight."""
+        today = datetime.fromtimestamp(self.time_ms / 1000, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        return today + timedelta(days=1)

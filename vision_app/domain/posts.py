@@ -1,0 +1,274 @@
+"""A post's life: opened, its pictures sent out, their outcomes collected, announced. Pure; no clock, no I/O.
+
+`decide` takes the post's row and one command and returns the new row and what to send. A post is complete when every
+medium is analyzed, skipped, failed or deferred; each completion is emitted with an id that only grows.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import Field
+
+from vision_app.messages import (
+    Analyzed,
+    Deferred,
+    Emission,
+    Failed,
+    Forget,
+    MediaOutcome,
+    MediaTask,
+    Medium,
+    MediumResult,
+    Message,
+    Opened,
+    Outcome,
+    PolicyVerdict,
+    PostResult,
+    PostStatus,
+    Skipped,
+    Times,
+    Uploaded,
+)
+
+from .moment import Applied, Moment
+
+REDISPATCH_AFTER_MS = FORGET_AFTER_MS = 24 * 60 * 60 * 1000
+OCR_CHARACTERS_PER_POST = 120_000
+"""OCR text kept in a row, all media together, so that a row stays under 500 kB encoded; the whole is in S3."""
+
+_RANK = {"deferred": 1, "skipped": 2, "failed": 2, "analyzed": 3}
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The version of model and prompts in force; an answer of another version is asked for again."""
+
+    vision_version: str
+
+
+class MediumState(Message):
+    """One picture of the post. `in_work` may be true while an older analysis is kept as `outcome`."""
+
+    medium: Medium
+    verdict: PolicyVerdict
+    in_work: bool
+    dispatch: int = 0
+    dispatched_ms: int = 0
+    outcome: Outcome | None = None
+    times: Times = Field(default_factory=dict)
+
+
+class PostRow(Message):
+    """The state of one post. `media` by sha256; the event's list keeps every listed position, twins included."""
+
+    applied: Applied
+    event: Uploaded
+    media: dict[str, MediumState]
+    opened_ms: int
+    completed_ms: int | None = None
+    times: Times = Field(default_factory=dict)
+
+
+@dataclass
+class Decision:
+    """What one command leads to. `forget`: delete the row. `reject`: why the command cannot be applied at all."""
+
+    row: PostRow | None
+    send: list[Message] = field(default_factory=list)
+    forget: bool = False
+    reject: str | None = None
+    observed: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+
+
+def decide(row: PostRow | None, command: Any, at: Moment, rules: Rules) -> Decision:
+    """Apply one command of the post."""
+    if row is not None and row.applied.covers(at):
+        return Decision(None, observed=[("duplicate", {})])
+    match command:
+        case Opened():
+            return _open(row, command, at, rules)
+        case MediaOutcome():
+            return _collect(row, command, at)
+        case Forget():
+            return _forget(row, command, at)
+    raise TypeError(f"no post command: {type(command).__name__}")
+
+
+# --- opening ----------------------------------------------------------------------------------------------------------
+
+
+def _open(row: PostRow | None, command: Opened, at: Moment, rules: Rules) -> Decision:
+    media = dict(row.media) if row else {}
+    dispatched: list[str] = []
+    changed = False
+    for medium, verdict in zip(command.event.media_files, command.verdicts, strict=True):
+        state = media.get(medium.sha256)
+        if medium.sha256 in dispatched:
+            continue  # a twin: one question serves both
+        if not verdict.analyze:
+            if state is None or isinstance(state.outcome, Skipped | Failed):
+                skipped = Skipped(reason=verdict.reason, details=verdict.details)
+                changed |= state is None or state.outcome != skipped
+                media[medium.sha256] = MediumState(medium=medium, verdict=verdict, in_work=False, outcome=skipped)
+        elif _wanted(state, command.force, at, rules):
+            media[medium.sha256] = _dispatch(state, medium, verdict, at)
+            dispatched.append(medium.sha256)
+    if row is not None and not dispatched and not changed:
+        return Decision(row.model_copy(update={"applied": at.applied}), observed=[("nothing_new", {})])
+    event = _merged(row.event if row else None, command.event)
+    times = {**command.times, "opened": at.time_ms}
+    opened = PostRow(applied=at.applied, event=event, media=media, opened_ms=at.time_ms, times=times)
+    tasks: list[Message] = [_task(opened, media[sha256], command.force) for sha256 in dispatched]
+    return _completed_or_waiting(opened, at, tasks, announce_opening=True)
+
+
+def _wanted(state: MediumState | None, force: bool, at: Moment, rules: Rules) -> bool:
+    """Never dispatched, ended without an answer, or answered by another version; otherwise by force or after a day."""
+    if state is None or force:
+        return True
+    stale = at.time_ms - state.dispatched_ms >= REDISPATCH_AFTER_MS
+    if state.in_work or isinstance(state.outcome, Deferred):
+        return stale
+    if isinstance(state.outcome, Analyzed):
+        return state.outcome.answer.vision_version != rules.vision_version
+    return True
+
+
+def _dispatch(state: MediumState | None, medium: Medium, verdict: PolicyVerdict, at: Moment) -> MediumState:
+    kept = state.outcome if state and isinstance(state.outcome, Analyzed) else None
+    number = state.dispatch + 1 if state else 1
+    return MediumState(
+        medium=medium, verdict=verdict, in_work=True, dispatch=number, dispatched_ms=at.time_ms, outcome=kept
+    )
+
+
+def _task(row: PostRow, state: MediumState, force: bool) -> MediaTask:
+    return MediaTask(
+        tenant_id=row.event.tenant_id,
+        post_id=row.event.post_id,
+        trace_id=row.event.trace_id,
+        medium=state.medium,
+        dispatch=state.dispatch,
+        prompt_key=state.verdict.prompt_key,
+        ocr_allowed=state.verdict.ocr_allowed,
+        force=force,
+        times=row.times,
+    )
+
+
+def _merged(old: Uploaded | None, new: Uploaded) -> Uploaded:
+    """The new event with every position that either event listed."""
+    if old is None:
+        return new
+    extra = Counter(medium.sha256 for medium in old.media_files)
+    extra.subtract(medium.sha256 for medium in new.media_files)
+    kept: list[Medium] = []
+    for medium in reversed(old.media_files):
+        if extra[medium.sha256] > 0:
+            extra[medium.sha256] -= 1
+            kept.insert(0, medium)
+    return new.model_copy(update={"media_files": [*kept, *new.media_files]})
+
+
+# --- collecting -------------------------------------------------------------------------------------------------------
+
+
+def _collect(row: PostRow | None, command: MediaOutcome, at: Moment) -> Decision:
+    state = row.media.get(command.sha256) if row else None
+    if row is None or state is None:
+        return Decision(None, reject="no open post asked for this picture; replay the post from its input")
+    if not _improves(state, command):
+        return Decision(row.model_copy(update={"applied": at.applied}), observed=[("outcome_ignored", {})])
+    outcome = _bounded(command.outcome, len(row.media))
+    if state.in_work and isinstance(state.outcome, Analyzed) and not isinstance(outcome, Analyzed):
+        outcome = state.outcome  # asked again and got less: the older analysis stays
+    settled = state.model_copy(
+        update={"in_work": False, "outcome": outcome, "times": {**command.times, "collected": at.time_ms}}
+    )
+    collected = row.model_copy(update={"applied": at.applied, "media": {**row.media, command.sha256: settled}})
+    return _completed_or_waiting(collected, at, [])
+
+
+def _improves(state: MediumState, command: MediaOutcome) -> bool:
+    """Within one dispatch an outcome only improves; of an older dispatch only an answer is of use."""
+    new, old = command.outcome, state.outcome
+    if command.dispatch != state.dispatch:
+        return isinstance(new, Analyzed) and not isinstance(old, Analyzed)
+    if state.in_work or old is None:
+        return True
+    if isinstance(new, Deferred) and isinstance(old, Deferred):
+        return new.retry_at > old.retry_at
+    return _RANK[new.kind] > _RANK[old.kind]
+
+
+def _bounded(outcome: Analyzed | Skipped | Failed | Deferred, media: int) -> Analyzed | Skipped | Failed | Deferred:
+    """The outcome with its OCR text cut so that the whole row stays small."""
+    if not isinstance(outcome, Analyzed) or not (analysis := outcome.answer.analysis) or not analysis.ocr:
+        return outcome
+    room = max(200, OCR_CHARACTERS_PER_POST // max(media, 8))
+    ocr = analysis.ocr.model_copy(update={"text": analysis.ocr.text[:room]})
+    answer = outcome.answer.model_copy(update={"analysis": analysis.model_copy(update={"ocr": ocr})})
+    return outcome.model_copy(update={"answer": answer})
+
+
+# --- completing -------------------------------------------------------------------------------------------------------
+
+
+def _completed_or_waiting(
+    row: PostRow, at: Moment, tasks: list[Message], *, announce_opening: bool = False
+) -> Decision:
+    if any(state.in_work for state in row.media.values()):
+        opening = [result_of(row, at, "in_work")] if announce_opening else []
+        return Decision(row, send=[*tasks, *opening])
+    row = row.model_copy(update={"completed_ms": at.time_ms, "times": {**row.times, "completed": at.time_ms}})
+    status = status_of(row)
+    return Decision(row, send=[result_of(row, at, status)], observed=[("completed", {"status": status})])
+
+
+def status_of(row: PostRow) -> PostStatus:
+    outcomes = [state.outcome for state in row.media.values()]
+    analyzed = [outcome for outcome in outcomes if isinstance(outcome, Analyzed)]
+    if analyzed:
+        whole = len(analyzed) == len(outcomes) and all(outcome.answer.verdict == "ok" for outcome in analyzed)
+        return "ok" if whole else "partial"
+    return "error" if any(isinstance(outcome, Failed) for outcome in outcomes) else "skipped"
+
+
+def result_of(row: PostRow, at: Moment, status: PostStatus) -> PostResult:
+    """The post as the sinks write it: one item per listed position."""
+    return PostResult(
+        emission=Emission(time_ms=at.time_ms, offset=at.offset),
+        status=status,
+        event=row.event,
+        media=[_listed(row.media[medium.sha256], medium) for medium in row.event.media_files],
+        opened_ms=row.opened_ms,
+        completed_ms=row.completed_ms,
+        times=row.times,
+    )
+
+
+def _listed(state: MediumState, medium: Medium) -> MediumResult:
+    return MediumResult(
+        medium=medium,
+        outcome=None if state.in_work else state.outcome,
+        dispatch=state.dispatch,
+        times=state.times,
+    )
+
+
+# --- forgetting -------------------------------------------------------------------------------------------------------
+
+
+def forgettable(row: PostRow, now_ms: int) -> bool:
+    """Completed a day ago and nothing is expected any more: no medium in work or deferred."""
+    settled = all(not s.in_work and not isinstance(s.outcome, Deferred) for s in row.media.values())
+    return settled and row.completed_ms is not None and now_ms - row.completed_ms >= FORGET_AFTER_MS
+
+
+def _forget(row: PostRow | None, command: Forget, at: Moment) -> Decision:
+    if row is None or row.completed_ms != command.completed_ms or not forgettable(row, at.time_ms):
+        return Decision(None)
+    return Decision(None, forget=True)
