@@ -1,0 +1,173 @@
+"""How log lines look: one JSON object per line, ours and every library's alike, with secrets masked.
+
+Every line has timestamp, level, logger, event, trace_id, post_id and tenant_id at top level (`-` where nothing is
+bound), so that lines can be found by trace whoever wrote them. Not here: what is logged, and the metrics.
+Lines go to the real stderr, since Faust redirects sys.stdout and sys.stderr into logging.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import logging.config
+import os
+import re
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+import structlog
+from pydantic import SecretStr
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+if TYPE_CHECKING:
+    from vision_app.settings import Settings
+
+SERVICE = "vision"
+PLACEHOLDER = "-"
+MASK = "***"
+IDENTITY = ("trace_id", "post_id", "tenant_id")
+
+NOISY = (
+    *("aiokafka", "faust", "mode", "kafka", "aiohttp.access", "asyncio", "botocore", "boto3", "aiobotocore"),
+    *("aioboto3", "urllib3", "httpx", "httpcore", "neo4j", "PIL", "stamina"),
+)
+"""Libraries that tell at INFO what only their authors want to know."""
+
+_SHORTEST_SECRET = 4  # masking shorter ones would riddle every line and still give them away
+
+
+def bind(
+    *, trace_id: str | None = None, post_id: str | None = None, tenant_id: str | None = None, **fields: Any
+) -> AbstractContextManager[None]:
+    """Within this `with`, every line of this task carries these fields; None leaves what an outer `bind` set."""
+    given = {"trace_id": trace_id, "post_id": post_id, "tenant_id": tenant_id, **fields}
+    return structlog.contextvars.bound_contextvars(
+        **{name: value for name, value in given.items() if value is not None}
+    )
+
+
+def configure_logging(settings: Settings) -> None:
+    """Set up structlog and the standard library's logging for this process. May be called again."""
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *_enrichment(),
+            structlog.stdlib.PositionalArgumentsFormatter(),
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,  # safe: what depends on settings sits in the handler's formatter
+    )
+    logging.config.dictConfig(logging_config(settings))
+    logging.captureWarnings(True)
+
+
+def logging_config(settings: Settings) -> dict[str, Any]:
+    """The dictConfig behind `configure_logging`, also for `faust.App(logging_config=…)`, which applies it anew."""
+    library_level = "INFO" if settings.log_level == "DEBUG" else "WARNING"
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {
+            "line": {
+                "()": structlog.stdlib.ProcessorFormatter,
+                "processors": _rendering(settings),
+                "foreign_pre_chain": [*_enrichment(), structlog.stdlib.ExtraAdder()],
+            }
+        },
+        "handlers": {
+            "stderr": {"class": "logging.StreamHandler", "stream": "ext://sys.__stderr__", "formatter": "line"}
+        },
+        "root": {"level": settings.log_level, "handlers": ["stderr"]},
+        "loggers": {name: {"level": library_level} for name in NOISY},
+    }
+
+
+def _enrichment() -> list[Processor]:
+    return [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+    ]
+
+
+def _rendering(settings: Settings) -> list[Processor]:
+    common: list[Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta, _ordered]
+    mask = SecretMask(secret_values(settings))
+    if settings.log_format == "console":
+        renderer = structlog.dev.ConsoleRenderer(
+            colors=bool(sys.__stderr__ and sys.__stderr__.isatty()),
+            exception_formatter=structlog.dev.plain_traceback,
+        )
+        return [*common, structlog.processors.format_exc_info, mask, renderer]
+    # Locals stay out of tracebacks: they hold pictures, tokens and other people's texts.
+    tracebacks = structlog.processors.ExceptionRenderer(
+        structlog.tracebacks.ExceptionDictTransformer(show_locals=False, max_frames=20, use_rich=False)
+    )
+    return [*common, tracebacks, mask, structlog.processors.JSONRenderer(serializer=_json)]
+
+
+def _json(line: Any, **_: Any) -> str:
+    return json.dumps(line, ensure_ascii=False, separators=(",", ":"))
+
+
+_WORKER = socket.gethostname()
+
+
+def _ordered(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
+    """The fields everybody looks for first, with placeholders where nothing is bound; then the rest."""
+    head = {name: line.pop(name, PLACEHOLDER) for name in ("timestamp", "level", "logger", "event", *IDENTITY)}
+    worker = f"{_WORKER}-{os.getpid()}"
+    return {**head, "service": SERVICE, "worker": worker, **line}
+
+
+class SecretMask:
+    """A processor that replaces every given secret, wherever in a line it occurs, by `***`.
+
+    It also turns values that JSON has no form for into text, so that none escapes the masking.
+    """
+
+    def __init__(self, secrets: set[str]) -> None:
+        longest_first = sorted((s for s in secrets if len(s) >= _SHORTEST_SECRET), key=len, reverse=True)
+        self._pattern = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+
+    def __call__(self, _: WrappedLogger, __: str, line: EventDict) -> EventDict:
+        # exc_info and the like are gone by now: exceptions were rendered before.
+        return {name: self._masked(value) for name, value in line.items()}
+
+    def _masked(self, value: Any) -> Any:
+        if value is None or isinstance(value, bool | int | float):
+            return value
+        if isinstance(value, dict):
+            return {self._masked(str(name)): self._masked(item) for name, item in value.items()}
+        if isinstance(value, list | tuple | set | frozenset):
+            return [self._masked(item) for item in value]
+        text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+        return self._pattern.sub(MASK, text) if self._pattern else text
+
+
+def secret_values(settings: Settings) -> set[str]:
+    """Every text of the settings that must not be seen: secrets, the passwords inside URLs, single API tokens."""
+    values = {part for name in type(settings).model_fields for part in _parts(name, getattr(settings, name))}
+    values.add(settings.gigachat_authorization.get_secret_value())
+    return {value for value in values if value}
+
+
+def _parts(name: str, value: Any) -> Iterator[str]:
+    if not isinstance(value, SecretStr):
+        return
+    secret = value.get_secret_value()
+    if "://" in secret:  # the host may be seen, the password not, in whichever spelling
+        password = urlsplit(secret).password or ""
+        yield from (password, unquote(password))
+    elif name == "vision_api_tokens":
+        yield from (pair.rpartition("=")[0].strip() for pair in secret.split(","))
+    else:
+        yield secret
