@@ -1,0 +1,81 @@
+"""`python -m vision_app.simulator`: the simulator as a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import os
+import signal
+from pathlib import Path
+
+import click
+import structlog
+
+from vision_app.simulator.config import SimulatorConfig
+from vision_app.simulator.server import running_simulator
+
+log = structlog.get_logger("vision_app.simulator")
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="A loopback address: /admin is open.")
+@click.option("--port", default=0, show_default=True, help="0: a free port, printed in the first log line.")
+@click.option("--home", type=click.Path(file_okay=False, path_type=Path), help="Keep the bill here, across restarts.")
+@click.option("--streams", default=10, show_default=True, type=click.IntRange(min=1), help="In flight per client.")
+def main(host: str, port: int, home: Path | None, streams: int) -> None:
+    """Run the GigaChat simulator until SIGTERM or SIGINT."""
+    if not _is_loopback(host):
+        raise click.BadParameter(f"{host} is not a loopback address; use 127.0.0.1", param_hint="--host")
+    _configure_logging()
+    config = SimulatorConfig(
+        streams=streams,
+        home=home,
+        client_id=os.environ.get("GIGACHAT_CLIENT_ID") or None,
+        client_secret=os.environ.get("GIGACHAT_CLIENT_SECRET") or None,
+    )
+    try:
+        asyncio.run(_serve(config, host, port))
+    except OSError as fault:
+        raise click.ClickException(f"cannot start on {host}:{port}: {fault}. Change --port or --home.") from fault
+
+
+async def _serve(config: SimulatorConfig, host: str, port: int) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with running_simulator(config, host, port) as simulator:
+        log.info(
+            "GigaChat simulator listening",
+            address=simulator.origin,
+            base_url=simulator.base_url,
+            auth_url=simulator.auth_url,
+            admin_url=simulator.admin_url,
+            streams=config.streams,
+        )
+        await stop.wait()
+    log.info("GigaChat simulator stopped")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _configure_logging() -> None:
+    logging.basicConfig(level=logging.WARNING)
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True, key="timestamp"),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(ensure_ascii=False),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(),
+    )
+
+
+if __name__ == "__main__":
+    main()

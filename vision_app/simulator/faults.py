@@ -1,0 +1,223 @@
+"""Misbehaviour on request: what a rule looks like and which rules apply to a request. Carrying it out is delivery.py.
+
+Pure but for counting and the dice. How to use it: docs/simulator.md.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from vision_app.simulator.malformed import MalformedName
+from vision_app.simulator.refusals import RefusalName
+
+Endpoint = Literal["oauth", "upload", "files", "chat", "delete", "models", "tokens", "balance"]
+Seconds = Annotated[float, Field(ge=0, le=3600)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Latency(_Model):
+    """Wait before working: `seconds`, or somewhere between `seconds` and `max_seconds`. Combines with other faults."""
+
+    kind: Literal["latency"]
+    seconds: Seconds
+    max_seconds: Seconds | None = None
+
+    def draw(self) -> float:
+        return random.uniform(self.seconds, max(self.seconds, self.max_seconds or self.seconds))  # noqa: S311 - not a secret
+
+
+class Status(_Model):
+    """Refuse with a status, before any work, hence unbilled. `in_200` sends the error body under HTTP 200."""
+
+    kind: Literal["status"]
+    status: int = Field(ge=400, le=599)
+    message: str | None = None
+    retry_after: Seconds | None = None
+    retry_after_format: Literal["seconds", "http-date"] = "seconds"
+    html: bool = False
+    in_200: bool = False
+
+
+class Hang(_Model):
+    """Accept and never answer, until the client goes away. `after_work`: the work was done and is billed."""
+
+    kind: Literal["hang"]
+    after_work: bool = False
+
+
+class Drop(_Model):
+    """Close the connection before the answer. `after_work`: the work was done and is billed."""
+
+    kind: Literal["drop"]
+    after_work: bool = False
+
+
+class Reset(_Model):
+    """Send half of the answer, then reset the connection. The work is billed."""
+
+    kind: Literal["reset"]
+
+
+class Drip(_Model):
+    """Send the answer `chunk_bytes` at a time, `interval` seconds apart. The work is billed."""
+
+    kind: Literal["drip"]
+    chunk_bytes: int = Field(16, gt=0)
+    interval: Seconds = 0.1
+
+
+class Revoke(_Model):
+    """Make the client's tokens invalid from this request on: 401 "Token has expired"."""
+
+    kind: Literal["revoke"]
+
+
+class TokenTtl(_Model):
+    """OAuth only: the token lives `seconds`, and its stated expiry is wrong by `skew_seconds` (clock skew)."""
+
+    kind: Literal["token_ttl"]
+    seconds: float = 0.0
+    skew_seconds: float = 0.0
+
+
+class Malformed(_Model):
+    """Chat only: the answer, spoilt in the named way. Billed."""
+
+    kind: Literal["malformed"]
+    name: MalformedName
+
+
+class Refusal(_Model):
+    """Chat only: a refusal instead of an answer, at HTTP 200. Billed."""
+
+    kind: Literal["refusal"]
+    name: RefusalName = "blacklist"
+
+
+class FinishReason(_Model):
+    """Chat only: `length` cuts the answer in half, `error` empties it. Billed."""
+
+    kind: Literal["finish_reason"]
+    reason: Literal["length", "error"]
+
+
+Fault = Annotated[
+    Latency | Status | Hang | Drop | Reset | Drip | Revoke | TokenTtl | Malformed | Refusal | FinishReason,
+    Field(discriminator="kind"),
+]
+CHAT_ONLY = (Malformed, Refusal, FinishReason)
+
+
+class Rule(_Model):
+    """When a fault happens: all conditions must hold. `after` skips the first matches, `times` None is for ever."""
+
+    endpoint: Endpoint | Literal["any"] = "any"
+    client: str | None = None
+    sha256: str | None = None
+    times: int | None = Field(None, ge=1)
+    after: int = Field(0, ge=0)
+    probability: float = Field(1.0, gt=0, le=1)
+    fault: Fault
+
+    def matches(self, endpoint: Endpoint, client: str, sha256: Collection[str]) -> bool:
+        return (
+            self.endpoint in ("any", endpoint)
+            and self.client in (None, client)
+            and (self.sha256 is None or self.sha256 in sha256)
+            and (endpoint == "chat" or not isinstance(self.fault, CHAT_ONLY))
+            and (endpoint == "oauth" or not isinstance(self.fault, TokenTtl))
+        )
+
+
+RULES: TypeAdapter[list[Rule]] = TypeAdapter(list[Rule])
+
+
+@dataclass(slots=True)
+class _Counted:
+    number: int
+    rule: Rule
+    seen: int = 0
+    fired: int = 0
+
+    def fires(self) -> bool:
+        self.seen += 1
+        if self.seen <= self.rule.after or self.exhausted:
+            return False
+        if random.random() >= self.rule.probability:  # noqa: S311 - not a secret
+            return False
+        self.fired += 1
+        return True
+
+    @property
+    def exhausted(self) -> bool:
+        return self.rule.times is not None and self.fired >= self.rule.times
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What befalls one request: a wait, then at most one other fault."""
+
+    delay_seconds: float = 0.0
+    fault: Fault | None = None
+
+    @property
+    def name(self) -> str:
+        return "" if self.fault is None else describe(self.fault)
+
+
+@dataclass(slots=True)
+class FaultRules:
+    """The active rules, in the order they were added. The first that fires wins; latencies add up."""
+
+    _rules: list[_Counted] = field(default_factory=list)
+    _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+
+    def add(self, rules: Sequence[Rule]) -> list[int]:
+        """Append `rules`; returns their numbers."""
+        added = [_Counted(next(self._numbers), rule) for rule in rules]
+        self._rules += added
+        return [counted.number for counted in added]
+
+    def clear(self) -> None:
+        self._rules.clear()
+
+    def listing(self) -> list[dict[str, object]]:
+        return [
+            {"number": c.number, "seen": c.seen, "fired": c.fired, **c.rule.model_dump(mode="json", exclude_none=True)}
+            for c in self._rules
+        ]
+
+    def choose(self, endpoint: Endpoint, client: str, sha256: Collection[str] = ()) -> Chosen:
+        """The faults of this request; counts the rules it met."""
+        delay = 0.0
+        for counted in self._rules:
+            if not counted.rule.matches(endpoint, client, sha256) or not counted.fires():
+                continue
+            if not isinstance(counted.rule.fault, Latency):
+                return Chosen(delay, counted.rule.fault)
+            delay += counted.rule.fault.draw()
+        return Chosen(delay)
+
+
+def describe(fault: Fault) -> str:
+    """A fault in a word or two, as the bill's `outcome` shows it."""
+    match fault:
+        case Status():
+            return f"status {fault.status}{' in 200' if fault.in_200 else ''}"
+        case Malformed() | Refusal():
+            return f"{fault.kind} {fault.name}"
+        case FinishReason():
+            return f"finish_reason {fault.reason}"
+        case Hang() | Drop():
+            return f"{fault.kind} {'after' if fault.after_work else 'before'} work"
+        case _:
+            return fault.kind

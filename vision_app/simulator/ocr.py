@@ -1,0 +1,48 @@
+"""Reading the text of a picture with Tesseract, if it is installed. Nothing is ever invented in its place."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+
+import structlog
+
+_TIMEOUT_SECONDS = 20.0
+_MIN_LETTERS = 3  # less is noise
+
+log = structlog.get_logger(__name__)
+
+
+async def read_text(data: bytes) -> str | None:
+    """The text Tesseract (rus+eng) reads in the picture `data`; None without Tesseract or without text."""
+    program = shutil.which("tesseract")
+    if program is None:
+        return None
+    process = await asyncio.create_subprocess_exec(
+        program,
+        *("stdin", "stdout", "-l", "rus+eng", "--psm", "3"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "OMP_THREAD_LIMIT": "1"},
+    )
+    try:
+        out, err = await asyncio.wait_for(process.communicate(data), _TIMEOUT_SECONDS)
+    except TimeoutError:
+        log.warning("tesseract took too long, the answer goes without text", timeout_seconds=_TIMEOUT_SECONDS)
+        return None
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode:
+        log.warning("tesseract failed, the answer goes without text", error=err.decode(errors="replace")[:300])
+        return None
+    return _clean(out.decode("utf-8", errors="replace"))
+
+
+def _clean(text: str) -> str | None:
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    cleaned = "\n".join(line for line in lines if line)
+    return cleaned if sum(character.isalpha() for character in cleaned) >= _MIN_LETTERS else None

@@ -1,0 +1,65 @@
+"""What one running simulator holds, and the key under which its request handlers find it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+from vision_app.simulator.billing import Bill
+from vision_app.simulator.config import SimulatorConfig
+from vision_app.simulator.faults import FaultRules
+from vision_app.simulator.files import FileStore
+from vision_app.simulator.oauth import Tokens
+from vision_app.simulator.pricing import text_tokens
+
+_SESSIONS_KEPT = 1000
+
+
+class Sessions:
+    """The last prompt of every session, for `precached_prompt_tokens`."""
+
+    def __init__(self) -> None:
+        self._prompts: OrderedDict[tuple[str, str], str] = OrderedDict()
+
+    def precached(self, client_id: str, session_id: str | None, prompt: str) -> int:
+        """Tokens of `prompt` that begin it as they began the session's previous one; remembers `prompt`."""
+        if not session_id:
+            return 0
+        key = client_id, session_id
+        previous = self._prompts.pop(key, "")
+        self._prompts[key] = prompt
+        if len(self._prompts) > _SESSIONS_KEPT:
+            self._prompts.popitem(last=False)
+        same = next((i for i, (a, b) in enumerate(zip(prompt, previous, strict=False)) if a != b), None)
+        return text_tokens(prompt[: min(len(prompt), len(previous)) if same is None else same])
+
+
+@dataclass(slots=True)
+class Simulator:
+    """The state of one simulator."""
+
+    config: SimulatorConfig
+    tokens: Tokens
+    files: FileStore
+    bill: Bill
+    faults: FaultRules
+    sessions: Sessions = field(default_factory=Sessions)
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @classmethod
+    def create(cls, config: SimulatorConfig) -> Simulator:
+        return cls(config, Tokens(config), FileStore(), Bill(config.home), FaultRules())
+
+    def reset(self) -> None:
+        """Forget calls, files, faults, sessions and tokens."""
+        self.bill.reset()
+        self.files.clear()
+        self.faults.clear()
+        self.tokens.revoke()
+        self.sessions = Sessions()
+
+
+SIMULATOR: web.AppKey[Simulator] = web.AppKey("simulator", Simulator)
