@@ -1,0 +1,144 @@
+"""Paid answers and records of paid calls in S3, the place that remembers what must not be paid twice.
+
+An answer is stored under its cache key before anything else learns of it. A call record says of one grant whether its
+call was begun, and how it ended. Whether to call at all is decided by the caller. Errors of S3 pass through (`s3.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Literal, TypeVar
+
+import structlog
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
+from vision_app.messages import Answer, Provider, Verdict
+from vision_app.prompts import PROMPT_VERSION
+
+from .keys import answer_key, call_key
+from .s3 import ObjectMissing, S3Store
+
+log = structlog.get_logger(__name__)
+
+BAD_ANSWER_LIFETIME = timedelta(hours=24)
+"""How long a refused, unusable or partial answer is given out before the picture is asked about again."""
+
+MAX_STORED_BYTES = 8 * 1024 * 1024
+JSON_TYPE = "application/json"
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class StoredAnswer(BaseModel):
+    """An answer as it is kept: repaired form and raw text. `grant_id` is the grant that paid for it."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    answer: Answer
+    tenant_id: str
+    sha256: str
+    grant_id: str
+    content: str
+    stored_at: AwareDatetime
+
+
+class CallRecord(BaseModel):
+    """What is known of the one call of a grant. `tokens`, `verdict` and `answer_key` are set when it is done."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    state: Literal["started", "done"]
+    grant_id: str
+    tokens: int | None = Field(default=None, ge=0)
+    verdict: Verdict | None = None
+    answer_key: str | None = None
+    at: AwareDatetime
+
+
+class AnswerStore:
+    """Answers by tenant, picture and provider, for one model and prompt version.
+
+    `model` and `prompt_version` are the configured ones, not those an answer reports: the service answers with a finer
+    model name, which must not split the cache.
+    """
+
+    def __init__(
+        self, s3: S3Store, model: str, prompt_version: str = PROMPT_VERSION, ocr_model: str = "tesseract"
+    ) -> None:
+        self._s3 = s3
+        self._models: Mapping[Provider, str] = {"gigachat": model, "ocr_fallback": ocr_model}
+        self._prompt_version = prompt_version
+
+    def key(self, tenant_id: str, sha256: str, provider: Provider) -> str:
+        """The cache key of an answer."""
+        return answer_key(tenant_id, sha256, provider, self._models[provider], self._prompt_version)
+
+    async def find(
+        self, tenant_id: str, sha256: str, provider: Provider, *, only_good: bool = False
+    ) -> StoredAnswer | None:
+        """The answer to give out, or None: good ones at any age, others for a day and not if `only_good` (force)."""
+        stored = await self._load(StoredAnswer, self.key(tenant_id, sha256, provider))
+        if stored is None or (stored.tenant_id, stored.sha256) != (tenant_id, sha256):
+            return None
+        if stored.answer.verdict == "ok":
+            return stored
+        fresh = datetime.now(UTC) - stored.stored_at < BAD_ANSWER_LIFETIME
+        return stored if fresh and not only_good else None
+
+    async def save(self, stored: StoredAnswer) -> str:
+        """Keep an answer, replacing an earlier one. Returns its key."""
+        key = self.key(stored.tenant_id, stored.sha256, stored.answer.provider)
+        await self._put(key, stored)
+        return key
+
+    async def call(self, tenant_id: str, grant_id: str) -> CallRecord | None:
+        """The record of a grant's call; None if none was begun. One that cannot be read counts as begun."""
+        key = call_key(tenant_id, grant_id)
+        record = await self._load(CallRecord, key)
+        if record is None and await self._exists(key):
+            return CallRecord(state="started", grant_id=grant_id, at=datetime.now(UTC))
+        return record
+
+    async def start_call(self, tenant_id: str, grant_id: str) -> None:
+        """Note that the request is about to be sent."""
+        await self._put(
+            call_key(tenant_id, grant_id), CallRecord(state="started", grant_id=grant_id, at=datetime.now(UTC))
+        )
+
+    async def finish_call(
+        self, tenant_id: str, grant_id: str, tokens: int, verdict: Verdict, answer_key: str | None = None
+    ) -> None:
+        """Note what the call cost and where its answer is. The answer itself must be stored already."""
+        record = CallRecord(
+            state="done",
+            grant_id=grant_id,
+            tokens=tokens,
+            verdict=verdict,
+            answer_key=answer_key,
+            at=datetime.now(UTC),
+        )
+        await self._put(call_key(tenant_id, grant_id), record)
+
+    async def clear_call(self, tenant_id: str, grant_id: str) -> None:
+        """Forget a call that was refused before any work was done, and so cost nothing."""
+        await self._s3.delete([call_key(tenant_id, grant_id)])
+
+    async def _load(self, model: type[Model], key: str) -> Model | None:
+        try:
+            return model.model_validate_json(await self._s3.read(key, MAX_STORED_BYTES))
+        except ObjectMissing:
+            return None
+        except ValidationError as fault:
+            log.warning("stored object unreadable, treated as absent", key=key, errors=fault.error_count())
+            return None
+
+    async def _exists(self, key: str) -> bool:
+        try:
+            await self._s3.head(key)
+        except ObjectMissing:
+            return False
+        return True
+
+    async def _put(self, key: str, record: BaseModel) -> None:
+        await self._s3.put(key, record.model_dump_json().encode(), JSON_TYPE)

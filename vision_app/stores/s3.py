@@ -1,0 +1,268 @@
+"""The S3 client: one per process, bounded in connections, time and retries. What is stored is decided elsewhere.
+
+S3Error
+├── ObjectMissing      there is no such object
+├── ObjectForbidden    there may be one, but we may not read or write it
+├── ObjectTooLarge     larger than the caller is willing to read
+└── StoreUnavailable   the object is not to blame: network, 5xx
+    └── StoreMisconfigured   credentials, bucket or clock: an operator has to act
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from typing import Any, TypeVar
+
+import aioboto3
+import stamina
+import structlog
+from aiobotocore.config import AioConfig
+from aiohttp import ClientError as HttpError
+from botocore.exceptions import BotoCoreError, ClientError
+
+from vision_app.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+MAX_CONNECTIONS = 32
+CONNECT_TIMEOUT_SECONDS = 5
+READ_TIMEOUT_SECONDS = 20  # silence on the socket
+CALL_TIMEOUT_SECONDS = 30.0  # one attempt, body included
+ATTEMPTS = 3
+DELETE_BATCH = 1000  # S3's own limit
+CHUNK_BYTES = 256 * 1024
+
+_MISSING = frozenset({"NoSuchKey", "404", "NotFound"})
+_FORBIDDEN = frozenset({"AccessDenied", "403", "Forbidden", "AllAccessDisabled"})
+_NO_BUCKET = "NoSuchBucket"
+_MISCONFIGURED = {
+    _NO_BUCKET: "the bucket does not exist; create it or correct S3_BUCKET",
+    "InvalidAccessKeyId": "the access key is unknown; correct S3_ACCESS_KEY_ID",
+    "SignatureDoesNotMatch": "the secret key does not fit; correct S3_SECRET_ACCESS_KEY",
+    "RequestTimeTooSkewed": "this machine's clock is wrong; correct it",
+}
+
+Result = TypeVar("Result")
+
+
+class S3Error(Exception):
+    """An object could not be read or written. See the subclass for what to do."""
+
+
+class ObjectMissing(S3Error):
+    """There is no such object. The producer did not upload it, or it was cleaned up."""
+
+
+class ObjectForbidden(S3Error):
+    """Access to this object is denied. Grant the access key read and write permission on the bucket."""
+
+
+class ObjectTooLarge(S3Error):
+    """The object is larger than the limit it was to be read under."""
+
+
+class StoreUnavailable(S3Error):
+    """The store cannot be used now; the object is not to blame. Try again later."""
+
+
+class StoreMisconfigured(StoreUnavailable):
+    """The store refuses all of us. Correct the named setting; trying again at once is of no use."""
+
+    def __init__(self, message: str, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True)
+class ObjectHead:
+    """What is known of an object without its body. Metadata names are lower case."""
+
+    key: str
+    size_bytes: int
+    content_type: str = "application/octet-stream"
+    last_modified: datetime | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+class S3Store:
+    """One bucket. Every method raises S3Error and nothing else but CancelledError."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.bucket = settings.s3_bucket
+        self._endpoint = settings.s3_endpoint_url
+        self._arguments = {
+            "endpoint_url": settings.s3_endpoint_url,
+            "region_name": settings.s3_region,
+            "aws_access_key_id": settings.s3_access_key_id.get_secret_value(),
+            "aws_secret_access_key": settings.s3_secret_access_key.get_secret_value(),
+        }
+        self._client: Any = None
+        self._resources = AsyncExitStack()
+        self._slots = asyncio.Semaphore(MAX_CONNECTIONS)
+
+    async def open(self) -> None:
+        """Make the client; nothing is sent yet. Raises StoreMisconfigured if no keys are configured."""
+        if self._client is not None:
+            return
+        if not self._arguments["aws_access_key_id"] or not self._arguments["aws_secret_access_key"]:
+            raise StoreMisconfigured("set S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY: one of them is empty")
+        client = aioboto3.Session().client("s3", config=_config(), **self._arguments)
+        self._client = await self._resources.enter_async_context(client)
+
+    async def close(self) -> None:
+        """Give the connections back."""
+        self._client = None
+        await self._resources.aclose()
+
+    async def ensure_bucket(self) -> None:
+        """See that we may use the bucket; create it if there is none. Raises StoreUnavailable, ObjectForbidden."""
+        try:
+            # not HeadBucket, whose errors have no body and so do not tell a wrong secret from a missing permission
+            await self._call(None, partial(_list, Bucket=self.bucket, MaxKeys=1))
+        except StoreMisconfigured as fault:
+            if fault.code != _NO_BUCKET:
+                raise
+            await self._call(None, lambda s3: s3.create_bucket(Bucket=self.bucket))
+            log.info("bucket created", bucket=self.bucket)
+
+    async def head(self, key: str) -> ObjectHead:
+        """Size, type and metadata. Raises ObjectMissing, ObjectForbidden, StoreUnavailable."""
+        return await self._call(key, lambda s3: self._head(s3, key))
+
+    async def read(self, key: str, limit_bytes: int) -> bytes:
+        """The whole body. Raises ObjectTooLarge before reading on past the limit, else as `head`."""
+        return await self._call(key, lambda s3: self._read(s3, key, limit_bytes))
+
+    async def put(
+        self,
+        key: str,
+        body: bytes,
+        content_type: str = "application/octet-stream",
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        """Write an object, replacing what is there. Metadata must be ASCII. Raises as `head`."""
+        arguments = {"Bucket": self.bucket, "Key": key, "ContentType": content_type, "Metadata": dict(metadata or {})}
+        await self._call(key, lambda s3: s3.put_object(Body=io.BytesIO(body), **arguments))
+
+    async def delete(self, keys: Sequence[str]) -> int:
+        """Delete objects; one that is not there counts as deleted. Returns how many. Raises StoreUnavailable."""
+        for start in range(0, len(keys), DELETE_BATCH):
+            listed = [{"Key": key} for key in keys[start : start + DELETE_BATCH]]
+            request = partial(_delete, Bucket=self.bucket, Delete={"Objects": listed, "Quiet": True})
+            answer = await self._call(None, request)
+            if errors := answer.get("Errors"):
+                raise StoreUnavailable(f"{len(errors)} objects not deleted, the first: {errors[0]}")
+        return len(keys)
+
+    async def list(self, prefix: str) -> AsyncIterator[ObjectHead]:
+        """Every object under a prefix, in the order of keys, page by page. Raises StoreUnavailable, ObjectForbidden."""
+        token: dict[str, str] = {}
+        while True:
+            page = await self._call(None, partial(_list, Bucket=self.bucket, Prefix=prefix, **token))
+            for item in page.get("Contents", ()):
+                yield ObjectHead(item["Key"], item["Size"], last_modified=item["LastModified"])
+            if not page.get("IsTruncated"):
+                return
+            token = {"ContinuationToken": page["NextContinuationToken"]}
+
+    async def _head(self, s3: Any, key: str) -> ObjectHead:
+        try:
+            answer = await s3.head_object(Bucket=self.bucket, Key=key)
+        except ClientError:
+            return await self._probe(s3, key)
+        return _described(key, answer, int(answer["ContentLength"]))
+
+    async def _probe(self, s3: Any, key: str) -> ObjectHead:
+        """Ask again by GET, whose error has a body that says what is at fault.
+
+        HEAD's has none: a missing bucket looks like a missing key, a wrong secret like a forbidden object, and Cloud.ru
+        answers 500 for a missing key.
+        """
+        answer = await s3.get_object(Bucket=self.bucket, Key=key, Range="bytes=0-0")
+        answer["Body"].close()
+        total = str(answer.get("ContentRange", "")).rpartition("/")[2]
+        return _described(key, answer, int(total) if total.isdigit() else int(answer["ContentLength"]))
+
+    async def _read(self, s3: Any, key: str, limit_bytes: int) -> bytes:
+        answer = await s3.get_object(Bucket=self.bucket, Key=key)
+        async with answer["Body"] as body:
+            content = bytearray()
+            if int(answer.get("ContentLength") or 0) <= limit_bytes:
+                while chunk := await body.content.read(CHUNK_BYTES):
+                    content += chunk
+                    if len(content) > limit_bytes:
+                        break
+                else:
+                    return bytes(content)
+            body.close()
+        raise ObjectTooLarge(f"{key} is larger than {limit_bytes} bytes")
+
+    async def _call(self, key: str | None, request: Callable[[Any], Awaitable[Result]]) -> Result:
+        """One request with a slot, a deadline and retries of what may pass."""
+        async with self._slots:
+            async for attempt in stamina.retry_context(
+                _may_pass, attempts=ATTEMPTS, timeout=None, wait_initial=0.2, wait_max=2.0
+            ):
+                with attempt:
+                    return await self._attempt(key, request)
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    async def _attempt(self, key: str | None, request: Callable[[Any], Awaitable[Result]]) -> Result:
+        if self._client is None:
+            raise StoreUnavailable("the S3 store is not open")
+        try:
+            async with asyncio.timeout(CALL_TIMEOUT_SECONDS):
+                return await request(self._client)
+        except ClientError as fault:
+            raise self._translated(fault, key) from None
+        except (BotoCoreError, HttpError, OSError, TimeoutError) as fault:
+            raise StoreUnavailable(f"{self._endpoint} does not answer: {type(fault).__name__}: {fault}") from fault
+
+    def _translated(self, fault: ClientError, key: str | None) -> S3Error:
+        code = str(fault.response.get("Error", {}).get("Code", ""))
+        status = fault.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        if remedy := _MISCONFIGURED.get(code):
+            return StoreMisconfigured(f"{self._endpoint}, bucket {self.bucket}: {remedy}", code)
+        if code in _MISSING:
+            return ObjectMissing(f"{key or self.bucket} is not there")
+        if code in _FORBIDDEN:
+            return ObjectForbidden(f"access to {key or self.bucket} is denied; check the key's permissions")
+        return StoreUnavailable(f"{self._endpoint} answered {status} {code} to {fault.operation_name}")
+
+
+def _may_pass(fault: Exception) -> bool:
+    return isinstance(fault, StoreUnavailable) and not isinstance(fault, StoreMisconfigured)
+
+
+def _described(key: str, answer: Mapping[str, Any], size_bytes: int) -> ObjectHead:
+    metadata = {name.lower(): str(value) for name, value in answer.get("Metadata", {}).items()}
+    content_type = str(answer.get("ContentType") or "application/octet-stream")
+    return ObjectHead(key, size_bytes, content_type, answer.get("LastModified"), metadata)
+
+
+async def _delete(s3: Any, **arguments: Any) -> Any:
+    return await s3.delete_objects(**arguments)
+
+
+async def _list(s3: Any, **arguments: Any) -> Any:
+    return await s3.list_objects_v2(**arguments)
+
+
+def _config() -> AioConfig:
+    return AioConfig(
+        signature_version="s3v4",
+        s3={"addressing_style": "path"},
+        connect_timeout=CONNECT_TIMEOUT_SECONDS,
+        read_timeout=READ_TIMEOUT_SECONDS,
+        max_pool_connections=MAX_CONNECTIONS,
+        retries={"total_max_attempts": 1, "mode": "standard"},  # retried here, where the error is understood
+        # stores other than Amazon's do not all know the newer checksum trailers
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+    )
