@@ -94,7 +94,7 @@ UNEXPECTED_ERRORS = _known(
 POLICY_DECISIONS = _known(
     _counter("vision_policy_decisions_total", "The policy's verdict per medium.", "decision", "reason"),
     *[("allow", "policy_passed"), ("deny", "unsupported_mime"), ("deny", "file_too_large"), ("skip", "channel")],
-    *[("skip", "language"), ("skip", "not_required"), ("fallback", "quota_exhausted"), ("fallback", "mime_type")],
+    *[("skip", "language"), ("skip", "not_required"), ("fallback", "quota_exhausted")],
     *[("skip", "small_images_filtered"), ("skip", "sampling_applied")],
 )
 POLICY_RELOADS = _known(

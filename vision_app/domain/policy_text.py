@@ -1,0 +1,131 @@
+"""From the text of a policy file to a `Policy`, or to one line per fault with file, line and key.
+
+Pure: takes text, not a path (`stores/policy_file.py` reads files).
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from vision_app.domain.policy_model import Policy
+
+Path = tuple[str, ...]
+Fault = tuple[int, str, str]  # line, key, what is wrong
+
+
+class PolicyError(Exception):
+    """The policy file cannot be used. Correct the lines named below; `vision policy check FILE` checks again."""
+
+
+def load_policy(text: str, source: str) -> Policy:
+    """Read a policy. `source` names it in messages.
+
+    Raises PolicyError whose text has one line per fault: `source:line: key: what is wrong`.
+    """
+    data, lines, faults = _parse(text)
+    if not faults:
+        try:
+            policy = Policy.model_validate(data)
+        except ValidationError as invalid:
+            faults = [_fault(error, lines) for error in invalid.errors(include_url=False)]
+        else:
+            return policy
+    raise PolicyError("\n".join(_line(source, fault) for fault in sorted(faults)))
+
+
+def _line(source: str, fault: Fault) -> str:
+    line, key, wrong = fault
+    return f"{source}:{line}: {key}: {wrong}" if key else f"{source}:{line}: {wrong}"
+
+
+# --- YAML -------------------------------------------------------------------------------------------------------------
+
+
+def _parse(text: str) -> tuple[Any, Mapping[Path, int], list[Fault]]:
+    """The file's data, the line of every key, and the faults that YAML itself has."""
+    lines: dict[Path, int] = {(): 1}
+    try:
+        loader = yaml.SafeLoader(text)
+        root = loader.get_single_node()
+        if not isinstance(root, yaml.MappingNode):
+            what = "the file is empty" if root is None else "the file is not a mapping of keys"
+            return None, lines, [(1, "", f"{what}; it needs at least allowed_mime_types")]
+        faults = list(_walk(root, (), lines))
+        return loader.construct_document(root), lines, faults
+    except (yaml.YAMLError, ValueError, RecursionError) as broken:
+        return None, lines, [_syntax_fault(broken, text)]
+
+
+def _walk(node: yaml.Node, path: Path, lines: dict[Path, int]) -> Iterator[Fault]:
+    """Note the line of everything below `node`; yield keys given twice, of which YAML would keep the last."""
+    if isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            yield from _enter(item, item, (*path, str(index)), lines)
+    elif isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            below = (*path, str(key.value))
+            if below in lines:
+                yield key.start_mark.line + 1, ".".join(below), f"given twice, first in line {lines[below]}"
+            else:
+                yield from _enter(key, value, below, lines)
+
+
+def _enter(at: yaml.Node, node: yaml.Node, path: Path, lines: dict[Path, int]) -> Iterator[Fault]:
+    lines[path] = at.start_mark.line + 1
+    if len(path) < 10:  # nothing lies deeper, and an alias may point back up
+        yield from _walk(node, path, lines)
+
+
+def _syntax_fault(broken: Exception, text: str) -> Fault:
+    if isinstance(broken, yaml.MarkedYAMLError) and (mark := broken.problem_mark or broken.context_mark):
+        what = ", ".join(part for part in (broken.context, broken.problem) if part)
+        return mark.line + 1, "", f"not YAML: {what} (column {mark.column + 1})"
+    if isinstance(broken, yaml.reader.ReaderError):
+        return text.count("\n", 0, broken.position) + 1, "", f"not YAML: {broken.reason}"
+    return 1, "", f"not YAML: {broken}"
+
+
+# --- the model's complaints -------------------------------------------------------------------------------------------
+
+
+def _fault(error: Any, lines: Mapping[Path, int]) -> Fault:
+    path = _written(error["loc"], lines)
+    key = ".".join(path)
+    if error["type"] == "missing":
+        missing = str(error["loc"][-1])
+        return lines[path], f"{key}.{missing}".lstrip("."), "is missing"
+    if error["type"] == "extra_forbidden":
+        return lines[path], key, f"unknown key{_suggestion(path[-1])}"
+    wrong = error["msg"].removeprefix("Value error, ")
+    wrong = re.sub(r"^\w+ should", "must", wrong)
+    if isinstance(error["input"], bool) and "string" in wrong:
+        wrong += "; put it in quotes, since YAML reads a bare yes, no, on or off as true or false"
+    return lines[path], key, wrong
+
+
+def _written(loc: tuple[Any, ...], lines: Mapping[Path, int]) -> Path:
+    """The part of pydantic's location that stands in the file: it also names members of unions."""
+    path: Path = ()
+    for part in map(str, loc):
+        if (*path, part) in lines:
+            path = (*path, part)
+    return path
+
+
+def _suggestion(key: str) -> str:
+    near = difflib.get_close_matches(key, sorted(_known_keys(Policy)), n=1)
+    return f"; did you mean {near[0]}?" if near else "; remove it"
+
+
+def _known_keys(model: type[BaseModel]) -> set[str]:
+    keys = set(model.model_fields)
+    for field in model.model_fields.values():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            keys |= _known_keys(field.annotation)
+    return keys
