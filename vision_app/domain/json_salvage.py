@@ -6,28 +6,35 @@ because the text is untrusted.
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-MAX_CHARS = 400_000  # an answer of 512 tokens has about 2,000; OCR text alone may be 100,000
+MAX_CHARS = 500_000  # an answer of 512 tokens has about 2,000; OCR text alone may be 100,000
 MAX_DEPTH = 32
 MAX_STARTS = 16  # opening braces tried as the beginning of the answer
 MAX_CUTS = 12  # places tried as the end of a truncated answer
+MAX_CUT_DEPTH = 4  # an answer's own fields nest three deep
+MAX_PYTHON_CHARS = 50_000
 
 _TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|[{}\[\],]', re.DOTALL)
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 _INNER_QUOTE = re.compile(r'\\.|"', re.DOTALL)
 _AFTER_STRING = re.compile(r"\s*(?:[,:}\]]|\Z)")
-_TRAILING_COMMA = re.compile(r",(\s*[}\]])")
+_UNTIDY = re.compile(r'("[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z))|,(?=\s*[}\]])|//[^\n]*|/\*.*?\*/', re.DOTALL)
 _HALF_ESCAPE = re.compile(r"(?<!\\)((?:\\\\)*)\\(?:u[0-9a-fA-F]{0,3})?\Z")
 
 
 @dataclass(frozen=True)
 class Found:
-    """An object and how it was found: `truncated` and `mended` mean that something may be missing or wrong."""
+    """An object and what was done to read it.
+
+    Harmless: fenced, surrounded (by prose), array, quoted, mojibake, tidied (commas, comments), python (its literals).
+    `truncated` and `mended` (quotes inside strings) mean that something may be missing or wrong.
+    """
 
     fields: dict[str, Any]
     faults: tuple[str, ...] = ()
@@ -41,7 +48,7 @@ class _Scan:
     stack: list[str] = field(default_factory=list)
     in_string: bool = False
     cuts: list[tuple[int, str]] = field(default_factory=list)  # (keep text up to here, closing brackets to add)
-    too_deep: bool = False
+    broken: bool = False  # too deep, or brackets that do not match
 
 
 def clean(text: str) -> str:
@@ -51,12 +58,38 @@ def clean(text: str) -> str:
 
 def find_object(text: str, known: Collection[str]) -> Found | None:
     """The first object in `text` that has one of the `known` keys (in any case), or None."""
-    text = clean(text[:MAX_CHARS]).strip()
-    for faults, attempt in (((), text), (("mended",), _mend(text))):
+    text, notes = _plain(text[:MAX_CHARS])
+    tidy, mended = _UNTIDY.sub(r"\1", text), _UNTIDY.sub(r"\1", _escape_inner_quotes(text))
+    for attempt, fault in ((text, ()), (tidy, ("tidied",)), (mended, ("mended",))):
         found = _search(attempt, known)
         if found is not None:
-            return Found(found.fields, _notes(text, found) + faults + found.faults)
-    return None
+            return Found(found.fields, (*notes, *_notes(text, found), *fault, *found.faults))
+    fields = _unwrap(_python(text), known)
+    return None if fields is None else Found(fields, (*notes, "python"))
+
+
+def _plain(text: str) -> tuple[str, tuple[str, ...]]:
+    """The text without wrappings that hide it whole: UTF-8 read as Latin-1, JSON inside a JSON string."""
+    notes: list[str] = []
+    restored = _restored(text)
+    if restored is not None:
+        text = restored
+        notes.append("mojibake")
+    text = clean(text).strip().removeprefix("\ufeff").strip()
+    inner = _load(text) if text.startswith('"') else None
+    if isinstance(inner, str):
+        text = clean(inner).strip()
+        notes.append("quoted")
+    return text, tuple(notes)
+
+
+def _restored(text: str) -> str | None:
+    if text.isascii():
+        return None
+    try:
+        return text.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        return None
 
 
 def _notes(text: str, found: Found) -> tuple[str, ...]:
@@ -89,18 +122,25 @@ def _scan(text: str, start: int) -> _Scan:
             scan.in_string = token.end() == len(text) and not _closed(token.group())
         elif first in "{[":
             scan.stack.append("}" if first == "{" else "]")
-            scan.cuts.append((token.end(), _closers(scan.stack)))
+            _mark(scan, token.end())
         elif first == ",":
-            scan.cuts.append((token.start(), _closers(scan.stack)))
+            _mark(scan, token.start())
         elif not scan.stack or scan.stack.pop() != first:
-            return _Scan(too_deep=True)  # brackets do not match: not JSON
+            scan.broken = True
+            return scan
         if not scan.stack:
             scan.end = token.end()
             return scan
         if len(scan.stack) > MAX_DEPTH:
-            return _Scan(too_deep=True)
-        del scan.cuts[:-MAX_CUTS]
+            scan.broken = True
+            return scan
     return scan
+
+
+def _mark(scan: _Scan, position: int) -> None:
+    if len(scan.stack) <= MAX_CUT_DEPTH:
+        scan.cuts.append((position, _closers(scan.stack)))
+        del scan.cuts[:-MAX_CUTS]
 
 
 def _closed(string: str) -> bool:
@@ -112,13 +152,13 @@ def _closers(stack: list[str]) -> str:
 
 
 def _candidates(text: str, start: int, scan: _Scan) -> Iterator[tuple[str, tuple[str, ...]]]:
-    if scan.too_deep:
-        return
     if scan.end is not None:
         yield text[start : scan.end], ()
         return
     rest = text[start:].removesuffix("```").rstrip()
-    if scan.in_string and scan.stack[-1] == "}":
+    if scan.broken:
+        pass
+    elif scan.in_string and scan.stack[-1] == "}":
         yield _HALF_ESCAPE.sub(r"\1", rest) + '"' + _closers(scan.stack), ("truncated",)
     elif not scan.in_string and not rest[-1].isdigit():  # half a number is a wrong number
         yield rest + _closers(scan.stack), ("truncated",)
@@ -143,8 +183,8 @@ def _unwrap(value: object, known: Collection[str]) -> dict[str, Any] | None:
     return _unwrap(next(iter(fields.values())), known) if len(fields) == 1 else None
 
 
-def _mend(text: str) -> str:
-    """The text with quotes inside strings escaped and trailing commas dropped: what models most often get wrong."""
+def _escape_inner_quotes(text: str) -> str:
+    """The text with quotes inside strings escaped: a quote ends a string only before a comma, colon or bracket."""
     parts: list[str] = []
     inside, kept = False, 0
     for match in _INNER_QUOTE.finditer(text):
@@ -157,4 +197,15 @@ def _mend(text: str) -> str:
         else:
             parts += [text[kept : match.start()], '\\"']
             kept = match.end()
-    return _TRAILING_COMMA.sub(r"\1", "".join([*parts, text[kept:]]))
+    return "".join([*parts, text[kept:]])
+
+
+def _python(text: str) -> object:
+    """A Python dictionary, which models write when they were shown one: single quotes, None, True."""
+    start, end = text.find("{'"), text.rfind("}")
+    if start < 0 or end - start > MAX_PYTHON_CHARS:
+        return None
+    try:
+        return ast.literal_eval(text[start : end + 1])
+    except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
+        return None
