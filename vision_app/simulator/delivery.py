@@ -32,8 +32,8 @@ class Reply:
     headers: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def json(cls, body: Any) -> Reply:
-        return cls((orjson.dumps(body),))
+    def json(cls, body: Any, headers: dict[str, str] | None = None) -> Reply:
+        return cls((orjson.dumps(body),), headers=headers or {})
 
     @property
     def streaming(self) -> bool:
@@ -75,7 +75,12 @@ async def deliver(request: web.Request, reply: Reply, fault: Fault | None = None
         case _ if reply.streaming:
             return await _send(request, reply, list(reply.pieces), 0)
         case _:
-            return web.Response(body=b"".join(reply.pieces), content_type=reply.content_type, headers=reply.headers)
+            return web.Response(
+                body=b"".join(reply.pieces),
+                content_type=reply.content_type,
+                charset=_charset(reply),
+                headers=reply.headers,
+            )
 
 
 def gone(request: web.Request) -> bool:
@@ -138,10 +143,15 @@ async def _send(request: web.Request, reply: Reply, pieces: list[bytes], interva
 async def _prepare(request: web.Request, reply: Reply) -> web.StreamResponse:
     response = web.StreamResponse(headers=reply.headers)
     response.content_type = reply.content_type
+    response.charset = _charset(reply)
     if not reply.streaming:
         response.content_length = sum(map(len, reply.pieces))
     await response.prepare(request)
     return response
+
+
+def _charset(reply: Reply) -> str | None:
+    return "utf-8" if reply.content_type == "application/json" else None
 
 
 def _cut(reply: Reply, size: int) -> Iterator[bytes]:

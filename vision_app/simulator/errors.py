@@ -52,4 +52,6 @@ def oauth_error(status: int, code: int, message: str) -> ApiError:
 
 
 def json_response(body: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
-    return web.Response(body=orjson.dumps(body), status=status, content_type="application/json", headers=headers)
+    return web.Response(
+        body=orjson.dumps(body), status=status, content_type="application/json", charset="utf-8", headers=headers
+    )

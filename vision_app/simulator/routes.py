@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import orjson
 from aiohttp import web
 
 from vision_app.simulator import catalogue, chat
@@ -57,7 +56,8 @@ async def oauth(request: web.Request) -> web.StreamResponse:
     if isinstance(chosen.fault, TokenTtl):
         ttl, skew = chosen.fault.seconds, chosen.fault.skew_seconds
     text, expires_at = sim.tokens.issue(client_id, scope, ttl)
-    reply = Reply.json({"access_token": text, "expires_at": expires_at + int(skew * 1000)})
+    body = {"access_token": text, "expires_at": expires_at + int(skew * 1000)}
+    reply = Reply.json(body, {"Cache-Control": "no-cache, no-store, max-age=0, must-revalidate"})
     return await deliver(request, reply, chosen.fault)
 
 
@@ -125,7 +125,7 @@ async def count_tokens(request: web.Request) -> web.StreamResponse:
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise invalid("input must be a list of strings")
     counts = [{"object": "tokens", "tokens": text_tokens(text), "characters": len(text)} for text in texts]
-    return await _simply(request, caller, "tokens", Reply((orjson.dumps(counts),)))
+    return await _simply(request, caller, "tokens", Reply.json(counts))
 
 
 async def balance(request: web.Request) -> web.StreamResponse:

@@ -156,6 +156,8 @@ def _open(data: bytes, max_pixels: int) -> tuple[Image.Image, tuple[int, int]]:
 
 
 def _on_white(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # 16 bits per pixel, which convert() would clip
+        return image.convert("I").point(lambda level: level / 256).convert("L").convert("RGB")
     if not image.has_transparency_data:
         return image.convert("RGB")
     layer = image.convert("RGBA")

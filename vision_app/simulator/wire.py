@@ -70,7 +70,7 @@ def _v1_stream(completion: Completion, created: int) -> Iterator[bytes]:
 def _v2_usage(usage: Usage) -> dict[str, Any]:
     return {
         "input_tokens": usage.prompt,
-        "input_tokens_details": {"prompt_tokens": usage.prompt - usage.precached, "cached_tokens": usage.precached},
+        "input_tokens_details": {"prompt_tokens": usage.prompt, "cached_tokens": usage.precached},
         "output_tokens": usage.completion,
         "total_tokens": usage.total,
     }
