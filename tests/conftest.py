@@ -1,0 +1,27 @@
+"""Fixtures shared by all tests: the embedded services, started once for the run, with data in a folder of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from vision_app.settings import Settings, load_settings
+from vision_app.stack.client import running_stack
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """All infrastructure services and the GigaChat simulator, no worker: the variables that lead to them.
+
+    Nothing is set in this process' environment. Tests share the services, so each takes names of its own
+    (tenant, topic, stream, bucket prefix).
+    """
+    with running_stack(tmp_path_factory.mktemp("stack")) as variables:
+        yield variables
+
+
+@pytest.fixture
+def stack_settings(stack: dict[str, str]) -> Settings:
+    """Settings that lead to the services of `stack`."""
+    return load_settings(**{name.lower(): value for name, value in stack.items()})

@@ -1,0 +1,195 @@
+"""Starting, watching and stopping the embedded stack from another process: what `vision up` and the tests use."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from dotenv import dotenv_values
+
+from vision_app.settings import Settings, variables
+from vision_app.stack.errors import StackError
+from vision_app.stack.files import rotate
+from vision_app.stack.home import Home
+from vision_app.stack.leftovers import end_leftovers
+from vision_app.stack.plan import INFRASTRUCTURE, Wish
+from vision_app.stack.process import end, tied_to_this_process
+from vision_app.stack.state import Condition, ServiceState, StackState, read_state
+from vision_app.stack.supervisor import EXIT_ALREADY_RUNNING
+
+POLL_SECONDS = 0.1
+READY_SECONDS = 900.0  # the first start downloads 190 MB
+FAILURES_TO_GIVE_UP = 3
+STOP_SECONDS = 150.0  # workers, then services, each with its own deadline
+
+OnChange = Callable[[StackState], None]
+
+
+@dataclass(frozen=True)
+class Supervisor:
+    """A supervisor process that this process started."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+
+def live_state(home: Home) -> StackState | None:
+    """The state as told by a supervisor that is alive; None when nothing is running."""
+    state = read_state(home)
+    return state if state is not None and state.supervisor.process() is not None else None
+
+
+def start(
+    home: Home,
+    wish: Wish,
+    environment: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+    with_parent: bool = False,
+) -> Supervisor:
+    """Start a supervisor in the background; `with_parent`: it ends when this process ends (on Linux)."""
+    log = home.log("supervisor")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    rotate(log)
+    command = [sys.executable, "-m", "vision_app.stack.supervisor", f"--workers={wish.workers}"]
+    command += [f"--services={','.join(wish.services)}", f"--worker-command={shlex.join(wish.worker_command)}"]
+    if with_parent:
+        command = [*tied_to_this_process(signal.SIGTERM), *command]
+    inherited = os.environ if environment is None else environment
+    child_environment = dict(inherited) | {"VISION_HOME": str(home.root)}
+    with log.open("ab") as output:
+        process = subprocess.Popen(  # noqa: S603
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=child_environment,
+            cwd=folder,
+            start_new_session=True,
+        )
+    return Supervisor(process, log)
+
+
+def wait_ready(
+    home: Home,
+    supervisor: Supervisor | None,
+    on_change: OnChange = lambda _: None,
+    timeout: float = READY_SECONDS,
+) -> StackState:
+    """Wait until every service and worker is ready.
+
+    Raises StackError, naming the service, its log and the remedy, when one has failed three times in a row, when the
+    supervisor ends, or when the time is over.
+    """
+    deadline, last = time.monotonic() + timeout, ""
+    while time.monotonic() < deadline:
+        state = _current(home, supervisor)
+        if state is not None and (told := state.model_dump_json()) != last:
+            last = told
+            on_change(state)
+        if state is not None and state.is_ready:
+            return state
+        _check(state, home, supervisor)
+        time.sleep(POLL_SECONDS)
+    raise StackError(_not_ready(live_state(home), timeout))
+
+
+def stop(home: Home, on_change: OnChange = lambda _: None) -> list[str]:
+    """Stop the supervisor and everything it started, and what an earlier one left behind.
+
+    Returns the names of what was found running; it is gone when this returns.
+    """
+    found = []
+    state = live_state(home)
+    if state is not None and (process := state.supervisor.process()) is not None:
+        found = ["supervisor", *(service.name for service in state.services if service.process)]
+        _end_supervisor(home, process, on_change)
+    return found + [name for name in end_leftovers(home) if name not in found]
+
+
+@contextmanager
+def running_stack(
+    home: Path,
+    services: tuple[str, ...] = INFRASTRUCTURE,
+    worker: bool = False,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[dict[str, str]]:
+    """For tests: only the named services (and one worker) on free ports, with their data in `home`.
+
+    Yields the variables to use, VISION_HOME among them. Settings of this process' environment do not count,
+    those in `environment` do. Everything is stopped at the end, also when this process is killed.
+    """
+    place = Home(home.absolute())
+    place.root.mkdir(parents=True, exist_ok=True)
+    given = _without_settings(os.environ) | {"VISION_API_PORT": "0", "METRICS_PORT": "0"} | dict(environment or {})
+    wish = Wish(services=services, workers=1 if worker else 0)
+    supervisor = start(place, wish, given, folder=place.root, with_parent=True)
+    try:
+        wait_ready(place, supervisor)
+        yield {name: value or "" for name, value in dotenv_values(place.env).items()} | {"VISION_HOME": str(place.root)}
+    finally:
+        stop(place)
+        supervisor.process.wait()
+
+
+def _without_settings(environment: Mapping[str, str]) -> dict[str, str]:
+    settings = {variable.upper() for name in Settings.model_fields for variable in variables(name)}
+    return {name: value for name, value in environment.items() if name.upper() not in settings}
+
+
+def _current(home: Home, supervisor: Supervisor | None) -> StackState | None:
+    """The live state; while a supervisor of ours has not written one yet, not that of an earlier one."""
+    state = live_state(home)
+    if state is None or supervisor is None or supervisor.process.poll() == EXIT_ALREADY_RUNNING:
+        return state
+    return state if state.supervisor.pid == supervisor.process.pid else None
+
+
+def _check(state: StackState | None, home: Home, supervisor: Supervisor | None) -> None:
+    code = supervisor.process.poll() if supervisor else None
+    if supervisor and code is not None and code != EXIT_ALREADY_RUNNING:
+        raise StackError(f"the supervisor ended with exit code {code}: {_tail(supervisor.log)} (log: {supervisor.log})")
+    if supervisor is None and state is None:
+        raise StackError(f"the supervisor ended before everything was ready; see {home.log('supervisor')}")
+    for service in state.services if state else ():
+        if service.failures >= FAILURES_TO_GIVE_UP and service.condition is not Condition.READY:
+            raise StackError(_failure(service))
+
+
+def _failure(service: ServiceState) -> str:
+    return (
+        f"{service.name} does not start: {service.last_error}\n"
+        f"Log: {service.log} (`vision logs {service.name}`). The supervisor keeps trying; "
+        "`vision doctor` looks for the cause, `vision down` stops everything."
+    )
+
+
+def _not_ready(state: StackState | None, timeout: float) -> str:
+    missing = [s for s in state.services if s.condition not in (Condition.READY, Condition.EXTERNAL)] if state else []
+    lines = [f"{s.name}: {s.last_error or s.detail} (log: {s.log})" for s in missing]
+    return "\n".join([f"not everything is ready after {timeout:.0f} s; `vision doctor` looks for the cause.", *lines])
+
+
+def _tail(log: Path) -> str:
+    return " ".join(log.read_text(errors="replace").strip().splitlines()[-3:])[-800:]
+
+
+def _end_supervisor(home: Home, process: psutil.Process, on_change: OnChange) -> None:
+    try:
+        process.terminate()
+    except psutil.NoSuchProcess:
+        return
+    deadline = time.monotonic() + STOP_SECONDS
+    while process.is_running() and process.status() != psutil.STATUS_ZOMBIE and time.monotonic() < deadline:
+        if state := read_state(home):
+            on_change(state)
+        time.sleep(POLL_SECONDS)
+    end([(process, signal.SIGKILL, 5.0)] if process.is_running() else [])

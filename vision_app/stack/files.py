@@ -1,0 +1,46 @@
+"""Writing a file so that a reader never sees half of it, and that only its owner may read where it holds secrets."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+LOG_BYTES = 64 * 1024 * 1024  # a log that grows beyond this is rotated while its process goes on writing
+KEPT_LOGS = 3
+
+
+def write_atomically(path: Path, text: str, mode: int = 0o600) -> None:
+    """Replace the contents of `path` in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w", encoding="utf-8") as file:
+        file.write(text)
+    scratch.replace(path)
+
+
+def rotate(log: Path) -> None:
+    """Keep the earlier logs as `.1` (newest) to `.3`; `log` itself is gone afterwards."""
+    if not log.exists() or not log.stat().st_size:
+        return
+    _shift(log)
+    log.replace(_numbered(log, 1))
+
+
+def rotate_in_use(log: Path, limit: int = LOG_BYTES) -> None:
+    """Rotate a log that its process keeps open for appending: copy, then empty it. Lines in between may be lost."""
+    if not log.exists() or log.stat().st_size <= limit:
+        return
+    _shift(log)
+    shutil.copyfile(log, _numbered(log, 1))
+    os.truncate(log, 0)
+
+
+def _shift(log: Path) -> None:
+    for number in range(KEPT_LOGS - 1, 0, -1):
+        if _numbered(log, number).exists():
+            _numbered(log, number).replace(_numbered(log, number + 1))
+
+
+def _numbered(log: Path, number: int) -> Path:
+    return log.with_name(f"{log.name}.{number}")

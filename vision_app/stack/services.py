@@ -1,0 +1,92 @@
+"""What the supervisor needs to know about a service. One class per service, each in the module of its name."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import httpx
+
+from vision_app.stack.home import Home
+from vision_app.stack.instance import Instance
+from vision_app.stack.ports import LOOPBACK
+
+Progress = Callable[[str], None]
+PROBE_SECONDS = 2.0
+
+
+class Service(ABC):
+    """One process under supervision.
+
+    The supervisor calls `prepare`, starts `command`, asks `waiting_for` until it answers None, and at the end sends
+    `stop_signal`, after `stop_seconds` SIGKILL, and calls `ended`.
+    """
+
+    name: str
+    stop_signal: signal.Signals = signal.SIGTERM
+    start_seconds: float = 60  # after which a start counts as failed
+    stop_seconds: float = 20
+    is_worker: bool = False
+    user: str = ""  # whom to run as when the supervisor is root; "" for the supervisor's own user
+
+    def __init__(self, home: Home, instance: Instance) -> None:
+        self.home = home
+        self.port = self.choose_port(instance)
+        self.data = home.data(self.name)
+
+    def choose_port(self, instance: Instance) -> int:
+        return instance.port(self.name)
+
+    def prepare(self, progress: Progress) -> None:
+        """Download, write configuration, initialise data. May block; runs before every start, so it must be cheap
+        when nothing is left to do. Raises StackError or OSError."""
+        self.data.mkdir(parents=True, exist_ok=True)
+
+    @abstractmethod
+    def command(self) -> list[str]:
+        """The command line, its first item an absolute path. Called after `prepare`."""
+
+    def environment(self) -> dict[str, str]:
+        """Variables for the process beside the supervisor's own."""
+        return {}
+
+    @abstractmethod
+    async def waiting_for(self) -> str | None:
+        """None when the service can be used, otherwise a few words on what is missing. Must not raise."""
+
+    def variables(self) -> dict[str, str]:
+        """The settings that lead the worker and the commands to this service, for `.vision/env`."""
+        return {}
+
+    @property
+    def url(self) -> str:
+        """Where it listens, as people write it. Without secrets."""
+        return f"{LOOPBACK}:{self.port}"
+
+    def ended(self) -> None:  # noqa: B027 -- most have nothing to do then
+        """Called after the process ended by itself or on request, not when it had to be killed."""
+
+
+async def http_status(url: str) -> httpx.Response | None:
+    """The answer to a GET, or None when nobody answers."""
+    try:
+        async with httpx.AsyncClient(timeout=PROBE_SECONDS, trust_env=False) as client:
+            return await client.get(url)
+    except httpx.HTTPError:
+        return None
+
+
+async def exchange(port: int, request: bytes, answer_bytes: int) -> bytes:
+    """Send bytes to a local port and return the first bytes of the answer; b"" when nobody answers."""
+    try:
+        async with asyncio.timeout(PROBE_SECONDS):
+            reader, writer = await asyncio.open_connection(LOOPBACK, port)
+            try:
+                writer.write(request)
+                return await reader.readexactly(answer_bytes)
+            finally:
+                writer.close()
+    except (OSError, TimeoutError, asyncio.IncompleteReadError):
+        return b""

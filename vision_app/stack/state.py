@@ -1,0 +1,73 @@
+"""What the supervisor tells the commands, through `.vision/state.json`: one document, always whole."""
+
+from __future__ import annotations
+
+import signal
+from enum import StrEnum
+
+from pydantic import BaseModel, Field, ValidationError
+
+from vision_app.stack.files import write_atomically
+from vision_app.stack.home import Home
+from vision_app.stack.process import Identity
+
+
+class Condition(StrEnum):
+    """The condition of one service."""
+
+    STARTING = "starting"
+    READY = "ready"
+    BACKOFF = "backoff"  # it failed and will be started again
+    STOPPED = "stopped"
+    EXTERNAL = "external"  # not ours: its URL was given
+
+
+class ServiceState(BaseModel):
+    """One line of `vision status`. Times are seconds since the epoch."""
+
+    name: str
+    condition: Condition = Condition.STARTING
+    url: str = ""
+    port: int | None = None
+    process: Identity | None = None
+    stop_signal: int = int(signal.SIGTERM)
+    stop_seconds: float = 20
+    is_worker: bool = False
+    started_at: float | None = None  # the process now running
+    restarts: int = 0
+    failures: int = 0  # since it was last ready
+    detail: str = ""  # what it is doing or waiting for
+    last_error: str = ""
+    log: str = ""
+
+
+class StackState(BaseModel):
+    """The whole stack of one home."""
+
+    supervisor: Identity
+    stopping: bool = False
+    gigachat: str = ""  # "simulated", or the URL
+    services: list[ServiceState] = Field(default_factory=list)
+
+    @property
+    def is_ready(self) -> bool:
+        return not self.stopping and all(s.condition in (Condition.READY, Condition.EXTERNAL) for s in self.services)
+
+    def service(self, name: str) -> ServiceState:
+        """Raises KeyError when there is no such service."""
+        for service in self.services:
+            if service.name == name:
+                return service
+        raise KeyError(name)
+
+
+def write_state(home: Home, state: StackState) -> None:
+    write_atomically(home.state, state.model_dump_json(indent=1))
+
+
+def read_state(home: Home) -> StackState | None:
+    """What was last written, or None. Whether that supervisor still lives is another question."""
+    try:
+        return StackState.model_validate_json(home.state.read_bytes())
+    except (FileNotFoundError, ValidationError):  # the latter: written by another version
+        return None

@@ -1,0 +1,59 @@
+"""A worker as a supervised process. What it does is in `vision_app.app`."""
+
+from __future__ import annotations
+
+import sys
+
+from vision_app.stack.home import Home
+from vision_app.stack.instance import Instance
+from vision_app.stack.ports import LOOPBACK
+from vision_app.stack.services import Service, http_status
+
+COMMAND = (sys.executable, "-m", "vision_app", "worker")
+
+
+class Worker(Service):
+    """Worker `number` of this home. A port of 0 means: choose one."""
+
+    is_worker = True
+    start_seconds = 180  # it may have tables to recover
+    stop_seconds = 75  # the deadline of one handler and some more
+
+    def __init__(
+        self,
+        home: Home,
+        instance: Instance,
+        number: int,
+        port: int = 0,
+        metrics_port: int = 0,
+        command: tuple[str, ...] = COMMAND,
+    ) -> None:
+        self.name = f"worker-{number}"
+        self._given_port = port
+        super().__init__(home, instance)
+        self.metrics_port = metrics_port or instance.port(f"{self.name}-metrics")
+        self._command = command
+
+    def choose_port(self, instance: Instance) -> int:
+        return self._given_port or instance.port(self.name)
+
+    def command(self) -> list[str]:
+        return list(self._command)
+
+    def environment(self) -> dict[str, str]:
+        return {
+            "VISION_WORKER_ID": self.name,
+            "VISION_API_PORT": str(self.port),
+            "METRICS_PORT": str(self.metrics_port),
+            "VISION_HOME": str(self.home.root),
+        }
+
+    async def waiting_for(self) -> str | None:
+        answer = await http_status(f"{self.url}/readyz")
+        if answer is None:
+            return "the API to answer"
+        return None if answer.status_code == 200 else f"GET /readyz says {answer.status_code}: {answer.text[:200]}"
+
+    @property
+    def url(self) -> str:
+        return f"http://{LOOPBACK}:{self.port}"
