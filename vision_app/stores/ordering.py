@@ -1,0 +1,51 @@
+"""Which of several results of one post counts: the same rule for every sink.
+
+A later emission beats an earlier one, but a result without any analysis never replaces one with: what was once seen
+stays known. Results still in work are nobody's result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from vision_app.messages import Analysis, Analyzed, MediumResult, PostResult
+
+
+class Seen(NamedTuple):
+    """A medium that was analyzed, with its outcome and analysis at hand."""
+
+    medium: MediumResult
+    outcome: Analyzed
+    analysis: Analysis
+
+
+def seen(result: PostResult) -> list[Seen]:
+    """The analyzed media of a post, in list order, twins included."""
+    return [
+        Seen(medium, medium.outcome, medium.outcome.answer.analysis)
+        for medium in result.media
+        if isinstance(medium.outcome, Analyzed) and medium.outcome.answer.analysis is not None
+    ]
+
+
+def finished(result: PostResult) -> bool:
+    return result.status != "in_work"
+
+
+def latest(batch: Sequence[PostResult], indices: Iterable[int]) -> list[int]:
+    """Of the records at `indices`, the last with the largest emission of each post, in the order of the batch."""
+    best: dict[bytes, int] = {}
+    for index in indices:
+        held = best.get(batch[index].key)
+        if held is None or not batch[index].emission < batch[held].emission:
+            best[batch[index].key] = index
+    return sorted(best.values())
+
+
+def winners(batch: Sequence[PostResult]) -> list[int]:
+    """Of each post the record that counts among the finished ones: the latest with an analysis, else the latest."""
+    done = [index for index, result in enumerate(batch) if finished(result)]
+    analyzed = latest(batch, [index for index in done if seen(batch[index])])
+    decided = {batch[index].key for index in analyzed}
+    return sorted(analyzed + latest(batch, [index for index in done if batch[index].key not in decided]))

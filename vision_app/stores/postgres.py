@@ -1,0 +1,242 @@
+"""The sink that makes results durable: posts in `post_enrichment`, their media in `media_objects` and `post_media_map`.
+
+One transaction per batch. What is written is decided in the statements, so that several workers may write at once:
+* an emission older than the stored one changes nothing;
+* a result without any analysis never replaces one with; it only ends the row's time in work;
+* an opened post (`in_work`) makes a row if there is none, else only notes since when it is in work.
+Reading for people is in `posts.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import asyncpg
+import orjson
+import structlog
+
+from vision_app.messages import PostResult
+from vision_app.settings import Settings
+
+from .base import Rejected, Sink, SinkUnavailable
+from .migrate import migrate
+from .ordering import finished, latest, seen
+from .rows import COLUMNS, enrichment_row, media_rows
+from .text import storable
+
+__all__ = ["PostgresSink", "create_pool", "migrate"]
+
+log = structlog.get_logger(__name__)
+
+POOL_SIZE = 4
+CONNECT_TIMEOUT_SECONDS = 5
+COMMAND_TIMEOUT_SECONDS = 30
+
+DATA_FAULTS = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.ProgramLimitExceededError,
+)
+"""Errors that are a record's own fault. All others are the store's: it is away, overloaded or set up wrongly."""
+
+STORE_FAULTS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, asyncio.TimeoutError)
+
+_NAMES = ", ".join(COLUMNS)
+_RECORDS = "jsonb_to_recordset($1::jsonb) AS r(" + ", ".join(f"{name} {kind}" for name, kind in COLUMNS.items()) + ")"
+_INSERT = f"""
+INSERT INTO post_enrichment AS pe ({_NAMES}) SELECT {_NAMES} FROM {_RECORDS} ORDER BY tenant_id, post_id
+ON CONFLICT (tenant_id, post_id, kind) DO UPDATE SET """  # noqa: S608 - built from our own column names
+_STORED = "(coalesce(pe.emission_time_ms, 0), coalesce(pe.emission_offset, -1))"
+_GIVEN = "(EXCLUDED.emission_time_ms, EXCLUDED.emission_offset)"
+
+WRITE_FINISHED = (
+    _INSERT
+    + ", ".join(f"{name} = EXCLUDED.{name}" for name in COLUMNS if name not in ("tenant_id", "post_id", "kind"))
+    + f""", updated_at = now()
+WHERE {_GIVEN} >= {_STORED} AND (EXCLUDED.vision_analyzed_at IS NOT NULL OR pe.vision_analyzed_at IS NULL)
+RETURNING tenant_id, post_id"""
+)
+
+_OPENING = ("data", "metadata", "album_size", "s3_media_keys", "trace_id", "emission_time_ms", "emission_offset")
+WRITE_IN_WORK = (
+    _INSERT
+    + ", ".join(f"{n} = CASE pe.status WHEN 'in_work' THEN EXCLUDED.{n} ELSE pe.{n} END" for n in _OPENING)
+    + f""", in_work_since = coalesce(pe.in_work_since, EXCLUDED.in_work_since), updated_at = now()
+WHERE {_GIVEN} > {_STORED}"""
+)
+
+END_WORK = f"""
+UPDATE post_enrichment AS pe SET in_work_since = NULL FROM {_RECORDS}
+WHERE (pe.tenant_id, pe.post_id, pe.kind) = (r.tenant_id, r.post_id, r.kind)
+  AND pe.vision_analyzed_at IS NOT NULL
+  AND pe.in_work_since <= to_timestamp(r.emission_time_ms / 1000.0)"""  # noqa: S608 - built from our own column names
+
+_MEDIA = """jsonb_to_recordset($1::jsonb) AS r(tenant_id text, post_id text, file_sha256 text, mime text,
+    size_bytes bigint, s3_key text, s3_bucket text, seen_at timestamptz, uploaded_at timestamptz, position integer,
+    role text)"""
+
+# rows are locked in the order of their keys, so that two batches with the same pictures do not wait for each other
+WRITE_MEDIA = f"""
+INSERT INTO media_objects AS m
+    (tenant_id, file_sha256, mime, size_bytes, s3_key, s3_bucket, first_seen_at, last_seen_at)
+SELECT DISTINCT ON (tenant_id, file_sha256)
+    tenant_id, file_sha256, mime, size_bytes, s3_key, s3_bucket, seen_at, seen_at
+FROM {_MEDIA} ORDER BY tenant_id, file_sha256, seen_at DESC
+ON CONFLICT (tenant_id, file_sha256) DO UPDATE SET
+    first_seen_at = least(m.first_seen_at, EXCLUDED.first_seen_at),
+    last_seen_at = greatest(m.last_seen_at, EXCLUDED.last_seen_at),
+    mime = EXCLUDED.mime, size_bytes = EXCLUDED.size_bytes, s3_key = EXCLUDED.s3_key, s3_bucket = EXCLUDED.s3_bucket
+WHERE EXCLUDED.last_seen_at >= m.last_seen_at"""  # noqa: S608 - built from our own column names
+
+WRITE_MEDIA_MAP = f"""
+WITH added AS (
+    INSERT INTO post_media_map (tenant_id, post_id, file_sha256, position, role, uploaded_at)
+    SELECT DISTINCT ON (tenant_id, post_id, file_sha256) tenant_id, post_id, file_sha256, position, role, uploaded_at
+    FROM {_MEDIA} ORDER BY tenant_id, post_id, file_sha256, position
+    ON CONFLICT DO NOTHING
+    RETURNING tenant_id, file_sha256
+), counted AS (SELECT tenant_id, file_sha256, count(*) AS posts FROM added GROUP BY 1, 2)
+UPDATE media_objects AS m SET refs_count = m.refs_count + counted.posts FROM counted
+WHERE (m.tenant_id, m.file_sha256) = (counted.tenant_id, counted.file_sha256)"""  # noqa: S608 - as above
+
+
+async def create_pool(settings: Settings, *, size: int = POOL_SIZE, application: str = "vision") -> Any:
+    """A pool of connections with strict timeouts. Raises SinkUnavailable if the database does not answer."""
+    try:
+        return await asyncpg.create_pool(
+            settings.database_url.get_secret_value(),
+            min_size=1,
+            max_size=size,
+            timeout=CONNECT_TIMEOUT_SECONDS,
+            command_timeout=COMMAND_TIMEOUT_SECONDS,
+            server_settings={"application_name": application},
+        )
+    except STORE_FAULTS as fault:
+        raise unavailable(fault) from fault
+
+
+def unavailable(fault: Exception) -> SinkUnavailable:
+    """The same fault in our terms, with what to do."""
+    remedy = "check DATABASE_URL and that Postgres runs"
+    if isinstance(fault, asyncpg.InsufficientPrivilegeError | asyncpg.InvalidAuthorizationSpecificationError):
+        remedy = "give the user of DATABASE_URL the right to log in, create and write tables"
+    elif isinstance(fault, asyncpg.SyntaxOrAccessError):
+        remedy = "the schema is not ours; run the migrations"
+    return SinkUnavailable(f"Postgres: {type(fault).__name__}: {fault}; {remedy}")
+
+
+class PostgresSink(Sink[PostResult]):
+    """Writes results of posts; `write` returns the finished ones that the database now shows."""
+
+    name = "postgres"
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._pool: Any = None
+
+    async def open(self) -> None:
+        """Connect and migrate. Raises SinkUnavailable; MigrationError, one of them, needs an operator."""
+        if self._pool is None:
+            self._pool = await create_pool(self._settings, application="vision-sink")
+        try:
+            await migrate(self._pool)
+        except STORE_FAULTS as fault:
+            raise unavailable(fault) from fault
+
+    async def close(self) -> None:
+        if self._pool is not None:
+            await self._pool.close()
+            self._pool = None
+
+    async def write(self, batch: Sequence[PostResult]) -> Sequence[PostResult]:
+        """Write a batch in one transaction; several results of one post are taken in the order of their emissions.
+
+        Returns the finished results now in the database: written just now or by an earlier delivery. Left out, and so
+        never announced, are results in work, older ones, and those without an analysis where there already is one.
+        """
+        if self._pool is None:
+            raise SinkUnavailable("the Postgres sink is not open")
+        records = [_Record(index, result, self._settings.s3_bucket) for index, result in enumerate(batch)]
+        try:
+            async with self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as connection:
+                try:
+                    async with connection.transaction():
+                        written = await _write(connection, records)
+                except DATA_FAULTS as fault:
+                    raise await _rejected(connection, records, fault) from fault
+        except STORE_FAULTS as fault:
+            raise unavailable(fault) from fault
+        return [record.result for record in records if record.index in written]
+
+
+class _Record:
+    """One result of the batch with its rows as JSON. Raises Rejected if they cannot be made."""
+
+    def __init__(self, index: int, result: PostResult, bucket: str) -> None:
+        self.index, self.result = index, result
+        self.key = (str(storable(result.event.tenant_id)), str(storable(result.event.post_id)))
+        try:
+            self.row = _json(enrichment_row(result))
+            self.media = [_json(row) for row in media_rows(result, bucket)]
+        except (TypeError, ValueError, OverflowError, RecursionError) as fault:
+            raise Rejected(index, f"cannot be written as JSON: {type(fault).__name__}: {fault}") from fault
+
+
+async def _write(connection: Any, records: Sequence[_Record]) -> set[int]:
+    """Write all records; returns the indices of those in force. Must run in a transaction."""
+    batch = {record.index: record for record in records}
+    results = [record.result for record in records]
+    places = range(len(records))
+    analyzed = _pick(records, latest(results, [i for i in places if finished(results[i]) and seen(results[i])]))
+    others = _pick(records, latest(results, [i for i in places if finished(results[i]) and not seen(results[i])]))
+    in_work = _pick(records, latest(results, [i for i in places if not finished(results[i])]))
+    media = [row for record in batch.values() for row in record.media]
+    if media:
+        await connection.execute(WRITE_MEDIA, _array(media))
+        await connection.execute(WRITE_MEDIA_MAP, _array(media))
+    written = await _write_finished(connection, analyzed)
+    if in_work:
+        await connection.execute(WRITE_IN_WORK, _array(record.row for record in in_work))
+    if others:
+        await connection.execute(END_WORK, _array(record.row for record in others))
+    return written | await _write_finished(connection, others)
+
+
+async def _write_finished(connection: Any, records: Sequence[_Record]) -> set[int]:
+    if not records:
+        return set()
+    rows = await connection.fetch(WRITE_FINISHED, _array(record.row for record in records))
+    stored = {(row["tenant_id"], row["post_id"]) for row in rows}
+    return {record.index for record in records if record.key in stored}
+
+
+async def _rejected(connection: Any, records: Sequence[_Record], fault: Exception) -> Exception:
+    """Find whose fault it was by trying each record alone and undoing it. Returns what to raise."""
+    for record in records:
+        attempt = connection.transaction()
+        await attempt.start()
+        try:
+            await _write(connection, [record])
+        except DATA_FAULTS as own:
+            return Rejected(record.index, f"Postgres refuses it: {type(own).__name__}: {own}")
+        finally:
+            await attempt.rollback()
+    return SinkUnavailable(f"Postgres refuses the batch but none of its records alone: {type(fault).__name__}: {fault}")
+
+
+def _pick(records: Sequence[_Record], places: Sequence[int]) -> list[_Record]:
+    return [records[place] for place in places]
+
+
+def _array(rows: Any) -> str:
+    return "[" + ",".join(rows) + "]"
+
+
+def _json(row: dict[str, Any]) -> str:
+    try:
+        encoded = orjson.dumps(row)
+    except orjson.JSONEncodeError:  # lone surrogates
+        encoded = orjson.dumps(storable(row))
+    return (orjson.dumps(storable(row)) if b"\\u0000" in encoded else encoded).decode()

@@ -1,0 +1,276 @@
+"""A post's result as rows of Postgres: pure, no I/O. Column types are in `COLUMNS`; the meaning of `data` is here.
+
+`data` keeps the fields that older readers of the assistant know on its top level, taken from the first analyzed medium,
+and says everything else of every listed medium under `media` and `enrichments`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from vision_app import events
+from vision_app.messages import Failed, MediumResult, PostResult, Skipped
+
+from .ordering import Seen, seen
+
+MAX_OCR_CHARS = 100_000
+MAX_BIGINT = 2**63 - 1
+MAX_INTEGER = 2**31 - 1
+NO_DESCRIPTION = "Описание отсутствует"
+
+COLUMNS = {
+    "tenant_id": "text",
+    "post_id": "text",
+    "kind": "text",
+    "provider": "text",
+    "params_hash": "text",
+    "data": "jsonb",
+    "status": "text",
+    "error": "text",
+    "metadata": "jsonb",
+    "album_size": "integer",
+    "vision_labels_agg": "jsonb",
+    "ocr_present": "boolean",
+    "summary": "text",
+    "vision_analyzed_at": "timestamptz",
+    "vision_provider": "text",
+    "vision_model": "text",
+    "vision_is_meme": "boolean",
+    "vision_classification": "jsonb",
+    "vision_description": "text",
+    "vision_ocr_text": "text",
+    "vision_context": "jsonb",
+    "vision_file_id": "text",
+    "vision_tokens_used": "bigint",
+    "vision_cost_microunits": "bigint",
+    "vision_analysis_reason": "text",
+    "s3_vision_keys": "jsonb",
+    "s3_media_keys": "jsonb",
+    "s3_crawl_keys": "jsonb",
+    "vision_version": "text",
+    "features_hash": "text",
+    "trace_id": "text",
+    "emission_time_ms": "bigint",
+    "emission_offset": "bigint",
+    "in_work_since": "timestamptz",
+}
+"""Columns of post_enrichment that a result fills, with their types."""
+
+_ROLES = frozenset({"primary", "attachment", "thumbnail"})
+
+
+def enrichment_row(result: PostResult) -> dict[str, Any]:
+    """The row of post_enrichment, ready for JSON."""
+    found = seen(result)
+    event, waiting = result.event, result.status == "in_work"
+    return {
+        "tenant_id": event.tenant_id,
+        "post_id": event.post_id,
+        "kind": "vision",
+        "data": data_of(result, found),
+        "status": result.status,
+        "error": _error(result.media) if result.status in ("error", "partial") else None,
+        "metadata": {"trace_id": event.trace_id, "channel_id": event.channel_id},
+        "album_size": len(result.media),
+        "vision_tokens_used": sum(_billed(medium) for medium in _distinct(result.media)),
+        "s3_media_keys": _unique(medium.medium.s3_key for medium in result.media),
+        "s3_crawl_keys": [],
+        "trace_id": event.trace_id,
+        "emission_time_ms": result.emission.time_ms,
+        "emission_offset": result.emission.offset,
+        "in_work_since": _iso(result.emission.time_ms) if waiting else None,
+        **(_vision_columns(found) if found else _no_vision_columns(waiting)),
+    }
+
+
+def _vision_columns(found: Sequence[Seen]) -> dict[str, Any]:
+    first = found[0]
+    answer, analysis = first.outcome.answer, first.analysis
+    return {
+        "provider": answer.provider,
+        "params_hash": _params_hash(found),
+        "vision_labels_agg": sorted({label for item in found for label in item.analysis.labels}),
+        "ocr_present": any(item.analysis.ocr and item.analysis.ocr.text.strip() for item in found),
+        "summary": "\n".join(_unique(item.analysis.description for item in found)),
+        "vision_analyzed_at": answer.analyzed_at.isoformat(),
+        "vision_provider": answer.provider,
+        "vision_model": answer.model,
+        "vision_is_meme": analysis.is_meme,
+        "vision_classification": events.vision_of(first.outcome)["classification"],
+        "vision_description": analysis.description,
+        "vision_ocr_text": analysis.ocr.text[:MAX_OCR_CHARS] if analysis.ocr else None,
+        "vision_context": analysis.context,
+        "vision_analysis_reason": _reason(found),
+        "s3_vision_keys": _unique(item.outcome.s3_key for item in found),
+        "vision_version": answer.vision_version,
+        "features_hash": events.features_hash(item.medium for item in found),
+    }
+
+
+def _no_vision_columns(waiting: bool) -> dict[str, Any]:
+    return {
+        "provider": "none",
+        "ocr_present": False,
+        "vision_provider": "none",
+        "vision_is_meme": False,
+        "vision_analysis_reason": None if waiting else "skipped",
+        "s3_vision_keys": [],
+    }
+
+
+def data_of(result: PostResult, found: Sequence[Seen]) -> dict[str, Any]:
+    """The JSON document of the column `data`."""
+    event = result.event
+    return {
+        **(_legacy_data(found) if found else {}),
+        "trace_id": event.trace_id,
+        "simulated": any(item.outcome.answer.simulated for item in found),
+        "enrichments": events.enrichments(result.media),
+        "media": _media_items(result.media),
+        "times": {"opened": result.opened_ms, "completed": result.completed_ms, **result.times},
+        "event": event.model_dump(mode="json", exclude={"media_files"}, exclude_none=True),
+    }
+
+
+def _legacy_data(found: Sequence[Seen]) -> dict[str, Any]:
+    """What readers of the older pipeline expect: the first analyzed medium on the top level."""
+    first = found[0]
+    answer, analysis = first.outcome.answer, first.analysis
+    return {
+        "model": answer.model,
+        "model_version": None,
+        "provider": answer.provider,
+        "analyzed_at": answer.analyzed_at.isoformat(),
+        **analysis.model_dump(mode="json"),
+        "description": analysis.description or NO_DESCRIPTION,
+        "s3_keys": {"image": first.medium.medium.s3_key},
+        "file_id": None,
+        "tokens_used": first.outcome.tokens_billed,
+        "cost_microunits": None,
+        "analysis_reason": _reason(found),
+        "s3_keys_list": [
+            {
+                "sha256": item.medium.medium.sha256,
+                "s3_key": item.medium.medium.s3_key,
+                "analyzed_at": item.outcome.answer.analyzed_at.isoformat(),
+            }
+            for item in found
+        ],
+        "vision_version": answer.vision_version,
+        "features_hash": events.features_hash(item.medium for item in found),
+    }
+
+
+def _media_items(media: Sequence[MediumResult]) -> list[dict[str, Any]]:
+    """One item per listed medium. Twins share one call, so only the first shows what it cost."""
+    firsts = {id(medium) for medium in _distinct(media)}
+    return [_media_item(medium, _billed(medium) if id(medium) in firsts else 0) for medium in media]
+
+
+def _media_item(medium: MediumResult, billed: int) -> dict[str, Any]:
+    item = {
+        **medium.medium.model_dump(mode="json", exclude_none=True),
+        "status": events.status_of(medium),
+        "dispatch": medium.dispatch,
+        "tokens_billed": billed,
+        "times": dict(medium.times),
+    }
+    if medium.outcome is not None and medium.outcome.kind == "analyzed":
+        answer = medium.outcome.answer
+        return item | {
+            "cached": medium.outcome.cached,
+            "answer_s3_key": medium.outcome.s3_key,
+            "provider": answer.provider,
+            "model": answer.model,
+            "verdict": answer.verdict,
+            "duration_ms": answer.duration_ms,
+            "analyzed_at": answer.analyzed_at.isoformat(),
+        }
+    item["reason"], item["details"] = events.reason_of(medium)
+    return item
+
+
+def media_rows(result: PostResult, bucket: str) -> list[dict[str, Any]]:
+    """The rows of media_objects and post_media_map in one: a post's media, each once, at its first position."""
+    firsts = {id(medium) for medium in _distinct(result.media)}
+    return [
+        {
+            "tenant_id": result.event.tenant_id,
+            "post_id": result.event.post_id,
+            "file_sha256": medium.medium.sha256,
+            "mime": medium.medium.mime_type,
+            "size_bytes": min(medium.medium.size_bytes, MAX_BIGINT),
+            "s3_key": medium.medium.s3_key,
+            "s3_bucket": bucket,
+            "seen_at": _iso(result.opened_ms),
+            "uploaded_at": (result.event.uploaded_at or result.event.occurred_at).isoformat(),
+            "position": _position(medium, index),
+            "role": _role(medium, index),
+        }
+        for index, medium in enumerate(result.media)
+        if id(medium) in firsts
+    ]
+
+
+def _position(medium: MediumResult, index: int) -> int:
+    given = medium.medium.position
+    return given if given is not None and 0 <= given <= MAX_INTEGER else index
+
+
+def _role(medium: MediumResult, index: int) -> str:
+    given = medium.medium.role
+    return given if given in _ROLES else "attachment" if index else "primary"
+
+
+def _distinct(media: Iterable[MediumResult]) -> list[MediumResult]:
+    """Each picture once: of twins the first."""
+    firsts: dict[str, MediumResult] = {}
+    for medium in media:
+        firsts.setdefault(medium.medium.sha256, medium)
+    return list(firsts.values())
+
+
+def _billed(medium: MediumResult) -> int:
+    """Tokens this post was charged for the medium; a refusal or an unusable answer may have cost some, too."""
+    outcome = medium.outcome
+    if outcome is None:
+        return 0
+    if outcome.kind == "analyzed":
+        return outcome.tokens_billed
+    billed = outcome.details.get("tokens_billed")
+    return billed if isinstance(billed, int) and billed > 0 else 0
+
+
+def _reason(found: Sequence[Seen]) -> str:
+    if found[0].outcome.answer.provider == "ocr_fallback":
+        return "fallback"
+    return "cache_hit" if all(item.outcome.cached for item in found) else "new"
+
+
+def _error(media: Sequence[MediumResult]) -> str | None:
+    reasons = [
+        f"{medium.medium.sha256[:12]}: {medium.outcome.reason}"
+        for medium in media
+        if isinstance(medium.outcome, Failed | Skipped)
+    ]
+    return "; ".join(reasons) or None
+
+
+def _params_hash(found: Sequence[Seen]) -> str:
+    """sha256 of model, version and inputs: whether a row was made by the same means from the same media."""
+    answer = found[0].outcome.answer
+    inputs = orjson.dumps(sorted({item.medium.medium.sha256 for item in found})).decode()
+    return hashlib.sha256(f"{answer.model}|{answer.vision_version}|{inputs}".encode()).hexdigest()
+
+
+def _unique(texts: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(text for text in texts if text))
+
+
+def _iso(milliseconds: int) -> str:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat()
