@@ -32,7 +32,7 @@ from vision_app.simulator.pricing import (
     truncate,
 )
 from vision_app.simulator.refusals import CANNOT_SEE, REFUSALS
-from vision_app.simulator.state import SIMULATOR, Simulator
+from vision_app.simulator.state import REQUEST_ID, SESSION_ID, SIMULATOR, Simulator
 
 
 @dataclass(slots=True)
@@ -154,9 +154,9 @@ def _record(request: web.Request, sim: Simulator, attempt: _Attempt, usage: Usag
         usage,
         time=time.time(),
         client_id=attempt.caller.client_id,
-        request_id=request["request_id"],
+        request_id=request[REQUEST_ID],
         client_request_id=request.headers.get("X-Request-ID"),
-        session_id=request["session_id"],
+        session_id=request[SESSION_ID],
         model=attempt.model,
         sha256=tuple(file.sha256 for file in attempt.files),
         outcome=outcome,

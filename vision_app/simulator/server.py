@@ -17,7 +17,7 @@ from vision_app.simulator import admin, routes
 from vision_app.simulator.config import JSON_BODY_MAX_BYTES, SimulatorConfig
 from vision_app.simulator.errors import ApiError, api_error
 from vision_app.simulator.faults import RULES
-from vision_app.simulator.state import SIMULATOR, Simulator
+from vision_app.simulator.state import REQUEST_ID, SESSION_ID, SIMULATOR, Simulator
 
 _SHUTDOWN_SECONDS = 0.2  # requests in flight are cut off: a stop must be immediate
 
@@ -109,13 +109,18 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return api_error(404, "Not found").response()
     except web.HTTPMethodNotAllowed as refused:
         return api_error(405, "Method not allowed", {"Allow": refused.headers["Allow"]}).response()
+    except (web.HTTPException, ConnectionError):
+        raise
+    except Exception:  # the client must get the API's own shape whatever breaks here
+        log.exception("the simulator failed, please report this", path=request.path)
+        return api_error(500).response()
 
 
 @web.middleware
 async def _identity(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Give the request its ids and refuse it without User-Agent, as the vendor's gateway does."""
-    request["request_id"] = request.headers.get("X-Request-ID") or str(uuid.uuid4())
-    request["session_id"] = request.headers.get("X-Session-ID") or str(uuid.uuid4())
+    request[REQUEST_ID] = request.headers.get("X-Request-ID") or str(uuid.uuid4())
+    request[SESSION_ID] = request.headers.get("X-Session-ID") or str(uuid.uuid4())
     anonymous = not request.headers.get("User-Agent") and request.path.startswith(("/v", "/api/"))
     if anonymous and request.app[SIMULATOR].config.require_user_agent:
         raise api_error(403, "Unauthorized")
@@ -124,9 +129,9 @@ async def _identity(request: web.Request, handler: Handler) -> web.StreamRespons
 
 async def _stamp(request: web.Request, response: web.StreamResponse) -> None:
     response.headers["Server"] = "SynGX"
-    if "request_id" in request:
-        response.headers["X-Request-ID"] = request["request_id"]
-        response.headers["X-Session-ID"] = request["session_id"]
+    if REQUEST_ID in request:
+        response.headers["X-Request-ID"] = request[REQUEST_ID]
+        response.headers["X-Session-ID"] = request[SESSION_ID]
 
 
 async def _close(app: web.Application) -> None:

@@ -1,4 +1,4 @@
-"""What one running simulator holds, and the key under which its request handlers find it."""
+"""What one running simulator holds, and the keys under which its request handlers find it and their ids."""
 
 from __future__ import annotations
 
@@ -62,4 +62,6 @@ class Simulator:
         self.sessions = Sessions()
 
 
+REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
+SESSION_ID: web.RequestKey[str] = web.RequestKey("session_id", str)
 SIMULATOR: web.AppKey[Simulator] = web.AppKey("simulator", Simulator)
