@@ -1,0 +1,225 @@
+"""The sink that draws the graph: posts, the pictures they show, the labels on them.
+
+    (:Post)-[:HAS_IMAGE {trace_id, created_at, position}]->(:ImageContent:Image)-[:HAS_LABEL]->(:Label)
+
+Only analyzed media are drawn. Pictures belong to a tenant; labels are plain words and shared. What the model said is
+only ever a parameter, never part of a statement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+from neo4j import AsyncDriver, AsyncGraphDatabase, AsyncSession, NotificationMinimumSeverity
+from neo4j.exceptions import ClientError, DriverError, Neo4jError
+
+from vision_app.messages import PostResult
+from vision_app.settings import Settings
+
+from .base import Rejected, Sink, SinkUnavailable
+from .ordering import Seen, seen, winners
+from .text import storable
+
+log = structlog.get_logger(__name__)
+
+CONNECT_TIMEOUT_SECONDS = 5
+RETRY_SECONDS = 5  # the driver's own, for deadlocks and a moving leader
+MAX_LABEL_CHARS = 100
+MAX_INTEGER = 2**63 - 1
+
+CONSTRAINTS = (
+    "CREATE CONSTRAINT vision_image IF NOT EXISTS FOR (i:ImageContent) REQUIRE (i.tenant_id, i.sha256) IS UNIQUE",
+    "CREATE CONSTRAINT vision_post IF NOT EXISTS FOR (p:Post) REQUIRE (p.tenant_id, p.post_id) IS UNIQUE",
+    "CREATE CONSTRAINT vision_label IF NOT EXISTS FOR (l:Label) REQUIRE l.name IS UNIQUE",
+)
+
+WRITE_POSTS = """
+UNWIND $posts AS row
+MERGE (p:Post {tenant_id: row.tenant_id, post_id: row.post_id})
+WITH p, row
+WHERE coalesce(p.vision_emission_time_ms, -1) < row.time_ms
+   OR (p.vision_emission_time_ms = row.time_ms AND coalesce(p.vision_emission_offset, -1) <= row.offset)
+SET p.vision_emission_time_ms = row.time_ms, p.vision_emission_offset = row.offset,
+    p.channel_id = coalesce(row.channel_id, p.channel_id)
+RETURN row.index AS index
+"""
+
+WRITE_IMAGES = """
+UNWIND $images AS row
+MERGE (i:ImageContent {tenant_id: row.tenant_id, sha256: row.sha256})
+WITH i, row
+WHERE i.analyzed_at IS NULL OR i.analyzed_at <= row.properties.analyzed_at
+SET i:Image, i += row.properties
+WITH i, row
+OPTIONAL MATCH (i)-[old:HAS_LABEL]->(label:Label) WHERE NOT label.name IN row.labels
+DELETE old
+WITH DISTINCT i, row
+UNWIND row.labels AS name
+MERGE (label:Label {name: name})
+MERGE (i)-[:HAS_LABEL]->(label)
+"""
+
+WRITE_LINKS = """
+UNWIND $links AS row
+MATCH (p:Post {tenant_id: row.tenant_id, post_id: row.post_id})
+MATCH (i:ImageContent {tenant_id: row.tenant_id, sha256: row.sha256})
+MERGE (p)-[r:HAS_IMAGE]->(i)
+ON CREATE SET r.created_at = row.at
+SET r.trace_id = row.trace_id, r.position = row.position
+"""
+
+_SETTINGS_FAULTS = ("Neo.ClientError.Security.", "Neo.ClientError.Database.", "Neo.ClientError.Cluster.")
+
+
+class GraphSink(Sink[PostResult]):
+    """Writes the graph of analyzed posts; `write` returns the results that the graph now shows."""
+
+    name = "neo4j"
+
+    def __init__(self, settings: Settings) -> None:
+        self._uri = settings.neo4j_uri
+        self._auth = (settings.neo4j_user, settings.neo4j_password.get_secret_value())
+        self._driver: AsyncDriver | None = None
+
+    async def open(self) -> None:
+        """Connect and create the constraints. Raises SinkUnavailable."""
+        if self._driver is None:
+            self._driver = AsyncGraphDatabase.driver(
+                self._uri,
+                auth=self._auth,
+                connection_timeout=CONNECT_TIMEOUT_SECONDS,
+                connection_acquisition_timeout=2 * CONNECT_TIMEOUT_SECONDS,
+                max_transaction_retry_time=RETRY_SECONDS,
+                notifications_min_severity=NotificationMinimumSeverity.OFF,
+                telemetry_disabled=True,
+            )
+        try:
+            async with self._driver.session() as session:
+                for statement in CONSTRAINTS:
+                    await (await session.run(statement)).consume()
+        except (DriverError, Neo4jError, OSError) as fault:
+            raise self._unavailable(fault) from fault
+
+    async def close(self) -> None:
+        if self._driver is not None:
+            await self._driver.close()
+            self._driver = None
+
+    async def write(self, batch: Sequence[PostResult]) -> Sequence[PostResult]:
+        """Write a batch in one transaction. Posts without an analyzed medium are passed over."""
+        if self._driver is None:
+            raise SinkUnavailable("the Neo4j sink is not open")
+        places = [place for place in winners(batch) if seen(batch[place])]
+        drawings = [_Drawing(place, batch[place]) for place in places]
+        if not drawings:
+            return []
+        try:
+            async with self._driver.session() as session:
+                try:
+                    written = await session.execute_write(_draw, drawings)
+                except ClientError as fault:
+                    if str(fault.code).startswith(_SETTINGS_FAULTS):
+                        raise
+                    raise await self._rejected(session, drawings, fault) from fault
+        except (DriverError, Neo4jError, OSError) as fault:
+            raise self._unavailable(fault) from fault
+        return [batch[place] for place in places if place in written]
+
+    async def _rejected(self, session: AsyncSession, drawings: Sequence[_Drawing], fault: ClientError) -> Exception:
+        """Find whose fault it was by trying each record alone and undoing it. Returns what to raise."""
+        for drawing in drawings:
+            async with await session.begin_transaction() as attempt:
+                try:
+                    await _draw(attempt, [drawing])
+                except ClientError as own:
+                    return Rejected(drawing.index, f"Neo4j refuses it: {own.code}: {own.message}")
+                finally:
+                    await attempt.rollback()
+        return self._unavailable(fault)
+
+    def _unavailable(self, fault: Exception) -> SinkUnavailable:
+        remedy = "check NEO4J_URI, NEO4J_USER and NEO4J_PASSWORD, or turn it off with FEATURE_NEO4J_ENABLED=false"
+        return SinkUnavailable(f"Neo4j at {self._uri}: {type(fault).__name__}: {fault}; {remedy}")
+
+
+class _Drawing:
+    """One post as parameters of the statements."""
+
+    def __init__(self, index: int, result: PostResult) -> None:
+        self.index = index
+        event, at = result.event, datetime.fromtimestamp((result.completed_ms or result.opened_ms) / 1000, UTC)
+        tenant_id, post_id = storable(event.tenant_id), storable(event.post_id)
+        self.post = {
+            "index": index,
+            "tenant_id": tenant_id,
+            "post_id": post_id,
+            "channel_id": storable(event.channel_id),
+            "time_ms": min(result.emission.time_ms, MAX_INTEGER),
+            "offset": min(result.emission.offset, MAX_INTEGER),
+        }
+        found = {item.medium.medium.sha256: item for item in reversed(seen(result))}  # of twins the first
+        self.images = [_image(tenant_id, item, at) for item in found.values()]
+        self.links = [
+            {
+                "tenant_id": tenant_id,
+                "post_id": post_id,
+                "sha256": storable(item.medium.medium.sha256),
+                "trace_id": storable(event.trace_id),
+                "at": at,
+                "position": _position(item, result),
+            }
+            for item in found.values()
+        ]
+
+
+def _image(tenant_id: str, item: Seen, at: datetime) -> dict[str, Any]:
+    medium, answer, analysis = item.medium.medium, item.outcome.answer, item.analysis
+    labels = {storable(label).strip().lower()[:MAX_LABEL_CHARS] for label in analysis.labels}
+    return {
+        "tenant_id": tenant_id,
+        "sha256": storable(medium.sha256),
+        "labels": sorted(labels - {""}),
+        "properties": {
+            "s3_key": storable(medium.s3_key),
+            "mime_type": storable(medium.mime_type),
+            "size_bytes": min(medium.size_bytes, MAX_INTEGER),
+            "classification": analysis.classification,
+            "description": storable(analysis.description),
+            "is_meme": analysis.is_meme,
+            "provider": answer.provider,
+            "model": storable(answer.model),
+            "simulated": answer.simulated,
+            "analyzed_at": answer.analyzed_at.astimezone(UTC),
+            "updated_at": at,
+        },
+    }
+
+
+def _position(item: Seen, result: PostResult) -> int:
+    return next(index for index, medium in enumerate(result.media) if medium is item.medium)
+
+
+async def _draw(transaction: Any, drawings: Sequence[_Drawing]) -> set[int]:
+    """Run the statements; returns the indices of the posts whose state the graph now shows."""
+    answer = await transaction.run(WRITE_POSTS, posts=[drawing.post for drawing in drawings])
+    written = {int(record["index"]) async for record in answer}
+    current = [drawing for drawing in drawings if drawing.index in written]
+    images = _newest(image for drawing in current for image in drawing.images)
+    await (await transaction.run(WRITE_IMAGES, images=images)).consume()
+    links = [link for drawing in current for link in drawing.links]
+    await (await transaction.run(WRITE_LINKS, links=links)).consume()
+    return written
+
+
+def _newest(images: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each picture once, as it was analyzed last; sorted, so that two batches lock in the same order."""
+    best: dict[tuple[str, str], dict[str, Any]] = {}
+    for image in images:
+        key = (image["tenant_id"], image["sha256"])
+        held = best.get(key)
+        if held is None or held["properties"]["analyzed_at"] <= image["properties"]["analyzed_at"]:
+            best[key] = image
+    return [best[key] for key in sorted(best)]

@@ -1,0 +1,89 @@
+"""The policy as it lies on disk: read at start, read again when the file changes, never replaced by a faulty one.
+
+Not here: what the file may contain and what it decides (`domain/policy.py`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import structlog
+
+import vision_app
+from vision_app.domain.policy import Policy, PolicyError, load_policy
+from vision_app.telemetry import metrics
+
+log = structlog.get_logger(__name__)
+
+_PACKAGE = Path(vision_app.__file__).parent
+_NAME = Path("config", "vision_policy.yml")
+
+Stamp = tuple[int, int, int]  # inode, modification time in ns, size
+
+
+def default_policy_path() -> Path:
+    """The policy that is shipped: inside the installed package, or in the repository's `config/`."""
+    installed = _PACKAGE / _NAME
+    return installed if installed.exists() else _PACKAGE.parent / _NAME
+
+
+def read_policy(path: Path) -> Policy:
+    """Read and validate a policy file. Raises PolicyError, also when the file cannot be read."""
+    try:
+        text = path.read_text("utf-8")
+    except OSError as fault:
+        raise PolicyError(
+            f"{path}: cannot be read: {fault.strerror}; set VISION_POLICY_CONFIG_PATH to a readable file"
+        ) from fault
+    except UnicodeDecodeError as fault:
+        raise PolicyError(f"{path}: is not UTF-8 (byte {fault.start}); save it as UTF-8") from fault
+    return load_policy(text, str(path))
+
+
+class PolicyFile:
+    """The policy in force. `path` is VISION_POLICY_CONFIG_PATH; None is the shipped file.
+
+    The constructor raises PolicyError when there is no usable policy to begin with.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path or default_policy_path()
+        self._stamp = self._look()
+        self.policy = read_policy(self.path)
+        self._note()
+
+    def refresh(self) -> bool:
+        """Take over a changed file; True if it was. A faulty one is logged once and the policy in force stays.
+
+        Cheap when nothing changed (one stat), so it may be called for every event.
+        """
+        stamp = self._look()
+        if stamp == self._stamp:
+            return False
+        self._stamp = stamp
+        try:
+            self.policy = read_policy(self.path)
+        except PolicyError as fault:
+            metrics.POLICY_RELOADS.labels("refused").inc()
+            log.error(
+                "Policy file is faulty, the previous policy stays in force",
+                faults=str(fault).splitlines(),
+                next_step=f"correct the lines named, then run: vision policy check {self.path}",
+            )
+            return False
+        metrics.POLICY_RELOADS.labels("loaded").inc()
+        log.info("Policy file taken over", path=str(self.path))
+        self._note()
+        return True
+
+    def _look(self) -> Stamp | None:
+        """What tells one version of the file from another; None while it cannot be seen."""
+        try:
+            found = self.path.stat()
+        except OSError:
+            return None  # refresh() then fails to read it and says so
+        return found.st_ino, found.st_mtime_ns, found.st_size
+
+    def _note(self) -> None:
+        for note in self.policy.notes():
+            log.warning("Policy key without effect", path=str(self.path), note=note)

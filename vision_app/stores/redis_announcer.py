@@ -1,0 +1,144 @@
+"""Announces finished posts on the Redis output stream: each emission once, never an older one after a newer.
+
+The check, the entry, the memory of it and the marks `vision:processed:*` are one script, so a crash cannot part them.
+The script touches keys of several hash slots: Redis must be a single server or a replicated one, not a cluster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+from urllib.parse import quote
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from vision_app import events
+from vision_app.messages import Emission
+from vision_app.settings import Settings
+
+from .base import Rejected, Sink, SinkUnavailable
+
+log = structlog.get_logger(__name__)
+
+EMITTED_TTL_SECONDS = 48 * 3600
+"""How long the last emission of a post is remembered: longer than any redelivery."""
+PROCESSED_TTL_SECONDS = 24 * 3600
+STREAM_MAXLEN = 100_000
+TIMEOUT_SECONDS = 5
+
+# Times in ms and offsets stay far below 2^53, so Lua's numbers hold them exactly.
+ANNOUNCE = """
+local time, offset = tonumber(ARGV[1]), tonumber(ARGV[2])
+local last = redis.call('GET', KEYS[1])
+if last then
+  local last_time, last_offset = string.match(last, '^(%d+)-(%d+)$')
+  last_time, last_offset = tonumber(last_time), tonumber(last_offset)
+  if last_time then
+    if time == last_time and offset == last_offset then return 0 end
+    if time < last_time or (time == last_time and offset < last_offset) then return -1 end
+  end
+end
+local fields = {}
+for i = 6, #ARGV do fields[#fields + 1] = ARGV[i] end
+redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[3], '*', unpack(fields))
+redis.call('SET', KEYS[1], ARGV[1] .. '-' .. ARGV[2], 'EX', ARGV[4])
+for i = 3, #KEYS do redis.call('SET', KEYS[i], '1', 'EX', ARGV[5]) end
+return 1
+"""
+_OLDER = -1
+
+
+@dataclass(frozen=True)
+class Announcement:
+    """A public event as it is on Kafka. `body` says in `emission` which state of the post it tells."""
+
+    event_type: str
+    body: dict[str, Any]
+
+
+def emitted_key(tenant_id: str, post_id: str) -> str:
+    """Where the last announced emission of a post is remembered."""
+    return f"vision:emitted:{quote(tenant_id, safe='')}:{quote(post_id, safe='')}"
+
+
+def processed_key(post_id: str, sha256: str) -> str:
+    """The mark that a medium of a post was analyzed, as the surrounding assistant knows it."""
+    return f"vision:processed:{post_id}:{sha256}"
+
+
+class RedisAnnouncer(Sink[Announcement]):
+    """Writes announcements to `VISION_OUTPUT_STREAM`; `write` returns those that are a post's last word."""
+
+    name = "redis"
+
+    def __init__(self, settings: Settings) -> None:
+        self._stream = settings.vision_output_stream
+        self._redis = Redis.from_url(
+            settings.redis_url.get_secret_value(),
+            socket_timeout=TIMEOUT_SECONDS,
+            socket_connect_timeout=TIMEOUT_SECONDS,
+            decode_responses=True,
+        )
+        self._script = self._redis.register_script(ANNOUNCE)
+
+    async def open(self) -> None:
+        """See that Redis answers. Raises SinkUnavailable."""
+        try:
+            await cast(Awaitable[bool], self._redis.ping())
+        except (RedisError, OSError) as fault:
+            raise _unavailable(fault) from fault
+
+    async def close(self) -> None:
+        await self._redis.aclose()
+
+    async def write(self, batch: Sequence[Announcement]) -> Sequence[Announcement]:
+        """Announce a batch in one round trip, in order. One that was announced before counts as written, an older not.
+
+        A failure in the middle leaves the first part announced; the repetition passes over it.
+        """
+        calls = [_call(index, announcement, self._stream) for index, announcement in enumerate(batch)]
+        try:
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                for keys, arguments in calls:
+                    await self._script(keys=keys, args=arguments, client=pipeline)
+                answers = await pipeline.execute()
+        except (RedisError, OSError) as fault:
+            raise _unavailable(fault) from fault
+        return [announcement for announcement, answer in zip(batch, answers, strict=True) if answer != _OLDER]
+
+
+def _call(index: int, announcement: Announcement, stream: str) -> tuple[list[str], list[str | int]]:
+    """Keys and arguments of the script for one announcement. Raises Rejected if it does not name its post and state."""
+    body = announcement.body
+    try:
+        tenant_id, post_id = str(body["tenant_id"]), str(body["post_id"])
+        emission = _emission(str(body["emission"]))
+        fields = events.redis_fields(announcement.event_type, body)
+        marks = _analyzed(body) if announcement.event_type == events.ANALYZED_EVENT else []
+        keys = [emitted_key(tenant_id, post_id), stream, *(processed_key(post_id, sha256) for sha256 in marks)]
+        arguments = [emission.time_ms, emission.offset, STREAM_MAXLEN, EMITTED_TTL_SECONDS, PROCESSED_TTL_SECONDS]
+        flat = [text for name, value in fields.items() for text in (name, value)]
+        for text in (*keys, *flat):
+            text.encode()  # lone surrogates cannot be sent
+    except (KeyError, TypeError, ValueError) as fault:
+        raise Rejected(index, f"not an announcement: {type(fault).__name__}: {fault}") from fault
+    return keys, [*arguments, *flat]
+
+
+def _emission(text: str) -> Emission:
+    time_ms, _, offset = text.partition("-")
+    if not (time_ms.isdecimal() and offset.isdecimal()):
+        raise ValueError(f"emission is {text!r}, not <time>-<offset>")
+    return Emission(time_ms=int(time_ms), offset=int(offset))
+
+
+def _analyzed(body: dict[str, Any]) -> list[str]:
+    """The media of an analyzed event that have an analysis, each once."""
+    return list(dict.fromkeys(str(item["sha256"]) for item in body.get("enrichments", ()) if "analysis" in item))
+
+
+def _unavailable(fault: Exception) -> SinkUnavailable:
+    return SinkUnavailable(f"Redis: {type(fault).__name__}: {fault}; check REDIS_URL, and memory and state of Redis")
