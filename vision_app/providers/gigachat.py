@@ -1,0 +1,354 @@
+"""GigaChat Vision over HTTP: upload the picture, ask about it, delete it.
+
+What this file decides is what may be tried again. Only what surely had no effect is: connections never made, refusals
+by status. An upload of unknown fate is looked for under its unique file name, never sent twice. A chat request of
+unknown fate is `CallLost`. Waiting out longer outages is the gate's task (`gate.py`).
+
+A 5xx answer is taken as a refusal before any work, so nothing was spent; only 504 is the gateway saying that it does
+not know, hence `CallLost`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import itertools
+import random
+import ssl
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import certifi
+import httpx
+import structlog
+
+from vision_app.providers.base import (
+    CallLost,
+    CallTrace,
+    InputFault,
+    Picture,
+    ProviderError,
+    ProviderOutage,
+    RateLimited,
+    RawAnswer,
+    VisionProvider,
+)
+from vision_app.providers.gigachat_auth import AccessTokens
+from vision_app.providers.gigachat_wire import (
+    USER_AGENT,
+    Reply,
+    call_headers,
+    chat_body,
+    error_of,
+    file_id_of,
+    file_ids_named,
+    read_chat,
+    unique_filename,
+    unmasked,
+)
+from vision_app.providers.pictures import estimate_tokens
+from vision_app.settings import Settings, SettingsError
+from vision_app.telemetry import metrics
+
+log = structlog.get_logger(__name__)
+
+CONNECT_SECONDS = 10.0
+AUTH_SECONDS = 15.0  # one token request in total
+CLEANUP_SECONDS = 5.0  # finding and deleting one uploaded file; at most a quarter of the whole time of a call
+KEEPALIVE_SECONDS = 4.0  # below the server's idle timeout, so that no request meets a connection being closed
+MAX_BACKOFF_SECONDS = 8.0
+MAX_INLINE_PAUSE_SECONDS = 5.0  # a longer Retry-After is waited out at the gate, without holding a slot
+MAX_REPLY_BYTES = 16 * 1024 * 1024
+
+BeforeChat = Callable[[CallTrace], Awaitable[None]]
+
+_UPLOAD = "/files"
+_CHAT = "/chat/completions"
+_NOT_SENT = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.WriteError,
+    httpx.WriteTimeout,
+    httpx.ProxyError,
+    httpx.UnsupportedProtocol,
+    httpx.LocalProtocolError,
+)
+
+
+class _Ambiguous(Exception):
+    """The request went out whole and no complete reply came."""
+
+
+@dataclass
+class _Call:
+    """One analysis in progress: what a deadline or a cancellation must know."""
+
+    picture: Picture
+    trace: CallTrace
+    filename: str
+    file_id: str | None = None
+    at_server: str | None = None  # the path of an upload or chat request whose fate is unknown
+
+
+class GigaChat(VisionProvider):
+    """The account of `settings` at GigaChat (API v1).
+
+    `before_chat` is awaited once per call right before the first request that may cost money; what it raises ends the
+    call. `transport` replaces the network in tests.
+    """
+
+    name = "gigachat"
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        before_chat: BeforeChat | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._settings = settings
+        self._before_chat = before_chat
+        self._transport = transport
+        self._cleanups: set[asyncio.Task[None]] = set()
+        self._cleanup_seconds = min(CLEANUP_SECONDS, settings.gigachat_vision_timeout / 4)
+
+    async def open(self) -> None:
+        """Prepare connections; sends nothing. Raises SettingsError when the CA bundle cannot be read."""
+        tls = _tls(self._settings)
+        self._api = self._client(self._settings.gigachat_base_url, tls, self._settings.gigachat_vision_timeout)
+        self._auth = self._client(self._settings.gigachat_auth_url, tls, AUTH_SECONDS)
+        self._tokens = AccessTokens(self._settings, self._post_auth)
+
+    async def close(self) -> None:
+        if self._cleanups:
+            await asyncio.wait(self._cleanups, timeout=CLEANUP_SECONDS)
+        await self._tokens.close()
+        await self._api.aclose()
+        await self._auth.aclose()
+
+    async def analyze(self, picture: Picture, prompt: str, trace: CallTrace) -> RawAnswer:
+        started = time.perf_counter()
+        call = _Call(picture, trace, unique_filename(picture))
+        total = self._settings.gigachat_vision_timeout
+        try:
+            async with asyncio.timeout(total - self._cleanup_seconds):
+                await self._upload(call)
+                if self._before_chat is not None:
+                    await self._before_chat(trace)
+                reply = await self._chat(call, prompt)
+        except TimeoutError as late:
+            waited = f"no answer within {total} s (GIGACHAT_VISION_TIMEOUT)"
+            raise (CallLost(waited) if call.at_server == _CHAT else ProviderOutage(waited)) from late
+        finally:
+            await self._forget(call)
+        return self._raw(reply, picture, trace, started)
+
+    # --- steps --------------------------------------------------------------------------------------------------------
+
+    async def _upload(self, call: _Call) -> None:
+        files = {"file": (call.filename, call.picture.content, call.picture.mime_type)}
+        try:
+            reply = await self._send(call, "POST", _UPLOAD, data={"purpose": "general"}, files=files)
+            call.file_id = file_id_of(reply)
+        except _Ambiguous as unknown:
+            log.info("gigachat_upload_unknown", error=str(unknown), filename=call.filename)
+        except ProviderError:
+            metrics.FILE_UPLOADS.labels("error").inc()
+            raise
+        if call.file_id is None:
+            call.file_id = await self._find(call)
+        metrics.FILE_UPLOADS.labels("error" if call.file_id is None else "success").inc()
+        if call.file_id is None:
+            raise ProviderOutage("the upload got no usable answer and the file is not listed; trying again later")
+
+    async def _find(self, call: _Call) -> str | None:
+        """The id of a file whose upload got no usable answer."""
+        try:
+            ids = file_ids_named(await self._send(call, "GET", "/files"), call.filename)
+        except _Ambiguous as unknown:
+            raise ProviderOutage(f"neither the upload nor the list of files was answered ({unknown})") from unknown
+        return ids[0] if ids else None
+
+    async def _chat(self, call: _Call, prompt: str) -> Reply:
+        assert call.file_id is not None  # noqa: S101 - for the type checker; _upload raises otherwise
+        settings = self._settings
+        body = chat_body(settings.gigachat_vision_model, prompt, call.file_id, settings.vision_max_output_tokens)
+        try:
+            return await self._send(call, "POST", _CHAT, json=body)
+        except _Ambiguous as unknown:
+            raise CallLost(f"the request was sent and no complete answer came ({unknown})") from unknown
+
+    def _raw(self, reply: Reply, picture: Picture, trace: CallTrace, started: float) -> RawAnswer:
+        chat = read_chat(reply)
+        tokens = chat.tokens
+        if tokens is None:
+            tokens = estimate_tokens(len(picture.content), picture.mime_type, self._settings)
+            log.warning("gigachat_usage_missing", request_id=trace.request_id, assumed_tokens=tokens)
+        return RawAnswer(
+            content=chat.content,
+            finish_reason=chat.finish_reason,
+            model=chat.model or self._settings.gigachat_vision_model,
+            tokens=tokens,
+            usage=chat.usage,
+            request_id=reply.headers.get("X-Request-ID", "")[:128] or None,
+            duration_ms=round((time.perf_counter() - started) * 1000),
+        )
+
+    # --- deleting -----------------------------------------------------------------------------------------------------
+
+    async def _forget(self, call: _Call) -> None:
+        """Delete the uploaded file, also while the call is being cancelled. Never fails the call."""
+        if call.file_id is None and call.at_server != _UPLOAD:
+            return
+        task = asyncio.create_task(self._delete(call), name="gigachat-delete")
+        self._cleanups.add(task)
+        task.add_done_callback(self._cleanups.discard)
+        await asyncio.shield(task)
+
+    async def _delete(self, call: _Call) -> None:
+        try:
+            async with asyncio.timeout(self._cleanup_seconds):
+                file_id = call.file_id or await self._find(call)
+                if file_id is not None:
+                    await self._send(call, "POST", f"/files/{file_id}/delete")
+        except (ProviderError, _Ambiguous, TimeoutError) as fault:
+            if isinstance(fault, InputFault) and fault.status == 404:
+                return  # gone already
+            metrics.PROVIDER_FILES_LEFT.inc()
+            log.warning(
+                "gigachat_file_left",
+                file_id=call.file_id,
+                filename=call.filename,
+                error=str(fault) or f"no answer within {self._cleanup_seconds:g} s",
+                remedy="delete it at the provider by its file name",
+            )
+
+    # --- sending ------------------------------------------------------------------------------------------------------
+
+    async def _send(self, call: _Call, method: str, path: str, **content: Any) -> Reply:
+        """Send until a 2xx comes, repeating only what surely had no effect. Raises ProviderError, _Ambiguous."""
+        refused_token: str | None = None
+        for attempt in itertools.count():
+            token = await self._tokens.get(refused_token)
+            try:
+                reply = await self._once(call, method, path, call_headers(token, call.trace), content)
+            except ProviderOutage as fault:
+                error: ProviderError = fault
+            else:
+                if reply.ok:
+                    return reply
+                if reply.status == 401 and refused_token is None:
+                    refused_token = token
+                    continue
+                if reply.status == 504 or ((method, path) == ("POST", _UPLOAD) and reply.status >= 500):
+                    raise _Ambiguous(f"HTTP {reply.status}")
+                error = error_of(reply)
+            pause = _pause(error, attempt, self._settings.vision_api_max_retries)
+            if pause is None:
+                raise error
+            metrics.RETRIES.labels("vision_api").inc()
+            log.info("gigachat_retry", path=path, attempt=attempt + 1, pause_seconds=round(pause, 2), error=str(error))
+            await asyncio.sleep(pause)
+        raise AssertionError("unreachable")
+
+    async def _once(
+        self, call: _Call, method: str, path: str, headers: Mapping[str, str], content: Mapping[str, Any]
+    ) -> Reply:
+        """One request, while which `call` knows that an upload or a chat request may be at the server."""
+        if method == "POST" and path in (_UPLOAD, _CHAT):
+            call.at_server = path
+        try:
+            reply = await _exchange(self._api, method, path, headers, content)
+        except ProviderOutage:
+            call.at_server = None
+            raise
+        call.at_server = None
+        return reply
+
+    async def _post_auth(self, headers: dict[str, str], form: dict[str, str]) -> Reply:
+        try:
+            async with asyncio.timeout(AUTH_SECONDS):
+                return await _exchange(self._auth, "POST", self._settings.gigachat_auth_url, headers, {"data": form})
+        except TimeoutError as late:
+            raise ProviderOutage(f"no access token within {AUTH_SECONDS:g} s; check GIGACHAT_AUTH_URL") from late
+        except _Ambiguous as fault:
+            raise ProviderOutage(f"the token endpoint broke off ({fault})") from fault
+
+    def _client(self, url: str, tls: ssl.SSLContext, timeout: float) -> httpx.AsyncClient:
+        streams = self._settings.vision_provider_streams
+        return httpx.AsyncClient(
+            base_url=url if url == self._settings.gigachat_base_url else "",
+            verify=tls,
+            transport=self._transport,
+            trust_env=not _is_loopback(url),  # a proxy from the environment cannot reach this machine's loopback
+            headers={"User-Agent": USER_AGENT, "Accept": "application/json"},
+            timeout=httpx.Timeout(timeout, connect=min(CONNECT_SECONDS, timeout)),
+            limits=httpx.Limits(
+                max_connections=2 * streams + 2,
+                max_keepalive_connections=streams,
+                keepalive_expiry=KEEPALIVE_SECONDS,
+            ),
+        )
+
+
+async def _exchange(
+    http: httpx.AsyncClient, method: str, path: str, headers: Mapping[str, str], content: Mapping[str, Any]
+) -> Reply:
+    """One request and its whole reply. Raises ProviderOutage (not sent) or _Ambiguous (sent, not answered)."""
+    try:
+        async with http.stream(method, path, headers=dict(headers), **content) as response:
+            body = bytearray()
+            async for chunk in response.aiter_bytes(64 * 1024):
+                body += chunk
+                if len(body) > MAX_REPLY_BYTES:
+                    raise _Ambiguous(f"the answer exceeds {MAX_REPLY_BYTES} bytes")
+            reply = unmasked(Reply(response.status_code, response.headers, bytes(body)))
+    except _NOT_SENT as fault:
+        raise ProviderOutage(f"cannot be reached: {_reason(fault)}") from fault
+    except (httpx.HTTPError, httpx.StreamError) as fault:
+        raise _Ambiguous(_reason(fault)) from fault
+    if reply.ok and response.headers.get("Content-Type", "").startswith("text/html"):
+        raise ProviderOutage(f"{response.url.host} answers with a web page; check GIGACHAT_BASE_URL and the proxy")
+    return reply
+
+
+def _reason(fault: Exception) -> str:
+    text = f"{type(fault).__name__}: {fault}"
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        text += "; set GIGACHAT_CA_BUNDLE_FILE to the certificate authority's file"
+    return text
+
+
+def _pause(error: ProviderError, attempt: int, max_retries: int) -> float | None:
+    """Seconds before the next attempt; None: do not try again here."""
+    if not isinstance(error, ProviderOutage) or attempt >= max_retries:
+        return None
+    asked = error.retry_after_seconds if isinstance(error, RateLimited) else None
+    if asked is not None and asked > MAX_INLINE_PAUSE_SECONDS:
+        return None
+    backoff = min(MAX_BACKOFF_SECONDS, 0.5 * 2.0**attempt)
+    return (asked or 0.0) + backoff * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not a secret
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _tls(settings: Settings) -> ssl.SSLContext:
+    """Trusts the usual authorities and, for this client only, those of GIGACHAT_CA_BUNDLE_FILE."""
+    context = ssl.create_default_context(cafile=certifi.where())
+    if settings.gigachat_ca_bundle_file is not None:
+        try:
+            context.load_verify_locations(settings.gigachat_ca_bundle_file)
+        except OSError as fault:
+            name = settings.gigachat_ca_bundle_file
+            raise SettingsError(f"GIGACHAT_CA_BUNDLE_FILE: {name} is not a readable PEM file ({fault})") from fault
+    return context

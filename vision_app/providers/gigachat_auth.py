@@ -1,0 +1,127 @@
+"""Access tokens of GigaChat: one request however many calls wait, renewed ahead of expiry, failures shared."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import structlog
+
+from vision_app.providers.base import AccountBlocked, InputFault, ProviderError, ProviderOutage
+from vision_app.providers.gigachat_wire import Reply, error_of, token_of
+from vision_app.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+RENEW_AHEAD_SECONDS = 60.0  # at most; of a token that lives shorter, a quarter of its life
+DEFAULT_LIFE_SECONDS = 1800.0  # the documented lifetime, taken when the stated expiry makes no sense
+MAX_LIFE_SECONDS = 24 * 3600.0
+FAILURE_SHARED_SECONDS = (
+    1.0  # callers arriving this soon after a failed request get its error, not a request of their own
+)
+
+Post = Callable[[dict[str, str], dict[str, str]], Awaitable[Reply]]
+"""Sends headers and form fields to the token endpoint. Raises ProviderOutage when no complete answer came."""
+
+
+@dataclass(frozen=True)
+class _Token:
+    text: str
+    renew_at: float  # on the monotonic clock, like the next
+    expires_at: float
+
+
+class AccessTokens:
+    """The current token of one account, for any number of concurrent callers."""
+
+    def __init__(self, settings: Settings, post: Post) -> None:
+        self._settings = settings
+        self._post = post
+        self._token: _Token | None = None
+        self._renewal: asyncio.Task[_Token] | None = None
+        self._failure: tuple[ProviderError, float] | None = None
+
+    async def get(self, failed: str | None = None) -> str:
+        """A token that is not `failed` (the one that was just refused).
+
+        Raises AccountBlocked when the credentials are refused, RateLimited, ProviderOutage.
+        """
+        token, now = self._token, time.monotonic()
+        if token is not None and token.text != failed and now < token.expires_at:
+            if now >= token.renew_at and not self._recent_failure(now):
+                self._renew()
+            return token.text
+        if failure := self._recent_failure(now):
+            raise failure
+        # Shielded: a caller that gives up must not take the request from the others.
+        return (await asyncio.shield(self._renew())).text
+
+    async def close(self) -> None:
+        """Give up a request in flight."""
+        if self._renewal is not None:
+            self._renewal.cancel()
+            await asyncio.wait([self._renewal])
+
+    def _recent_failure(self, now: float) -> ProviderError | None:
+        if self._failure is None or now >= self._failure[1]:
+            return None
+        return self._failure[0].with_traceback(None)
+
+    def _renew(self) -> asyncio.Task[_Token]:
+        if self._renewal is None or self._renewal.done():
+            self._renewal = asyncio.create_task(self._request(), name="gigachat-token")
+            self._renewal.add_done_callback(_retrieved)
+        return self._renewal
+
+    async def _request(self) -> _Token:
+        try:
+            self._token = await self._ask()
+        except ProviderError as fault:
+            pause = getattr(fault, "retry_after_seconds", None) or 0.0
+            self._failure = (fault, time.monotonic() + max(pause, FAILURE_SHARED_SECONDS))
+            log.warning("gigachat_token_failed", error=str(fault))
+            raise
+        self._failure = None
+        return self._token
+
+    async def _ask(self) -> _Token:
+        key = self._settings.gigachat_authorization.get_secret_value()
+        if not key:
+            raise AccountBlocked("set GIGACHAT_CREDENTIALS or GIGACHAT_CLIENT_ID and GIGACHAT_CLIENT_SECRET", 401)
+        headers = {"Authorization": f"Basic {key}", "RqUID": str(uuid.uuid4())}
+        reply = await self._post(headers, {"scope": self._settings.gigachat_scope})
+        if not reply.ok:
+            raise _refused(reply)
+        answer = token_of(reply)
+        if answer is None:
+            raise ProviderOutage("the token endpoint answered without a token; check GIGACHAT_AUTH_URL")
+        return _lasting(*answer, server_now=reply.server_time or datetime.now(UTC))
+
+
+def _lasting(text: str, expires: float, server_now: datetime) -> _Token:
+    """Expiry measured from the server's clock, since ours may be wrong."""
+    life = expires - server_now.timestamp()
+    if not 0 < life <= MAX_LIFE_SECONDS:
+        log.warning("gigachat_token_expiry_implausible", life_seconds=round(life), assumed=DEFAULT_LIFE_SECONDS)
+        life = DEFAULT_LIFE_SECONDS
+    now = time.monotonic()
+    return _Token(text, now + life - min(RENEW_AHEAD_SECONDS, life / 4), now + life)
+
+
+def _refused(reply: Reply) -> ProviderError:
+    """Here no picture can be at fault: every 4xx but 429 is about the account."""
+    error = error_of(reply)
+    if isinstance(error, InputFault) or reply.status == 401:
+        text = f"the credentials are refused (HTTP {reply.status}: {reply.message})"
+        return AccountBlocked(f"{text}; check GIGACHAT_CREDENTIALS and GIGACHAT_SCOPE", reply.status)
+    return error
+
+
+def _retrieved(task: asyncio.Task[_Token]) -> None:
+    """A renewal ahead of time may fail with nobody waiting; it was logged."""
+    if not task.cancelled():
+        task.exception()
