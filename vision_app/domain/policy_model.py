@@ -52,17 +52,17 @@ class MimeTypes(Section):
 class Limits(Section):
     """Sizes in MiB. The three budget numbers are read for compatibility and have no effect (`notes`)."""
 
-    max_image_mb: float = Field(15, gt=0)
-    max_document_mb: float = Field(40, gt=0)
-    max_daily_tokens_per_tenant: int | None = Field(None, ge=0)
-    max_concurrent_requests: int | None = Field(None, gt=0)
-    max_queue_depth: int | None = Field(None, gt=0)
+    max_image_mb: float = Field(default=15, gt=0)
+    max_document_mb: float = Field(default=40, gt=0)
+    max_daily_tokens_per_tenant: int | None = Field(default=None, ge=0)
+    max_concurrent_requests: int | None = Field(default=None, gt=0)
+    max_queue_depth: int | None = Field(default=None, gt=0)
 
 
 class BudgetGates(Section):
     check_before_analysis: bool = True
     fallback_to_ocr_if_exhausted: bool = False
-    sampling_threshold_per_day: int | None = Field(None, ge=0)
+    sampling_threshold_per_day: int | None = Field(default=None, ge=0)
 
     @field_validator("check_before_analysis")
     @classmethod
@@ -73,9 +73,9 @@ class BudgetGates(Section):
 
 
 class Sampling(Section):
-    per_post_max_images: int | None = Field(None, gt=0)
+    per_post_max_images: int | None = Field(default=None, gt=0)
     prefer_with_text_overlay: bool = False
-    skip_small_images_kb: float = Field(0, ge=0)
+    skip_small_images_kb: float = Field(default=0, ge=0)
 
 
 class MimeCondition(Section):

@@ -84,8 +84,9 @@ def _enter(at: yaml.Node, node: yaml.Node, path: Path, lines: dict[Path, int]) -
 
 def _syntax_fault(broken: Exception, text: str) -> Fault:
     if isinstance(broken, yaml.MarkedYAMLError) and (mark := broken.problem_mark or broken.context_mark):
-        what = ", ".join(part for part in (broken.context, broken.problem) if part)
-        return mark.line + 1, "", f"not YAML: {what} (column {mark.column + 1})"
+        since = broken.context_mark
+        opened = f"{broken.context} (line {since.line + 1}), " if broken.context and since else ""
+        return mark.line + 1, "", f"not YAML: {opened}{broken.problem} (column {mark.column + 1})"
     if isinstance(broken, yaml.reader.ReaderError):
         return text.count("\n", 0, broken.position) + 1, "", f"not YAML: {broken.reason}"
     return 1, "", f"not YAML: {broken}"

@@ -1,0 +1,104 @@
+"""The policy on disk: taken over when it changes, never replaced by a faulty one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from vision_app.domain.policy import PolicyError
+from vision_app.stores.policy_file import PolicyFile, default_policy_path, read_policy
+from vision_app.telemetry import metrics
+
+TEXT = "allowed_mime_types:\n  images: [image/png]\nlimits:\n  max_image_mb: {}\n"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    found = tmp_path / "policy.yml"
+    found.write_text(TEXT.format(5))
+    return found
+
+
+def rewrite(path: Path, text: str) -> None:
+    """Replace the content; the time stands for that of a later edit, however coarse the file system's clock."""
+    later = path.stat().st_mtime_ns + 1_000_000 if path.exists() else None
+    path.write_text(text)
+    if later:
+        os.utime(path, ns=(later, later))
+
+
+def reloads(result: str) -> float:
+    return metrics.REGISTRY.get_sample_value("vision_policy_reloads_total", {"result": result}) or 0
+
+
+def test_the_shipped_file_is_found_and_usable() -> None:
+    assert default_policy_path().name == "vision_policy.yml"
+    assert PolicyFile(None).policy.allows("image/jpeg")
+
+
+def test_nothing_changes_while_the_file_does_not(path: Path) -> None:
+    file = PolicyFile(path)
+    before = file.policy
+    assert not file.refresh()
+    assert file.policy is before
+
+
+def test_a_changed_file_is_taken_over(path: Path) -> None:
+    file, before = PolicyFile(path), reloads("loaded")
+    rewrite(path, TEXT.format(7))
+    assert file.refresh()
+    assert file.policy.limits.max_image_mb == 7
+    assert reloads("loaded") == before + 1
+
+
+def test_a_faulty_file_keeps_the_policy_and_is_reported_once(path: Path) -> None:
+    file, before = PolicyFile(path), reloads("refused")
+    rewrite(path, TEXT.format(-7))
+    with capture_logs() as logs:
+        assert not file.refresh()
+        assert not file.refresh()
+    assert file.policy.limits.max_image_mb == 5
+    assert reloads("refused") == before + 1
+    [line] = logs
+    assert line["log_level"] == "error"
+    assert line["faults"] == [f"{path}:4: limits.max_image_mb: must be greater than 0"]
+    assert f"vision policy check {path}" in line["next_step"]
+    rewrite(path, TEXT.format(8))
+    assert file.refresh()
+    assert file.policy.limits.max_image_mb == 8
+
+
+def test_a_file_that_disappears_and_returns(path: Path) -> None:
+    file = PolicyFile(path)
+    path.unlink()
+    with capture_logs() as logs:
+        assert not file.refresh()
+        assert not file.refresh()
+    assert len(logs) == 1
+    path.write_text(TEXT.format(9))
+    assert file.refresh()
+    assert file.policy.limits.max_image_mb == 9
+
+
+def test_without_a_usable_file_there_is_no_start(path: Path) -> None:
+    rewrite(path, TEXT.format("much"))
+    with pytest.raises(PolicyError, match=r"policy\.yml:4: limits\.max_image_mb"):
+        PolicyFile(path)
+    with pytest.raises(PolicyError, match="VISION_POLICY_CONFIG_PATH"):
+        PolicyFile(path.parent / "none.yml")
+
+
+def test_a_file_that_is_no_text_is_refused(path: Path) -> None:
+    path.write_bytes(b"a: \xff\xfe")
+    with pytest.raises(PolicyError, match="UTF-8"):
+        read_policy(path)
+
+
+def test_keys_without_effect_are_logged(path: Path) -> None:
+    path.write_text(TEXT.format(1) + "fallback: {ocr_engine: paddle}\n")
+    with capture_logs() as logs:
+        PolicyFile(path)
+    assert "tesseract is used" in logs[0]["note"]
