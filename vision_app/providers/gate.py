@@ -1,0 +1,229 @@
+"""The provider's gate, where tasks wait, un-acknowledged, while the provider is down, busy or the account is blocked.
+
+Two things apart: a breaker (closed, open, half_open) against outages, and a pause after 429, which says that the
+provider works. Whoever passes also holds one of the account's slots (`slots.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+import structlog
+
+from vision_app.providers.base import AccountBlocked, CallLost, ProviderError, ProviderOutage, RateLimited
+from vision_app.providers.slots import Slots
+from vision_app.settings import Settings
+from vision_app.telemetry import metrics
+
+log = structlog.get_logger(__name__)
+
+State = Literal["closed", "open", "half_open", "paused", "blocked"]
+
+NAME = "gigachat"
+STOP_POLL_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class GateTimes:
+    """Seconds the gate stays shut, by reason."""
+
+    recovery: float
+    blocked: float = 60.0  # a refused account is put right by a person; one probe a minute costs nothing
+    pauses: tuple[float, ...] = (10.0, 20.0, 40.0, 60.0)  # the n-th 429 in a row; the provider sends no Retry-After
+
+
+@dataclass(frozen=True)
+class GateState:
+    """What the gate does and why, for readiness and the operator. A closed breaker lets everybody through."""
+
+    state: State
+    reason: str
+    since: datetime
+
+
+class GateLeft(Exception):
+    """The caller's `stop` asked to leave the gate. Nothing was called; the task goes back un-acknowledged."""
+
+
+class Gate:
+    """One per worker and provider account. Waiters pass first come, first served."""
+
+    def __init__(self, settings: Settings, slots: Slots, times: GateTimes | None = None) -> None:
+        self._slots = slots
+        self._threshold = settings.gigachat_circuit_breaker_failure_threshold
+        self._times = times or GateTimes(recovery=settings.gigachat_circuit_breaker_recovery_timeout)
+        self._turnstile = asyncio.Lock()  # asyncio's locks are fair; only the head of the queue watches the gate
+        self._changed = asyncio.Event()
+        self._outages = 0  # in a row
+        self._refusals = 0  # pauses in a row
+        self._shut_until: float | None = None  # open or blocked; None: closed
+        self._blocked = False
+        self._paused_until = 0.0
+        self._probe: object | None = None
+        self._why, self._since = "", datetime.now(UTC)
+        self._shown: State | None = None
+        self._show()
+
+    @property
+    def state(self) -> GateState:
+        return GateState(self._state(), self._why, self._since)
+
+    @asynccontextmanager
+    async def slot(self, stop: Callable[[], bool] | None = None) -> AsyncIterator[None]:
+        """Wait for the gate and for a slot, then hold the slot for the length of the block.
+
+        Inside, every provider call's outcome is given to `report`. Raises GateLeft when `stop` turns true meanwhile.
+        """
+        ticket = object()
+        with metrics.PROVIDER_WAITING.track_inprogress():
+            lease = await self._wait(ticket, stop)
+        try:
+            yield
+        finally:
+            if self._probe is ticket:  # the probe ended without an outcome: let the next one try
+                self._probe = None
+                self._tell()
+            await asyncio.shield(self._slots.release(lease))
+
+    def report(self, outcome: ProviderError | None) -> None:
+        """How a call ended, None for an answer. A fault of the picture counts as one, a lost call as an outage."""
+        match outcome:
+            case RateLimited():
+                self._rate_limited(outcome)
+            case AccountBlocked():
+                self._shut(str(outcome), self._times.blocked, blocked=True)
+            case ProviderOutage() | CallLost():
+                self._outage(str(outcome))
+            case _:
+                self._worked()
+        self._tell()
+
+    # --- waiting ------------------------------------------------------------------------------------------------------
+
+    async def _wait(self, ticket: object, stop: Callable[[], bool] | None) -> str:
+        entering = asyncio.create_task(self._enter(ticket), name="gate-wait")
+        try:
+            while not entering.done():
+                await asyncio.wait({entering}, timeout=None if stop is None else STOP_POLL_SECONDS)
+                if stop is not None and not entering.done() and stop():
+                    raise GateLeft("left the provider's gate since the worker is stopping or rebalancing")
+        except BaseException:
+            await asyncio.shield(self._leave(entering, ticket))
+            raise
+        return entering.result()
+
+    async def _leave(self, entering: asyncio.Task[str], ticket: object) -> None:
+        entering.cancel()
+        await asyncio.wait({entering})
+        if self._probe is ticket:
+            self._probe = None
+            self._tell()
+        if not entering.cancelled() and entering.exception() is None:
+            await self._slots.release(entering.result())
+
+    async def _enter(self, ticket: object) -> str:
+        async with self._turnstile:
+            while True:
+                await self._passable()
+                lease = await self._slots.acquire()
+                if self._delay() == 0:  # the gate may have shut while we waited for the slot
+                    break
+                await self._slots.release(lease)
+            if self._shut_until is not None:
+                self._probe = ticket
+                self._show()
+            return lease
+
+    async def _passable(self) -> None:
+        while (delay := self._delay()) != 0:
+            self._changed.clear()
+            try:
+                await asyncio.wait_for(self._changed.wait(), delay)
+            except TimeoutError:
+                continue
+
+    def _delay(self) -> float | None:
+        """Seconds until the next task may pass; None: until something changes."""
+        now = time.monotonic()
+        if self._shut_until is None:
+            return max(0.0, self._paused_until - now)
+        if now < self._shut_until:
+            return self._shut_until - now
+        return 0 if self._probe is None else None
+
+    # --- outcomes -----------------------------------------------------------------------------------------------------
+
+    def _worked(self) -> None:
+        self._outages = 0
+        if time.monotonic() >= self._paused_until:
+            self._refusals = 0
+        self._reopen()
+
+    def _rate_limited(self, fault: RateLimited) -> None:
+        self._outages = 0  # the provider answers, so it is not down
+        self._reopen()
+        now = time.monotonic()
+        pause = fault.retry_after_seconds
+        if pause is None:
+            if now < self._paused_until:
+                return  # calls in flight at the same time are one and the same refusal
+            pause = self._times.pauses[min(self._refusals, len(self._times.pauses) - 1)]
+            self._refusals += 1
+        self._paused_until = max(self._paused_until, now + pause)
+        self._note(str(fault))
+        log.warning("gate_paused", seconds=round(self._paused_until - now, 1), reason=str(fault))
+
+    def _outage(self, reason: str) -> None:
+        self._outages += 1
+        probing = self._shut_until is not None and time.monotonic() >= self._shut_until
+        if probing or (self._shut_until is None and self._outages >= self._threshold):
+            self._shut(reason, self._times.recovery, blocked=False)
+
+    def _shut(self, reason: str, seconds: float, *, blocked: bool) -> None:
+        self._shut_until = time.monotonic() + seconds
+        self._blocked = blocked
+        self._probe = None
+        self._note(reason)
+        event = "gate_blocked" if blocked else "gate_opened"
+        log.warning(event, seconds=seconds, reason=reason, then="one task is let through as a probe")
+
+    def _reopen(self) -> None:
+        if self._shut_until is None:
+            return
+        self._shut_until, self._blocked, self._probe = None, False, None
+        self._note("")
+        log.info("gate_closed", reason="the provider answers again")
+
+    # --- showing ------------------------------------------------------------------------------------------------------
+
+    def _state(self) -> State:
+        if self._shut_until is not None:
+            if self._probe is not None:
+                return "half_open"
+            return "blocked" if self._blocked else "open"
+        return "paused" if time.monotonic() < self._paused_until else "closed"
+
+    def _note(self, reason: str) -> None:
+        self._why, self._since = reason, datetime.now(UTC)
+
+    def _tell(self) -> None:
+        self._changed.set()
+        self._show()
+
+    def _show(self) -> None:
+        """The metrics know three states: a pause is not the breaker's, a blocked account keeps it open."""
+        state = self._state()
+        shown: State = "open" if state == "blocked" else "closed" if state == "paused" else state
+        if shown == self._shown:
+            return
+        for name in ("closed", "half_open", "open"):
+            metrics.BREAKER_STATE.labels(NAME, name).set(name == shown)
+        if self._shown is not None:
+            metrics.BREAKER_TRANSITIONS.labels(NAME, shown).inc()
+        self._shown = shown

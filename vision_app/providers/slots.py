@@ -1,0 +1,175 @@
+"""Cluster-wide slots of one provider account, as leases in Redis: how many requests all workers have in flight.
+
+A worker that dies leaves leases that expire. Redis away: each worker keeps to its own share. Which task gets a slot
+next is the gate's matter (`gate.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import random
+import socket
+import time
+import uuid
+
+import redis.asyncio as aioredis
+import structlog
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from vision_app.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+LEASE_SECONDS = 30.0  # how long a dead worker's slots stay taken
+RENEWALS_PER_LEASE = 3
+POLL_SECONDS = 0.1  # between looks for a slot that another worker frees; our own are noticed at once
+REDIS_TIMEOUT_SECONDS = 2.0
+AWAY_SECONDS = 1.0  # after a failure Redis is left alone this long
+
+# KEYS: slots, workers. ARGV: lease ms, worker, limit, members…: all are renewed, the last one (if limit >= 0) is asked
+# for. Redis' own clock: those of the workers may differ. Answers (granted 0|1, workers alive).
+_SCRIPT = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local lease, worker, limit = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
+redis.call('ZADD', KEYS[2], now + lease, worker)
+local last = #ARGV
+local granted = 0
+if limit >= 0 then
+    if redis.call('ZCARD', KEYS[1]) < limit then
+        redis.call('ZADD', KEYS[1], now + lease, ARGV[last])
+        granted = 1
+    end
+    last = last - 1
+end
+for i = 4, last do
+    redis.call('ZADD', KEYS[1], now + lease, ARGV[i])
+end
+redis.call('PEXPIRE', KEYS[1], lease)
+redis.call('PEXPIRE', KEYS[2], lease)
+return {granted, redis.call('ZCARD', KEYS[2])}
+"""
+
+
+class Slots:
+    """`vision_provider_streams` slots shared by all workers that use the same GigaChat account and Redis."""
+
+    def __init__(self, settings: Settings, lease_seconds: float = LEASE_SECONDS) -> None:
+        account = settings.gigachat_client_id or settings.gigachat_authorization.get_secret_value()
+        name = "vision:slots:{" + hashlib.sha256(account.encode()).hexdigest()[:16] + "}"
+        self._keys = (name, f"{name}:workers")
+        self._limit = settings.vision_provider_streams
+        self._lease_seconds = lease_seconds
+        self._worker = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        self._held: set[str] = set()
+        self._workers = 1
+        self._away_until = 0.0
+        self._freed = asyncio.Event()
+        self._redis = aioredis.Redis.from_url(
+            settings.redis_url.get_secret_value(),
+            socket_timeout=REDIS_TIMEOUT_SECONDS,
+            socket_connect_timeout=REDIS_TIMEOUT_SECONDS,
+            retry=Retry(NoBackoff(), 0),  # the next renewal is the retry
+        )
+        self._script = self._redis.register_script(_SCRIPT)
+        self._renewing: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Announce this worker and keep its leases. Does not fail when Redis is away."""
+        self._renewing = asyncio.create_task(self._renew_for_ever(), name="slots-renewal")
+
+    async def close(self) -> None:
+        """Give back what is held. Leases that cannot be given back expire."""
+        if self._renewing is not None:
+            self._renewing.cancel()
+            await asyncio.wait([self._renewing])
+        try:
+            if self._held:
+                await self._redis.zrem(self._keys[0], *self._held)
+            await self._redis.zrem(self._keys[1], self._worker)
+        except RedisError as fault:
+            log.info("slots_not_given_back", error=str(fault), expire_after_seconds=self._lease_seconds)
+        self._held.clear()
+        await self._redis.aclose()
+
+    @property
+    def held(self) -> int:
+        """Slots this worker holds."""
+        return len(self._held)
+
+    @property
+    def share(self) -> int:
+        """Slots this worker may hold while Redis is away: its part of the account's, at least one."""
+        return max(1, self._limit // max(1, self._workers))
+
+    async def acquire(self) -> str:
+        """Wait for a slot; the answer is its lease, to be given to `release`. Safe to cancel."""
+        lease = f"{self._worker}:{uuid.uuid4().hex[:12]}"
+        while True:
+            self._freed.clear()
+            if await self._try(lease):
+                return lease
+            pause = POLL_SECONDS * random.uniform(0.5, 1.5)  # noqa: S311 - spreads the workers, not a secret
+            try:
+                await asyncio.wait_for(self._freed.wait(), pause)
+            except TimeoutError:
+                continue
+
+    async def release(self, lease: str) -> None:
+        """Give a slot back. Never fails: what Redis does not learn expires."""
+        self._held.discard(lease)
+        self._freed.set()
+        if time.monotonic() < self._away_until:
+            return
+        try:
+            await self._redis.zrem(self._keys[0], lease)
+        except RedisError as fault:
+            self._gone(fault)
+
+    async def _try(self, lease: str) -> bool:
+        try:
+            granted = await self._ask(lease)
+        except asyncio.CancelledError:  # Redis may have granted it all the same
+            await asyncio.shield(self.release(lease))
+            raise
+        if granted:
+            self._held.add(lease)
+        return granted
+
+    async def _ask(self, lease: str) -> bool:
+        if time.monotonic() >= self._away_until:
+            try:
+                return await self._run(self._limit, lease)
+            except RedisError as fault:
+                self._gone(fault)
+        return len(self._held) < self.share
+
+    async def _run(self, limit: int, *members: str) -> bool:
+        argv: list[str | int] = [int(self._lease_seconds * 1000), self._worker, limit, *members]
+        granted, workers = await self._script(keys=self._keys, args=argv)
+        self._workers = int(workers)
+        return bool(granted)
+
+    async def _renew_for_ever(self) -> None:
+        while True:
+            try:
+                await self._renew()
+            except RedisError as fault:
+                self._gone(fault)
+            await asyncio.sleep(self._lease_seconds / RENEWALS_PER_LEASE)
+
+    async def _renew(self) -> None:
+        members = set(self._held)
+        await self._run(-1, *members)
+        if released := members - self._held:  # released meanwhile, and perhaps renewed after that
+            await self._redis.zrem(self._keys[0], *released)
+
+    def _gone(self, fault: RedisError) -> None:
+        self._away_until = time.monotonic() + AWAY_SECONDS
+        log.warning("slots_redis_away", error=str(fault), own_share=self.share, remedy="check REDIS_URL and Redis")
