@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import socket
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from prometheus_client import Counter, Gauge, Histogram, generate_latest
@@ -37,15 +39,43 @@ def test_every_name_is_there_once_with_one_line_of_what_it_is() -> None:
     assert all(family.documentation and "\n" not in family.documentation for family in families)
 
 
+def uses() -> Iterator[tuple[str, str, ast.expr | None]]:
+    """Every `metrics.NAME` in the sources: where, the name, and the call of `.labels` that follows it, if any."""
+    root = Path(metrics.__file__).parents[2]
+    for path in [file for folder in ("vision_app", "agents", "bridges") for file in (root / folder).rglob("*.py")]:
+        nodes = list(ast.walk(ast.parse(path.read_text("utf-8"))))
+        attributes = [node for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)]
+        labelled = {
+            id(call.func.value): call
+            for call in nodes
+            if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "labels"
+        }
+        for node in attributes:
+            if ast.unparse(node.value) == "metrics" and node.attr.isupper():
+                yield f"{path.relative_to(root)}:{node.lineno}", node.attr, labelled.get(id(node))
+
+
+def test_every_use_names_a_metric_of_the_catalogue_with_all_its_labels() -> None:
+    """A wrong label is a ValueError only when that line runs, which may be in the worst moment."""
+    seen = 0
+    for where, name, call in uses():
+        if name not in CATALOGUE:
+            assert hasattr(metrics, name), f"{where}: metrics.{name} does not exist"
+            continue
+        wanted = CATALOGUE[name]._labelnames
+        given = [word.arg for word in call.keywords] or wanted[: len(call.args)] if isinstance(call, ast.Call) else []
+        assert sorted(given) == sorted(wanted), f"{where}: metrics.{name} has the labels {wanted}"
+        seen += 1
+    assert seen
+
+
 @pytest.mark.parametrize(
     "name",
     [
         "vision_events_total",
         "vision_media_total",
         "vision_retries_total",
-        "vision_event_duration_seconds_count",
         "vision_event_duration_seconds_bucket",
-        "vision_media_duration_seconds_sum",
         "vision_media_duration_seconds_bucket",
         "vision_pel_size",
     ],

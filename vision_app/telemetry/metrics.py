@@ -62,29 +62,23 @@ def _histogram(name: str, doc: str, *labels: str, buckets: Sequence[float]) -> H
 EVENTS = _known(
     _counter("vision_events_total", "Posts that came to an end, by how and why.", "status", "reason"),
     *[("ok", "none"), ("partial", "none"), ("skipped", "all_media_skipped"), ("error", "analysis_failed")],
-    *[("duplicate", "idempotency"), ("failed", "max_deliveries_exceeded"), ("failed", "parse_error")],
+    *[("failed", "max_deliveries_exceeded"), ("failed", "parse_error")],
 )
 MEDIA = _known(
     _counter("vision_media_total", "Media that came to an end, by how and why.", "result", "reason"),
-    *[("ok", "success"), ("ok", "cached"), ("ok", "ocr_fallback"), ("deferred", "budget")],
-    *[("skipped", reason) for reason in ("policy", "budget", "idempotency", "s3_missing", "s3_forbidden")],
-    *[("failed", reason) for reason in ("analysis_failed", "exception")],
+    *[("ok", "success"), ("deferred", "budget")],
+    *[("skipped", reason) for reason in ("policy", "budget", "s3_missing", "s3_forbidden")],
+    *[("failed", reason) for reason in ("analysis_failed", "refused", "unusable", "hash_mismatch", "too_large")],
 )
 RETRIES = _known(
     _counter("vision_retries_total", "Attempts made again, by what was being tried.", "stage"),
     *("s3", "vision_api", "db", "neo4j", "redis", "kafka"),
 )
-EVENT_DURATION = _known(
-    _histogram(
-        "vision_event_duration_seconds", "From a post's opening to its completion.", "status", buckets=EVENT_SECONDS
-    ),
-    *("ok", "partial", "skipped", "error"),
+EVENT_DURATION = _histogram(
+    "vision_event_duration_seconds", "From a post's opening to its completion.", buckets=EVENT_SECONDS
 )
-MEDIA_DURATION = _known(
-    _histogram(
-        "vision_media_duration_seconds", "From a medium's dispatch to its outcome.", "result", buckets=MEDIUM_SECONDS
-    ),
-    *("ok", "skipped", "failed", "deferred"),
+MEDIA_DURATION = _histogram(
+    "vision_media_duration_seconds", "From a medium's dispatch to its outcome.", buckets=MEDIUM_SECONDS
 )
 IDEMPOTENCY_HITS = _counter("vision_worker_idempotency_hits_total", "Repeated posts that needed no work and no event.")
 UNEXPECTED_ERRORS = _known(
@@ -124,7 +118,7 @@ PROVIDER_WAITING = _gauge("vision_provider_waiting", "Tasks of this worker held 
 CALLS_LOST = _counter("vision_calls_lost_total", "Calls cut off that may have been billed; charged at their estimate.")
 CACHE_HITS = _known(
     _counter("vision_cache_hits_total", "Analyses answered without a call, by where from.", "cache_type"),
-    *("s3", "single_flight"),
+    "s3",
 )
 PARSED = _known(
     _counter("vision_parsed_total", "Answers read, by how well and by which step of the repair.", "status", "method"),
@@ -179,7 +173,9 @@ ACTOR_DUPLICATES = _known(
     _counter("vision_actor_duplicates_total", "Commands delivered again and recognised.", "actor"), "posts", "budget"
 )
 CHANGELOG_STALE = _counter("vision_changelog_stale_total", "Changelog records older than the row held; ignored.")
-INFLIGHT = _known(_gauge("vision_inflight", "Messages being worked on in this worker.", "agent"), "media", "analysis")
+INFLIGHT = _known(
+    _gauge("vision_inflight", "Messages being worked on in this worker.", "agent"), "policy", "media", "analysis"
+)
 RELAYED = _known(
     _counter("vision_relayed_total", "Entries relayed from a Redis stream into Kafka.", "stream"),
     *("stream:posts:vision:uploaded", "stream:posts:vision"),
@@ -200,8 +196,8 @@ REDIS_TRIMMED = _counter(
     "vision_redis_trimmed_entries_total", "Pending entries that Redis had trimmed before they were read: lost input."
 )
 DEAD_LETTERS = _known(
-    _counter("events_dlq_total", "Messages put among the dead letters.", "base_event", "error_code"),
-    *[("posts.vision.uploaded", code) for code in ("unreadable", "max_deliveries_exceeded", "unexpected")],
+    _counter("events_dlq_total", "Messages put among the dead letters, by where from.", "base_event", "error_code"),
+    *[("stream:posts:vision:uploaded", code) for code in ("unreadable", "max_deliveries_exceeded")],
 )
 
 # --- sinks ------------------------------------------------------------------------------------------------------------
@@ -295,7 +291,7 @@ def _create_tenant_children(label: str) -> None:
     )
     _known(ANALYSIS_DURATION, ("gigachat", label, "success"))
     _known(TOKENS_ESTIMATED, ("gigachat", label))
-    _known(BUDGET_BLOCKS, (label, "daily_limit"), (label, "rate_limited"))
+    _known(BUDGET_BLOCKS, (label, "daily_limit"), (label, "queue_full"))
     for gauge in (BUDGET_USAGE, BUDGET_RESERVED, BUDGET_PARKED):
         _known(gauge, label)
     _known(QUOTA_VIOLATIONS, *[(label, reason) for reason in ("bucket_full", "tenant_limit", "type_limit")])
