@@ -220,6 +220,7 @@ class MediaTask(Message):
     prompt_key: str = "default"
     ocr_allowed: bool = False
     force: bool = False
+    attempt: int = Field(1, ge=1)  # calls begun for this dispatch; only cut-off ones are repeated
     times: Times = Field(default_factory=dict)
 
     def outcome(self, outcome: Analyzed | Skipped | Failed | Deferred, **times: int) -> MediaOutcome:

@@ -34,3 +34,35 @@ ALL = (UPLOADED, POSTS, MEDIA, BUDGET, ANALYSIS, SINK_POSTGRES, SINK_S3, SINK_NE
 
 MAX_MESSAGE_BYTES = 2 * 1024 * 1024
 """Largest record. A post's result with ten pictures and bounded OCR texts stays under a quarter of it."""
+
+
+def routes(message: m.Message) -> list[tuple[Topic, bytes]]:
+    """Where a message goes, and under which key: the one place that knows."""
+    match message:
+        case m.Opened():
+            return [(POSTS, message.event.key)]
+        case m.MediaOutcome() | m.Forget():
+            return [(POSTS, m.key_of(message.tenant_id, message.post_id))]
+        case m.MediaTask():
+            return [(MEDIA, m.key_of(message.tenant_id, message.medium.sha256))]
+        case m.Grant():
+            return [(ANALYSIS, m.key_of(message.task.tenant_id, message.task.medium.sha256))]
+        case m.PostResult(status="in_work"):
+            return [(SINK_POSTGRES, message.key)]
+        case m.PostResult():
+            return [(SINK_POSTGRES, message.key), (SINK_S3, message.key), (SINK_NEO4J, message.key)]
+        case m.DeadLetter():
+            return [(DLQ, (message.key or message.id).encode())]
+        case _ if hasattr(message, "tenant_id"):
+            return [(BUDGET, m.key_of(message.tenant_id))]
+    raise TypeError(f"no topic for {type(message).__name__}")
+
+
+def trace_of(message: m.Message) -> str:
+    """The trace id a message belongs to; empty where it belongs to none (an operator's command, a timer's)."""
+    match message:
+        case m.Opened() | m.PostResult():
+            return message.event.trace_id
+        case m.Grant() | m.Reserve() | m.Lost():
+            return message.task.trace_id
+    return getattr(message, "trace_id", None) or ""

@@ -1,7 +1,7 @@
 """The contract of every sink: a place that finished posts are written to, batch by batch.
 
-The runner (`streams/batches.py`) keeps only the largest emission of each post in a batch, retries for ever on
-`SinkUnavailable`, and dead-letters a record named by `Rejected` while the rest of the batch goes on.
+The runner (`streams/batches.py`) retries for ever on `SinkUnavailable`, and dead-letters a record named by `Rejected`
+while the rest of the batch goes on.
 """
 
 from __future__ import annotations

@@ -1,0 +1,404 @@
+"""Makes the call that a grant allows, at most once, and stores the answer before anything else learns of it.
+
+The order per grant: its own call record (`done`: it was paid, settle that; `started`: it was cut off, lost) → somebody
+else's answer (settle 0) → read the object → slot and gate → record `started` → the call → answer and `done` to S3 →
+`Settle` and the outcome → acknowledge. Outages of the provider are waited out at the gate, un-acknowledged, whatever
+they last; faults of the picture end it. What the model says is data: it chooses no tenant, key, path or query.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+
+from vision_app.domain.answer import Reading, read_answer
+from vision_app.messages import (
+    Analysis,
+    Analyzed,
+    Answer,
+    DeadLetter,
+    Failed,
+    Grant,
+    Lost,
+    Message,
+    Outcome,
+    Release,
+    Settle,
+    Skipped,
+    decode,
+)
+from vision_app.prompts import PROMPT_VERSION, VISION_VERSION, prompt
+from vision_app.providers.base import (
+    AccountBlocked,
+    CallLost,
+    CallTrace,
+    InputFault,
+    Picture,
+    ProviderOutage,
+    RawAnswer,
+    VisionProvider,
+)
+from vision_app.providers.gate import Gate
+from vision_app.providers.ocr import OcrFault, Tesseract
+from vision_app.providers.pictures import UnusablePicture, prepare
+from vision_app.settings import Settings
+from vision_app.stores.answers import AnswerStore, StoredAnswer
+from vision_app.stores.s3 import ObjectForbidden, ObjectMissing, ObjectTooLarge, S3Store, StoreUnavailable
+from vision_app.streams.dead_letters import DeadLetters
+from vision_app.streams.in_flight import InFlight
+from vision_app.streams.outbox import Outbox
+from vision_app.streams.ownership import is_ours, while_ours
+from vision_app.telemetry import metrics
+from vision_app.telemetry.logging import bind
+from vision_app.telemetry.metrics import tenant_label
+from vision_app.topics import ANALYSIS
+
+from .outages import through_outages
+from .results import analyzed, buried
+
+log = structlog.get_logger(__name__)
+
+IN_FLIGHT = 64
+"""Tasks at the gate or in a call; a tenant has at most `vision_max_concurrent_requests` of them."""
+MAX_OBJECT_BYTES = 41_943_040
+STORE_RETRY_SECONDS = 1.0
+
+
+def analysis_agent(app: Any, outbox: Outbox, dead_letters: DeadLetters, analyst: Analyst) -> InFlight:
+    """Build the agent. Its flow is returned, since stopping the worker drains it."""
+
+    async def handle(event: Any) -> None:
+        grant: Grant = decode(Grant, event.value)
+        task = grant.task
+        with bind(trace_id=task.trace_id, post_id=task.post_id, tenant_id=task.tenant_id):
+            messages = await analyst.handle(event, grant)
+            await outbox.send(messages, keep_trying=lambda: is_ours(app, event))
+
+    flow = InFlight(app, "analysis", handle, dead_letters, limit=IN_FLIGHT, companions=_companions)
+
+    async def analysis(stream: Any) -> None:
+        log.info("Vision Analysis task started")
+        await flow.run(stream)
+
+    app.agent(outbox.channel(ANALYSIS), name="analysis")(analysis)
+    return flow
+
+
+def _companions(event: Any, letter: DeadLetter) -> list[Message]:
+    try:
+        grant: Grant = decode(Grant, event.value)
+    except ValueError:
+        return []
+    return [Release(tenant_id=grant.task.tenant_id, grant_id=grant.id), buried(grant.task, letter)]
+
+
+class Analyst:
+    """What is done with one grant. `handle` returns the messages that end it."""
+
+    def __init__(
+        self,
+        app: Any,
+        settings: Settings,
+        s3: S3Store,
+        answers: AnswerStore,
+        provider: VisionProvider,
+        gate: Gate,
+        ocr: Tesseract | None,
+    ) -> None:
+        self._app, self._settings = app, settings
+        self._s3, self._answers = s3, answers
+        self._provider, self._gate, self._ocr = provider, gate, ocr
+        self._single = _SingleFlight()
+
+    async def handle(self, event: Any, grant: Grant) -> list[Message]:
+        async with self._single.flight(self._app, event, (grant.task.tenant_id, grant.task.medium.sha256)):
+            if grant.provider == "ocr_fallback":
+                return await self._ocr_only(event, grant)
+            return await self._analyze(event, grant)
+
+    # -- an answer by the provider
+
+    async def _analyze(self, event: Any, grant: Grant) -> list[Message]:
+        task = grant.task
+        record = await through_outages(self._app, event, lambda: self._answers.call(task.tenant_id, grant.id), "s3")
+        if record is not None and record.state == "started":
+            return self._lost(grant, "the call was cut off by a crash")
+        found = await through_outages(self._app, event, lambda: self._find(grant, record is not None), "s3")
+        if record is not None:
+            if found is not None:
+                return await self._ended(event, grant, found, tokens=record.tokens or 0)
+            return self._end(grant, Failed(reason="answer_expired"), tokens=record.tokens or 0)
+        if found is not None:
+            metrics.CACHE_HITS.labels(cache_type="s3").inc()
+            return await self._ended(event, grant, found, tokens=0)
+        picture = await through_outages(self._app, event, lambda: self._read(grant), "s3")
+        if not isinstance(picture, Picture):
+            return self._end(grant, picture)
+        return await self._ask(event, grant, picture)
+
+    async def _find(self, grant: Grant, paid: bool) -> StoredAnswer | None:
+        """An answer that is there already; the one this grant paid for counts whatever its verdict."""
+        task = grant.task
+        only_good = task.force and not paid
+        return await self._answers.find(task.tenant_id, task.medium.sha256, "gigachat", only_good=only_good)
+
+    async def _read(self, grant: Grant) -> Picture | Skipped | Failed:
+        """The object's bytes, checked against what the event said, ready to be sent."""
+        medium = grant.task.medium
+        try:
+            content = await self._s3.read(medium.s3_key, MAX_OBJECT_BYTES)
+        except ObjectMissing:
+            return Skipped(reason="s3_missing", details={"s3_key": medium.s3_key})
+        except ObjectForbidden:
+            return Skipped(reason="s3_forbidden", details={"s3_key": medium.s3_key})
+        except ObjectTooLarge as fault:
+            return Failed(reason="too_large", details={"error": str(fault)})
+        seen = hashlib.sha256(content).hexdigest()
+        if seen != medium.sha256:
+            return Failed(reason="hash_mismatch", details={"expected": medium.sha256, "found": seen})
+        try:
+            return await prepare(content, medium.mime_type, self._settings)
+        except UnusablePicture as fault:
+            return Failed(reason=fault.reason, details=fault.details)
+
+    async def _ask(self, event: Any, grant: Grant, picture: Picture) -> list[Message]:
+        """Wait for a slot and the gate, then call; again after an outage, for as long as it lasts."""
+        while True:
+            async with AsyncExitStack() as slot:
+                await while_ours(self._app, event, slot.enter_async_context(self._gate.slot()))
+                await through_outages(
+                    self._app,
+                    event,
+                    lambda: self._answers.start_call(grant.task.tenant_id, grant.id),
+                    "s3",
+                )
+                try:
+                    stored = await self._call(grant, picture)  # not cut by SIGTERM or a rebalance: it may be paid
+                except (ProviderOutage, AccountBlocked) as fault:
+                    self._gate.report(fault)
+                    await self._clear(grant)
+                    _count(grant, "error", "outage")
+                    log.warning("provider unavailable; the task waits at the gate", error=str(fault))
+                    continue
+                except InputFault as fault:
+                    self._gate.report(None)
+                    await self._clear(grant)
+                    _count(grant, "error", "input_fault")
+                    failed = Failed(reason="analysis_failed", details={"status": fault.status, "error": str(fault)})
+                    return self._end(grant, await self._or_ocr(grant, picture, failed))
+                except CallLost as fault:
+                    self._gate.report(fault)
+                    _count(grant, "error", "call_lost")
+                    return await self._cut_off(grant, picture, str(fault))
+                self._gate.report(None)
+            return await self._ended(event, grant, stored, tokens=stored.answer.tokens, picture=picture)
+
+    async def _call(self, grant: Grant, picture: Picture) -> StoredAnswer:
+        """One call, its answer stored and its record closed. Runs to its end even if the event moves elsewhere."""
+        started = time.monotonic()
+        trace = CallTrace(trace_id=grant.task.trace_id, request_id=grant.id)
+        raw = await self._provider.analyze(picture, prompt(grant.task.prompt_key), trace)
+        reading = read_answer(raw.content, raw.finish_reason)
+        answer = _answer(raw, reading, time.monotonic() - started, self._settings.gigachat_simulated)
+        stored = _stored(grant, answer, raw.content)
+        _measure(grant, answer)
+        await self._keep(grant, stored)
+        return stored
+
+    async def _keep(self, grant: Grant, stored: StoredAnswer) -> None:
+        """Store what was paid for; while S3 is away there is nothing better to do than to try again."""
+        tenant = grant.task.tenant_id
+        while True:
+            try:
+                key = await self._answers.save(stored)
+                await self._answers.finish_call(tenant, grant.id, stored.answer.tokens, stored.answer.verdict, key)
+                return
+            except StoreUnavailable as fault:
+                metrics.RETRIES.labels(stage="s3").inc()
+                log.error("a paid answer cannot be stored yet; trying again", error=str(fault), grant_id=grant.id)
+                await asyncio.sleep(STORE_RETRY_SECONDS)
+
+    async def _clear(self, grant: Grant) -> None:
+        """The attempt cost nothing: forget that it began. If even that fails it will count as lost, never as free."""
+        try:
+            await self._answers.clear_call(grant.task.tenant_id, grant.id)
+        except StoreUnavailable as fault:
+            metrics.RETRIES.labels(stage="s3").inc()
+            log.warning("call record not cleared", error=str(fault), grant_id=grant.id)
+
+    # -- how it ended
+
+    async def _ended(
+        self, event: Any, grant: Grant, stored: StoredAnswer, *, tokens: int, picture: Picture | None = None
+    ) -> list[Message]:
+        """The messages for an answer that is stored: analyzed, or the picture's own fault and then OCR if allowed."""
+        task, answer = grant.task, stored.answer
+        if answer.analysis is not None:
+            key = self._answers.key(task.tenant_id, task.medium.sha256, answer.provider)
+            cached = stored.grant_id != grant.id
+            log.info("Vision analysis completed", tokens_used=tokens, duration_ms=answer.duration_ms, cached=cached)
+            return self._end(grant, analyzed(answer, key, cached=cached), tokens=tokens)
+        failed = Failed(reason=answer.verdict, details={"faults": answer.faults, "tokens": answer.tokens})
+        if picture is None and self._ocr is not None and task.ocr_allowed:
+            read = await through_outages(self._app, event, lambda: self._read(grant), "s3")
+            picture = read if isinstance(read, Picture) else None
+        return self._end(grant, await self._or_ocr(grant, picture, failed), tokens=tokens)
+
+    async def _cut_off(self, grant: Grant, picture: Picture, why: str) -> list[Message]:
+        """Nobody knows whether the call was billed. Ask again a few times; then the picture is to blame."""
+        if grant.task.attempt < max(1, self._settings.vision_api_max_retries):
+            return self._lost(grant, why)
+        failed = Failed(reason="analysis_failed", details={"error": why, "attempts": grant.task.attempt})
+        metrics.CALLS_LOST.inc()
+        return self._end(grant, await self._or_ocr(grant, picture, failed), tokens=grant.estimate)
+
+    def _lost(self, grant: Grant, why: str) -> list[Message]:
+        metrics.CALLS_LOST.inc()
+        log.warning("call lost; it is charged at its estimate and asked again", grant_id=grant.id, error=why)
+        again = grant.task.model_copy(update={"attempt": grant.task.attempt + 1})
+        return [
+            Lost(
+                tenant_id=grant.task.tenant_id,
+                grant_id=grant.id,
+                estimate=grant.estimate,
+                purpose=grant.purpose,
+                task=again,
+            )
+        ]
+
+    def _end(self, grant: Grant, outcome: Outcome, *, tokens: int | None = None) -> list[Message]:
+        """Close the grant and answer the post. `tokens` None: nothing was spent."""
+        tenant = grant.task.tenant_id
+        close: Message = Release(tenant_id=tenant, grant_id=grant.id)
+        if tokens is not None:
+            close = Settle(tenant_id=tenant, grant_id=grant.id, tokens=tokens)
+        reason = "success" if isinstance(outcome, Analyzed) else outcome.reason
+        metrics.MEDIA.labels(result="ok" if isinstance(outcome, Analyzed) else outcome.kind, reason=reason).inc()
+        return [close, grant.task.outcome(outcome, answered=round(time.time() * 1000))]
+
+    # -- OCR
+
+    async def _ocr_only(self, event: Any, grant: Grant) -> list[Message]:
+        task = grant.task
+        found = await through_outages(
+            self._app, event, lambda: self._answers.find(task.tenant_id, task.medium.sha256, "ocr_fallback"), "s3"
+        )
+        if found is not None and found.answer.analysis is not None:
+            return self._end(grant, self._ocr_outcome(grant, found, cached=True))
+        picture = await through_outages(self._app, event, lambda: self._read(grant), "s3")
+        if not isinstance(picture, Picture):
+            return self._end(grant, picture)
+        skipped = Skipped(reason="budget", details={"ocr": "not available", "retryable": True})
+        return self._end(grant, await self._or_ocr(grant, picture, skipped))
+
+    async def _or_ocr(
+        self, grant: Grant, picture: Picture | None, otherwise: Skipped | Failed
+    ) -> Analyzed | Skipped | Failed:
+        """What OCR reads off the picture if that is allowed and works; otherwise the given outcome."""
+        if self._ocr is None or not self._ocr.available or not grant.task.ocr_allowed or picture is None:
+            return otherwise
+        started = time.monotonic()
+        try:
+            analysis, model = await self._ocr.read(picture)
+        except OcrFault as fault:
+            log.warning("OCR gave nothing", reason=str(fault))
+            return otherwise
+        answer = _ocr_answer(analysis, model, time.monotonic() - started)
+        stored = _stored(grant, answer, "")
+        try:
+            await self._answers.save(stored)
+        except StoreUnavailable as fault:
+            log.warning("OCR answer not stored; the post has it all the same", error=str(fault))
+        return self._ocr_outcome(grant, stored, cached=False)
+
+    def _ocr_outcome(self, grant: Grant, stored: StoredAnswer, *, cached: bool) -> Analyzed:
+        key = self._answers.key(grant.task.tenant_id, grant.task.medium.sha256, "ocr_fallback")
+        return analyzed(stored.answer, key, cached=cached)
+
+
+class _SingleFlight:
+    """One at a time per picture and tenant: whoever waits finds the answer of the one before."""
+
+    def __init__(self) -> None:
+        self._locks: dict[tuple[str, str], asyncio.Lock] = {}
+        self._users: Counter[tuple[str, str]] = Counter()
+
+    @asynccontextmanager
+    async def flight(self, app: Any, event: Any, key: tuple[str, str]) -> AsyncIterator[None]:
+        lock = self._locks.setdefault(key, asyncio.Lock())
+        self._users[key] += 1
+        try:
+            await while_ours(app, event, lock.acquire())
+            try:
+                yield
+            finally:
+                lock.release()
+        finally:
+            self._users[key] -= 1
+            if not self._users[key]:
+                del self._users[key], self._locks[key]
+
+
+def _answer(raw: RawAnswer, reading: Reading, seconds: float, simulated: bool) -> Answer:
+    return Answer(
+        verdict=reading.verdict,
+        analysis=reading.analysis,
+        provider="gigachat",
+        model=raw.model,
+        prompt_version=PROMPT_VERSION,
+        vision_version=VISION_VERSION,
+        tokens=raw.tokens,
+        usage=raw.usage,
+        finish_reason=raw.finish_reason,
+        analyzed_at=datetime.now(UTC),
+        duration_ms=round(seconds * 1000),
+        simulated=simulated,
+        faults=list(reading.faults),
+    )
+
+
+def _ocr_answer(analysis: Analysis, model: str, seconds: float) -> Answer:
+    return Answer(
+        verdict="ok",
+        analysis=analysis,
+        provider="ocr_fallback",
+        model=model,
+        prompt_version=PROMPT_VERSION,
+        vision_version=VISION_VERSION,
+        tokens=0,
+        analyzed_at=datetime.now(UTC),
+        duration_ms=round(seconds * 1000),
+    )
+
+
+def _stored(grant: Grant, answer: Answer, content: str) -> StoredAnswer:
+    return StoredAnswer(
+        answer=answer,
+        tenant_id=grant.task.tenant_id,
+        sha256=grant.task.medium.sha256,
+        grant_id=grant.id,
+        content=content,
+        stored_at=answer.analyzed_at,
+    )
+
+
+def _count(grant: Grant, status: str, reason: str) -> None:
+    tenant = tenant_label(grant.task.tenant_id)
+    metrics.ANALYSIS_REQUESTS.labels(status=status, provider="gigachat", tenant_id=tenant, reason=reason).inc()
+
+
+def _measure(grant: Grant, answer: Answer) -> None:
+    tenant = tenant_label(grant.task.tenant_id)
+    status = "success" if answer.analysis else "error"
+    _count(grant, status, "none" if answer.analysis else "unusable")
+    metrics.TOKENS_USED.labels(provider="gigachat", tenant_id=tenant, model=answer.model).inc(answer.tokens)
+    duration = metrics.ANALYSIS_DURATION.labels(provider="gigachat", tenant_id=tenant, status=status)
+    duration.observe(answer.duration_ms / 1000)

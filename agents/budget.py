@@ -1,0 +1,144 @@
+"""The budget actor: the one place that knows what a tenant may spend, and the loader of what Postgres remembers."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+
+from tables.budget import parked_entry, parked_key
+from vision_app.domain import budget as core
+from vision_app.domain.moment import Moment
+from vision_app.messages import BudgetCommand, Load, Wake, key_of
+from vision_app.streams.actor import Actor, Change
+from vision_app.streams.confirmed_table import ConfirmedTable
+from vision_app.streams.dead_letters import DeadLetters
+from vision_app.streams.outbox import Outbox
+from vision_app.telemetry import metrics
+from vision_app.telemetry.metrics import tenant_label
+from vision_app.topics import BUDGET
+
+log = structlog.get_logger(__name__)
+
+LookUp = Callable[[str, str], Awaitable[tuple[int, int | None]]]
+"""(tenant, UTC day) -> tokens spent that day and the limit set last, from Postgres."""
+
+WAKE_SECONDS = 5.0
+STALE_GRANT_MS = 60 * 60 * 1000
+RETRY_SECONDS = 2.0
+
+
+class Loader:
+    """Asks Postgres for what a tenant without a row has spent, and answers with a `Load`; tries for ever."""
+
+    def __init__(self, app: Any, outbox: Outbox, look_up: LookUp) -> None:
+        self._app, self._outbox, self._look_up = app, outbox, look_up
+        self._asked: dict[str, asyncio.Task[None]] = {}
+
+    def ask(self, tenant_id: str) -> None:
+        """Start looking, unless somebody already is."""
+        if tenant_id not in self._asked:
+            task = asyncio.create_task(self._load(tenant_id))
+            self._asked[tenant_id] = task
+            task.add_done_callback(lambda _: self._asked.pop(tenant_id, None))
+
+    async def _load(self, tenant_id: str) -> None:
+        while not self._app.should_stop:
+            day = datetime.now(UTC).date().isoformat()
+            try:
+                spent, limit = await self._look_up(tenant_id, day)
+            except Exception as fault:  # noqa: BLE001 - whatever Postgres says: the tenant waits, and we say so
+                metrics.RETRIES.labels(stage="db").inc()
+                log.warning(
+                    "budget of a tenant cannot be loaded; its tasks wait", tenant_id=tenant_id, error=repr(fault)
+                )
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            load = Load(tenant_id=tenant_id, day=day, spent=spent, limit=limit)
+            await self._outbox.send([load], keep_trying=lambda: not self._app.should_stop)
+            return
+
+
+def budget_agent(
+    app: Any,
+    outbox: Outbox,
+    dead_letters: DeadLetters,
+    table: ConfirmedTable,
+    parked: ConfirmedTable,
+    *,
+    rules: Callable[[], core.Rules],
+    look_up: LookUp,
+) -> Any:
+    """Build the actor's agent and its alarm clock. `rules` gives what policy and deployment allow now."""
+    loader = Loader(app, outbox, look_up)
+
+    def decide(stored: Any, command: Any, at: Moment) -> Change:
+        row = core.BudgetRow.model_validate(stored) if stored else None
+        key = key_of(command.tenant_id)
+        decision = core.decide(row, command, at, rules(), lambda number: parked_entry(parked, key, number))
+        if decision.load:
+            loader.ask(command.tenant_id)
+        if decision.row is not None:
+            _show(decision.row, rules())
+        for what, details in decision.observed:
+            _observe(what, details, command.tenant_id)
+        return Change(
+            send=decision.send,
+            entries={parked_key(key, number): entry for number, entry in decision.park.items()},
+            row=decision.row,
+            expired=[parked_key(key, number) for number in decision.unpark],
+        )
+
+    actor = Actor(app, "budget", BudgetCommand, table, outbox, dead_letters, decide, entries=parked)
+
+    async def budget(stream: Any) -> None:
+        await actor.run(stream)
+
+    async def wake() -> None:
+        """Send `Wake` where time has changed something: a new day for those who wait, a grant open for too long."""
+        now_ms = round(time.time() * 1000)
+        today = Moment(time_ms=now_ms, offset=0).day
+        wakes = []
+        for row in [core.BudgetRow.model_validate(stored) for stored in list(table.values())]:
+            oldest = min((grant.since_ms for grant in row.open.values()), default=now_ms)
+            metrics.BUDGET_STALE_GRANTS.labels(tenant_id=tenant_label(row.tenant_id)).set(
+                sum(now_ms - grant.since_ms > STALE_GRANT_MS for grant in row.open.values())
+            )
+            if not row.loaded:
+                loader.ask(row.tenant_id)
+            if (row.waiting and row.day < today) or now_ms - oldest >= core.LOST_AFTER_MS:
+                wakes.append(Wake(tenant_id=row.tenant_id))
+        await outbox.send(wakes, keep_trying=lambda: not app.should_stop)
+
+    app.timer(WAKE_SECONDS)(wake)
+    return app.agent(outbox.channel(BUDGET), name="budget")(budget)
+
+
+def _show(row: core.BudgetRow, rules: core.Rules) -> None:
+    tenant = tenant_label(row.tenant_id)
+    metrics.BUDGET_USAGE.labels(tenant_id=tenant).set(row.spent)
+    metrics.BUDGET_LIMIT.labels(tenant_id=tenant).set(core.effective_limit(row, rules))
+    metrics.BUDGET_RESERVED.labels(tenant_id=tenant).set(row.reserved)
+    metrics.BUDGET_PARKED.labels(tenant_id=tenant).set(row.waiting)
+
+
+def _observe(what: str, details: dict[str, Any], tenant_id: str) -> None:
+    match what:
+        case "duplicate":
+            metrics.ACTOR_DUPLICATES.labels(actor="budget").inc()
+        case "blocked":
+            metrics.BUDGET_BLOCKS.labels(tenant_id=tenant_label(tenant_id), reason=details["reason"]).inc()
+        case "exhausted":
+            log.warning("Budget exhausted", **details)
+        case "missing_parked":
+            metrics.BUDGET_QUEUE_GAPS.inc()
+            log.error("a parked task is gone; replay the tenant's posts of today", **details)
+        case "late_settle" | "late_lost":
+            metrics.BUDGET_UNKNOWN_GRANTS.inc()
+            log.warning("settlement of a grant the ledger no longer knows", **details)
+        case _:
+            log.info("budget", what=what, **details)

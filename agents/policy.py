@@ -1,0 +1,66 @@
+"""Decides what is worth looking at: reads an uploaded post tolerantly, applies the policy, opens the post."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from vision_app.domain.policy import Context, Policy, decide, decision_labels
+from vision_app.events import Unreadable, read_json
+from vision_app.messages import Opened, Uploaded
+from vision_app.streams.dead_letters import DeadLetters
+from vision_app.streams.in_flight import InFlight
+from vision_app.streams.outbox import Outbox
+from vision_app.streams.ownership import is_ours
+from vision_app.telemetry import metrics
+from vision_app.telemetry.logging import bind
+from vision_app.topics import UPLOADED
+
+FORCE_HEADER = "vision-force"
+IN_FLIGHT = 64
+
+
+def policy_agent(
+    app: Any, outbox: Outbox, dead_letters: DeadLetters, *, policy: Callable[[], Policy], default_tenant: str
+) -> Any:
+    """Build the agent. `policy` gives the policy in force at each event."""
+
+    async def handle(event: Any) -> None:
+        def keep_trying() -> bool:
+            return is_ours(app, event)
+
+        try:
+            uploaded = read_json(event.value, default_tenant=default_tenant)
+        except Unreadable as fault:
+            await dead_letters.put_event(event, fault, keep_trying=keep_trying)
+            return
+        with bind(trace_id=uploaded.trace_id, post_id=uploaded.post_id, tenant_id=uploaded.tenant_id):
+            verdicts = decide(policy(), uploaded, context=Context())
+            for verdict in verdicts:
+                decision, reason = decision_labels(verdict)
+                metrics.POLICY_DECISIONS.labels(decision=decision, reason=reason).inc()
+            opened = Opened(
+                event=uploaded,
+                verdicts=verdicts,
+                force=(event.headers or {}).get(FORCE_HEADER) == b"1",
+                times={
+                    "published": published_ms(uploaded),
+                    "relayed": round(event.message.timestamp * 1000),
+                    "judged": round(time.time() * 1000),
+                },
+            )
+            await outbox.send([opened], keep_trying=keep_trying)
+
+    flow = InFlight(app, "policy", handle, dead_letters, limit=IN_FLIGHT)
+
+    async def policy_(stream: Any) -> None:
+        await flow.run(stream)
+
+    return app.agent(outbox.channel(UPLOADED), name="policy")(policy_)
+
+
+def published_ms(uploaded: Uploaded) -> int:
+    """When the event was put on its Redis stream; its own time if it came another way."""
+    entry_time = str((uploaded.model_extra or {}).get("source_entry_id", "")).partition("-")[0]
+    return int(entry_time) if entry_time.isdigit() else round(uploaded.occurred_at.timestamp() * 1000)

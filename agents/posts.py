@@ -1,0 +1,71 @@
+"""The posts actor: opens posts, sends their pictures out, collects the outcomes, hands finished posts to the sinks."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import structlog
+
+from vision_app.domain import posts as core
+from vision_app.domain.moment import Moment
+from vision_app.messages import Forget, PostCommand
+from vision_app.streams.actor import Actor, Change
+from vision_app.streams.confirmed_table import ConfirmedTable
+from vision_app.streams.dead_letters import DeadLetters
+from vision_app.streams.outbox import Outbox
+from vision_app.telemetry import metrics
+from vision_app.topics import POSTS
+
+log = structlog.get_logger(__name__)
+
+SWEEP_SECONDS = 600.0
+SWEPT_AT_ONCE = 500
+
+
+def posts_agent(
+    app: Any, outbox: Outbox, dead_letters: DeadLetters, table: ConfirmedTable, *, vision_version: str
+) -> Any:
+    """Build the actor's agent and its sweeper."""
+    rules = core.Rules(vision_version=vision_version)
+
+    def decide(stored: Any, command: Any, at: Moment) -> Change:
+        row = core.PostRow.model_validate(stored) if stored else None
+        decision = core.decide(row, command, at, rules)
+        for what, details in decision.observed:
+            _observe(what, details, decision.row)
+        return Change(send=decision.send, row=decision.row, forget=decision.forget, reject=decision.reject)
+
+    actor = Actor(app, "posts", PostCommand, table, outbox, dead_letters, decide)
+
+    async def posts(stream: Any) -> None:
+        await actor.run(stream)
+
+    async def sweep() -> None:
+        """Ask for posts that ended a day ago to be forgotten; the core checks each again."""
+        now_ms = round(time.time() * 1000)
+        rows = [core.PostRow.model_validate(stored) for stored in list(table.values())[:SWEPT_AT_ONCE]]
+        forgets = [
+            Forget(tenant_id=row.event.tenant_id, post_id=row.event.post_id, completed_ms=row.completed_ms or 0)
+            for row in rows
+            if core.forgettable(row, now_ms)
+        ]
+        await outbox.send(forgets, keep_trying=lambda: not app.should_stop)
+
+    app.timer(SWEEP_SECONDS)(sweep)
+    return app.agent(outbox.channel(POSTS), name="posts")(posts)
+
+
+def _observe(what: str, details: dict[str, Any], row: core.PostRow | None) -> None:
+    match what:
+        case "duplicate":
+            metrics.ACTOR_DUPLICATES.labels(actor="posts").inc()
+        case "nothing_new":
+            metrics.IDEMPOTENCY_HITS.inc()
+            log.info("Media already processed (idempotency)", reason="idempotency")
+        case "completed" if row is not None and row.completed_ms is not None:
+            seconds = (row.completed_ms - row.opened_ms) / 1000
+            metrics.EVENT_DURATION.observe(seconds)
+            log.info("Vision event processed", duration_ms=round(seconds * 1000), media_count=len(row.media), **details)
+        case _:
+            log.info("an outcome changed nothing", what=what, **details)

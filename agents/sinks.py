@@ -1,0 +1,87 @@
+"""The sinks: each store has its own topic and agent, so that one that is away holds back nothing but itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import orjson
+import structlog
+
+from vision_app.events import SKIPPED_EVENT, announcement, entry_key
+from vision_app.messages import PostResult, decode, headers_of
+from vision_app.stores.base import Sink
+from vision_app.streams.batches import Batches
+from vision_app.streams.dead_letters import DeadLetters
+from vision_app.streams.outbox import Outbox
+from vision_app.telemetry import metrics
+from vision_app.telemetry.tracing import traceparent_for
+from vision_app.topics import ANALYZED, SINK_NEO4J, SINK_POSTGRES, SINK_S3, SKIPPED, Topic
+
+log = structlog.get_logger(__name__)
+
+
+def sink_agents(
+    app: Any,
+    outbox: Outbox,
+    dead_letters: DeadLetters,
+    *,
+    postgres: Sink[PostResult],
+    documents: Sink[PostResult],
+    graph: Sink[PostResult] | None,
+    emit_skipped: bool,
+) -> list[Batches]:
+    """Build the sinks' agents. Only Postgres announces: the row is committed before the event goes out."""
+
+    async def announce(results: Sequence[PostResult], keep_trying: Callable[[], bool]) -> None:
+        for result in results:
+            if result.status != "in_work":
+                await _announce(outbox, result, emit_skipped, keep_trying)
+
+    flows = [_sink(app, outbox, dead_letters, postgres, SINK_POSTGRES, written=announce)]
+    flows.append(_sink(app, outbox, dead_letters, documents, SINK_S3))
+    if graph is not None:
+        flows.append(_sink(app, outbox, dead_letters, graph, SINK_NEO4J))
+    return flows
+
+
+def _sink(
+    app: Any, outbox: Outbox, dead_letters: DeadLetters, sink: Sink[PostResult], topic: Topic, **options: Any
+) -> Batches:
+    batches = Batches(app, sink, _read, dead_letters, **options)
+
+    async def write(stream: Any) -> None:
+        await batches.run(stream)
+
+    app.agent(outbox.channel(topic), name=f"sink-{sink.name}")(write)
+    return batches
+
+
+def _read(value: bytes | None) -> PostResult:
+    result: PostResult = decode(PostResult, value)
+    return result
+
+
+async def _announce(outbox: Outbox, result: PostResult, emit_skipped: bool, keep_trying: Callable[[], bool]) -> None:
+    event_type, body = announcement(result)
+    _count(result)
+    if event_type == SKIPPED_EVENT and not emit_skipped:
+        return
+    topic = SKIPPED if event_type == SKIPPED_EVENT else ANALYZED
+    trace = result.event.trace_id
+    headers = headers_of(trace, event_type, traceparent_for(trace))
+    await outbox.deliver(topic, entry_key(body), orjson.dumps(body), headers, keep_trying=keep_trying)
+
+
+def _count(result: PostResult) -> None:
+    reason = {"skipped": "all_media_skipped", "error": "analysis_failed"}.get(result.status, "none")
+    metrics.EVENTS.labels(status=result.status, reason=reason).inc()
+    log.info(
+        "Vision results saved to DB",
+        trace_id=result.event.trace_id,
+        post_id=result.event.post_id,
+        tenant_id=result.event.tenant_id,
+        status=result.status,
+        seconds_since_opened=round(time.time() - result.opened_ms / 1000, 3),
+    )

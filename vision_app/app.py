@@ -1,0 +1,247 @@
+"""The composition root: which parts there are, and who is handed what. Nothing is decided here.
+
+`faust -A vision_app.app worker` and `python -m vision_app worker` run `app`; tests build their own with `create_app`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, cast
+
+import faust
+import structlog
+
+from agents.analysis import Analyst, analysis_agent
+from agents.budget import budget_agent
+from agents.media import media_agent
+from agents.policy import policy_agent
+from agents.posts import posts_agent
+from agents.sinks import sink_agents
+from bridges.redis_in import RedisIn
+from bridges.redis_out import redis_out_agents
+from tables.budget import budget_table, parked_table
+from tables.posts import CHANGELOG, posts_table
+
+from .domain import budget as budget_core
+from .domain.policy import Policy, PolicyError
+from .kafka_topics import create_topics
+from .prompts import PROMPT_VERSION, VISION_VERSION
+from .providers.gate import Gate
+from .providers.gigachat import GigaChat
+from .providers.ocr import Tesseract
+from .providers.slots import Slots
+from .settings import Settings, SettingsError, load_settings
+from .stores.answers import AnswerStore
+from .stores.neo4j import GraphSink
+from .stores.policy_file import PolicyFile
+from .stores.post_documents import PostDocumentSink
+from .stores.postgres import PostgresSink
+from .stores.s3 import S3Store
+from .streams.batches import Batches
+from .streams.confirmed_table import ConfirmedTable
+from .streams.dead_letters import DeadLetters
+from .streams.in_flight import InFlight
+from .streams.outbox import Outbox
+from .telemetry.logging import configure_logging, logging_config
+from .telemetry.metrics import MetricsServer, start_metrics_server
+from .topics import MAX_MESSAGE_BYTES
+from .web.readers import Readers
+from .web.routes import add_routes, web_options
+
+log = structlog.get_logger(__name__)
+
+
+class VisionApp(faust.App):
+    """Faust's app, with resources that open before the first message and calls that end before it stops."""
+
+    settings: Settings
+    resources: list[Any]
+    flow: InFlight
+    sinks: list[Batches]
+    bridge: RedisIn
+    gate: Gate
+    readers: Readers
+    posts: ConfirmedTable
+    budgets: ConfirmedTable
+    budget_rules: Callable[[], budget_core.Rules]
+    started = False
+    _metrics: MetricsServer | None = None
+
+    async def on_start(self) -> None:
+        await super().on_start()
+        names = {f"{self.conf.id}-{table}-changelog": CHANGELOG for table in self.tables}
+        await create_topics(self.settings, names)
+        for resource in self.resources:
+            await resource.open()
+        if self._metrics is None:
+            self._metrics = start_metrics_server(self.settings)
+        log.info("Vision Analysis task registered with supervisor")
+
+    async def on_started(self) -> None:
+        """Called when the tables are recovered."""
+        await super().on_started()
+        self.started = not self.should_stop
+
+    async def on_stop(self) -> None:
+        """First let calls in flight end and be stored: cut off, they would be paid for nothing."""
+        await self.flow.drain(self.settings.vision_handler_deadline_seconds)
+        await super().on_stop()
+
+    async def on_shutdown(self) -> None:
+        await super().on_shutdown()
+        for resource in reversed(self.resources):
+            await resource.close()
+        if self._metrics is not None:
+            self._metrics.close()
+            self._metrics = None
+
+    def serving(self) -> bool:
+        """Whether the tables here are this generation's and complete."""
+        return self.started and not self.rebalancing and not self.in_recovery and not self.should_stop
+
+    def not_ready(self) -> str | None:
+        """Why messages are not being worked on; None if they are."""
+        if self.should_stop:
+            return "draining: the worker stops"
+        if self.rebalancing:
+            return "rebalancing: partitions are being shared out"
+        if not self.started:
+            return "starting: connecting and recovering the tables"
+        if self.in_recovery:
+            return "recovering the tables"
+        if self.settings.feature_vision_enabled and not self.bridge.connected:
+            return "Redis is away: set REDIS_URL or start Redis"
+        return None
+
+    def waiting_for(self) -> dict[str, str]:
+        """Services that hold something back, by name; the rest goes on."""
+        waiting = {flow.sink.name: "unavailable" for flow in self.sinks if flow.waiting_since}
+        gate = self.gate.state
+        if gate.state != "closed":
+            waiting["gigachat"] = f"{gate.state}: {gate.reason}"
+        return waiting
+
+
+def create_app(settings: Settings) -> VisionApp:
+    """Build the worker: every table, agent, bridge and page, wired to the services that the settings name."""
+    configure_logging(settings)
+    app = _faust(settings)
+    partitions = settings.kafka_topic_partitions
+    app.posts, app.budgets = posts_table(app, partitions), budget_table(app, partitions)
+    parked = parked_table(app, partitions)
+    policy = PolicyFile(settings.vision_policy_config_path)
+    ocr = Tesseract(settings) if settings.vision_ocr_fallback_enabled else None
+    app.budget_rules = _budget_rules(settings, policy, ocr)
+    app.readers = Readers(settings)
+    outbox, s3 = Outbox(app), S3Store(settings)
+    dead_letters = DeadLetters(outbox)
+    answers = AnswerStore(s3, settings.gigachat_vision_model, PROMPT_VERSION)
+    provider, slots = GigaChat(settings), Slots(settings)
+    app.gate = Gate(settings, slots)
+    analyst = Analyst(app, settings, s3, answers, provider, app.gate, ocr)
+
+    def current_policy() -> Policy:
+        policy.refresh()
+        return policy.policy
+
+    look_up = app.readers.spent_and_limit
+    policy_agent(app, outbox, dead_letters, policy=current_policy, default_tenant=settings.s3_default_tenant_id)
+    posts_agent(app, outbox, dead_letters, app.posts, vision_version=VISION_VERSION)
+    media_agent(app, outbox, dead_letters, s3, answers, settings)
+    budget_agent(app, outbox, dead_letters, app.budgets, parked, rules=app.budget_rules, look_up=look_up)
+    app.flow = analysis_agent(app, outbox, dead_letters, analyst)
+    app.sinks = sink_agents(
+        app,
+        outbox,
+        dead_letters,
+        postgres=PostgresSink(settings),
+        documents=PostDocumentSink(settings, s3),
+        graph=GraphSink(settings) if settings.feature_neo4j_enabled else None,
+        emit_skipped=settings.feature_vision_emit_skipped_events,
+    )
+    redis_out_agents(app, outbox, dead_letters, settings)
+    app.bridge = RedisIn(app, outbox, dead_letters, settings, worker_id())
+    if settings.feature_vision_enabled:
+        app.service(cast(Any, app.bridge))
+    add_routes(app)
+    app.resources = [s3, provider, slots, app.readers, *([ocr] if ocr else [])]
+    return app
+
+
+def worker_id() -> str:
+    """What tells this worker from the others and stays the same after a restart: VISION_WORKER_ID or the host."""
+    return os.environ.get("VISION_WORKER_ID") or os.environ.get("HOSTNAME") or "default"
+
+
+def _faust(settings: Settings) -> VisionApp:
+    app = VisionApp(
+        settings.kafka_app_id,
+        broker=[f"kafka://{server.strip()}" for server in settings.kafka_bootstrap_servers.split(",")],
+        origin="vision_app",
+        Table=ConfirmedTable,
+        key_serializer="raw",
+        value_serializer="raw",
+        store=settings.kafka_store,
+        topic_partitions=settings.kafka_topic_partitions,
+        topic_replication_factor=settings.kafka_topic_replication_factor,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        table_standby_replicas=0,
+        processing_guarantee="at_least_once",
+        consumer_auto_offset_reset="earliest",
+        stream_wait_empty=False,  # acknowledgements are by hand: waiting for the un-acknowledged would hang for ever
+        stream_buffer_maxsize=64,
+        broker_max_poll_interval=86400.0,  # a client-side timer: a shorter one turns back-pressure into a dead worker
+        broker_session_timeout=float(settings.kafka_session_timeout_seconds),
+        broker_heartbeat_interval=min(3.0, settings.kafka_session_timeout_seconds / 3),
+        broker_rebalance_timeout=150.0,
+        broker_request_timeout=160.0,
+        broker_commit_interval=1.0,
+        producer_linger=0.0,
+        producer_request_timeout=max(1.0, settings.kafka_session_timeout_seconds - 2.0),
+        producer_max_request_size=MAX_MESSAGE_BYTES,
+        web_enabled=True,
+        web_host=settings.vision_api_host,
+        web_bind=settings.vision_api_host,
+        web_port=settings.vision_api_port,
+        web_tables_enabled=False,
+        web_router_enabled=False,
+        web_stats_enabled=False,
+        web_graph_enabled=False,
+        web_application_options=web_options(settings),
+        logging_config=logging_config(settings),
+        worker_redirect_stdouts=True,
+    )
+    app.settings = settings
+    return app
+
+
+def _budget_rules(settings: Settings, policy: PolicyFile, ocr: Tesseract | None) -> Callable[[], budget_core.Rules]:
+    def rules() -> budget_core.Rules:
+        gates = policy.policy.budget_gates
+        return budget_core.Rules(
+            limit=settings.vision_max_daily_tokens,
+            max_concurrent=settings.vision_max_concurrent_requests,
+            max_queue=settings.vision_max_queue_depth,
+            ocr_fallback=gates.fallback_to_ocr_if_exhausted and ocr is not None and ocr.available,
+        )
+
+    return rules
+
+
+def _app_or_exit() -> VisionApp:
+    try:
+        return create_app(load_settings())
+    except (SettingsError, PolicyError) as fault:
+        print(fault, file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def __getattr__(name: str) -> VisionApp:
+    """`vision_app.app.app` is built when somebody asks for it: Faust's command line does, tests do not."""
+    if name != "app":
+        raise AttributeError(name)
+    built = globals()["app"] = _app_or_exit()
+    return built

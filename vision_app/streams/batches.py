@@ -1,0 +1,144 @@
+"""Writing a stream to a sink in batches: whatever has arrived while the last batch was written is the next one.
+
+A batch is acknowledged when the sink has it. While the sink is away the batch waits, un-acknowledged, and with it the
+topic: one sink, one topic. What the sink will never take goes to the dead letters and the rest goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Any
+
+import structlog
+
+from vision_app.stores.base import Rejected, Sink, SinkUnavailable
+from vision_app.telemetry import metrics
+
+from .dead_letters import DeadLetters
+from .ownership import LeftUnacked, is_ours, sleep_while_ours, while_ours
+
+log = structlog.get_logger(__name__)
+
+RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
+
+
+class Batches:
+    """Feeds one sink from one stream; call `run` as the body of an agent.
+
+    `read` decodes one value. Which of several records of one post counts is the sink's to decide. `written` is awaited
+    with the records now in force, before the batch is acknowledged.
+    """
+
+    def __init__(
+        self,
+        app: Any,
+        sink: Sink[Any],
+        read: Callable[[bytes | None], Any],
+        dead_letters: DeadLetters,
+        *,
+        size: int = 100,
+        written: Callable[[Sequence[Any], Callable[[], bool]], Awaitable[None]] | None = None,
+    ) -> None:
+        self.app, self.sink = app, sink
+        self._read, self._dead_letters, self._size = read, dead_letters, size
+        self._written = written
+        self._queue: asyncio.Queue[Any] = asyncio.Queue(maxsize=size)
+        self._open = False
+        self.waiting_since: float | None = None
+
+    async def run(self, stream: Any) -> None:
+        stream = stream.noack()
+        writer = asyncio.create_task(self._write_for_ever(stream))
+        try:
+            async for event in stream.events():
+                await self._queue.put(event)
+        finally:
+            writer.cancel()
+            await asyncio.gather(writer, return_exceptions=True)
+
+    async def _write_for_ever(self, stream: Any) -> None:
+        while True:
+            events = [event for event in await self._arrived() if is_ours(self.app, event)]
+            if not events or self.app.should_stop:
+                continue
+            try:
+                await self._handle(events)
+            except LeftUnacked:
+                continue
+            for event in events:
+                if is_ours(self.app, event):
+                    await stream.ack(event)
+
+    async def _arrived(self) -> list[Any]:
+        events = [await self._queue.get()]
+        while len(events) < self._size and not self._queue.empty():
+            events.append(self._queue.get_nowait())
+        return events
+
+    async def _handle(self, events: Sequence[Any]) -> None:
+        pairs = []
+        for event in events:
+            try:
+                pairs.append((event, self._read(event.value)))
+            except (ValueError, KeyError, TypeError) as fault:
+                await self._bury(event, fault)
+        await self._write(pairs)
+
+    async def _write(self, pairs: list[tuple[Any, Any]]) -> None:
+        if not pairs:
+            return
+        attempt, last = 0, pairs[-1][0]
+        while pairs:
+            try:
+                started = time.monotonic()
+                in_force = await while_ours(self.app, last, self._try([record for _, record in pairs]))
+                metrics.SINK_DURATION.labels(sink=self.sink.name).observe(time.monotonic() - started)
+            except SinkUnavailable as fault:
+                await self._wait(last, attempt, fault)
+                attempt += 1
+                continue
+            except Rejected as fault:
+                event, _ = pairs.pop(fault.index)
+                metrics.SINK_REJECTED.labels(sink=self.sink.name).inc()
+                await self._bury(event, fault)
+                continue
+            except LeftUnacked:
+                raise
+            except Exception as fault:  # noqa: BLE001 - logged and counted there; the sink goes on
+                await self._one_by_one(pairs, fault)
+                return
+            metrics.SINK_WRITTEN.labels(sink=self.sink.name).inc(len(pairs))
+            metrics.SINK_WAITING.labels(sink=self.sink.name).set(0)
+            self.waiting_since = None
+            if self._written is not None:
+                await self._written(in_force, partial(is_ours, self.app, last))
+            return
+
+    async def _one_by_one(self, pairs: list[tuple[Any, Any]], fault: Exception) -> None:
+        """An error nobody planned for: find the record that causes it, and let the others through."""
+        metrics.UNEXPECTED_ERRORS.labels(where="sinks").inc()
+        log.error("unexpected error of a sink", sink=self.sink.name, records=len(pairs), exc_info=fault)
+        if len(pairs) == 1:
+            await self._bury(pairs[0][0], fault)
+            return
+        for pair in pairs:
+            await self._write([pair])
+
+    async def _try(self, records: Sequence[Any]) -> Sequence[Any]:
+        if not self._open:
+            await self.sink.open()
+            self._open = True
+        return await self.sink.write(records)
+
+    async def _wait(self, event: Any, attempt: int, fault: SinkUnavailable) -> None:
+        self.waiting_since = self.waiting_since or time.time()
+        metrics.SINK_UNAVAILABLE.labels(sink=self.sink.name).inc()
+        metrics.SINK_WAITING.labels(sink=self.sink.name).set(1)
+        log.warning("sink unavailable; the batch waits", sink=self.sink.name, error=str(fault), attempt=attempt + 1)
+        await sleep_while_ours(self.app, event, RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])
+
+    async def _bury(self, event: Any, fault: BaseException) -> None:
+        await self._dead_letters.put_event(event, fault, keep_trying=lambda: is_ours(self.app, event))

@@ -1,0 +1,66 @@
+"""A Faust table whose changelog records can be awaited, and which does not step back in time on recovery."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+import structlog
+from faust.tables.table import Table
+
+from vision_app.domain.moment import Applied
+from vision_app.telemetry import metrics
+
+log = structlog.get_logger(__name__)
+
+
+class ConfirmedTable(Table[Any, Any]):
+    """Keeps the futures of its changelog records until `confirm` awaits them."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._unconfirmed: list[Any] = []
+
+    def send_changelog(self, *args: Any, **kwargs: Any) -> Any:
+        future = super().send_changelog(*args, **kwargs)
+        self._unconfirmed.append(future)
+        return future
+
+    async def confirm(self) -> None:
+        """Wait until the broker has every record written so far.
+
+        If it does not take one, memory is ahead of the log and nothing here can be trusted: the process ends at once,
+        with nothing acknowledged, and whoever gets the partition recovers the row from the log.
+        """
+        pending, self._unconfirmed = self._unconfirmed, []
+        try:
+            for future in pending:
+                await future
+        except Exception as fault:  # noqa: BLE001 - whatever it is, the process ends
+            log.critical(
+                "changelog record not confirmed; the worker ends and recovers from the log",
+                table=self.name,
+                error=repr(fault),
+            )
+            os._exit(70)
+
+    def apply_changelog_batch(self, batch: Iterable[Any]) -> None:
+        """Recovery, minus records older than the one held: a worker cut off from the group may have written late."""
+        held: dict[Any, Applied] = {}
+        fresh = []
+        for event in batch:
+            applied = _applied(event.value)
+            before = held.get(event.key) or _applied(self.data.get(event.key))
+            if applied and before and before.newer_than(applied):
+                metrics.CHANGELOG_STALE.inc()
+                continue
+            if applied:
+                held[event.key] = applied
+            fresh.append(event)
+        super().apply_changelog_batch(fresh)
+
+
+def _applied(value: Any) -> Applied | None:
+    applied = value.get("applied") if isinstance(value, dict) else None
+    return Applied.model_validate(applied) if applied else None

@@ -1,0 +1,113 @@
+"""What cannot be processed is kept whole on the topic vision.dlq: bytes, key, headers, origin, and why."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import structlog
+
+from vision_app import __version__
+from vision_app.messages import DeadLetter, Message
+from vision_app.telemetry import metrics
+
+from .outbox import Outbox
+
+log = structlog.get_logger(__name__)
+
+
+class DeadLetters:
+    """Puts events among the dead letters; returning means the broker has them."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+
+    async def put_event(
+        self,
+        event: Any,
+        fault: BaseException | str,
+        *,
+        keep_trying: Callable[[], bool],
+        companions: Callable[[DeadLetter], Iterable[Message]] = lambda letter: (),
+    ) -> DeadLetter:
+        """Keep a Kafka event. `companions` are sent along, so that nobody waits for what is dead."""
+        at = event.message
+        headers = {name: _text(value) for name, value in dict(event.headers or {}).items()}
+        letter = dead_letter(
+            id=f"{at.topic}-{at.partition}-{at.offset}",
+            origin=at.topic,
+            partition=at.partition,
+            offset=str(at.offset),
+            key=_text(event.key) if event.key else None,
+            value=event.value or b"",
+            headers=headers,
+            fault=fault,
+            trace_id=headers.get("trace_id"),
+            first_seen_ms=int(at.timestamp * 1000),
+        )
+        await self.put(letter, companions(letter), keep_trying=keep_trying)
+        return letter
+
+    async def put(
+        self, letter: DeadLetter, companions: Iterable[Message] = (), *, keep_trying: Callable[[], bool]
+    ) -> None:
+        """Keep a letter that is made already. Companions go first: a crash between repeats both."""
+        await self._outbox.send(companions, keep_trying=keep_trying)
+        await self._outbox.send([letter], keep_trying=keep_trying)
+        metrics.DEAD_LETTERS.labels(base_event=letter.origin, error_code=letter.error).inc()
+        log.error(
+            "dead-lettered; look at it with `vision kafka consume --topic vision.dlq --from-beginning`",
+            dead_letter_id=letter.id,
+            error=letter.error,
+            reason=letter.reason,
+        )
+
+
+def dead_letter(
+    *,
+    id: str,
+    origin: str,
+    value: bytes,
+    fault: BaseException | str,
+    first_seen_ms: int,
+    error: str | None = None,
+    partition: int | None = None,
+    offset: str | None = None,
+    key: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    attempts: int = 1,
+    trace_id: str | None = None,
+) -> DeadLetter:
+    """Make the record of something that could not be processed. Bytes that are no text are kept in base64."""
+    text, encoded = _content(value)
+    return DeadLetter(
+        value=text,
+        value_base64=encoded,
+        id=id,
+        origin=origin,
+        partition=partition,
+        offset=offset,
+        key=key,
+        headers=dict(headers or {}),
+        error=error or (type(fault).__name__ if isinstance(fault, BaseException) else "rejected"),
+        reason=str(fault)[:2000],
+        attempts=attempts,
+        trace_id=trace_id,
+        first_seen_ms=first_seen_ms,
+        last_seen_ms=int(time.time() * 1000),
+        code_version=__version__,
+    )
+
+
+def _content(value: bytes) -> tuple[str | None, str | None]:
+    """The value as text, or else in base64."""
+    try:
+        return value.decode(), None
+    except UnicodeDecodeError:
+        return None, base64.b64encode(value).decode()
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

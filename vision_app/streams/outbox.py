@@ -1,0 +1,93 @@
+"""Sending messages so that none is lost: each is routed by its type, awaited, and tried again while it may be."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import structlog
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from faust.exceptions import ProducerSendError
+
+from vision_app.messages import Message, headers_of
+from vision_app.telemetry import metrics
+from vision_app.telemetry.tracing import traceparent_for
+from vision_app.topics import ALL, Topic, routes, trace_of
+
+from .ownership import LeftUnacked
+
+log = structlog.get_logger(__name__)
+
+RETRY_SECONDS = (0.1, 0.5, 1.0, 2.0, 5.0)
+"""Pauses between tries while Kafka does not take a record; the last one repeats."""
+
+
+class Oversized(Exception):
+    """The record is larger than the topic takes. It goes to the dead letters; shorten what produced it."""
+
+
+class Outbox:
+    """Where agents and bridges hand over what they send."""
+
+    def __init__(self, app: Any) -> None:
+        self._topics = {
+            topic.name: app.topic(
+                topic.name, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw"
+            )
+            for topic in ALL
+        }
+
+    def channel(self, topic: Topic) -> Any:
+        """The Faust topic, to subscribe an agent to."""
+        return self._topics[topic.name]
+
+    async def send(self, messages: Iterable[Message], *, keep_trying: Callable[[], bool]) -> None:
+        """Send all messages to where their type belongs; return when the broker has every one.
+
+        Raises LeftUnacked when `keep_trying` says no, Oversized when a record can never be taken.
+        """
+        deliveries = [
+            self.deliver(topic, key, message.encode(), headers_for(message), keep_trying=keep_trying)
+            for message in messages
+            for topic, key in routes(message)
+        ]
+        if len(deliveries) == 1:
+            await deliveries[0]
+        elif deliveries:
+            await asyncio.gather(*deliveries)
+
+    async def deliver(
+        self,
+        topic: Topic,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Mapping[str, bytes],
+        *,
+        keep_trying: Callable[[], bool],
+    ) -> None:
+        """Send one record and wait for the broker's acknowledgement."""
+        channel, attempt = self._topics[topic.name], 0
+        while True:
+            try:
+                await (await channel.send(key=key, value=value, headers=dict(headers)))
+                return
+            except (KafkaError, ProducerSendError, OSError) as fault:
+                if _oversized(fault):
+                    raise Oversized(f"{len(value or b'')} bytes for {topic.name}: {fault}") from fault
+                metrics.RETRIES.labels(stage="kafka").inc()
+                log.warning("kafka does not take a record; trying again", topic=topic.name, error=repr(fault))
+            if not keep_trying():
+                raise LeftUnacked
+            await asyncio.sleep(RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])
+            attempt += 1
+
+
+def headers_for(message: Message) -> Mapping[str, bytes]:
+    trace = trace_of(message)
+    return headers_of(trace, getattr(message, "type", ""), traceparent_for(trace) if trace else None)
+
+
+def _oversized(fault: BaseException) -> bool:
+    causes = (fault, fault.__cause__, fault.__context__)
+    return any(isinstance(cause, MessageSizeTooLargeError) for cause in causes)

@@ -1,0 +1,41 @@
+"""Whether an event is still ours to finish, and how to leave a wait when it is not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
+
+POLL_SECONDS = 0.25
+"""How often a wait looks whether the worker stops or the partition goes; bounds the delay of SIGTERM and rebalances."""
+
+
+class LeftUnacked(Exception):
+    """The event is left un-acknowledged on purpose: the worker stops or the partition moved. It comes again."""
+
+
+def is_ours(app: Any, event: Any) -> bool:
+    """False once the partition may belong to somebody else: nothing may be written or acknowledged for it then."""
+    return not app.rebalancing and event.message.generation_id == app.consumer_generation_id
+
+
+async def while_ours(app: Any, event: Any, awaitable: Awaitable[Result]) -> Result:
+    """Await something that may take long without holding up SIGTERM or a rebalance. Raises LeftUnacked."""
+    task = asyncio.ensure_future(awaitable)
+    try:
+        while not task.done():
+            if app.should_stop or not is_ours(app, event):
+                raise LeftUnacked
+            await asyncio.wait({task}, timeout=POLL_SECONDS)
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+    return task.result()
+
+
+async def sleep_while_ours(app: Any, event: Any, seconds: float) -> None:
+    """Sleep, but no longer than the event is ours. Raises LeftUnacked."""
+    await while_ours(app, event, asyncio.sleep(seconds))

@@ -1,0 +1,81 @@
+"""Uniform answers: every error is JSON with a code, a text and the trace id; no exception text ever leaves."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from aiohttp import web
+
+from vision_app.telemetry import metrics
+from vision_app.telemetry.logging import bind
+
+log = structlog.get_logger(__name__)
+
+TRACE_HEADER = "X-Trace-ID"
+TRACE = web.RequestKey("trace", str)
+MAX_TRACE_CHARACTERS = 128
+SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+}
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class ApiError(Exception):
+    """An answer other than success. `text` is for the caller and says what to do next."""
+
+    def __init__(self, status: int, code: str, text: str, **details: Any) -> None:
+        super().__init__(text)
+        self.status, self.code, self.text, self.details = status, code, text, details
+
+
+@web.middleware
+async def uniform(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Take over or make a trace id, turn every error into the same JSON, and send both with the security headers."""
+    trace = _trace_of(request)
+    request[TRACE] = trace
+    with bind(trace_id=trace):
+        try:
+            response = await handler(request)
+        except ApiError as fault:
+            response = _error(trace, fault.status, fault.code, fault.text, fault.details)
+        except web.HTTPException as fault:
+            response = _http(trace, fault)
+        except Exception:
+            metrics.UNEXPECTED_ERRORS.labels(where="web").inc()
+            log.exception("unexpected error of a page", path=request.path)
+            text = "the request failed; the log has the reason under this trace_id"
+            response = _error(trace, 500, "internal_error", text, {})
+    if not response.prepared:
+        response.headers.update({TRACE_HEADER: trace, **SECURITY_HEADERS})
+    return response
+
+
+def json_response(request: web.Request, body: dict[str, Any], status: int = 200) -> web.Response:
+    """A successful answer; every one carries the trace id."""
+    return web.json_response({**body, "trace_id": request[TRACE]}, status=status)
+
+
+def _trace_of(request: web.Request) -> str:
+    given = request.headers.get(TRACE_HEADER, "").strip()
+    usable = given.isprintable() and given.isascii() and 0 < len(given) <= MAX_TRACE_CHARACTERS
+    return given if usable else f"req_{uuid.uuid4().hex[:16]}"
+
+
+def _http(trace: str, fault: web.HTTPException) -> web.Response:
+    response = _error(trace, fault.status, fault.reason.lower().replace(" ", "_"), HTTPStatus(fault.status).phrase, {})
+    if "Allow" in fault.headers:
+        response.headers["Allow"] = fault.headers["Allow"]
+    return response
+
+
+def _error(trace: str, status: int, code: str, text: str, details: dict[str, Any]) -> web.Response:
+    body = {"error": {"code": code, "message": text, **({"details": details} if details else {})}, "trace_id": trace}
+    return web.json_response(body, status=status)

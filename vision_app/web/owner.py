@@ -1,0 +1,64 @@
+"""Finding the worker that owns a key, and asking it: tables are read by routed key, never listed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import aiohttp
+import structlog
+from aiohttp import web
+from yarl import URL
+
+from vision_app.telemetry import metrics
+
+from .errors import TRACE, TRACE_HEADER, ApiError
+
+log = structlog.get_logger(__name__)
+
+FORWARDED = "X-Vision-Forwarded"
+FORWARD_TIMEOUT = aiohttp.ClientTimeout(total=5)
+
+
+async def from_owner(app: Any, table: Any, key: bytes, request: web.Request) -> web.Response | None:
+    """The owner's answer to this request, or None if this worker is the owner and should answer itself."""
+    if not app.serving():
+        raise _moving()
+    owner = await _owner(app, table, key)
+    if _same(owner, app.conf.canonical_url):
+        return None
+    if request.headers.get(FORWARDED):
+        raise _moving()  # two workers disagree: the group is being rebalanced
+    return await _forward(app, owner, request)
+
+
+async def _owner(app: Any, table: Any, key: bytes) -> URL:
+    """The URL of the worker that has the key. Which partition a key is on is known once the topic's metadata is."""
+    topic = table.changelog_topic.get_topic_name()
+    try:
+        await app.producer._producer.client.add_topic(topic)
+        return URL(str(app.router.key_store(table.name, key)))
+    except (KeyError, TypeError, AttributeError) as fault:
+        log.warning("owner of a key unknown", table=table.name, error=repr(fault))
+        raise _moving() from fault
+
+
+async def _forward(app: Any, owner: URL, request: web.Request) -> web.Response:
+    url = request.url.with_host(owner.host or "127.0.0.1").with_port(owner.port)
+    headers = {FORWARDED: "1", TRACE_HEADER: request[TRACE]}
+    if "Authorization" in request.headers:
+        headers["Authorization"] = request.headers["Authorization"]
+    try:
+        async with app.http_client.get(url, headers=headers, timeout=FORWARD_TIMEOUT) as answer:
+            return web.Response(body=await answer.read(), status=answer.status, content_type="application/json")
+    except (aiohttp.ClientError, TimeoutError) as fault:
+        metrics.RETRIES.labels(stage="forward").inc()
+        log.warning("the owner of a key does not answer", owner=str(owner), error=repr(fault))
+        raise _moving() from fault
+
+
+def _same(one: URL, other: URL) -> bool:
+    return (one.host, one.port) == (other.host, other.port)
+
+
+def _moving() -> ApiError:
+    return ApiError(503, "rebalancing", "work is being shared out anew; ask again in a few seconds")
