@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shlex
 import signal
@@ -29,7 +30,14 @@ from vision_app.stack.supervisor import EXIT_ALREADY_RUNNING
 POLL_SECONDS = 0.1
 READY_SECONDS = 900.0  # the first start downloads 190 MB
 FAILURES_TO_GIVE_UP = 3
+FIRST_STATE_SECONDS = 10.0
 STOP_SECONDS = 150.0  # workers, then services, each with its own deadline
+
+REMEDIES = {
+    "no space left": "The disk is full: free at least 1 GB",
+    "address already in use": "Another program took the port: `vision down`, then `vision up` chooses a free one",
+    "cannot allocate memory": "There is too little memory: the stack takes about 1.5 GB",
+}
 
 OnChange = Callable[[StackState], None]
 
@@ -108,7 +116,7 @@ def stop(home: Home, on_change: OnChange = lambda _: None) -> list[str]:
     Returns the names of what was found running; it is gone when this returns.
     """
     found = []
-    state = live_state(home)
+    state = _state_once_written(home)
     if state is not None and (process := state.supervisor.process()) is not None:
         found = ["supervisor", *(service.name for service in state.services if service.process)]
         _end_supervisor(home, process, on_change)
@@ -166,16 +174,41 @@ def _check(state: StackState | None, home: Home, supervisor: Supervisor | None) 
 
 def _failure(service: ServiceState) -> str:
     return (
-        f"{service.name} does not start: {service.last_error}\n"
+        f"{service.name} does not start: {service.last_error}{_remedy(service.last_error)}\n"
         f"Log: {service.log} (`vision logs {service.name}`). The supervisor keeps trying; "
         "`vision doctor` looks for the cause, `vision down` stops everything."
     )
+
+
+def _remedy(error: str) -> str:
+    """For errors of other people's programs whose text does not say what to do."""
+    return next((f". {remedy}" for sign, remedy in REMEDIES.items() if sign.lower() in error.lower()), "")
 
 
 def _not_ready(state: StackState | None, timeout: float) -> str:
     missing = [s for s in state.services if s.condition not in (Condition.READY, Condition.EXTERNAL)] if state else []
     lines = [f"{s.name}: {s.last_error or s.detail} (log: {s.log})" for s in missing]
     return "\n".join([f"not everything is ready after {timeout:.0f} s; `vision doctor` looks for the cause.", *lines])
+
+
+def _state_once_written(home: Home) -> StackState | None:
+    """The live state; when a supervisor has only just started, waits for its first."""
+    deadline = time.monotonic() + FIRST_STATE_SECONDS
+    while (state := live_state(home)) is None and _is_locked(home) and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+    return state
+
+
+def _is_locked(home: Home) -> bool:
+    """Whether a supervisor holds the lock of this home."""
+    if not home.lock.exists():
+        return False
+    with home.lock.open() as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def _tail(log: Path) -> str:

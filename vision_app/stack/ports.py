@@ -51,6 +51,12 @@ def holder(port: int) -> psutil.Process | None:
     return None
 
 
+def require_free(port: int, remedy: str) -> None:
+    """Raises StackError, naming the process in the way, unless a server could listen on the port now."""
+    if not is_free(port):
+        raise StackError(f"port {port} is used by {describe_holder(port)}; {remedy}")
+
+
 def describe_holder(port: int) -> str:
     """For messages, such as "pid 123 (python)"."""
     process = holder(port)

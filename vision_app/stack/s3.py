@@ -26,7 +26,8 @@ class S3(Service):
         self.secret_key = secret_key or instance.key("s3-secret-key", 30)
 
     def prepare(self, progress: Progress) -> None:
-        (self.data / self.bucket).mkdir(parents=True, exist_ok=True)
+        super().prepare(progress)
+        (self.data / self.bucket).mkdir(exist_ok=True)
 
     def command(self) -> list[str]:
         return [

@@ -11,7 +11,7 @@ import httpx
 
 from vision_app.stack.home import Home
 from vision_app.stack.instance import Instance
-from vision_app.stack.ports import LOOPBACK
+from vision_app.stack.ports import LOOPBACK, require_free
 
 Progress = Callable[[str], None]
 PROBE_SECONDS = 2.0
@@ -42,6 +42,7 @@ class Service(ABC):
     def prepare(self, progress: Progress) -> None:
         """Download, write configuration, initialise data. May block; runs before every start, so it must be cheap
         when nothing is left to do. Raises StackError or OSError."""
+        require_free(self.port, "stop it, or stop this stack with `vision down`; `vision up` then chooses another port")
         self.data.mkdir(parents=True, exist_ok=True)
 
     @abstractmethod

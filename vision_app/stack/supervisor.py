@@ -39,6 +39,7 @@ STATE_SECONDS = 1.0
 FIRST_BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS = 1.0, 30.0
 STABLE_SECONDS = 60.0  # alive this long, a service has earned a short backoff again
 EXIT_ALREADY_RUNNING = 3
+LOCK_TRIES = 10
 
 logger = structlog.get_logger(__name__)
 
@@ -199,7 +200,7 @@ class Supervisor:
         await asyncio.wait([asyncio.create_task(stop.wait()), *running], return_when=asyncio.FIRST_COMPLETED)
         await self._stop(running)
         publishing.cancel()
-        write_state(self._home, self.state)
+        self._write_state()
         for task in running:
             if task.done() and not task.cancelled() and (error := task.exception()):
                 raise error
@@ -214,14 +215,20 @@ class Supervisor:
     async def _publish(self) -> None:
         while True:
             self._changed.clear()
-            write_state(self._home, self.state)
-            for child in self._children():
-                rotate_in_use(Path(child.state.log))
+            self._write_state()
             try:
                 await asyncio.wait_for(self._changed.wait(), STATE_SECONDS)
                 await asyncio.sleep(POLL_SECONDS / 2)  # several changes at once: one write
             except TimeoutError:
                 continue
+
+    def _write_state(self) -> None:
+        try:
+            write_state(self._home, self.state)
+            for child in self._children():
+                rotate_in_use(Path(child.state.log))
+        except OSError as error:  # a full disk must not end the supervision
+            logger.error("state not written", error=str(error), path=str(self._home.state))
 
 
 def _describe_exit(code: int) -> str:
@@ -237,13 +244,17 @@ def _last_line(log: Path) -> str:
 
 
 def _take_lock(home: Home) -> IO[str]:
+    """Raises AlreadyRunningError. Tries for a second: a command that looks at the lock holds it for a moment."""
     home.root.mkdir(parents=True, exist_ok=True)
     lock = home.lock.open("w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise AlreadyRunningError(f"another supervisor serves {home.root}; stop it with `vision down`") from None
-    return lock
+    for _ in range(LOCK_TRIES):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(1 / LOCK_TRIES)
+        else:
+            return lock
+    raise AlreadyRunningError(f"another supervisor serves {home.root}; stop it with `vision down`")
 
 
 def _write_env(home: Home, plan: Plan) -> None:

@@ -6,8 +6,8 @@ import sys
 
 from vision_app.stack.home import Home
 from vision_app.stack.instance import Instance
-from vision_app.stack.ports import LOOPBACK
-from vision_app.stack.services import Service, http_status
+from vision_app.stack.ports import LOOPBACK, require_free
+from vision_app.stack.services import Progress, Service, http_status
 
 COMMAND = (sys.executable, "-m", "vision_app", "worker")
 
@@ -37,6 +37,9 @@ class Worker(Service):
     def choose_port(self, instance: Instance) -> int:
         return self._given_port or instance.port(self.name)
 
+    def prepare(self, progress: Progress) -> None:
+        check_worker_ports(self.port, self.metrics_port)
+
     def command(self) -> list[str]:
         return list(self._command)
 
@@ -57,3 +60,10 @@ class Worker(Service):
     @property
     def url(self) -> str:
         return f"http://{LOOPBACK}:{self.port}"
+
+
+def check_worker_ports(port: int, metrics_port: int) -> None:
+    """Raises StackError unless both are free; 0 stands for a port to be chosen."""
+    for number, variable in ((port, "VISION_API_PORT"), (metrics_port, "METRICS_PORT")):
+        if number:
+            require_free(number, f"stop it or set {variable} to another port")

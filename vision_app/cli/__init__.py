@@ -1,0 +1,64 @@
+"""The `vision` command: one module per group of commands, imported only when one of its commands runs.
+
+A new command: write it in a module here and add a line to `COMMANDS`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from vision_app.settings import SettingsError
+from vision_app.stack.errors import StackError
+
+EXIT_FAILED = 1
+EXIT_SETTINGS = 2
+
+# name: (module below vision_app.cli, attribute, one line for --help)
+COMMANDS: dict[str, tuple[str, str, str]] = {
+    "up": ("stack", "up", "Start the services and the worker in the background."),
+    "down": ("stack", "down", "Stop everything `vision up` started."),
+    "status": ("stack", "status", "What runs, where, since when, with how much memory."),
+    "logs": ("stack", "logs", "Show the log of a service."),
+    "worker": ("stack", "worker", "Run a worker here, in the foreground."),
+    "doctor": ("doctor", "doctor", "Look for what keeps the system from working, and say what to do."),
+    "config": ("config", "config", "The effective configuration and where each value comes from."),
+    "kafka": ("kafka", "kafka", "Kafka's own console tools, connected to the configured broker."),
+}
+
+
+class CommandLine(click.Group):
+    """Finds commands in `COMMANDS` and turns our errors into one line each and an exit code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute, _ = COMMANDS[cmd_name]
+        command: click.Command = getattr(importlib.import_module(f"vision_app.cli.{module}"), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, _, line) in COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except SettingsError as error:
+            click.echo(str(error), err=True)
+            sys.exit(EXIT_SETTINGS)
+        except StackError as error:
+            click.echo(f"vision: {error}", err=True)
+            sys.exit(EXIT_FAILED)
+
+
+@click.group(cls=CommandLine, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="vision-app")
+def main() -> None:
+    """Looks at every picture posted to a Telegram channel and tells the rest of an assistant what is on it."""

@@ -1,0 +1,61 @@
+"""`vision config`: the effective configuration, secrets hidden, and where each value comes from."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+import orjson
+from pydantic import BaseModel, SecretStr
+from rich.console import Console
+from rich.table import Table
+
+from vision_app.settings import Settings, load_settings, sources
+from vision_app.stack.plan import without_password
+
+HIDDEN = "********"
+SECRET_URLS = ("redis_url", "database_url")  # of which only the password is secret
+
+
+class Value(BaseModel):
+    """One setting as it may be shown."""
+
+    variable: str
+    value: str
+    source: str
+
+
+@click.command()
+@click.option("--json", "machine_readable", is_flag=True, help="For scripts.")
+def config(machine_readable: bool) -> None:
+    """The effective configuration and where each value comes from. Secrets are hidden."""
+    values = effective(load_settings())
+    if machine_readable:
+        document = {v.variable: {"value": v.value, "source": v.source} for v in values}
+        click.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("VARIABLE", "VALUE", "FROM"):
+        table.add_column(heading, overflow="fold")
+    for value in values:
+        table.add_row(value.variable, value.value, value.source)
+    Console(width=None if sys.stdout.isatty() else 200).print(table, markup=False)
+
+
+def effective(settings: Settings) -> list[Value]:
+    """Every setting, secrets as asterisks when set and empty when not."""
+    origin = sources()
+    return [
+        Value(variable=name.upper(), value=_shown(name, getattr(settings, name)), source=origin[name])
+        for name in Settings.model_fields
+    ]
+
+
+def _shown(name: str, value: object) -> str:
+    if name in SECRET_URLS and isinstance(value, SecretStr):
+        return without_password(value.get_secret_value())
+    if isinstance(value, SecretStr):
+        return HIDDEN if value.get_secret_value() else ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "" if value is None else str(value)

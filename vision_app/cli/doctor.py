@@ -1,0 +1,66 @@
+"""`vision doctor`: runs the checks of `vision_app.stack.checks` and shows what they found."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import platform
+import sys
+
+import click
+import orjson
+from rich.console import Console
+
+from vision_app.settings import Settings, SettingsError, load_settings, sources, vision_home
+from vision_app.stack import checks, client
+from vision_app.stack.checks import Finding, Verdict
+from vision_app.stack.home import Home
+from vision_app.stack.instance import Instance
+from vision_app.stack.plan import Planner, Wish
+from vision_app.stack.state import StackState
+
+MARKS = {Verdict.OK: "[green]ok    [/]", Verdict.HINT: "[yellow]hint  [/]", Verdict.FAILED: "[red]FAILED[/]"}
+
+
+@click.command()
+@click.option("--json", "machine_readable", is_flag=True, help="For scripts.")
+def doctor(machine_readable: bool) -> None:
+    """Look for what keeps the system from working, and say what to do. Exit code 1 if something must be done."""
+    logging.disable(logging.CRITICAL)  # clients log their failed connections; the findings say it better
+    findings = _findings()
+    if machine_readable:
+        click.echo(orjson.dumps([f.model_dump() for f in findings], option=orjson.OPT_INDENT_2).decode())
+    else:
+        _show(findings)
+    sys.exit(1 if any(f.verdict is Verdict.FAILED for f in findings) else 0)
+
+
+def _findings() -> list[Finding]:
+    home = Home(vision_home())
+    state = client.live_state(home)
+    python = Finding(check="python", verdict=Verdict.OK, detail=platform.python_version())
+    findings = [python, checks.disk_space(home.root), checks.memory(state)]
+    try:
+        settings = load_settings()
+    except SettingsError as error:
+        wrong = [Finding(check="settings", verdict=Verdict.FAILED, detail=line) for line in str(error).splitlines()]
+        return findings + wrong
+    findings.append(Finding(check="settings", verdict=Verdict.OK, detail="all values can be used; see `vision config`"))
+    return findings + _with_settings(home, settings, state)
+
+
+def _with_settings(home: Home, settings: Settings, state: StackState | None) -> list[Finding]:
+    plan = Planner(home, Instance.load(home), settings, sources()).plan(Wish())
+    return [
+        *checks.packages(plan),
+        *checks.worker_ports(settings, state),
+        *asyncio.run(checks.services(settings, plan, state)),
+        checks.tesseract(settings.vision_ocr_languages),
+    ]
+
+
+def _show(findings: list[Finding]) -> None:
+    console = Console(soft_wrap=True)
+    for finding in findings:
+        console.print(f"{MARKS[finding.verdict]} {finding.check}: ", end="")
+        console.print(finding.detail, markup=False, highlight=False)

@@ -1,0 +1,78 @@
+"""`vision kafka`: Kafka's own console tools, from the jars of the embedded broker, connected to the configured one."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import click
+
+from vision_app.settings import load_settings
+from vision_app.stack.files import write_atomically
+from vision_app.stack.home import cache_folder
+from vision_app.stack.jars import classpath
+from vision_app.stack.java import Java
+from vision_app.stack.kafka import tool_logging
+
+SEPARATOR = "|"
+DEFAULT_TIMEOUT_MS = 10_000
+OPTIONS = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xmx256m")
+PASS_THROUGH = {"ignore_unknown_options": True, "allow_interspersed_args": False, "help_option_names": []}
+
+
+@click.group()
+def kafka() -> None:
+    """Kafka's own console tools, connected to the configured broker (KAFKA_BOOTSTRAP_SERVERS).
+
+    Every argument is passed on, for example: vision kafka consume --topic vision.posts --from-beginning.
+    `--help` after a command shows the tool's own help.
+    """
+
+
+@kafka.command(context_settings=PASS_THROUGH, add_help_option=False)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def consume(arguments: tuple[str, ...]) -> None:
+    """kafka-console-consumer: prints `key|value` lines that `produce` accepts."""
+    defaults = ["--property", "print.key=true", "--property", f"key.separator={SEPARATOR}"]
+    if _has(arguments, "--max-messages") and not _has(arguments, "--timeout-ms"):
+        defaults += ["--timeout-ms", str(DEFAULT_TIMEOUT_MS)]  # otherwise it waits for ever where there are fewer
+    _run("org.apache.kafka.tools.consumer.ConsoleConsumer", [*defaults, *arguments])
+
+
+@kafka.command(context_settings=PASS_THROUGH, add_help_option=False)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def produce(arguments: tuple[str, ...]) -> None:
+    """kafka-console-producer: reads `key|value` lines from standard input."""
+    defaults = ["--property", "parse.key=true", "--property", f"key.separator={SEPARATOR}"]
+    _run("org.apache.kafka.tools.ConsoleProducer", [*defaults, *arguments])
+
+
+@kafka.command(context_settings=PASS_THROUGH, add_help_option=False)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def groups(arguments: tuple[str, ...]) -> None:
+    """kafka-consumer-groups: for example --list, or --describe --group vision."""
+    _run("org.apache.kafka.tools.consumer.group.ConsumerGroupCommand", list(arguments))
+
+
+@kafka.command(context_settings=PASS_THROUGH, add_help_option=False)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def topics(arguments: tuple[str, ...]) -> None:
+    """kafka-topics: for example --list, or --describe --topic vision.posts."""
+    _run("org.apache.kafka.tools.TopicCommand", list(arguments))
+
+
+def _run(main_class: str, arguments: list[str]) -> None:
+    """Become the tool. Its exit code is ours; what we add comes first, so that later arguments win."""
+    if not _has(arguments, "--bootstrap-server"):
+        arguments = ["--bootstrap-server", load_settings().kafka_bootstrap_servers, *arguments]
+    logging = cache_folder() / "kafka-tools.log4j2.properties"
+    jars = classpath("kafka", lambda text: click.echo(text, err=True))
+    write_atomically(logging, tool_logging())
+    options = (*OPTIONS, f"-Dlog4j2.configurationFile={logging}")
+    command = Java("kafka", jars).command(main_class, *arguments, options=options)
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    os.execv(command[0], command)  # noqa: S606
+
+
+def _has(arguments: list[str] | tuple[str, ...], option: str) -> bool:
+    return any(argument == option or argument.startswith(f"{option}=") for argument in arguments)

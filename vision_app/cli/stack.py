@@ -1,0 +1,166 @@
+"""`vision up`, `down`, `status`, `logs`, `worker`: the embedded stack from the command line."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import orjson
+from rich.console import Console
+from rich.live import Live
+
+from vision_app.cli.stack_view import Progress, as_json, gigachat_line, status_table, total_line
+from vision_app.settings import load_settings, vision_home
+from vision_app.stack import client
+from vision_app.stack.checks import before_start
+from vision_app.stack.errors import StackError
+from vision_app.stack.home import Home
+from vision_app.stack.leftovers import end_leftovers
+from vision_app.stack.plan import Wish
+from vision_app.stack.state import StackState
+from vision_app.stack.worker import COMMAND, check_worker_ports
+
+FOLLOW_SECONDS = 0.3
+
+console = Console(width=None if sys.stdout.isatty() else 200)  # nothing is cut off in a pipe
+
+
+@click.command()
+@click.option("--workers", type=click.IntRange(min=0), default=1, show_default=True, help="How many workers.")
+@click.option("--worker-command", default=shlex.join(COMMAND), hidden=True, help="What to run as a worker.")
+def up(workers: int, worker_command: str) -> None:
+    """Start the services and the worker in the background; returns when the worker is ready.
+
+    The first start downloads about 190 MB. Services whose URL is set (REDIS_URL, KAFKA_BOOTSTRAP_SERVERS,
+    DATABASE_URL, S3_ENDPOINT_URL, NEO4J_URI, GIGACHAT_BASE_URL) are not started.
+    """
+    home = Home(vision_home())
+    load_settings()  # a wrong value is to be told here, not in a log
+    supervisor = None
+    if client.live_state(home) is not None:
+        click.echo("Already up, or starting.")
+    else:
+        _check_start(home)
+        supervisor = client.start(home, Wish(workers=workers, worker_command=tuple(shlex.split(worker_command))))
+    state = _watch(home, supervisor)
+    running = sum(service.is_worker for service in state.services)
+    if running != workers:
+        click.echo(
+            f"{running} workers are running, not {workers}: `vision down`, then `vision up --workers {workers}`."
+        )
+    console.print(gigachat_line(state))
+    _say_where(state)
+
+
+def _check_start(home: Home) -> None:
+    end_leftovers(home)
+    before_start(home)
+    settings = load_settings()
+    check_worker_ports(settings.vision_api_port, settings.metrics_port)
+
+
+def _watch(home: Home, supervisor: client.Supervisor | None) -> StackState:
+    """Show the progress of a start, as a table that changes in place or, into a file or pipe, line by line."""
+    progress = Progress()
+
+    def tell(state: StackState) -> None:
+        for line in progress.news(state):
+            click.echo(line)
+
+    if not console.is_terminal:
+        return client.wait_ready(home, supervisor, tell)
+    with Live(console=console, transient=True, refresh_per_second=8) as live:
+        state = client.wait_ready(home, supervisor, lambda state: live.update(progress.table(state)))
+    console.print(progress.table(state))
+    return state
+
+
+def _say_where(state: StackState) -> None:
+    for service in state.services:
+        if service.is_worker:
+            click.echo(f"{service.name} is ready at {service.url}")
+    click.echo("Next: vision status, vision logs worker-1 -f, vision down")
+
+
+@click.command()
+def down() -> None:
+    """Stop workers, then services; leaves no process. Data stays."""
+    home, told = Home(vision_home()), set[str]()
+
+    def tell(state: StackState) -> None:
+        for service in state.services:
+            if service.detail == "stopping" and service.name not in told:
+                told.add(service.name)
+                click.echo(f"stopping {service.name}")
+
+    stopped = client.stop(home, tell)
+    click.echo(f"Stopped: {', '.join(stopped)}." if stopped else "Nothing was running.")
+
+
+@click.command()
+@click.option("--json", "machine_readable", is_flag=True, help="For scripts.")
+def status(machine_readable: bool) -> None:
+    """What runs, where, since when, with how much memory. Exit code 0 if everything is ready, otherwise 1."""
+    state = client.live_state(Home(vision_home()))
+    if machine_readable:
+        click.echo(orjson.dumps(as_json(state), option=orjson.OPT_INDENT_2).decode())
+    elif state is None:
+        click.echo("Nothing is running. Start it with: vision up")
+    else:
+        console.print(status_table(state))
+        console.print(total_line(state))
+        console.print(gigachat_line(state))
+    sys.exit(0 if state is not None and state.is_ready else 1)
+
+
+@click.command()
+@click.argument("service")
+@click.option("-f", "--follow", is_flag=True, help="Go on showing what is added.")
+@click.option("-n", "--lines", type=click.IntRange(min=0), default=50, show_default=True, help="How many lines first.")
+def logs(service: str, follow: bool, lines: int) -> None:
+    """Show the last lines of a service's log. SERVICE is a name from `vision status`, or supervisor."""
+    home = Home(vision_home())
+    log = home.log("worker-1" if service == "worker" else service)
+    if not log.exists():
+        known = ", ".join(sorted(path.stem for path in log.parent.glob("*.log"))) or "none yet; `vision up` makes them"
+        raise StackError(f"there is no log of {service}; there are: {known}")
+    try:
+        for line in _last_lines(log, lines):
+            click.echo(line, nl=False)
+        for line in _added(log) if follow else ():
+            click.echo(line, nl=False)
+    except KeyboardInterrupt:
+        sys.exit(0)
+
+
+def _last_lines(log: Path, count: int) -> deque[str]:
+    with log.open(errors="replace") as file:
+        return deque(file, maxlen=count)
+
+
+def _added(log: Path) -> Iterator[str]:
+    """What is written to the log from now on, also after it was rotated."""
+    file = log.open(errors="replace")
+    file.seek(0, os.SEEK_END)
+    while True:
+        if text := file.read():
+            yield text
+            continue
+        time.sleep(FOLLOW_SECONDS)
+        if log.exists() and (log.stat().st_ino != os.fstat(file.fileno()).st_ino or log.stat().st_size < file.tell()):
+            file.close()
+            file = log.open(errors="replace")
+
+
+@click.command(context_settings={"ignore_unknown_options": True, "help_option_names": []}, add_help_option=False)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def worker(arguments: tuple[str, ...]) -> None:
+    """Run a worker here, in the foreground, until SIGTERM or Ctrl-C. Arguments go to Faust's own worker command."""
+    load_settings()
+    os.execv(COMMAND[0], [*COMMAND, *arguments])  # noqa: S606

@@ -1,0 +1,134 @@
+"""How the state of the stack is shown: as a table, as lines of progress, as JSON. Reads nothing but the state given."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from rich.table import Table
+
+from vision_app.stack.process import resident_bytes
+from vision_app.stack.state import Condition, ServiceState, StackState
+
+STYLES = {
+    Condition.READY: "green",
+    Condition.EXTERNAL: "cyan",
+    Condition.STARTING: "yellow",
+    Condition.BACKOFF: "red",
+    Condition.STOPPED: "dim",
+}
+DOWNLOAD_STEP = 50  # lines about downloads not more often than this many files
+
+
+def status_table(state: StackState) -> Table:
+    """The table of `vision status`."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("SERVICE", "STATE", "PID", "WHERE", "RESTARTS", "UPTIME", "RSS MB", "LAST ERROR"):
+        table.add_column(heading, justify="right" if heading in ("PID", "RESTARTS", "UPTIME", "RSS MB") else "left")
+    for service in state.services:
+        table.add_row(
+            service.name,
+            f"[{STYLES[service.condition]}]{service.condition}[/]",
+            str(service.process.pid) if service.process else "",
+            service.url,
+            str(service.restarts),
+            _uptime(service),
+            f"{_resident(service) / 1e6:.0f}" if service.process else "",
+            _trouble(service),
+        )
+    return table
+
+
+def total_line(state: StackState) -> str:
+    return f"Memory: {_total(state) / 1e6:.0f} MB resident in all, the supervisor included"
+
+
+def gigachat_line(state: StackState) -> str:
+    return f"GigaChat: {state.gigachat or 'not configured'}"
+
+
+def as_json(state: StackState | None) -> dict[str, Any]:
+    """The document of `vision status --json`."""
+    if state is None:
+        return {"running": False, "ready": False, "services": []}
+    services = [
+        {
+            "name": service.name,
+            "state": service.condition,
+            "pid": service.process.pid if service.process else None,
+            "port": service.port,
+            "url": service.url,
+            "restarts": service.restarts,
+            "uptime_seconds": round(time.time() - service.started_at, 1) if service.started_at else None,
+            "rss_bytes": _resident(service),
+            "detail": service.detail,
+            "last_error": service.last_error,
+            "log": service.log,
+        }
+        for service in state.services
+    ]
+    return {
+        "running": True,
+        "ready": state.is_ready,
+        "stopping": state.stopping,
+        "supervisor_pid": state.supervisor.pid,
+        "gigachat": state.gigachat,
+        "rss_bytes": _total(state),
+        "services": services,
+    }
+
+
+class Progress:
+    """What to show while the stack starts."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, str] = {}
+
+    def table(self, state: StackState) -> Table:
+        table = Table(box=None, show_header=False, pad_edge=False)
+        for service in state.services:
+            mark = f"[{STYLES[service.condition]}]{service.condition}[/]"
+            table.add_row(service.name, mark, service.last_error or service.detail or service.url)
+        return table
+
+    def news(self, state: StackState) -> Iterator[str]:
+        """One line for each service whose condition, or what it downloads, has changed."""
+        for service in state.services:
+            line = self._line(service)
+            if line and self._told.get(service.name) != line:
+                self._told[service.name] = line
+                yield f"{service.name}: {line}"
+
+    def _line(self, service: ServiceState) -> str:
+        if service.condition in (Condition.READY, Condition.EXTERNAL):
+            return f"{service.condition} at {service.url}"
+        if service.condition is Condition.BACKOFF:
+            return f"failed: {service.last_error}; {service.detail}"
+        words = service.detail.split()
+        if service.detail.startswith("downloading") and int(words[2]) % DOWNLOAD_STEP == 0:
+            return service.detail
+        return self._told.get(service.name) or "starting"
+
+
+def _total(state: StackState) -> int:
+    return resident_bytes(state.supervisor.pid)  # the services are its children
+
+
+def _resident(service: ServiceState) -> int:
+    return resident_bytes(service.process.pid) if service.process else 0
+
+
+def _trouble(service: ServiceState) -> str:
+    if service.condition is Condition.READY or not service.detail:
+        return service.last_error
+    return f"{service.last_error} ({service.detail})" if service.last_error else service.detail
+
+
+def _uptime(service: ServiceState) -> str:
+    if service.started_at is None:
+        return ""
+    seconds = int(time.time() - service.started_at)
+    if seconds < 60:
+        return f"{seconds} s"
+    return f"{seconds // 60} min" if seconds < 3600 else f"{seconds // 3600} h {seconds % 3600 // 60} min"

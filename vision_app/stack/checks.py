@@ -1,0 +1,156 @@
+"""What `vision doctor` looks at. Each check ends in a finding that says, when something is wrong, what to do next."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import subprocess
+from collections.abc import Awaitable, Callable, Iterator
+from enum import StrEnum
+from pathlib import Path
+
+import psutil
+from pydantic import BaseModel
+
+from vision_app.settings import Settings
+from vision_app.stack import java, postgres, redis, s3
+from vision_app.stack.errors import StackError
+from vision_app.stack.home import Home, cache_folder
+from vision_app.stack.jars import is_complete
+from vision_app.stack.plan import Plan
+from vision_app.stack.ports import describe_holder, holder, is_free
+from vision_app.stack.reachable import PROBES, Unreachable
+from vision_app.stack.state import Condition, StackState
+
+FREE_DISK_BYTES = 1_000_000_000
+MEMORY_BYTES = 2_500_000_000
+PROBE_SECONDS = 10.0
+
+
+class Verdict(StrEnum):
+    OK = "ok"
+    HINT = "hint"  # works, but not fully, or not yet
+    FAILED = "failed"
+
+
+class Finding(BaseModel):
+    """The outcome of one check."""
+
+    check: str
+    verdict: Verdict
+    detail: str
+
+
+def disk_space(folder: Path) -> Finding:
+    """Free space where `folder` is or will be."""
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if free < FREE_DISK_BYTES:
+        return _failed(
+            "disk", f"{free / 1e9:.1f} GB free at {folder}; free at least 1 GB, or set VISION_HOME elsewhere"
+        )
+    return _ok("disk", f"{free / 1e9:.0f} GB free at {folder}")
+
+
+def memory(state: StackState | None) -> Finding:
+    available = psutil.virtual_memory().available
+    if state is None and available < MEMORY_BYTES:
+        return _hint(
+            "memory", f"{available / 1e9:.1f} GB available, the stack takes up to 2.5 GB; close other programs"
+        )
+    return _ok("memory", f"{available / 1e9:.1f} GB available")
+
+
+def packages(plan: Plan) -> Iterator[Finding]:
+    """The programs of the embedded services, and the jars of those written in Java."""
+    programs: dict[str, Callable[[], object]] = {
+        "redis": redis.server_program,
+        "postgres": postgres.programs,
+        "s3": s3.program,
+        "kafka": java.executable,
+        "neo4j": java.executable,
+    }
+    for service in plan.services:
+        if service.name in programs:
+            yield _program(service.name, programs[service.name])
+        if service.name in ("kafka", "neo4j"):
+            yield _jars(service.name)
+
+
+def _program(name: str, find: Callable[[], object]) -> Finding:
+    try:
+        return _ok(f"{name} program", str(find()))
+    except StackError as error:
+        return _failed(f"{name} program", str(error))
+
+
+def _jars(name: str) -> Finding:
+    if is_complete(name):
+        return _ok(f"{name} jars", f"in {cache_folder()}")
+    return _hint(f"{name} jars", "not downloaded yet; `vision up` does it, which needs a network connection once")
+
+
+def worker_ports(settings: Settings, state: StackState | None) -> Iterator[Finding]:
+    """The API and metrics ports are free, or the stack's own."""
+    ours = {s.process.pid for s in state.services if s.process} if state else set()
+    pairs = (("VISION_API_PORT", settings.vision_api_port), ("METRICS_PORT", settings.metrics_port))
+    for variable, port in pairs:
+        if not port or is_free(port):
+            yield _ok(f"port {port}", "free")
+        elif (process := holder(port)) and process.pid in ours:
+            yield _ok(f"port {port}", "used by our worker")
+        else:
+            text = f"used by {describe_holder(port)}; stop it or set {variable} to another port"
+            yield _failed(f"port {port}", text)
+
+
+async def services(settings: Settings, plan: Plan, state: StackState | None) -> list[Finding]:
+    """Every service answers, with the credentials we have. An embedded one that is not started is only a hint."""
+    running = {s.name for s in state.services if s.condition is not Condition.STOPPED} if state else set()
+    names = {service.name: service.name in running for service in plan.services}
+    names |= {("simulator" if name == "gigachat" else name): True for name in plan.external}
+    return await asyncio.gather(*(_reach(name, PROBES[name], settings, up) for name, up in names.items()))
+
+
+async def _reach(name: str, probe: Callable[[Settings], Awaitable[str]], settings: Settings, expected: bool) -> Finding:
+    if not expected:
+        return _hint(name, "not running; start it with `vision up`")
+    try:
+        return _ok(name, await asyncio.wait_for(probe(settings), PROBE_SECONDS))
+    except TimeoutError:
+        return _failed(name, f"no answer within {PROBE_SECONDS:.0f} s; see `vision status` and `vision logs {name}`")
+    except Unreachable as error:
+        return _failed(name, str(error))
+
+
+def tesseract(languages: str) -> Finding:
+    """OCR stands in where the budget is spent, so its absence is only a hint."""
+    remedy = "OCR is off; install it with: apt-get install tesseract-ocr tesseract-ocr-rus"
+    program = shutil.which("tesseract")
+    if program is None:
+        return _hint("tesseract", f"not found: {remedy}")
+    listing = subprocess.run([program, "--list-langs"], capture_output=True, text=True, check=False)  # noqa: S603
+    missing = set(languages.split("+")) - set(listing.stdout.split())
+    if missing:
+        return _hint("tesseract", f"has no data for {', '.join(sorted(missing))}: {remedy}")
+    return _ok("tesseract", f"{program} with {languages}")
+
+
+def before_start(home: Home) -> None:
+    """What would make a start fail half-way. Raises StackError."""
+    finding = disk_space(home.root)
+    if finding.verdict is Verdict.FAILED:
+        raise StackError(finding.detail)
+
+
+def _ok(check: str, detail: str) -> Finding:
+    return Finding(check=check, verdict=Verdict.OK, detail=detail)
+
+
+def _hint(check: str, detail: str) -> Finding:
+    return Finding(check=check, verdict=Verdict.HINT, detail=detail)
+
+
+def _failed(check: str, detail: str) -> Finding:
+    return Finding(check=check, verdict=Verdict.FAILED, detail=detail)

@@ -1,0 +1,121 @@
+"""Asks each service, embedded or external, whether it serves us with the settings we have. Used by `vision doctor`."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import asyncpg
+import httpx
+from botocore.exceptions import BotoCoreError, ClientError
+from neo4j import AsyncGraphDatabase
+from neo4j.exceptions import AuthError, DriverError, Neo4jError
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from vision_app.settings import Settings
+
+SECONDS = 5.0
+
+
+class Unreachable(Exception):
+    """The service does not serve us. The message says what to do next."""
+
+
+async def redis(settings: Settings) -> str:
+    client = Redis.from_url(settings.redis_url.get_secret_value(), socket_timeout=SECONDS, decode_responses=True)
+    try:
+        async with client:
+            policy = (await client.config_get("maxmemory-policy")).get("maxmemory-policy", "unknown")
+    except (RedisError, OSError) as error:
+        raise Unreachable(f"{error}; check REDIS_URL and that the server runs") from error
+    if policy != "noeviction":
+        raise Unreachable(
+            f"maxmemory-policy is {policy}, so Redis may throw stream entries away; "
+            "run redis-cli CONFIG SET maxmemory-policy noeviction and put it into its configuration"
+        )
+    return "answers, never evicts"
+
+
+async def kafka(settings: Settings) -> str:
+    from aiokafka.admin import AIOKafkaAdminClient
+    from aiokafka.errors import KafkaError
+
+    admin = AIOKafkaAdminClient(
+        bootstrap_servers=settings.kafka_bootstrap_servers, request_timeout_ms=int(SECONDS * 1000)
+    )
+    try:
+        await admin.start()
+        topics = await admin.list_topics()
+    except (KafkaError, OSError) as error:
+        raise Unreachable(f"{error}; check KAFKA_BOOTSTRAP_SERVERS and that the broker runs") from error
+    finally:
+        await admin.close()
+    return f"answers, {len(topics)} topics"
+
+
+async def postgres(settings: Settings) -> str:
+    try:
+        connection = await asyncpg.connect(settings.database_url.get_secret_value(), timeout=SECONDS)
+        version = await connection.fetchval("SHOW server_version")
+        await connection.close()
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise Unreachable(f"{error}; check DATABASE_URL and that the server runs") from error
+    return f"answers, version {version}"
+
+
+async def s3(settings: Settings) -> str:
+    import aioboto3
+    from botocore.config import Config
+
+    client = aioboto3.Session().client(
+        "s3",
+        endpoint_url=settings.s3_endpoint_url,
+        aws_access_key_id=settings.s3_access_key_id.get_secret_value(),
+        aws_secret_access_key=settings.s3_secret_access_key.get_secret_value(),
+        region_name=settings.s3_region,
+        config=Config(connect_timeout=SECONDS, read_timeout=SECONDS, retries={"max_attempts": 1}),
+    )
+    try:
+        async with client as bucket_client:
+            await bucket_client.head_bucket(Bucket=settings.s3_bucket)
+    except (BotoCoreError, ClientError) as error:
+        remedy = "check S3_ENDPOINT_URL, the keys and that the bucket S3_BUCKET exists"
+        raise Unreachable(f"bucket {settings.s3_bucket}: {error}; {remedy}") from error
+    return f"answers, bucket {settings.s3_bucket} is there"
+
+
+async def neo4j(settings: Settings) -> str:
+    auth = (settings.neo4j_user, settings.neo4j_password.get_secret_value())
+    try:
+        async with AsyncGraphDatabase.driver(settings.neo4j_uri, auth=auth, connection_timeout=SECONDS) as driver:
+            await driver.execute_query("RETURN 1")
+    except AuthError as error:
+        raise Unreachable(
+            f"{settings.neo4j_user} is refused; NEO4J_PASSWORD must be the one its data was made with "
+            "(the embedded one: `changeme`, or what was set at the first `vision up`)"
+        ) from error
+    except (DriverError, Neo4jError, OSError) as error:
+        raise Unreachable(f"{error}; check NEO4J_URI and that the server runs") from error
+    return "answers, the password is right"
+
+
+async def gigachat(settings: Settings) -> str:
+    bundle = settings.gigachat_ca_bundle_file
+    try:
+        async with httpx.AsyncClient(timeout=SECONDS, verify=str(bundle) if bundle else True) as client:
+            answer = await client.get(f"{settings.gigachat_base_url}/models")
+    except httpx.HTTPError as error:
+        remedy = "check the network and GIGACHAT_BASE_URL; for a certificate error set GIGACHAT_CA_BUNDLE_FILE"
+        raise Unreachable(f"{error or type(error).__name__}; {remedy}") from error
+    kind = "simulated" if settings.gigachat_simulated else "real"
+    return f"{kind}, answers {answer.status_code} at {settings.gigachat_base_url}"
+
+
+PROBES: dict[str, Callable[[Settings], Awaitable[str]]] = {
+    "redis": redis,
+    "kafka": kafka,
+    "postgres": postgres,
+    "s3": s3,
+    "neo4j": neo4j,
+    "simulator": gigachat,
+}
