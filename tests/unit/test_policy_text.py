@@ -76,8 +76,8 @@ def test_a_fault_names_line_and_key(text: str, expected: str) -> None:
 
 
 def test_all_faults_are_named_in_the_order_of_the_file() -> None:
-    found = faults("limits:\n  max_image_mb: -1\nsampling: 3\nfallback: {ocr_engine: x}\n")
-    assert [line.split(":")[1] for line in found] == ["1", "2", "3", "4"]
+    found = faults("fallback: {ocr_engine: x}\nlimits:\n  max_image_mb: -1\nsampling: 3\n")
+    assert [line.split(":")[1] for line in found] == ["1", "1", "3", "4"]
     assert found[0] == "p.yml:1: allowed_mime_types: is missing"
 
 
