@@ -7,6 +7,7 @@ import ipaddress
 import logging
 import os
 import signal
+import ssl
 from pathlib import Path
 
 import click
@@ -17,13 +18,17 @@ from vision_app.simulator.server import running_simulator
 
 log = structlog.get_logger("vision_app.simulator")
 
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="A loopback address: /admin is open.")
 @click.option("--port", default=0, show_default=True, help="0: a free port, printed in the first log line.")
 @click.option("--home", type=click.Path(file_okay=False, path_type=Path), help="Keep the bill here, across restarts.")
 @click.option("--streams", default=10, show_default=True, type=click.IntRange(min=1), help="In flight per client.")
-def main(host: str, port: int, home: Path | None, streams: int) -> None:
+@click.option("--tls-cert", type=_FILE, help="PEM: the certificate (chain) to serve TLS with.")
+@click.option("--tls-key", type=_FILE, help="PEM: its private key.")
+def main(host: str, port: int, home: Path | None, streams: int, tls_cert: Path | None, tls_key: Path | None) -> None:
     """Run the GigaChat simulator until SIGTERM or SIGINT."""
     if not _is_loopback(host):
         raise click.BadParameter(f"{host} is not a loopback address; use 127.0.0.1", param_hint="--host")
@@ -35,16 +40,16 @@ def main(host: str, port: int, home: Path | None, streams: int) -> None:
         client_secret=os.environ.get("GIGACHAT_CLIENT_SECRET") or None,
     )
     try:
-        asyncio.run(_serve(config, host, port))
+        asyncio.run(_serve(config, host, port, _tls(tls_cert, tls_key)))
     except OSError as fault:
         raise click.ClickException(f"cannot start on {host}:{port}: {fault}. Change --port or --home.") from fault
 
 
-async def _serve(config: SimulatorConfig, host: str, port: int) -> None:
+async def _serve(config: SimulatorConfig, host: str, port: int, tls: ssl.SSLContext | None) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with running_simulator(config, host, port) as simulator:
+    async with running_simulator(config, host, port, tls) as simulator:
         log.info(
             "GigaChat simulator listening",
             address=simulator.origin,
@@ -55,6 +60,14 @@ async def _serve(config: SimulatorConfig, host: str, port: int) -> None:
         )
         await stop.wait()
     log.info("GigaChat simulator stopped")
+
+
+def _tls(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
+    if certificate is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+    return context
 
 
 def _is_loopback(host: str) -> bool:

@@ -28,18 +28,14 @@ class Said:
 
 async def answer(prompt: str, files: list[StoredFile], max_pixels: int) -> Said:
     """Answer a prompt with the given attachments, the newest last. Raises ApiError 422 for an unreadable picture."""
+    if not files:
+        return Said(wording.plain_answer(prompt), None, 0)
     cost = 0
-    fields: dict[str, Any] | None = None
+    picture: Picture | None = None
     for file in files:
-        if file.type.modality == "image":
-            picture = await _look(file, max_pixels)
-            cost += image_tokens(picture.width, picture.height)
-            fields = picture_answer(picture, await _text_in(file, picture))
-        else:
-            cost += document_tokens(file.type.mime, file.data)
-            fields = document_answer(file)
-    if fields is None:
-        return Said(wording.plain_answer(prompt), None, cost)
+        picture = await _look(file, max_pixels) if file.type.modality == "image" else None
+        cost += document_tokens(file.type.mime, file.data) if picture is None else _price(picture)
+    fields = document_answer(files[-1]) if picture is None else picture_answer(picture, await _text(files[-1], picture))
     return Said(dump(fields), fields, cost)
 
 
@@ -85,5 +81,9 @@ async def _look(file: StoredFile, max_pixels: int) -> Picture:
         raise invalid(str(fault)) from fault
 
 
-async def _text_in(file: StoredFile, picture: Picture) -> str | None:
+def _price(picture: Picture) -> int:
+    return image_tokens(picture.width, picture.height)
+
+
+async def _text(file: StoredFile, picture: Picture) -> str | None:
     return await read_text(file.data) if picture.kind in _TEXT_KINDS else None

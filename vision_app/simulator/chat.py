@@ -20,7 +20,7 @@ from vision_app.simulator.config import (
 )
 from vision_app.simulator.delivery import before_work, deliver, gone
 from vision_app.simulator.errors import ApiError, api_error, invalid
-from vision_app.simulator.faults import Chosen, Fault, FinishReason, Malformed, Refusal
+from vision_app.simulator.faults import Chosen, Fault, FinishReason, Malformed, Refusal, Subject
 from vision_app.simulator.files import StoredFile
 from vision_app.simulator.malformed import spoil
 from vision_app.simulator.oauth import Caller
@@ -79,13 +79,13 @@ async def _chat(request: web.Request, sim: Simulator, attempt: _Attempt, version
     attempt.model = str(body.get("model", ""))
     asked = parse(body, version)
     attempt.files = _attached(sim, attempt.caller, asked)
-    shas = [file.sha256 for file in attempt.files]
-    attempt.chosen = sim.faults.choose("chat", attempt.caller.client_id, shas)
+    session = request.headers.get("X-Session-ID")
+    attempt.chosen = sim.faults.choose("chat", Subject.of(attempt.caller, session, attempt.files))
     refused = await before_work(request, attempt.chosen, "chat", attempt.caller.client_id)
     if refused is not None:
         _record(request, sim, attempt, None, f"fault: {attempt.chosen.name}")
         return refused
-    completion = await _complete(sim, attempt, asked, request.headers.get("X-Session-ID"))
+    completion = await _complete(sim, attempt, asked, session)
     _record(request, sim, attempt, completion.usage, _outcome(request, attempt, completion))
     return await deliver(request, wire.shape(completion, version, asked.stream), attempt.chosen.fault)
 

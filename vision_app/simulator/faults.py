@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from vision_app.simulator.files import StoredFile
 from vision_app.simulator.malformed import MalformedName
+from vision_app.simulator.oauth import Caller
 from vision_app.simulator.refusals import RefusalName
 
 Endpoint = Literal["oauth", "upload", "files", "chat", "delete", "models", "tokens", "balance"]
@@ -117,22 +119,41 @@ Fault = Annotated[
 CHAT_ONLY = (Malformed, Refusal, FinishReason)
 
 
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What a rule can look at: who asks, in which session, about which files."""
+
+    client_id: str = ""
+    session_id: str = ""  # X-Session-ID as the client sent it
+    sha256: tuple[str, ...] = ()
+    filenames: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, caller: Caller, session_id: str | None, files: Sequence[StoredFile] = ()) -> Subject:
+        shas, names = tuple(file.sha256 for file in files), tuple(file.filename for file in files)
+        return cls(caller.client_id, session_id or "", shas, names)
+
+
 class Rule(_Model):
     """When a fault happens: all conditions must hold. `after` skips the first matches, `times` None is for ever."""
 
     endpoint: Endpoint | Literal["any"] = "any"
     client: str | None = None
-    sha256: str | None = None
+    session: str | None = None  # X-Session-ID
+    sha256: str | None = None  # of one of the files, as uploaded
+    filename: str | None = None  # a part of the name of one of the files
     times: int | None = Field(None, ge=1)
     after: int = Field(0, ge=0)
     probability: float = Field(1.0, gt=0, le=1)
     fault: Fault
 
-    def matches(self, endpoint: Endpoint, client: str, sha256: Collection[str]) -> bool:
+    def matches(self, endpoint: Endpoint, subject: Subject) -> bool:
         return (
             self.endpoint in ("any", endpoint)
-            and self.client in (None, client)
-            and (self.sha256 is None or self.sha256 in sha256)
+            and self.client in (None, subject.client_id)
+            and self.session in (None, subject.session_id)
+            and (self.sha256 is None or self.sha256 in subject.sha256)
+            and (self.filename is None or any(self.filename in name for name in subject.filenames))
             and (endpoint == "chat" or not isinstance(self.fault, CHAT_ONLY))
             and (endpoint == "oauth" or not isinstance(self.fault, TokenTtl))
         )
@@ -196,11 +217,11 @@ class FaultRules:
             for c in self._rules
         ]
 
-    def choose(self, endpoint: Endpoint, client: str, sha256: Collection[str] = ()) -> Chosen:
+    def choose(self, endpoint: Endpoint, subject: Subject) -> Chosen:
         """The faults of this request; counts the rules it met."""
         delay = 0.0
         for counted in self._rules:
-            if not counted.rule.matches(endpoint, client, sha256) or not counted.fires():
+            if not counted.rule.matches(endpoint, subject) or not counted.fires():
                 continue
             if not isinstance(counted.rule.fault, Latency):
                 return Chosen(delay, counted.rule.fault)

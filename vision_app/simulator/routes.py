@@ -11,7 +11,7 @@ from vision_app.simulator import catalogue, chat
 from vision_app.simulator.chat_request import read_json
 from vision_app.simulator.delivery import Reply, before_work, deliver
 from vision_app.simulator.errors import api_error, invalid
-from vision_app.simulator.faults import Endpoint, TokenTtl
+from vision_app.simulator.faults import Endpoint, Subject, TokenTtl
 from vision_app.simulator.files import read_upload
 from vision_app.simulator.oauth import Caller, check_rquid, check_scope, client_of
 from vision_app.simulator.pricing import text_tokens
@@ -48,7 +48,7 @@ async def oauth(request: web.Request) -> web.StreamResponse:
     check_rquid(request)
     scope = str((await request.post()).get("scope", ""))
     check_scope(scope)
-    chosen = sim.faults.choose("oauth", client_id)
+    chosen = sim.faults.choose("oauth", Subject(client_id))
     refused = await before_work(request, chosen, "oauth", client_id)
     if refused is not None:
         return refused
@@ -65,8 +65,8 @@ async def upload(request: web.Request) -> web.StreamResponse:
     sim = request.app[SIMULATOR]
     caller = sim.tokens.caller(request)
     received = await read_upload(request)
-    sha256 = received.sha256
-    chosen = sim.faults.choose("upload", caller.client_id, [sha256])
+    sha256, session = received.sha256, request.headers.get("X-Session-ID", "")
+    chosen = sim.faults.choose("upload", Subject(caller.client_id, session, (sha256,), (received.filename,)))
     refused = await before_work(request, chosen, "upload", caller.client_id)
     if refused is not None:
         return refused
@@ -79,7 +79,7 @@ async def delete_file(request: web.Request) -> web.StreamResponse:
     sim = request.app[SIMULATOR]
     caller = sim.tokens.caller(request)
     file = sim.files.get(caller, request.match_info["id"])
-    chosen = sim.faults.choose("delete", caller.client_id, [file.sha256])
+    chosen = sim.faults.choose("delete", Subject.of(caller, request.headers.get("X-Session-ID"), [file]))
     refused = await before_work(request, chosen, "delete", caller.client_id)
     if refused is not None:
         return refused
@@ -139,6 +139,7 @@ async def balance(request: web.Request) -> web.StreamResponse:
 
 async def _simply(request: web.Request, caller: Caller, endpoint: Endpoint, reply: Reply) -> web.StreamResponse:
     """Send a reply that took no work, unless a fault befalls it."""
-    chosen = request.app[SIMULATOR].faults.choose(endpoint, caller.client_id)
+    subject = Subject.of(caller, request.headers.get("X-Session-ID"))
+    chosen = request.app[SIMULATOR].faults.choose(endpoint, subject)
     refused = await before_work(request, chosen, endpoint, caller.client_id)
     return refused if refused is not None else await deliver(request, reply, chosen.fault)

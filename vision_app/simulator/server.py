@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import base64
+import ssl
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -81,22 +82,25 @@ class RunningSimulator:
 
 @asynccontextmanager
 async def running_simulator(
-    config: SimulatorConfig | None = None, host: str = "127.0.0.1", port: int = 0
+    config: SimulatorConfig | None = None,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[RunningSimulator]:
-    """Run a simulator on `host:port` (0: a free port) for the length of the block."""
+    """Run a simulator on `host:port` (0: a free port) for the length of the block, over TLS if a context is given."""
     app = create_app(config)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS, handle_signals=False)
     await runner.setup()
     try:
-        await web.TCPSite(runner, host, port).start()
-        bound = _address(runner.addresses)
-        yield RunningSimulator(f"http://{host}:{bound}", app[SIMULATOR])
+        await web.TCPSite(runner, host, port, ssl_context=tls).start()
+        bound = runner.addresses[0][1]
+        yield RunningSimulator(f"{'https' if tls else 'http'}://{_in_url(host)}:{bound}", app[SIMULATOR])
     finally:
         await runner.cleanup()
 
 
-def _address(addresses: Sequence[Any]) -> int:
-    return int(addresses[0][1])
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 @web.middleware
