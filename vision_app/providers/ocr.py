@@ -32,6 +32,7 @@ PAGE_LAYOUT = "3"  # find blocks of text anywhere on the page, without guessing 
 MAX_TEXT_CHARS = 100_000
 DOCUMENT_LINES = 8  # from this many lines or
 DOCUMENT_CHARS = 500  # more than this many characters a picture of text counts as a document
+MIN_WORD_CONFIDENCE = 50  # of 100; below it fur and leaves are read as letters
 MAX_QUOTE_CHARS = 160
 
 OcrReason = Literal["not_available", "not_an_image", "timeout", "failed"]
@@ -178,7 +179,7 @@ def _words(table: str) -> Iterator[tuple[tuple[str, ...], float, str]]:
             confidence = float(row["conf"])
         except (KeyError, TypeError, ValueError):
             continue
-        if word and confidence >= 0:  # -1 marks blocks and lines
+        if word and confidence >= MIN_WORD_CONFIDENCE:  # -1 marks blocks and lines
             place = tuple(row[name] or "" for name in ("page_num", "block_num", "par_num", "line_num"))
             yield place, min(confidence, 100.0), word
 
