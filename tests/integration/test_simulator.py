@@ -544,6 +544,16 @@ async def test_retry_after_in_both_formats(http: httpx.AsyncClient) -> None:
     assert at == pytest.approx(time.time() + 30, abs=3)
 
 
+async def test_gateway_that_lost_a_paid_answer(simulator: RunningSimulator, http: httpx.AsyncClient) -> None:
+    await add(http, {"endpoint": "chat", "fault": status(504, after_work=True)})
+
+    response = await chat(http, user())
+
+    assert (response.status_code, response.json()) == (504, {"status": 504, "message": "Gateway Timeout"})
+    [entry] = simulator.bill()["entries"]
+    assert (entry["billed"], entry["outcome"]) == (True, "fault: status 504 after work")
+
+
 async def test_html_error_page(http: httpx.AsyncClient) -> None:
     await add(http, {"endpoint": "chat", "fault": status(502, html=True)})
 

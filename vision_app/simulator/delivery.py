@@ -48,7 +48,7 @@ async def before_work(
     if chosen.delay_seconds:
         await _sleep(sim, chosen.delay_seconds)
     match chosen.fault:
-        case Status() as fault:
+        case Status(after_work=False) as fault:
             return _refuse(fault, endpoint)
         case Hang(after_work=False):
             return await _hang(request, sim)
@@ -64,6 +64,8 @@ async def before_work(
 async def deliver(request: web.Request, reply: Reply, fault: Fault | None = None) -> web.StreamResponse:
     """Send `reply`, or spoil its sending as `fault` demands."""
     match fault:
+        case Status():
+            return _refuse(fault)
         case Hang():
             return await _hang(request, request.app[SIMULATOR])
         case Drop():
@@ -88,7 +90,7 @@ def gone(request: web.Request) -> bool:
     return request.transport is None or request.transport.is_closing()
 
 
-def _refuse(fault: Status, endpoint: Endpoint) -> web.Response:
+def _refuse(fault: Status, endpoint: Endpoint = "chat") -> web.Response:
     message = fault.message or MESSAGES.get(fault.status, "Error")
     oauth = endpoint == "oauth"
     refused = oauth_error(fault.status, fault.status, message) if oauth else api_error(fault.status, message)

@@ -38,7 +38,10 @@ class Latency(_Model):
 
 
 class Status(_Model):
-    """Refuse with a status, before any work, hence unbilled. `in_200` sends the error body under HTTP 200."""
+    """Refuse with a status. `in_200` sends the error body under HTTP 200.
+
+    Before any work, hence unbilled; with `after_work` (a gateway that lost the answer) billed.
+    """
 
     kind: Literal["status"]
     status: int = Field(ge=400, le=599)
@@ -46,6 +49,7 @@ class Status(_Model):
     retry_after: Seconds | None = None
     retry_after_format: Literal["seconds", "http-date"] = "seconds"
     html: bool = False
+    after_work: bool = False
     in_200: bool = False
 
 
@@ -233,7 +237,7 @@ def describe(fault: Fault) -> str:
     """A fault in a word or two, as the bill's `outcome` shows it."""
     match fault:
         case Status():
-            return f"status {fault.status}{' in 200' if fault.in_200 else ''}"
+            return f"status {fault.status}{' in 200' if fault.in_200 else ''}{' after work' * fault.after_work}"
         case Malformed() | Refusal():
             return f"{fault.kind} {fault.name}"
         case FinishReason():
