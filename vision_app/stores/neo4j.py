@@ -14,7 +14,7 @@ from typing import Any
 
 import structlog
 from neo4j import AsyncDriver, AsyncGraphDatabase, AsyncSession, NotificationMinimumSeverity
-from neo4j.exceptions import ClientError, DriverError, Neo4jError
+from neo4j.exceptions import DriverError, Neo4jError
 
 from vision_app.messages import PostResult
 from vision_app.settings import Settings
@@ -71,7 +71,9 @@ ON CREATE SET r.created_at = row.at
 SET r.trace_id = row.trace_id, r.position = row.position
 """
 
-_SETTINGS_FAULTS = ("Neo.ClientError.Security.", "Neo.ClientError.Database.", "Neo.ClientError.Cluster.")
+# A value too large for an index comes as DatabaseError.Statement, as do some faults of the store itself: see _rejected.
+RECORD_FAULTS = ("Neo.ClientError.Statement.", "Neo.ClientError.Schema.", "Neo.DatabaseError.Statement.")
+CONTROL = "CREATE (c:VisionControl) DELETE c"
 
 
 class GraphSink(Sink[PostResult]):
@@ -120,22 +122,25 @@ class GraphSink(Sink[PostResult]):
             async with self._driver.session() as session:
                 try:
                     written = await session.execute_write(_draw, drawings)
-                except ClientError as fault:
-                    if str(fault.code).startswith(_SETTINGS_FAULTS):
+                except Neo4jError as fault:
+                    if not str(fault.code).startswith(RECORD_FAULTS):
                         raise
                     raise await self._rejected(session, drawings, fault) from fault
         except (DriverError, Neo4jError, OSError) as fault:
             raise self._unavailable(fault) from fault
         return [batch[place] for place in places if place in written]
 
-    async def _rejected(self, session: AsyncSession, drawings: Sequence[_Drawing], fault: ClientError) -> Exception:
+    async def _rejected(self, session: AsyncSession, drawings: Sequence[_Drawing], fault: Neo4jError) -> Exception:
         """Find whose fault it was by trying each record alone and undoing it. Returns what to raise."""
+        await (await session.run(CONTROL)).consume()  # the store can write: so the fault is a record's
         for drawing in drawings:
             async with await session.begin_transaction() as attempt:
                 try:
                     await _draw(attempt, [drawing])
-                except ClientError as own:
-                    return Rejected(drawing.index, f"Neo4j refuses it: {own.code}: {own.message}")
+                except Neo4jError as own:
+                    if str(own.code).startswith(RECORD_FAULTS):
+                        return Rejected(drawing.index, f"Neo4j refuses it: {own.code}: {own.message}")
+                    raise
                 finally:
                     await attempt.rollback()
         return self._unavailable(fault)
