@@ -378,6 +378,7 @@ async def test_bill_reconciles_with_the_answers(simulator: RunningSimulator, htt
     assert bill["tokens"]["total_tokens"] == sum(answer.json()["usage"]["total_tokens"] for answer in answers)
     assert bill["entries"][3]["outcome"] == "refused 404: No such file"
     assert {file["id"] for file in bill["files"]} == set(files)
+    assert "entries" not in (await http.get("/admin/bill?entries=0")).json()["client"]
     assert {entry["sha256"][0] for entry in billed.values()} == {file["sha256"] for file in bill["files"]}
 
 
