@@ -117,20 +117,17 @@ class RedisIn(Service):
     async def _claim_abandoned(self) -> None:
         total = 0
         for stream in self._settings.input_streams:
-            start: Any = "0-0"
             while not self._stopping:
-                claimed = await self._redis.xautoclaim(
+                ids = await self._redis.xautoclaim(
                     stream,
                     self._group,
                     self._consumer,
                     min_idle_time=self._settings.vision_pel_min_idle_ms,
-                    start_id=start,
                     count=self._settings.vision_pel_batch_size,
                     justid=True,
                 )
-                start, ids = (claimed[0], claimed[1]) if isinstance(claimed[0], bytes) else ("0-0", claimed)
                 await self._take_over(stream, ids)
-                if not ids or start in (b"0-0", "0-0"):
+                if len(ids) < self._settings.vision_pel_batch_size:
                     break
             total += (await self._redis.xpending(stream, self._group))["pending"]
         metrics.PEL_SIZE.labels(consumer_group=self._group).set(total)

@@ -32,7 +32,7 @@ from .providers.gate import Gate
 from .providers.gigachat import GigaChat
 from .providers.ocr import Tesseract
 from .providers.slots import Slots
-from .settings import Settings, SettingsError, load_settings
+from .settings import Settings, SettingsError, load_settings, vision_home
 from .stores.answers import AnswerStore
 from .stores.neo4j import GraphSink
 from .stores.policy_file import PolicyFile
@@ -69,14 +69,19 @@ class VisionApp(faust.App):
     started = False
     _metrics: MetricsServer | None = None
 
+    async def on_first_start(self) -> None:
+        self.conf.datadir.mkdir(parents=True, exist_ok=True)
+        await super().on_first_start()
+
     async def on_start(self) -> None:
         await super().on_start()
+        configure_logging(self.settings)  # Faust's command line has set a level of its own
+        if self._metrics is None:
+            self._metrics = start_metrics_server(self.settings)
         names = {f"{self.conf.id}-{table}-changelog": CHANGELOG for table in self.tables}
         await create_topics(self.settings, names)
         for resource in self.resources:
             await resource.open()
-        if self._metrics is None:
-            self._metrics = start_metrics_server(self.settings)
         log.info("Vision Analysis task registered with supervisor")
 
     async def on_started(self) -> None:
@@ -184,6 +189,7 @@ def _faust(settings: Settings) -> VisionApp:
         key_serializer="raw",
         value_serializer="raw",
         store=settings.kafka_store,
+        datadir=str(vision_home() / "worker" / worker_id()),
         topic_partitions=settings.kafka_topic_partitions,
         topic_replication_factor=settings.kafka_topic_replication_factor,
         topic_allow_declare=False,
@@ -220,12 +226,11 @@ def _faust(settings: Settings) -> VisionApp:
 
 def _budget_rules(settings: Settings, policy: PolicyFile, ocr: Tesseract | None) -> Callable[[], budget_core.Rules]:
     def rules() -> budget_core.Rules:
-        gates = policy.policy.budget_gates
         return budget_core.Rules(
             limit=settings.vision_max_daily_tokens,
             max_concurrent=settings.vision_max_concurrent_requests,
             max_queue=settings.vision_max_queue_depth,
-            ocr_fallback=gates.fallback_to_ocr_if_exhausted and ocr is not None and ocr.available,
+            ocr_fallback=policy.policy.ocr_at_exhaustion and ocr is not None and ocr.available,
         )
 
     return rules

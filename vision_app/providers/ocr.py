@@ -68,6 +68,9 @@ class Tesseract:
         else:
             log.warning("ocr_not_available", reason=self.reason)
 
+    async def close(self) -> None:
+        """Nothing is held between runs."""
+
     async def read(self, picture: Picture) -> tuple[Analysis, str]:
         """What is written on the picture, and the engine's name with its version. Raises OcrFault.
 
