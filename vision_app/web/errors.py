@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any
 
+import orjson
 import structlog
 from aiohttp import web
 
@@ -60,7 +61,7 @@ async def uniform(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 def json_response(request: web.Request, body: dict[str, Any], status: int = 200) -> web.Response:
     """A successful answer; every one carries the trace id."""
-    return web.json_response({**body, "trace_id": request[TRACE]}, status=status)
+    return _json({**body, "trace_id": request[TRACE]}, status)
 
 
 def _trace_of(request: web.Request) -> str:
@@ -78,4 +79,8 @@ def _http(trace: str, fault: web.HTTPException) -> web.Response:
 
 def _error(trace: str, status: int, code: str, text: str, details: dict[str, Any]) -> web.Response:
     body = {"error": {"code": code, "message": text, **({"details": details} if details else {})}, "trace_id": trace}
-    return web.json_response(body, status=status)
+    return _json(body, status)
+
+
+def _json(body: dict[str, Any], status: int) -> web.Response:
+    return web.Response(body=orjson.dumps(body), status=status, content_type="application/json", charset="utf-8")
