@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
+import uuid
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -50,12 +51,12 @@ from vision_app.providers.gate import Gate
 from vision_app.providers.ocr import OcrFault, Tesseract
 from vision_app.providers.pictures import UnusablePicture, prepare
 from vision_app.settings import Settings
-from vision_app.stores.answers import AnswerStore, StoredAnswer
+from vision_app.stores.answers import AnswerStore, CallRecord, StoredAnswer
 from vision_app.stores.s3 import ObjectForbidden, ObjectMissing, ObjectTooLarge, S3Store, StoreUnavailable
 from vision_app.streams.dead_letters import DeadLetters
 from vision_app.streams.in_flight import InFlight
 from vision_app.streams.outbox import Outbox
-from vision_app.streams.ownership import is_ours, while_ours
+from vision_app.streams.ownership import is_ours, sleep_while_ours, while_ours
 from vision_app.telemetry import metrics
 from vision_app.telemetry.logging import bind
 from vision_app.telemetry.metrics import tenant_label
@@ -70,6 +71,9 @@ IN_FLIGHT = 64
 """Tasks at the gate or in a call; a tenant has at most `vision_max_concurrent_requests` of them."""
 MAX_OBJECT_BYTES = 41_943_040
 STORE_RETRY_SECONDS = 1.0
+FOREIGN_CALL_POLL_SECONDS = 1.0
+FOREIGN_CALL_MARGIN_SECONDS = 15.0
+"""Time to store an answer, beyond the provider's own deadline, before another worker's call counts as cut off."""
 
 
 def analysis_agent(app: Any, outbox: Outbox, dead_letters: DeadLetters, analyst: Analyst) -> InFlight:
@@ -112,8 +116,10 @@ class Analyst:
         provider: VisionProvider,
         gate: Gate,
         ocr: Tesseract | None,
+        worker_id: str,
     ) -> None:
         self._app, self._settings = app, settings
+        self._owner = f"{worker_id.replace('/', '-')}/{uuid.uuid4().hex}"
         self._s3, self._answers = s3, answers
         self._provider, self._gate, self._ocr = provider, gate, ocr
         self._single = _SingleFlight()
@@ -127,8 +133,7 @@ class Analyst:
     # -- an answer by the provider
 
     async def _analyze(self, event: Any, grant: Grant) -> list[Message]:
-        task = grant.task
-        record = await through_outages(self._app, event, lambda: self._answers.call(task.tenant_id, grant.id), "s3")
+        record = await self._record(event, grant)
         if record is not None and record.state == "started":
             return self._lost(grant, "the call was cut off by a crash")
         found = await through_outages(self._app, event, lambda: self._find(grant, record is not None), "s3")
@@ -143,6 +148,22 @@ class Analyst:
         if not isinstance(picture, Picture):
             return self._end(grant, picture)
         return await self._ask(event, grant, picture)
+
+    async def _record(self, event: Any, grant: Grant) -> CallRecord | None:
+        """What became of this grant's call. One that another worker may still be making gets time to end."""
+        tenant = grant.task.tenant_id
+        while True:
+            record = await through_outages(self._app, event, lambda: self._answers.call(tenant, grant.id), "s3")
+            if record is None or record.state == "done" or not self._may_still_run(record):
+                return record
+            await sleep_while_ours(self._app, event, FOREIGN_CALL_POLL_SECONDS)
+
+    def _may_still_run(self, record: CallRecord) -> bool:
+        """After a rebalance the worker that began a call finishes it. A start of this worker ended all earlier ones."""
+        if record.owner.partition("/")[0] == self._owner.partition("/")[0]:
+            return False  # single flight: if this very process were making it, nobody would ask here
+        age = (datetime.now(UTC) - record.at).total_seconds()
+        return 0 <= age < self._settings.gigachat_vision_timeout + FOREIGN_CALL_MARGIN_SECONDS
 
     async def _find(self, grant: Grant, paid: bool) -> StoredAnswer | None:
         """An answer that is there already; the one this grant paid for counts whatever its verdict."""
@@ -177,7 +198,7 @@ class Analyst:
                 await through_outages(
                     self._app,
                     event,
-                    lambda: self._answers.start_call(grant.task.tenant_id, grant.id),
+                    lambda: self._answers.start_call(grant.task.tenant_id, grant.id, self._owner),
                     "s3",
                 )
                 try:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from collections.abc import Callable
 from typing import Any, cast
@@ -145,7 +146,7 @@ def create_app(settings: Settings) -> VisionApp:
     answers = AnswerStore(s3, settings.gigachat_vision_model, PROMPT_VERSION)
     provider, slots = GigaChat(settings), Slots(settings)
     app.gate = Gate(settings, slots)
-    analyst = Analyst(app, settings, s3, answers, provider, app.gate, ocr)
+    analyst = Analyst(app, settings, s3, answers, provider, app.gate, ocr, worker_id(settings))
 
     def current_policy() -> Policy:
         policy.refresh()
@@ -167,7 +168,7 @@ def create_app(settings: Settings) -> VisionApp:
         emit_skipped=settings.feature_vision_emit_skipped_events,
     )
     redis_out_agents(app, outbox, dead_letters, settings)
-    app.bridge = RedisIn(app, outbox, dead_letters, settings, worker_id())
+    app.bridge = RedisIn(app, outbox, dead_letters, settings, worker_id(settings))
     if settings.feature_vision_enabled:
         app.service(cast(Any, app.bridge))
     add_routes(app)
@@ -175,9 +176,9 @@ def create_app(settings: Settings) -> VisionApp:
     return app
 
 
-def worker_id() -> str:
-    """What tells this worker from the others and stays the same after a restart: VISION_WORKER_ID or the host."""
-    return os.environ.get("VISION_WORKER_ID") or os.environ.get("HOSTNAME") or "default"
+def worker_id(settings: Settings) -> str:
+    """What tells this worker from the others and stays the same after a restart: VISION_WORKER_ID, or host and port."""
+    return os.environ.get("VISION_WORKER_ID") or f"{socket.gethostname()}-{settings.vision_api_port}"
 
 
 def _faust(settings: Settings) -> VisionApp:
@@ -189,7 +190,7 @@ def _faust(settings: Settings) -> VisionApp:
         key_serializer="raw",
         value_serializer="raw",
         store=settings.kafka_store,
-        datadir=str(vision_home() / "worker" / worker_id()),
+        datadir=str(vision_home() / "worker" / worker_id(settings)),
         topic_partitions=settings.kafka_topic_partitions,
         topic_replication_factor=settings.kafka_topic_replication_factor,
         topic_allow_declare=False,

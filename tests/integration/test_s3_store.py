@@ -212,7 +212,7 @@ async def test_an_unreadable_answer_is_no_answer(store: S3Store) -> None:
 async def test_a_calls_record_tells_how_far_it_got(store: S3Store) -> None:
     answers, tenant, grant = AnswerStore(store, "GigaChat-Pro", "p1"), unique("tenant"), STRANGE
     assert await answers.call(tenant, grant) is None
-    await answers.start_call(tenant, grant)
+    await answers.start_call(tenant, grant, "worker-1/a")
     begun = await answers.call(tenant, grant)
     assert begun is not None
     assert (begun.state, begun.tokens) == ("started", None)

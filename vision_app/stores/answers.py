@@ -44,12 +44,16 @@ class StoredAnswer(BaseModel):
 
 
 class CallRecord(BaseModel):
-    """What is known of the one call of a grant. `tokens`, `verdict` and `answer_key` are set when it is done."""
+    """What is known of the one call of a grant. `tokens`, `verdict` and `answer_key` are set when it is done.
+
+    `owner` is the process that began it, as `worker/start`: whether it still runs decides whether the call is lost.
+    """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     state: Literal["started", "done"]
     grant_id: str
+    owner: str = ""
     tokens: int | None = Field(default=None, ge=0)
     verdict: Verdict | None = None
     answer_key: str | None = None
@@ -100,11 +104,10 @@ class AnswerStore:
             return CallRecord(state="started", grant_id=grant_id, at=datetime.now(UTC))
         return record
 
-    async def start_call(self, tenant_id: str, grant_id: str) -> None:
-        """Note that the request is about to be sent."""
-        await self._put(
-            call_key(tenant_id, grant_id), CallRecord(state="started", grant_id=grant_id, at=datetime.now(UTC))
-        )
+    async def start_call(self, tenant_id: str, grant_id: str, owner: str) -> None:
+        """Note that the request is about to be sent, and by which process."""
+        record = CallRecord(state="started", grant_id=grant_id, owner=owner, at=datetime.now(UTC))
+        await self._put(call_key(tenant_id, grant_id), record)
 
     async def finish_call(
         self, tenant_id: str, grant_id: str, tokens: int, verdict: Verdict, answer_key: str | None = None
