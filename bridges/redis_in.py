@@ -52,7 +52,7 @@ class RedisIn(Service):
         )
         self.connected = False
 
-    async def on_stop(self) -> None:
+    async def on_shutdown(self) -> None:
         await self._redis.aclose()
 
     @Service.task
