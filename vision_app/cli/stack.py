@@ -48,7 +48,12 @@ def up(workers: int, worker_command: str) -> None:
     else:
         _check_start(home)
         supervisor = client.start(home, Wish(workers=workers, worker_command=tuple(shlex.split(worker_command))))
-    state = _watch(home, supervisor)
+    try:
+        state = _watch(home, supervisor)
+    except KeyboardInterrupt:
+        raise StackError(
+            "the start goes on in the background; see `vision status`, stop it with `vision down`"
+        ) from None
     running = sum(service.is_worker for service in state.services)
     if running != workers:
         click.echo(

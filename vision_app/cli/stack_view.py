@@ -89,7 +89,7 @@ class Progress:
         table = Table(box=None, show_header=False, pad_edge=False)
         for service in state.services:
             mark = f"[{STYLES[service.condition]}]{service.condition}[/]"
-            table.add_row(service.name, mark, service.last_error or service.detail or service.url)
+            table.add_row(service.name, mark, service.detail or service.url, service.last_error)
         return table
 
     def news(self, state: StackState) -> Iterator[str]:
@@ -120,9 +120,10 @@ def _resident(service: ServiceState) -> int:
 
 
 def _trouble(service: ServiceState) -> str:
-    if service.condition is Condition.READY or not service.detail:
-        return service.last_error
-    return f"{service.last_error} ({service.detail})" if service.last_error else service.detail
+    """Its last error, also after it recovered, and what it is doing about it."""
+    if service.last_error and service.detail:
+        return f"{service.last_error} ({service.detail})"
+    return service.last_error or service.detail
 
 
 def _uptime(service: ServiceState) -> str:

@@ -26,6 +26,7 @@ from vision_app.stack.plan import INFRASTRUCTURE, Wish
 from vision_app.stack.process import end, tied_to_this_process
 from vision_app.stack.state import Condition, ServiceState, StackState, read_state
 from vision_app.stack.supervisor import EXIT_ALREADY_RUNNING
+from vision_app.stack.worker import COMMAND
 
 POLL_SECONDS = 0.1
 READY_SECONDS = 900.0  # the first start downloads 190 MB
@@ -129,6 +130,7 @@ def running_stack(
     services: tuple[str, ...] = INFRASTRUCTURE,
     worker: bool = False,
     environment: Mapping[str, str] | None = None,
+    worker_command: tuple[str, ...] = COMMAND,
 ) -> Iterator[dict[str, str]]:
     """For tests: only the named services (and one worker) on free ports, with their data in `home`.
 
@@ -138,7 +140,7 @@ def running_stack(
     place = Home(home.absolute())
     place.root.mkdir(parents=True, exist_ok=True)
     given = _without_settings(os.environ) | {"VISION_API_PORT": "0", "METRICS_PORT": "0"} | dict(environment or {})
-    wish = Wish(services=services, workers=1 if worker else 0)
+    wish = Wish(services=services, workers=1 if worker else 0, worker_command=worker_command)
     supervisor = start(place, wish, given, folder=place.root, with_parent=True)
     try:
         wait_ready(place, supervisor)

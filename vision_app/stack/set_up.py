@@ -1,0 +1,19 @@
+"""Commands that prepare a service and run to their end, such as initdb."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import Any
+
+from vision_app.stack.errors import StackError
+
+
+def run_once(command: list[str], doing: str, **options: Any) -> None:
+    """Run a command; `options` are those of subprocess.run. Raises StackError with its output when it fails."""
+    try:
+        outcome = subprocess.run(command, capture_output=True, text=True, check=False, **options)  # noqa: S603
+    except FileNotFoundError as error:
+        raise StackError(f"{doing} needs the program {command[0]}, which is not installed") from error
+    if outcome.returncode != 0:
+        output = (outcome.stderr + outcome.stdout).strip()[-1000:]
+        raise StackError(f"{doing} failed with exit code {outcome.returncode}: {output}")
