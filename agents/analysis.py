@@ -228,6 +228,7 @@ class Analyst:
         trace = CallTrace(trace_id=grant.task.trace_id, request_id=grant.id)
         raw = await self._provider.analyze(picture, prompt(grant.task.prompt_key), trace)
         reading = read_answer(raw.content, raw.finish_reason)
+        metrics.PARSED.labels(status=reading.verdict, method="mended" if reading.faults else "direct").inc()
         answer = _answer(raw, reading, time.monotonic() - started, self._settings.gigachat_simulated)
         stored = _stored(grant, answer, raw.content)
         _measure(grant, answer)
@@ -301,8 +302,6 @@ class Analyst:
         close: Message = Release(tenant_id=tenant, grant_id=grant.id)
         if tokens is not None:
             close = Settle(tenant_id=tenant, grant_id=grant.id, tokens=tokens)
-        reason = "success" if isinstance(outcome, Analyzed) else outcome.reason
-        metrics.MEDIA.labels(result="ok" if isinstance(outcome, Analyzed) else outcome.kind, reason=reason).inc()
         return [close, grant.task.outcome(outcome, answered=round(time.time() * 1000))]
 
     # -- OCR

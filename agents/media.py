@@ -21,6 +21,7 @@ from vision_app.streams.outbox import Outbox
 from vision_app.streams.ownership import is_ours
 from vision_app.telemetry import metrics
 from vision_app.telemetry.logging import bind
+from vision_app.telemetry.metrics import tenant_label
 from vision_app.topics import MEDIA
 
 from .outages import through_outages
@@ -58,6 +59,7 @@ def media_agent(
         except ObjectForbidden:
             return _skipped(task, "s3_forbidden", now_ms)
         estimate = estimate_tokens(head.size_bytes, medium.mime_type, settings)
+        metrics.TOKENS_ESTIMATED.labels(provider="gigachat", tenant_id=tenant_label(task.tenant_id)).inc(estimate)
         return Reserve(tenant_id=task.tenant_id, task=task.at(checked=now_ms), estimate=estimate)
 
     flow = InFlight(app, "media", handle, dead_letters, limit=IN_FLIGHT, companions=_companions)
@@ -69,7 +71,6 @@ def media_agent(
 
 
 def _skipped(task: MediaTask, reason: str, now_ms: int) -> Message:
-    metrics.MEDIA.labels(result="skipped", reason=reason).inc()
     log.info("Media skipped", reason=reason, s3_key=task.medium.s3_key, media_sha256=task.medium.sha256)
     return task.outcome(Skipped(reason=reason, details={"s3_key": task.medium.s3_key}), checked=now_ms)
 

@@ -9,7 +9,7 @@ import structlog
 
 from vision_app.domain import posts as core
 from vision_app.domain.moment import Moment
-from vision_app.messages import Forget, PostCommand
+from vision_app.messages import Analyzed, Forget, MediaOutcome, Outcome, PostCommand
 from vision_app.streams.actor import Actor, Change
 from vision_app.streams.confirmed_table import ConfirmedTable
 from vision_app.streams.dead_letters import DeadLetters
@@ -34,6 +34,8 @@ def posts_agent(
         decision = core.decide(row, command, at, rules)
         for what, details in decision.observed:
             _observe(what, details, decision.row)
+        if isinstance(command, MediaOutcome) and decision.row is not None and row is not None:
+            _count(row.media.get(command.sha256), decision.row.media[command.sha256])
         return Change(send=decision.send, row=decision.row, forget=decision.forget, reject=decision.reject)
 
     actor = Actor(app, "posts", PostCommand, table, outbox, dead_letters, decide)
@@ -54,6 +56,26 @@ def posts_agent(
 
     app.timer(SWEEP_SECONDS)(sweep)
     return app.agent(outbox.channel(POSTS), name="posts")(posts)
+
+
+def _count(before: core.MediumState | None, now: core.MediumState) -> None:
+    """Count a medium once it has come to an end, by how and why."""
+    if before == now or now.outcome is None:
+        return
+    metrics.MEDIA.labels(result=_result(now.outcome), reason=_reason(now.outcome)).inc()
+    metrics.MEDIA_DURATION.observe((now.times.get("collected", now.dispatched_ms) - now.dispatched_ms) / 1000)
+
+
+def _result(outcome: Outcome) -> str:
+    return "ok" if isinstance(outcome, Analyzed) else outcome.kind
+
+
+def _reason(outcome: Outcome) -> str:
+    if not isinstance(outcome, Analyzed):
+        return outcome.reason
+    if outcome.cached:
+        return "cached"
+    return "ocr_fallback" if outcome.answer.provider == "ocr_fallback" else "success"
 
 
 def _observe(what: str, details: dict[str, Any], row: core.PostRow | None) -> None:

@@ -121,12 +121,11 @@ CACHE_HITS = _known(
     "s3",
 )
 PARSED = _known(
-    _counter("vision_parsed_total", "Answers read, by how well and by which step of the repair.", "status", "method"),
-    *[("success", "direct"), ("success", "bracket_extractor"), ("partial", "partial_fallback"), ("error", "none")],
-)
-PARSE_ERRORS = _known(
-    _counter("vision_parse_errors_total", "Faults found in answers.", "error_type"),
-    *("json_decode", "validation", "missing_field", "empty_response", "refused", "other"),
+    _counter(
+        "vision_parsed_total", "Answers read, by verdict and by whether they had to be mended.", "status", "method"
+    ),
+    *[(status, method) for status in ("ok", "partial") for method in ("direct", "mended")],
+    *[("refused", "mended"), ("unusable", "mended")],
 )
 OCR_REQUESTS = _known(
     _counter("ocr_requests_total", "Runs of the OCR engine.", "engine", "status"),
