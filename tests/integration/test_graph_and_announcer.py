@@ -16,7 +16,7 @@ from tests.samples import AT, AT_MS, again, analysis, analyzed, medium, missing,
 from vision_app import events
 from vision_app.messages import PostResult
 from vision_app.settings import Settings
-from vision_app.stores.base import SinkUnavailable
+from vision_app.stores.base import Rejected, SinkUnavailable
 from vision_app.stores.neo4j import GraphSink
 from vision_app.stores.redis_announcer import (
     EMITTED_TTL_SECONDS,
@@ -130,6 +130,13 @@ async def test_workers_that_share_labels_do_not_disturb_each_other(
             await sink.close()
     query = "MATCH (:ImageContent {tenant_id: $tenant})-[r:HAS_LABEL]->() RETURN count(r) AS links"
     assert await rows(graph, query, tenant=tenant) == [{"links": 300}]
+
+
+async def test_a_time_out_of_range_is_the_records_fault(sink: GraphSink) -> None:
+    absurd = post().model_copy(update={"completed_ms": 2**62})
+    with pytest.raises(Rejected) as rejected:
+        await sink.write([post(), absurd])
+    assert rejected.value.index == 1
 
 
 async def test_a_wrong_password_is_the_stores_fault(stack_settings: Settings) -> None:

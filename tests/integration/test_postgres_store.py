@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
@@ -17,14 +18,15 @@ from pydantic import SecretStr
 from tests.samples import AT, AT_MS, again, analyzed, medium, missing, post, unique
 from vision_app.messages import Deferred, Failed
 from vision_app.settings import Settings
+from vision_app.stores.base import Rejected, SinkUnavailable
 from vision_app.stores.migrate import MigrationError, migrate, migrations
 from vision_app.stores.postgres import PostgresSink, create_pool
 from vision_app.stores.posts import PostsReader
 
 # everything a reader of the catalogs can tell of our objects, in an order of its own
 CATALOG = """
-SELECT 'column' AS kind, table_name::text, column_name::text, ordinal_position::text, data_type::text, is_nullable::text,
-       column_default::text, is_identity::text || generation_expression::text
+SELECT 'column' AS kind, table_name::text, column_name::text, ordinal_position::text, data_type::text,
+       is_nullable::text, column_default::text, is_identity::text || generation_expression::text
   FROM information_schema.columns WHERE table_schema = 'public'
 UNION ALL SELECT 'index', tablename, indexname, indexdef, '', '', '', '' FROM pg_indexes WHERE schemaname = 'public'
 UNION ALL
@@ -276,3 +278,33 @@ async def test_the_operators_last_word_counts(sink: PostgresSink, pool: Any) -> 
     assert not await reader.paused(tenant)
     with pytest.raises(asyncpg.CheckViolationError):
         await reader.record_action(tenant, "give_away", "ivan")  # type: ignore[arg-type]
+
+
+async def test_a_connection_cut_in_the_middle_is_an_outage_and_leaves_nothing(sink: PostgresSink, pool: Any) -> None:
+    first = post()
+    await sink.write([first])
+    second, other = again(first, [analyzed("второе")], (AT_MS, 2)), post()
+    cut = """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+             WHERE application_name = 'vision-sink' AND wait_event_type = 'Lock'"""
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute("SELECT 1 FROM post_enrichment WHERE post_id = $1 FOR UPDATE", first.event.post_id)
+        writing = asyncio.create_task(sink.write([second, other]))
+        while not await pool.fetch(cut):
+            assert not writing.done()
+            await asyncio.sleep(0.01)
+        with pytest.raises(SinkUnavailable, match="DATABASE_URL"):
+            await writing
+    reader = PostsReader(pool)
+    assert await reader.get(other.event.post_id) == []
+    written: Any = []
+    while not written:  # the pool may hand out another connection that was cut
+        with contextlib.suppress(SinkUnavailable):
+            written = await sink.write([second, other])
+    assert written == [second, other]
+
+
+async def test_a_time_out_of_range_is_the_records_fault(sink: PostgresSink) -> None:
+    good, absurd = post(), post([None], emission=(2**62, 1))
+    with pytest.raises(Rejected) as rejected:
+        await sink.write([good, absurd])
+    assert rejected.value.index == 1

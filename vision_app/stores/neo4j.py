@@ -115,7 +115,7 @@ class GraphSink(Sink[PostResult]):
         if self._driver is None:
             raise SinkUnavailable("the Neo4j sink is not open")
         places = [place for place in winners(batch) if seen(batch[place])]
-        drawings = [_Drawing(place, batch[place]) for place in places]
+        drawings = [_drawing(place, batch[place]) for place in places]
         if not drawings:
             return []
         try:
@@ -178,6 +178,13 @@ class _Drawing:
             }
             for item in found.values()
         ]
+
+
+def _drawing(index: int, result: PostResult) -> _Drawing:
+    try:
+        return _Drawing(index, result)
+    except (TypeError, ValueError, OverflowError, OSError) as fault:
+        raise Rejected(index, f"cannot be drawn: {type(fault).__name__}: {fault}") from fault
 
 
 def _image(tenant_id: str, item: Seen, at: datetime) -> dict[str, Any]:

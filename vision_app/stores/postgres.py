@@ -9,7 +9,6 @@ Reading for people is in `posts.py`.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -41,7 +40,7 @@ DATA_FAULTS = (
 )
 """Errors that are a record's own fault. All others are the store's: it is away, overloaded or set up wrongly."""
 
-STORE_FAULTS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, asyncio.TimeoutError)
+STORE_FAULTS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 
 _NAMES = ", ".join(COLUMNS)
 _RECORDS = "jsonb_to_recordset($1::jsonb) AS r(" + ", ".join(f"{name} {kind}" for name, kind in COLUMNS.items()) + ")"
@@ -111,7 +110,7 @@ async def create_pool(settings: Settings, *, size: int = POOL_SIZE, application:
             max_size=size,
             timeout=CONNECT_TIMEOUT_SECONDS,
             command_timeout=COMMAND_TIMEOUT_SECONDS,
-            server_settings={"application_name": application},
+            server_settings={"application_name": application, "timezone": "UTC"},
         )
     except STORE_FAULTS as fault:
         raise unavailable(fault) from fault
@@ -180,7 +179,7 @@ class _Record:
         try:
             self.row = _json(enrichment_row(result))
             self.media = [_json(row) for row in media_rows(result, bucket)]
-        except (TypeError, ValueError, OverflowError, RecursionError) as fault:
+        except (TypeError, ValueError, OverflowError, OSError, RecursionError) as fault:
             raise Rejected(index, f"cannot be written as JSON: {type(fault).__name__}: {fault}") from fault
 
 
