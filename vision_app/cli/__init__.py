@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "worker": ("stack", "worker", "Run a worker here, in the foreground."),
     "doctor": ("doctor", "doctor", "Look for what keeps the system from working, and say what to do."),
     "config": ("config", "config", "The effective configuration and where each value comes from."),
+    "policy": ("policy", "policy_group", "Which media are analyzed: check the policy file, explain its verdicts."),
     "kafka": ("kafka", "kafka", "Kafka's own console tools, connected to the configured broker."),
 }
 

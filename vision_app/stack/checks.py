@@ -119,7 +119,9 @@ async def _reach(name: str, probe: Callable[[Settings], Awaitable[str]], setting
     try:
         return _ok(name, await asyncio.wait_for(probe(settings), PROBE_SECONDS))
     except TimeoutError:
-        return _failed(name, f"no answer within {PROBE_SECONDS:.0f} s; see `vision status` and `vision logs {name}`")
+        return _failed(
+            name, f"no answer within {PROBE_SECONDS:.0f} s; check that it runs at the address `vision config` shows"
+        )
     except Unreachable as error:
         return _failed(name, str(error))
 

@@ -88,7 +88,7 @@ async def neo4j(settings: Settings) -> str:
     auth = (settings.neo4j_user, settings.neo4j_password.get_secret_value())
     try:
         async with AsyncGraphDatabase.driver(settings.neo4j_uri, auth=auth, connection_timeout=SECONDS) as driver:
-            await driver.execute_query("RETURN 1")
+            await driver.verify_connectivity()
     except AuthError as error:
         raise Unreachable(
             f"{settings.neo4j_user} is refused; NEO4J_PASSWORD must be the one its data was made with "

@@ -1,0 +1,56 @@
+"""Checks of this machine: what they say when something is short or missing."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from vision_app.settings import Settings
+from vision_app.stack import checks
+from vision_app.stack.checks import Verdict
+from vision_app.stack.errors import StackError
+from vision_app.stack.home import Home
+
+
+def test_a_full_disk_stops_the_start_with_a_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks.shutil, "disk_usage", lambda _: SimpleNamespace(free=3_000_000))
+    with pytest.raises(StackError, match=r"0\.0 GB free at .*; free at least 1 GB, or set VISION_HOME"):
+        checks.before_start(Home(tmp_path / "not" / "made" / "yet"))
+
+
+def test_little_memory_is_a_hint_before_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks.psutil, "virtual_memory", lambda: SimpleNamespace(available=1_000_000_000))
+    assert checks.memory(None).verdict is Verdict.HINT
+
+
+def test_a_port_of_somebody_else_is_a_failure() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        api, metrics = checks.worker_ports(Settings(vision_api_port=port, metrics_port=0), None)
+    assert api.verdict is Verdict.FAILED
+    assert "set VISION_API_PORT to another port" in api.detail
+    assert metrics.verdict is Verdict.OK
+
+
+@pytest.mark.parametrize(
+    ("languages", "verdict", "says"),
+    [
+        ("rus\neng\n", Verdict.OK, "rus+eng"),
+        ("eng\n", Verdict.HINT, "has no data for rus"),
+        (None, Verdict.HINT, "not found"),
+    ],
+)
+def test_tesseract(
+    languages: str | None, verdict: Verdict, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if languages is not None:
+        program = tmp_path / "tesseract"
+        program.write_text(f"#!/bin/sh\necho 'List of available languages (2):'\nprintf '{languages}'\n")
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin" if languages is not None else str(tmp_path))
+    finding = checks.tesseract("rus+eng")
+    assert finding.verdict is verdict
+    assert says in finding.detail
