@@ -24,6 +24,7 @@ from vision_app.messages import headers_of
 from vision_app.settings import Settings
 from vision_app.streams.dead_letters import DeadLetters, dead_letter
 from vision_app.streams.outbox import Outbox, Oversized
+from vision_app.streams.ownership import LeftUnacked
 from vision_app.telemetry import metrics
 from vision_app.telemetry.logging import bind
 from vision_app.telemetry.tracing import traceparent_for
@@ -34,6 +35,7 @@ log = structlog.get_logger(__name__)
 BLOCK_MS = 1000
 RECONNECT_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 DLQ_MAXLEN = 100_000
+MEASURED = 1000  # pending entries per stream whose idle time is looked at
 
 Fields = Mapping[bytes, bytes]
 
@@ -51,24 +53,25 @@ class RedisIn(Service):
             settings.redis_url.get_secret_value(), socket_timeout=10, socket_connect_timeout=5
         )
         self.connected = False
+        self._failures = 0  # in a row
 
     async def on_shutdown(self) -> None:
         await self._redis.aclose()
 
     @Service.task
     async def _relay_for_ever(self) -> None:
-        failures = 0
         while not self._stopping:
             try:
                 await self._prepare()
                 await self._relay()
-                failures = 0
+            except LeftUnacked:
+                return  # Kafka does not take what is held and the worker stops: it is relayed after the restart
             except (RedisError, OSError) as fault:
                 self.connected = False
                 metrics.RETRIES.labels(stage="redis").inc()
                 log.warning("Redis is away; connecting again", error=repr(fault))
-                await self.sleep(RECONNECT_SECONDS[min(failures, len(RECONNECT_SECONDS) - 1)])
-                failures += 1
+                await self.sleep(RECONNECT_SECONDS[min(self._failures, len(RECONNECT_SECONDS) - 1)])
+                self._failures += 1
             except Exception:
                 metrics.UNEXPECTED_ERRORS.labels(where="redis_in").inc()
                 log.exception("unexpected error of the way in; going on")
@@ -103,6 +106,7 @@ class RedisIn(Service):
             streams: dict[Any, Any] = dict.fromkeys(self._settings.input_streams, ">")
             count = self._settings.vision_read_batch_size
             arrived = await self._redis.xreadgroup(self._group, self._consumer, streams, count=count, block=BLOCK_MS)
+            self._failures = 0
             for stream, entries in arrived or []:
                 await self._pass_on(stream.decode(), entries)
 
@@ -115,7 +119,6 @@ class RedisIn(Service):
         return [item["message_id"] for item in pending]
 
     async def _claim_abandoned(self) -> None:
-        total = 0
         for stream in self._settings.input_streams:
             while not self._stopping:
                 ids = await self._redis.xautoclaim(
@@ -129,8 +132,20 @@ class RedisIn(Service):
                 await self._take_over(stream, ids)
                 if len(ids) < self._settings.vision_pel_batch_size:
                     break
+        await self._measure()
+
+    async def _measure(self) -> None:
+        """How much is pending in the group, and for how long; measured whether or not there was anything to claim."""
+        total, idle = 0, [0.0]
+        for stream in self._settings.input_streams:
             total += (await self._redis.xpending(stream, self._group))["pending"]
+            oldest = await self._redis.xpending_range(stream, self._group, min="-", max="+", count=MEASURED)
+            idle += [item["time_since_delivered"] / 1000 for item in oldest]
         metrics.PEL_SIZE.labels(consumer_group=self._group).set(total)
+        idle.sort()
+        for name, share in (("p50", 0.5), ("p95", 0.95), ("max", 1.0)):
+            age = idle[round(share * (len(idle) - 1))]
+            metrics.PENDING_AGE.labels(percentile=name, consumer_group=self._group).set(age)
 
     async def _take_over(self, stream: str, ids: Sequence[bytes]) -> None:
         """Handle entries of our own pending list again; each counts as one more delivery."""
@@ -263,7 +278,7 @@ class RedisIn(Service):
 
 
 def _text(value: bytes | str) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
 
 
 def _trace_of(payload: str) -> str:

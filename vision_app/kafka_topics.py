@@ -28,8 +28,8 @@ async def create_topics(settings: Settings, changelogs: Mapping[str, Mapping[str
     """
     wanted = {topic.name: _config(topic, settings) for topic in ALL} | {k: dict(v) for k, v in changelogs.items()}
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap_servers)
-    await admin.start()
     try:
+        await admin.start()
         existing = set(await admin.list_topics())
         missing = [name for name in wanted if name not in existing]
         if missing:

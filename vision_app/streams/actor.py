@@ -8,21 +8,21 @@ deleted after the row that no longer does. The core is in `vision_app/domain/`; 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
 
 from vision_app.domain.moment import Moment
-from vision_app.messages import Message, decode
+from vision_app.messages import DeadLetter, Message, decode
 from vision_app.telemetry import metrics
 from vision_app.telemetry.logging import bind
 
 from .confirmed_table import ConfirmedTable
 from .dead_letters import DeadLetters
 from .outbox import Outbox, Oversized
-from .ownership import LeftUnacked, is_ours
+from .ownership import LeftUnacked, becomes_ours, is_ours, of_this_generation
 
 log = structlog.get_logger(__name__)
 
@@ -41,7 +41,10 @@ class Change:
 
 @dataclass(frozen=True)
 class Actor:
-    """`decide` gets the row as stored (or None), the decoded command and its moment. `name` labels metrics."""
+    """`decide` gets the row as stored (or None), the decoded command and its moment. `name` labels metrics.
+
+    `companions` are sent along with a dead-lettered command, so that nobody waits for what it would have led to.
+    """
 
     app: Any
     name: str
@@ -51,43 +54,45 @@ class Actor:
     dead_letters: DeadLetters
     decide: Callable[[Any, Any, Moment], Change]
     entries: ConfirmedTable | None = None
+    companions: Callable[[Any, DeadLetter], Iterable[Message]] = lambda command, letter: ()
 
     async def run(self, stream: Any) -> None:
         """The agent's body. Never raises: an unexpected error of one command dead-letters that command."""
         stream = stream.noack()
         async for event in stream.events():
-            if self.app.should_stop or not is_ours(self.app, event):
+            if not await becomes_ours(self.app, event):
                 continue  # un-acknowledged: it comes again
             try:
                 await self._handle(event)
             except LeftUnacked:
                 continue
-            await stream.ack(event)
+            if of_this_generation(self.app, event):
+                await stream.ack(event)
 
     async def _handle(self, event: Any) -> None:
         try:
             command = decode(self.commands, event.value)
         except ValueError as fault:
-            await self._bury(event, fault)
+            await self._bury(event, fault, None)
             return
         metrics.ACTOR_COMMANDS.labels(actor=self.name, command=command.type).inc()
         with bind(**_context(command)):
             try:
                 await self._apply(event, command)
-            except (LeftUnacked, KeyboardInterrupt):
+            except LeftUnacked:
                 raise
             except Oversized as fault:
-                await self._bury(event, fault)
+                await self._bury(event, fault, command)
             except Exception as fault:
                 metrics.UNEXPECTED_ERRORS.labels(where=self.name).inc()
                 log.exception("unexpected error; the command is dead-lettered", actor=self.name)
-                await self._bury(event, fault)
+                await self._bury(event, fault, command)
 
     async def _apply(self, event: Any, command: Any) -> None:
         at = Moment(time_ms=round(event.message.timestamp * 1000), offset=event.message.offset)
         change = self.decide(self.table.get(event.key), command, at)
         if change.reject is not None:
-            await self._bury(event, change.reject)
+            await self._bury(event, change.reject, command)
             return
         await self.outbox.send(change.send, keep_trying=lambda: is_ours(self.app, event))
         if not is_ours(self.app, event):
@@ -106,8 +111,13 @@ class Actor:
                 self.entries.pop(key, None)
             await self.entries.confirm()
 
-    async def _bury(self, event: Any, fault: BaseException | str) -> None:
-        await self.dead_letters.put_event(event, fault, keep_trying=lambda: is_ours(self.app, event))
+    async def _bury(self, event: Any, fault: BaseException | str, command: Any) -> None:
+        await self.dead_letters.put_event(
+            event,
+            fault,
+            keep_trying=lambda: is_ours(self.app, event),
+            companions=lambda letter: self.companions(command, letter) if command is not None else (),
+        )
 
 
 def _context(command: Any) -> dict[str, str]:

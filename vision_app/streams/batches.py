@@ -18,7 +18,7 @@ from vision_app.stores.base import Rejected, Sink, SinkUnavailable
 from vision_app.telemetry import metrics
 
 from .dead_letters import DeadLetters
-from .ownership import LeftUnacked, is_ours, sleep_while_ours, while_ours
+from .ownership import LeftUnacked, becomes_ours, is_ours, of_this_generation, sleep_while_ours, while_ours
 
 log = structlog.get_logger(__name__)
 
@@ -58,19 +58,33 @@ class Batches:
         finally:
             writer.cancel()
             await asyncio.gather(writer, return_exceptions=True)
+            await self._close()
 
     async def _write_for_ever(self, stream: Any) -> None:
         while True:
-            events = [event for event in await self._arrived() if is_ours(self.app, event)]
-            if not events or self.app.should_stop:
+            events = [event for event in await self._arrived() if await becomes_ours(self.app, event)]
+            if not events:
                 continue
             try:
-                await self._handle(events)
+                await self._until_handled(events)
             except LeftUnacked:
                 continue
             for event in events:
-                if is_ours(self.app, event):
+                if of_this_generation(self.app, event):
                     await stream.ack(event)
+
+    async def _until_handled(self, events: Sequence[Any]) -> None:
+        """Not even an error of our own may let the next batch pass: its acknowledgement would cover this one."""
+        while True:
+            try:
+                await self._handle(events)
+                return
+            except LeftUnacked:
+                raise
+            except Exception:
+                metrics.UNEXPECTED_ERRORS.labels(where="sinks").inc()
+                log.exception("unexpected error; the batch is tried again", sink=self.sink.name, records=len(events))
+            await sleep_while_ours(self.app, events[-1], RETRY_SECONDS[-1])
 
     async def _arrived(self) -> list[Any]:
         events = [await self._queue.get()]
@@ -96,6 +110,9 @@ class Batches:
                 started = time.monotonic()
                 in_force = await while_ours(self.app, last, self._try([record for _, record in pairs]))
                 metrics.SINK_DURATION.labels(sink=self.sink.name).observe(time.monotonic() - started)
+                self._works()
+                if self._written is not None:
+                    await self._written(in_force, partial(is_ours, self.app, last))
             except SinkUnavailable as fault:
                 await self._wait(last, attempt, fault)
                 attempt += 1
@@ -111,10 +128,6 @@ class Batches:
                 await self._one_by_one(pairs, fault)
                 return
             metrics.SINK_WRITTEN.labels(sink=self.sink.name).inc(len(pairs))
-            metrics.SINK_WAITING.labels(sink=self.sink.name).set(0)
-            self.waiting_since = None
-            if self._written is not None:
-                await self._written(in_force, partial(is_ours, self.app, last))
             return
 
     async def _one_by_one(self, pairs: list[tuple[Any, Any]], fault: Exception) -> None:
@@ -129,9 +142,32 @@ class Batches:
 
     async def _try(self, records: Sequence[Any]) -> Sequence[Any]:
         if not self._open:
-            await self.sink.open()
+            await self._open_sink()
             self._open = True
         return await self.sink.write(records)
+
+    async def _open_sink(self) -> None:
+        try:
+            await self.sink.open()
+        except SinkUnavailable:
+            raise
+        except Exception as fault:
+            metrics.UNEXPECTED_ERRORS.labels(where="sinks").inc()
+            log.exception("a sink cannot be opened", sink=self.sink.name)
+            raise SinkUnavailable(f"not opened: {fault!r}") from fault  # no record is to blame
+
+    async def _close(self) -> None:
+        if not self._open:
+            return
+        self._open = False
+        try:
+            await self.sink.close()
+        except Exception as fault:  # noqa: BLE001 - the worker stops; nothing depends on it any more
+            log.warning("a sink did not close", sink=self.sink.name, error=repr(fault))
+
+    def _works(self) -> None:
+        metrics.SINK_WAITING.labels(sink=self.sink.name).set(0)
+        self.waiting_since = None
 
     async def _wait(self, event: Any, attempt: int, fault: SinkUnavailable) -> None:
         self.waiting_since = self.waiting_since or time.time()

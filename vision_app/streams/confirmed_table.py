@@ -21,6 +21,7 @@ class ConfirmedTable(Table[Any, Any]):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._unconfirmed: list[Any] = []
+        self._replayed: dict[Any, Applied] = {}
 
     def send_changelog(self, *args: Any, **kwargs: Any) -> Any:
         future = super().send_changelog(*args, **kwargs)
@@ -46,19 +47,31 @@ class ConfirmedTable(Table[Any, Any]):
             os._exit(70)
 
     def apply_changelog_batch(self, batch: Iterable[Any]) -> None:
-        """Recovery, minus records older than the one held: a worker cut off from the group may have written late."""
-        held: dict[Any, Applied] = {}
+        """Recovery, minus records older than one before them: a worker cut off from the group may have written late.
+
+        A partition that stayed here is replayed over the rows in memory: what these have outgrown is no news either.
+        """
         fresh = []
         for event in batch:
             applied = _applied(event.value)
-            before = held.get(event.key) or _applied(self.data.get(event.key))
-            if applied and before and before.newer_than(applied):
-                metrics.CHANGELOG_STALE.inc()
-                continue
-            if applied:
-                held[event.key] = applied
+            if applied is not None:
+                if self._written_late(event.key, applied):
+                    metrics.CHANGELOG_STALE.inc()
+                    continue
+                self._replayed[event.key] = applied
+                held = _applied(self.data.get(event.key))
+                if held is not None and held.newer_than(applied):
+                    continue
             fresh.append(event)
         super().apply_changelog_batch(fresh)
+
+    def _written_late(self, key: Any, applied: Applied) -> bool:
+        before = self._replayed.get(key)
+        return before is not None and before.newer_than(applied)
+
+    async def on_recovery_completed(self, active_tps: Any, standby_tps: Any) -> None:
+        self._replayed.clear()
+        await super().on_recovery_completed(active_tps, standby_tps)
 
 
 def _applied(value: Any) -> Applied | None:

@@ -19,7 +19,7 @@ from vision_app.messages import DeadLetter, Message
 from vision_app.telemetry import metrics
 
 from .dead_letters import DeadLetters
-from .ownership import POLL_SECONDS, LeftUnacked, is_ours
+from .ownership import POLL_SECONDS, LeftUnacked, becomes_ours, is_ours, of_this_generation
 
 log = structlog.get_logger(__name__)
 
@@ -65,16 +65,15 @@ class InFlight:
 
     async def run(self, stream: Any) -> None:
         self._stream = stream.noack()
-        async for event in self._stream.events():
-            await self._room()
-            if self.app.should_stop or not is_ours(self.app, event):
-                continue  # un-acknowledged: it comes again
-            slot = _Slot(event)
-            key = (event.message.tp, event.message.generation_id)
-            self._queues[key].append(slot)
-            task = asyncio.create_task(self._handle(key, slot))
-            self._running.add(task)
-            task.add_done_callback(self._ended)
+        try:
+            async for event in self._stream.events():
+                await self._room()
+                if not await becomes_ours(self.app, event):
+                    continue  # un-acknowledged: it comes again
+                self._begin(event)
+        finally:
+            if self.app.should_stop:
+                await self._end_all()
 
     async def drain(self, seconds: float) -> None:
         """Wait up to `seconds` for the handlers that run; those that wait for something leave by themselves."""
@@ -84,6 +83,20 @@ class InFlight:
     @property
     def running(self) -> int:
         return len(self._running)
+
+    def _begin(self, event: Any) -> None:
+        slot, key = _Slot(event), (event.message.tp, event.message.generation_id)
+        self._queues[key].append(slot)
+        task = asyncio.create_task(self._handle(key, slot))
+        self._running.add(task)
+        metrics.INFLIGHT.labels(agent=self.name).set(len(self._running))
+        task.add_done_callback(self._ended)
+
+    async def _end_all(self) -> None:
+        """Cut off what still runs when the worker stops: the producer goes next, and nothing could be sent."""
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
 
     async def _room(self) -> None:
         while True:
@@ -125,7 +138,7 @@ class InFlight:
         queue = self._queues.get(key)
         while queue and queue[0].done:
             slot = queue.popleft()
-            if key[1] == self.app.consumer_generation_id:
+            if of_this_generation(self.app, slot.event):
                 await self._stream.ack(slot.event)
         if queue is not None and not queue:
             self._queues.pop(key, None)

@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
-from faust.exceptions import ProducerSendError
+from faust.exceptions import NotReady, ProducerSendError
 
 from vision_app.messages import Message, headers_of
 from vision_app.telemetry import metrics
@@ -31,6 +31,7 @@ class Outbox:
     """Where agents and bridges hand over what they send."""
 
     def __init__(self, app: Any) -> None:
+        self._app = app
         self._topics = {
             topic.name: app.topic(
                 topic.name, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw"
@@ -45,17 +46,17 @@ class Outbox:
     async def send(self, messages: Iterable[Message], *, keep_trying: Callable[[], bool]) -> None:
         """Send all messages to where their type belongs; return when the broker has every one.
 
-        Raises LeftUnacked when `keep_trying` says no, Oversized when a record can never be taken.
+        Raises LeftUnacked when Kafka does not take one and the worker stops or `keep_trying` says no, Oversized when a
+        record can never be taken. By then nothing is under way any more.
         """
         deliveries = [
             self.deliver(topic, key, message.encode(), headers_for(message), keep_trying=keep_trying)
             for message in messages
             for topic, key in routes(message)
         ]
-        if len(deliveries) == 1:
-            await deliveries[0]
-        elif deliveries:
-            await asyncio.gather(*deliveries)
+        for ended in await asyncio.gather(*deliveries, return_exceptions=True):
+            if ended is not None:
+                raise ended
 
     async def deliver(
         self,
@@ -72,12 +73,12 @@ class Outbox:
             try:
                 await (await channel.send(key=key, value=value, headers=dict(headers)))
                 return
-            except (KafkaError, ProducerSendError, OSError) as fault:
+            except (KafkaError, ProducerSendError, NotReady, OSError) as fault:
                 if _oversized(fault):
                     raise Oversized(f"{len(value or b'')} bytes for {topic.name}: {fault}") from fault
                 metrics.RETRIES.labels(stage="kafka").inc()
                 log.warning("kafka does not take a record; trying again", topic=topic.name, error=repr(fault))
-            if not keep_trying():
+            if self._app.should_stop or not keep_trying():
                 raise LeftUnacked
             await asyncio.sleep(RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])
             attempt += 1

@@ -18,7 +18,25 @@ class LeftUnacked(Exception):
 
 def is_ours(app: Any, event: Any) -> bool:
     """False once the partition may belong to somebody else: nothing may be written or acknowledged for it then."""
-    return not app.rebalancing and event.message.generation_id == app.consumer_generation_id
+    return not app.rebalancing and of_this_generation(app, event)
+
+
+async def becomes_ours(app: Any, event: Any) -> bool:
+    """Whether to begin with an event that just arrived; asked before anything is done for it.
+
+    Faust lets messages flow a moment before it calls the rebalance ended. An event of this generation must not be
+    passed over then: it would not come again, and the acknowledgement of the next one would be committed over it.
+    """
+    while not app.should_stop and of_this_generation(app, event):
+        if not app.rebalancing:
+            return True
+        await asyncio.sleep(POLL_SECONDS)
+    return False
+
+
+def of_this_generation(app: Any, event: Any) -> bool:
+    """Whether an acknowledgement of the event still means anything."""
+    return bool(event.message.generation_id == app.consumer_generation_id)
 
 
 async def while_ours(app: Any, event: Any, awaitable: Awaitable[Result]) -> Result:
