@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from tests.samples import AT, AT_MS, again, analyzed, medium, missing, post, unique
 from vision_app.messages import Deferred, Failed
 from vision_app.settings import Settings
-from vision_app.stores.base import Rejected, SinkUnavailable
+from vision_app.stores.base import SinkUnavailable
 from vision_app.stores.migrate import MigrationError, migrate, migrations
 from vision_app.stores.postgres import PostgresSink, create_pool
 from vision_app.stores.posts import PostsReader
@@ -301,10 +301,3 @@ async def test_a_connection_cut_in_the_middle_is_an_outage_and_leaves_nothing(si
         with contextlib.suppress(SinkUnavailable):
             written = await sink.write([second, other])
     assert written == [second, other]
-
-
-async def test_a_time_out_of_range_is_the_records_fault(sink: PostgresSink) -> None:
-    good, absurd = post(), post([None], emission=(2**62, 1))
-    with pytest.raises(Rejected) as rejected:
-        await sink.write([good, absurd])
-    assert rejected.value.index == 1

@@ -60,6 +60,38 @@ async def test_a_missing_object_is_missing(store: S3Store) -> None:
             await request
 
 
+@pytest.mark.parametrize(
+    "key",
+    [
+        "",
+        "/",
+        "//",
+        "..",
+        "../../etc/passwd",
+        "a/../b",
+        "a/./b",
+        "/a",
+        "a//b",
+        "a/",
+        "a\0b",
+        "a\nb",
+        "\ud800",
+        "é" * 513,
+    ],
+)
+async def test_a_key_that_can_name_nothing_is_a_missing_object_not_an_outage(store: S3Store, key: str) -> None:
+    for request in (store.head(key), store.read(key, 1)):
+        with pytest.raises(ObjectMissing):
+            await request
+
+
+@pytest.mark.parametrize("key", ["a" * 1000, "x/" + "я" * 200, "%2e%2e/%2E", "a\\..\\b", "💥 ?&=+#", "sha..png"])
+async def test_an_odd_key_is_only_a_key(store: S3Store, key: str) -> None:
+    for request in (store.head(key), store.read(key, 1)):
+        with pytest.raises(ObjectMissing):
+            await request
+
+
 async def test_objects_are_listed_and_deleted(store: S3Store) -> None:
     prefix = unique("test") + "/"
     keys = sorted(f"{prefix}{number:04}" for number in range(1005))
@@ -144,6 +176,17 @@ async def test_500_to_the_head_of_a_present_key_is_seen_through(stack_settings: 
     assert (await _ask(stack_settings, OddStore({"HEAD": [(500, "")], "GET": [(206, "")]}))).size_bytes == 77
 
 
+@pytest.mark.parametrize("code", ["KeyTooLongError", "InvalidArgument"])
+async def test_a_key_that_the_store_refuses_is_no_outage(stack_settings: Settings, code: str) -> None:
+    with pytest.raises(ObjectMissing, match=code):
+        await _ask(stack_settings, OddStore({"HEAD": [(400, "")], "GET": [(400, code)]}))
+
+
+async def test_a_proxys_page_instead_of_an_answer_is_an_outage(stack_settings: Settings) -> None:
+    with pytest.raises(StoreUnavailable):
+        await _ask(stack_settings, OddStore({"HEAD": [(502, "")], "GET": [(502, "</Code><html> & <br>")]}))
+
+
 async def test_denied_access_is_the_objects_fault(stack_settings: Settings) -> None:
     with pytest.raises(ObjectForbidden):
         await _ask(stack_settings, OddStore({"HEAD": [(403, "")], "GET": [(403, "AccessDenied")]}))
@@ -215,7 +258,7 @@ async def test_a_calls_record_tells_how_far_it_got(store: S3Store) -> None:
     await answers.start_call(tenant, grant, "worker-1/a")
     begun = await answers.call(tenant, grant)
     assert begun is not None
-    assert (begun.state, begun.tokens) == ("started", None)
+    assert (begun.state, begun.tokens, begun.owner) == ("started", None, "worker-1/a")
     await answers.finish_call(tenant, grant, 1320, "refused", "vision/key.json")
     done = await answers.call(tenant, grant)
     assert done is not None

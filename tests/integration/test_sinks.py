@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from random import randrange
 from typing import Any
 
 import pytest
 from neo4j import AsyncGraphDatabase
 from redis.asyncio import Redis
 
-from tests.samples import AT_MS, again, analyzed, post, unique
+from tests.samples import AT_MS, again, analyzed, medium, post, unique
 from vision_app import events
 from vision_app.messages import Medium, PostResult
 from vision_app.settings import Settings
@@ -55,7 +56,7 @@ class Harness:
 
     def poison(self) -> Any:
         """A record that the store will never take."""
-        return post(emission=(AT_MS, 2**63))
+        return post().model_copy(update={"status": "a word that no constraint allows"})
 
     async def shown(self, result: PostResult) -> Any:
         """Everything the store shows of a post, without times of writing; None if nothing."""
@@ -251,6 +252,15 @@ async def test_strange_texts_are_only_data(harness: Harness, sink: Sink[Any], te
     result = post([analyzed(text)], trace_id=text, channel_id=text)
     await sink.write([harness.record(result)])
     assert harness.description(await harness.shown(result)) == text.replace("\0", "")
+
+
+async def test_the_longest_identities_fit_everywhere(harness: Harness, sink: Sink[Any]) -> None:
+    # four bytes a character, and nothing an index could compress
+    tenant, post_id, sha256 = ("".join(chr(randrange(0x1F300, 0x1F5FF)) for _ in range(n)) for n in (256, 256, 128))
+    listed = medium(sha256, s3_key="media/" + "k" * 1000, mime_type="x" * 5000, size_bytes=2**70, position=2**40)
+    result = post(tenant=tenant, post_id=post_id, media=[listed], channel_id="c" * 5000)
+    assert len(await sink.write([harness.record(result)])) == 1
+    assert harness.description(await harness.shown(result)) == "Кот на окне"
 
 
 async def test_a_closed_sink_opens_again(harness: Harness) -> None:

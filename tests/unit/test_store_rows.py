@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.samples import analysis, analyzed, medium, missing, post
 from vision_app.messages import Failed, Ocr
 from vision_app.stores.ordering import winners
@@ -54,8 +56,8 @@ def test_media_have_usable_positions_and_roles() -> None:
     assert [(row["position"], row["role"]) for row in rows] == [(0, "primary"), (7, "thumbnail")]
 
 
-def test_storable_text_has_neither_nul_nor_lone_surrogates() -> None:
-    assert storable({"a\0": ["я\0ё", "\ud800", 1, None]}) == {"a": ["яё", "?", 1, None]}
+def test_what_no_store_takes_is_made_harmless() -> None:
+    assert storable({"a\0": ["я\0ё", "\ud800", 1, 2**70, None]}) == {"a": ["яё", "?", 1, 2**63 - 1, None]}
 
 
 def test_an_analyzed_result_wins_over_a_later_one_without_analysis() -> None:
@@ -65,3 +67,8 @@ def test_an_analyzed_result_wins_over_a_later_one_without_analysis() -> None:
     assert winners([early, later, opened]) == [0]
     assert winners([later, opened]) == [0]
     assert winners([opened]) == []
+
+
+def test_a_time_that_no_calendar_has_is_an_error_of_the_record() -> None:
+    with pytest.raises((ValueError, OverflowError, OSError)):
+        enrichment_row(post([None], emission=(2**62, 1)))

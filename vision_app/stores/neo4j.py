@@ -28,7 +28,6 @@ log = structlog.get_logger(__name__)
 CONNECT_TIMEOUT_SECONDS = 5
 RETRY_SECONDS = 5  # the driver's own, for deadlocks and a moving leader
 MAX_LABEL_CHARS = 100
-MAX_INTEGER = 2**63 - 1
 
 CONSTRAINTS = (
     "CREATE CONSTRAINT vision_image IF NOT EXISTS FOR (i:ImageContent) REQUIRE (i.tenant_id, i.sha256) IS UNIQUE",
@@ -162,8 +161,8 @@ class _Drawing:
             "tenant_id": tenant_id,
             "post_id": post_id,
             "channel_id": storable(event.channel_id),
-            "time_ms": min(result.emission.time_ms, MAX_INTEGER),
-            "offset": min(result.emission.offset, MAX_INTEGER),
+            "time_ms": storable(result.emission.time_ms),
+            "offset": storable(result.emission.offset),
         }
         found = {item.medium.medium.sha256: item for item in reversed(seen(result))}  # of twins the first
         self.images = [_image(tenant_id, item, at) for item in found.values()]
@@ -197,7 +196,7 @@ def _image(tenant_id: str, item: Seen, at: datetime) -> dict[str, Any]:
         "properties": {
             "s3_key": storable(medium.s3_key),
             "mime_type": storable(medium.mime_type),
-            "size_bytes": min(medium.size_bytes, MAX_INTEGER),
+            "size_bytes": storable(medium.size_bytes),
             "classification": analysis.classification,
             "description": storable(analysis.description),
             "is_meme": analysis.is_meme,

@@ -236,6 +236,6 @@ def _array(rows: Any) -> str:
 def _json(row: dict[str, Any]) -> str:
     try:
         encoded = orjson.dumps(row)
-    except orjson.JSONEncodeError:  # lone surrogates
+    except orjson.JSONEncodeError:  # lone surrogates, huge integers
         encoded = orjson.dumps(storable(row))
     return (orjson.dumps(storable(row)) if b"\\u0000" in encoded else encoded).decode()

@@ -17,9 +17,9 @@ from vision_app import events
 from vision_app.messages import Failed, MediumResult, PostResult, Skipped
 
 from .ordering import Seen, seen
+from .text import storable
 
 MAX_OCR_CHARS = 100_000
-MAX_BIGINT = 2**63 - 1
 MAX_INTEGER = 2**31 - 1
 NO_DESCRIPTION = "Описание отсутствует"
 
@@ -204,7 +204,7 @@ def media_rows(result: PostResult, bucket: str) -> list[dict[str, Any]]:
             "post_id": result.event.post_id,
             "file_sha256": medium.medium.sha256,
             "mime": medium.medium.mime_type,
-            "size_bytes": min(medium.medium.size_bytes, MAX_BIGINT),
+            "size_bytes": storable(medium.medium.size_bytes),
             "s3_key": medium.medium.s3_key,
             "s3_bucket": bucket,
             "seen_at": _iso(result.opened_ms),

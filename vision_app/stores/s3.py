@@ -25,6 +25,7 @@ import structlog
 from aiobotocore.config import AioConfig
 from aiohttp import ClientError as HttpError
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
 from vision_app.settings import Settings
 
@@ -37,9 +38,11 @@ CALL_TIMEOUT_SECONDS = 30.0  # one attempt, body included
 ATTEMPTS = 3
 DELETE_BATCH = 1000  # S3's own limit
 CHUNK_BYTES = 256 * 1024
+MAX_KEY_BYTES = 1024  # S3's own limit
 
 _MISSING = frozenset({"NoSuchKey", "404", "NotFound"})
-_FORBIDDEN = frozenset({"AccessDenied", "403", "Forbidden", "AllAccessDisabled"})
+_FORBIDDEN = frozenset({"AccessDenied", "403", "Forbidden", "AllAccessDisabled", "InvalidObjectState"})
+_BAD_KEY = frozenset({"InvalidArgument", "InvalidObjectName", "InvalidURI", "KeyTooLongError", "MethodNotAllowed"})
 _NO_BUCKET = "NoSuchBucket"
 _MISCONFIGURED = {
     _NO_BUCKET: "the bucket does not exist; create it or correct S3_BUCKET",
@@ -205,6 +208,8 @@ class S3Store:
 
     async def _call(self, key: str | None, request: Callable[[Any], Awaitable[Result]]) -> Result:
         """One request with a slot, a deadline and retries of what may pass."""
+        if key is not None and not usable_key(key):
+            raise ObjectMissing(f"{key[:200]!r} is no key of an object")
         async with self._slots:
             async for attempt in stamina.retry_context(
                 _may_pass, attempts=ATTEMPTS, timeout=None, wait_initial=0.2, wait_max=2.0
@@ -221,7 +226,7 @@ class S3Store:
                 return await request(self._client)
         except ClientError as fault:
             raise self._translated(fault, key) from None
-        except (BotoCoreError, HttpError, OSError, TimeoutError) as fault:
+        except (BotoCoreError, ResponseParserError, HttpError, OSError, TimeoutError) as fault:
             raise StoreUnavailable(f"{self._endpoint} does not answer: {type(fault).__name__}: {fault}") from fault
 
     def _translated(self, fault: ClientError, key: str | None) -> S3Error:
@@ -231,9 +236,22 @@ class S3Store:
             return StoreMisconfigured(f"{self._endpoint}, bucket {self.bucket}: {remedy}", code)
         if code in _MISSING:
             return ObjectMissing(f"{key or self.bucket} is not there")
+        if key is not None and code in _BAD_KEY:
+            return ObjectMissing(f"the store takes {key[:200]!r} for no key of an object: {code}")
         if code in _FORBIDDEN:
             return ObjectForbidden(f"access to {key or self.bucket} is denied; check the key's permissions")
         return StoreUnavailable(f"{self._endpoint} answered {status} {code} to {fault.operation_name}")
+
+
+def usable_key(key: str) -> bool:
+    """Whether a key can name an object in every store. Keys come from outside, and a bad one must not look like an
+    outage: empty and dotted segments are refused or, worse, taken for a folder or another key."""
+    segments = key.split("/")
+    return (
+        key.isprintable()  # no control characters, no lone surrogates
+        and len(key.encode()) <= MAX_KEY_BYTES
+        and not any(segment in ("", ".", "..") for segment in segments)
+    )
 
 
 def _may_pass(fault: Exception) -> bool:

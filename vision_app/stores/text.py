@@ -1,21 +1,26 @@
-"""Text that databases refuse: NUL characters (Postgres) and lone surrogates (everybody) are taken out."""
+"""Values that stores refuse, made harmless: NUL characters (Postgres), lone surrogates, huge integers."""
 
 from __future__ import annotations
 
 from typing import Any
 
+MAX_INTEGER = 2**63 - 1
+
 
 def storable(value: Any) -> Any:
-    """The same JSON-like value with every text, keys included, free of what cannot be stored."""
+    """The same JSON-like value with every text, keys included, and every number in a form that can be stored."""
     if isinstance(value, str):
         return storable_text(value)
     if isinstance(value, dict):
         return {storable_text(str(name)): storable(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
         return [storable(item) for item in value]
+    if isinstance(value, int) and abs(value) > MAX_INTEGER:
+        return min(max(value, -MAX_INTEGER), MAX_INTEGER)
     return value
 
 
 def storable_text(text: str) -> str:
+    """The text without NUL characters; what is no Unicode becomes a question mark."""
     text = text.replace("\0", "")
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
