@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import re
 import socket
 import ssl
 import subprocess
@@ -11,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +34,10 @@ from vision_app.providers.base import (
     RawAnswer,
 )
 from vision_app.providers.gigachat import GigaChat
-from vision_app.providers.pictures import estimate_tokens
+from vision_app.providers.pictures import estimate_tokens, prepare
 from vision_app.settings import Settings, SettingsError, load_settings
 from vision_app.simulator import RunningSimulator, SimulatorConfig, create_app, running_simulator
+from vision_app.simulator.state import SIMULATOR
 from vision_app.telemetry.metrics import PROVIDER_FILES_LEFT
 
 PROMPT = prompt("photo")
@@ -134,6 +137,29 @@ async def test_what_the_hook_raises_ends_the_call_unbilled(simulator: RunningSim
         with pytest.raises(LookupError):
             await ask(client)
     assert (simulator.bill()["attempts"], simulator.bill()["files"]) == (0, [])
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("document_act.png", "document"),
+        ("infographic_bars.png", "infographic"),
+        ("meme_cat.jpg", "meme"),
+        ("photo_cat.jpg", "photo"),
+        ("screenshot_chat.png", "screenshot"),
+    ],
+)
+async def test_from_the_bytes_to_the_analysis(simulator: RunningSimulator, name: str, kind: str) -> None:
+    content = (resources.files("vision_app") / "demo_media" / name).read_bytes()
+    settings = settings_for(simulator)
+    async with opened(settings) as client:
+        picture = await prepare(content, "application/octet-stream", settings)
+        raw = await client.analyze(picture, prompt("default"), CallTrace("t", "g"))
+    reading = read_answer(raw.content, raw.finish_reason)
+    assert reading.analysis is not None
+    assert (reading.verdict, reading.faults, reading.analysis.classification) == ("ok", [], kind)
+    assert reading.analysis.is_meme == (kind == "meme")
+    assert 0 < raw.tokens <= estimate_tokens(len(content), "image/png", settings)
 
 
 # --- tokens -----------------------------------------------------------------------------------------------------------
@@ -384,16 +410,38 @@ async def test_a_refusal_by_the_model_is_an_answer(simulator: RunningSimulator) 
     assert raw.tokens == simulator.bill()["tokens"]["total_tokens"] > 0
 
 
+async def test_an_answer_without_usage_is_charged_at_the_estimate() -> None:
+    without = re.compile(r',"usage":{[^}]*}')
+    async with garbling("/v1/chat/completions", lambda text: without.sub("", text)) as (simulator, _):
+        settings = settings_for(simulator)
+        async with opened(settings) as client:
+            raw = await ask(client)
+        assert read_answer(raw.content, raw.finish_reason).verdict == "ok"
+        assert raw.tokens == estimate_tokens(len(PICTURE.content), PICTURE.mime_type, settings)
+        assert raw.tokens >= simulator.bill()["tokens"]["total_tokens"] > 0
+
+
+@pytest.mark.parametrize(
+    "garbled", ["", "{", "[]", "null", '{"choices": []}', '{"choices": [{"message": {"content": null}}]}']
+)
+async def test_a_body_that_is_no_answer_is_charged_and_unusable(garbled: str) -> None:
+    async with garbling("/v1/chat/completions", lambda _: garbled) as (simulator, _):
+        async with opened(settings_for(simulator)) as client:
+            raw = await ask(client)
+        assert read_answer(raw.content, raw.finish_reason).verdict == "unusable"
+        assert raw.tokens >= simulator.bill()["tokens"]["total_tokens"] > 0
+
+
 # --- uploads ----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_malformed_upload_answer_does_not_upload_twice(simulator: RunningSimulator) -> None:
-    async with spoilt_uploads() as (origin, uploads):
-        async with opened(
-            settings_for(simulator, gigachat_base_url=f"{origin}/v1", gigachat_auth_url=f"{origin}/api/v2/oauth")
-        ) as client:
+@pytest.mark.parametrize("garbled", ['{"object": "file", "id"', "{}", '{"id": "../oauth"}', "[]"])
+async def test_a_malformed_upload_answer_does_not_upload_twice(garbled: str) -> None:
+    async with garbling("/v1/files", lambda _: garbled) as (simulator, asked):
+        async with opened(settings_for(simulator)) as client:
             await ask(client)
-        assert uploads == Counter(stored=1, deleted=1)
+        assert (asked["POST files"], asked["GET files"], asked["POST delete"]) == (1, 1, 1)
+        assert simulator.bill()["files"] == []
 
 
 @pytest.mark.parametrize("after_work", [False, True])
@@ -486,20 +534,20 @@ async def serving(
 
 
 @asynccontextmanager
-async def spoilt_uploads() -> AsyncIterator[tuple[str, Counter[str]]]:
-    """The simulator behind a middleware that garbles the answer to each upload after it was stored."""
-    uploads: Counter[str] = Counter()
+async def garbling(path: str, garbled: Callable[[str], str]) -> AsyncIterator[tuple[RunningSimulator, Counter[str]]]:
+    """A simulator whose answers to `path` are garbled after the work was done; and how often each path was asked."""
+    asked: Counter[str] = Counter()
 
     @web.middleware
     async def garble(request: web.Request, handler: Any) -> web.StreamResponse:
         response: web.StreamResponse = await handler(request)
-        if request.method == "POST" and request.path == "/v1/files":
-            uploads["stored"] += 1
-            return web.Response(text='{"object": "file", "id"', content_type="application/json")
-        uploads["deleted"] += request.path.endswith("/delete")
-        return response
+        asked[f"{request.method} {request.path.rpartition('/')[2]}"] += 1
+        if (request.method, request.path) != ("POST", path):
+            return response
+        assert isinstance(response, web.Response)
+        return web.Response(text=garbled(response.text or ""), content_type="application/json")
 
     app = create_app()
     app.middlewares.append(garble)
     async with serving({}, app) as origin:
-        yield origin, uploads
+        yield RunningSimulator(origin, app[SIMULATOR]), asked

@@ -59,6 +59,10 @@ async def fails(gate: Gate, times: int, outcome: ProviderError = DOWN) -> None:
         await once(gate, outcome)
 
 
+def state(gate: Gate) -> str:
+    return gate.state.state
+
+
 async def until(condition: Callable[[], object]) -> None:
     while not condition():  # noqa: ASYNC110 - the gate tells nobody who waits there
         await asyncio.sleep(0.005)
@@ -72,17 +76,17 @@ def shown() -> dict[str, float]:
 async def test_a_closed_gate_lets_everybody_pass_at_once() -> None:
     gate = gate_of(NEVER)
     assert await once(gate) < 1
-    assert gate.state.state == "closed"
+    assert state(gate) == "closed"
 
 
 async def test_outages_in_a_row_open_the_breaker_and_one_success_closes_it() -> None:
     gate = gate_of()
     await fails(gate, 2)
-    assert gate.state.state == "closed"
+    assert state(gate) == "closed"
     await fails(gate, 1)
-    assert (gate.state.state, gate.state.reason, shown()["open"]) == ("open", str(DOWN), 1)
+    assert (state(gate), gate.state.reason, shown()["open"]) == ("open", str(DOWN), 1)
     assert await once(gate) >= 0.1
-    assert (gate.state.state, shown()) == ("closed", {"closed": 1, "half_open": 0, "open": 0})
+    assert (state(gate), shown()) == ("closed", {"closed": 1, "half_open": 0, "open": 0})
 
 
 async def test_a_success_between_outages_starts_the_count_again() -> None:
@@ -90,15 +94,15 @@ async def test_a_success_between_outages_starts_the_count_again() -> None:
     for _ in range(5):
         await fails(gate, 2)
         await once(gate)
-    assert gate.state.state == "closed"
+    assert state(gate) == "closed"
 
 
 async def test_lost_calls_open_the_breaker_and_faults_of_pictures_do_not() -> None:
     gate = gate_of(NEVER)
     await fails(gate, 20, InputFault("refused", 400))
-    assert gate.state.state == "closed"
+    assert state(gate) == "closed"
     await fails(gate, 3, CallLost("no answer"))
-    assert gate.state.state == "open"
+    assert state(gate) == "open"
 
 
 async def test_a_half_open_gate_lets_exactly_one_probe_through() -> None:
@@ -115,17 +119,17 @@ async def test_a_half_open_gate_lets_exactly_one_probe_through() -> None:
     await until(lambda: inside[0])
     for _ in range(20):
         await asyncio.sleep(0)
-    assert (inside[0], gate.state.state, shown()["half_open"]) == (1, "half_open", 1)
+    assert (inside[0], state(gate), shown()["half_open"]) == (1, "half_open", 1)
     go.set()
     await asyncio.gather(*waiting)
-    assert (inside[0], gate.state.state) == (5, "closed")
+    assert (inside[0], state(gate)) == (5, "closed")
 
 
 async def test_a_probe_that_fails_shuts_the_gate_again() -> None:
     gate = gate_of()
     await fails(gate, 3)
     await fails(gate, 1)
-    assert gate.state.state == "open"
+    assert state(gate) == "open"
     assert await once(gate) >= 0.1
 
 
@@ -136,17 +140,17 @@ async def test_a_probe_that_ends_without_an_outcome_leaves_its_place_to_the_next
         async with gate.slot():
             raise LookupError
     assert await once(gate) < 1
-    assert gate.state.state == "closed"
+    assert state(gate) == "closed"
 
 
 async def test_429_pauses_and_never_opens_the_breaker() -> None:
     gate = gate_of()
     await fails(gate, 1, BUSY)
-    assert (gate.state.state, shown()["closed"]) == ("paused", 1)
+    assert (state(gate), shown()["closed"]) == ("paused", 1)
     assert 0.1 <= await once(gate, BUSY) < 0.28
     assert await once(gate, BUSY) >= 0.25  # the second pause in a row is longer
     await asyncio.sleep(0)
-    assert gate.state.state == "paused"
+    assert state(gate) == "paused"
 
 
 async def test_many_429_at_the_same_time_are_one_pause() -> None:
@@ -167,17 +171,17 @@ async def test_429_says_that_the_service_is_up() -> None:
     await fails(gate, 2)
     gate.report(RateLimited("too many requests", 0.01))
     await fails(gate, 2)
-    assert gate.state.state == "closed"
+    assert state(gate) == "closed"
 
 
 async def test_a_refused_account_holds_everything_then_probes() -> None:
     gate = gate_of()
     await once(gate, UNPAID)
-    assert (gate.state.state, gate.state.reason, shown()["open"]) == ("blocked", str(UNPAID), 1)
+    assert (state(gate), gate.state.reason, shown()["open"]) == ("blocked", str(UNPAID), 1)
     assert await once(gate, UNPAID) >= 0.2
-    assert gate.state.state == "blocked"
+    assert state(gate) == "blocked"
     await once(gate)
-    assert gate.state.state == "closed"
+    assert state(gate) == "closed"
 
 
 async def test_waiters_pass_first_come_first_served() -> None:

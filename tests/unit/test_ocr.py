@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -21,7 +21,7 @@ PICTURE = Picture(b"bytes", "image/png", 10, 10)
 HEAD = "level\tpage_num\tblock_num\tpar_num\tline_num\tword_num\tleft\ttop\twidth\theight\tconf\ttext"
 
 
-def table(*lines: list[tuple[str, float]]) -> str:
+def table(*lines: Sequence[tuple[str, float]]) -> str:
     rows = [HEAD, "1\t1\t0\t0\t0\t0\t0\t0\t100\t100\t-1\t"]
     for number, words in enumerate(lines):
         rows += [f"5\t1\t1\t1\t{number}\t{at}\t1\t1\t9\t9\t{conf}\t{word}" for at, (word, conf) in enumerate(words)]
