@@ -171,12 +171,18 @@ def _check(state: StackState | None, home: Home, supervisor: Supervisor | None) 
         raise StackError(f"the supervisor ended before everything was ready; see {home.log('supervisor')}")
     for service in state.services if state else ():
         if service.failures >= FAILURES_TO_GIVE_UP and service.condition is not Condition.READY:
-            raise StackError(_failure(service))
+            raise StackError(_failure(service, f"does not start: {service.last_error}{_remedy(service.last_error)}"))
+        if service.is_worker and service.condition is Condition.STARTING and _age(service) > service.start_seconds:
+            raise StackError(_failure(service, f"is not ready after {service.start_seconds:.0f} s: {service.detail}"))
 
 
-def _failure(service: ServiceState) -> str:
+def _age(service: ServiceState) -> float:
+    return time.time() - service.started_at if service.started_at else 0.0
+
+
+def _failure(service: ServiceState, what: str) -> str:
     return (
-        f"{service.name} does not start: {service.last_error}{_remedy(service.last_error)}\n"
+        f"{service.name} {what}\n"
         f"Log: {service.log} (`vision logs {service.name}`). The supervisor keeps trying; "
         "`vision doctor` looks for the cause, `vision down` stops everything."
     )

@@ -16,6 +16,7 @@ from vision_app.stack.home import cache_folder
 from vision_app.stack.jars import missing_package
 
 QUIET = ("-Xlog:disable", "-Xlog:all=error:stderr")  # the JVM's own warnings would go to stdout
+CAREFUL = ("-XX:+ExitOnOutOfMemoryError", "-XX:-UsePerfData")  # rather restarted than half alive; nothing in /tmp
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,21 @@ class Java:
         """The command line that runs `main_class`, writing an archive of its classes if there is none yet."""
         sharing = self._sharing()
         joined = ":".join(map(str, self.classpath))
-        return [str(executable()), *QUIET, *sharing, *options, "-cp", joined, main_class, *arguments]
+        return [
+            str(executable()),
+            *QUIET,
+            *CAREFUL,
+            *self._error_file(),
+            *sharing,
+            *options,
+            "-cp",
+            joined,
+            main_class,
+            *arguments,
+        ]
+
+    def _error_file(self) -> tuple[str, ...]:
+        return (f"-XX:ErrorFile={self.scratch / 'jvm-crash.log'}",) if self.scratch else ()
 
     def keep_archive(self) -> None:
         """Move the archive that a process wrote at its end to where the next ones find it."""

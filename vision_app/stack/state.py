@@ -32,6 +32,7 @@ class ServiceState(BaseModel):
     process: Identity | None = None
     stop_signal: int = int(signal.SIGTERM)
     stop_seconds: float = 20
+    start_seconds: float = 60  # after which a start counts as failed
     is_worker: bool = False
     started_at: float | None = None  # the process now running
     restarts: int = 0
