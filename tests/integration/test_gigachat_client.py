@@ -236,6 +236,18 @@ async def test_an_oauth_outage_is_shared_by_all_who_wait(simulator: RunningSimul
         assert simulator.state.faults.listing()[1]["fired"] == 1
 
 
+async def test_an_oauth_outage_is_told_to_those_who_come_right_after(simulator: RunningSimulator) -> None:
+    simulator.add_faults({"endpoint": "oauth", "fault": {"kind": "status", "status": 503}})
+    async with opened(settings_for(simulator)) as client:
+        for _ in range(10):
+            await refused_with(ProviderOutage, client)
+        assert simulator.state.faults.listing()[0]["fired"] == 1
+        simulator.clear_faults()
+        async with asyncio.timeout(10):
+            while simulator.bill()["calls"] == 0:
+                await asyncio.gather(ask(client), asyncio.sleep(0.05), return_exceptions=True)
+
+
 async def test_refused_credentials_block_the_account(simulator: RunningSimulator) -> None:
     async with opened(settings_for(simulator, gigachat_credentials="not base64")) as client:
         assert "GIGACHAT_CREDENTIALS" in str(await refused_with(AccountBlocked, client))
@@ -389,6 +401,23 @@ async def test_a_cancelled_call_deletes_its_file(simulator: RunningSimulator) ->
         with pytest.raises(asyncio.CancelledError):
             await call
         assert simulator.bill()["files"] == []
+
+
+async def test_a_call_cancelled_again_while_deleting_still_deletes(simulator: RunningSimulator) -> None:
+    simulator.add_faults(
+        {"endpoint": "chat", "fault": {"kind": "hang"}},
+        {"endpoint": "delete", "fault": {"kind": "latency", "seconds": 0.3}},
+    )
+    async with opened(settings_for(simulator)) as client:
+        call = asyncio.create_task(ask(client))
+        await until(lambda: simulator.bill()["in_flight"])
+        call.cancel()
+        await until(lambda: simulator.state.faults.listing()[1]["fired"])
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        assert len(simulator.bill()["files"]) == 1  # the caller need not wait for it
+    assert simulator.bill()["files"] == []  # closing does
 
 
 # --- unusable answers are billed --------------------------------------------------------------------------------------

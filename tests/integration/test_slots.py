@@ -159,6 +159,25 @@ async def test_a_cancelled_wait_holds_nothing(settings: Settings) -> None:
     await one.close()
 
 
+class ReleasingWhileRenewing(Slots):
+    """Forces the one order that is rare: a lease is given back between its renewal's start and Redis' hearing of it."""
+
+    async def _run(self, limit: int, *members: str) -> bool:
+        for lease in members if limit < 0 else ():
+            await self.release(lease)
+        return await super()._run(limit, *members)
+
+
+async def test_a_lease_given_back_during_its_renewal_does_not_live_on(settings: Settings) -> None:
+    slots = ReleasingWhileRenewing(settings)
+    await slots.acquire()
+    await slots.open()
+    async with redis.asyncio.Redis.from_url(settings.redis_url.get_secret_value()) as client:
+        while slots.held or await client.zcard(slots._keys[0]):  # noqa: ASYNC110 - renewals tell nobody
+            await asyncio.sleep(0.01)
+    await slots.close()
+
+
 async def test_without_redis_each_worker_keeps_to_its_share(settings: Settings, server: RedisServer) -> None:
     one, two = await worker(settings, lease_seconds=1), await worker(settings, lease_seconds=1)
     await seen_by(one, 2)
