@@ -179,7 +179,7 @@ class S3Store:
             answer = await s3.head_object(Bucket=self.bucket, Key=key)
         except ClientError:
             return await self._probe(s3, key)
-        return _described(key, answer, int(answer["ContentLength"]))
+        return _described(key, answer, int(answer.get("ContentLength") or 0))
 
     async def _probe(self, s3: Any, key: str) -> ObjectHead:
         """Ask again by GET, whose error has a body that says what is at fault.
@@ -190,7 +190,7 @@ class S3Store:
         answer = await s3.get_object(Bucket=self.bucket, Key=key, Range="bytes=0-0")
         answer["Body"].close()
         total = str(answer.get("ContentRange", "")).rpartition("/")[2]
-        return _described(key, answer, int(total) if total.isdigit() else int(answer["ContentLength"]))
+        return _described(key, answer, int(total) if total.isdigit() else int(answer.get("ContentLength") or 0))
 
     async def _read(self, s3: Any, key: str, limit_bytes: int) -> bytes:
         answer = await s3.get_object(Bucket=self.bucket, Key=key)
