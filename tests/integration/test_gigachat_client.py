@@ -485,6 +485,19 @@ async def test_an_upload_dropped_is_looked_for_not_repeated(simulator: RunningSi
     assert (simulator.bill()["calls"], simulator.bill()["files"]) == (int(after_work), [])
 
 
+@pytest.mark.parametrize("after_work", [False, True])
+async def test_an_upload_answered_with_5xx_is_looked_for_too(simulator: RunningSimulator, after_work: bool) -> None:
+    fault = {"kind": "status", "status": 502, "after_work": after_work}
+    simulator.add_faults({"endpoint": "upload", "fault": fault})
+    async with opened(settings_for(simulator)) as client:
+        if after_work:
+            await ask(client)
+        else:
+            await refused_with(ProviderOutage, client)
+    assert simulator.state.faults.listing()[0]["fired"] == 1
+    assert simulator.bill()["files"] == []
+
+
 async def test_an_upload_that_hangs_after_storing_leaves_no_file(simulator: RunningSimulator) -> None:
     simulator.add_faults({"endpoint": "upload", "fault": {"kind": "hang", "after_work": True}})
     async with opened(settings_for(simulator, gigachat_vision_timeout=2)) as client:
