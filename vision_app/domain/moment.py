@@ -20,6 +20,11 @@ class Applied(Message):
     def covers(self, at: Moment) -> bool:
         return at.offset <= self.offset and at.time_ms <= self.time_ms
 
+    def then(self, at: Moment) -> Applied:
+        """What the row has applied once `at` is too. A broker's clock may step back; a row's time never does, or a
+        command before the step, delivered again, would look new."""
+        return Applied(offset=at.offset, time_ms=max(self.time_ms, at.time_ms))
+
     def newer_than(self, other: Applied) -> bool:
         return self != other and self.offset >= other.offset and self.time_ms >= other.time_ms
 
@@ -32,10 +37,6 @@ class Moment:
     offset: int
 
     @property
-    def applied(self) -> Applied:
-        return Applied(offset=self.offset, time_ms=self.time_ms)
-
-    @property
     def day(self) -> str:
         """The UTC day, as 2026-11-22."""
         return datetime.fromtimestamp(self.time_ms / 1000, UTC).date().isoformat()
@@ -43,5 +44,9 @@ class Moment:
     @property
     def next_day(self) -> datetime:
         """The coming UTC midnight."""
-        today = datetime.fromtimestamp(self.time_ms / 1000, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-        return today + timedelta(days=1)
+        return end_of(self.day)
+
+
+def end_of(day: str) -> datetime:
+    """The UTC midnight that ends a day given as 2026-11-22."""
+    return datetime.fromisoformat(day).replace(tzinfo=UTC) + timedelta(days=1)
