@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from pydantic import Field
@@ -38,7 +39,8 @@ from vision_app.messages import (
     Wake,
 )
 
-from .moment import Applied, Moment
+from . import gaps
+from .moment import Applied, Moment, end_of
 
 CLOSED_REMEMBERED = 32
 """How many closed grants a row remembers, so that a repeated Settle is recognised; grants open at once are few."""
@@ -72,7 +74,11 @@ class ClosedGrant(Message):
 
 
 class BudgetRow(Message):
-    """A tenant's ledger. Tokens; `first` and `next` bound the queue's numbers; `told` is where announcing goes on."""
+    """A tenant's ledger, in tokens.
+
+    `first` and `next` bound the queue's numbers, `holes` are those that left out of turn; `told` is where announcing
+    goes on. `limit_set`, `reset`: an operator said so, so what is loaded later does not count.
+    """
 
     tenant_id: str
     born_ms: int
@@ -81,6 +87,7 @@ class BudgetRow(Message):
     loaded: bool = False
     limit: int | None = None
     limit_set: bool = False
+    reset: bool = False
     spent: int = 0
     paused: bool = False
     grants_given: int = 0
@@ -89,7 +96,7 @@ class BudgetRow(Message):
     first: int = 0
     next: int = 0
     told: int = 0
-    holes: list[int] = Field(default_factory=list)
+    holes: list[tuple[int, int]] = Field(default_factory=list)
 
     @property
     def reserved(self) -> int:
@@ -97,7 +104,7 @@ class BudgetRow(Message):
 
     @property
     def waiting(self) -> int:
-        return self.next - self.first - len(self.holes)
+        return self.next - self.first - gaps.size(self.holes)
 
 
 class Parked(Message):
@@ -158,7 +165,7 @@ def view(row: BudgetRow, at: Moment, rules: Rules) -> Mapping[str, Any]:
         "open_grants": len(row.open),
         "paused": row.paused,
         "loaded": row.loaded,
-        "reset_at": at.next_day.isoformat(),
+        "reset_at": end_of(max(row.day, at.day)).isoformat(),
     }
 
 
@@ -171,7 +178,7 @@ class _Ledger:
         self.row = row
         self.open = dict(row.open)
         self.closed = list(row.closed)
-        self.holes = set(row.holes)
+        self.holes = list(row.holes)
         self.out = Decision(None)
 
     # -- the command
@@ -187,7 +194,7 @@ class _Ledger:
             case Release():
                 self.release(command.grant_id)
             case Reset():
-                self.fields["spent"] = 0
+                self.fields |= {"spent": 0, "reset": True}
                 self.tell_again()
             case SetLimit():
                 self.fields |= {"limit": command.limit, "limit_set": True}
@@ -203,7 +210,7 @@ class _Ledger:
 
     def roll_over(self) -> None:
         if self.at.day > self.fields["day"]:
-            self.fields |= {"day": self.at.day, "spent": 0}
+            self.fields |= {"day": self.at.day, "spent": 0, "reset": False}
             self.tell_again()
 
     def tell_again(self) -> None:
@@ -228,7 +235,10 @@ class _Ledger:
     def lose(self, command: Lost) -> None:
         known = self.known(command.grant_id)
         if known is None and command.grant_id not in self.open and self.from_this_ledger(command.grant_id):
-            self.observe("late_lost", grant_id=command.grant_id)
+            self.observe(
+                "late_lost", grant_id=command.grant_id
+            )  # charged or not long ago; the task still needs a grant
+            self.enqueue(command.task, command.estimate, command.purpose)
             return
         if known and known.requeued:
             self.observe("duplicate", grant_id=command.grant_id)
@@ -250,7 +260,7 @@ class _Ledger:
         if self.fields["loaded"]:
             return
         self.fields["loaded"] = True
-        if command.day == self.fields["day"]:
+        if command.day == self.fields["day"] and not self.fields["reset"]:
             self.fields["spent"] += command.spent
         if not self.fields["limit_set"]:
             self.fields["limit"] = command.limit
@@ -292,7 +302,10 @@ class _Ledger:
 
     def enqueue(self, task: MediaTask, estimate: int, purpose: Purpose) -> None:
         waiting = Parked(task=task, estimate=estimate, purpose=purpose, since_ms=self.at.time_ms)
-        if self.fields["next"] - self.fields["first"] - len(self.holes) >= self.rules.max_queue:
+        if self.fields["loaded"] and self.too_dear(waiting):
+            self.refuse(waiting)
+            return
+        if self.fields["next"] - self.fields["first"] - gaps.size(self.holes) >= self.rules.max_queue:
             self.observe("blocked", reason="queue_full")
             self.answer(waiting, Skipped(reason="budget", details={"queue_full": True, "retryable": True}))
             return
@@ -305,79 +318,93 @@ class _Ledger:
 
     def serve_queue(self) -> None:
         """Grant from the head while money and slots last; then tell those whom no money is left for."""
-        self.ask_for_load()
-        while self.fields["loaded"] and not self.fields["paused"] and self.fields["first"] < self.fields["next"]:
+        self.out.load = not self.fields["loaded"]
+        if self.fields["loaded"] and not self.fields["paused"]:
+            self.serve_heads()
+            self.announce()
+
+    def serve_heads(self) -> None:
+        while self.fields["first"] < self.fields["next"]:
             number = self.fields["first"]
-            if number in self.holes:
-                self.holes.discard(number)
-            elif (head := self.waiting(number)) is None:
+            head = self.waiting(number)
+            if head is None:
                 self.observe("missing_parked", number=number)
             elif not self.serve(head):
                 break
             else:
                 self.take_out(number)
-            self.fields["first"] = number + 1
-            self.fields["told"] = max(self.fields["told"], number + 1)
-        self.announce()
+            self.move_head(number + 1)
+
+    def move_head(self, number: int) -> None:
+        self.fields["first"] = gaps.past(self.holes, number)
+        self.fields["told"] = max(self.fields["told"], self.fields["first"])
 
     def serve(self, head: Parked) -> bool:
         """Grant or finally refuse the task at the head; False if it has to wait."""
-        limit, slot = self.limit(), len(self.open) < self.rules.max_concurrent
-        if head.estimate > limit:
-            return self.refuse(head, slot)
-        fits = self.fields["spent"] + self.reserved() + head.estimate <= limit
+        if self.too_dear(head):
+            self.refuse(head)
+            return True
+        slot = len(self.open) < self.rules.max_concurrent
+        if head.estimate > self.limit():
+            if slot:
+                self.grant(head, "ocr_fallback")
+            return slot
+        fits = self.fields["spent"] + self.reserved() + head.estimate <= self.limit()
         if fits and slot:
             self.grant(head, "gigachat")
         return fits and slot
 
-    def refuse(self, head: Parked, slot: bool) -> bool:
-        """The estimate exceeds the whole day's limit: OCR if allowed, otherwise skipped; never parked for ever."""
-        if self.may_ocr(head):
-            if slot:
-                self.grant(head, "ocr_fallback")
-            return slot
+    def too_dear(self, waiting: Parked) -> bool:
+        """The estimate exceeds the whole day's limit and OCR will not do: waiting would be in vain."""
+        return waiting.estimate > self.limit() and not self.may_ocr(waiting)
+
+    def refuse(self, waiting: Parked) -> None:
         self.observe("blocked", reason="daily_limit")
-        details = {"estimated_tokens": head.estimate, "limit": self.limit(), "retryable": True}
-        self.answer(head, Skipped(reason="budget", details=details))
-        return True
+        details = {"estimated_tokens": waiting.estimate, "limit": self.limit(), "retryable": True}
+        self.answer(waiting, Skipped(reason="budget", details=details))
 
     def announce(self) -> None:
         """If what is spent leaves no room for the head, each waiting task gets OCR or hears when it may go on."""
-        if not self.fields["loaded"] or self.fields["paused"]:
-            return
         done = 0
+        self.fields["told"] = gaps.past(self.holes, self.fields["told"])
         while self.fields["told"] < self.fields["next"] and self.exhausted():
             number = self.fields["told"]
             if done >= ANNOUNCED_PER_COMMAND:
                 self.out.send.append(Wake(tenant_id=self.row.tenant_id))
                 break
-            task = None if number in self.holes else self.waiting(number)
+            task = self.waiting(number)
             if task is not None and not self.tell(number, task):
                 break
-            self.fields["told"] = number + 1
+            self.fields["told"] = gaps.past(self.holes, number + 1)
+            self.serve_heads()  # a head that got OCR may have stood in the way of others
             done += 1
         if done:
-            self.observe("exhausted", tasks=done, reset_at=self.at.next_day.isoformat())
+            self.observe("exhausted", tasks=done, reset_at=self.reset_at().isoformat())
 
     def exhausted(self) -> bool:
-        number = self.fields["first"]
-        while number in self.holes:
-            number += 1
-        head = self.waiting(number) if number < self.fields["next"] else None
+        head = self.waiting(self.fields["first"]) if self.fields["first"] < self.fields["next"] else None
         return head is not None and self.fields["spent"] + head.estimate > self.limit()
 
     def tell(self, number: int, waiting: Parked) -> bool:
+        """Give OCR, refuse for good or defer; False if OCR has to wait for a slot."""
         if self.may_ocr(waiting):
             if len(self.open) >= self.rules.max_concurrent:
                 return False
             self.grant(waiting, "ocr_fallback")
-            self.take_out(number)
-            self.holes.add(number)
-            return True
-        self.observe("blocked", reason="daily_limit")
-        details = {"spent": self.fields["spent"], "limit": self.limit(), "estimated_tokens": waiting.estimate}
-        self.answer(waiting, Deferred(reason="budget", retry_at=self.at.next_day, details=details))
+            self.leave_out_of_turn(number)
+        elif self.too_dear(waiting):
+            self.refuse(waiting)
+            self.leave_out_of_turn(number)
+        else:
+            self.observe("blocked", reason="daily_limit")
+            details = {"spent": self.fields["spent"], "limit": self.limit(), "estimated_tokens": waiting.estimate}
+            self.answer(waiting, Deferred(reason="budget", retry_at=self.reset_at(), details=details))
         return True
+
+    def leave_out_of_turn(self, number: int) -> None:
+        self.take_out(number)
+        self.holes = gaps.with_gap(self.holes, number)
+        self.move_head(self.fields["first"])
 
     def may_ocr(self, waiting: Parked) -> bool:
         return self.rules.ocr_fallback and waiting.task.ocr_allowed and waiting.purpose == "answer"
@@ -385,9 +412,6 @@ class _Ledger:
     def take_out(self, number: int) -> None:
         if self.out.park.pop(number, None) is None:
             self.out.unpark.append(number)
-
-    def ask_for_load(self) -> None:
-        self.out.load = not self.fields["loaded"]
 
     # -- results
 
@@ -397,6 +421,10 @@ class _Ledger:
     def reserved(self) -> int:
         return sum(grant.estimate for grant in self.open.values())
 
+    def reset_at(self) -> datetime:
+        """When the row's day ends; not the command's, whose clock may be behind."""
+        return end_of(self.fields["day"])
+
     def answer(self, waiting: Parked, outcome: Skipped | Deferred) -> None:
         self.out.send.append(waiting.task.outcome(outcome))
 
@@ -404,13 +432,11 @@ class _Ledger:
         self.out.observed.append((what, details))
 
     def decision(self) -> Decision:
-        if self.fields["first"] == self.fields["next"]:
-            self.holes.clear()
         self.fields |= {
             "open": self.open,
             "closed": self.closed,
-            "holes": sorted(n for n in self.holes if n >= self.fields["first"]),
-            "applied": self.at.applied,
+            "holes": gaps.above(self.holes, self.fields["first"]),
+            "applied": self.row.applied.then(self.at),
         }
         self.out.row = BudgetRow.model_validate(self.fields)
         return self.out
