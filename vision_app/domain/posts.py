@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import Field
+from pydantic_core import to_json
 
 from vision_app.messages import (
+    Analysis,
     Analyzed,
     Deferred,
     Emission,
@@ -36,8 +38,8 @@ from vision_app.messages import (
 from .moment import Applied, Moment
 
 REDISPATCH_AFTER_MS = FORGET_AFTER_MS = 24 * 60 * 60 * 1000
-OCR_CHARACTERS_PER_POST = 120_000
-"""OCR text kept in a row, all media together, so that a row stays under 500 kB encoded; the whole is in S3."""
+ANALYSES_BYTES_PER_POST = 250_000
+"""Analyses kept in a row, all media together, encoded; so a row stays under 500 kB. The whole of each is in S3."""
 
 _RANK = {"deferred": 1, "skipped": 2, "failed": 2, "analyzed": 3}
 
@@ -50,7 +52,10 @@ class Rules:
 
 
 class MediumState(Message):
-    """One picture of the post. `in_work` may be true while an older analysis is kept as `outcome`."""
+    """One picture of the post. `outcome` is what is shown: an analysis stays until a later dispatch brings another.
+
+    `outcome_of` is the dispatch that gave it; `lesser` what the latest dispatch gave if that was no analysis.
+    """
 
     medium: Medium
     verdict: PolicyVerdict
@@ -58,7 +63,14 @@ class MediumState(Message):
     dispatch: int = 0
     dispatched_ms: int = 0
     outcome: Outcome | None = None
+    outcome_of: int = 0
+    lesser: Outcome | None = None
     times: Times = Field(default_factory=dict)
+
+    @property
+    def latest(self) -> Analyzed | Skipped | Failed | Deferred | None:
+        """What the latest dispatch came to so far."""
+        return self.outcome if self.outcome_of == self.dispatch else self.lesser
 
 
 class PostRow(Message):
@@ -112,15 +124,19 @@ def _open(row: PostRow | None, command: Opened, at: Moment, rules: Rules) -> Dec
             if state is None or isinstance(state.outcome, Skipped | Failed):
                 skipped = Skipped(reason=verdict.reason, details=verdict.details)
                 changed |= state is None or state.outcome != skipped
-                media[medium.sha256] = MediumState(medium=medium, verdict=verdict, in_work=False, outcome=skipped)
+                media[medium.sha256] = _skip(state, medium, verdict, skipped)
         elif _wanted(state, command.force, at, rules):
             media[medium.sha256] = _dispatch(state, medium, verdict, at)
             dispatched.append(medium.sha256)
     if row is not None and not dispatched and not changed:
-        return Decision(row.model_copy(update={"applied": at.applied}), observed=[("nothing_new", {})])
+        listed = _merged(command.event, row.event)
+        silent = row.model_copy(update={"applied": row.applied.then(at), "event": listed})
+        return Decision(silent, observed=[("nothing_new", {})])
+    applied = (row.applied if row else Applied()).then(at)
     event = _merged(row.event if row else None, command.event)
     times = {**command.times, "opened": at.time_ms}
-    opened = PostRow(applied=at.applied, event=event, media=media, opened_ms=at.time_ms, times=times)
+    bounded = {sha256: _bounded_state(state, len(media)) for sha256, state in media.items()}
+    opened = PostRow(applied=applied, event=event, media=bounded, opened_ms=at.time_ms, times=times)
     tasks: list[Message] = [_task(opened, media[sha256], command.force) for sha256 in dispatched]
     return _completed_or_waiting(opened, at, tasks, announce_opening=True)
 
@@ -130,18 +146,36 @@ def _wanted(state: MediumState | None, force: bool, at: Moment, rules: Rules) ->
     if state is None or force:
         return True
     stale = at.time_ms - state.dispatched_ms >= REDISPATCH_AFTER_MS
-    if state.in_work or isinstance(state.outcome, Deferred):
+    if state.in_work or isinstance(state.latest, Deferred):
         return stale
     if isinstance(state.outcome, Analyzed):
         return state.outcome.answer.vision_version != rules.vision_version
     return True
 
 
-def _dispatch(state: MediumState | None, medium: Medium, verdict: PolicyVerdict, at: Moment) -> MediumState:
-    kept = state.outcome if state and isinstance(state.outcome, Analyzed) else None
-    number = state.dispatch + 1 if state else 1
+def _skip(state: MediumState | None, medium: Medium, verdict: PolicyVerdict, skipped: Skipped) -> MediumState:
+    dispatch, at_ms = (state.dispatch, state.dispatched_ms) if state else (0, 0)  # numbers are never used again
     return MediumState(
-        medium=medium, verdict=verdict, in_work=True, dispatch=number, dispatched_ms=at.time_ms, outcome=kept
+        medium=medium,
+        verdict=verdict,
+        in_work=False,
+        dispatch=dispatch,
+        dispatched_ms=at_ms,
+        outcome=skipped,
+        outcome_of=dispatch,
+    )
+
+
+def _dispatch(state: MediumState | None, medium: Medium, verdict: PolicyVerdict, at: Moment) -> MediumState:
+    kept = state if state and isinstance(state.outcome, Analyzed) else None
+    return MediumState(
+        medium=medium,
+        verdict=verdict,
+        in_work=True,
+        dispatch=state.dispatch + 1 if state else 1,
+        dispatched_ms=at.time_ms,
+        outcome=kept.outcome if kept else None,
+        outcome_of=kept.outcome_of if kept else 0,
     )
 
 
@@ -180,38 +214,74 @@ def _collect(row: PostRow | None, command: MediaOutcome, at: Moment) -> Decision
     state = row.media.get(command.sha256) if row else None
     if row is None or state is None:
         return Decision(None, reject="no open post asked for this picture; replay the post from its input")
+    applied = row.applied.then(at)
     if not _improves(state, command):
-        return Decision(row.model_copy(update={"applied": at.applied}), observed=[("outcome_ignored", {})])
-    outcome = _bounded(command.outcome, len(row.media))
-    if state.in_work and isinstance(state.outcome, Analyzed) and not isinstance(outcome, Analyzed):
-        outcome = state.outcome  # asked again and got less: the older analysis stays
-    settled = state.model_copy(
-        update={"in_work": False, "outcome": outcome, "times": {**command.times, "collected": at.time_ms}}
-    )
-    collected = row.model_copy(update={"applied": at.applied, "media": {**row.media, command.sha256: settled}})
+        return Decision(row.model_copy(update={"applied": applied}), observed=[("outcome_ignored", {})])
+    settled = _settled(state, command, len(row.media), at)
+    collected = row.model_copy(update={"applied": applied, "media": {**row.media, command.sha256: settled}})
+    if not state.in_work and settled.outcome == state.outcome:
+        return Decision(collected, observed=[("outcome_unchanged", {})])
     return _completed_or_waiting(collected, at, [])
 
 
 def _improves(state: MediumState, command: MediaOutcome) -> bool:
     """Within one dispatch an outcome only improves; of an older dispatch only an answer is of use."""
-    new, old = command.outcome, state.outcome
+    new, latest = command.outcome, state.latest
     if command.dispatch != state.dispatch:
-        return isinstance(new, Analyzed) and not isinstance(old, Analyzed)
-    if state.in_work or old is None:
+        return isinstance(new, Analyzed) and not isinstance(state.outcome, Analyzed)
+    if latest is None:
         return True
-    if isinstance(new, Deferred) and isinstance(old, Deferred):
-        return new.retry_at > old.retry_at
-    return _RANK[new.kind] > _RANK[old.kind]
+    if isinstance(new, Deferred) and isinstance(latest, Deferred):
+        return new.retry_at > latest.retry_at
+    return _RANK[new.kind] > _RANK[latest.kind]
+
+
+def _settled(state: MediumState, command: MediaOutcome, media: int, at: Moment) -> MediumState:
+    """The medium with its new outcome. An analysis is never replaced by less, nor by a free copy of itself."""
+    new, old = _bounded(command.outcome, media), state.outcome
+    update: dict[str, Any] = {"in_work": False, "times": {**command.times, "collected": at.time_ms}}
+    if isinstance(old, Analyzed) and not isinstance(new, Analyzed):
+        return state.model_copy(update={**update, "lesser": new})
+    kept = old if isinstance(old, Analyzed) and isinstance(new, Analyzed) and _same_answer(old, new) else new
+    return state.model_copy(update={**update, "outcome": kept, "outcome_of": command.dispatch, "lesser": None})
+
+
+def _same_answer(one: Analyzed, other: Analyzed) -> bool:
+    """The same stored answer, whoever paid for it: the first to show it knows what it cost."""
+    return (one.s3_key, one.answer.analyzed_at) == (other.s3_key, other.answer.analyzed_at)
+
+
+# --- keeping rows small -----------------------------------------------------------------------------------------------
+
+
+def _bounded_state(state: MediumState, media: int) -> MediumState:
+    return state.model_copy(update={"outcome": _bounded(state.outcome, media)}) if state.outcome else state
 
 
 def _bounded(outcome: Analyzed | Skipped | Failed | Deferred, media: int) -> Analyzed | Skipped | Failed | Deferred:
-    """The outcome with its OCR text cut so that the whole row stays small."""
-    if not isinstance(outcome, Analyzed) or not (analysis := outcome.answer.analysis) or not analysis.ocr:
+    """The outcome with its analysis cut, OCR text first, so that a row with so many media stays small."""
+    if not isinstance(outcome, Analyzed) or not (analysis := outcome.answer.analysis):
         return outcome
-    room = max(200, OCR_CHARACTERS_PER_POST // max(media, 8))
-    ocr = analysis.ocr.model_copy(update={"text": analysis.ocr.text[:room]})
-    answer = outcome.answer.model_copy(update={"analysis": analysis.model_copy(update={"ocr": ocr})})
-    return outcome.model_copy(update={"answer": answer})
+    room = ANALYSES_BYTES_PER_POST // max(media, 8)
+    less = _less_text(analysis, room)
+    for name, nothing in (("context", {}), ("objects", []), ("labels", [])):
+        if len(less.encode()) > room:
+            less = less.model_copy(update={name: nothing})
+    if less is analysis:
+        return outcome
+    return outcome.model_copy(update={"answer": outcome.answer.model_copy(update={"analysis": less})})
+
+
+def _less_text(analysis: Analysis, room: int) -> Analysis:
+    excess = len(analysis.encode()) - room
+    if excess <= 0 or not analysis.ocr:
+        return analysis
+    text = analysis.ocr.text
+    left = max(0, len(to_json(text)) - excess)
+    text = text.encode()[:left].decode(errors="ignore")
+    while text and len(to_json(text)) > left:  # quotes and line ends take two bytes each, or more
+        text = text[: min(len(text) - 1, len(text) * left // len(to_json(text)))]
+    return analysis.model_copy(update={"ocr": analysis.ocr.model_copy(update={"text": text})})
 
 
 # --- completing -------------------------------------------------------------------------------------------------------
@@ -240,7 +310,7 @@ def status_of(row: PostRow) -> PostStatus:
 def result_of(row: PostRow, at: Moment, status: PostStatus) -> PostResult:
     """The post as the sinks write it: one item per listed position."""
     return PostResult(
-        emission=Emission(time_ms=at.time_ms, offset=at.offset),
+        emission=Emission(time_ms=row.applied.time_ms, offset=at.offset),
         status=status,
         event=row.event,
         media=[_listed(row.media[medium.sha256], medium) for medium in row.event.media_files],
@@ -264,7 +334,7 @@ def _listed(state: MediumState, medium: Medium) -> MediumResult:
 
 def forgettable(row: PostRow, now_ms: int) -> bool:
     """Completed a day ago and nothing is expected any more: no medium in work or deferred."""
-    settled = all(not s.in_work and not isinstance(s.outcome, Deferred) for s in row.media.values())
+    settled = all(not s.in_work and not isinstance(s.latest, Deferred) for s in row.media.values())
     return settled and row.completed_ms is not None and now_ms - row.completed_ms >= FORGET_AFTER_MS
 
 
