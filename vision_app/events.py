@@ -22,6 +22,8 @@ ANALYZED_EVENT = "posts.vision.analyzed"
 SKIPPED_EVENT = "posts.vision.skipped"
 SCHEMA_VERSIONS = frozenset({"v1", "1", "1.0"})
 
+_TEXTS = frozenset({"tenant_id", "post_id", "trace_id", "idempotency_key", "channel_id"})
+"""Fields that stay as they came even if they look like JSON."""
 _TRUE, _FALSE = frozenset({"true", "1", "yes"}), frozenset({"false", "0", "no"})
 
 
@@ -37,6 +39,7 @@ def read_entry(fields: Mapping[Any, Any], *, default_tenant: str, entry_id: str 
     flat = {_text(name): _text(value) for name, value in fields.items()}
     body = next((flat[name] for name in ("data", "payload") if flat.get(name)), None)
     if body is None:
+        flat.setdefault("event_type", flat.get("event", ""))
         return read_event(flat, default_tenant=default_tenant, entry_id=entry_id)
     event = _json(body)
     if not isinstance(event, dict):
@@ -55,17 +58,20 @@ def read_json(value: bytes | None, *, default_tenant: str) -> Uploaded:
 
 def read_event(event: Mapping[str, Any], *, default_tenant: str, entry_id: str | None = None) -> Uploaded:
     """Bring one event, as a mapping of its top-level keys, to the canonical form. Raises Unreadable."""
-    raw = {name: _unquoted(value) for name, value in event.items() if value is not None}
+    raw = {n: v if n in _TEXTS else _unquoted(v) for n, v in event.items() if v is not None}
     if (kind := raw.get("event_type")) not in (None, "", UPLOADED_EVENT):
         raise Unreadable(f"event_type is {kind!r}; this stream takes {UPLOADED_EVENT}")
     if (version := str(raw.get("schema_version") or "1.0")) not in SCHEMA_VERSIONS:
         raise Unreadable(f"schema_version is {version!r}; known are {', '.join(sorted(SCHEMA_VERSIONS))}")
-    tenant = _identity(raw.get("tenant_id")) or default_tenant
+    given = raw.get("tenant_id")
+    blank = given is None or (isinstance(given, str) and not given.strip())
+    tenant = default_tenant if blank else (_identity(given) or "").strip()
     post = _identity(raw.get("post_id"))
     if not tenant or not post:
         raise Unreadable(f"{'tenant_id' if not tenant else 'post_id'} is missing or no usable text")
     occurred = _time(raw.get("occurred_at"), raw.get("uploaded_at"), raw.get("timestamp")) or _entry_time(entry_id)
-    media = raw.pop("media_files", None)
+    listed = raw.pop("media", None)
+    listed = raw.pop("media_files", listed)
     raw = {
         **raw,
         "event_type": UPLOADED_EVENT,
@@ -77,7 +83,7 @@ def read_event(event: Mapping[str, Any], *, default_tenant: str, entry_id: str |
         "uploaded_at": _time(raw.get("uploaded_at")),
         "idempotency_key": str(raw.get("idempotency_key") or f"{tenant}:{post}:vision_upload"),
         "requires_vision": _bool(raw.get("requires_vision"), default=True),
-        "media_files": _media(raw.pop("media", None) if media is None else media),
+        "media_files": _media(listed),
     }
     if "channel_id" in raw:
         raw["channel_id"] = str(raw["channel_id"])
@@ -103,7 +109,7 @@ def _medium(position: int, item: Any) -> Medium:
     sha256 = _identity(given.get("sha256"))
     if not sha256:
         raise Unreadable(f"media_files[{position}].sha256 is missing")
-    given["sha256"] = sha256.lower()
+    given["sha256"] = sha256.strip().lower()
     for name in ("s3_key", "mime_type", "telegram_file_id", "role"):
         if name in given:
             given[name] = str(given[name])
@@ -139,18 +145,20 @@ def _unquoted(value: Any) -> Any:
 
 
 def _identity(value: Any) -> str | None:
-    """A usable identity: text or a whole number, without control characters. Otherwise None."""
+    """A usable identity, as it was given: text or a whole number, without control characters. Otherwise None."""
     if isinstance(value, bool) or not isinstance(value, str | int):
         return None
-    text = str(value).strip()
-    return text if text and text.isprintable() else None
+    text = str(value)
+    return text if text.strip() and text.isprintable() else None
 
 
 def _int(value: Any) -> int | None:
+    """A whole number that every store can hold. Otherwise None."""
     try:
-        return int(value)
+        number = int(value)
     except (TypeError, ValueError, OverflowError):
         return None
+    return number if abs(number) < 2**63 else None
 
 
 def _bool(value: Any, *, default: bool) -> bool:
@@ -174,8 +182,12 @@ def _time(*candidates: Any) -> datetime | None:
 
 
 def _entry_time(entry_id: str | None) -> datetime:
+    """When Redis took the entry; producers may choose ids, so it can be nonsense, and then it is the epoch."""
     milliseconds = (entry_id or "").partition("-")[0]
-    return datetime.fromtimestamp(int(milliseconds) / 1000 if milliseconds.isdigit() else 0, UTC)
+    try:
+        return datetime.fromtimestamp(int(milliseconds or 0) / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return datetime.fromtimestamp(0, UTC)
 
 
 def _derived_trace(tenant: str, post: str, entry_id: str | None) -> str:
