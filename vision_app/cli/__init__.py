@@ -19,6 +19,7 @@ EXIT_SETTINGS = 2
 
 # name: (module below vision_app.cli, attribute, one line for --help)
 COMMANDS: dict[str, tuple[str, str, str]] = {
+    "demo": ("demo", "demo", "The main job, end to end, on real services: start here."),
     "up": ("stack", "up", "Start the services and the worker in the background."),
     "down": ("stack", "down", "Stop everything `vision up` started."),
     "status": ("stack", "status", "What runs, where, since when, with how much memory."),

@@ -1,0 +1,252 @@
+"""Building blocks for sending posts through the running system and seeing what comes out: demo, e2e checks, tests.
+
+They play the parts of the neighbours (the producer that uploads and publishes, the consumer that reads what is
+announced) and know nothing of how the worker does its work, but for the Kafka topics that must be empty at the end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+
+import orjson
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from redis.asyncio import Redis
+
+from vision_app import topics
+from vision_app.events import UPLOADED_EVENT
+from vision_app.messages import Medium
+from vision_app.settings import Settings
+from vision_app.stores.keys import media_key
+from vision_app.stores.s3 import S3Store
+
+BLOCK_MS = 500  # how long one read of a stream waits for something new
+IDLE_POLL_SECONDS = 0.25
+PRODUCER = "telethon-ingest"
+START_OF_STREAM = "0-0"
+
+
+# --- the producer's part ----------------------------------------------------------------------------------------------
+
+
+async def upload(s3: S3Store, tenant_id: str, source: Path | bytes, mime_type: str) -> Medium:
+    """Put a file where a producer puts it and describe it as an event lists it. Raises S3Error, OSError."""
+    content = source if isinstance(source, bytes) else await asyncio.to_thread(source.read_bytes)
+    medium = _medium(tenant_id, hashlib.sha256(content).hexdigest(), mime_type, len(content))
+    await s3.put(medium.s3_key, content, mime_type)
+    return medium
+
+
+def never_uploaded(tenant_id: str, name: str, mime_type: str = "image/jpeg") -> Medium:
+    """A medium as an event may list it although its object is not there. `name` tells one from another."""
+    return _medium(tenant_id, hashlib.sha256(f"never uploaded: {name}".encode()).hexdigest(), mime_type, 51_200)
+
+
+def _medium(tenant_id: str, sha256: str, mime_type: str, size_bytes: int) -> Medium:
+    key = media_key(tenant_id, sha256, mime_type)
+    return Medium(sha256=sha256, s3_key=key, mime_type=mime_type, size_bytes=size_bytes)
+
+
+def uploaded_event(
+    tenant_id: str,
+    post_id: str,
+    media: Sequence[Medium],
+    trace_id: str,
+    *,
+    channel_id: str = "demo-channel",
+    schema_version: str = "1.0",
+    **extra: Any,
+) -> dict[str, Any]:
+    """The event of a post whose media are uploaded, as the producer writes it. `extra` fields are added or replace."""
+    now = datetime.now(UTC).isoformat()
+    return {
+        "event_type": UPLOADED_EVENT,
+        "schema_version": schema_version,
+        "producer": PRODUCER,
+        "trace_id": trace_id,
+        "occurred_at": now,
+        "uploaded_at": now,
+        "idempotency_key": f"{tenant_id}:{post_id}:vision_upload",
+        "tenant_id": tenant_id,
+        "post_id": post_id,
+        "channel_id": channel_id,
+        "requires_vision": True,
+        "media_files": [medium.model_dump(mode="json", exclude_none=True) for medium in media],
+        **extra,
+    }
+
+
+async def publish(redis: Redis, settings: Settings, event: Mapping[str, Any]) -> str:
+    """Put an event on the first input stream (shape A). Returns the entry's id. Raises RedisError."""
+    fields: dict[Any, Any] = {"event": UPLOADED_EVENT, "data": orjson.dumps(event)}
+    return _text(await redis.xadd(settings.input_streams[0], fields))
+
+
+# --- the consumer's part ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Announced:
+    """One event on the output stream. `skipped` says which of the two kinds it is."""
+
+    entry_id: str
+    event_type: str
+    body: Mapping[str, Any]
+
+    @property
+    def post_id(self) -> str:
+        return str(self.body.get("post_id", ""))
+
+    @property
+    def at_ms(self) -> int:
+        """When Redis took it, in milliseconds since the epoch."""
+        return int(self.entry_id.partition("-")[0])
+
+
+def announced(entry_id: Any, fields: Mapping[Any, Any]) -> Announced:
+    """Read one entry of the output stream. Raises ValueError if it has no JSON in `data`."""
+    flat = {_text(name): _text(value) for name, value in fields.items()}
+    return Announced(_text(entry_id), flat.get("event", ""), orjson.loads(flat.get("data", "")))
+
+
+async def newest_announcement(redis: Redis, settings: Settings) -> str:
+    """The id of the output stream's last entry: take it before publishing, then nothing of yours can be missed."""
+    entries = await redis.xrevrange(settings.vision_output_stream, count=1)
+    return _text(entries[0][0]) if entries else START_OF_STREAM
+
+
+async def await_announcements(
+    redis: Redis,
+    settings: Settings,
+    post_ids: Collection[str],
+    since: str,
+    deadline: float,
+    *,
+    on_event: Callable[[Announced], None] = lambda _: None,
+) -> dict[str, Announced]:
+    """Wait until every post was announced after the entry `since`, or until `deadline` (of `time.monotonic()`).
+
+    Returns the first announcement of each post that has one. `on_event` is called once per entry of these posts.
+    """
+    found: dict[str, Announced] = {}
+    last = since
+    while len(found) < len(set(post_ids)) and time.monotonic() < deadline:
+        block = max(1, min(BLOCK_MS, round((deadline - time.monotonic()) * 1000)))
+        for _, entries in cast(list[Any], await redis.xread({settings.vision_output_stream: last}, block=block)) or []:
+            for entry_id, fields in entries:
+                last = _text(entry_id)
+                event = announced(entry_id, fields)
+                if event.post_id in post_ids:
+                    found.setdefault(event.post_id, event)
+                    on_event(event)
+    return found
+
+
+async def announcements_since(
+    redis: Redis, settings: Settings, post_ids: Collection[str], since: str
+) -> dict[str, list[Announced]]:
+    """Every announcement of these posts after the entry `since`, in order."""
+    found: dict[str, list[Announced]] = {post_id: [] for post_id in post_ids}
+    for entry_id, fields in await redis.xrange(settings.vision_output_stream, min=f"({since}"):
+        event = announced(entry_id, fields)
+        if event.post_id in found:
+            found[event.post_id].append(event)
+    return found
+
+
+# --- nothing left to do -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Backlog:
+    """What is not finished: entries by Redis stream, records by Kafka topic. Empty when all input was worked off."""
+
+    redis_unread: Mapping[str, int] = field(default_factory=dict)
+    redis_pending: Mapping[str, int] = field(default_factory=dict)
+    kafka: Mapping[str, int] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.redis_unread or self.redis_pending or self.kafka)
+
+    def __str__(self) -> str:
+        parts = [f"{stream}: {count} unread" for stream, count in self.redis_unread.items()]
+        parts += [f"{stream}: {count} pending" for stream, count in self.redis_pending.items()]
+        parts += [f"{topic}: {count} waiting" for topic, count in self.kafka.items()]
+        return ", ".join(parts) or "nothing"
+
+
+async def await_idle(redis: Redis, settings: Settings, deadline: float) -> Backlog:
+    """Wait until every input was worked off to its end, or until `deadline` (of `time.monotonic()`).
+
+    Returns what is left. When that is nothing, no further output can come: a record is committed only after all it
+    leads to was acknowledged, so with every topic committed to its end nothing is on its way. This is how a test sees
+    that something did *not* happen without waiting for a time.
+    """
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap_servers)
+    consumer = AIOKafkaConsumer(bootstrap_servers=settings.kafka_bootstrap_servers, enable_auto_commit=False)
+    await admin.start()
+    try:
+        async with consumer:
+            while True:
+                unread, pending = await _redis_backlog(redis, settings)  # first, since it feeds the topics
+                backlog = Backlog(unread, pending, await _kafka_backlog(admin, consumer, settings))
+                if not backlog or time.monotonic() >= deadline:
+                    return backlog
+                await asyncio.sleep(IDLE_POLL_SECONDS)
+    finally:
+        await admin.close()
+
+
+async def _redis_backlog(redis: Redis, settings: Settings) -> tuple[dict[str, int], dict[str, int]]:
+    unread: dict[str, int] = {}
+    pending: dict[str, int] = {}
+    for stream in settings.input_streams:
+        if not await redis.exists(stream):
+            continue
+        groups = {_text(group["name"]): group for group in await redis.xinfo_groups(stream)}
+        group = groups.get(settings.vision_consumer_group, {"last-delivered-id": START_OF_STREAM, "pending": 0})
+        unread[stream] = len(await redis.xrange(stream, min=f"({_text(group['last-delivered-id'])}"))
+        pending[stream] = int(group["pending"])
+    return _not_zero(unread), _not_zero(pending)
+
+
+async def _kafka_backlog(admin: Any, consumer: Any, settings: Settings) -> dict[str, int]:
+    """Records by topic that the worker has not acknowledged. Commits are read before ends: see `await_idle`."""
+    committed = await admin.list_consumer_group_offsets(settings.kafka_app_id)
+    partitions = [
+        TopicPartition(topic, partition)
+        for topic in worked_off(settings)
+        for partition in range(settings.kafka_topic_partitions)
+    ]
+    begins, ends = await asyncio.gather(consumer.beginning_offsets(partitions), consumer.end_offsets(partitions))
+    done = {place: committed[place].offset if place in committed else 0 for place in partitions}
+    return backlog_by_topic((place.topic, begins[place], ends[place], done[place]) for place in partitions)
+
+
+def worked_off(settings: Settings) -> list[str]:
+    """The topics that the worker reads to their end: all but the dead letters, and the graph's only if it is on."""
+    unread = {topics.DLQ} if settings.feature_neo4j_enabled else {topics.DLQ, topics.SINK_NEO4J}
+    return [topic.name for topic in topics.ALL if topic not in unread]
+
+
+def backlog_by_topic(partitions: Iterable[tuple[str, int, int, int]]) -> dict[str, int]:
+    """Records left by topic, from (topic, first offset, end offset, committed offset) of each partition."""
+    left: dict[str, int] = {}
+    for topic, begin, end, committed in partitions:
+        left[topic] = left.get(topic, 0) + max(0, end - max(begin, committed))
+    return _not_zero(left)
+
+
+def _not_zero(counts: Mapping[str, int]) -> dict[str, int]:
+    return {name: count for name, count in counts.items() if count}
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
