@@ -1,0 +1,135 @@
+"""Kafka as our streams see it, without a broker: an app, its topics, a stream and its events.
+
+Stands below our own interfaces only: `Outbox`, `DeadLetters`, `InFlight`, `Batches` under test are the real ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import orjson
+
+Refusal = Callable[[str, bytes | None], Exception | None]
+
+
+@dataclass(frozen=True)
+class Sent:
+    """One record that the broker has taken."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: Mapping[str, bytes] = field(default_factory=dict)
+
+    @property
+    def body(self) -> dict[str, Any]:
+        body: dict[str, Any] = orjson.loads(self.value or b"null")
+        return body
+
+
+class FakeApp:
+    """What an agent's shell asks of Faust's app. `refuse` says which record is not taken, and how."""
+
+    def __init__(self) -> None:
+        self.should_stop = False
+        self.rebalancing = False
+        self.consumer_generation_id = 1
+        self.sent: list[Sent] = []
+        self.refuse: Refusal = lambda topic, value: None
+
+    def topic(self, name: str, **_: Any) -> FakeTopic:
+        return FakeTopic(self, name)
+
+    def values(self, topic: str) -> list[dict[str, Any]]:
+        return [sent.body for sent in self.sent if sent.topic == topic]
+
+
+class FakeTopic:
+    def __init__(self, app: FakeApp, name: str) -> None:
+        self._app, self._name = app, name
+
+    async def send(self, *, key: Any = None, value: Any = None, headers: Any = None) -> asyncio.Future[None]:
+        """Like Faust's: awaited once for the buffer, and what comes back once more for the broker."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        fault = self._app.refuse(self._name, value)
+        if fault is None:
+            self._app.sent.append(Sent(self._name, key, value, headers or {}))
+            done.set_result(None)
+        else:
+            done.set_exception(fault)
+        return done
+
+
+@dataclass(eq=False)
+class FakeEvent:
+    value: bytes | None
+    message: Any
+    key: bytes | None = b"key"
+    headers: Mapping[str, bytes] = field(default_factory=dict)
+
+
+def event(
+    offset: int,
+    value: bytes | None = b"{}",
+    *,
+    partition: int = 0,
+    generation: int = 1,
+    topic: str = "topic",
+    key: bytes | None = b"key",
+    headers: Mapping[str, bytes] | None = None,
+) -> FakeEvent:
+    message = SimpleNamespace(
+        topic=topic,
+        partition=partition,
+        tp=(topic, partition),
+        offset=offset,
+        timestamp=1_700_000_000.0 + offset,
+        generation_id=generation,
+    )
+    return FakeEvent(value, message, key, headers or {})
+
+
+class FakeStream:
+    """Hands out what is put into it, and remembers what was acknowledged, in order."""
+
+    def __init__(self) -> None:
+        self.queue: asyncio.Queue[FakeEvent] = asyncio.Queue()
+        self.acked: list[FakeEvent] = []
+        self.is_noack = False
+
+    def noack(self) -> FakeStream:
+        self.is_noack = True
+        return self
+
+    async def events(self) -> AsyncIterator[FakeEvent]:
+        while True:
+            yield await self.queue.get()
+
+    async def ack(self, event: FakeEvent) -> bool:
+        self.acked.append(event)
+        return True
+
+    def put(self, *events: FakeEvent) -> None:
+        for given in events:
+            self.queue.put_nowait(given)
+
+    @property
+    def offsets(self) -> list[int]:
+        return [event.message.offset for event in self.acked]
+
+
+async def until(condition: Callable[[], Any], seconds: float = 10.0) -> None:
+    """Wait for a condition; fails, saying so, when it does not come true."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - any condition, of things that have no event
+            await asyncio.sleep(0.002)
+
+
+async def settled(ticks: int = 20) -> None:
+    """Let everything that can run now run, for tests that something does not happen."""
+    for _ in range(ticks):
+        await asyncio.sleep(0)

@@ -1,0 +1,106 @@
+"""A dead letter holds all that is needed to look at a message and to replay it, and says where it came from."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+from aiokafka.errors import KafkaConnectionError, MessageSizeTooLargeError
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.fakes import FakeApp, event
+from vision_app import __version__
+from vision_app.messages import DeadLetter, MediaTask, Medium, Release, Reserve, decode
+from vision_app.streams.dead_letters import CUT_HEADER, DeadLetters, dead_letter
+from vision_app.streams.outbox import Outbox
+from vision_app.streams.ownership import LeftUnacked
+from vision_app.telemetry import metrics
+
+
+@pytest.fixture
+def app() -> FakeApp:
+    return FakeApp()
+
+
+async def test_an_event_is_kept_whole(app: FakeApp) -> None:
+    dead = event(41, b'{"a": 1}', partition=3, topic="vision.media", key=b"t:ab", headers={"trace_id": b"tr"})
+    letter = await DeadLetters(Outbox(app)).put_event(dead, ValueError("no tenant"), keep_trying=lambda: True)
+    (sent,) = app.sent
+    assert (sent.topic, sent.key) == ("vision.dlq", b"t:ab")
+    kept = decode(DeadLetter, sent.value)
+    assert kept == letter
+    assert (kept.id, kept.origin, kept.partition, kept.offset) == ("vision.media-3-41", "vision.media", 3, "41")
+    assert (kept.key, kept.value, kept.headers, kept.trace_id) == ("t:ab", '{"a": 1}', {"trace_id": "tr"}, "tr")
+    assert (kept.error, kept.reason, kept.attempts) == ("ValueError", "no tenant", 1)
+    assert kept.first_seen_ms == int(dead.message.timestamp * 1000) <= kept.last_seen_ms
+    assert kept.code_version == __version__
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_come_back(value: bytes) -> None:
+    letter = dead_letter(id="x", origin="vision.media", value=value, fault="rejected", first_seen_ms=0)
+    assert (letter.value is None) != (letter.value_base64 is None)
+    kept = decode(DeadLetter, letter.encode())
+    whole = kept.value.encode() if kept.value is not None else base64.b64decode(kept.value_base64 or "")
+    assert whole == value
+
+
+async def test_it_says_whose_message_it_was(app: FakeApp) -> None:
+    task = MediaTask(tenant_id="t1", post_id="p1", trace_id="tr1", medium=Medium(sha256="ab"), dispatch=1)
+    letters = DeadLetters(Outbox(app))
+    for offset, message in enumerate((task, Reserve(tenant_id="t1", task=task, estimate=5))):
+        await letters.put_event(event(offset, message.encode()), "refused", keep_trying=lambda: True)
+    await letters.put_event(
+        event(3, b'{"data": "{\\"tenant_id\\": \\"t1\\", \\"post_id\\": \\"p1\\"}"}'), "x", keep_trying=lambda: True
+    )
+    for letter in app.values("vision.dlq"):
+        assert (letter["tenant_id"], letter["post_id"]) == ("t1", "p1")
+    assert app.values("vision.dlq")[1]["trace_id"] == "tr1"
+
+
+@pytest.mark.parametrize("value", [b"[1]", b"3", b'{"event": 3, "tenant_id": 5}', b"[" * 100_000, None, b'"\\ud800"'])
+async def test_nothing_can_be_known_of_what_is_no_message_and_it_is_kept_all_the_same(
+    app: FakeApp, value: bytes | None
+) -> None:
+    await DeadLetters(Outbox(app)).put_event(event(0, value), "unreadable", keep_trying=lambda: True)
+    (letter,) = app.values("vision.dlq")
+    assert letter["tenant_id"] is None
+    assert letter["value"].encode() == (value or b"")
+
+
+async def test_companions_go_first_and_know_the_letter(app: FakeApp) -> None:
+    before = _counted()
+    await DeadLetters(Outbox(app)).put_event(
+        event(0),
+        RuntimeError("x"),
+        keep_trying=lambda: True,
+        companions=lambda letter: [Release(tenant_id="t", grant_id=letter.id)],
+    )
+    assert [sent.topic for sent in app.sent] == ["vision.budget", "vision.dlq"]
+    assert app.sent[0].body["grant_id"] == app.sent[1].body["id"]
+    assert _counted() == before + 1
+
+
+async def test_a_letter_that_kafka_does_not_take_leaves_the_event(app: FakeApp) -> None:
+    app.refuse = lambda topic, value: KafkaConnectionError("away")
+    before = _counted()
+    with pytest.raises(LeftUnacked):
+        await DeadLetters(Outbox(app)).put_event(event(0), "x", keep_trying=lambda: False)
+    assert _counted() == before
+
+
+@pytest.mark.parametrize("value", [b'"' * 2_000_000, b"\xff" * 2_000_000, b"\x01" * 2_000_000])
+async def test_what_is_too_large_is_cut_and_says_so(app: FakeApp, value: bytes) -> None:
+    limit = 2 * 1024 * 1024
+    app.refuse = lambda topic, sent: MessageSizeTooLargeError("big") if len(sent or b"") > limit else None
+    dead = event(7, value, partition=2, topic="vision.media", headers={f"h{n}": b"v" * 5000 for n in range(50)})
+    await DeadLetters(Outbox(app)).put_event(dead, "Oversized", keep_trying=lambda: True)
+    (letter,) = app.values("vision.dlq")
+    assert int(letter["headers"][CUT_HEADER]) >= 2_000_000
+    assert "vision.media, partition 2, offset 7" in letter["reason"]
+
+
+def _counted() -> float:
+    labels = ({"base_event": "topic", "error_code": code} for code in ("RuntimeError", "rejected"))
+    return sum(metrics.REGISTRY.get_sample_value("events_dlq_total", label) or 0 for label in labels)
