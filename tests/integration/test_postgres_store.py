@@ -64,14 +64,13 @@ async def sink(stack_settings: Settings) -> AsyncIterator[PostgresSink]:
 
 
 @pytest.fixture
-async def empty_database(pool: Any, stack_settings: Settings) -> AsyncIterator[Settings]:
-    """Settings that lead to a database of its own."""
+async def empty_database(pool: Any, stack_settings: Settings) -> Settings:
+    """Settings that lead to a database of its own. It goes when the stack's data goes."""
     name = unique("d").replace("-", "_")
     await pool.execute(f"CREATE DATABASE {name}")
     address = urlsplit(stack_settings.database_url.get_secret_value())
     url = SecretStr(urlunsplit(address._replace(path=f"/{name}")))
-    yield stack_settings.model_copy(update={"database_url": url})
-    await pool.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    return stack_settings.model_copy(update={"database_url": url})
 
 
 async def test_migrating_from_nothing_gives_the_schema_of_the_file(empty_database: Settings) -> None:
