@@ -1,0 +1,337 @@
+"""Every agent on Faust's own test context: the real app and shells, without a broker, a store or a provider.
+
+Records that would be produced, rows that would go to a changelog and acknowledgements are written down in one list, in
+the order in which they happened. S3 is a dictionary below `S3Store`'s interface, the provider a list of answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import orjson
+import pytest
+from faust.streams import Stream
+from faust.tables.base import Collection
+from faust.topics import Topic
+from PIL import Image
+
+import vision_app.app as composition
+from tests.fakes import until
+from vision_app.messages import Grant, MediaTask, Medium, Message, Uploaded
+from vision_app.providers.base import CallTrace, Picture, RawAnswer, VisionProvider
+from vision_app.providers.gate import Gate, GateTimes
+from vision_app.settings import Settings, load_settings
+from vision_app.stores.base import Sink
+from vision_app.stores.s3 import ObjectHead, ObjectMissing, S3Error, S3Store, StoreUnavailable
+from vision_app.streams import in_flight, ownership
+
+
+def png(colour: str = "red") -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (32, 32), colour).save(out, "PNG")
+    return out.getvalue()
+
+
+PNG = png()
+SHA = hashlib.sha256(PNG).hexdigest()
+GOOD = '{"classification": "photo", "description": "Красный квадрат на экране", "labels": ["квадрат"]}'
+REFUSED = "Не могу обсуждать это изображение."
+
+
+@dataclass(frozen=True)
+class Happened:
+    """`what` is send, row, gone or ack; `where` a topic or a table; `body` a message or a row."""
+
+    what: str
+    where: str
+    key: bytes | None = None
+    body: Any = None
+    headers: Any = None
+
+
+class FakeS3(S3Store):
+    """A bucket in memory. `faults` by method and key are raised as often as they are listed."""
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.objects: dict[str, bytes] = {}
+        self.faults: dict[tuple[str, str], list[S3Error]] = {}
+        self.asked: list[tuple[str, str]] = []
+
+    async def open(self) -> None:
+        return
+
+    async def close(self) -> None:
+        return
+
+    async def head(self, key: str) -> ObjectHead:
+        return ObjectHead(key, len(self._found("head", key)))
+
+    async def read(self, key: str, limit_bytes: int) -> bytes:
+        return self._found("read", key)
+
+    async def put(self, key: str, body: bytes, content_type: str = "", metadata: Any = None) -> None:
+        self._asked("put", key)
+        self.objects[key] = body
+
+    async def delete(self, keys: Sequence[str]) -> int:
+        for key in keys:
+            self._asked("delete", key)
+            self.objects.pop(key, None)
+        return len(keys)
+
+    def fail(self, method: str, key_part: str, *faults: S3Error) -> None:
+        self.faults[method, key_part] = list(faults)
+
+    def _found(self, method: str, key: str) -> bytes:
+        self._asked(method, key)
+        if key not in self.objects:
+            raise ObjectMissing(key)
+        return self.objects[key]
+
+    def _asked(self, method: str, key: str) -> None:
+        self.asked.append((method, key))
+        for (wanted, part), faults in self.faults.items():
+            if wanted == method and part in key and faults:
+                raise faults.pop(0)
+
+    def keys(self, part: str) -> list[str]:
+        return [key for key in self.objects if part in key]
+
+
+class FakeProvider(VisionProvider):
+    """Gives the listed answers in turn, the last one for ever; an exception is raised, a callable awaited first."""
+
+    name = "gigachat"
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.answers: list[Any] = [GOOD]
+        self.calls: list[CallTrace] = []
+        self.before: Callable[[CallTrace], Any] | None = None
+
+    async def open(self) -> None:
+        return
+
+    async def close(self) -> None:
+        return
+
+    async def analyze(self, picture: Picture, prompt: str, trace: CallTrace) -> RawAnswer:
+        self.calls.append(trace)
+        if self.before is not None:
+            await self.before(trace)
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return RawAnswer(content=answer, finish_reason="stop", model="GigaChat-Pro:1", tokens=1000)
+
+
+class FakeSlots:
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.held: set[str] = set()
+        self.given = 0
+
+    async def open(self) -> None:
+        return
+
+    async def close(self) -> None:
+        return
+
+    async def acquire(self) -> str:
+        self.given += 1
+        self.held.add(str(self.given))
+        return str(self.given)
+
+    async def release(self, lease: str) -> None:
+        self.held.discard(lease)
+
+
+class FakeSink(Sink[Any]):
+    """Takes everything; `gate` holds writes back, `faults` are raised by the coming ones."""
+
+    def __init__(self, name: str, world: World) -> None:
+        self.name, self._world = name, world
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.faults: list[Exception] = []
+        self.older: set[str] = set()
+
+    async def open(self) -> None:
+        return
+
+    async def close(self) -> None:
+        return
+
+    async def write(self, batch: Sequence[Any]) -> Sequence[Any]:
+        await self.gate.wait()
+        if self.faults:
+            raise self.faults.pop(0)
+        for record in batch:
+            self._world.happened.append(Happened("written", self.name, body=record))
+        return [record for record in batch if getattr(getattr(record, "event", None), "post_id", "") not in self.older]
+
+
+class World:
+    """The app under test and everything around it."""
+
+    def __init__(self) -> None:
+        self.happened: list[Happened] = []
+        self.refuse: Callable[[str, Any], Exception | None] = lambda topic, value: None
+        self.s3, self.provider, self.slots = FakeS3(), FakeProvider(), FakeSlots()
+        self.sinks = {name: FakeSink(name, self) for name in ("postgres", "s3", "neo4j", "redis")}
+        self.app: Any = None
+        self.spent: dict[str, Any] = {}
+
+    # -- what came out
+
+    def sent(self, topic: str) -> list[dict[str, Any]]:
+        return [entry.body for entry in self.happened if entry.what == "send" and entry.where == topic]
+
+    @property
+    def acked(self) -> int:
+        return sum(entry.what == "ack" for entry in self.happened)
+
+    def order(self, *whats: str) -> list[str]:
+        """What happened, as `send vision.media` or `row posts`; only these kinds."""
+        return [f"{e.what} {e.where}".strip() for e in self.happened if not whats or e.what in whats]
+
+    async def letters(self, count: int = 1) -> list[dict[str, Any]]:
+        await until(lambda: len(self.sent("vision.dlq")) >= count)
+        return self.sent("vision.dlq")
+
+    # -- putting in
+
+    @asynccontextmanager
+    async def agent(self, name: str) -> AsyncIterator[Any]:
+        async with self.app.agents[name].test_context() as agent:
+            yield agent
+
+    async def tell(self, agent: Any, *messages: Message | Uploaded | bytes, key: bytes = b"key", **more: Any) -> None:
+        """Hand these to the agent and wait until all are acknowledged."""
+        expected = self.acked + len(messages)
+        for message in messages:
+            await self.put(agent, message, key=key, **more)
+        await until(lambda: self.acked >= expected)
+
+    async def put(
+        self, agent: Any, message: Message | Uploaded | bytes | None, *, key: bytes = b"key", **more: Any
+    ) -> Any:
+        value = message if isinstance(message, bytes) or message is None else message.encode()
+        return await agent.put(value, key=key, wait=False, **more)
+
+    # -- things to put in
+
+    def store(self, content: bytes = PNG, key: str = "media/t1/red.png") -> str:
+        self.s3.objects[key] = content
+        return key
+
+    def task(self, **fields: Any) -> MediaTask:
+        given: dict[str, Any] = {
+            "tenant_id": "t1",
+            "post_id": "p1",
+            "trace_id": "trace-1",
+            "dispatch": 1,
+            "medium": Medium(sha256=SHA, s3_key="media/t1/red.png", mime_type="image/png", size_bytes=len(PNG)),
+        }
+        return MediaTask(**{**given, **fields})
+
+    def grant(self, id: str = "g1", **fields: Any) -> Grant:
+        task = fields.pop("task", None) or self.task()
+        return Grant(**{"id": id, "provider": "gigachat", "estimate": 1500, "task": task, **fields})
+
+
+def uploaded(post_id: str = "p1", media: Sequence[Medium] | None = None, **fields: Any) -> Uploaded:
+    listed = [Medium(sha256=SHA, s3_key="media/t1/red.png", mime_type="image/png", size_bytes=600_000)]
+    given: dict[str, Any] = {
+        "trace_id": "trace-1",
+        "occurred_at": datetime(2026, 11, 22, tzinfo=UTC),
+        "idempotency_key": "k",
+        "tenant_id": "t1",
+        "channel_id": "-100",
+    }
+    return Uploaded(post_id=post_id, media_files=listed if media is None else list(media), **{**given, **fields})
+
+
+@pytest.fixture
+def changes() -> dict[str, Any]:
+    """Settings of the app under test; a test module overrides this fixture."""
+    return {}
+
+
+@pytest.fixture
+async def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, changes: dict[str, Any]) -> AsyncIterator[World]:
+    world = World()
+    _record_kafka(monkeypatch, world)
+    _replace_services(monkeypatch, world)
+    monkeypatch.setattr(ownership, "POLL_SECONDS", 0.002)
+    monkeypatch.setattr(in_flight, "POLL_SECONDS", 0.002)
+    monkeypatch.setenv("VISION_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    settings = load_settings(
+        **{"vision_ocr_fallback_enabled": False, "s3_access_key_id": "k", "s3_secret_access_key": "s", **changes}
+    )
+    app = composition.create_app(settings)
+    app.loop = asyncio.get_running_loop()
+    app.finalize()
+    app.flow_control.resume()
+    world.app = app
+    yield world
+    app._stopped.set()  # handlers that wait for something leave
+    if app._consumer is not None:
+        app._consumer._thread.thread_loop.close()  # Faust makes one, and closes it only where it was started
+
+
+def _record_kafka(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
+    async def send(topic: Any, *, key: Any = None, value: Any = None, headers: Any = None, **_: Any) -> Any:
+        done = asyncio.get_running_loop().create_future()
+        name = topic.get_topic_name()
+        if (fault := world.refuse(name, value)) is not None:
+            done.set_exception(fault)
+        else:
+            world.happened.append(Happened("send", name, key, orjson.loads(value or b"null"), headers))
+            done.set_result(None)
+        return done
+
+    def send_changelog(table: Any, partition: Any, key: Any, value: Any, *_: Any, **__: Any) -> Any:
+        world.happened.append(Happened("gone" if value is None else "row", table.name, key, value))
+        done = asyncio.get_running_loop().create_future()
+        done.set_result(None)
+        done.message = SimpleNamespace(partition=partition)
+        return done
+
+    async def ack(stream: Any, event: Any) -> bool:
+        world.happened.append(Happened("ack", "", event.key, event.message.offset))
+        return True
+
+    monkeypatch.setattr(Topic, "send", send)
+    monkeypatch.setattr(Collection, "send_changelog", send_changelog)
+    monkeypatch.setattr(Collection, "partition_for_key", lambda table, key: 0)
+    monkeypatch.setattr(Stream, "ack", ack)
+
+
+def _replace_services(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
+    times = GateTimes(recovery=0.02, blocked=0.02, pauses=(0.02,))
+    replacements: dict[str, Any] = {
+        "S3Store": lambda settings: world.s3,
+        "GigaChat": lambda settings: world.provider,
+        "Slots": lambda settings: world.slots,
+        "Gate": lambda settings, slots: Gate(settings, slots, times),
+        "PostgresSink": lambda settings: world.sinks["postgres"],
+        "PostDocumentSink": lambda settings, s3: world.sinks["s3"],
+        "GraphSink": lambda settings: world.sinks["neo4j"],
+        "configure_logging": lambda settings: None,
+    }
+    for name, replacement in replacements.items():
+        monkeypatch.setattr(composition, name, replacement)
+    monkeypatch.setattr("bridges.redis_out.RedisAnnouncer", lambda settings: world.sinks["redis"])
+
+
+def away() -> StoreUnavailable:
+    return StoreUnavailable("S3 is away")

@@ -1,0 +1,64 @@
+"""Policy: what was uploaded opens a post, with a verdict per medium; what cannot be read is dead-lettered."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from aiokafka.errors import KafkaConnectionError
+
+from tests.agents.conftest import World, uploaded
+from tests.fakes import until
+from vision_app.messages import Medium
+
+
+async def test_a_post_is_opened_with_a_verdict_per_medium(world: World) -> None:
+    media = [
+        Medium(sha256="aa", s3_key="a", mime_type="image/jpeg", size_bytes=500_000),
+        Medium(sha256="bb", s3_key="b", mime_type="video/mp4", size_bytes=500_000),
+    ]
+    async with world.agent("policy") as agent:
+        await world.tell(agent, uploaded(media=media), timestamp=1_700_000_000.0)
+    (opened,) = world.sent("vision.posts")
+    assert opened["type"] == "opened"
+    assert [verdict["analyze"] for verdict in opened["verdicts"]] == [True, False]
+    assert opened["verdicts"][1]["reason"] == "policy"
+    assert opened["event"]["post_id"] == "p1"
+    assert opened["force"] is False
+    assert opened["times"]["relayed"] == 1_700_000_000_000
+    assert opened["times"]["published"] <= opened["times"]["judged"]
+    assert world.order() == ["send vision.posts", "ack"]
+    assert world.happened[0].key == b"t1:p1"
+
+
+async def test_the_time_of_publishing_is_that_of_the_redis_entry(world: World) -> None:
+    async with world.agent("policy") as agent:
+        await world.tell(agent, uploaded(source_entry_id="1699999999123-0"))
+    assert world.sent("vision.posts")[0]["times"]["published"] == 1_699_999_999_123
+
+
+async def test_a_header_forces_the_analysis(world: World) -> None:
+    async with world.agent("policy") as agent:
+        await world.tell(agent, uploaded(), headers={"vision-force": b"1"})
+    assert world.sent("vision.posts")[0]["force"] is True
+
+
+@pytest.mark.parametrize("value", [b"not json", b"[]", b'{"post_id": "p1"}', b"\xff\xfe"])
+async def test_what_cannot_be_read_is_dead_lettered_and_the_next_goes_on(world: World, value: bytes) -> None:
+    async with world.agent("policy") as agent:
+        await world.tell(agent, value, uploaded())
+    (letter,) = world.sent("vision.dlq")
+    assert (letter["error"], letter["origin"]) == ("Unreadable", "posts.vision.uploaded")
+    assert len(world.sent("vision.posts")) == 1
+    assert world.acked == 2
+
+
+async def test_nothing_is_acknowledged_while_kafka_takes_nothing(world: World) -> None:
+    world.refuse = lambda topic, value: KafkaConnectionError("away")
+    async with world.agent("policy") as agent:
+        await world.put(agent, uploaded())
+        await asyncio.sleep(0.02)
+        assert world.acked == 0
+        world.refuse = lambda topic, value: None
+        await until(lambda: world.acked == 1)
+    assert len(world.sent("vision.posts")) == 1
