@@ -1,0 +1,174 @@
+"""The budget actor's shell: entries before the row, grants before both, and what Postgres remembers is asked for once."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from tests.agents.conftest import World
+from tests.fakes import until
+from vision_app.messages import Load, Lost, Pause, Release, Reserve, Resume, SetLimit, Settle, Wake
+
+KEY = b"t1"
+
+
+@pytest.fixture
+def changes() -> dict[str, Any]:
+    return {"vision_max_concurrent_requests": 2, "vision_max_daily_tokens": 10_000}
+
+
+@pytest.fixture(autouse=True)
+async def postgres(world: World, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the loader finds: tokens spent today and the limit; `faults` are raised first."""
+    known: dict[str, Any] = {"spent": 0, "limit": None, "asked": 0, "faults": []}
+
+    async def look_up(tenant_id: str, day: str) -> tuple[int, int | None]:
+        known["asked"] += 1
+        if known["faults"]:
+            raise known["faults"].pop(0)
+        return known["spent"], known["limit"]
+
+    loader = _loader(world)
+    monkeypatch.setattr(loader, "_look_up", look_up)
+    monkeypatch.setattr("agents.budget.RETRY_SECONDS", 0.001)
+    return known
+
+
+def _loader(world: World) -> Any:
+    """The loader of the app under test, from the closure of the actor's decision."""
+    agent = world.app.agents["budget"].fun
+    actor = next(cell.cell_contents for cell in agent.__closure__)
+    cells = dict(zip(actor.decide.__code__.co_freevars, actor.decide.__closure__, strict=True))
+    return cells["loader"].cell_contents
+
+
+def today() -> str:
+    return datetime.now(UTC).date().isoformat()
+
+
+def reserve(world: World, post_id: str = "p1", estimate: int = 1000) -> Reserve:
+    return Reserve(tenant_id="t1", task=world.task(post_id=post_id), estimate=estimate)
+
+
+async def loaded(world: World, agent: Any, spent: int = 0, limit: int | None = None) -> None:
+    await world.tell(agent, Load(tenant_id="t1", day=today(), spent=spent, limit=limit), key=KEY)
+
+
+async def test_a_tenant_without_a_row_parks_and_asks_for_what_was_spent(world: World, postgres: dict[str, Any]) -> None:
+    postgres.update(spent=7_500, limit=9_000)
+    async with world.agent("budget") as agent:
+        await world.tell(agent, reserve(world), reserve(world, "p2"), key=KEY)
+        assert world.sent("vision.analysis") == []
+        await until(lambda: world.sent("vision.budget"))
+    (load,) = world.sent("vision.budget")
+    assert (load["type"], load["spent"], load["limit"], load["day"]) == ("load", 7_500, 9_000, today())
+    assert postgres["asked"] == 1
+    assert set(world.app.budgets) == {KEY}
+
+
+async def test_the_entry_goes_before_the_row_that_points_to_it(world: World) -> None:
+    async with world.agent("budget") as agent:
+        await world.tell(agent, reserve(world), key=KEY)
+    assert world.order("row", "ack") == ["row parked", "row budget", "ack"]
+    entry, row, _ = [entry for entry in world.happened if entry.what in ("row", "ack")]
+    assert entry.key == b"t1|0"
+    assert (row.body["first"], row.body["next"]) == (0, 1)
+
+
+async def test_the_grant_goes_before_the_row_and_the_entry_goes_after_it(world: World) -> None:
+    async with world.agent("budget") as agent:
+        await world.tell(agent, reserve(world), key=KEY)
+        world.happened.clear()
+        await loaded(world, agent)
+    order = [entry for entry in world.order() if entry != "send vision.budget"]
+    assert order == ["send vision.analysis", "row budget", "gone parked", "ack"]
+    (grant,) = world.sent("vision.analysis")
+    assert (grant["type"], grant["provider"], grant["estimate"]) == ("grant", "gigachat", 1000)
+    assert grant["task"]["times"]["granted"] > 0
+
+
+async def test_open_grants_are_bounded_and_a_settled_one_lets_the_next_go(world: World) -> None:
+    async with world.agent("budget") as agent:
+        await loaded(world, agent)
+        await world.tell(agent, *(reserve(world, f"p{number}") for number in range(4)), key=KEY)
+        first, second = world.sent("vision.analysis")
+        assert first["id"] != second["id"]
+        await world.tell(agent, Settle(tenant_id="t1", grant_id=first["id"], tokens=800), key=KEY)
+        assert [grant["task"]["post_id"] for grant in world.sent("vision.analysis")] == ["p0", "p1", "p2"]
+        await world.tell(agent, Release(tenant_id="t1", grant_id=second["id"]), key=KEY)
+        assert len(world.sent("vision.analysis")) == 4
+    assert world.app.budgets[KEY]["spent"] == 800
+    assert list(world.app.tables["parked"]) == []
+
+
+async def test_money_already_spent_is_not_given_again(world: World) -> None:
+    async with world.agent("budget") as agent:
+        await loaded(world, agent, spent=9_500)
+        await world.tell(agent, reserve(world), key=KEY)
+    assert world.sent("vision.analysis") == []
+    (outcome,) = world.sent("vision.posts")
+    assert (outcome["outcome"]["kind"], outcome["outcome"]["reason"]) == ("deferred", "budget")
+    assert outcome["outcome"]["retry_at"].endswith("00:00:00Z")
+
+
+async def test_a_lost_call_is_charged_and_asked_again(world: World) -> None:
+    async with world.agent("budget") as agent:
+        await loaded(world, agent)
+        await world.tell(agent, reserve(world), key=KEY)
+        (grant,) = world.sent("vision.analysis")
+        task = world.task(attempt=2)
+        lost = Lost(tenant_id="t1", grant_id=grant["id"], estimate=1000, task=task)
+        await world.tell(agent, lost, lost, key=KEY)
+    assert [g["task"]["attempt"] for g in world.sent("vision.analysis")] == [1, 2]
+    assert world.app.budgets[KEY]["spent"] == 1000
+
+
+async def test_operators_pause_resume_and_set_limits(world: World) -> None:
+    async with world.agent("budget") as agent:
+        await loaded(world, agent)
+        await world.tell(agent, Pause(tenant_id="t1"), reserve(world), key=KEY)
+        assert world.sent("vision.analysis") == []
+        await world.tell(agent, SetLimit(tenant_id="t1", limit=500), Resume(tenant_id="t1"), key=KEY)
+        assert world.sent("vision.posts")[0]["outcome"]["details"]["limit"] == 500
+    assert world.app.budgets[KEY]["limit"] == 500
+
+
+async def test_a_redelivered_command_is_recognised(world: World) -> None:
+    at = time.time()
+    async with world.agent("budget") as agent:
+        await world.tell(agent, reserve(world), key=KEY, timestamp=at)
+        before = len(world.order("row", "send"))
+        agent.sent_offset = 0
+        await world.tell(agent, reserve(world), key=KEY, timestamp=at)
+    assert len(world.order("row", "send")) == before
+    assert world.app.budgets[KEY]["next"] == 1
+
+
+async def test_while_postgres_is_away_the_tasks_wait_and_it_is_asked_again(
+    world: World, postgres: dict[str, Any]
+) -> None:
+    postgres["faults"] = [OSError("away"), OSError("away")]
+    async with world.agent("budget") as agent:
+        await world.tell(agent, reserve(world), key=KEY)
+        await until(lambda: world.sent("vision.budget"))
+    assert postgres["asked"] == 3
+    assert world.sent("vision.dlq") == []
+
+
+async def test_a_command_that_is_none_is_dead_lettered_and_the_next_goes_on(world: World) -> None:
+    async with world.agent("budget") as agent:
+        await world.tell(agent, b'{"type": "print_money", "tenant_id": "t1"}', key=KEY)
+        await loaded(world, agent)
+    assert len(world.sent("vision.dlq")) == 1
+    assert world.app.budgets[KEY]["loaded"] is True
+
+
+async def test_a_wake_for_nobody_writes_nothing(world: World) -> None:
+    async with world.agent("budget") as agent:
+        await world.tell(agent, Wake(tenant_id="t1"), key=KEY)
+        await asyncio.sleep(0)
+    assert world.order() == ["ack"]
