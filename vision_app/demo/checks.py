@@ -131,7 +131,7 @@ def _api(findings: Findings) -> Iterator[str]:
         if evidence.api_status != 200:
             yield f"{name}: HTTP {evidence.api_status}"
         elif evidence.row is None or evidence.api.get("status") != evidence.row["status"]:
-            yield f"{name}: the API says {evidence.api.get('status')}, the row something else"
+            yield f"{name}: the API says {evidence.api.get('status')}, the row {(evidence.row or {}).get('status')}"
 
 
 def _idle(findings: Findings) -> Iterator[str]:

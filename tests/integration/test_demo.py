@@ -1,0 +1,94 @@
+"""`vision demo` as a user runs it: on an empty home, again with a worker killed in the middle, then `vision down`."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from vision_app.settings import Settings, variables
+from vision_app.stack import client
+from vision_app.stack.home import Home
+
+pytestmark = pytest.mark.timeout(600)
+
+SECONDS = 280
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A home of its own, free ports, no settings of this process; whatever still runs at the end is stopped."""
+    folder = tmp_path_factory.mktemp("demo")
+    settings = {variable.upper() for name in Settings.model_fields for variable in variables(name)}
+    inherited = {name: value for name, value in os.environ.items() if name.upper() not in settings}
+    api, metrics = _free_ports(2)
+    home = folder / ".vision"
+    yield {**inherited, "VISION_HOME": str(home), "VISION_API_PORT": api, "METRICS_PORT": metrics}
+    client.stop(Home(home))
+
+
+def _free_ports(count: int) -> list[str]:
+    with ExitStack() as stack:
+        taken = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [str(server.getsockname()[1]) for server in taken]
+
+
+def vision(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from vision_app.cli import main; main()", *arguments]
+    folder = Path(environment["VISION_HOME"]).parent
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False
+    )
+
+
+def demo(environment: dict[str, str], *arguments: str) -> dict[str, Any]:
+    """The document of a demo that must end well."""
+    ended = vision(environment, "demo", "--json", *arguments)
+    assert ended.returncode == 0, f"{ended.stderr}\n{ended.stdout}"
+    assert "GigaChat is SIMULATED" in ended.stderr
+    document: dict[str, Any] = json.loads(ended.stdout)
+    return document
+
+
+def processes_of(home: str) -> list[str]:
+    """The command lines of all processes that serve a home, known by their command line or environment."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            command = " ".join(process.cmdline())
+            if process.pid != os.getpid() and (home in command or process.environ().get("VISION_HOME") == home):
+                found.append(command)
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return found
+
+
+def test_demo_then_demo_with_a_killed_worker_then_down(environment: dict[str, str]) -> None:
+    first = demo(environment)
+    assert (first["ok"], first["simulated"], first["hanging"]) == (True, True, [])
+    posts = {post["name"]: post for post in first["posts"]}
+    assert [len(post["events"]) for post in posts.values()] == [1] * 9
+    assert posts["missing"]["status"] == "skipped"
+    assert [item["status"] for item in posts["five"]["enrichments"]] == ["analyzed"] * 3 + ["skipped", "analyzed"]
+    assert {check["name"]: check["faults"] for check in first["checks"] if not check["ok"]} == {}
+    assert all(budget["spent"] == budget["billed_tokens"] > 0 for budget in first["budgets"])
+
+    second = demo(environment, "--kill-worker")
+    assert second["killed"] == "worker-1"
+    assert {post["post_id"] for post in second["posts"]}.isdisjoint(post["post_id"] for post in first["posts"])
+    status = json.loads(vision(environment, "status", "--json").stdout)
+    worker = next(service for service in status["services"] if service["name"] == "worker-1")
+    assert (worker["state"], worker["restarts"]) == ("ready", 1)
+
+    assert processes_of(environment["VISION_HOME"]) != []
+    assert vision(environment, "down").returncode == 0
+    assert processes_of(environment["VISION_HOME"]) == []
