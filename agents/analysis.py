@@ -160,8 +160,8 @@ class Analyst:
 
     def _may_still_run(self, record: CallRecord) -> bool:
         """After a rebalance the worker that began a call finishes it. A start of this worker ended all earlier ones."""
-        if record.owner.partition("/")[0] == self._owner.partition("/")[0]:
-            return False  # single flight: if this very process were making it, nobody would ask here
+        if record.owner.partition("/")[0] in ("", self._owner.partition("/")[0]):
+            return False  # single flight: if this very process were making it, nobody would ask here; "": unreadable
         age = (datetime.now(UTC) - record.at).total_seconds()
         return 0 <= age < self._settings.gigachat_vision_timeout + FOREIGN_CALL_MARGIN_SECONDS
 

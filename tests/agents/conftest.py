@@ -26,7 +26,7 @@ from PIL import Image
 
 import vision_app.app as composition
 from tests.fakes import until
-from vision_app.messages import Grant, MediaTask, Medium, Message, Uploaded
+from vision_app.messages import Analysis, Grant, MediaTask, Medium, Message, Ocr, Uploaded
 from vision_app.providers.base import CallTrace, Picture, RawAnswer, VisionProvider
 from vision_app.providers.gate import Gate, GateTimes
 from vision_app.settings import Settings, load_settings
@@ -153,6 +153,22 @@ class FakeSlots:
         self.held.discard(lease)
 
 
+class FakeOcr:
+    """Reads one word off every picture, or raises `fault`."""
+
+    def __init__(self) -> None:
+        self.available = True
+        self.fault: Exception | None = None
+        self.read_pictures = 0
+
+    async def read(self, picture: Picture) -> tuple[Analysis, str]:
+        self.read_pictures += 1
+        if self.fault is not None:
+            raise self.fault
+        ocr = Ocr(text="ПРИВЕТ", engine="tesseract", confidence=0.9)
+        return Analysis(classification="document", description="Текст", ocr=ocr), "tesseract-5"
+
+
 class FakeSink(Sink[Any]):
     """Takes everything; `gate` holds writes back, `faults` are raised by the coming ones."""
 
@@ -186,8 +202,8 @@ class World:
         self.refuse: Callable[[str, Any], Exception | None] = lambda topic, value: None
         self.s3, self.provider, self.slots = FakeS3(), FakeProvider(), FakeSlots()
         self.sinks = {name: FakeSink(name, self) for name in ("postgres", "s3", "neo4j", "redis")}
+        self.ocr = FakeOcr()
         self.app: Any = None
-        self.spent: dict[str, Any] = {}
 
     # -- what came out
 
@@ -272,12 +288,13 @@ async def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, changes: dict[s
     _replace_services(monkeypatch, world)
     monkeypatch.setattr(ownership, "POLL_SECONDS", 0.002)
     monkeypatch.setattr(in_flight, "POLL_SECONDS", 0.002)
+    monkeypatch.setenv("VISION_WORKER_ID", "worker-1")
     monkeypatch.setenv("VISION_HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     settings = load_settings(
         **{"vision_ocr_fallback_enabled": False, "s3_access_key_id": "k", "s3_secret_access_key": "s", **changes}
     )
-    app = composition.create_app(settings)
+    app: Any = composition.create_app(settings)
     app.loop = asyncio.get_running_loop()
     app.finalize()
     app.flow_control.resume()
@@ -301,7 +318,7 @@ def _record_kafka(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
 
     def send_changelog(table: Any, partition: Any, key: Any, value: Any, *_: Any, **__: Any) -> Any:
         world.happened.append(Happened("gone" if value is None else "row", table.name, key, value))
-        done = asyncio.get_running_loop().create_future()
+        done: Any = asyncio.get_running_loop().create_future()
         done.set_result(None)
         done.message = SimpleNamespace(partition=partition)
         return done
@@ -323,6 +340,7 @@ def _replace_services(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
         "GigaChat": lambda settings: world.provider,
         "Slots": lambda settings: world.slots,
         "Gate": lambda settings, slots: Gate(settings, slots, times),
+        "Tesseract": lambda settings: world.ocr,
         "PostgresSink": lambda settings: world.sinks["postgres"],
         "PostDocumentSink": lambda settings, s3: world.sinks["s3"],
         "GraphSink": lambda settings: world.sinks["neo4j"],

@@ -1,4 +1,4 @@
-"""The budget actor's shell: entries before the row, grants before both, and what Postgres remembers is asked for once."""
+"""The budget actor's shell: entries before the row, grants before both, and Postgres is asked what it remembers."""
 
 from __future__ import annotations
 

@@ -13,8 +13,8 @@ from vision_app.stores.answers import AnswerStore, StoredAnswer
 from vision_app.stores.s3 import ObjectForbidden
 
 
-async def stored(world: World, verdict: str = "ok", **fields: object) -> None:
-    answer = analyzed(verdict=verdict, **fields).answer
+async def stored(world: World, verdict: str = "ok") -> None:
+    answer = analyzed(verdict=verdict).answer
     if verdict in ("refused", "unusable"):
         answer = answer.model_copy(update={"analysis": None})
     answers = AnswerStore(world.s3, world.app.settings.gigachat_vision_model)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import orjson
 import pytest
 from aiokafka.errors import KafkaConnectionError
 
@@ -148,6 +149,4 @@ async def test_what_is_no_event_is_dead_lettered(world: World, value: bytes) -> 
 
 
 def _encoded(sent: Happened) -> bytes:
-    import orjson
-
     return orjson.dumps(sent.body)

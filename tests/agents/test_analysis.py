@@ -1,0 +1,418 @@
+"""The one call a grant allows: what is recorded before it, what is stored after it, and who pays when it is cut off."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+import pytest
+
+from tests.agents.conftest import GOOD, PNG, REFUSED, SHA, World, away, png
+from tests.fakes import until
+from vision_app.messages import Medium
+from vision_app.providers.base import AccountBlocked, CallLost, CallTrace, InputFault, ProviderOutage, RateLimited
+from vision_app.providers.ocr import OcrFault
+from vision_app.stores.answers import CallRecord
+from vision_app.stores.keys import call_key
+from vision_app.stores.s3 import ObjectForbidden, ObjectTooLarge
+
+RECORD = call_key("t1", "g1")
+
+
+@pytest.fixture(autouse=True)
+def _quick(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agents.outages.RETRY_SECONDS", (0.001,))
+    monkeypatch.setattr("agents.analysis.STORE_RETRY_SECONDS", 0.001)
+    monkeypatch.setattr("agents.analysis.FOREIGN_CALL_POLL_SECONDS", 0.001)
+    world.store()
+
+
+def record(world: World, state: str, **fields: Any) -> None:
+    given = {"state": state, "grant_id": "g1", "owner": "worker-1/before", "at": datetime.now(UTC), **fields}
+    world.s3.objects[RECORD] = CallRecord(**given).model_dump_json().encode()
+
+
+def found_record(world: World, grant: str = "g1") -> dict[str, Any] | None:
+    body = world.s3.objects.get(call_key("t1", grant))
+    return None if body is None else orjson.loads(body)
+
+
+def settled(world: World) -> list[tuple[str, int]]:
+    return [(c["grant_id"], c["tokens"]) for c in world.sent("vision.budget") if c["type"] == "settle"]
+
+
+def outcomes(world: World) -> list[dict[str, Any]]:
+    return [message["outcome"] for message in world.sent("vision.posts")]
+
+
+async def one(world: World, **fields: Any) -> dict[str, Any]:
+    """Handle one grant; its outcome."""
+    async with world.agent("analysis") as agent:
+        await world.tell(agent, world.grant(**fields))
+    assert world.acked == 1
+    return outcomes(world)[-1] if outcomes(world) else {}
+
+
+# --- the call that goes well ------------------------------------------------------------------------------------------
+
+
+async def test_the_order_of_a_call(world: World) -> None:
+    async def before(trace: CallTrace) -> None:
+        started = found_record(world)
+        assert started is not None
+        assert started["state"] == "started", "the request goes out before its record says so"
+        assert len(world.slots.held) == 1, "the request goes out without a slot"
+        world.s3.asked.append(("call", trace.request_id))
+
+    world.provider.before = before
+    outcome = await one(world)
+    assert outcome["kind"] == "analyzed"
+    assert (outcome["cached"], outcome["tokens_billed"]) == (False, 1000)
+    assert outcome["answer"]["analysis"]["description"] == "Красный квадрат на экране"
+    assert settled(world) == [("g1", 1000)]
+    assert sorted(world.order()[:2]) == ["send vision.budget", "send vision.posts"]
+    assert world.order()[2:] == ["ack"]
+    steps = [(method, key == RECORD) for method, key in world.s3.asked]
+    calls = steps.index(("call", False))
+    assert steps[0] == ("read", True), "the own record is looked at first"
+    assert ("put", True) in steps[:calls]
+    assert steps[calls + 1 :] == [("put", False), ("put", True)], "the answer is stored before the record is closed"
+    done = found_record(world)
+    assert done is not None
+    assert (done["state"], done["tokens"], done["verdict"]) == ("done", 1000, "ok")
+    assert world.slots.held == set()
+    assert [(call.trace_id, call.request_id) for call in world.provider.calls] == [("trace-1", "g1")]
+
+
+async def test_the_answer_is_stored_with_the_key_the_post_is_told(world: World) -> None:
+    outcome = await one(world)
+    stored = orjson.loads(world.s3.objects[outcome["s3_key"]])
+    assert (stored["grant_id"], stored["sha256"], stored["content"]) == ("g1", SHA, GOOD)
+
+
+# --- what is known already --------------------------------------------------------------------------------------------
+
+
+async def test_a_redelivered_grant_that_was_paid_settles_the_same_and_does_not_call(world: World) -> None:
+    async with world.agent("analysis") as agent:
+        await world.tell(agent, world.grant())
+        await world.tell(agent, world.grant())
+    assert len(world.provider.calls) == 1
+    assert settled(world) == [("g1", 1000), ("g1", 1000)]
+    assert [outcome["cached"] for outcome in outcomes(world)] == [False, False]
+
+
+async def test_a_call_that_was_cut_off_is_lost_and_not_made_again(world: World) -> None:
+    record(world, "started")
+    await one(world)
+    assert world.provider.calls == []
+    (lost,) = world.sent("vision.budget")
+    assert (lost["type"], lost["grant_id"], lost["estimate"]) == ("lost", "g1", 1500)
+    assert lost["task"]["attempt"] == 2
+    assert world.sent("vision.posts") == []
+
+
+async def test_an_unreadable_record_counts_as_begun(world: World) -> None:
+    world.s3.objects[RECORD] = b"{"
+    await one(world)
+    assert world.provider.calls == []
+    assert world.sent("vision.budget")[0]["type"] == "lost"
+
+
+async def test_another_workers_call_gets_time_to_end(world: World) -> None:
+    record(world, "started", owner="worker-2/x")
+    async with world.agent("analysis") as agent:
+        await world.put(agent, world.grant())
+        await until(lambda: sum(asked == ("read", RECORD) for asked in world.s3.asked) > 3)
+        assert world.happened == []
+        record(world, "done", owner="worker-2/x", tokens=777, verdict="refused")
+        await until(lambda: world.acked == 1)
+    assert world.provider.calls == []
+    assert settled(world) == [("g1", 777)]
+    assert outcomes(world)[0]["reason"] == "answer_expired"
+
+
+async def test_another_workers_call_of_long_ago_is_lost(world: World) -> None:
+    record(world, "started", owner="worker-2/x", at=datetime.now(UTC) - timedelta(minutes=5))
+    await one(world)
+    assert world.sent("vision.budget")[0]["type"] == "lost"
+
+
+async def test_an_answer_of_another_grant_costs_nothing(world: World) -> None:
+    async with world.agent("analysis") as agent:
+        await world.tell(agent, world.grant("g0"))
+        await world.tell(agent, world.grant("g1", task=world.task(post_id="p2")))
+    assert len(world.provider.calls) == 1
+    assert settled(world) == [("g0", 1000), ("g1", 0)]
+    assert (outcomes(world)[1]["cached"], outcomes(world)[1]["tokens_billed"]) == (True, 0)
+
+
+async def test_an_answer_is_its_tenants_own(world: World) -> None:
+    async with world.agent("analysis") as agent:
+        await world.tell(agent, world.grant("g0"))
+        await world.tell(agent, world.grant("g1", task=world.task(tenant_id="t2")))
+    assert len(world.provider.calls) == 2
+
+
+async def test_twins_at_the_same_time_cost_one_call(world: World) -> None:
+    go_on = asyncio.Event()
+
+    async def before(trace: CallTrace) -> None:
+        await go_on.wait()
+
+    world.provider.before = before
+    async with world.agent("analysis") as agent:
+        for number in range(5):
+            await world.put(agent, world.grant(f"g{number}", task=world.task(post_id=f"p{number}")))
+        await until(lambda: world.provider.calls)
+        await asyncio.sleep(0.01)
+        assert len(world.provider.calls) == 1
+        go_on.set()
+        await until(lambda: world.acked == 5)
+    assert len(world.provider.calls) == 1
+    assert sorted(tokens for _, tokens in settled(world)) == [0, 0, 0, 0, 1000]
+    assert [outcome["kind"] for outcome in outcomes(world)] == ["analyzed"] * 5
+
+
+# --- the picture's own faults -----------------------------------------------------------------------------------------
+
+
+async def test_a_missing_object_spends_nothing(world: World) -> None:
+    world.s3.objects.clear()
+    outcome = await one(world)
+    assert (outcome["kind"], outcome["reason"]) == ("skipped", "s3_missing")
+    assert [command["type"] for command in world.sent("vision.budget")] == ["release"]
+    assert found_record(world) is None
+    assert world.slots.given == 0
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"), [(ObjectForbidden("denied"), "s3_forbidden"), (ObjectTooLarge("50 MB"), "too_large")]
+)
+async def test_an_object_that_cannot_be_read_spends_nothing(world: World, fault: Any, reason: str) -> None:
+    world.s3.fail("read", "media/t1", fault)
+    outcome = await one(world)
+    assert outcome["reason"] == reason
+    assert [command["type"] for command in world.sent("vision.budget")] == ["release"]
+
+
+async def test_other_bytes_than_the_event_named_are_not_asked_about(world: World) -> None:
+    other = png("blue")
+    world.store(other)
+    outcome = await one(world)
+    assert (outcome["kind"], outcome["reason"]) == ("failed", "hash_mismatch")
+    assert outcome["details"] == {"expected": SHA, "found": hashlib.sha256(other).hexdigest()}
+    assert world.provider.calls == []
+
+
+async def test_a_picture_that_is_none_is_not_asked_about(world: World) -> None:
+    content = b"MZ\x90\x00 not a picture" * 50
+    sha256 = hashlib.sha256(content).hexdigest()
+    world.store(content)
+    outcome = await one(
+        world, task=world.task(medium=Medium(sha256=sha256, s3_key="media/t1/red.png", mime_type="image/png"))
+    )
+    assert outcome["kind"] == "failed"
+    assert world.provider.calls == []
+    assert [command["type"] for command in world.sent("vision.budget")] == ["release"]
+
+
+async def test_a_refused_picture_spends_nothing_and_is_not_sent_again(world: World) -> None:
+    world.provider.answers = [InputFault("422", 422)]
+    outcome = await one(world)
+    assert (outcome["kind"], outcome["reason"], outcome["details"]["status"]) == ("failed", "analysis_failed", 422)
+    assert len(world.provider.calls) == 1
+    assert [command["type"] for command in world.sent("vision.budget")] == ["release"]
+    assert found_record(world) is None
+
+
+async def test_a_refusal_is_paid_and_the_next_post_does_not_pay_again(world: World) -> None:
+    world.provider.answers = [REFUSED]
+    async with world.agent("analysis") as agent:
+        await world.tell(agent, world.grant("g0"))
+        await world.tell(agent, world.grant("g1", task=world.task(post_id="p2")))
+    assert [(o["kind"], o["reason"]) for o in outcomes(world)] == [("failed", "refused")] * 2
+    assert settled(world) == [("g0", 1000), ("g1", 0)]
+    assert len(world.provider.calls) == 1
+
+
+async def test_force_asks_again_after_a_refusal(world: World) -> None:
+    world.provider.answers = [REFUSED, GOOD]
+    async with world.agent("analysis") as agent:
+        await world.tell(agent, world.grant("g0"))
+        await world.tell(agent, world.grant("g1", task=world.task(force=True)))
+    assert [o["kind"] for o in outcomes(world)] == ["failed", "analyzed"]
+
+
+async def test_a_redelivered_grant_that_paid_for_a_refusal_does_not_ask_again_by_force(world: World) -> None:
+    world.provider.answers = [REFUSED]
+    grant = world.grant(task=world.task(force=True))
+    async with world.agent("analysis") as agent:
+        await world.tell(agent, grant)
+        await world.tell(agent, grant)
+    assert len(world.provider.calls) == 1
+    assert settled(world) == [("g1", 1000)] * 2
+
+
+# --- the provider's own faults ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", [ProviderOutage("503"), RateLimited("429"), AccountBlocked("package used up", 402)])
+async def test_outages_are_waited_out_at_the_gate_and_cost_nothing(world: World, fault: Exception) -> None:
+    records: list[dict[str, Any] | None] = []
+
+    async def before(trace: CallTrace) -> None:
+        records.append(found_record(world))
+
+    world.provider.before = before
+    world.provider.answers = [fault, fault, GOOD]
+    outcome = await one(world)
+    assert outcome["kind"] == "analyzed"
+    assert len(world.provider.calls) == 3
+    assert settled(world) == [("g1", 1000)]
+    assert world.sent("vision.dlq") == []
+    deleted = [asked for asked in world.s3.asked if asked == ("delete", RECORD)]
+    assert len(deleted) == 2, "each attempt that cost nothing is forgotten"
+    assert all(r is not None and r["state"] == "started" for r in records)
+    assert world.slots.held == set()
+
+
+async def test_whoever_waits_at_the_gate_leaves_when_the_partition_moves(world: World) -> None:
+    world.provider.answers = [ProviderOutage("503")]
+    async with world.agent("analysis") as agent:
+        await world.put(agent, world.grant())
+        await until(lambda: len(world.provider.calls) > 1)
+        world.app.consumer_generation_id += 1
+        await until(lambda: world.app.flow.running == 0)
+    assert world.happened == []
+    assert world.slots.held == set()
+
+
+async def test_a_record_that_could_not_be_cleared_counts_as_lost_later_never_as_free(world: World) -> None:
+    world.s3.fail("delete", ".calls", away())
+    world.provider.answers = [ProviderOutage("503"), GOOD]
+    outcome = await one(world)
+    assert outcome["kind"] == "analyzed"
+    assert settled(world) == [("g1", 1000)]
+
+
+async def test_a_lost_call_is_charged_and_asked_again_on_another_grant(world: World) -> None:
+    world.provider.answers = [CallLost("connection reset")]
+    await one(world)
+    assert len(world.provider.calls) == 1
+    (lost,) = world.sent("vision.budget")
+    assert (lost["type"], lost["task"]["attempt"]) == ("lost", 2)
+    record_ = found_record(world)
+    assert record_ is not None
+    assert record_["state"] == "started", "a redelivery must not call on this grant"
+
+
+async def test_after_enough_lost_calls_the_picture_is_to_blame(world: World) -> None:
+    world.provider.answers = [CallLost("connection reset")]
+    attempts = world.app.settings.vision_api_max_retries
+    outcome = await one(world, task=world.task(attempt=attempts))
+    assert (outcome["kind"], outcome["reason"]) == ("failed", "analysis_failed")
+    assert settled(world) == [("g1", 1500)], "nobody knows what it cost: the estimate is charged"
+
+
+async def test_a_paid_answer_is_kept_however_long_s3_is_away(world: World) -> None:
+    world.s3.fail("put", "vision/t1/", away())  # the record of the start
+    world.s3.fail("put", SHA, away(), away(), away())
+    outcome = await one(world)
+    assert outcome["kind"] == "analyzed"
+    assert len(world.provider.calls) == 1
+    assert len(world.s3.keys(SHA)) == 1
+
+
+async def test_a_call_under_way_survives_a_rebalance_and_its_answer_serves_the_next(world: World) -> None:
+    go_on = asyncio.Event()
+
+    async def before(trace: CallTrace) -> None:
+        await go_on.wait()
+
+    world.provider.before = before
+    async with world.agent("analysis") as agent:
+        await world.put(agent, world.grant())
+        await until(lambda: world.provider.calls)
+        world.app.consumer_generation_id += 1
+        await world.put(agent, world.grant())  # delivered again to the same worker
+        await asyncio.sleep(0.02)
+        go_on.set()
+        await until(lambda: world.acked == 1)
+        await until(lambda: world.app.flow.running == 0)
+    assert len(world.provider.calls) == 1
+    assert set(settled(world)) == {("g1", 1000)}
+
+
+async def test_an_unexpected_error_frees_the_slot_of_the_budget_and_answers_the_post(world: World) -> None:
+    world.s3.fail("read", "media/t1", ZeroDivisionError())  # type: ignore[arg-type]
+    outcome = await one(world)
+    (letter,) = world.sent("vision.dlq")
+    assert (outcome["kind"], outcome["dead_letter_id"]) == ("failed", letter["id"])
+    assert [command["type"] for command in world.sent("vision.budget")] == ["release"]
+    assert world.order()[-2:] == ["send vision.dlq", "ack"]
+
+
+async def test_what_is_no_grant_is_dead_lettered_alone(world: World) -> None:
+    async with world.agent("analysis") as agent:
+        await world.tell(agent, b"{}")
+    assert len(world.sent("vision.dlq")) == 1
+    assert world.sent("vision.budget") == world.sent("vision.posts") == []
+
+
+# --- OCR --------------------------------------------------------------------------------------------------------------
+
+
+class TestWithOcr:
+    @pytest.fixture
+    def changes(self) -> dict[str, Any]:
+        return {"vision_ocr_fallback_enabled": True}
+
+    async def test_a_refused_answer_is_paid_and_ocr_stands_in(self, world: World) -> None:
+        world.provider.answers = [REFUSED]
+        outcome = await one(world, task=world.task(ocr_allowed=True))
+        assert outcome["answer"]["provider"] == "ocr_fallback"
+        assert outcome["answer"]["analysis"]["ocr"]["text"] == "ПРИВЕТ"
+        assert settled(world) == [("g1", 1000)]
+
+    async def test_where_ocr_is_not_allowed_a_refusal_is_a_failure(self, world: World) -> None:
+        world.provider.answers = [REFUSED]
+        outcome = await one(world)
+        assert outcome["kind"] == "failed"
+        assert world.ocr.read_pictures == 0
+
+    async def test_ocr_that_gives_nothing_leaves_the_failure(self, world: World) -> None:
+        world.provider.answers = [InputFault("400", 400)]
+        world.ocr.fault = OcrFault("failed", "no text")
+        outcome = await one(world, task=world.task(ocr_allowed=True))
+        assert (outcome["kind"], outcome["reason"]) == ("failed", "analysis_failed")
+
+    async def test_an_ocr_grant_calls_no_provider_and_spends_nothing(self, world: World) -> None:
+        grant = {"provider": "ocr_fallback", "estimate": 0, "task": world.task(ocr_allowed=True)}
+        outcome = await one(world, **grant)
+        assert outcome["kind"] == "analyzed"
+        assert world.provider.calls == []
+        assert [command["type"] for command in world.sent("vision.budget")] == ["release"]
+        async with world.agent("analysis") as agent:
+            await world.tell(agent, world.grant("g2", **grant))
+        assert world.ocr.read_pictures == 1, "the second finds the answer of the first"
+
+    async def test_an_ocr_grant_without_ocr_is_skipped_for_the_budget(self, world: World) -> None:
+        world.ocr.available = False
+        outcome = await one(world, provider="ocr_fallback", estimate=0, task=world.task(ocr_allowed=True))
+        assert (outcome["kind"], outcome["reason"]) == ("skipped", "budget")
+
+    async def test_a_cached_refusal_is_read_by_ocr_too(self, world: World) -> None:
+        world.provider.answers = [REFUSED]
+        async with world.agent("analysis") as agent:
+            await world.tell(agent, world.grant("g0"))
+            await world.tell(agent, world.grant("g1", task=world.task(post_id="p2", ocr_allowed=True)))
+        assert outcomes(world)[1]["answer"]["provider"] == "ocr_fallback"
+        assert settled(world) == [("g0", 1000), ("g1", 0)]
+
+
+def test_the_picture_of_these_tests_is_what_its_hash_says() -> None:
+    assert hashlib.sha256(PNG).hexdigest() == SHA
