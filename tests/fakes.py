@@ -125,7 +125,7 @@ class FakeStream:
 async def until(condition: Callable[[], Any], seconds: float = 10.0) -> None:
     """Wait for a condition; fails, saying so, when it does not come true."""
     async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - any condition, of things that have no event
+        while not condition():
             await asyncio.sleep(0.002)
 
 

@@ -91,7 +91,7 @@ async def refused_with(error: type[ProviderError], client: GigaChat) -> Any:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    while not condition():  # noqa: ASYNC110 - the simulator has no event to wait for
+    while not condition():
         await asyncio.sleep(0.01)
 
 

@@ -376,7 +376,7 @@ async def test_wrong_scope(simulator: RunningSimulator) -> None:
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - the server offers nothing to wait on
+        while not condition():
             await asyncio.sleep(0.01)
 
 

@@ -70,7 +70,7 @@ async def file_id(http: httpx.AsyncClient, name: str = "photo_cat.jpg") -> str:
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - the server offers nothing to wait on
+        while not condition():
             await asyncio.sleep(0.01)
 
 
@@ -711,7 +711,7 @@ async def test_process_starts_on_a_free_port_and_ends_at_once(tmp_path: Path) ->
             await add(http, {"endpoint": "chat", "fault": {"kind": "hang"}})
             hanging = asyncio.create_task(chat(http, user()))
             async with asyncio.timeout(10):
-                while (await http.get("/admin/bill")).json()["me"]["in_flight"] != 1:  # noqa: ASYNC110
+                while (await http.get("/admin/bill")).json()["me"]["in_flight"] != 1:
                     await asyncio.sleep(0.01)
             process.send_signal(signal.SIGTERM)
             assert await asyncio.wait_for(process.wait(), 3) == 0

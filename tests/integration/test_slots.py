@@ -77,7 +77,7 @@ async def worker(settings: Settings, **options: Any) -> Slots:
 
 async def seen_by(slots: Slots, workers: int) -> None:
     """Wait until the worker knows of so many."""
-    while slots.share != max(1, 4 // workers):  # noqa: ASYNC110 - renewals tell nobody
+    while slots.share != max(1, 4 // workers):
         await asyncio.sleep(0.01)
 
 
@@ -173,7 +173,7 @@ async def test_a_lease_given_back_during_its_renewal_does_not_live_on(settings: 
     await slots.acquire()
     await slots.open()
     async with redis.asyncio.Redis.from_url(settings.redis_url.get_secret_value()) as client:
-        while slots.held or await client.zcard(slots._keys[0]):  # noqa: ASYNC110 - renewals tell nobody
+        while slots.held or await client.zcard(slots._keys[0]):
             await asyncio.sleep(0.01)
     await slots.close()
 
@@ -190,7 +190,7 @@ async def test_without_redis_each_worker_keeps_to_its_share(settings: Settings, 
         assert not await full(slots)
     server.start()
     async with redis.asyncio.Redis.from_url(server.url) as client:
-        while await client.zcard(one._keys[0]) != 2:  # noqa: ASYNC110 - renewals tell nobody
+        while await client.zcard(one._keys[0]) != 2:
             await asyncio.sleep(0.05)
     other = await worker(settings)
     while not await full(other):  # the two leases taken meanwhile are made known, two more may be had

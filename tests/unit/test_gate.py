@@ -64,7 +64,7 @@ def state(gate: Gate) -> str:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    while not condition():  # noqa: ASYNC110 - the gate tells nobody who waits there
+    while not condition():
         await asyncio.sleep(0.005)
 
 

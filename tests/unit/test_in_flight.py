@@ -111,7 +111,7 @@ class World:
             for _ in range(conduct.ticks):
                 await asyncio.sleep(0)
             if conduct.kind == "leave" and generation < self.last:
-                while is_ours(self.app, event):  # noqa: ASYNC110 - as the waits under test do
+                while is_ours(self.app, event):
                     await asyncio.sleep(0)
                 raise LeftUnacked
             self.finished.add((at.partition, at.offset))

@@ -55,7 +55,7 @@ async def reason(tesseract: Tesseract, picture: Picture = PICTURE) -> str:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    while not condition():  # noqa: ASYNC110 - another process writes the file
+    while not condition():
         await asyncio.sleep(0.01)
 
 
