@@ -14,12 +14,33 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from dotenv import dotenv_values
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+OBSOLETE: Mapping[str, str] = {
+    "FEATURE_ALLOW_NON_UUID_IDS": "every id is taken as text, and travels as it came",
+    "VISION_DLQ_ENABLED": "what cannot be processed is always kept",
+    "VISION_IDEMPOTENCY_TTL_HOURS": "nothing is decided by the Redis marks",
+    "VISION_TOKENS_COUNT_ENABLED": "the provider cannot count a picture's tokens; they are estimated from its size",
+    "VISION_PREPROCESS_GRAYSCALE": "colours are part of the answer",
+    "VISION_DEFAULT_PROMPT": "prompts are versioned files (vision_app/prompts): a change must change the cache key",
+    "VISION_LEGACY_PROMPT": "prompts are versioned files (vision_app/prompts): a change must change the cache key",
+    "VISION_OCR_ENGINE": "OCR is Tesseract; install it with the languages of VISION_OCR_LANGUAGES",
+    "VISION_LOCAL_OCR_PRIMARY_ENABLED": "OCR is a fallback only, as the policy's fallback section says",
+    "VISION_LOW_PRIORITY_QUEUE_ENABLED": "what the budget cannot pay today waits and is analyzed later",
+    "VISION_PHASH_ENABLED": "answers are shared between equal pictures only, by sha256",
+    "VISION_ROI_CROP_ENABLED": "pictures are scaled, never cropped",
+    "VISION_EXPERIMENT_CONFIG_PATH": "there are no experiments",
+    "ENRICHMENT_CONFIG_PATH": "set VISION_OCR_FALLBACK_ENABLED",
+    "GIGACHAT_VERIFY_SSL": "TLS is always verified; name the state's root certificate in GIGACHAT_CA_BUNDLE_FILE",
+}
+"""Variables of the assistant that have no effect here, and what stands in their place."""
 
 
 class SettingsError(Exception):
@@ -238,6 +259,13 @@ def sources() -> Mapping[str, Source]:
         name: next((source for keys, source in given if keys & set(variables(name))), Source.DEFAULT)
         for name in Settings.model_fields
     }
+
+
+def without_effect() -> Mapping[str, str]:
+    """Variables that are set here, or in `.env`, but have no effect, each with the reason."""
+    given = {name.upper() for name, value in os.environ.items() if value}
+    given |= {name.upper() for name, value in dotenv_values(".env").items() if value}
+    return {name: reason for name, reason in OBSOLETE.items() if name in given}
 
 
 def variables(field: str) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, SecretStr
 from rich.console import Console
 from rich.table import Table
 
-from vision_app.settings import Settings, load_settings, sources
+from vision_app.settings import Settings, load_settings, sources, without_effect
 from vision_app.stack.plan import without_password
 
 HIDDEN = "********"
@@ -40,6 +40,8 @@ def config(machine_readable: bool) -> None:
     for value in values:
         table.add_row(value.variable, value.value, value.source)
     Console(width=None if sys.stdout.isatty() else 200).print(table, markup=False)
+    for name, reason in without_effect().items():
+        click.echo(f"{name} is set but has no effect: {reason}", err=True)
 
 
 def effective(settings: Settings) -> list[Value]:
