@@ -1,0 +1,366 @@
+"""The way in over a real Redis: relayed, then acknowledged; claimed, counted, buried; nothing while Kafka is away."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka.errors import KafkaConnectionError, MessageSizeTooLargeError
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from bridges import redis_in
+from bridges.redis_in import RedisIn
+from tests.fakes import FakeApp
+from tests.redis_server import RedisServer
+from vision_app.settings import Settings, load_settings
+from vision_app.streams import outbox as outbox_module
+from vision_app.streams.dead_letters import DeadLetters
+from vision_app.streams.outbox import Outbox
+from vision_app.telemetry import metrics
+
+FIRST, SECOND = "stream:posts:vision:uploaded", "stream:posts:vision"
+DLQ, GROUP = "stream:posts:vision:dlq", "vision_workers"
+IDLE_MS = 300
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+async def client(server: RedisServer) -> AsyncIterator[Redis]:
+    client = Redis.from_url(server.url, decode_responses=True, encoding_errors="backslashreplace")
+    await client.flushall()
+    yield client
+    await client.aclose()
+
+
+class Way:
+    """The bridge under test, a Kafka that records, and what is to be seen in Redis."""
+
+    def __init__(self, settings: Settings, client: Redis) -> None:
+        self.settings, self.client, self.app = settings, client, FakeApp()
+
+    @asynccontextmanager
+    async def running(self, **changes: Any) -> AsyncIterator[RedisIn]:
+        self.app.should_stop = False
+        settings = self.settings.model_copy(update=changes)
+        outbox = Outbox(self.app)
+        bridge = RedisIn(self.app, outbox, DeadLetters(outbox), settings, "w1")
+        await bridge.start()
+        try:
+            yield bridge
+        finally:
+            self.app.should_stop = True
+            await bridge.stop()
+
+    @property
+    def relayed(self) -> list[str]:
+        return [body["post_id"] for body in self.app.values("posts.vision.uploaded")]
+
+    async def publish(self, post_id: str = "p1", stream: str = FIRST, **fields: Any) -> str:
+        body = {"tenant_id": "t1", "post_id": post_id, "trace_id": f"trace-{post_id}", "media_files": [], **fields}
+        return str(await self.client.xadd(stream, {"event": "posts.vision.uploaded", "data": json.dumps(body)}))
+
+    async def group(self, stream: str = FIRST) -> None:
+        await self.client.xgroup_create(stream, GROUP, id="0", mkstream=True)
+
+    async def taken_by(self, consumer: str, count: int = 10, stream: str = FIRST) -> None:
+        """Somebody reads entries and does not acknowledge them."""
+        await self.client.xreadgroup(GROUP, consumer, {stream: ">"}, count=count)
+
+    async def pending(self, stream: str = FIRST) -> list[dict[str, Any]]:
+        """Entries delivered and not acknowledged; none while there is no group yet."""
+        try:
+            return list(await self.client.xpending_range(stream, GROUP, min="-", max="+", count=100))
+        except ResponseError:
+            return []
+
+    async def none_pending(self) -> bool:
+        """Whether everything published was delivered and acknowledged."""
+        return await self._done(FIRST) and await self._done(SECOND)
+
+    async def _done(self, stream: str) -> bool:
+        try:
+            (group,) = await self.client.xinfo_groups(stream)
+        except (ResponseError, ValueError):
+            return False
+        last = (await self.client.xinfo_stream(stream))["last-generated-id"]
+        return bool(group["pending"] == 0 and group["last-delivered-id"] == last)
+
+
+@pytest.fixture
+def way(server: RedisServer, client: Redis, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Way:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(redis_in, "BLOCK_MS", 20)
+    monkeypatch.setattr(redis_in, "RECONNECT_SECONDS", (0.02, 0.05))
+    monkeypatch.setattr(outbox_module, "RETRY_SECONDS", (0.01,))
+    settings = load_settings(redis_url=server.url, vision_pel_min_idle_ms=IDLE_MS, vision_pel_batch_size=3)
+    return Way(settings.model_copy(update={"vision_pending_check_interval": 0.05}), client)
+
+
+async def until(condition: Callable[[], Any], seconds: float = 15) -> None:
+    async with asyncio.timeout(seconds):
+        while True:
+            value = condition()
+            if await value if asyncio.iscoroutine(value) else value:
+                return
+            await asyncio.sleep(0.01)
+
+
+def sample(name: str, **labels: str) -> float:
+    return metrics.REGISTRY.get_sample_value(name, labels) or 0.0
+
+
+# --- the straight way -------------------------------------------------------------------------------------------------
+
+
+async def test_entries_of_both_streams_are_relayed_and_acknowledged(way: Way) -> None:
+    entry = await way.publish("p1")
+    await way.publish("p2", SECOND)
+    async with way.running() as bridge:
+        await until(lambda: len(way.relayed) == 2)
+        await until(way.none_pending)
+        assert bridge.connected
+        await way.publish("p3")
+        await until(lambda: "p3" in way.relayed)
+        await until(way.none_pending)
+    sent = next(s for s in way.app.sent if s.body["post_id"] == "p1")
+    assert (sent.topic, sent.key) == ("posts.vision.uploaded", b"t1:p1")
+    assert (sent.body["source_stream"], sent.body["source_entry_id"]) == (FIRST, entry)
+    assert sent.headers["trace_id"] == b"trace-p1"
+
+
+async def test_a_batch_is_acknowledged_only_when_kafka_has_all_of_it(way: Way) -> None:
+    for number in range(5):
+        await way.publish(f"p{number}")
+    refused = [True]
+    way.app.refuse = lambda topic, value: (
+        KafkaConnectionError("x") if refused[0] and b'"p3"' in (value or b"") else None
+    )
+    async with way.running():
+        await until(lambda: len(way.relayed) == 4)
+        assert len(await way.pending()) == 5
+        refused[0] = False
+        await until(way.none_pending)
+    assert sorted(way.relayed) == [f"p{number}" for number in range(5)]
+
+
+# --- what others, or we ourselves, left behind ------------------------------------------------------------------------
+
+
+async def test_what_this_consumer_left_behind_is_relayed_at_once(way: Way) -> None:
+    await way.publish("p1")
+    await way.group()
+    await way.taken_by("vision-worker-w1")
+    async with way.running(vision_pel_min_idle_ms=3_600_000):
+        await until(way.none_pending)
+    assert way.relayed == ["p1"]
+
+
+async def test_what_others_left_behind_is_claimed_when_it_is_old_enough(way: Way) -> None:
+    for number in range(8):  # more than one batch of claims
+        await way.publish(f"p{number}")
+    await way.group()
+    await way.taken_by("tester")
+    async with way.running():
+        await until(way.none_pending)
+    assert sorted(way.relayed) == [f"p{number}" for number in range(8)]
+
+
+async def test_what_others_are_working_on_is_left_to_them_and_measured(way: Way) -> None:
+    await way.publish("p1")
+    await way.group()
+    await way.taken_by("tester")
+    async with way.running(vision_pel_min_idle_ms=3_600_000):
+        await way.publish("p2")
+        await until(lambda: way.relayed == ["p2"])
+        await until(lambda: sample("vision_pel_size", consumer_group=GROUP) == 1)
+        await until(lambda: sample("vision_pending_older_than_seconds", consumer_group=GROUP, percentile="max") > 0.05)
+        (pending,) = await way.pending()
+    assert (pending["consumer"], pending["times_delivered"]) == ("tester", 1)
+
+
+async def test_an_entry_delivered_too_often_goes_to_both_dead_letters_unprocessed(way: Way) -> None:
+    """Scenario 6: one delivery to somebody else is all that VISION_MAX_DELIVERIES=1 allows."""
+    entry = await way.publish("p1")
+    await way.group()
+    await way.taken_by("tester")
+    before = sample("vision_events_total", status="failed", reason="max_deliveries_exceeded")
+    async with way.running(vision_max_deliveries=1):
+        await until(way.none_pending)
+    assert way.relayed == []
+    ((_, fields),) = await way.client.xrange(DLQ)
+    data = json.loads(fields.pop("data"))
+    assert (data["post_id"], data["tenant_id"]) == ("p1", "t1")
+    assert fields == {
+        "original_stream": FIRST,
+        "original_message_id": entry,
+        "error": "max deliveries exceeded",
+        "delivery_count": "1",
+        "max_deliveries": "1",
+        "trace_id": "trace-p1",
+    }
+    (letter,) = way.app.values("vision.dlq")
+    assert (letter["origin"], letter["offset"], letter["error"]) == (FIRST, entry, "max_deliveries_exceeded")
+    assert (letter["tenant_id"], letter["post_id"], letter["attempts"]) == ("t1", "p1", 1)
+    assert json.loads(json.loads(letter["value"])["data"]) == data, "the whole entry, to be replayed"
+    after = sample("vision_events_total", status="failed", reason="max_deliveries_exceeded")
+    assert after == before + 1
+
+
+async def test_an_entry_below_the_limit_is_processed_and_counted_as_one_more_delivery(way: Way) -> None:
+    await way.publish("p1")
+    await way.group()
+    await way.taken_by("tester")
+    way.app.refuse = lambda topic, value: KafkaConnectionError("away")
+    async with way.running(vision_max_deliveries=2):
+
+        async def claimed() -> bool:
+            (pending,) = await way.pending()
+            return bool(pending["consumer"] == "vision-worker-w1" and pending["times_delivered"] == 2)
+
+        await until(claimed)
+        way.app.refuse = lambda topic, value: None
+        await until(way.none_pending)
+    assert way.relayed == ["p1"]
+
+
+async def test_entries_trimmed_while_they_were_pending_are_acknowledged_and_counted(way: Way) -> None:
+    await way.publish("p1")
+    await way.publish("p2")
+    await way.group()
+    await way.taken_by("tester", count=1)
+    await way.taken_by("vision-worker-w1", count=1)
+    await way.client.xtrim(FIRST, maxlen=0, approximate=False)
+    before = sample("vision_redis_trimmed_entries_total")
+    async with way.running():
+        await until(way.none_pending)
+        await way.publish("p3")
+        await until(lambda: way.relayed == ["p3"])
+    assert sample("vision_redis_trimmed_entries_total") == before + 2
+    assert way.app.values("vision.dlq") == []
+
+
+# --- what cannot be relayed -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"data": "not json", "event": "posts.vision.uploaded"},
+        {"data": json.dumps({"post_id": "p1", "trace_id": "tr", "media_files": "many"})},
+        {"nothing": "known"},
+        {b"data": b"\xff\xfe"},
+    ],
+)
+async def test_what_cannot_be_read_is_buried_and_the_rest_goes_on(way: Way, fields: dict[Any, Any]) -> None:
+    entry = await way.client.xadd(FIRST, fields)
+    await way.publish("p2")
+    async with way.running():
+        await until(lambda: way.relayed == ["p2"])
+        await until(way.none_pending)
+    ((_, dead),) = await way.client.xrange(DLQ)
+    assert (dead["original_message_id"], dead["delivery_count"], dead["max_deliveries"]) == (entry, "1", "5")
+    assert dead["error"]
+    (letter,) = way.app.values("vision.dlq")
+    assert (letter["error"], letter["first_seen_ms"]) == ("unreadable", int(entry.partition("-")[0]))
+    assert letter["reason"] == dead["error"]
+
+
+async def test_an_entry_too_large_for_kafka_is_buried_cut_and_the_way_stays_open(way: Way) -> None:
+    way.app.refuse = lambda topic, value: MessageSizeTooLargeError("big") if len(value or b"") > 300_000 else None
+    await way.publish("p1", caption="x" * 400_000)
+    await way.publish("p2")
+    async with way.running():
+        await until(lambda: way.relayed == ["p2"])
+        await until(way.none_pending)
+    ((_, dead),) = await way.client.xrange(DLQ)
+    assert len(dead["data"]) > 400_000
+    (letter,) = way.app.values("vision.dlq")
+    assert int(letter["headers"]["vision-cut"]) > 400_000
+
+
+async def test_the_dead_letter_is_written_before_the_entry_is_acknowledged(way: Way) -> None:
+    await way.client.xadd(FIRST, {"data": "not json"})
+    way.app.refuse = lambda topic, value: KafkaConnectionError("away")
+    async with way.running():
+        await until(lambda: way.client.xlen(DLQ))
+        assert len(await way.pending()) == 1
+        way.app.refuse = lambda topic, value: None
+        await until(way.none_pending)
+    assert len(way.app.values("vision.dlq")) == 1
+
+
+# --- outages ----------------------------------------------------------------------------------------------------------
+
+
+async def test_while_kafka_refuses_nothing_is_read_or_counted_and_what_is_held_stays_held(way: Way) -> None:
+    way.app.refuse = lambda topic, value: KafkaConnectionError("away")
+    await way.publish("p1")
+    async with way.running():
+        await until(way.pending)
+        await way.publish("p2")
+
+        async def renewed() -> bool:
+            """Long enough for others to claim it, had it not been renewed."""
+            (held,) = await way.pending()
+            seen.append(held["time_since_delivered"])
+            return sum(later < earlier for earlier, later in pairwise(seen)) >= 4
+
+        seen: list[int] = []
+        await until(renewed)
+        (held,) = await way.pending()
+        assert (held["consumer"], held["times_delivered"]) == ("vision-worker-w1", 1)
+        assert max(seen) < IDLE_MS
+        way.app.refuse = lambda topic, value: None
+        await until(way.none_pending)
+    assert way.relayed == ["p1", "p2"]
+
+
+async def test_a_stop_while_kafka_refuses_is_quick_and_the_entry_comes_again(way: Way) -> None:
+    way.app.refuse = lambda topic, value: KafkaConnectionError("away")
+    await way.publish("p1")
+    before = sample("vision_unexpected_errors_total", where="redis_in")
+    async with way.running():
+        await until(way.pending)
+    assert len(await way.pending()) == 1
+    assert sample("vision_unexpected_errors_total", where="redis_in") == before
+    way.app.refuse = lambda topic, value: None
+    async with way.running():
+        await until(way.none_pending)
+    assert way.relayed == ["p1"]
+
+
+async def test_after_a_restart_of_redis_it_connects_again(way: Way, server: RedisServer) -> None:
+    await way.publish("p1")
+    async with way.running() as bridge:
+        await until(way.none_pending)
+        server.stop()
+        await until(lambda: not bridge.connected)
+        server.start()
+        await until(lambda: bridge.connected)
+        await way.publish("p2")
+        await until(lambda: way.relayed == ["p1", "p2"])
+        await until(way.none_pending)
+
+
+async def test_after_redis_lost_everything_the_group_is_made_again(way: Way) -> None:
+    await way.publish("p1")
+    async with way.running():
+        await until(way.none_pending)
+        await way.client.flushall()
+        await way.publish("p2")
+        await until(lambda: way.relayed == ["p1", "p2"])
+        await until(way.none_pending)
