@@ -316,14 +316,24 @@ class Resume(Message):
     tenant_id: str
 
 
+class Drop(Message):
+    """An operator gives up waiting tasks: those numbered `first` ≤ n < `before`; None means all that wait by then."""
+
+    type: Literal["drop"] = "drop"
+    tenant_id: str
+    first: int = Field(0, ge=0)
+    before: int | None = Field(None, ge=0)
+
+
 class Load(Message):
-    """What Postgres knows of a tenant without a row: spent on `day` (UTC), the limit set last."""
+    """What Postgres knows of a tenant without a row: spent on `day` (UTC), the limit set last, whether it is paused."""
 
     type: Literal["load"] = "load"
     tenant_id: str
     day: str
     spent: int = Field(ge=0)
     limit: int | None = None
+    paused: bool = False
 
 
 class Wake(Message):
@@ -334,7 +344,8 @@ class Wake(Message):
 
 
 BudgetCommand = Annotated[
-    Reserve | Settle | Lost | Release | Reset | SetLimit | Pause | Resume | Load | Wake, Field(discriminator="type")
+    Reserve | Settle | Lost | Release | Reset | SetLimit | Pause | Resume | Drop | Load | Wake,
+    Field(discriminator="type"),
 ]
 
 

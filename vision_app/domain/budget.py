@@ -21,6 +21,7 @@ from pydantic import Field
 
 from vision_app.messages import (
     Deferred,
+    Drop,
     Grant,
     Load,
     Lost,
@@ -77,7 +78,7 @@ class BudgetRow(Message):
     """A tenant's ledger, in tokens.
 
     `first` and `next` bound the queue's numbers, `holes` are those that left out of turn; `told` is where announcing
-    goes on. `limit_set`, `reset`: an operator said so, so what is loaded later does not count.
+    goes on. `limit_set`, `reset`, `pause_set`: an operator said so, so what is loaded later does not count.
     """
 
     tenant_id: str
@@ -90,6 +91,7 @@ class BudgetRow(Message):
     reset: bool = False
     spent: int = 0
     paused: bool = False
+    pause_set: bool = False
     grants_given: int = 0
     open: dict[str, OpenGrant] = Field(default_factory=dict)
     closed: list[ClosedGrant] = Field(default_factory=list)
@@ -200,7 +202,9 @@ class _Ledger:
                 self.fields |= {"limit": command.limit, "limit_set": True}
                 self.tell_again()
             case Pause() | Resume():
-                self.fields["paused"] = isinstance(command, Pause)
+                self.fields |= {"paused": isinstance(command, Pause), "pause_set": True}
+            case Drop():
+                self.drop(command)
             case Load():
                 self.load(command)
             case Wake():
@@ -264,6 +268,8 @@ class _Ledger:
             self.fields["spent"] += command.spent
         if not self.fields["limit_set"]:
             self.fields["limit"] = command.limit
+        if not self.fields["pause_set"]:
+            self.fields["paused"] = command.paused
 
     # -- grants
 
@@ -401,8 +407,32 @@ class _Ledger:
             self.answer(waiting, Deferred(reason="budget", retry_at=self.reset_at(), details=details))
         return True
 
+    def drop(self, command: Drop) -> None:
+        """Answer waiting tasks as skipped; a hundred per command, a `Drop` to itself goes on with the rest."""
+        end = min(self.fields["next"], self.fields["next"] if command.before is None else command.before)
+        number = gaps.past(self.holes, max(command.first, self.fields["first"]))
+        for _ in range(ANNOUNCED_PER_COMMAND):
+            if number >= end:
+                return
+            self.drop_one(number)
+            number = gaps.past(self.holes, number)
+        if number < end:
+            self.out.send.append(Drop(tenant_id=self.row.tenant_id, first=number, before=end))
+
+    def drop_one(self, number: int) -> None:
+        task = self.waiting(number)
+        if task is None:
+            self.observe("missing_parked", number=number)
+        else:
+            self.answer(task, Skipped(reason="budget", details={"dropped": True, "retryable": True}))
+            self.take_out(number)
+        self.skip_number(number)
+
     def leave_out_of_turn(self, number: int) -> None:
         self.take_out(number)
+        self.skip_number(number)
+
+    def skip_number(self, number: int) -> None:
         self.holes = gaps.with_gap(self.holes, number)
         self.move_head(self.fields["first"])
 

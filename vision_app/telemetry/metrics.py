@@ -166,7 +166,7 @@ ACTOR_COMMANDS = _known(
     _counter("vision_actor_commands_total", "Commands applied.", "actor", "command"),
     *[("posts", command) for command in ("opened", "media_outcome", "forget")],
     *[("budget", command) for command in ("reserve", "settle", "lost", "release", "reset", "set_limit")],
-    *[("budget", command) for command in ("pause", "resume", "load", "wake")],
+    *[("budget", command) for command in ("pause", "resume", "drop", "load", "wake")],
 )
 ACTOR_DUPLICATES = _known(
     _counter("vision_actor_duplicates_total", "Commands delivered again and recognised.", "actor"), "posts", "budget"
