@@ -66,6 +66,8 @@ CREATE INDEX post_enrichment_classification ON post_enrichment USING gin (vision
 CREATE INDEX post_enrichment_labels ON post_enrichment USING gin (vision_labels_agg)
     WHERE vision_labels_agg IS NOT NULL;
 CREATE INDEX post_enrichment_media_keys ON post_enrichment USING gin (s3_media_keys);
+-- looking a post up by its trace id
+CREATE INDEX post_enrichment_trace ON post_enrichment (trace_id);
 
 -- Which media exist, which posts list them, and how much room each tenant takes.
 CREATE TABLE media_objects (
@@ -127,3 +129,20 @@ CREATE TABLE budget_actions (
     CONSTRAINT budget_actions_value CHECK (value >= 0)
 );
 CREATE INDEX budget_actions_tenant ON budget_actions (tenant_id, action, id DESC);
+
+-- What operators did with dead letters, so that lists show what is left to do and nobody replays poison for ever.
+CREATE TABLE dead_letter_actions (
+    id           bigint GENERATED ALWAYS AS IDENTITY,
+    letter_id    text NOT NULL,
+    last_seen_ms bigint NOT NULL,
+    subject      text NOT NULL,
+    action       text NOT NULL,
+    destination  text,
+    operator     text NOT NULL,
+    at           timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT dead_letter_actions_pkey PRIMARY KEY (id),
+    CONSTRAINT dead_letter_actions_action CHECK (action IN ('replayed', 'discarded'))
+);
+CREATE INDEX dead_letter_actions_letter ON dead_letter_actions (letter_id);
+-- a letter that came back after a replay has another id, but the same subject
+CREATE INDEX dead_letter_actions_subject ON dead_letter_actions (subject);

@@ -1,0 +1,103 @@
+"""Connections of the operators' commands, each opened for as long as one command runs, and their failures as advice."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import ipaddress
+import logging
+import sys
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import httpx
+import structlog
+from redis.asyncio import Redis
+
+from vision_app.demo.services import FAULTS, REQUEST_SECONDS, Api, WorkerAway, token_for_all
+from vision_app.settings import Settings, vision_home
+from vision_app.stack import client
+from vision_app.stack.errors import StackError
+from vision_app.stack.home import Home
+from vision_app.stores.postgres import create_pool
+from vision_app.stores.s3 import S3Store
+
+Result = TypeVar("Result")
+
+POOL_SIZE = 4
+
+
+class OperationError(StackError):
+    """What was asked for cannot be done. The message says why and what to do instead."""
+
+
+def run(work: Coroutine[Any, Any, Result]) -> Result:
+    """Do a command's work. Raises StackError, with what to do next, when a service it needs is away."""
+    before = structlog.get_config()
+    quiet = structlog.make_filtering_bound_logger(logging.ERROR)
+    structlog.configure(wrapper_class=quiet, logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # failed connections: our own message says it better
+    try:
+        return asyncio.run(work)
+    except StackError:
+        raise
+    except (WorkerAway, *FAULTS) as fault:
+        reason = str(fault) or type(fault).__name__
+        raise StackError(f"{reason}; `vision status` shows what runs, `vision doctor` looks for the cause") from fault
+    finally:
+        structlog.configure(**before)
+
+
+@asynccontextmanager
+async def redis_of(settings: Settings) -> AsyncIterator[Redis]:
+    """Redis, answering with bytes."""
+    async with Redis.from_url(settings.redis_url.get_secret_value()) as redis:
+        yield redis
+
+
+@asynccontextmanager
+async def s3_of(settings: Settings) -> AsyncIterator[S3Store]:
+    """The bucket. Raises StoreMisconfigured when there are no keys."""
+    s3 = S3Store(settings)
+    await s3.open()
+    try:
+        yield s3
+    finally:
+        await s3.close()
+
+
+@asynccontextmanager
+async def postgres_of(settings: Settings) -> AsyncIterator[Any]:
+    """A pool of connections. Raises SinkUnavailable."""
+    pool = await create_pool(settings, size=POOL_SIZE, application="vision-cli")
+    try:
+        yield pool
+    finally:
+        await pool.close()
+
+
+@asynccontextmanager
+async def api_of(settings: Settings) -> AsyncIterator[Api]:
+    """The HTTP API of a worker, with the token that may see every tenant if there is one."""
+    token = token_for_all(settings.vision_api_tokens.get_secret_value().split(","))
+    async with httpx.AsyncClient(timeout=REQUEST_SECONDS, trust_env=False) as http:
+        yield Api(api_url(settings), http, token)
+
+
+def api_url(settings: Settings) -> str:
+    """Where a worker listens: one of the embedded stack's, else where the settings say."""
+    state = client.live_state(Home(vision_home()))
+    workers = [service.url for service in state.services if service.is_worker] if state else []
+    host = settings.vision_api_host
+    if ipaddress.ip_address(host).is_unspecified:  # it listens everywhere, and so here, too
+        host = "127.0.0.1"
+    return workers[0] if workers else f"http://{host}:{settings.vision_api_port}"
+
+
+def operator() -> str:
+    """Who is at the keyboard, for the records of what was done."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"  # a container's user without a name

@@ -1,0 +1,175 @@
+"""Reading stretches of Kafka topics as a bystander: no group, no commits; and sending single records into them.
+
+Every read has an end that was fixed before it began, so that it ends although the topics grow.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaTimeoutError
+from aiokafka.partitioner import DefaultPartitioner
+
+from vision_app.settings import Settings
+from vision_app.topics import MAX_MESSAGE_BYTES
+
+from .connections import OperationError
+
+Stretch = tuple[int, int]
+"""Offsets of one partition: from the first up to, but without, the second."""
+
+STALLED_SECONDS = 30.0
+FETCH_MS = 500
+
+
+@dataclass(frozen=True)
+class Record:
+    """One Kafka record. `at_ms` is when the broker took it."""
+
+    topic: str
+    partition: int
+    offset: int
+    at_ms: int
+    key: bytes | None
+    value: bytes
+    headers: Mapping[str, bytes] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        return f"{self.topic}-{self.partition}-{self.offset}"
+
+
+class KafkaLog:
+    """Reads records by place or time. Raises KafkaError."""
+
+    def __init__(self, settings: Settings, consumer: Any, admin: Any, topics: frozenset[str]) -> None:
+        self._settings, self._consumer, self._admin, self._topics = settings, consumer, admin, topics
+
+    def partitions(self, topics: Iterable[str]) -> list[TopicPartition]:
+        """All partitions of those of the topics that exist."""
+        return [
+            TopicPartition(topic, partition)
+            for topic in topics
+            if topic in self._topics
+            for partition in range(self._settings.kafka_topic_partitions)
+        ]
+
+    def partition_of(self, topic: str, key: bytes) -> list[TopicPartition]:
+        """Where the records of a key are; nothing if there is no such topic."""
+        numbers = [place.partition for place in self.partitions([topic])]
+        return [TopicPartition(topic, DefaultPartitioner()(key, numbers, numbers))] if numbers else []
+
+    async def between(
+        self, places: Sequence[TopicPartition], since_ms: int | None, until_ms: int | None
+    ) -> dict[TopicPartition, Stretch]:
+        """The stretches of records that the broker took from one time up to, but without, another."""
+        if not places:
+            return {}
+        ends = await self._consumer.end_offsets(places)
+        starts = await self._at(places, since_ms, ends) if since_ms is not None else None
+        starts = starts or await self._consumer.beginning_offsets(places)
+        stops = await self._at(places, until_ms, ends) if until_ms is not None else ends
+        return {place: (starts[place], stops[place]) for place in places if starts[place] < stops[place]}
+
+    async def _at(
+        self, places: Sequence[TopicPartition], at_ms: int, ends: Mapping[TopicPartition, int]
+    ) -> dict[TopicPartition, int]:
+        found = await self._consumer.offsets_for_times(dict.fromkeys(places, max(0, at_ms)))
+        return {place: found[place].offset if found.get(place) else ends[place] for place in places}
+
+    async def read(self, stretches: Mapping[TopicPartition, Stretch]) -> AsyncIterator[Record]:
+        """The records of the stretches, in order within each partition."""
+        begins = await self._consumer.beginning_offsets(list(stretches)) if stretches else {}
+        left = {place: end for place, (start, end) in stretches.items() if max(start, begins[place]) < end}
+        self._consumer.assign(list(left))
+        for place in left:
+            self._consumer.seek(place, max(stretches[place][0], begins[place]))
+        moved = time.monotonic()
+        while left:
+            batches = await self._consumer.getmany(*left, timeout_ms=FETCH_MS)
+            for place, messages in batches.items():
+                for message in messages:
+                    if message.offset < left[place]:
+                        yield _record(message)
+            for place in [place for place in left if await self._consumer.position(place) >= left[place]]:
+                del left[place]
+            moved = time.monotonic() if batches else moved
+            if time.monotonic() - moved > STALLED_SECONDS:
+                raise KafkaTimeoutError(f"no records from {', '.join(place.topic for place in left)}")
+
+    async def one(self, topic: str, partition: int, offset: int) -> Record | None:
+        """The record at a place; None if it is gone or was never there."""
+        place = TopicPartition(topic, partition)
+        if place not in self.partitions([topic]) or (await self._consumer.end_offsets([place]))[place] <= offset:
+            return None
+        async for record in self.read({place: (offset, offset + 1)}):
+            return record
+        return None
+
+    async def committed(self) -> dict[TopicPartition, int]:
+        """How far the workers' group has come: the next offset of each partition it has committed."""
+        offsets = await self._admin.list_consumer_group_offsets(self._settings.kafka_app_id)
+        return {place: found.offset for place, found in offsets.items() if found.offset >= 0}
+
+
+@asynccontextmanager
+async def kafka_log(settings: Settings) -> AsyncIterator[KafkaLog]:
+    """Connect for reading. Raises KafkaError."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap_servers)
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=settings.kafka_bootstrap_servers, enable_auto_commit=False, auto_offset_reset="earliest"
+    )
+    try:
+        await admin.start()
+        async with consumer:
+            yield KafkaLog(settings, consumer, admin, frozenset(await consumer.topics()))
+    finally:
+        await admin.close()
+
+
+@asynccontextmanager
+async def kafka_sender(settings: Settings) -> AsyncIterator[KafkaSender]:
+    """Connect for sending. Raises KafkaError."""
+    producer = AIOKafkaProducer(
+        bootstrap_servers=settings.kafka_bootstrap_servers, acks="all", max_request_size=MAX_MESSAGE_BYTES
+    )
+    async with producer:
+        yield KafkaSender(producer)
+
+
+class KafkaSender:
+    """Sends records, each acknowledged by the broker before the call returns."""
+
+    def __init__(self, producer: Any) -> None:
+        self._producer = producer
+
+    async def send(self, topic: str, key: bytes | None, value: bytes, headers: Mapping[str, bytes]) -> str:
+        """Returns where it went, as topic-partition-offset. Raises KafkaError."""
+        sent = await self._producer.send_and_wait(topic, value, key=key, headers=list(headers.items()))
+        return f"{sent.topic}-{sent.partition}-{sent.offset}"
+
+
+def parse_id(text: str) -> tuple[str, int, int]:
+    """Topic, partition and offset of a record's id. Raises OperationError."""
+    parts = text.rsplit("-", 2)
+    if len(parts) != 3 or not all(part.isdigit() for part in parts[1:]):
+        raise OperationError(f"{text!r} is no place in Kafka; give it as topic-partition-offset")
+    return parts[0], int(parts[1]), int(parts[2])
+
+
+def _record(message: Any) -> Record:
+    return Record(
+        topic=message.topic,
+        partition=message.partition,
+        offset=message.offset,
+        at_ms=message.timestamp,
+        key=message.key,
+        value=message.value or b"",
+        headers=dict(message.headers),
+    )
