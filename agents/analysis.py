@@ -13,14 +13,15 @@ import hashlib
 import time
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import structlog
 
-from vision_app.domain.answer import Reading, read_answer
+from vision_app.domain.answer import Reading, read_answer, repair_prompt
 from vision_app.messages import (
     Analysis,
     Analyzed,
@@ -32,6 +33,7 @@ from vision_app.messages import (
     Message,
     Outcome,
     Release,
+    Reserve,
     Settle,
     Skipped,
     decode,
@@ -49,7 +51,7 @@ from vision_app.providers.base import (
 )
 from vision_app.providers.gate import Gate
 from vision_app.providers.ocr import OcrFault, Tesseract
-from vision_app.providers.pictures import UnusablePicture, prepare
+from vision_app.providers.pictures import UnusablePicture, estimate_text_tokens, prepare
 from vision_app.settings import Settings
 from vision_app.stores.answers import AnswerStore, CallRecord, StoredAnswer
 from vision_app.stores.s3 import ObjectForbidden, ObjectMissing, ObjectTooLarge, S3Store, StoreUnavailable
@@ -71,6 +73,7 @@ IN_FLIGHT = 64
 """Tasks at the gate or in a call; a tenant has at most `vision_max_concurrent_requests` of them."""
 MAX_OBJECT_BYTES = 41_943_040
 STORE_RETRY_SECONDS = 1.0
+REPAIR_FAILED = "repair:failed"
 FOREIGN_CALL_POLL_SECONDS = 1.0
 FOREIGN_CALL_MARGIN_SECONDS = 15.0
 """Time to store an answer, beyond the provider's own deadline, before another worker's call counts as cut off."""
@@ -128,6 +131,8 @@ class Analyst:
         async with self._single.flight(self._app, event, (grant.task.tenant_id, grant.task.medium.sha256)):
             if grant.provider == "ocr_fallback":
                 return await self._ocr_only(event, grant)
+            if grant.purpose == "repair":
+                return await self._repair(event, grant)
             return await self._analyze(event, grant)
 
     # -- an answer by the provider
@@ -135,7 +140,7 @@ class Analyst:
     async def _analyze(self, event: Any, grant: Grant) -> list[Message]:
         record = await self._record(event, grant)
         if record is not None and record.state == "started":
-            return self._lost(grant, "the call was cut off by a crash")
+            return await self._cut_off(event, grant, "the call was cut off by a crash")
         found = await through_outages(self._app, event, lambda: self._find(grant, record is not None), "s3")
         if record is not None:
             if found is not None:
@@ -147,7 +152,19 @@ class Analyst:
         picture = await through_outages(self._app, event, lambda: self._read(grant), "s3")
         if not isinstance(picture, Picture):
             return self._end(grant, picture)
-        return await self._ask(event, grant, picture)
+        return await self._ask(event, grant, lambda: self._call(grant, picture))
+
+    async def _repair(self, event: Any, grant: Grant) -> list[Message]:
+        """Have the model put its own broken answer into form: once per answer, under a grant of its own."""
+        record = await self._record(event, grant)
+        if record is not None and record.state == "started":
+            return await self._cut_off(event, grant, "the repair was cut off by a crash")
+        broken = await through_outages(self._app, event, lambda: self._find(grant, paid=True), "s3")
+        if broken is None:
+            return self._end(grant, Failed(reason="answer_expired"), tokens=record.tokens or 0 if record else None)
+        if record is not None or not _repairable(broken):
+            return await self._ended(event, grant, broken, tokens=record.tokens or 0 if record else 0)
+        return await self._ask(event, grant, lambda: self._call_repair(grant, broken))
 
     async def _record(self, event: Any, grant: Grant) -> CallRecord | None:
         """What became of this grant's call. One that another worker may still be making gets time to end."""
@@ -190,7 +207,7 @@ class Analyst:
         except UnusablePicture as fault:
             return Failed(reason=fault.reason, details=fault.details)
 
-    async def _ask(self, event: Any, grant: Grant, picture: Picture) -> list[Message]:
+    async def _ask(self, event: Any, grant: Grant, call: Callable[[], Awaitable[_Paid]]) -> list[Message]:
         """Wait for a slot and the gate, then call; again after an outage, for as long as it lasts."""
         while True:
             async with AsyncExitStack() as slot:
@@ -202,7 +219,7 @@ class Analyst:
                     "s3",
                 )
                 try:
-                    stored = await self._call(grant, picture)  # not cut by SIGTERM or a rebalance: it may be paid
+                    paid = await call()  # not cut by SIGTERM or a rebalance: it may be paid
                 except (ProviderOutage, AccountBlocked) as fault:
                     self._gate.report(fault)
                     await self._clear(grant)
@@ -214,34 +231,51 @@ class Analyst:
                     await self._clear(grant)
                     _count(grant, "error", "input_fault")
                     failed = Failed(reason="analysis_failed", details={"status": fault.status, "error": str(fault)})
-                    return self._end(grant, await self._or_ocr(grant, picture, failed))
+                    return self._end(grant, await self._or_ocr(event, grant, failed))
                 except CallLost as fault:
                     self._gate.report(fault)
                     _count(grant, "error", "call_lost")
-                    return await self._cut_off(grant, picture, str(fault))
+                    return await self._cut_off(event, grant, str(fault))
                 self._gate.report(None)
-            return await self._ended(event, grant, stored, tokens=stored.answer.tokens, picture=picture)
+            return await self._ended(event, grant, paid.stored, tokens=paid.tokens)
 
-    async def _call(self, grant: Grant, picture: Picture) -> StoredAnswer:
+    async def _call(self, grant: Grant, picture: Picture) -> _Paid:
         """One call, its answer stored and its record closed. Runs to its end even if the event moves elsewhere."""
+        raw, answer = await self._answer(grant, picture, prompt(grant.task.prompt_key))
+        stored = _stored(grant, answer, raw.content)
+        await self._keep(grant, stored, raw.tokens)
+        return _Paid(stored, raw.tokens)
+
+    async def _call_repair(self, grant: Grant, broken: StoredAnswer) -> _Paid:
+        """One call about the broken text alone. What is still of no use is marked, so that it is not tried again."""
+        raw, answer = await self._answer(grant, None, repair_prompt(broken.content))
+        cost = broken.answer.tokens + raw.tokens
+        if answer.analysis is None:
+            faults = [*broken.answer.faults, REPAIR_FAILED]
+            answer = broken.answer.model_copy(update={"tokens": cost, "faults": faults})
+        else:
+            answer = answer.model_copy(update={"tokens": cost, "faults": [*answer.faults, "repaired"]})
+        stored = _stored(grant, answer, raw.content)
+        await self._keep(grant, stored, raw.tokens)
+        return _Paid(stored, raw.tokens)
+
+    async def _answer(self, grant: Grant, picture: Picture | None, question: str) -> tuple[RawAnswer, Answer]:
         started = time.monotonic()
         trace = CallTrace(trace_id=grant.task.trace_id, request_id=grant.id)
-        raw = await self._provider.analyze(picture, prompt(grant.task.prompt_key), trace)
+        raw = await self._provider.analyze(picture, question, trace)
         reading = read_answer(raw.content, raw.finish_reason)
         metrics.PARSED.labels(status=reading.verdict, method="mended" if reading.faults else "direct").inc()
         answer = _answer(raw, reading, time.monotonic() - started, self._settings.gigachat_simulated)
-        stored = _stored(grant, answer, raw.content)
         _measure(grant, answer)
-        await self._keep(grant, stored)
-        return stored
+        return raw, answer
 
-    async def _keep(self, grant: Grant, stored: StoredAnswer) -> None:
+    async def _keep(self, grant: Grant, stored: StoredAnswer, tokens: int) -> None:
         """Store what was paid for; while S3 is away there is nothing better to do than to try again."""
         tenant = grant.task.tenant_id
         while True:
             try:
                 key = await self._answers.save(stored)
-                await self._answers.finish_call(tenant, grant.id, stored.answer.tokens, stored.answer.verdict, key)
+                await self._answers.finish_call(tenant, grant.id, tokens, stored.answer.verdict, key)
                 return
             except StoreUnavailable as fault:
                 metrics.RETRIES.labels(stage="s3").inc()
@@ -258,29 +292,32 @@ class Analyst:
 
     # -- how it ended
 
-    async def _ended(
-        self, event: Any, grant: Grant, stored: StoredAnswer, *, tokens: int, picture: Picture | None = None
-    ) -> list[Message]:
-        """The messages for an answer that is stored: analyzed, or the picture's own fault and then OCR if allowed."""
+    async def _ended(self, event: Any, grant: Grant, stored: StoredAnswer, *, tokens: int) -> list[Message]:
+        """The messages for a stored answer: analyzed, to be repaired, or the picture's own fault (then OCR)."""
         task, answer = grant.task, stored.answer
+        cached = stored.grant_id != grant.id
         if answer.analysis is not None:
             key = self._answers.key(task.tenant_id, task.medium.sha256, answer.provider)
-            cached = stored.grant_id != grant.id
             log.info("Vision analysis completed", tokens_used=tokens, duration_ms=answer.duration_ms, cached=cached)
             return self._end(grant, analyzed(answer, key, cached=cached), tokens=tokens)
-        failed = Failed(reason=answer.verdict, details={"faults": answer.faults, "tokens": answer.tokens})
-        if picture is None and self._ocr is not None and task.ocr_allowed:
-            read = await through_outages(self._app, event, lambda: self._read(grant), "s3")
-            picture = read if isinstance(read, Picture) else None
-        return self._end(grant, await self._or_ocr(grant, picture, failed), tokens=tokens)
+        if not cached and _repairable(stored):
+            estimate = estimate_text_tokens(repair_prompt(stored.content), self._settings)
+            log.info("answer unusable; the model is asked to repair it", faults=answer.faults)
+            return [
+                Settle(tenant_id=task.tenant_id, grant_id=grant.id, tokens=tokens),
+                Reserve(tenant_id=task.tenant_id, task=task, estimate=estimate, purpose="repair"),
+            ]
+        details = {"faults": answer.faults, "tokens_billed": 0 if cached else answer.tokens}
+        failed = Failed(reason=answer.verdict, details=details)
+        return self._end(grant, await self._or_ocr(event, grant, failed), tokens=tokens)
 
-    async def _cut_off(self, grant: Grant, picture: Picture, why: str) -> list[Message]:
+    async def _cut_off(self, event: Any, grant: Grant, why: str) -> list[Message]:
         """Nobody knows whether the call was billed. Ask again a few times; then the picture is to blame."""
         if grant.task.attempt < max(1, self._settings.vision_api_max_retries):
             return self._lost(grant, why)
         failed = Failed(reason="analysis_failed", details={"error": why, "attempts": grant.task.attempt})
         metrics.CALLS_LOST.inc()
-        return self._end(grant, await self._or_ocr(grant, picture, failed), tokens=grant.estimate)
+        return self._end(grant, await self._or_ocr(event, grant, failed), tokens=grant.estimate)
 
     def _lost(self, grant: Grant, why: str) -> list[Message]:
         metrics.CALLS_LOST.inc()
@@ -313,18 +350,16 @@ class Analyst:
         )
         if found is not None and found.answer.analysis is not None:
             return self._end(grant, self._ocr_outcome(grant, found, cached=True))
+        skipped = Skipped(reason="budget", details={"ocr": "not available", "retryable": True})
+        return self._end(grant, await self._or_ocr(event, grant, skipped))
+
+    async def _or_ocr(self, event: Any, grant: Grant, otherwise: Skipped | Failed) -> Analyzed | Skipped | Failed:
+        """What OCR reads off the picture if that is allowed and works; otherwise the given outcome."""
+        if self._ocr is None or not self._ocr.available or not grant.task.ocr_allowed:
+            return otherwise
         picture = await through_outages(self._app, event, lambda: self._read(grant), "s3")
         if not isinstance(picture, Picture):
-            return self._end(grant, picture)
-        skipped = Skipped(reason="budget", details={"ocr": "not available", "retryable": True})
-        return self._end(grant, await self._or_ocr(grant, picture, skipped))
-
-    async def _or_ocr(
-        self, grant: Grant, picture: Picture | None, otherwise: Skipped | Failed
-    ) -> Analyzed | Skipped | Failed:
-        """What OCR reads off the picture if that is allowed and works; otherwise the given outcome."""
-        if self._ocr is None or not self._ocr.available or not grant.task.ocr_allowed or picture is None:
-            return otherwise
+            return picture
         started = time.monotonic()
         try:
             analysis, model = await self._ocr.read(picture)
@@ -342,6 +377,20 @@ class Analyst:
     def _ocr_outcome(self, grant: Grant, stored: StoredAnswer, *, cached: bool) -> Analyzed:
         key = self._answers.key(grant.task.tenant_id, grant.task.medium.sha256, "ocr_fallback")
         return analyzed(stored.answer, key, cached=cached)
+
+
+@dataclass(frozen=True)
+class _Paid:
+    """A stored answer and what the call that has just been made for it cost."""
+
+    stored: StoredAnswer
+    tokens: int
+
+
+def _repairable(stored: StoredAnswer) -> bool:
+    """Something was said, it was no refusal, nobody can read it, and no repair has been tried."""
+    answer = stored.answer
+    return answer.verdict == "unusable" and bool(stored.content.strip()) and REPAIR_FAILED not in answer.faults
 
 
 class _SingleFlight:

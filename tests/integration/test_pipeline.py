@@ -210,6 +210,36 @@ async def test_an_exhausted_budget_defers_or_reads_the_text_and_never_overspends
     assert len(set(how)) > 1, "the money ran out"
 
 
+async def test_an_answer_in_prose_is_repaired_under_its_own_grant(pipe: Pipeline, worker: Worker) -> None:
+    tenant, post = unique("prose"), unique("prose")
+    fault = {"kind": "malformed", "name": "prose"}
+    await pipe.faults({"endpoint": "chat", "session": f"t-{post}", "times": 1, "fault": fault})
+    since = await pipe.newest()
+    await pipe.publish(tenant, post, [await pipe.upload(tenant, "photo_cat.jpg")])
+    event = (await pipe.announced([post], since))[post]
+    assert event.body["vision"]["classification"]["type"] == "photo"
+    await pipe.idle()
+    calls = [call["total_tokens"] for call in await pipe.billed(post)]
+    assert len(calls) == 2
+    assert event.body["vision"]["tokens_used"] == sum(calls)
+    assert (await pipe.budget(worker, tenant))["spent"] == sum(calls)
+
+
+async def test_a_refused_picture_in_many_posts_is_paid_once(pipe: Pipeline) -> None:
+    tenant, tag = unique("refused"), unique("refused")
+    medium = await pipe.upload(tenant, picture())
+    posts = [f"{tag}-{number}" for number in range(8)]
+    await pipe.faults({"endpoint": "chat", "fault": {"kind": "refusal", "name": "blacklist"}})
+    since = await pipe.newest()
+    for post in posts:
+        await pipe.publish(tenant, post, [medium])
+    events = await pipe.announced(posts, since)
+    ended = {_how(event.body["enrichments"][0]) for event in events.values()}
+    assert ended <= {"ocr_fallback", "failed"}
+    await pipe.idle()
+    assert len(await pipe.billed(tag)) == 1
+
+
 async def test_unreadable_entries_are_kept_whole_and_do_not_stop_the_others(pipe: Pipeline) -> None:
     tenant, post = unique("good"), unique("good")
     since = await pipe.newest()

@@ -162,8 +162,8 @@ def test_headers_of_different_ids_differ() -> None:
 
 def test_file_names_are_unique_and_end_rightly() -> None:
     png = Picture(b"", "image/png", 1, 1)
-    assert wire.unique_filename(png) != wire.unique_filename(png)
-    assert wire.unique_filename(png).endswith(".png")
+    assert wire.unique_filename("image/png") != wire.unique_filename("image/png")
+    assert wire.unique_filename("image/png").endswith(".png")
 
 
 def test_the_request_is_the_one_the_contract_names() -> None:

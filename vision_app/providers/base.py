@@ -99,5 +99,8 @@ class VisionProvider(abc.ABC):
         """Give connections back. Called once, after the last call ended."""
 
     @abc.abstractmethod
-    async def analyze(self, picture: Picture, prompt: str, trace: CallTrace) -> RawAnswer:
-        """Ask about one picture. Raises ProviderError (see the tree above); never anything else but CancelledError."""
+    async def analyze(self, picture: Picture | None, prompt: str, trace: CallTrace) -> RawAnswer:
+        """Ask about one picture, or about the prompt alone (None).
+
+        Raises ProviderError (see the tree above); never anything else but CancelledError.
+        """

@@ -49,7 +49,7 @@ from vision_app.providers.gigachat_wire import (
     unique_filename,
     unmasked,
 )
-from vision_app.providers.pictures import estimate_tokens
+from vision_app.providers.pictures import estimate_text_tokens, estimate_tokens
 from vision_app.settings import Settings, SettingsError
 from vision_app.telemetry import metrics
 
@@ -88,7 +88,6 @@ class _Ambiguous(Exception):
 class _Call:
     """One analysis in progress: what a deadline or a cancellation must know."""
 
-    picture: Picture
     trace: CallTrace
     filename: str
     file_id: str | None = None
@@ -131,13 +130,14 @@ class GigaChat(VisionProvider):
         await self._api.aclose()
         await self._auth.aclose()
 
-    async def analyze(self, picture: Picture, prompt: str, trace: CallTrace) -> RawAnswer:
+    async def analyze(self, picture: Picture | None, prompt: str, trace: CallTrace) -> RawAnswer:
         started = time.perf_counter()
-        call = _Call(picture, trace, unique_filename(picture))
+        call = _Call(trace, unique_filename(picture.mime_type) if picture else "")
         total = self._settings.gigachat_vision_timeout
         try:
             async with asyncio.timeout(total - self._cleanup_seconds):
-                await self._upload(call)
+                if picture is not None:
+                    await self._upload(call, picture)
                 if self._before_chat is not None:
                     await self._before_chat(trace)
                 reply = await self._chat(call, prompt)
@@ -146,12 +146,12 @@ class GigaChat(VisionProvider):
             raise (CallLost(waited) if call.at_server == _CHAT else ProviderOutage(waited)) from late
         finally:
             await self._forget(call)
-        return self._raw(reply, picture, trace, started)
+        return self._raw(reply, picture, prompt, trace, started)
 
     # --- steps --------------------------------------------------------------------------------------------------------
 
-    async def _upload(self, call: _Call) -> None:
-        files = {"file": (call.filename, call.picture.content, call.picture.mime_type)}
+    async def _upload(self, call: _Call, picture: Picture) -> None:
+        files = {"file": (call.filename, picture.content, picture.mime_type)}
         try:
             reply = await self._send(call, "POST", _UPLOAD, data={"purpose": "general"}, files=files)
             call.file_id = file_id_of(reply)
@@ -175,7 +175,6 @@ class GigaChat(VisionProvider):
         return ids[0] if ids else None
 
     async def _chat(self, call: _Call, prompt: str) -> Reply:
-        assert call.file_id is not None  # noqa: S101 - for the type checker; _upload raises otherwise
         settings = self._settings
         body = chat_body(settings.gigachat_vision_model, prompt, call.file_id, settings.vision_max_output_tokens)
         try:
@@ -183,11 +182,15 @@ class GigaChat(VisionProvider):
         except _Ambiguous as unknown:
             raise CallLost(f"the request was sent and no complete answer came ({unknown})") from unknown
 
-    def _raw(self, reply: Reply, picture: Picture, trace: CallTrace, started: float) -> RawAnswer:
+    def _raw(self, reply: Reply, picture: Picture | None, prompt: str, trace: CallTrace, started: float) -> RawAnswer:
         chat = read_chat(reply)
         tokens = chat.tokens
         if tokens is None:
-            tokens = estimate_tokens(len(picture.content), picture.mime_type, self._settings)
+            tokens = (
+                estimate_tokens(len(picture.content), picture.mime_type, self._settings)
+                if picture
+                else estimate_text_tokens(prompt, self._settings)
+            )
             log.warning("gigachat_usage_missing", request_id=trace.request_id, assumed_tokens=tokens)
         return RawAnswer(
             content=chat.content,

@@ -24,7 +24,6 @@ from vision_app.providers.base import (
     AccountBlocked,
     CallTrace,
     InputFault,
-    Picture,
     ProviderError,
     ProviderOutage,
     RateLimited,
@@ -146,16 +145,17 @@ def header_safe(text: str) -> str:
     return f"{safe[: _MAX_HEADER_CHARS - 17]}-{hashlib.sha256(text.encode('utf-8', 'replace')).hexdigest()[:16]}"
 
 
-def unique_filename(picture: Picture) -> str:
+def unique_filename(mime_type: str) -> str:
     """A name by which an upload of unknown fate is found again. The vendor looks at the extension."""
-    return f"vision-{uuid.uuid4().hex}.{_EXTENSIONS.get(picture.mime_type, 'bin')}"
+    return f"vision-{uuid.uuid4().hex}.{_EXTENSIONS.get(mime_type, 'bin')}"
 
 
-def chat_body(model: str, prompt: str, file_id: str, max_tokens: int) -> dict[str, Any]:
-    """The request of `POST /chat/completions`: one user message with one attachment, no tools."""
+def chat_body(model: str, prompt: str, file_id: str | None, max_tokens: int) -> dict[str, Any]:
+    """The request of `POST /chat/completions`: one user message with one attachment or none, no tools."""
+    message = {"role": "user", "content": prompt} | ({"attachments": [file_id]} if file_id else {})
     return {
         "model": model,
-        "messages": [{"role": "user", "content": prompt, "attachments": [file_id]}],
+        "messages": [message],
         "temperature": 0.1,
         "max_tokens": max_tokens,
     }

@@ -83,6 +83,11 @@ def estimate_tokens(size_bytes: int, mime_type: str, settings: Settings) -> int:
     return min(attached + prompt_tokens, _CONTEXT_TOKENS) + settings.vision_max_output_tokens
 
 
+def estimate_text_tokens(prompt_text: str, settings: Settings) -> int:
+    """Upper bound of what a question without a picture costs, answer included."""
+    return len(prompt_text) // _CHARS_PER_TOKEN + settings.vision_max_output_tokens
+
+
 def _prepare(content: bytes, declared_mime: str, settings: Settings) -> Picture:
     if not content:
         raise UnusablePicture("empty", {"size_bytes": 0})

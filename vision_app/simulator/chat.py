@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from aiohttp import web
@@ -33,6 +33,9 @@ from vision_app.simulator.pricing import (
 )
 from vision_app.simulator.refusals import CANNOT_SEE, REFUSALS
 from vision_app.simulator.state import REQUEST_ID, SESSION_ID, SIMULATOR, Simulator
+
+REPAIR_MARK = "<<<ОТВЕТ"
+"""Precedes a broken answer in the worker's request to put it right."""
 
 
 @dataclass(slots=True)
@@ -108,6 +111,7 @@ def _attached(sim: Simulator, caller: Caller, asked: ChatRequest) -> list[Stored
 
 async def _complete(sim: Simulator, attempt: _Attempt, asked: ChatRequest, session: str | None) -> wire.Completion:
     said = await answers.answer(asked.messages[-1].text, attempt.files, sim.config.max_pixels)
+    said = _repaired(sim, attempt, session, asked.messages[-1].text, said)
     prompt = text_tokens(asked.prompt) + TOKENS_PER_MESSAGE * len(asked.messages) + said.attachment_tokens
     if prompt > CONTEXT_TOKENS:
         raise api_error(422, "Unprocessable Entity")
@@ -117,6 +121,16 @@ async def _complete(sim: Simulator, attempt: _Attempt, asked: ChatRequest, sessi
     precached = min(prompt, sim.sessions.precached(attempt.caller.client_id, session, asked.prompt))
     usage = Usage(prompt, text_tokens(content), precached)
     return wire.Completion(catalogue.versioned(asked.model), content, finish_reason, usage)
+
+
+def _repaired(sim: Simulator, attempt: _Attempt, session: str | None, prompt: str, said: answers.Said) -> answers.Said:
+    """Asked to put its own broken answer right, a model says what it meant: here, what the session's fault spoiled."""
+    client = attempt.caller.client_id
+    if attempt.files:
+        sim.sessions.remember(client, session, said.text)
+        return said
+    meant = sim.sessions.meant(client, session) if REPAIR_MARK in prompt else None
+    return said if meant is None else replace(said, text=meant)
 
 
 def _content(said: answers.Said, attempt: _Attempt, model: str) -> tuple[str, str]:

@@ -19,10 +19,22 @@ _SESSIONS_KEPT = 1000
 
 
 class Sessions:
-    """The last prompt of every session, for `precached_prompt_tokens`."""
+    """The last prompt of every session, for `precached_prompt_tokens`, and the last answer, for repairs."""
 
     def __init__(self) -> None:
+        self._answers: OrderedDict[tuple[str, str], str] = OrderedDict()
         self._prompts: OrderedDict[tuple[str, str], str] = OrderedDict()
+
+    def remember(self, client_id: str, session_id: str | None, answer: str) -> None:
+        """What was really meant in this session, before any fault spoiled it."""
+        if session_id:
+            self._answers[client_id, session_id] = answer
+            if len(self._answers) > _SESSIONS_KEPT:
+                self._answers.popitem(last=False)
+
+    def meant(self, client_id: str, session_id: str | None) -> str | None:
+        """The session's last answer about a picture, as it was meant."""
+        return self._answers.get((client_id, session_id or ""))
 
     def precached(self, client_id: str, session_id: str | None, prompt: str) -> int:
         """Tokens of `prompt` that begin it as they began the session's previous one; remembers `prompt`."""
