@@ -31,6 +31,7 @@ from vision_app.domain import budget as core
 from vision_app.domain.moment import Moment
 from vision_app.messages import (
     Deferred,
+    Drop,
     Grant,
     Load,
     Lost,
@@ -147,7 +148,9 @@ class BudgetMachine(RuleBasedStateMachine):
     @rule(
         command=st.one_of(
             st.sampled_from([None, None, 0, 40, 100, 300]).map(lambda limit: SetLimit(tenant_id=TENANT, limit=limit)),
-            st.sampled_from([Reset, Pause, Resume, Resume, Wake]).map(lambda command: command(tenant_id=TENANT)),
+            st.sampled_from([Reset, Reset, Pause, Resume, Resume, Drop, Wake]).map(
+                lambda command: command(tenant_id=TENANT)
+            ),
         )
     )
     def operate(self, command: Any) -> None:
@@ -174,6 +177,9 @@ class BudgetMachine(RuleBasedStateMachine):
             assert (decision.send, decision.park, decision.unpark) == ([], {}, [])
         elif decision.row is not None:
             self.check_repeat(at, decision)
+        for message in decision.send:
+            if isinstance(message, Wake | Drop):  # to itself
+                self.log.append((Moment(time_ms=self.clock, offset=len(self.log)), message))
         if crash == "sent":
             self.restart_from(self.committed)
             return
@@ -322,7 +328,7 @@ class BudgetMachine(RuleBasedStateMachine):
                 untold[0].told = True
                 assert message.outcome.retry_at.date().isoformat() > self.day
             case _:
-                assert isinstance(message, Wake)
+                assert isinstance(message, Wake | Drop)
 
     def place_of(self, name: str, *, last: bool = False) -> int:
         places = [place for place, waiting in enumerate(self.fifo) if waiting.name == name]
@@ -348,7 +354,7 @@ class BudgetMachine(RuleBasedStateMachine):
             assert row.loaded
             assert not row.paused
         assert len(row.open) <= self.rules.max_concurrent
-        wakes = sum(isinstance(message, Wake) for message in decision.send)
+        wakes = sum(isinstance(message, Wake | Drop) for message in decision.send)
         assert wakes <= (len(decision.send) - wakes) // TOLD_AT_ONCE, "a wake that nothing paid for"
         if row.loaded and not row.paused and self.fifo:
             self.hold_queue(row, limit, going_on=bool(wakes))
