@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo down test lint types layers clean lock tools
+.PHONY: demo down test lint types layers clean lock tools image-check
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)  ## the main job on real embedded services
@@ -37,9 +37,16 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $(STAMP)
 
+image-check: $(STAMP)  ## build the worker's image without Docker and run the guide's commands in it (root, Debian)
+	sh deploy/image_check.sh
+
 lock:  ## resolve the dependencies anew
 	$(BIN)/uv pip compile pyproject.toml --extra stack --extra test --generate-hashes --no-emit-index-url \
 	  --universal --python-version 3.11 --custom-compile-command "make lock" -q -o requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --constraint requirements.lock --generate-hashes --no-emit-index-url \
+	  --universal --python-version 3.11 --custom-compile-command "make lock" -q -o requirements-run.lock
+	$(BIN)/uv pip compile deploy/requirements-build.in --generate-hashes --no-emit-index-url \
+	  --universal --python-version 3.11 --custom-compile-command "make lock" -q -o deploy/requirements-build.lock
 
 clean:  ## forget the environment and the embedded services' data
 	-test -x $(BIN)/vision && $(BIN)/vision down

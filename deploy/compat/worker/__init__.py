@@ -1,0 +1,1 @@
+"""The names under which the surrounding assistant and the acceptance guide know this worker. Nothing else is here."""

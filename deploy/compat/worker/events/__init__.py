@@ -1,0 +1,1 @@
+"""Event models under their old names."""
