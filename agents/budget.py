@@ -24,8 +24,8 @@ from vision_app.topics import BUDGET
 
 log = structlog.get_logger(__name__)
 
-LookUp = Callable[[str, str], Awaitable[tuple[int, int | None]]]
-"""(tenant, UTC day) -> tokens spent that day and the limit set last, from Postgres."""
+LookUp = Callable[[str, str], Awaitable[tuple[int, int | None, bool]]]
+"""(tenant, UTC day) -> tokens spent that day, the limit set last and whether it is paused, from Postgres."""
 
 WAKE_SECONDS = 5.0
 STALE_GRANT_MS = 60 * 60 * 1000
@@ -50,7 +50,7 @@ class Loader:
         while not self._app.should_stop:
             day = datetime.now(UTC).date().isoformat()
             try:
-                spent, limit = await self._look_up(tenant_id, day)
+                spent, limit, paused = await self._look_up(tenant_id, day)
             except Exception as fault:  # noqa: BLE001 - whatever Postgres says: the tenant waits, and we say so
                 metrics.RETRIES.labels(stage="db").inc()
                 log.warning(
@@ -58,7 +58,7 @@ class Loader:
                 )
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
-            load = Load(tenant_id=tenant_id, day=day, spent=spent, limit=limit)
+            load = Load(tenant_id=tenant_id, day=day, spent=spent, limit=limit, paused=paused)
             await self._outbox.send([load], keep_trying=lambda: not self._app.should_stop)
             return
 

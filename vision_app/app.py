@@ -66,6 +66,8 @@ class VisionApp(faust.App):
     readers: Readers
     posts: ConfirmedTable
     budgets: ConfirmedTable
+    parked: ConfirmedTable
+    outbox: Outbox
     budget_rules: Callable[[], budget_core.Rules]
     started = False
     _metrics: MetricsServer | None = None
@@ -135,13 +137,14 @@ def create_app(settings: Settings) -> VisionApp:
     configure_logging(settings)
     app = _faust(settings)
     partitions = settings.kafka_topic_partitions
-    app.posts, app.budgets = posts_table(app, partitions), budget_table(app, partitions)
-    parked = parked_table(app, partitions)
+    app.posts = posts_table(app, partitions)
+    app.budgets, app.parked = budget_table(app, partitions), parked_table(app, partitions)
     policy = PolicyFile(settings.vision_policy_config_path)
     ocr = Tesseract(settings) if settings.vision_ocr_fallback_enabled else None
     app.budget_rules = _budget_rules(settings, policy, ocr)
     app.readers = Readers(settings)
-    outbox, s3 = Outbox(app), S3Store(settings)
+    app.outbox = outbox = Outbox(app)
+    s3 = S3Store(settings)
     dead_letters = DeadLetters(outbox)
     answers = AnswerStore(s3, settings.gigachat_vision_model, PROMPT_VERSION)
     provider, slots = GigaChat(settings), Slots(settings)
@@ -152,11 +155,12 @@ def create_app(settings: Settings) -> VisionApp:
         policy.refresh()
         return policy.policy
 
-    look_up = app.readers.spent_and_limit
     policy_agent(app, outbox, dead_letters, policy=current_policy, default_tenant=settings.s3_default_tenant_id)
     posts_agent(app, outbox, dead_letters, app.posts, vision_version=VISION_VERSION)
     media_agent(app, outbox, dead_letters, s3, answers, settings)
-    budget_agent(app, outbox, dead_letters, app.budgets, parked, rules=app.budget_rules, look_up=look_up)
+    budget_agent(
+        app, outbox, dead_letters, app.budgets, app.parked, rules=app.budget_rules, look_up=app.readers.budget_of
+    )
     app.flow = analysis_agent(app, outbox, dead_letters, analyst)
     app.sinks = sink_agents(
         app,

@@ -24,13 +24,13 @@ def changes() -> dict[str, Any]:
 @pytest.fixture(autouse=True)
 async def postgres(world: World, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What the loader finds: tokens spent today and the limit; `faults` are raised first."""
-    known: dict[str, Any] = {"spent": 0, "limit": None, "asked": 0, "faults": []}
+    known: dict[str, Any] = {"spent": 0, "limit": None, "paused": False, "asked": 0, "faults": []}
 
-    async def look_up(tenant_id: str, day: str) -> tuple[int, int | None]:
+    async def look_up(tenant_id: str, day: str) -> tuple[int, int | None, bool]:
         known["asked"] += 1
         if known["faults"]:
             raise known["faults"].pop(0)
-        return known["spent"], known["limit"]
+        return known["spent"], known["limit"], known["paused"]
 
     loader = _loader(world)
     monkeypatch.setattr(loader, "_look_up", look_up)
@@ -59,13 +59,14 @@ async def loaded(world: World, agent: Any, spent: int = 0, limit: int | None = N
 
 
 async def test_a_tenant_without_a_row_parks_and_asks_for_what_was_spent(world: World, postgres: dict[str, Any]) -> None:
-    postgres.update(spent=7_500, limit=9_000)
+    postgres.update(spent=7_500, limit=9_000, paused=True)
     async with world.agent("budget") as agent:
         await world.tell(agent, reserve(world), reserve(world, "p2"), key=KEY)
         assert world.sent("vision.analysis") == []
         await until(lambda: world.sent("vision.budget"))
     (load,) = world.sent("vision.budget")
-    assert (load["type"], load["spent"], load["limit"], load["day"]) == ("load", 7_500, 9_000, today())
+    assert (load["type"], load["spent"], load["limit"], load["paused"]) == ("load", 7_500, 9_000, True)
+    assert load["day"] == today()
     assert postgres["asked"] == 1
     assert set(world.app.budgets) == {KEY}
 

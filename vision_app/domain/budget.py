@@ -171,6 +171,16 @@ def view(row: BudgetRow, at: Moment, rules: Rules) -> Mapping[str, Any]:
     }
 
 
+def queue(row: BudgetRow, start: int, count: int) -> list[int]:
+    """The numbers of the first `count` waiting tasks from `start` on."""
+    numbers: list[int] = []
+    number = gaps.past(row.holes, max(start, row.first))
+    while number < row.next and len(numbers) < count:
+        numbers.append(number)
+        number = gaps.past(row.holes, number + 1)
+    return numbers
+
+
 class _Ledger:
     """One command's worth of work on a row; lives for one call of `decide`."""
 

@@ -5,6 +5,7 @@ Results are written by `postgres.py` alone. Every method raises asyncpg's errors
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Literal
 
@@ -34,6 +35,53 @@ _STUCK = """
 SELECT tenant_id, post_id, trace_id, status, in_work_since, data FROM post_enrichment
 WHERE in_work_since <= $1 AND ($2::text IS NULL OR tenant_id = $2) ORDER BY in_work_since LIMIT $3"""
 
+_MEME = """(coalesce(vision_is_meme, false) OR data @> '{"enrichments": [{"analysis": {"is_meme": true}}]}')"""
+
+_ANALYZED = f"""
+FROM post_enrichment WHERE kind = 'vision' AND vision_analyzed_at IS NOT NULL
+  AND ($1::text IS NULL OR tenant_id = $1)
+  AND ($2::text IS NULL OR coalesce(metadata ->> 'channel_id', data #>> '{{event,channel_id}}') = $2)
+  AND ($3::boolean IS NULL OR {_MEME} = $3)
+  AND ($4::text IS NULL OR vision_provider = $4)
+  AND ($5::timestamptz IS NULL OR vision_analyzed_at > $5)"""
+_COUNT = f"SELECT count(*) {_ANALYZED}"
+_PAGE = f"SELECT * {_ANALYZED} ORDER BY vision_analyzed_at DESC, tenant_id, post_id OFFSET $6 LIMIT $7"
+
+_MEDIUM = """
+SELECT m.tenant_id, m.file_sha256 AS sha256, m.s3_key, m.mime AS mime_type, m.size_bytes,
+    seen.classification AS vision_classification, seen.is_meme, seen.description, seen.provider, seen.analyzed_at,
+    ARRAY(SELECT post_id FROM post_media_map AS p WHERE (p.tenant_id, p.file_sha256) = (m.tenant_id, m.file_sha256)
+          ORDER BY uploaded_at DESC, post_id LIMIT 100) AS posts
+FROM media_objects AS m LEFT JOIN LATERAL (
+    SELECT item #>> '{analysis,classification}' AS classification, (item #>> '{analysis,is_meme}')::boolean AS is_meme,
+        item #>> '{analysis,description}' AS description, item ->> 'provider' AS provider,
+        (medium ->> 'analyzed_at')::timestamptz AS analyzed_at
+    FROM post_media_map AS p
+    JOIN post_enrichment AS pe ON (pe.tenant_id, pe.post_id, pe.kind) = (p.tenant_id, p.post_id, 'vision')
+    CROSS JOIN jsonb_path_query(pe.data, '$.enrichments[*]') AS item
+    CROSS JOIN jsonb_path_query(pe.data, '$.media[*]') AS medium
+    WHERE (p.tenant_id, p.file_sha256) = (m.tenant_id, m.file_sha256)
+      AND item ->> 'sha256' = m.file_sha256 AND item ? 'analysis'
+      AND medium ->> 'sha256' = m.file_sha256 AND medium ? 'analyzed_at'
+    ORDER BY analyzed_at DESC LIMIT 1
+) AS seen ON true
+WHERE m.file_sha256 = $1 AND ($2::text IS NULL OR m.tenant_id = $2) ORDER BY m.tenant_id"""
+
+_STATS = f"""
+WITH analyzed AS (
+    SELECT vision_provider AS provider, coalesce(vision_analysis_reason, '') = 'cache_hit' AS cached,
+        coalesce(vision_tokens_used, 0) AS tokens, {_MEME} AS meme,
+        coalesce(vision_classification ->> 'type', 'other') AS type
+    FROM post_enrichment
+    WHERE kind = 'vision' AND vision_analyzed_at IS NOT NULL AND ($1::text IS NULL OR tenant_id = $1)
+), types AS (SELECT type, count(*) AS posts FROM analyzed GROUP BY type)
+SELECT count(*) AS total_analyzed, count(*) FILTER (WHERE meme) AS memes_count,
+    count(*) FILTER (WHERE provider = 'gigachat' AND NOT cached) AS gigachat,
+    count(*) FILTER (WHERE provider = 'ocr_fallback' AND NOT cached) AS ocr,
+    count(*) FILTER (WHERE cached) AS cached, coalesce(sum(tokens), 0)::bigint AS tokens,
+    coalesce((SELECT jsonb_object_agg(type, posts) FROM types), '{{}}') AS by_type
+FROM analyzed"""  # noqa: S608 - built from our own texts
+
 # a row may hold media answered on several days; updated_at only narrows the rows that have to be opened
 _SPENT = """
 SELECT coalesce(sum((medium ->> 'tokens_billed')::numeric), 0)::bigint
@@ -42,6 +90,17 @@ WHERE pe.tenant_id = $1 AND pe.kind = 'vision' AND pe.updated_at >= $2
   AND (medium ->> 'tokens_billed')::numeric > 0
   AND coalesce((medium ->> 'analyzed_at')::timestamptz, pe.updated_at) >= $2
   AND coalesce((medium ->> 'analyzed_at')::timestamptz, pe.updated_at) < $3"""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which analyzed posts to list; None: any. `has_meme`: whether any of a post's pictures is one."""
+
+    tenant_id: str | None = None
+    channel_id: str | None = None
+    has_meme: bool | None = None
+    provider: str | None = None
+    analyzed_after: datetime | None = None
 
 
 class PostsReader:
@@ -53,6 +112,22 @@ class PostsReader:
     async def get(self, post_id: str, tenant_id: str | None = None) -> list[Row]:
         """The vision rows of a post, with JSON columns decoded: of one tenant, or of all that have such a post."""
         return [_decoded(row) for row in await self._pool.fetch(_GET, post_id, tenant_id)]
+
+    async def analyzed(self, wanted: Wanted, *, offset: int = 0, limit: int = 50) -> tuple[list[Row], int]:
+        """Analyzed posts, newest first, and how many there are in all."""
+        given = (wanted.tenant_id, wanted.channel_id, wanted.has_meme, wanted.provider, wanted.analyzed_after)
+        total = int(await self._pool.fetchval(_COUNT, *given))
+        rows = await self._pool.fetch(_PAGE, *given, offset, limit) if offset < total else []
+        return [_decoded(row) for row in rows], total
+
+    async def medium(self, sha256: str, tenant_id: str | None = None) -> list[Row]:
+        """A medium of one tenant, or of all that have it, each with what its own posts last saw on it."""
+        return [dict(row) for row in await self._pool.fetch(_MEDIUM, sha256, tenant_id)]
+
+    async def stats(self, tenant_id: str | None = None) -> Row:
+        """Counts of the analyzed posts of one tenant or of all; `by_type` maps a type to its posts."""
+        row = dict(await self._pool.fetchrow(_STATS, tenant_id))
+        return {**row, "by_type": orjson.loads(row["by_type"])}
 
     async def stuck(self, before: datetime, tenant_id: str | None = None, limit: int = 100) -> list[Row]:
         """Posts in work since before a time, the oldest first."""

@@ -16,7 +16,8 @@ from .errors import ApiError, Handler
 
 ALL_TENANTS = "*"
 TENANT = web.RequestKey("tenant", str)
-OPEN_PATHS = frozenset({"/healthz", "/readyz"})
+OPEN_PATHS = frozenset({"/healthz", "/readyz", "/openapi.json"})
+READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 def authentication(settings: Settings) -> object:
@@ -45,6 +46,22 @@ def tenant_asked(request: web.Request, named: str | None) -> str | None:
     if named not in (None, own):
         raise ApiError(404, "not_found", "there is nothing here that this token may see")
     return own
+
+
+def operator_for(request: web.Request, tenant: str) -> None:
+    """Let only a token for all tenants through: what a tenant may spend is not the tenant's to decide."""
+    tenant_asked(request, tenant)
+    if request[TENANT] != ALL_TENANTS:
+        raise ApiError(403, "forbidden", "this needs a token for all tenants: token=* in VISION_API_TOKENS")
+
+
+@web.middleware
+async def same_origin(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuse changes asked for by a page of another site, which a browser on this machine would send here."""
+    origin = request.headers.get("Origin")
+    if request.method not in READING and origin is not None and origin.partition("://")[2] != request.host:
+        raise ApiError(403, "foreign_origin", "changes are only taken from programs and from pages of this server")
+    return await handler(request)
 
 
 def parse_tokens(text: str) -> dict[str, str]:

@@ -1,35 +1,136 @@
-"""What a tenant has spent and may still spend today, read from the budget's table by its owner."""
+"""A tenant's budget: what it has spent and may still spend, and what an operator does about it.
+
+Reads come from the budget actor's table, by its owner. Changes are commands to the actor: 202, nothing is done here.
+"""
 
 from __future__ import annotations
 
 import time
+from typing import Any
 
+import orjson
 from aiohttp import web
 
 from vision_app.domain import budget as core
 from vision_app.domain.moment import Applied, Moment
-from vision_app.messages import key_of
+from vision_app.messages import Pause, Reset, Resume, SetLimit, key_of
 
-from .auth import tenant_asked
-from .errors import json_response
+from .auth import operator_for, tenant_asked
+from .budget_commands import accepted, record, send, try_to_record
+from .errors import ApiError, json_response
+from .models import AcceptedAnswer, BudgetAnswer, LimitBody, OperatorHeaders, TenantPath
+from .operation import operation
 from .owner import from_owner
 from .page import Page
 
+COMMAND_ERRORS = (403, 404, 503)
+
 
 class BudgetView(Page):
-    """GET /api/v1/budget/{tenant}: limit, spent, reserved, waiting. A tenant never seen has spent nothing."""
+    """GET and PUT /api/v1/budget/{tenant}: the ledger, in tokens, and its daily limit."""
 
-    async def get(self, request: web.Request, tenant: str) -> web.Response:
-        tenant_asked(request, tenant)
-        key = key_of(tenant)
-        answer = await from_owner(self.app, self.app.budgets, key, request)
-        if answer is not None:
-            return answer
-        stored = self.app.budgets.get(key)
-        now = Moment(time_ms=round(time.time() * 1000), offset=0)
-        row = core.BudgetRow.model_validate(stored) if stored else _unknown(tenant, now)
-        return json_response(request, {**core.view(row, now, self.app.budget_rules()), "known": bool(stored)})
+    @operation("What a tenant spent and may spend", path=TenantPath, answers={200: BudgetAnswer}, errors=(404, 503))
+    async def get(self, request: web.Request, path: TenantPath) -> web.Response:
+        tenant_asked(request, path.tenant)
+        answer = await from_owner(self.app, self.app.budgets, key_of(path.tenant), request)
+        return answer or json_response(request, state_of(self.app, path.tenant))
+
+    @operation(
+        "Set the daily limit; lowering it needs no Postgres",
+        path=TenantPath,
+        headers=OperatorHeaders,
+        body=LimitBody,
+        answers={202: AcceptedAnswer},
+        errors=COMMAND_ERRORS,
+    )
+    async def put(
+        self, request: web.Request, path: TenantPath, headers: OperatorHeaders, body: LimitBody
+    ) -> web.Response:
+        operator_for(request, path.tenant)
+        recorded = await try_to_record(self.app, path.tenant, "set_limit", headers.x_operator, body.limit)
+        if not recorded and not await self._lowers(request, path.tenant, body.limit):
+            raise ApiError(
+                503, "store_unavailable", "raising a limit needs Postgres, which is away; see `vision doctor`"
+            )
+        command = SetLimit(tenant_id=path.tenant, limit=body.limit)
+        await send(self.app, command)
+        return accepted(request, command, headers.x_operator, recorded=recorded)
+
+    async def _lowers(self, request: web.Request, tenant: str, limit: int | None) -> bool:
+        """Whether this limit is no higher than the one in force. Not while the ledger waits for Postgres: who knows."""
+        answer = await from_owner(self.app, self.app.budgets, key_of(tenant), request)
+        state = state_of(self.app, tenant).model_dump() if answer is None else orjson.loads(_body(answer))
+        wanted = self.app.budget_rules().limit if limit is None else limit
+        return bool(state.get("loaded") and wanted <= state["limit"])
 
 
-def _unknown(tenant: str, now: Moment) -> core.BudgetRow:
-    return core.BudgetRow(tenant_id=tenant, born_ms=now.time_ms, applied=Applied(), day=now.day)
+class ResetView(Page):
+    """POST /api/v1/budget/{tenant}/reset: today's spending becomes zero, and who waited for money goes on."""
+
+    @operation(
+        "Set today's spending to zero",
+        path=TenantPath,
+        headers=OperatorHeaders,
+        answers={202: AcceptedAnswer},
+        errors=COMMAND_ERRORS,
+    )
+    async def post(self, request: web.Request, path: TenantPath, headers: OperatorHeaders) -> web.Response:
+        operator_for(request, path.tenant)
+        await record(self.app, path.tenant, "reset", headers.x_operator)
+        command = Reset(tenant_id=path.tenant)
+        await send(self.app, command)
+        return accepted(request, command, headers.x_operator, recorded=True)
+
+
+class PauseView(Page):
+    """POST /api/v1/budget/{tenant}/pause: nothing new starts; what has started ends. Needs no Postgres."""
+
+    @operation(
+        "Let nothing new start",
+        path=TenantPath,
+        headers=OperatorHeaders,
+        answers={202: AcceptedAnswer},
+        errors=COMMAND_ERRORS,
+    )
+    async def post(self, request: web.Request, path: TenantPath, headers: OperatorHeaders) -> web.Response:
+        operator_for(request, path.tenant)
+        recorded = await try_to_record(self.app, path.tenant, "pause", headers.x_operator)
+        command = Pause(tenant_id=path.tenant)
+        await send(self.app, command)
+        return accepted(request, command, headers.x_operator, recorded=recorded)
+
+
+class ResumeView(Page):
+    """POST /api/v1/budget/{tenant}/resume: the opposite of pause."""
+
+    @operation(
+        "Let work go on after a pause",
+        path=TenantPath,
+        headers=OperatorHeaders,
+        answers={202: AcceptedAnswer},
+        errors=COMMAND_ERRORS,
+    )
+    async def post(self, request: web.Request, path: TenantPath, headers: OperatorHeaders) -> web.Response:
+        operator_for(request, path.tenant)
+        await record(self.app, path.tenant, "resume", headers.x_operator)
+        command = Resume(tenant_id=path.tenant)
+        await send(self.app, command)
+        return accepted(request, command, headers.x_operator, recorded=True)
+
+
+def row_of(app: Any, tenant: str) -> core.BudgetRow | None:
+    """The tenant's row in this worker's table."""
+    stored = app.budgets.get(key_of(tenant))
+    return core.BudgetRow.model_validate(stored) if stored else None
+
+
+def state_of(app: Any, tenant: str) -> BudgetAnswer:
+    """The ledger as this worker, its owner, has it."""
+    now = Moment(time_ms=round(time.time() * 1000), offset=0)
+    row = row_of(app, tenant)
+    shown = row or core.BudgetRow(tenant_id=tenant, born_ms=now.time_ms, applied=Applied(), day=now.day)
+    return BudgetAnswer(**core.view(shown, now, app.budget_rules()), known=row is not None)
+
+
+def _body(answer: web.Response) -> bytes:
+    return answer.body if isinstance(answer.body, bytes) else b"{}"

@@ -14,6 +14,8 @@ from aiohttp import web
 from vision_app.telemetry import metrics
 from vision_app.telemetry.logging import bind
 
+from .models import Answer
+
 log = structlog.get_logger(__name__)
 
 TRACE_HEADER = "X-Trace-ID"
@@ -59,9 +61,12 @@ async def uniform(request: web.Request, handler: Handler) -> web.StreamResponse:
     return response
 
 
-def json_response(request: web.Request, body: dict[str, Any], status: int = 200) -> web.Response:
-    """A successful answer; every one carries the trace id."""
-    return _json({**body, "trace_id": request[TRACE]}, status)
+def json_response(request: web.Request, body: Answer, status: int = 200) -> web.Response:
+    """An answer as its model says; every one carries the trace id."""
+    traced = body.model_copy(update={"trace_id": request[TRACE]})
+    return web.Response(
+        body=traced.model_dump_json().encode(), status=status, content_type="application/json", charset="utf-8"
+    )
 
 
 def _trace_of(request: web.Request) -> str:

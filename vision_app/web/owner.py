@@ -20,7 +20,10 @@ FORWARD_TIMEOUT = aiohttp.ClientTimeout(total=5)
 
 
 async def from_owner(app: Any, table: Any, key: bytes, request: web.Request) -> web.Response | None:
-    """The owner's answer to this request, or None if this worker is the owner and should answer itself."""
+    """The owner's answer to a GET of this request's URL, or None if this worker is the owner and should answer itself.
+
+    Raises ApiError 503 while nobody can say who the owner is.
+    """
     if not app.serving():
         raise _moving()
     owner = await _owner(app, table, key)
@@ -49,7 +52,8 @@ async def _forward(app: Any, owner: URL, request: web.Request) -> web.Response:
         headers["Authorization"] = request.headers["Authorization"]
     try:
         async with app.http_client.get(url, headers=headers, timeout=FORWARD_TIMEOUT) as answer:
-            return web.Response(body=await answer.read(), status=answer.status, content_type="application/json")
+            body = await answer.read()
+            return web.Response(body=body, status=answer.status, content_type="application/json", charset="utf-8")
     except (aiohttp.ClientError, TimeoutError) as fault:
         metrics.RETRIES.labels(stage="forward").inc()
         log.warning("the owner of a key does not answer", owner=str(owner), error=repr(fault))

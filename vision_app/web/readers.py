@@ -1,17 +1,34 @@
-"""What the web pages and the budget's loader ask Postgres for. Connects when first asked, and again after an outage."""
+"""What the pages and the budget's loader ask Postgres for, and the operators' log they write to it.
+
+Connects when first asked, and again after an outage.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
+import asyncpg
+import structlog
+
 from vision_app.settings import Settings
+from vision_app.stores.base import SinkUnavailable
 from vision_app.stores.postgres import create_pool
-from vision_app.stores.posts import PostsReader, Row
+from vision_app.stores.posts import PostsReader
+from vision_app.telemetry import metrics
+
+from .errors import ApiError
+
+log = structlog.get_logger(__name__)
+
+AWAY = (SinkUnavailable, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+"""What a call may raise when Postgres does not answer or not as it should."""
 
 
 class Readers:
-    """Reads only; every method raises what asyncpg raises, or SinkUnavailable while there is no connection."""
+    """Hands out readers; `posts` raises SinkUnavailable while there is no connection, a reader what asyncpg raises."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -31,10 +48,21 @@ class Readers:
                 self._pool = await create_pool(self._settings, application="vision-web")
         return PostsReader(self._pool)
 
-    async def rows_of(self, post_id: str, tenant_id: str | None) -> list[Row]:
-        return await (await self.posts()).get(post_id, tenant_id)
-
-    async def spent_and_limit(self, tenant_id: str, day: str) -> tuple[int, int | None]:
-        """What the loader of the budget needs: tokens spent on a UTC day, and the limit an operator set last."""
+    async def budget_of(self, tenant_id: str, day: str) -> tuple[int, int | None, bool]:
+        """What the budget's loader needs: tokens spent on a UTC day, the limit set last, whether it is paused."""
         reader = await self.posts()
-        return await reader.spent_today(tenant_id, day), await reader.last_limit(tenant_id)
+        return (
+            await reader.spent_today(tenant_id, day),
+            await reader.last_limit(tenant_id),
+            await reader.paused(tenant_id),
+        )
+
+    @asynccontextmanager
+    async def for_page(self) -> AsyncIterator[PostsReader]:
+        """A reader for a page: while Postgres is away, the page answers 503."""
+        try:
+            yield await self.posts()
+        except AWAY as fault:
+            metrics.RETRIES.labels(stage="db").inc()
+            log.error("Postgres cannot be read", error=repr(fault))
+            raise ApiError(503, "store_unavailable", "Postgres does not answer; see `vision doctor`") from fault

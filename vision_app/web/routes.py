@@ -6,27 +6,41 @@ from typing import Any
 
 from vision_app.settings import Settings
 
-from .auth import authentication
-from .budget import BudgetView
+from .auth import authentication, same_origin
+from .budget import BudgetView, PauseView, ResetView, ResumeView
 from .errors import uniform
 from .health import AliveView, ReadyView
-from .posts import PostView
+from .media import MediaView
+from .openapi import document_view
+from .page import Page
+from .parked import ParkedTaskView, ParkedView
+from .posts import PostsView, PostView
+from .stats import StatsView
 
 MAX_BODY_BYTES = 64 * 1024
-ROUTES = {
+ROUTES: dict[str, type[Page]] = {
     "/healthz": AliveView,
     "/readyz": ReadyView,
+    "/api/v1/vision/posts": PostsView,
     "/api/v1/vision/posts/{post_id}": PostView,
+    "/api/v1/vision/media/{sha256}": MediaView,
+    "/api/v1/vision/stats": StatsView,
     "/api/v1/budget/{tenant}": BudgetView,
+    "/api/v1/budget/{tenant}/reset": ResetView,
+    "/api/v1/budget/{tenant}/pause": PauseView,
+    "/api/v1/budget/{tenant}/resume": ResumeView,
+    "/api/v1/budget/{tenant}/parked": ParkedView,
+    "/api/v1/budget/{tenant}/parked/{number}": ParkedTaskView,
 }
+DOCUMENT = "/openapi.json"
 
 
 def add_routes(app: Any) -> None:
     """Register every view with Faust's web server."""
-    for path, view in ROUTES.items():
+    for path, view in {**ROUTES, DOCUMENT: document_view(ROUTES)}.items():
         app.page(path, name=view.__name__)(view)
 
 
 def web_options(settings: Settings) -> dict[str, Any]:
-    """Options of the aiohttp application: uniform errors first, then authentication, then a bound on bodies."""
-    return {"middlewares": [uniform, authentication(settings)], "client_max_size": MAX_BODY_BYTES}
+    """Options of the aiohttp application: uniform errors first, then who asks and from where; bodies are bounded."""
+    return {"middlewares": [uniform, authentication(settings), same_origin], "client_max_size": MAX_BODY_BYTES}

@@ -1,0 +1,75 @@
+"""How an operator's command reaches the budget actor: recorded in Postgres, then sent through Kafka.
+
+Recorded first, so that a ledger rebuilt from Postgres knows what was accepted. A failed send after that is told to the
+operator, who repeats it; every command may be repeated.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+from urllib.parse import quote
+
+import structlog
+from aiohttp import web
+
+from vision_app.messages import Message
+from vision_app.stores.posts import Action
+from vision_app.streams.outbox import Oversized
+from vision_app.streams.ownership import LeftUnacked
+
+from .errors import ApiError, json_response
+from .models import AcceptedAnswer
+
+log = structlog.get_logger(__name__)
+
+SEND_SECONDS = 5.0
+
+
+async def record(app: Any, tenant_id: str, action: Action, operator: str, value: int | None = None) -> None:
+    """Write the action to `budget_actions`. Raises ApiError 503 while Postgres is away."""
+    async with app.readers.for_page() as reader:
+        await reader.record_action(tenant_id, action, operator, value)
+
+
+async def try_to_record(app: Any, tenant_id: str, action: Action, operator: str, value: int | None = None) -> bool:
+    """The same for what only saves money: False while Postgres is away."""
+    try:
+        await record(app, tenant_id, action, operator, value)
+    except ApiError:
+        return False
+    return True
+
+
+async def send(app: Any, command: Message) -> None:
+    """Hand the command to Kafka. Raises ApiError 503 if it does not take it in a few seconds."""
+    deadline = time.monotonic() + SEND_SECONDS
+    if not app.started or app.should_stop:
+        raise ApiError(503, "not_ready", "this worker is starting or stopping; repeat the request in a few seconds")
+    try:
+        await app.outbox.send([command], keep_trying=lambda: time.monotonic() < deadline)
+    except (LeftUnacked, Oversized) as fault:
+        log.error("an operator's command was not sent", command=type(command).__name__, error=repr(fault))
+        raise ApiError(
+            503, "not_sent", "Kafka does not take the command; see `vision doctor`, then repeat it"
+        ) from fault
+
+
+def accepted(request: web.Request, command: Any, operator: str, *, recorded: bool) -> web.Response:
+    """202, saying where to look for the effect."""
+    log.info(
+        "an operator's command was accepted",
+        command=command.type,
+        tenant_id=command.tenant_id,
+        operator=operator,
+        recorded=recorded,
+        **command.model_dump(exclude={"type", "tenant_id"}),
+    )
+    answer = AcceptedAnswer(
+        command=command.type,
+        tenant_id=command.tenant_id,
+        operator=operator,
+        recorded=recorded,
+        see=f"/api/v1/budget/{quote(command.tenant_id, safe='')}",
+    )
+    return json_response(request, answer, status=202)

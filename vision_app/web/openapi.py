@@ -1,0 +1,148 @@
+"""The OpenAPI 3.1 document, made from the routes and the models that requests are checked by; nothing is repeated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from http import HTTPStatus
+from importlib.metadata import version
+from inspect import cleandoc
+from typing import Any
+
+import orjson
+from aiohttp import web
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from .errors import TRACE_HEADER
+from .models import Answer, ErrorAnswer
+from .operation import Operation
+from .page import Page
+
+METHODS = ("get", "put", "post", "delete")
+ALWAYS = (422, 500)
+NEEDS_TOKEN = (401, 404)
+REFERENCE = "#/components/schemas/{model}"
+PLACES = {"path": "path", "query": "query", "headers": "header"}
+HEADER_NAMES = {"x-operator": "X-Operator"}
+
+Json = dict[str, Any]
+
+
+def document_view(routes: Mapping[str, type[Page]]) -> type[Page]:
+    """The view that serves the document of these routes."""
+    body = orjson.dumps(document(routes))
+
+    class DocumentView(Page):
+        """GET /openapi.json: this document."""
+
+        async def get(self, request: web.Request) -> web.Response:
+            return web.Response(body=body, content_type="application/json", charset="utf-8")
+
+    return DocumentView
+
+
+def document(routes: Mapping[str, type[Page]]) -> Json:
+    """The document as a JSON object."""
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "vision_app", "version": version("vision-app"), "description": _ABOUT},
+        "paths": {path: _path_item(path, view) for path, view in routes.items()},
+        "components": {
+            "schemas": _schemas(routes),
+            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "description": _TOKENS}},
+        },
+    }
+
+
+_ABOUT = f"Every answer carries a trace id: that of the request's {TRACE_HEADER} header, else a new one."
+_TOKENS = "One of VISION_API_TOKENS. Without such a setting the API is open, on loopback only."
+
+
+def operations(view: type[Page]) -> Iterator[tuple[str, Operation]]:
+    """The methods of a view that are declared, in a fixed order."""
+    for method in METHODS:
+        declared = getattr(getattr(view, method), "operation", None)
+        if declared is not None:
+            yield method, declared
+
+
+def _path_item(path: str, view: type[Page]) -> Json:
+    return {method: _operation(path, method, view, declared) for method, declared in operations(view)}
+
+
+def _operation(path: str, method: str, view: type[Page], declared: Operation) -> Json:
+    item: Json = {
+        "operationId": f"{method}{view.__name__.removesuffix('View')}",
+        "summary": declared.summary,
+        "description": cleandoc(view.__doc__ or ""),
+        "tags": [_tag(path)],
+        "parameters": [*_parameters(declared), _TRACE_PARAMETER],
+        "responses": _responses(declared),
+        "security": [] if declared.open else [{"bearer": []}, {}],
+    }
+    if "body" in declared.takes:
+        schema = {"$ref": REFERENCE.format(model=declared.takes["body"].__name__)}
+        item["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+    return item
+
+
+def _tag(path: str) -> str:
+    parts = path.strip("/").split("/")
+    return parts[2] if parts[:2] == ["api", "v1"] else "health"
+
+
+_TRACE_PARAMETER: Json = {
+    "name": TRACE_HEADER,
+    "in": "header",
+    "required": False,
+    "description": "used as the trace id of the answer and of the log",
+    "schema": {"type": "string", "maxLength": 128},
+}
+
+
+def _parameters(declared: Operation) -> Iterator[Json]:
+    for place, where in PLACES.items():
+        model = declared.takes.get(place)  # type: ignore[call-overload]
+        if model is None:
+            continue
+        schema = model.model_json_schema()
+        for name, shape in schema["properties"].items():
+            described = {key: value for key, value in _given(shape).items() if key not in ("title", "description")}
+            yield {
+                "name": HEADER_NAMES.get(name, name),
+                "in": where,
+                "required": where == "path" or name in schema.get("required", ()),
+                **({"description": shape["description"]} if "description" in shape else {}),
+                "schema": described,
+            }
+
+
+def _given(shape: Json) -> Json:
+    """The schema of a parameter that is there: that it may be left out is said by `required`, not by a null."""
+    values = [variant for variant in shape.get("anyOf", ()) if variant.get("type") != "null"]
+    return values[0] if len(values) == 1 else shape
+
+
+def _responses(declared: Operation) -> Json:
+    statuses = {*declared.errors, *ALWAYS, *(() if declared.open else NEEDS_TOKEN)}
+    answers: dict[int, type[Answer]] = {**dict.fromkeys(statuses, ErrorAnswer), **declared.answers}
+    return {str(status): _response(status, answers[status]) for status in sorted(answers)}
+
+
+def _response(status: int, model: type[Answer]) -> Json:
+    return {
+        "description": cleandoc(model.__doc__ or "") if status < 400 and model.__doc__ else HTTPStatus(status).phrase,
+        "headers": {TRACE_HEADER: {"schema": {"type": "string"}}},
+        "content": {"application/json": {"schema": {"$ref": REFERENCE.format(model=model.__name__)}}},
+    }
+
+
+def _schemas(routes: Mapping[str, type[Page]]) -> Json:
+    declared = [declared for view in routes.values() for _, declared in operations(view)]
+    answers: set[type[BaseModel]] = {model for one in declared for model in one.answers.values()} | {ErrorAnswer}
+    bodies: set[type[BaseModel]] = {one.takes["body"] for one in declared if "body" in one.takes}
+    _, schemas = models_json_schema(
+        [*((model, "serialization") for model in answers), *((model, "validation") for model in bodies)],
+        ref_template=REFERENCE,
+    )
+    return dict(sorted(schemas["$defs"].items()))

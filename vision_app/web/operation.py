@@ -1,0 +1,96 @@
+"""What an operation of the API takes and gives, declared once: requests are checked by it, `/openapi.json` shows it.
+
+`@operation` stands over a view's method. The method is called with what was declared, as validated models named
+`path`, `query`, `headers` and `body`; anything that does not fit is answered with 422 and one line per fault.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from aiohttp import web
+from pydantic import BaseModel, ValidationError
+
+from .errors import ApiError
+from .models import Answer
+
+Place = Literal["path", "query", "headers", "body"]
+Method = Callable[..., Awaitable[web.StreamResponse]]
+Model = TypeVar("Model", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Operation:
+    """`answers` by status; `errors` are the statuses beyond those that every operation may answer with."""
+
+    summary: str
+    answers: Mapping[int, type[Answer]]
+    errors: Sequence[int] = ()
+    takes: Mapping[Place, type[BaseModel]] = field(default_factory=dict)
+    open: bool = False  # needs no token
+
+
+def operation(
+    summary: str,
+    *,
+    answers: Mapping[int, type[Answer]],
+    errors: Sequence[int] = (),
+    open: bool = False,
+    **takes: type[BaseModel],
+) -> Callable[[Method], Method]:
+    """Declare a view's method; `path`, `query`, `headers` and `body` name the models of what it takes."""
+    declared = Operation(summary, answers, errors, takes, open)  # type: ignore[arg-type]
+
+    def declare(method: Method) -> Method:
+        @functools.wraps(method)
+        async def checked(self: Any, request: web.Request, **_: str) -> web.StreamResponse:
+            return await method(self, request, **(await _given(request, declared.takes)))
+
+        checked.operation = declared  # type: ignore[attr-defined]
+        return checked
+
+    return declare
+
+
+async def _given(request: web.Request, takes: Mapping[Place, type[BaseModel]]) -> dict[str, BaseModel]:
+    given: dict[str, BaseModel] = {}
+    if "path" in takes:
+        given["path"] = _check("path", takes["path"], dict(request.match_info))
+    given |= _query(request, takes.get("query"))
+    if "headers" in takes:
+        given["headers"] = _check("headers", takes["headers"], {k.lower(): v for k, v in request.headers.items()})
+    if "body" in takes:
+        given["body"] = _check("body", takes["body"], await request.read())
+    return given
+
+
+def _query(request: web.Request, model: type[BaseModel] | None) -> dict[str, BaseModel]:
+    """A parameter nobody knows is a mistyped one: to ignore it would answer another question than the one asked."""
+    repeated = sorted({name for name in request.query if len(request.query.getall(name)) > 1})
+    if repeated:
+        raise _invalid([{"in": "query", "name": name, "problem": "given more than once"} for name in repeated])
+    if model is None:
+        model = BaseModel
+    if unknown := sorted(set(request.query) - set(model.model_fields)):
+        allowed = ", ".join(model.model_fields) or "none"
+        raise _invalid([{"in": "query", "name": n, "problem": f"unknown; there are: {allowed}"} for n in unknown])
+    return {"query": _check("query", model, dict(request.query))} if model is not BaseModel else {}
+
+
+def _check(place: Place, model: type[Model], given: Mapping[str, Any] | bytes) -> Model:
+    try:
+        return model.model_validate_json(given or b"null") if isinstance(given, bytes) else model.model_validate(given)
+    except ValidationError as fault:
+        raise _invalid(
+            [
+                {"in": place, "name": ".".join(map(str, error["loc"])), "problem": error["msg"]}
+                for error in fault.errors(include_url=False, include_input=False, include_context=False)
+            ]
+        ) from fault
+
+
+def _invalid(faults: list[dict[str, str]]) -> ApiError:
+    return ApiError(422, "invalid_request", "correct what is named in details.faults", faults=faults)

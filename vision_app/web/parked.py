@@ -1,0 +1,85 @@
+"""The tasks of a tenant that wait for money or for a slot: a live view by their owner, and giving them up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiohttp import web
+
+from tables.budget import parked_entry
+from vision_app.domain import budget as core
+from vision_app.messages import Drop, key_of
+
+from .auth import operator_for, tenant_asked
+from .budget import COMMAND_ERRORS, row_of
+from .budget_commands import accepted, send
+from .errors import json_response
+from .models import AcceptedAnswer, OperatorHeaders, ParkedAnswer, ParkedPath, ParkedQuery, ParkedTask, TenantPath
+from .operation import operation
+from .owner import from_owner
+from .page import Page
+
+
+class ParkedView(Page):
+    """/api/v1/budget/{tenant}/parked: the queue, first in first out. DELETE answers each task's post as skipped."""
+
+    @operation("Tasks that wait", path=TenantPath, query=ParkedQuery, answers={200: ParkedAnswer}, errors=(404, 503))
+    async def get(self, request: web.Request, path: TenantPath, query: ParkedQuery) -> web.Response:
+        tenant_asked(request, path.tenant)
+        answer = await from_owner(self.app, self.app.budgets, key_of(path.tenant), request)
+        return answer or json_response(request, _queue(self.app, path.tenant, query))
+
+    @operation(
+        "Give up all tasks that wait",
+        path=TenantPath,
+        headers=OperatorHeaders,
+        answers={202: AcceptedAnswer},
+        errors=COMMAND_ERRORS,
+    )
+    async def delete(self, request: web.Request, path: TenantPath, headers: OperatorHeaders) -> web.Response:
+        operator_for(request, path.tenant)
+        command = Drop(tenant_id=path.tenant)
+        await send(self.app, command)
+        return accepted(request, command, headers.x_operator, recorded=False)
+
+
+class ParkedTaskView(Page):
+    """DELETE /api/v1/budget/{tenant}/parked/{number}: one task of the queue is given up."""
+
+    @operation(
+        "Give up one task that waits",
+        path=ParkedPath,
+        headers=OperatorHeaders,
+        answers={202: AcceptedAnswer},
+        errors=COMMAND_ERRORS,
+    )
+    async def delete(self, request: web.Request, path: ParkedPath, headers: OperatorHeaders) -> web.Response:
+        operator_for(request, path.tenant)
+        command = Drop(tenant_id=path.tenant, first=path.number, before=path.number + 1)
+        await send(self.app, command)
+        return accepted(request, command, headers.x_operator, recorded=False)
+
+
+def _queue(app: Any, tenant: str, query: ParkedQuery) -> ParkedAnswer:
+    row = row_of(app, tenant)
+    if row is None:
+        return ParkedAnswer(tenant_id=tenant, waiting=0, tasks=[], next_start=None)
+    numbers = core.queue(row, query.start, query.count + 1)
+    shown, more = numbers[: query.count], numbers[query.count :]
+    found = [(number, parked_entry(app.parked, key_of(tenant), number)) for number in shown]
+    tasks = [_task(number, parked, announced=number < row.told) for number, parked in found if parked is not None]
+    return ParkedAnswer(tenant_id=tenant, waiting=row.waiting, tasks=tasks, next_start=more[0] if more else None)
+
+
+def _task(number: int, parked: core.Parked, *, announced: bool) -> ParkedTask:
+    return ParkedTask(
+        number=number,
+        post_id=parked.task.post_id,
+        trace_id=parked.task.trace_id,
+        sha256=parked.task.medium.sha256,
+        estimate=parked.estimate,
+        purpose=parked.purpose,
+        ocr_allowed=parked.task.ocr_allowed,
+        since_ms=parked.since_ms,
+        announced=announced,
+    )
