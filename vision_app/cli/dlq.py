@@ -1,0 +1,286 @@
+"""`vision dlq ls|show|replay|discard`: what could not be processed, and what to do about it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeVar
+
+import click
+import orjson
+from rich.console import Console
+from rich.table import Table
+
+from vision_app.cli.times import MOMENT, clock, milliseconds, printable
+from vision_app.messages import DeadLetter
+from vision_app.operations.connections import OperationError, operator, postgres_of, redis_of, run, s3_of
+from vision_app.operations.costs import Cost, Prices
+from vision_app.operations.kafka_log import kafka_log, kafka_sender
+from vision_app.operations.letter_replay import Plan, Planner, carry_out, cost_of
+from vision_app.operations.letters import Actions, Filter, Listed, read_letters
+from vision_app.settings import Settings, load_settings
+from vision_app.stores.posts import PostsReader
+
+EXIT_INCOMPLETE = 1
+PIPE_WIDTH = 220
+SHOWN_REASON = 90
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+@click.group()
+def dlq() -> None:
+    """What could not be processed: look at it, replay it, or discard it.
+
+    Letters that were replayed or discarded are hidden; --all shows them.
+    """
+
+
+def _filters(command: Command) -> Command:
+    options = [
+        click.option("--id", "ids", multiple=True, help="This letter; may be repeated."),
+        click.option("--origin", help="From this topic or Redis stream."),
+        click.option("--error", help="With this error class, for example unreadable."),
+        click.option("--since", type=MOMENT, help="Written since then: 2h, 1d, 2026-11-22T18:00 (UTC)."),
+        click.option("--tenant", help="Of this tenant."),
+        click.option("--all", "everything", is_flag=True, help="Also those replayed or discarded already."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _filter(
+    ids: Sequence[str], origin: str | None, error: str | None, since: datetime | None, tenant: str | None
+) -> Filter:
+    return Filter(ids=ids, origin=origin, error=error, tenant_id=tenant, since_ms=milliseconds(since))
+
+
+@dlq.command()
+@_filters
+@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="The newest so many.")
+@click.option("--json", "as_json", is_flag=True, help="For scripts: one letter a line, whole.")
+def ls(
+    ids: tuple[str, ...],
+    origin: str | None,
+    error: str | None,
+    since: datetime | None,
+    tenant: str | None,
+    everything: bool,
+    limit: int,
+    as_json: bool,
+) -> None:
+    """List dead letters, the newest last. Exit code 0 also when there are none."""
+    found = run(_listed(load_settings(), _filter(ids, origin, error, since, tenant), everything))
+    shown = found[-limit:]
+    if as_json:
+        for listed in shown:
+            click.echo(orjson.dumps(_as_json(listed)).decode())
+        return
+    if not found:
+        click.echo("No dead letters." if everything else "No dead letters that wait for a decision (--all: every one).")
+        return
+    _console().print(_table(shown))
+    more = f" ({len(found) - len(shown)} older ones not shown; --limit)" if len(found) > len(shown) else ""
+    click.echo(f"{len(shown)} letters{more}. Next: vision dlq show ID, vision dlq replay --id ID --dry-run")
+
+
+@dlq.command()
+@click.argument("letter_id")
+@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+def show(letter_id: str, as_json: bool) -> None:
+    """Show one letter whole, and what was done with it."""
+    listed = _one(run(_listed(load_settings(), Filter(ids=(letter_id,)), True)), letter_id)
+    if as_json:
+        click.echo(orjson.dumps(_as_json(listed), option=orjson.OPT_INDENT_2).decode())
+        return
+    for name, value in _as_json(listed).items():
+        if value not in (None, "", {}, []) and name not in ("type", "value"):
+            click.echo(f"{name}: {printable(clock(value) if name.endswith('_ms') else str(value))}")
+    click.echo(f"value:\n{printable(_pretty(listed.letter))}")
+
+
+@dlq.command()
+@_filters
+@click.option("--again", is_flag=True, help="Also letters that came back after two replays.")
+@click.option("--every", is_flag=True, help="Without any filter: all that wait for a decision.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be sent where, and what it may cost.")
+@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+def replay(
+    ids: tuple[str, ...],
+    origin: str | None,
+    error: str | None,
+    since: datetime | None,
+    tenant: str | None,
+    everything: bool,
+    again: bool,
+    every: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Try letters again: at their origin, or before the budget if they had reached it.
+
+    Exit code 1 if a chosen letter could not be replayed.
+    """
+    chosen = _chosen(_filter(ids, origin, error, since, tenant), every)
+    plans, cost, places = run(_replay(load_settings(), chosen, everything, again, dry_run))
+    if as_json:
+        click.echo(orjson.dumps(_plans_as_json(plans, cost, places), option=orjson.OPT_INDENT_2).decode())
+    else:
+        for plan in plans:
+            click.echo(printable(_plan_line(plan, places)))
+        sent = sum(plan.way is not None for plan in plans)
+        click.echo(f"{'Would replay' if dry_run else 'Replayed'} {sent} of {len(plans)} letters; {cost}.")
+    _check_named(ids, [plan.letter for plan in plans])
+    sys.exit(EXIT_INCOMPLETE if any(plan.way is None for plan in plans) else 0)
+
+
+@dlq.command()
+@_filters
+@click.option("--every", is_flag=True, help="Without any filter: all that wait for a decision.")
+@click.option("--dry-run", is_flag=True, help="Only say which.")
+def discard(
+    ids: tuple[str, ...],
+    origin: str | None,
+    error: str | None,
+    since: datetime | None,
+    tenant: str | None,
+    everything: bool,
+    every: bool,
+    dry_run: bool,
+) -> None:
+    """Decide that letters need nothing more. They stay on the topic until it forgets them (--all shows them)."""
+    chosen = _chosen(_filter(ids, origin, error, since, tenant), every)
+    letters = run(_discard(load_settings(), chosen, everything, dry_run))
+    for letter in letters:
+        click.echo(printable(f"{letter.id}: {letter.error}"))
+    click.echo(f"{'Would discard' if dry_run else 'Discarded'} {len(letters)} letters.")
+    _check_named(ids, letters)
+
+
+# --- the work ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Desk:
+    """What every command here needs."""
+
+    listed: list[Listed]
+    actions: Actions
+    pool: Any
+
+
+@asynccontextmanager
+async def _desk(settings: Settings, wanted: Filter, everything: bool) -> AsyncIterator[_Desk]:
+    async with postgres_of(settings) as pool, kafka_log(settings) as kafka:
+        actions = Actions(pool)
+        await actions.open()
+        listed = await actions.with_history(await read_letters(kafka, wanted))
+        yield _Desk([one for one in listed if everything or one.done is None], actions, pool)
+
+
+async def _listed(settings: Settings, wanted: Filter, everything: bool) -> list[Listed]:
+    async with _desk(settings, wanted, everything) as desk:
+        return desk.listed
+
+
+async def _replay(
+    settings: Settings, wanted: Filter, everything: bool, again: bool, dry_run: bool
+) -> tuple[list[Plan], Cost, dict[str, str]]:
+    async with AsyncExitStack() as stack:
+        desk = await stack.enter_async_context(_desk(settings, wanted, everything))
+        plans = await Planner(settings, PostsReader(desk.pool)).plans(desk.listed, again=again)
+        cost = await cost_of(Prices(settings, await stack.enter_async_context(s3_of(settings))), plans)
+        if dry_run:
+            return plans, cost, {}
+        redis = await stack.enter_async_context(redis_of(settings))
+        sender = await stack.enter_async_context(kafka_sender(settings))
+        who = operator()
+        places = {plan.letter.id: await carry_out(plan, redis, sender, desk.actions, who) for plan in plans if plan.way}
+        return plans, cost, places
+
+
+async def _discard(settings: Settings, wanted: Filter, everything: bool, dry_run: bool) -> list[DeadLetter]:
+    async with _desk(settings, wanted, everything) as desk:
+        letters = [one.letter for one in desk.listed]
+        if not dry_run:
+            await asyncio.gather(*(desk.actions.record(letter, "discarded", operator()) for letter in letters))
+        return letters
+
+
+def _chosen(wanted: Filter, every: bool) -> Filter:
+    if not wanted and not every:
+        raise click.UsageError("say which letters: --id, --origin, --error, --since, --tenant, or --every")
+    return wanted
+
+
+def _check_named(ids: Sequence[str], letters: Sequence[DeadLetter]) -> None:
+    found = {letter.id for letter in letters}
+    if missing := [name for name in ids if name not in found]:
+        raise OperationError(f"no such letter waits: {', '.join(missing)}; `vision dlq ls --all` lists every one")
+
+
+def _one(found: Sequence[Listed], letter_id: str) -> Listed:
+    if not found:
+        raise OperationError(f"there is no letter {letter_id}; `vision dlq ls --all` lists every one")
+    return found[-1]
+
+
+# --- how it is shown --------------------------------------------------------------------------------------------------
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, markup=False, highlight=False, emoji=False)
+
+
+def _table(shown: Sequence[Listed]) -> Table:
+    table = Table("ID", "AT (UTC)", "TENANT", "POST", "ERROR", "TRIES", "REASON", box=None, pad_edge=False)
+    for listed in shown:
+        letter = listed.letter
+        tries = f"{letter.attempts}" + (f" +{listed.replays} replays" if listed.replays else "")
+        state = f"[{listed.done}] " if listed.done else ""
+        row = (letter.id, clock(letter.last_seen_ms), letter.tenant_id, letter.post_id, letter.error, tries)
+        table.add_row(*(printable(text or "-") for text in row), state + printable(letter.reason)[:SHOWN_REASON])
+    return table
+
+
+def _as_json(listed: Listed) -> dict[str, Any]:
+    return {**listed.letter.model_dump(mode="json"), "done": listed.done, "replays_of_its_like": listed.replays}
+
+
+def _pretty(letter: DeadLetter) -> str:
+    if letter.value is None:
+        return f"(base64) {letter.value_base64}"
+    try:
+        return orjson.dumps(orjson.loads(letter.value), option=orjson.OPT_INDENT_2).decode()
+    except orjson.JSONDecodeError:
+        return letter.value
+
+
+def _plan_line(plan: Plan, places: dict[str, str]) -> str:
+    if plan.way is None:
+        return f"{plan.letter.id}: not replayed: {plan.refused}"
+    where = places.get(plan.letter.id) or plan.way.destination
+    whole = " as the whole post" if plan.way.whole_post else ""
+    return f"{plan.letter.id} → {where}{whole}" + (f" (warning: {plan.warning})" if plan.warning else "")
+
+
+def _plans_as_json(plans: Sequence[Plan], cost: Cost, places: dict[str, str]) -> dict[str, Any]:
+    return {
+        "letters": [
+            {
+                "id": plan.letter.id,
+                "destination": plan.way.destination if plan.way else None,
+                "whole_post": bool(plan.way and plan.way.whole_post),
+                "sent": places.get(plan.letter.id),
+                "refused": plan.refused or None,
+                "warning": plan.warning or None,
+            }
+            for plan in plans
+        ],
+        "cost": {**vars(cost)},
+    }

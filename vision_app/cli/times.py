@@ -1,0 +1,66 @@
+"""How commands take times and durations: `2h` ago, `2026-11-22T18:00` in UTC; `5m` long."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import click
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_DURATION = re.compile(r"(\d+)([smhd])")
+
+
+class Duration(click.ParamType):
+    """A number and a unit: 30s, 5m, 2h, 1d."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        if isinstance(value, timedelta):
+            return value
+        length = _duration(value)
+        if length is None:
+            self.fail(f"{value!r} is no duration; give a number and s, m, h or d, for example 5m", param, ctx)
+        return length
+
+
+class Moment(click.ParamType):
+    """A time in the past as a duration, or an ISO 8601 time, in UTC if it names no zone."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        if isinstance(value, datetime):
+            return value
+        if (length := _duration(value)) is not None:
+            return datetime.now(UTC) - length
+        try:
+            at = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is no time; give 2h (ago) or 2026-11-22T18:00", param, ctx)
+        return at if at.tzinfo else at.replace(tzinfo=UTC)
+
+
+DURATION, MOMENT = Duration(), Moment()
+
+
+def milliseconds(at: datetime | None) -> int | None:
+    """Epoch milliseconds of a time that may not be given."""
+    return None if at is None else round(at.timestamp() * 1000)
+
+
+def clock(at_ms: int) -> str:
+    """Epoch milliseconds for people, in UTC."""
+    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(sep=" ", timespec="milliseconds").removesuffix("+00:00")
+
+
+def printable(text: str) -> str:
+    """Without control characters, which could steer the operator's terminal: the texts are other people's."""
+    return "".join(sign if sign.isprintable() or sign == "\n" else "?" for sign in text)
+
+
+def _duration(text: str) -> timedelta | None:
+    match = _DURATION.fullmatch(text.strip())
+    return timedelta(**{_UNITS[match[2]]: int(match[1])}) if match else None

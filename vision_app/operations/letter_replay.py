@@ -1,0 +1,101 @@
+"""Trying dead letters again: what each would lead to, what that may cost, and doing it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from redis.asyncio import Redis
+
+from vision_app.messages import DeadLetter
+from vision_app.settings import Settings
+from vision_app.stores.posts import PostsReader
+
+from .costs import Cost, Prices
+from .kafka_log import KafkaSender
+from .letters import Actions, Listed
+from .reentry import CannotReplay, Reentry, reentry
+from .rows import event_of
+
+REPLAYS_BEFORE_CARE = 2
+"""A letter that came back so often is poison until somebody has looked: it is replayed only when asked twice."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One letter and how it would be tried again, or why not."""
+
+    listed: Listed
+    way: Reentry | None
+    refused: str = ""
+
+    @property
+    def letter(self) -> DeadLetter:
+        return self.listed.letter
+
+    @property
+    def warning(self) -> str:
+        """What the operator should know before."""
+        times = self.listed.replays
+        return f"its like was replayed {times} time(s) before and came back" if times else ""
+
+
+class Planner:
+    """Makes plans. Raises what asyncpg raises."""
+
+    def __init__(self, settings: Settings, posts: PostsReader) -> None:
+        self._settings, self._posts = settings, posts
+
+    async def plans(self, letters: Sequence[Listed], *, again: bool) -> list[Plan]:
+        """One plan per letter; `again` lets those through that came back repeatedly."""
+        return [await self._plan(listed, again) for listed in letters]
+
+    async def _plan(self, listed: Listed, again: bool) -> Plan:
+        if listed.replays >= REPLAYS_BEFORE_CARE and not again:
+            why = f"replayed {listed.replays} times already and came back; look at it with `vision dlq show`, then"
+            return Plan(listed, None, f"{why} `--again` tries once more and `vision dlq discard` ends it")
+        settings = self._settings
+        try:
+            way = reentry(
+                listed.letter,
+                input_streams=settings.input_streams,
+                default_tenant=settings.s3_default_tenant_id,
+                now_ms=round(time.time() * 1000),
+            )
+            return Plan(listed, await self._with_event(listed.letter, way) if way.whole_post else way)
+        except CannotReplay as why_not:
+            return Plan(listed, None, str(why_not))
+
+    async def _with_event(self, letter: DeadLetter, way: Reentry) -> Reentry:
+        """The whole post's event in place of the letter's message: its outcome would find no open post any more."""
+        rows = await self._posts.get(letter.post_id or "", letter.tenant_id)
+        event = event_of(rows[0]) if rows else None
+        if event is None:
+            raise CannotReplay("its post is closed and has no row; use `vision replay --since … --until …` instead")
+        media = tuple((event.tenant_id, medium, False) for medium in event.media_files)
+        return replace(way, key=event.key, value=event.encode(), media=media)
+
+
+async def cost_of(prices: Prices, plans: Iterable[Plan]) -> Cost:
+    """What all plans together may cost."""
+    return await prices.of(asked for plan in plans if plan.way for asked in plan.way.media)
+
+
+async def carry_out(plan: Plan, redis: Redis, kafka: KafkaSender, actions: Actions, operator: str) -> str:
+    """Send a letter again, then note that it was. Returns where it went. Raises RedisError, KafkaError, asyncpg's.
+
+    A crash between the two leaves the letter listed; replaying it once more is harmless.
+    """
+    way = plan.way
+    if way is None:
+        raise CannotReplay(plan.refused)
+    if way.fields is not None:
+        fields: dict[Any, Any] = dict(way.fields)
+        entry = await redis.xadd(way.destination, fields)
+        place = f"{way.destination} {entry.decode() if isinstance(entry, bytes) else entry}"
+    else:
+        place = await kafka.send(way.destination, way.key, way.value, way.headers)
+    await actions.record(plan.letter, "replayed", operator, place)
+    return place

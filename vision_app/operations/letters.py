@@ -1,0 +1,141 @@
+"""Dead letters as an operator sees them: read from vision.dlq, narrowed by filters, with what was done about each."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import structlog
+
+from vision_app.messages import DeadLetter, decode
+from vision_app.stores.migrate import migrate
+from vision_app.topics import DLQ
+
+from .kafka_log import KafkaLog
+
+log = structlog.get_logger(__name__)
+
+_HANDLED = """
+SELECT DISTINCT ON (letter_id) letter_id, last_seen_ms, action, at FROM dead_letter_actions
+WHERE letter_id = ANY($1) ORDER BY letter_id, id DESC"""
+_REPLAYS = """
+SELECT subject, count(*)::int AS replays FROM dead_letter_actions
+WHERE action = 'replayed' AND subject = ANY($1) GROUP BY subject"""
+_RECORD = """
+INSERT INTO dead_letter_actions (letter_id, last_seen_ms, subject, action, destination, operator)
+VALUES ($1, $2, $3, $4, $5, $6)"""
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which letters. An empty field lets all through; `since_ms` is compared with when the letter was written."""
+
+    ids: Collection[str] = ()
+    origin: str | None = None
+    error: str | None = None
+    tenant_id: str | None = None
+    since_ms: int | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.ids or self.origin or self.error or self.tenant_id or self.since_ms)
+
+    def takes(self, letter: DeadLetter) -> bool:
+        return (
+            (not self.ids or letter.id in self.ids)
+            and self.origin in (None, letter.origin)
+            and self.error in (None, letter.error)
+            and self.tenant_id in (None, letter.tenant_id)
+            and (self.since_ms is None or letter.last_seen_ms >= self.since_ms)
+        )
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A letter and its history: what was done with this very letter, and how often its like was replayed before."""
+
+    letter: DeadLetter
+    done: str | None = None  # replayed or discarded
+    replays: int = 0
+
+
+async def read_letters(kafka: KafkaLog, wanted: Filter) -> list[DeadLetter]:
+    """The letters a filter takes, the oldest first; one that was written twice counts once. Raises KafkaError."""
+    found: dict[str, DeadLetter] = {}
+    stretches = await kafka.between(kafka.partitions([DLQ.name]), wanted.since_ms, None)
+    async for record in kafka.read(stretches):
+        try:
+            letter: DeadLetter = decode(DeadLetter, record.value)
+        except ValueError:
+            log.error("a record among the dead letters is none; see it with `vision kafka consume`", place=record.id)
+            continue
+        if wanted.takes(letter):
+            found[letter.id] = letter
+    return sorted(found.values(), key=lambda letter: letter.last_seen_ms)
+
+
+def content(letter: DeadLetter) -> bytes:
+    """The value as it was."""
+    if letter.value_base64 is not None:
+        return base64.b64decode(letter.value_base64)
+    return (letter.value or "").encode()
+
+
+def subject(letter: DeadLetter) -> str:
+    """What a letter is about, the same when it comes back after a replay under another id.
+
+    That is the picture of the post where one is named, else the post, else the very bytes.
+    """
+    body = _json(content(letter))
+    sha256 = _inner(_inner(body, "task") or body, "medium").get("sha256") or body.get("sha256")
+    if letter.tenant_id and letter.post_id:
+        named = [letter.tenant_id, letter.post_id, str(sha256 or "")]
+        return hashlib.sha256(orjson.dumps(named)).hexdigest()
+    return hashlib.sha256(content(letter)).hexdigest()
+
+
+def _inner(body: dict[str, Any], name: str) -> dict[str, Any]:
+    inner = body.get(name)
+    return inner if isinstance(inner, dict) else {}
+
+
+def _json(value: bytes) -> dict[str, Any]:
+    try:
+        body = orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+class Actions:
+    """What operators did with letters, in Postgres. Raises what asyncpg raises."""
+
+    def __init__(self, pool: Any) -> None:
+        self._pool = pool
+
+    async def open(self) -> None:
+        """See that the table is there, also before a worker of this version has run."""
+        await migrate(self._pool)
+
+    async def with_history(self, letters: Iterable[DeadLetter]) -> list[Listed]:
+        """The letters with what was done to each. An action on an earlier letter of the same id does not count."""
+        letters = list(letters)
+        subjects = {letter.id: subject(letter) for letter in letters}
+        rows = await self._pool.fetch(_HANDLED, list(subjects))
+        done = {row["letter_id"]: row for row in rows}
+        rows = await self._pool.fetch(_REPLAYS, list(set(subjects.values())))
+        replays = {row["subject"]: row["replays"] for row in rows}
+        return [_listed(letter, done.get(letter.id), replays.get(subjects[letter.id], 0)) for letter in letters]
+
+    async def record(self, letter: DeadLetter, action: str, operator: str, destination: str | None = None) -> None:
+        """Note that a letter was replayed or discarded."""
+        about = (letter.id, letter.last_seen_ms, subject(letter))
+        await self._pool.execute(_RECORD, *about, action, destination, operator)
+
+
+def _listed(letter: DeadLetter, row: Any, replays: int) -> Listed:
+    current = row is not None and row["last_seen_ms"] >= letter.last_seen_ms
+    return Listed(letter, row["action"] if current else None, replays)

@@ -1,0 +1,129 @@
+"""Where a dead letter is sent to be tried again, and as what. Pure: the letter in, the way out.
+
+A letter goes back to where it came from, with two exceptions. Work that had reached the budget or a call starts again
+before the budget, since an old grant must never be used twice. And work for a post that nobody holds open any more
+starts again as the whole post, since its outcome would find nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from vision_app import topics
+from vision_app.domain.posts import FORGET_AFTER_MS
+from vision_app.events import Unreadable, read_entry, read_json
+from vision_app.messages import BudgetCommand, DeadLetter, Grant, MediaTask, Medium, Opened, PostCommand, decode
+from vision_app.streams.dead_letters import CUT_HEADER
+
+from .letters import content
+
+REPLAY_HEADER = "vision-replay-of"
+"""Names the dead letter that a record was made from."""
+
+STALE_MS = FORGET_AFTER_MS - 60 * 60 * 1000
+"""A post may have been forgotten when its letter is older than this: an hour less, for what is under way."""
+
+_AS_IT_WAS = frozenset(topic.name for topic in topics.ALL) - {topics.ANALYSIS.name, topics.DLQ.name}
+
+
+class CannotReplay(Exception):
+    """This letter cannot be tried again as it is. The message says what to do instead."""
+
+
+@dataclass(frozen=True)
+class Reentry:
+    """Into a topic (`key`, `value`) or a Redis stream (`fields`). `media`: what it may ask about, for its cost.
+
+    `whole_post`: send the post's own event instead, made from its row.
+    """
+
+    destination: str
+    key: bytes | None = None
+    value: bytes = b""
+    fields: Mapping[str, str] | None = None
+    headers: Mapping[str, bytes] = field(default_factory=dict)
+    media: tuple[tuple[str, Medium, bool], ...] = ()
+    whole_post: bool = False
+
+
+def reentry(letter: DeadLetter, *, input_streams: tuple[str, ...], default_tenant: str, now_ms: int) -> Reentry:
+    """How a letter is tried again. Raises CannotReplay."""
+    if CUT_HEADER in letter.headers:
+        raise CannotReplay("its value was too large to be kept; read the whole at its origin, or discard it")
+    if letter.origin in input_streams:
+        return _into_redis(letter, default_tenant)
+    value = content(letter)
+    task = _task(letter.origin, value)
+    if task is not None:
+        if now_ms - letter.last_seen_ms >= STALE_MS:
+            return _whole_post(letter)
+        again = task.model_copy(update={"attempt": 1})
+        [(topic, task_key)] = topics.routes(again)
+        return Reentry(topic.name, task_key, again.encode(), headers=_headers(letter, again.type), media=_asks(again))
+    if letter.origin not in _AS_IT_WAS:
+        raise CannotReplay(f"nothing in it could be sent to {letter.origin} again; discard it")
+    if letter.origin == topics.POSTS.name and letter.error == "rejected":
+        return _whole_post(letter)
+    key = letter.key.encode() if letter.key is not None else None
+    return Reentry(letter.origin, key, value, headers=_headers(letter), media=_listed(letter, value, default_tenant))
+
+
+def _into_redis(letter: DeadLetter, default_tenant: str) -> Reentry:
+    fields = {str(name): str(text) for name, text in orjson.loads(content(letter)).items()}
+    if not fields:
+        raise CannotReplay("the entry was trimmed from its stream before it could be kept; discard it")
+    try:
+        event = read_entry(fields, default_tenant=default_tenant)
+        media = tuple((event.tenant_id, medium, False) for medium in event.media_files)
+    except Unreadable:
+        media = ()  # it will come back, and cost nothing
+    return Reentry(letter.origin, fields=fields, media=media)
+
+
+def _whole_post(letter: DeadLetter) -> Reentry:
+    if not letter.tenant_id or not letter.post_id:
+        raise CannotReplay("its post is not named and no longer held open; use `vision replay --since … --until …`")
+    return Reentry(topics.UPLOADED.name, headers=_headers(letter, "posts.vision.uploaded"), whole_post=True)
+
+
+def _task(origin: str, value: bytes) -> MediaTask | None:
+    """The task in a message of media, budget or analysis, if it has one."""
+    models = {topics.MEDIA.name: MediaTask, topics.BUDGET.name: BudgetCommand, topics.ANALYSIS.name: Grant}
+    if origin not in models:
+        return None
+    try:
+        message = decode(models[origin], value)
+    except ValueError:
+        return None
+    task = message if isinstance(message, MediaTask) else getattr(message, "task", None)
+    return task if isinstance(task, MediaTask) else None
+
+
+def _asks(task: MediaTask) -> tuple[tuple[str, Medium, bool], ...]:
+    return ((task.tenant_id, task.medium, task.force),)
+
+
+def _listed(letter: DeadLetter, value: bytes, default_tenant: str) -> tuple[tuple[str, Medium, bool], ...]:
+    """The media that a post's own message lists; other messages ask for none."""
+    event, force = None, False
+    try:
+        if letter.origin == topics.UPLOADED.name:
+            event = read_json(value, default_tenant=default_tenant)
+        elif letter.origin == topics.POSTS.name and isinstance(opened := decode(PostCommand, value), Opened):
+            event, force = opened.event, opened.force
+    except ValueError:
+        return ()  # it will come back, and cost nothing
+    return tuple((event.tenant_id, medium, force) for medium in event.media_files) if event else ()
+
+
+def _headers(letter: DeadLetter, type_: str | None = None) -> dict[str, bytes]:
+    kept: dict[str, Any] = {**letter.headers, REPLAY_HEADER: letter.id}
+    if type_ is not None:
+        kept["type"] = type_
+    if letter.trace_id:
+        kept.setdefault("trace_id", letter.trace_id)
+    return {name: str(text).encode() for name, text in kept.items()}
