@@ -1,0 +1,60 @@
+"""`vision trace ID`: every hop of a post with its time, and where it stopped."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from datetime import datetime
+
+import click
+import orjson
+from rich.console import Console
+from rich.table import Table
+
+from vision_app.cli.times import MOMENT, clock, milliseconds, printable
+from vision_app.operations.connections import run
+from vision_app.operations.trace import Trace
+from vision_app.operations.trace import trace as trace_post
+from vision_app.settings import load_settings
+
+EXIT_UNFINISHED = 3
+PIPE_WIDTH = 200
+
+
+@click.command()
+@click.argument("identity", metavar="ID")
+@click.option("--tenant", "tenant_id", help="Only this tenant's post.")
+@click.option("--since", type=MOMENT, default="24h", show_default=True, help="How far back to search without a row.")
+@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+def trace(identity: str, tenant_id: str | None, since: datetime, as_json: bool) -> None:
+    """Show a post's way: ID is of a post, a trace, a Redis entry (1727654321000-0) or a Kafka record (topic-3-17).
+
+    Exit code 0 if it came to its end, 3 if it is still on its way, 1 if nothing is known of it.
+    """
+    found = run(trace_post(load_settings(), identity, tenant_id=tenant_id, since_ms=milliseconds(since) or 0))
+    if as_json:
+        click.echo(orjson.dumps([asdict(one) for one in found], option=orjson.OPT_INDENT_2).decode())
+    else:
+        console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, markup=False, highlight=False, emoji=False)
+        for one in found:
+            _show(console, one)
+    sys.exit(EXIT_UNFINISHED if any(one.stopped for one in found) else 0)
+
+
+def _show(console: Console, found: Trace) -> None:
+    console.print(printable(f"Post {found.post_id} of {found.tenant_id}, trace {found.trace_id}: {found.status}"))
+    table = Table("TIME (UTC)", "+MS", "WHERE", "PLACE", "WHAT", box=None, pad_edge=False)
+    start = found.hops[0].at_ms if found.hops else 0
+    for hop in found.hops:
+        what = f"{hop.what}  ← {hop.waits}" if hop.waits else hop.what
+        table.add_row(clock(hop.at_ms), str(hop.at_ms - start), hop.where, hop.place, printable(what))
+    console.print(table)
+    for medium in found.media:
+        why = f": {medium['reason']}" if medium.get("reason") else ""
+        console.print(printable(f"medium {medium['sha256'][:12]} {medium['status']}{why}"))
+    if not found.whole:
+        console.print("Not everything was read: too many records; narrow it with --tenant or --since.")
+    if found.stopped:
+        console.print(printable(f"Stopped: {found.stopped}"))
+    else:
+        console.print("It came to its end.")

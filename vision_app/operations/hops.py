@@ -1,0 +1,240 @@
+"""One post's way through the system, found in Kafka and Redis: which records and entries belong to it.
+
+A key leads to one partition of each topic and a post's own times to short stretches of it, so little is read. A grant
+is followed by its id, since what closes it names neither post nor picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from aiokafka import TopicPartition
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from vision_app import topics
+from vision_app.messages import key_of
+from vision_app.settings import Settings
+
+from .kafka_log import KafkaLog, Record, Stretch
+
+BEFORE_MS, AFTER_MS = 5_000, 60_000
+"""How far around a known moment of a post is looked. What comes much later has a moment of its own."""
+MAX_RECORDS = 200_000
+MAX_ENTRIES = 10_000
+
+Window = tuple[int, int]
+
+_PER_POST = (
+    topics.UPLOADED,
+    topics.POSTS,
+    topics.SINK_POSTGRES,
+    topics.SINK_S3,
+    topics.SINK_NEO4J,
+    topics.ANALYZED,
+    topics.SKIPPED,
+)
+_PER_PICTURE = (topics.MEDIA, topics.ANALYSIS)
+_CLOSING = ("settle", "release")
+
+
+@dataclass(frozen=True)
+class Hop:
+    """One thing that happened to a post. `where` is a topic, stream or store, `place` the record or entry in it.
+
+    `waits` says what it waits for, if it is the end of the way so far.
+    """
+
+    at_ms: int
+    where: str
+    place: str
+    what: str
+    waits: str | None = None
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Whose way is looked for, as far as it is known. Without windows everything that is kept is read."""
+
+    tenant_id: str
+    post_id: str
+    pictures: frozenset[str]
+    windows: Sequence[Window]
+
+
+def windows(moments: Iterable[int], until_ms: int | None = None) -> list[Window]:
+    """Stretches of time around moments, joined where they touch; with `until_ms` the last one lasts up to then."""
+    joined: list[Window] = []
+    for at_ms in sorted(moments):
+        start, end = at_ms - BEFORE_MS, at_ms + AFTER_MS
+        if joined and start <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
+        else:
+            joined.append((start, end))
+    if joined and until_ms is not None:
+        joined[-1] = (joined[-1][0], max(until_ms, joined[-1][1]))
+    return joined
+
+
+# --- Kafka ------------------------------------------------------------------------------------------------------------
+
+
+async def kafka_hops(
+    kafka: KafkaLog, subject: Subject, committed: Mapping[TopicPartition, int]
+) -> tuple[list[Hop], bool]:
+    """The post's records, and whether all that could hold any was read. Raises KafkaError."""
+    found, whole = await _records(kafka, subject)
+    grants = {str(body.get("id")) for record, body in found if record.topic == topics.ANALYSIS.name}
+    return [
+        Hop(record.at_ms, record.topic, record.id, summary(body), _waits(record, committed))
+        for record, body in found
+        if _is_of(body, subject, grants)
+    ], whole
+
+
+async def _records(kafka: KafkaLog, subject: Subject) -> tuple[list[tuple[Record, dict[str, Any]]], bool]:
+    """Records that name the post, and those that close a grant of its tenant."""
+    places = _places(kafka, subject)
+    found: list[tuple[Record, dict[str, Any]]] = []
+    read, seen = 0, set()
+    needle = orjson.dumps(subject.post_id)[1:-1]
+    everything: list[tuple[int | None, int | None]] = [(None, None)]
+    for window in subject.windows or everything:
+        stretches: dict[TopicPartition, Stretch] = await kafka.between(places, *window)
+        async for record in kafka.read(stretches):
+            read += 1
+            if read > MAX_RECORDS:
+                return found, False
+            about = needle in record.value or any(f'"{kind}"'.encode() in record.value for kind in _CLOSING)
+            if about and record.id not in seen:
+                seen.add(record.id)
+                found.append((record, _json(record.value)))
+    return found, True
+
+
+def _places(kafka: KafkaLog, subject: Subject) -> list[TopicPartition]:
+    post = key_of(subject.tenant_id, subject.post_id)
+    keys = [(topic.name, post) for topic in _PER_POST]
+    keys += [(topic.name, key_of(subject.tenant_id, sha)) for topic in _PER_PICTURE for sha in subject.pictures]
+    keys.append((topics.BUDGET.name, key_of(subject.tenant_id)))
+    places = [place for topic, key in keys for place in kafka.partition_of(topic, key)]
+    return sorted({*places, *kafka.partitions([topics.DLQ.name])})
+
+
+def _is_of(body: Mapping[str, Any], subject: Subject, grants: set[str]) -> bool:
+    if body.get("type") in _CLOSING:
+        return str(body.get("grant_id")) in grants
+    for part in (body, body.get("event"), body.get("task")):
+        if isinstance(part, dict) and part.get("post_id") == subject.post_id:
+            return part.get("tenant_id") == subject.tenant_id
+    return False
+
+
+def _waits(record: Record, committed: Mapping[TopicPartition, int]) -> str | None:
+    """Whether the workers have yet to finish this record. Nobody reads the dead letters."""
+    if record.topic == topics.DLQ.name:
+        return None
+    done = committed.get(TopicPartition(record.topic, record.partition), 0)
+    return None if done > record.offset else f"not finished by a worker yet: {record.offset - done} records before it"
+
+
+def summary(body: Mapping[str, Any]) -> str:
+    """A message in a few words."""
+    kind = str(body.get("type") or body.get("event_type") or "?")
+    match kind:
+        case "opened":
+            return f"opened, {len(body['verdicts'])} media" + (", by force" if body.get("force") else "")
+        case "media_task":
+            return f"picture {body['medium']['sha256'][:12]}, dispatch {body['dispatch']}"
+        case "reserve" | "lost":
+            return f"{kind}: {body['estimate']} tokens for picture {body['task']['medium']['sha256'][:12]}"
+        case "grant":
+            picture = body["task"]["medium"]["sha256"][:12]
+            return f"grant {body['id']}: {body['estimate']} tokens, {body['provider']}, picture {picture}"
+        case "settle":
+            return f"settle {body['grant_id']}: {body['tokens']} tokens"
+        case "release":
+            return f"release {body['grant_id']}: nothing spent"
+        case "media_outcome":
+            outcome = body["outcome"]
+            how = outcome.get("reason") or outcome.get("answer", {}).get("provider")
+            cached = ", from the cache" if outcome.get("cached") else ""
+            return f"picture {body['sha256'][:12]} {outcome['kind']}: {how}{cached}"
+        case "post_result":
+            return f"result {body['status']}, emission {body['emission']['time_ms']}-{body['emission']['offset']}"
+        case "dead_letter":
+            return f"dead letter {body['id']}: {body['error']}: {body['reason'][:120]}"
+    return kind
+
+
+# --- Redis ------------------------------------------------------------------------------------------------------------
+
+
+async def redis_hops(redis: Redis, settings: Settings, subject: Subject) -> list[Hop]:
+    """The post's entries on the input, output and dead letters' streams. Raises RedisError."""
+    hops: list[Hop] = []
+    since = subject.windows[0][0] if subject.windows else 0
+    for stream in (*settings.input_streams, settings.vision_output_stream, settings.vision_dlq_stream):
+        entries = await redis.xrange(stream, min=str(max(0, since)), count=MAX_ENTRIES)
+        for entry_id, fields in entries:
+            body = entry_body(fields)
+            if str(body.get("post_id")) != subject.post_id or not _tenant_fits(body, subject, settings):
+                continue
+            name = entry_id.decode()
+            waits = await _pending(redis, settings, stream, name) if stream in settings.input_streams else None
+            hops.append(Hop(int(name.partition("-")[0]), stream, name, _entry_summary(stream, fields, body), waits))
+    return hops
+
+
+async def _pending(redis: Redis, settings: Settings, stream: str, entry_id: str) -> str | None:
+    """What an input entry waits for: to be read at all, or to be acknowledged by who read it."""
+    group = settings.vision_consumer_group
+    try:
+        found = await redis.xpending_range(stream, group, min=entry_id, max=entry_id, count=1)
+        groups = {info["name"].decode(): info for info in await redis.xinfo_groups(stream)}
+    except ResponseError:
+        return "no worker has ever read this stream; is one running? see `vision status`"
+    if found:
+        item = found[0]
+        idle = item["time_since_delivered"] / 1000
+        times = f"{item['times_delivered']} time(s), last {idle:.0f} s ago to {item['consumer'].decode()}"
+        return f"delivered {times}, not acknowledged"
+    last = groups[group]["last-delivered-id"].decode()
+    if _place(entry_id) > _place(last):
+        return "not read by a worker yet; is one running? see `vision status`"
+    return None
+
+
+def entry_body(fields: Mapping[bytes, bytes]) -> dict[str, Any]:
+    """The event in an entry, whatever its shape; empty if there is none."""
+    body = fields.get(b"data") or fields.get(b"payload")
+    if body is not None:
+        return _json(body)
+    return {name.decode("utf-8", "replace"): value.decode("utf-8", "replace") for name, value in fields.items()}
+
+
+def _tenant_fits(body: Mapping[str, Any], subject: Subject, settings: Settings) -> bool:
+    return str(body.get("tenant_id") or settings.s3_default_tenant_id) == subject.tenant_id
+
+
+def _entry_summary(stream: str, fields: Mapping[bytes, bytes], body: Mapping[str, Any]) -> str:
+    if b"error" in fields:
+        return f"dead letter: {fields[b'error'].decode('utf-8', 'replace')[:120]}"
+    kind = fields.get(b"event", b"").decode("utf-8", "replace") or str(body.get("event_type") or "event")
+    return f"{kind}, trace {body.get('trace_id')}"
+
+
+def _place(entry_id: str) -> tuple[int, int]:
+    milliseconds, _, number = entry_id.partition("-")
+    return int(milliseconds), int(number or 0)
+
+
+def _json(value: bytes) -> dict[str, Any]:
+    try:
+        body = orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return {}
+    return body if isinstance(body, dict) else {}

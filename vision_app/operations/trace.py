@@ -1,0 +1,147 @@
+"""Everything about one post in the order it happened: its row's times, its records in Kafka, its entries in Redis."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from redis.asyncio import Redis
+
+from vision_app import topics
+from vision_app.demo.services import Api
+from vision_app.settings import Settings
+from vision_app.stores.posts import Row
+
+from .connections import OperationError, api_of, postgres_of, redis_of
+from .hops import Hop, Subject, kafka_hops, redis_hops, windows
+from .kafka_log import KafkaLog, kafka_log
+from .rows import RowFinder
+from .unrecorded import Named, search
+from .waiting import waiting_for
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A post's way. `stopped`: where it is and what it waits for, None when it came to its end."""
+
+    tenant_id: str
+    post_id: str
+    trace_id: str | None
+    status: str
+    hops: Sequence[Hop]
+    media: Sequence[Mapping[str, Any]] = ()
+    stopped: str | None = None
+    whole: bool = True  # False: more records than are read for one question
+
+
+async def trace(settings: Settings, text: str, *, tenant_id: str | None, since_ms: int) -> list[Trace]:
+    """The ways of the posts that an id names: a post's, a trace's, an entry's or a record's.
+
+    `since_ms`: how far back Redis and Kafka are searched for what has no row yet. Raises OperationError when nothing
+    has this id, and the errors of the stores.
+    """
+    async with AsyncExitStack() as stack:
+        pool = await stack.enter_async_context(postgres_of(settings))
+        redis = await stack.enter_async_context(redis_of(settings))
+        kafka = await stack.enter_async_context(kafka_log(settings))
+        api = await stack.enter_async_context(api_of(settings))
+        rows = RowFinder(pool)
+        found = await rows.find(text, tenant_id)
+        without_row: list[Named] = []
+        if not found:
+            for named in await search(settings, text, redis, kafka, since_ms):
+                if tenant_id in (None, named.tenant_id):
+                    row = await rows.find(named.post_id, named.tenant_id)
+                    found += row
+                    without_row += [] if row else [named]
+        traces = [await _of_row(settings, row, redis, kafka, api) for row in found]
+        traces += [await _of_event(settings, named, redis, kafka, api, since_ms) for named in without_row]
+    if not traces:
+        raise OperationError(
+            f"nothing is known of {text!r}: no row, and nothing on the streams and topics in the time searched; "
+            "look further back with --since 7d, and see `vision dlq ls` for what could not be read"
+        )
+    return traces
+
+
+async def _of_row(settings: Settings, row: Row, redis: Redis, kafka: KafkaLog, api: Api) -> Trace:
+    data = row["data"] or {}
+    media = list(data.get("media", ()))
+    since = row["in_work_since"]
+    unfinished = row["status"] == "in_work" or since is not None
+    moments = [*data.get("times", {}).values(), *(at for medium in media for at in medium.get("times", {}).values())]
+    if since is not None:
+        moments.append(round(since.timestamp() * 1000))
+    moments.append(row["emission_time_ms"])
+    around = windows([at for at in moments if at], _now_ms() if unfinished else None)
+    pictures = frozenset(medium["sha256"] for medium in media)
+    subject = Subject(row["tenant_id"], row["post_id"], pictures, around)
+    return await _made(settings, subject, row["trace_id"], row["status"], _row_hops(row), media, redis, kafka, api)
+
+
+async def _of_event(settings: Settings, named: Named, redis: Redis, kafka: KafkaLog, api: Api, since_ms: int) -> Trace:
+    subject = Subject(named.tenant_id, named.post_id, named.pictures, [(since_ms, _now_ms())])
+    return await _made(settings, subject, named.trace_id, "no row", [], [], redis, kafka, api)
+
+
+async def _made(
+    settings: Settings,
+    subject: Subject,
+    trace_id: str | None,
+    status: str,
+    hops: list[Hop],
+    media: Sequence[Mapping[str, Any]],
+    redis: Redis,
+    kafka: KafkaLog,
+    api: Api,
+) -> Trace:
+    records, whole = await kafka_hops(kafka, subject, await kafka.committed())
+    entries = await redis_hops(redis, settings, subject)
+    everything = sorted([*hops, *records, *entries], key=lambda hop: hop.at_ms)
+    return Trace(
+        tenant_id=subject.tenant_id,
+        post_id=subject.post_id,
+        trace_id=trace_id,
+        status=status,
+        hops=everything,
+        media=media,
+        stopped=await _stopped(subject, status, everything, api),
+        whole=whole,
+    )
+
+
+def _row_hops(row: Row) -> list[Hop]:
+    """The moments that the row remembers: of the post, and of each of its media."""
+    data = row["data"] or {}
+    hops = [Hop(at, "post", "", name) for name, at in data.get("times", {}).items() if at]
+    shared = set(data.get("times", {}).items())
+    seen: set[str] = set()
+    for medium in data.get("media", ()):
+        if medium["sha256"] in seen:
+            continue  # a twin shares its first's way
+        seen.add(medium["sha256"])
+        own = {name: at for name, at in medium.get("times", {}).items() if (name, at) not in shared}
+        hops += [Hop(at, "medium", medium["sha256"][:12], name) for name, at in own.items() if at]
+    return hops
+
+
+async def _stopped(subject: Subject, status: str, hops: Sequence[Hop], api: Api) -> str | None:
+    """Where an unfinished post is: its last unfinished record or entry, else what the worker says it waits for."""
+    waiting = [hop for hop in hops if hop.waits and hop.where != topics.SINK_NEO4J.name]
+    if waiting:
+        last = waiting[-1]
+        where = f"in {last.where} at {last.place}: {last.waits}"
+        more = await waiting_for(api, subject.tenant_id, subject.post_id) if status in ("in_work", "no row") else ""
+        return f"{where}; {more}" if more else where
+    if status == "in_work":
+        return await waiting_for(api, subject.tenant_id, subject.post_id) or "nothing is under way; replay its input"
+    if status == "no row" and not any("dead letter" in hop.what for hop in hops):
+        return "relayed and worked off, but there is no row; see the dead letters with `vision dlq ls`"
+    return None
+
+
+def _now_ms() -> int:
+    return round(time.time() * 1000)
