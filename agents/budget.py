@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from vision_app.streams.actor import Actor, Change
 from vision_app.streams.confirmed_table import ConfirmedTable
 from vision_app.streams.dead_letters import DeadLetters
 from vision_app.streams.outbox import Outbox
+from vision_app.streams.ownership import owns
 from vision_app.telemetry import metrics
 from vision_app.telemetry.metrics import tenant_label
 from vision_app.topics import BUDGET
@@ -83,7 +85,7 @@ def budget_agent(
         if decision.load:
             loader.ask(command.tenant_id)
         if decision.row is not None:
-            _show(decision.row, rules())
+            _show(decision.row, at, rules())
         for what, details in decision.observed:
             _observe(what, details, command.tenant_id)
         return Change(
@@ -99,18 +101,25 @@ def budget_agent(
         await actor.run(stream)
 
     async def wake() -> None:
-        """Send `Wake` where time has changed something: a new day for those who wait, a grant open for too long."""
+        """Send `Wake` where time has changed something: a new day for those who wait, a grant open for too long.
+
+        And keep the gauges true: after midnight nothing is spent, and what another worker owns is shown by that one.
+        """
         now_ms = round(time.time() * 1000)
-        today = Moment(time_ms=now_ms, offset=0).day
+        now = Moment(time_ms=now_ms, offset=0)
         wakes = []
         for row in [core.BudgetRow.model_validate(stored) for stored in list(table.values())]:
+            if not owns(app, BUDGET, key_of(row.tenant_id)):
+                _hide(row.tenant_id)
+                continue
+            _show(row, now, rules())
             oldest = min((grant.since_ms for grant in row.open.values()), default=now_ms)
             metrics.BUDGET_STALE_GRANTS.labels(tenant_id=tenant_label(row.tenant_id)).set(
                 sum(now_ms - grant.since_ms > STALE_GRANT_MS for grant in row.open.values())
             )
             if not row.loaded:
                 loader.ask(row.tenant_id)
-            if (row.waiting and row.day < today) or now_ms - oldest >= core.LOST_AFTER_MS:
+            if (row.waiting and row.day < now.day) or now_ms - oldest >= core.LOST_AFTER_MS:
                 wakes.append(Wake(tenant_id=row.tenant_id))
         await outbox.send(wakes, keep_trying=lambda: not app.should_stop)
 
@@ -118,12 +127,26 @@ def budget_agent(
     return app.agent(outbox.channel(BUDGET), name="budget")(budget)
 
 
-def _show(row: core.BudgetRow, rules: core.Rules) -> None:
-    tenant = tenant_label(row.tenant_id)
-    metrics.BUDGET_USAGE.labels(tenant_id=tenant).set(row.spent)
-    metrics.BUDGET_LIMIT.labels(tenant_id=tenant).set(core.effective_limit(row, rules))
-    metrics.BUDGET_RESERVED.labels(tenant_id=tenant).set(row.reserved)
-    metrics.BUDGET_PARKED.labels(tenant_id=tenant).set(row.waiting)
+_GAUGES = {
+    "spent": metrics.BUDGET_USAGE,
+    "limit": metrics.BUDGET_LIMIT,
+    "reserved": metrics.BUDGET_RESERVED,
+    "waiting": metrics.BUDGET_PARKED,
+}
+
+
+def _show(row: core.BudgetRow, at: Moment, rules: core.Rules) -> None:
+    tenant, shown = tenant_label(row.tenant_id), core.view(row, at, rules)
+    for name, gauge in _GAUGES.items():
+        gauge.labels(tenant_id=tenant).set(shown[name])
+
+
+def _hide(tenant_id: str) -> None:
+    """A tenant of a partition that went to another worker: two workers must not both show what it spent."""
+    if tenant_label(tenant_id) == tenant_id:
+        for gauge in (*_GAUGES.values(), metrics.BUDGET_STALE_GRANTS):
+            with contextlib.suppress(KeyError):  # never shown here
+                gauge.remove(tenant_id)
 
 
 def _observe(what: str, details: dict[str, Any], tenant_id: str) -> None:

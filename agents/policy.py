@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from vision_app.domain.policy import Context, Policy, decide, decision_labels
@@ -22,9 +22,20 @@ IN_FLIGHT = 64
 
 
 def policy_agent(
-    app: Any, outbox: Outbox, dead_letters: DeadLetters, *, policy: Callable[[], Policy], default_tenant: str
+    app: Any,
+    outbox: Outbox,
+    dead_letters: DeadLetters,
+    *,
+    policy: Callable[[], Policy],
+    default_tenant: str,
+    spent_today: Callable[[str], Awaitable[int | None]],
 ) -> Any:
-    """Build the agent. `policy` gives the policy in force at each event."""
+    """Build the agent. `policy` gives the policy in force at each event, `spent_today` a tenant's tokens if known."""
+
+    async def context_of(rules: Policy, uploaded: Uploaded) -> Context:
+        if not rules.spending_matters(len(uploaded.media_files)):
+            return Context()
+        return Context(spent_today=await spent_today(uploaded.tenant_id))
 
     async def handle(event: Any) -> None:
         def keep_trying() -> bool:
@@ -36,7 +47,8 @@ def policy_agent(
             await dead_letters.put_event(event, fault, keep_trying=keep_trying)
             return
         with bind(trace_id=uploaded.trace_id, post_id=uploaded.post_id, tenant_id=uploaded.tenant_id):
-            verdicts = decide(policy(), uploaded, context=Context())
+            rules = policy()
+            verdicts = decide(rules, uploaded, context=await context_of(rules, uploaded))
             for verdict in verdicts:
                 decision, reason = decision_labels(verdict)
                 metrics.POLICY_DECISIONS.labels(decision=decision, reason=reason).inc()

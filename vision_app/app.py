@@ -20,6 +20,7 @@ from agents.media import media_agent
 from agents.policy import policy_agent
 from agents.posts import posts_agent
 from agents.sinks import sink_agents
+from bridges.budget_mirror import BudgetMirrorService
 from bridges.redis_in import RedisIn
 from bridges.redis_out import redis_out_agents
 from tables.budget import budget_table, parked_table
@@ -35,6 +36,7 @@ from .providers.ocr import Tesseract
 from .providers.slots import Slots
 from .settings import Settings, SettingsError, load_settings, vision_home
 from .stores.answers import AnswerStore
+from .stores.budget_mirror import BudgetMirror
 from .stores.neo4j import GraphSink
 from .stores.policy_file import PolicyFile
 from .stores.post_documents import PostDocumentSink
@@ -45,6 +47,8 @@ from .streams.confirmed_table import ConfirmedTable
 from .streams.dead_letters import DeadLetters
 from .streams.in_flight import InFlight
 from .streams.outbox import Outbox
+from .streams.steady_start import hold_until_positioned
+from .streams.recovery import StillTables
 from .telemetry.logging import configure_logging, logging_config
 from .telemetry.metrics import MetricsServer, start_metrics_server
 from .topics import MAX_MESSAGE_BYTES
@@ -142,7 +146,7 @@ def create_app(settings: Settings) -> VisionApp:
     policy = PolicyFile(settings.vision_policy_config_path)
     ocr = Tesseract(settings) if settings.vision_ocr_fallback_enabled else None
     app.budget_rules = _budget_rules(settings, policy, ocr)
-    app.readers = Readers(settings)
+    app.readers, mirror = Readers(settings), BudgetMirror(settings)
     app.outbox = outbox = Outbox(app)
     s3 = S3Store(settings)
     dead_letters = DeadLetters(outbox)
@@ -155,7 +159,10 @@ def create_app(settings: Settings) -> VisionApp:
         policy.refresh()
         return policy.policy
 
-    policy_agent(app, outbox, dead_letters, policy=current_policy, default_tenant=settings.s3_default_tenant_id)
+    default_tenant, spent_today = settings.s3_default_tenant_id, mirror.spent_today
+    policy_agent(
+        app, outbox, dead_letters, policy=current_policy, default_tenant=default_tenant, spent_today=spent_today
+    )
     posts_agent(app, outbox, dead_letters, app.posts, vision_version=VISION_VERSION)
     media_agent(app, outbox, dead_letters, s3, answers, settings)
     budget_agent(
@@ -173,10 +180,11 @@ def create_app(settings: Settings) -> VisionApp:
     )
     redis_out_agents(app, outbox, dead_letters, settings)
     app.bridge = RedisIn(app, outbox, dead_letters, settings, worker_id(settings))
+    app.service(cast(Any, BudgetMirrorService(app, outbox, mirror, app.readers.record_reset)))
     if settings.feature_vision_enabled:
         app.service(cast(Any, app.bridge))
     add_routes(app)
-    app.resources = [s3, provider, slots, app.readers, *([ocr] if ocr else [])]
+    app.resources = [s3, provider, slots, app.readers, mirror, *([ocr] if ocr else [])]
     return app
 
 
@@ -191,6 +199,7 @@ def _faust(settings: Settings) -> VisionApp:
         broker=[f"kafka://{server.strip()}" for server in settings.kafka_bootstrap_servers.split(",")],
         origin="vision_app",
         Table=ConfirmedTable,
+        TableManager=StillTables,
         key_serializer="raw",
         value_serializer="raw",
         store=settings.kafka_store,
@@ -226,6 +235,7 @@ def _faust(settings: Settings) -> VisionApp:
         worker_redirect_stdouts=True,
     )
     app.settings = settings
+    hold_until_positioned(app)
     return app
 
 

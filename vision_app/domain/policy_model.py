@@ -131,6 +131,11 @@ class Policy(Section):
         """Whether OCR may answer when the day's budget is spent; otherwise tasks wait for the next day."""
         return self.budget_gates.fallback_to_ocr_if_exhausted and "quota_exhausted" in self.routing.ocr_only_if
 
+    def spending_matters(self, media: int) -> bool:
+        """Whether it depends on what the tenant has spent today if a post of so many media is sampled."""
+        cap = self.sampling.per_post_max_images
+        return cap is not None and media > cap and self.budget_gates.sampling_threshold_per_day is not None
+
     def ocr_for_mime(self, mime_type: str) -> bool:
         """Whether OCR may answer for a medium of this type when the model takes it not."""
         listed = (mime for rule in self.routing.ocr_only_if if isinstance(rule, MimeCondition) for mime in rule.mime)

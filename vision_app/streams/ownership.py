@@ -6,6 +6,11 @@ import asyncio
 from collections.abc import Awaitable
 from typing import Any, TypeVar
 
+from aiokafka.partitioner import murmur2
+from faust.types import TP
+
+from vision_app.topics import Topic
+
 Result = TypeVar("Result")
 
 POLL_SECONDS = 0.25
@@ -37,6 +42,15 @@ async def becomes_ours(app: Any, event: Any) -> bool:
 def of_this_generation(app: Any, event: Any) -> bool:
     """Whether an acknowledgement of the event still means anything."""
     return bool(event.message.generation_id == app.consumer_generation_id)
+
+
+def owns(app: Any, topic: Topic, key: bytes) -> bool:
+    """Whether this worker is assigned the key's partition; asked by timers, since tables keep rows of lost partitions.
+
+    The partition is the one that Kafka's own default partitioner chooses.
+    """
+    partition = (murmur2(key) & 0x7FFFFFFF) % app.conf.topic_partitions
+    return not app.rebalancing and TP(topic.name, partition) in app.consumer.assignment()
 
 
 async def while_ours(app: Any, event: Any, awaitable: Awaitable[Result]) -> Result:

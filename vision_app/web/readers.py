@@ -57,6 +57,10 @@ class Readers:
             await reader.paused(tenant_id),
         )
 
+    async def record_reset(self, tenant_id: str, operator: str) -> None:
+        """Note that an operator had a tenant's spending set to zero."""
+        await (await self.posts()).record_action(tenant_id, "reset", operator)
+
     @asynccontextmanager
     async def for_page(self) -> AsyncIterator[PostsReader]:
         """A reader for a page: while Postgres is away, the page answers 503."""

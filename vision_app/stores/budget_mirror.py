@@ -1,0 +1,131 @@
+"""What Redis shows of the tenants' budgets, and the keys by whose deletion an operator resets one.
+
+Per tenant `budget:tenant:{tenant}:{day}` holds the tokens spent on a UTC day. Beside it is a key of literally
+`budget:tenant:{tenant}:*`, since DEL takes no patterns and `redis-cli DEL budget:tenant:{tenant}:*` shall mean: reset.
+The set `budget:sentinel` names the tenants that have such a key: one that is missing though its tenant is in the set
+was deleted by somebody; where the set is gone too, Redis lost everything and nobody asked for anything.
+
+A projection: nothing is decided by it but whether posts are sampled. All methods but `spent_today` raise redis' errors.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from vision_app.settings import Settings
+from vision_app.telemetry import metrics
+
+log = structlog.get_logger(__name__)
+
+SENTINELS = "budget:sentinel"
+TTL_SECONDS = 48 * 3600
+TIMEOUT_SECONDS = 2
+CACHE_SECONDS = 2.0
+AWAY_SECONDS = 5.0
+CACHED_TENANTS = 1000
+
+
+def spent_key(tenant_id: str, day: str) -> str:
+    return f"budget:tenant:{tenant_id}:{day}"
+
+
+def sentinel_key(tenant_id: str) -> str:
+    return f"budget:tenant:{tenant_id}:*"
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Tokens spent on a UTC day."""
+
+    day: str
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Sentinels:
+    """Of the tenants asked about: those that never had a sentinel, and those whose sentinel somebody deleted."""
+
+    new: Collection[str]
+    deleted: Collection[str]
+
+
+class BudgetMirror:
+    """A connection of its own, with short timeouts."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._redis: Redis = Redis.from_url(
+            settings.redis_url.get_secret_value(),
+            socket_timeout=TIMEOUT_SECONDS,
+            socket_connect_timeout=TIMEOUT_SECONDS,
+        )
+        self._cache: dict[str, tuple[float, int | None]] = {}
+        self._away_until = 0.0
+
+    async def open(self) -> None:
+        """Nothing to prepare: Redis may be away when the worker starts."""
+
+    async def close(self) -> None:
+        await self._redis.aclose()
+
+    async def sentinels(self, tenants: Iterable[str]) -> Sentinels:
+        """Look after these tenants' sentinels, all at one moment."""
+        asked = list(tenants)
+        pipeline: Any = self._redis.pipeline(transaction=True)
+        for tenant in asked:
+            pipeline.sismember(SENTINELS, tenant)
+            pipeline.exists(sentinel_key(tenant))
+        answers = await pipeline.execute()
+        known = dict(zip(asked, answers[::2], strict=True))
+        there = dict(zip(asked, answers[1::2], strict=True))
+        return Sentinels(
+            new={tenant for tenant in asked if not known[tenant]},
+            deleted={tenant for tenant in asked if known[tenant] and not there[tenant]},
+        )
+
+    async def watch(self, tenants: Collection[str]) -> None:
+        """Put these tenants' sentinels where they belong."""
+        if not tenants:
+            return
+        pipeline: Any = self._redis.pipeline(transaction=True)
+        for tenant in tenants:
+            pipeline.set(sentinel_key(tenant), "delete this key to reset the tenant's budget of today")
+            pipeline.sadd(SENTINELS, tenant)
+        await pipeline.execute()
+
+    async def show(self, spent: Mapping[str, Spent]) -> None:
+        """Write what these tenants have spent."""
+        if not spent:
+            return
+        pipeline: Any = self._redis.pipeline(transaction=False)
+        for tenant, shown in spent.items():
+            pipeline.set(spent_key(tenant, shown.day), shown.tokens, ex=TTL_SECONDS)
+        await pipeline.execute()
+
+    async def spent_today(self, tenant_id: str) -> int | None:
+        """Tokens the tenant spent today, a few seconds old at most; None while nobody knows. Never raises."""
+        now = time.monotonic()
+        until, tokens = self._cache.get(tenant_id, (0.0, None))
+        if now < until:
+            return tokens
+        if now < self._away_until:
+            return None
+        try:
+            value = await self._redis.get(spent_key(tenant_id, datetime.now(UTC).date().isoformat()))
+            tokens = int(value) if value is not None else None
+        except (RedisError, OSError, ValueError) as fault:
+            metrics.RETRIES.labels(stage="redis").inc()
+            log.warning("what a tenant has spent cannot be read; its posts are sampled", error=repr(fault))
+            self._away_until = now + AWAY_SECONDS
+            return None
+        if len(self._cache) >= CACHED_TENANTS:
+            self._cache.clear()
+        self._cache[tenant_id] = (now + CACHE_SECONDS, tokens)
+        return tokens
