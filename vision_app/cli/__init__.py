@@ -28,6 +28,16 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "doctor": ("doctor", "doctor", "Look for what keeps the system from working, and say what to do."),
     "config": ("config", "config", "The effective configuration and where each value comes from."),
     "policy": ("policy", "policy_group", "Which media are analyzed: check the policy file, explain its verdicts."),
+    "e2e": ("e2e", "e2e", "One post through the whole pipeline, checked step by step (acceptance guide)."),
+    "publish": ("publish", "publish", "Publish test posts: valid, without their objects, unreadable."),
+    "diag": ("diag", "diag", "What is known of a post; counts of streams and storage; would a file be analyzed."),
+    "trace": ("trace", "trace", "Every hop of one post with its time, and where it stopped."),
+    "posts": ("posts", "posts", "Which posts hang, since when, waiting for what."),
+    "dlq": ("dlq", "dlq", "What could not be processed: list, show, replay, discard."),
+    "replay": ("replay", "replay", "Send recorded inputs again, by time, offsets or provider."),
+    "budget": ("budget", "budget", "What tenants spent and may spend: show, set a limit, reset, who waits."),
+    "pause": ("budget", "pause", "Let nothing new start for a tenant."),
+    "resume": ("budget", "resume", "Let a paused tenant's work go on."),
     "kafka": ("kafka", "kafka", "Kafka's own console tools, connected to the configured broker."),
 }
 

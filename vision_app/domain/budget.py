@@ -160,6 +160,7 @@ def view(row: BudgetRow, at: Moment, rules: Rules) -> Mapping[str, Any]:
         "tenant_id": row.tenant_id,
         "day": max(row.day, at.day),
         "limit": limit,
+        "default_limit": row.limit is None,
         "spent": spent,
         "reserved": row.reserved,
         "remaining": max(0, limit - spent - row.reserved),

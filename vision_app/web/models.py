@@ -209,6 +209,7 @@ class BudgetAnswer(Answer):
     tenant_id: str
     day: str
     limit: Tokens
+    default_limit: bool = Field(description="no operator has set another")
     spent: Tokens
     reserved: Tokens
     remaining: Tokens

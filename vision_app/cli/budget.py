@@ -1,0 +1,246 @@
+"""`vision budget …`, `vision pause`, `vision resume`: a tenant's budget, through the HTTP API of the running worker.
+
+A change is accepted first and done by the budget actor right after; the commands wait a few seconds to see it done.
+Exit code 0: done, or shown; 1: not; the text says what to do next.
+"""
+
+from __future__ import annotations
+
+import getpass
+import ipaddress
+import time
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import quote
+
+import click
+import httpx
+import orjson
+from rich.console import Console
+from rich.table import Table
+
+from vision_app.settings import Settings, load_settings
+from vision_app.web.auth import ALL_TENANTS, parse_tokens
+
+TIMEOUT_SECONDS = 15
+EFFECT_SECONDS = 10.0
+LOOK_SECONDS = 0.1
+
+State = dict[str, Any]
+
+_tenant = click.argument("tenant", required=False)
+_json = click.option("--json", "as_json", is_flag=True, help="For scripts.")
+
+
+class Api:
+    """The worker's API as one operator sees it. Raises ClickException, saying what to do, on anything but success."""
+
+    def __init__(self, settings: Settings, tenant: str | None) -> None:
+        self.tenant = tenant or settings.s3_default_tenant_id
+        self._base = base_url(settings)
+        self._path = f"/api/v1/budget/{quote(self.tenant, safe='')}"
+        self._client = httpx.Client(
+            base_url=self._base, headers=_headers(settings, self.tenant), timeout=TIMEOUT_SECONDS, trust_env=False
+        )
+
+    def ask(self, method: str, path: str = "", **more: Any) -> State:
+        try:
+            answer = self._client.request(method, self._path + path, **more)
+        except httpx.TransportError as fault:
+            raise click.ClickException(
+                f"no worker answers at {self._base}: {fault or type(fault).__name__}; start one with `vision up`, "
+                "or set VISION_API_HOST and VISION_API_PORT to where it listens"
+            ) from fault
+        if answer.is_success:
+            state: State = answer.json()
+            return state
+        raise click.ClickException(_refusal(answer))
+
+    def state(self) -> State:
+        return self.ask("GET")
+
+    def change(self, method: str, path: str, done: Callable[[State], bool], **more: Any) -> State:
+        """Send a command and wait for its effect. Returns the state in which it is to be seen."""
+        self.ask(method, path, **more)
+        deadline = time.monotonic() + EFFECT_SECONDS
+        while not done(state := self.state()):
+            if time.monotonic() > deadline:
+                raise click.ClickException(
+                    f"accepted, but not to be seen after {EFFECT_SECONDS:g} s; look again with `vision budget show`, "
+                    "and with `vision doctor` if it does not come"
+                )
+            time.sleep(LOOK_SECONDS)
+        return state
+
+
+def base_url(settings: Settings) -> str:
+    """Where the worker of these settings is reached from here."""
+    address = ipaddress.ip_address(settings.vision_api_host)
+    if address.is_unspecified:
+        address = ipaddress.ip_address("::1" if address.version == 6 else "127.0.0.1")
+    host = f"[{address}]" if address.version == 6 else str(address)
+    return f"http://{host}:{settings.vision_api_port}"
+
+
+@click.group("budget")
+def budget() -> None:
+    """What tenants spent and may spend. Without TENANT: S3_DEFAULT_TENANT_ID."""
+
+
+@budget.command()
+@_tenant
+@_json
+def show(tenant: str | None, as_json: bool) -> None:
+    """Limit, spending, reservations and the queue of TENANT."""
+    _print(Api(load_settings(), tenant).state(), as_json)
+
+
+@budget.command("set")
+@click.argument("limit")
+@_tenant
+@_json
+def set_limit(limit: str, tenant: str | None, as_json: bool) -> None:
+    """Let TENANT spend LIMIT tokens per UTC day; `default` for VISION_MAX_DAILY_TOKENS."""
+    wanted = _tokens(limit)
+
+    def done(state: State) -> bool:
+        return bool(state["default_limit"] if wanted is None else state["limit"] == wanted)
+
+    _print(Api(load_settings(), tenant).change("PUT", "", done, json={"limit": wanted}), as_json)
+
+
+@budget.command()
+@_tenant
+@_json
+def reset(tenant: str | None, as_json: bool) -> None:
+    """Set what TENANT has spent today to zero; what waited for money goes on."""
+    api = Api(load_settings(), tenant)
+    before = api.state()["spent"]
+    _print(api.change("POST", "/reset", lambda state: state["spent"] < before or before == 0), as_json)
+
+
+@budget.group()
+def parked() -> None:
+    """Tasks that wait for money or for a slot."""
+
+
+@parked.command("ls")
+@_tenant
+@click.option("--start", type=click.IntRange(min=0), default=0, help="The first number to show.")
+@click.option("--count", type=click.IntRange(1, 1000), default=100, show_default=True)
+@_json
+def list_parked(tenant: str | None, start: int, count: int, as_json: bool) -> None:
+    """The queue of TENANT, first in first out."""
+    answer = Api(load_settings(), tenant).ask("GET", "/parked", params={"start": start, "count": count})
+    if as_json:
+        _dump(answer)
+        return
+    console = Console(markup=False, highlight=False, emoji=False, soft_wrap=True)
+    table = Table("number", "post", "sha256", "tokens", "waits", "deferred", "trace", box=None)
+    for task in answer["tasks"]:
+        waits = f"{max(0.0, time.time() - task['since_ms'] / 1000):.0f} s"
+        deferred = "yes" if task["announced"] else "no"
+        cells = (task["number"], task["post_id"], task["sha256"][:12], task["estimate"], waits, deferred)
+        table.add_row(*(_printable(str(cell)) for cell in (*cells, task["trace_id"])))
+    console.print(table)
+    console.print(f"{answer['waiting']} waiting")
+    if answer["next_start"] is not None:
+        console.print(f"more: --start {answer['next_start']}")
+
+
+@parked.command("drop")
+@click.argument("number", type=click.IntRange(min=0), required=False)
+@click.option("--tenant", help="Default: S3_DEFAULT_TENANT_ID.")
+@click.option("--all", "everything", is_flag=True, help="All tasks that wait.")
+@_json
+def drop(number: int | None, tenant: str | None, everything: bool, as_json: bool) -> None:
+    """Give up the task with this NUMBER: its post is answered as skipped. `vision replay` can bring it back."""
+    if (number is None) == (not everything):
+        raise click.UsageError("give either a NUMBER of `vision budget parked ls` or --all")
+    api = Api(load_settings(), tenant)
+    if everything:
+        waiting = api.ask("GET", "/parked", params={"count": 1000})["tasks"]
+        last = waiting[-1]["number"] if waiting else -1
+        state = api.change("DELETE", "/parked", lambda _: not _is_waiting(api, last))
+    else:
+        state = api.change("DELETE", f"/parked/{number}", lambda _: not _is_waiting(api, number))
+    _print(state, as_json)
+
+
+@click.command()
+@_tenant
+@_json
+def pause(tenant: str | None, as_json: bool) -> None:
+    """Let nothing new start for TENANT; what has started ends, the rest waits."""
+    _print(Api(load_settings(), tenant).change("POST", "/pause", lambda state: bool(state["paused"])), as_json)
+
+
+@click.command()
+@_tenant
+@_json
+def resume(tenant: str | None, as_json: bool) -> None:
+    """Let the work of TENANT go on after `vision pause`."""
+    _print(Api(load_settings(), tenant).change("POST", "/resume", lambda state: not state["paused"]), as_json)
+
+
+def _is_waiting(api: Api, number: int | None) -> bool:
+    tasks = api.ask("GET", "/parked", params={"start": max(0, number or 0), "count": 1})["tasks"]
+    return bool(tasks) and tasks[0]["number"] == number
+
+
+def _tokens(limit: str) -> int | None:
+    if limit == "default":
+        return None
+    digits = limit.replace("_", "")
+    if not digits.isdecimal():
+        raise click.BadParameter("give a number of tokens, or `default`", param_hint="LIMIT")
+    return int(digits)
+
+
+def _headers(settings: Settings, tenant: str) -> dict[str, str]:
+    """The token for all tenants if there is one, else the tenant's own."""
+    tokens = parse_tokens(settings.vision_api_tokens.get_secret_value())
+    by_tenant = {bound: token for token, bound in tokens.items()}
+    token = by_tenant.get(ALL_TENANTS) or by_tenant.get(tenant)
+    return {"X-Operator": _operator(), **({"Authorization": f"Bearer {token}"} if token else {})}
+
+
+def _operator() -> str:
+    try:
+        name = getpass.getuser()
+    except (OSError, KeyError):
+        name = "unknown"
+    return f"cli {name}".encode("ascii", "replace").decode()[:64]
+
+
+def _refusal(answer: httpx.Response) -> str:
+    try:
+        error = answer.json()["error"]
+        faults = error.get("details", {}).get("faults", [])
+        text = "; ".join([error["message"], *(f"{fault['name']}: {fault['problem']}" for fault in faults)])
+    except (ValueError, KeyError, TypeError):
+        text = "the answer is not this service's; is VISION_API_PORT another program's?"
+    return _printable(f"{answer.status_code}: {text}")
+
+
+def _print(state: State, as_json: bool) -> None:
+    if as_json:
+        _dump(state)
+        return
+    paused = "   PAUSED: `vision resume` lets work go on" if state["paused"] else ""
+    unknown = "" if state["loaded"] or not state["known"] else "   waits for Postgres: nothing is granted"
+    click.echo(f"tenant     {_printable(state['tenant_id'])}{paused}{unknown}")
+    click.echo(f"day        {state['day']} UTC, ends {state['reset_at']}")
+    for name in ("limit", "spent", "reserved", "remaining"):
+        click.echo(f"{name:<10} {state[name]:>12,} tokens")
+    click.echo(f"in work    {state['open_grants']:>12,}")
+    click.echo(f"waiting    {state['waiting']:>12,}")
+
+
+def _dump(answer: State) -> None:
+    click.echo(orjson.dumps(answer, option=orjson.OPT_INDENT_2).decode())
+
+
+def _printable(text: str) -> str:
+    """Without control characters, which could steer the operator's terminal."""
+    return "".join(sign if sign.isprintable() else "?" for sign in text)
