@@ -184,13 +184,13 @@ async def redis_hops(redis: Redis, settings: Settings, subject: Subject) -> list
             if str(body.get("post_id")) != subject.post_id or not _tenant_fits(body, subject, settings):
                 continue
             name = entry_id.decode()
-            waits = await _pending(redis, settings, stream, name) if stream in settings.input_streams else None
+            waits = await entry_waits_for(redis, settings, stream, name) if stream in settings.input_streams else None
             hops.append(Hop(int(name.partition("-")[0]), stream, name, _entry_summary(stream, fields, body), waits))
     return hops
 
 
-async def _pending(redis: Redis, settings: Settings, stream: str, entry_id: str) -> str | None:
-    """What an input entry waits for: to be read at all, or to be acknowledged by who read it."""
+async def entry_waits_for(redis: Redis, settings: Settings, stream: str, entry_id: str) -> str | None:
+    """What an input entry waits for: to be read at all, or to be acknowledged by who read it. None: for nothing."""
     group = settings.vision_consumer_group
     try:
         found = await redis.xpending_range(stream, group, min=entry_id, max=entry_id, count=1)

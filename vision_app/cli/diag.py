@@ -1,0 +1,175 @@
+"""`vision diag`: what is known of a post, counts, and what would become of a file."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+import orjson
+import puremagic
+from pydantic import SecretStr
+from rich.console import Console
+from rich.table import Table
+
+from vision_app.cli.times import printable
+from vision_app.domain.policy import PolicyError, explain
+from vision_app.messages import Medium, Uploaded
+from vision_app.operations.connections import OperationError, run
+from vision_app.operations.diagnosis import Diagnosis, diagnose, statistics
+from vision_app.providers.pictures import estimate_tokens
+from vision_app.settings import Settings, load_settings
+from vision_app.stores.keys import media_key
+from vision_app.stores.policy_file import default_policy_path, read_policy
+
+EXIT_DENIED = 3
+PIPE_WIDTH = 160
+
+
+@click.group(invoke_without_command=True)
+@click.option("--db-url", envvar="DATABASE_URL", help="Another database than the configured one.")
+@click.option("--redis-url", envvar="REDIS_URL", help="Another Redis than the configured one.")
+@click.option("--tenant-id", help="Only this tenant; S3_DEFAULT_TENANT_ID for `test`.")
+@click.option("--post-id", help="The same as `check --post-id`.")
+@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+@click.pass_context
+def diag(
+    ctx: click.Context,
+    db_url: str | None,
+    redis_url: str | None,
+    tenant_id: str | None,
+    post_id: str | None,
+    as_json: bool,
+) -> None:
+    """What is known of a post (--post-id), counts (stats), what would become of a file (test)."""
+    given = {"database_url": db_url, "redis_url": redis_url}
+    settings = load_settings(**{name: SecretStr(url) for name, url in given.items() if url})
+    ctx.obj = (settings, tenant_id)
+    if ctx.invoked_subcommand is None:
+        if post_id is None:
+            raise click.UsageError("say what: --post-id ID, stats, or test --media-file FILE")
+        _check(settings, post_id, tenant_id, as_json)
+
+
+@diag.command()
+@click.option("--post-id", required=True)
+@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+@click.pass_obj
+def check(about: tuple[Settings, str | None], post_id: str, as_json: bool) -> None:
+    """What is known of a post. Exit code 0 also when nothing is, 1 when that cannot be found out."""
+    settings, tenant_id = about
+    _check(settings, post_id, tenant_id, as_json)
+
+
+@diag.command()
+@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+@click.pass_obj
+def stats(about: tuple[Settings, str | None], as_json: bool) -> None:
+    """Lengths of the streams, what is pending, objects and bytes in S3."""
+    counts = run(statistics(*about))
+    if as_json:
+        _json(counts)
+        return
+    table = Table("WHAT", "COUNT", box=None, pad_edge=False)
+    for name, length in counts["streams"].items():
+        table.add_row(f"{name} length", str(length))
+    for name, group in counts["groups"].items():
+        idle = f" (the oldest idle for {group['oldest_idle_seconds']:.0f} s)" if group["oldest_idle_seconds"] else ""
+        table.add_row(f"{name} pending", f"{group['pending']}{idle}")
+        table.add_row(f"{name} not read yet", "-" if group["unread"] is None else str(group["unread"]))
+    for kind, usage in counts["s3"].items():
+        table.add_row(f"S3 {kind}", f"{usage['objects']} objects, {usage['bytes']} bytes, {usage['gb']} GB")
+    _console().print(table)
+    for usage in counts["s3"].values():
+        for key in usage["samples"]:
+            click.echo(f"  {printable(key)}")
+
+
+@diag.command()
+@click.option("--media-file", required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+@click.pass_obj
+def test(about: tuple[Settings, str | None], media_file: Path, as_json: bool) -> None:
+    """Whether a file would be analyzed, and how. Sends nothing. Exit code 0 if it would, 3 if not."""
+    settings, tenant_id = about
+    verdict = _judged(settings, tenant_id or settings.s3_default_tenant_id, media_file)
+    if as_json:
+        _json(verdict)
+    else:
+        _print(verdict)
+    sys.exit(0 if verdict["Allowed"] else EXIT_DENIED)
+
+
+def _check(settings: Settings, post_id: str, tenant_id: str | None, as_json: bool) -> None:
+    found = run(diagnose(settings, post_id, tenant_id))
+    if as_json:
+        _json([one.fields() | {"classification": one.classification, "media": one.media} for one in found])
+        return
+    if not found:
+        click.echo(
+            f"No vision result for post {printable(post_id)}. It may be on its way: vision trace {printable(post_id)}"
+        )
+    for one in found:
+        _show(one)
+
+
+def _show(found: Diagnosis) -> None:
+    unsaid = ("Error", "Waits For")
+    fields = {name: value for name, value in found.fields().items() if name not in unsaid or value is not None}
+    _print({name: "-" if value is None else value for name, value in fields.items()})
+    if found.classification:
+        click.echo(f"Classification: {orjson.dumps(found.classification).decode()}")
+    if found.description:
+        click.echo(f"Description: {printable(found.description)}")
+    for medium in found.media:
+        reason = f" ({medium['reason']})" if medium.get("reason") else ""
+        click.echo(printable(f"Medium {medium['sha256'][:12]}: {medium['status']}{reason}, {medium.get('s3_key', '')}"))
+
+
+def _judged(settings: Settings, tenant_id: str, media_file: Path) -> dict[str, Any]:
+    content = media_file.read_bytes()
+    try:
+        mime = puremagic.from_string(content, mime=True, filename=media_file.name)
+    except (ValueError, puremagic.PureError):
+        mime = "application/octet-stream"
+    sha256, now = hashlib.sha256(content).hexdigest(), datetime.now(UTC)
+    key = media_key(tenant_id, sha256, mime)
+    medium = Medium(sha256=sha256, s3_key=key, mime_type=mime, size_bytes=len(content))
+    event = Uploaded(
+        trace_id="-", occurred_at=now, idempotency_key="-", tenant_id=tenant_id, post_id="-", media_files=[medium]
+    )
+    try:
+        [found] = explain(read_policy(settings.vision_policy_config_path or default_policy_path()), event)
+    except PolicyError as fault:
+        raise OperationError(f"the policy cannot be used: {fault}; `vision policy check` says where") from fault
+    verdict = found.verdict
+    routing = f"GigaChat, prompt {verdict.prompt_key}{', OCR as fallback' if verdict.ocr_allowed else ''}"
+    return {
+        "File": str(media_file),
+        "Size": len(content),
+        "MIME": mime,
+        "SHA256": sha256,
+        "S3 Key": key,
+        "Allowed": verdict.analyze,
+        "Reason": verdict.reason if verdict.analyze else f"{verdict.reason} / {verdict.details.get('policy_name')}",
+        "Routing": routing if verdict.analyze else "none",
+        "Tokens At Most": estimate_tokens(len(content), mime, settings) if verdict.analyze else 0,
+    }
+
+
+def _print(fields: dict[str, Any]) -> None:
+    table = Table("FIELD", "VALUE", box=None, pad_edge=False)
+    for name, value in fields.items():
+        table.add_row(name, printable(str(value).lower() if isinstance(value, bool) else str(value)))
+    _console().print(table)
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, markup=False, highlight=False, emoji=False)
+
+
+def _json(document: Any) -> None:
+    click.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())

@@ -1,0 +1,117 @@
+"""What is known of one post, and counts over everything: the material of `vision diag`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from vision_app.settings import Settings
+from vision_app.stores.keys import MEDIA_PREFIX, VISION_PREFIX, segment
+from vision_app.stores.posts import PostsReader, Row
+
+from .connections import api_of, postgres_of, redis_of, s3_of
+from .usage import usage_of
+from .waiting import waiting_for
+
+DESCRIPTION_CHARS = 200
+COUNTED = 10_000  # entries not read yet are counted up to so many
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """A post's row, and what it waits for while it is in work (empty otherwise)."""
+
+    row: Row
+    waits: str
+
+    def fields(self) -> dict[str, Any]:
+        """The lines of the guide's table, by name."""
+        row = self.row
+        return {
+            "Tenant": row["tenant_id"],
+            "Status": row["status"],
+            "Analyzed At": row["vision_analyzed_at"].isoformat() if row["vision_analyzed_at"] else None,
+            "Provider": row["vision_provider"],
+            "Model": row["vision_model"],
+            "Tokens Used": row["vision_tokens_used"],
+            "Is Meme": bool(row["vision_is_meme"]),
+            "Has Classification": bool(row["vision_classification"]),
+            "Has Description": bool(row["vision_description"]),
+            "Has OCR": bool(row["ocr_present"]),
+            "S3 Keys Count": len(row["s3_vision_keys"] or ()),
+            "Trace ID": row["trace_id"],
+            "Error": row["error"],
+            "Waits For": self.waits or None,
+        }
+
+    @property
+    def classification(self) -> Mapping[str, Any]:
+        return dict(self.row["vision_classification"] or {})
+
+    @property
+    def description(self) -> str:
+        return str(self.row["vision_description"] or "")[:DESCRIPTION_CHARS]
+
+    @property
+    def media(self) -> list[dict[str, Any]]:
+        """Each listed medium with how it ended."""
+        names = ("sha256", "s3_key", "status", "reason", "provider", "tokens_billed", "cached", "answer_s3_key")
+        media = (self.row["data"] or {}).get("media", ())
+        return [{name: item[name] for name in names if name in item} for item in media]
+
+
+async def diagnose(settings: Settings, post_id: str, tenant_id: str | None) -> list[Diagnosis]:
+    """What is known of a post, per tenant that has one of this id. Raises the errors of Postgres."""
+    async with postgres_of(settings) as pool, api_of(settings) as api:
+        found = []
+        for row in await PostsReader(pool).get(post_id, tenant_id):
+            in_work = row["status"] == "in_work" or row["in_work_since"] is not None
+            waits = await waiting_for(api, row["tenant_id"], post_id) if in_work else ""
+            found.append(Diagnosis(row, waits))
+        return found
+
+
+async def statistics(settings: Settings, tenant_id: str | None) -> dict[str, Any]:
+    """Lengths of the streams, what is pending, objects and bytes of media and answers (of a tenant, or of all)."""
+    async with AsyncExitStack() as stack:
+        redis = await stack.enter_async_context(redis_of(settings))
+        s3 = await stack.enter_async_context(s3_of(settings))
+        below = f"{segment(tenant_id)}/" if tenant_id else ""
+        usages = {kind: await usage_of(s3, kind + below) for kind in (MEDIA_PREFIX, VISION_PREFIX)}
+        outputs = (settings.vision_output_stream, settings.vision_dlq_stream)
+        return {
+            "streams": {name: int(await redis.xlen(name)) for name in (*settings.input_streams, *outputs)},
+            "groups": {
+                name: await group(redis, name, settings.vision_consumer_group) for name in settings.input_streams
+            },
+            "s3": {
+                kind.rstrip("/"): {
+                    "objects": usage.objects,
+                    "bytes": usage.size_bytes,
+                    "gb": round(usage.gib, 4),
+                    "samples": list(usage.samples),
+                }
+                for kind, usage in usages.items()
+            },
+        }
+
+
+async def group(redis: Redis, stream: str, name: str) -> dict[str, Any]:
+    """How far a group is with a stream: pending entries, the longest idle time of one, entries not read yet (up to COUNTED)."""
+    try:
+        found = next(info for info in await redis.xinfo_groups(stream) if info["name"].decode() == name)
+        oldest = await redis.xpending_range(stream, name, min="-", max="+", count=1)
+        unread = await redis.xrange(stream, min=f"({found['last-delivered-id'].decode()}", count=COUNTED)
+    except (ResponseError, StopIteration):
+        return {"pending": 0, "oldest_idle_seconds": None, "unread": None, "exists": False}
+    return {
+        "pending": int(found["pending"]),
+        "oldest_idle_seconds": oldest[0]["time_since_delivered"] / 1000 if oldest else None,
+        "unread": len(unread),
+        "exists": True,
+    }

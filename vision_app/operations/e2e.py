@@ -1,0 +1,300 @@
+"""The acceptance guide's end-to-end test: one post through the whole pipeline, step by step, as the guide prints it.
+
+It differs from the guide's script in what it proves: a real picture is uploaded, the wait ends with the result, and
+every step that fails ends the test with what to do next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import puremagic
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from vision_app import scenarios
+from vision_app.demo.services import Api, WorkerAway
+from vision_app.messages import Medium
+from vision_app.settings import Settings
+from vision_app.stores.posts import PostsReader, Row
+from vision_app.stores.s3 import S3Store
+
+from .connections import api_of, postgres_of, redis_of, s3_of
+from .hops import entry_waits_for
+from .usage import GIB, usage_of_tenant
+
+LINE = "=" * 70
+PICTURE = "meme_cat.jpg"
+TICK_SECONDS = 15
+POLL_SECONDS = 0.25
+API_SECONDS = 10.0
+ROW_SECONDS = 10.0  # the event is out after the row is committed, so there is nothing to wait for but a slow read
+
+Tell = Callable[[str], None]
+
+
+class StepFailed(Exception):
+    """A step of the test did not succeed. `remedy` says what to do next, in Russian."""
+
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(what)
+        self.remedy = remedy
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to test with. Without `image` one of our own pictures, made unique, so that the provider is really asked."""
+
+    tenant_id: str
+    post_id: str
+    trace_id: str
+    image: Path | None
+    wait_seconds: float
+
+
+@dataclass
+class _Desk:
+    """Everything the steps look into."""
+
+    settings: Settings
+    order: Order
+    tell: Tell
+    redis: Redis
+    s3: S3Store
+    posts: PostsReader
+    api: Api
+
+
+async def end_to_end(settings: Settings, order: Order, tell: Tell) -> None:
+    """Run the seven steps. Raises StepFailed, and the errors of services that are away."""
+    for line in ("", LINE, "🧪 E2E ТЕСТ VISION + S3 ПАЙПЛАЙНА", LINE, "", "📋 Параметры теста:"):
+        tell(line)
+    tell(f"  Post ID: {order.post_id}")
+    tell(f"  Trace ID: {order.trace_id}")
+    content, mime = await asyncio.to_thread(picture, order.image, order.trace_id)
+    async with AsyncExitStack() as stack:
+        desk = _Desk(
+            settings,
+            order,
+            tell,
+            await stack.enter_async_context(redis_of(settings)),
+            await stack.enter_async_context(s3_of(settings)),
+            PostsReader(await stack.enter_async_context(postgres_of(settings))),
+            await stack.enter_async_context(api_of(settings)),
+        )
+        await _quota(desk, len(content))
+        medium = await _upload(desk, content, mime)
+        repeated = await _answered_already(desk, medium)
+        since = await scenarios.newest_announcement(desk.redis, settings)
+        entry = await _publish(desk, medium)
+        await _wait(desk, since, entry, repeated)
+        row = await _row(desk)
+        await _api(desk, row)
+        await _streams(desk)
+    tell("")
+    tell("✅ E2E ТЕСТ ЗАВЕРШЁН")
+
+
+def picture(image: Path | None, mark: str) -> tuple[bytes, str]:
+    """The bytes and type of the picture to send. Raises StepFailed if the file cannot be read."""
+    if image is None:
+        return commented(resources.files("vision_app").joinpath("demo_media", PICTURE).read_bytes(), mark), "image/jpeg"
+    try:
+        content = image.read_bytes()
+        return content, puremagic.from_string(content, mime=True, filename=image.name)
+    except (OSError, ValueError, puremagic.PureError) as fault:
+        raise StepFailed(f"{image}: {fault}", "передайте в --image файл JPEG, PNG или документ") from fault
+
+
+def commented(jpeg: bytes, text: str) -> bytes:
+    """The same picture with a comment in it, and so with another sha256."""
+    comment = text.encode()
+    return jpeg[:2] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment + jpeg[2:]
+
+
+# --- the steps --------------------------------------------------------------------------------------------------------
+
+
+async def _quota(desk: _Desk, size_bytes: int) -> None:
+    desk.tell("")
+    desk.tell("📊 Шаг 1: Проверка S3 квот...")
+    await desk.s3.ensure_bucket()
+    used = await usage_of_tenant(desk.s3, desk.order.tenant_id)
+    limit = desk.settings.s3_per_tenant_limit_gb
+    figures = f"{used.gib:.2f} GB / {limit:.2f} GB"
+    if used.size_bytes + size_bytes > limit * GIB:
+        raise StepFailed(
+            f"Квота исчерпана ({figures})",
+            "освободите место: curl -X POST /api/v1/storage/cleanup, или увеличьте S3_PER_TENANT_LIMIT_GB",
+        )
+    desk.tell(f"  ✅ Квота доступна ({figures})")
+
+
+async def _upload(desk: _Desk, content: bytes, mime: str) -> Medium:
+    desk.tell("")
+    desk.tell("📤 Шаг 2: Создание VisionUploadedEventV1...")
+    medium = await scenarios.upload(desk.s3, desk.order.tenant_id, content, mime)
+    desk.tell(f"  Media SHA256: {medium.sha256}")
+    desk.tell(f"  S3 Key: {medium.s3_key}")
+    return medium
+
+
+async def _answered_already(desk: _Desk, medium: Medium) -> bool:
+    """Whether the post has an answer about this very picture: then it is worked off without a new event."""
+    rows = await desk.posts.get(desk.order.post_id, desk.order.tenant_id)
+    media = [item for row in rows for item in (row["data"] or {}).get("media", ())]
+    return any(item["sha256"] == medium.sha256 and item["status"] in ("analyzed", "partial") for item in media)
+
+
+async def _publish(desk: _Desk, medium: Medium) -> str:
+    order, stream = desk.order, desk.settings.input_streams[0]
+    desk.tell("")
+    desk.tell(f"🚀 Шаг 3: Публикация в {stream}...")
+    event = scenarios.uploaded_event(
+        order.tenant_id, order.post_id, [medium], order.trace_id, channel_id="e2e-channel", schema_version="v1"
+    )
+    entry = await scenarios.publish(desk.redis, desk.settings, event)
+    desk.tell(f"  ✅ Событие опубликовано: {entry}")
+    desk.tell(f"  Stream length: {await desk.redis.xlen(stream)} messages")
+    return entry
+
+
+async def _wait(desk: _Desk, since: str, entry: str, repeated: bool) -> None:
+    order = desk.order
+    desk.tell("")
+    desk.tell(f"⏳ Шаг 4: Ожидание обработки Vision worker ({order.wait_seconds:.0f} секунд)...")
+    if repeated:
+        desk.tell("  Эта картинка этого поста уже проанализирована: новое событие не ожидается")
+    started = time.monotonic()
+    ticking = asyncio.create_task(_tick(desk.tell))
+    try:
+        done = await (_acknowledged(desk, entry) if repeated else _announced(desk, since))
+    finally:
+        ticking.cancel()
+    if not done:
+        raise StepFailed(
+            f"Пост не обработан за {order.wait_seconds:.0f} секунд",
+            f"vision status — запущен ли worker; vision trace {order.post_id} — где пост остановился",
+        )
+    desk.tell(f"  ... ожидание ({time.monotonic() - started:.0f} секунд)")
+
+
+async def _tick(tell: Tell) -> None:
+    seconds = 0
+    while True:
+        await asyncio.sleep(TICK_SECONDS)
+        seconds += TICK_SECONDS
+        tell(f"  ... ожидание ({seconds} секунд)")
+
+
+async def _announced(desk: _Desk, since: str) -> bool:
+    """Wait for this run's event: that of another run of the post has another trace."""
+    order, found = desk.order, asyncio.Event()
+
+    def look(event: scenarios.Announced) -> None:
+        if event.body.get("trace_id") == order.trace_id:
+            found.set()
+
+    deadline = time.monotonic() + order.wait_seconds
+    while not found.is_set() and time.monotonic() < deadline:
+        seen = await scenarios.await_announcements(
+            desk.redis, desk.settings, [order.post_id], since, deadline, on_event=look
+        )
+        if seen:
+            since = seen[order.post_id].entry_id
+    return found.is_set()
+
+
+async def _acknowledged(desk: _Desk, entry: str) -> bool:
+    """Wait until a worker has taken the entry: a repeated post leads to no event."""
+    deadline, stream = time.monotonic() + desk.order.wait_seconds, desk.settings.input_streams[0]
+    while await entry_waits_for(desk.redis, desk.settings, stream, entry) is not None:
+        if time.monotonic() >= deadline:
+            return False
+        await asyncio.sleep(POLL_SECONDS)
+    return True
+
+
+async def _row(desk: _Desk) -> Row:
+    order = desk.order
+    desk.tell("")
+    desk.tell("🔍 Шаг 5: Проверка результатов в БД...")
+    deadline = time.monotonic() + ROW_SECONDS
+    while True:
+        rows = await desk.posts.get(order.post_id, order.tenant_id)
+        if rows or time.monotonic() >= deadline:
+            break
+        await asyncio.sleep(POLL_SECONDS)
+    if not rows:
+        raise StepFailed("В post_enrichment нет строки поста", f"vision trace {order.post_id}; vision logs worker-1")
+    row = rows[0]
+    if row["vision_analyzed_at"] is None:
+        raise StepFailed(f"Vision анализ не выполнен: {_why(row)}", f"vision diag --post-id {order.post_id}")
+    desk.tell("  ✅ Vision анализ выполнен!")
+    for line in _result(row):
+        desk.tell(f"    {line}")
+    return row
+
+
+def _result(row: Mapping[str, Any]) -> Iterator[str]:
+    yield f"Analyzed At: {row['vision_analyzed_at'].isoformat(sep=' ', timespec='seconds')}"
+    yield f"Provider: {row['vision_provider']}"
+    yield f"Model: {row['vision_model']}"
+    yield f"Is Meme: {str(row['vision_is_meme']).lower()}"
+    yield f"Tokens Used: {row['vision_tokens_used']}"
+
+
+def _why(row: Mapping[str, Any]) -> str:
+    media = (row["data"] or {}).get("media", ())
+    reasons = {f"{item['status']} ({item.get('reason')})" for item in media}
+    return f"status {row['status']}; {', '.join(sorted(reasons))}"
+
+
+async def _api(desk: _Desk, row: Row) -> None:
+    order = desk.order
+    desk.tell("")
+    desk.tell("🔍 Шаг 6: Проверка через Vision API...")
+    path = f"/api/v1/vision/posts/{quote(order.post_id, safe='')}?tenant_id={quote(order.tenant_id, safe='')}"
+    try:
+        status, body = await desk.api.get(path, time.monotonic() + API_SECONDS)
+    except WorkerAway as fault:
+        raise StepFailed(str(fault), "vision status — запущен ли worker; VISION_API_PORT — где его API") from fault
+    if status != 200:
+        raise StepFailed(
+            f"API ответил {status}: {body}", "vision logs worker-1; VISION_API_TOKENS, если это 401 или 404"
+        )
+    if (body.get("provider"), body.get("is_meme")) != (row["vision_provider"], row["vision_is_meme"]):
+        raise StepFailed(f"API и БД расходятся: {body}", f"vision diag --post-id {order.post_id}")
+    desk.tell("  ✅ API endpoint работает")
+    desk.tell(f"    Provider: {body['provider']}")
+    desk.tell(f"    Is Meme: {str(body['is_meme']).lower()}")
+
+
+async def _streams(desk: _Desk) -> None:
+    """Lengths and the group's state: nothing of ours may be left pending."""
+    settings, left = desk.settings, 0
+    desk.tell("")
+    desk.tell("📈 Шаг 7: Проверка Redis Streams состояния...")
+    for stream in (*settings.input_streams, settings.vision_output_stream, settings.vision_dlq_stream):
+        desk.tell(f"  {stream}: {await desk.redis.xlen(stream)} messages")
+    for stream in settings.input_streams:
+        pending = await _pending(desk.redis, stream, settings.vision_consumer_group)
+        if pending is not None:
+            left += pending
+            desk.tell(f"  Группа {settings.vision_consumer_group} ({stream}): pending {pending}")
+    desk.tell("  ✅ Необработанных событий нет" if not left else f"  ⚠️ Ещё обрабатываются чужие события: {left}")
+
+
+async def _pending(redis: Redis, stream: str, group: str) -> int | None:
+    try:
+        return int((await redis.xpending(stream, group))["pending"])
+    except ResponseError:
+        return None  # no such stream yet

@@ -1,0 +1,42 @@
+"""How much room a tenant, or everyone, takes in the bucket, counted from its listing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vision_app.stores.keys import ALBUM_PREFIX, CRAWL_PREFIX, MEDIA_PREFIX, VISION_PREFIX, segment
+from vision_app.stores.s3 import S3Store
+
+GIB = 1024**3
+SAMPLES = 5
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Objects, bytes and the first few keys."""
+
+    objects: int
+    size_bytes: int
+    samples: tuple[str, ...] = ()
+
+    @property
+    def gib(self) -> float:
+        return self.size_bytes / GIB
+
+
+async def usage_of(s3: S3Store, *prefixes: str) -> Usage:
+    """Everything below the prefixes. Raises StoreUnavailable, ObjectForbidden."""
+    objects, size_bytes = 0, 0
+    samples: list[str] = []
+    for prefix in prefixes:
+        async for head in s3.list(prefix):
+            objects, size_bytes = objects + 1, size_bytes + head.size_bytes
+            if len(samples) < SAMPLES:
+                samples.append(head.key)
+    return Usage(objects, size_bytes, tuple(samples))
+
+
+async def usage_of_tenant(s3: S3Store, tenant_id: str) -> Usage:
+    """What counts against a tenant's limit: media, answers, crawled pages and albums."""
+    kinds = (MEDIA_PREFIX, VISION_PREFIX, CRAWL_PREFIX, ALBUM_PREFIX)
+    return await usage_of(s3, *(f"{kind}{segment(tenant_id)}/" for kind in kinds))
