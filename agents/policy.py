@@ -8,7 +8,7 @@ from typing import Any
 
 from vision_app.domain.policy import Context, Policy, decide, decision_labels
 from vision_app.events import Unreadable, read_json
-from vision_app.messages import Opened, Uploaded
+from vision_app.messages import FORCE_HEADER, REPLAY_HEADER, Opened, Uploaded
 from vision_app.streams.dead_letters import DeadLetters
 from vision_app.streams.in_flight import InFlight
 from vision_app.streams.outbox import Outbox
@@ -17,7 +17,6 @@ from vision_app.telemetry import metrics
 from vision_app.telemetry.logging import bind
 from vision_app.topics import UPLOADED
 
-FORCE_HEADER = "vision-force"
 IN_FLIGHT = 64
 
 
@@ -55,6 +54,7 @@ def policy_agent(
             opened = Opened(
                 event=uploaded,
                 verdicts=verdicts,
+                input_id=input_id(uploaded, event),
                 force=(event.headers or {}).get(FORCE_HEADER) == b"1",
                 times={
                     "published": published_ms(uploaded),
@@ -70,6 +70,18 @@ def policy_agent(
         await flow.run(stream)
 
     return app.agent(outbox.channel(UPLOADED), name="policy")(policy_)
+
+
+def input_id(uploaded: Uploaded, event: Any) -> str:
+    """Which publication this is: the Redis entry's id, however often it is relayed, or else this record's place.
+
+    A replay is a publication of its own: what was skipped or failed is looked at again.
+    """
+    entry = (uploaded.model_extra or {}).get("source_entry_id")
+    if entry and REPLAY_HEADER not in (event.headers or {}):
+        return f"{(uploaded.model_extra or {}).get('source_stream')}/{entry}"
+    at = event.message
+    return f"{at.topic}/{at.partition}/{at.offset}/{round(at.timestamp * 1000)}"
 
 
 def published_ms(uploaded: Uploaded) -> int:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import sys
@@ -48,7 +49,6 @@ from .streams.dead_letters import DeadLetters
 from .streams.in_flight import InFlight
 from .streams.outbox import Outbox
 from .streams.steady_start import hold_until_positioned
-from .streams.recovery import StillTables
 from .telemetry.logging import configure_logging, logging_config
 from .telemetry.metrics import MetricsServer, start_metrics_server
 from .topics import MAX_MESSAGE_BYTES
@@ -89,6 +89,7 @@ class VisionApp(faust.App):
         await create_topics(self.settings, names)
         for resource in self.resources:
             await resource.open()
+        await asyncio.gather(*(flow.try_open() for flow in self.sinks))
         log.info("Vision Analysis task registered with supervisor")
 
     async def on_started(self) -> None:
@@ -199,7 +200,6 @@ def _faust(settings: Settings) -> VisionApp:
         broker=[f"kafka://{server.strip()}" for server in settings.kafka_bootstrap_servers.split(",")],
         origin="vision_app",
         Table=ConfirmedTable,
-        TableManager=StillTables,
         key_serializer="raw",
         value_serializer="raw",
         store=settings.kafka_store,

@@ -19,6 +19,11 @@ Purpose = Literal["answer", "repair"]
 Kind = Literal["photo", "meme", "document", "screenshot", "infographic", "other"]
 Verdict = Literal["ok", "partial", "refused", "unusable"]
 
+FORCE_HEADER = "vision-force"
+"""With the value 1 on an uploaded post: ask again, whatever is known already."""
+REPLAY_HEADER = "vision-replay-of"
+"""Names the record or the dead letter that a record was made from: it is a publication of its own."""
+
 Times = dict[str, int]
 """Hop name to epoch milliseconds: published, relayed, opened, dispatched, checked, granted, called, answered."""
 
@@ -171,11 +176,15 @@ class PolicyVerdict(Message):
 
 
 class Opened(Message):
-    """A post arrived. `verdicts[i]` belongs to `event.media_files[i]`."""
+    """A post arrived. `verdicts[i]` belongs to `event.media_files[i]`.
+
+    `input_id` names the publication: relayed again after a crash it is the same, published or replayed again another.
+    """
 
     type: Literal["opened"] = "opened"
     event: Uploaded
     verdicts: list[PolicyVerdict]
+    input_id: str = ""
     force: bool = False
     times: Times = Field(default_factory=dict)
 

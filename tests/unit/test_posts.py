@@ -60,12 +60,18 @@ class Post:
         return decision
 
     def open(
-        self, *media: Medium, force: bool = False, verdicts: Sequence[PolicyVerdict] | None = None, trace: str = "trace"
+        self,
+        *media: Medium,
+        force: bool = False,
+        verdicts: Sequence[PolicyVerdict] | None = None,
+        trace: str = "trace",
+        publication: str = "",
     ) -> Decision:
         event = Uploaded(
             tenant_id="t", post_id="p", trace_id=trace, occurred_at=AT, idempotency_key="k", media_files=list(media)
         )
-        return self.do(Opened(event=event, verdicts=list(verdicts or [YES] * len(media)), force=force))
+        given = list(verdicts or [YES] * len(media))
+        return self.do(Opened(event=event, verdicts=given, input_id=publication, force=force))
 
     def outcome(self, sha256: str, outcome: Outcome, dispatch: int = 1) -> Decision:
         return self.do(
@@ -358,3 +364,12 @@ def test_a_short_text_is_kept_whole() -> None:
     post = Post(A)
     kept = results(post.outcome("a", analyzed()))[0].media[0].outcome
     assert kept == analyzed()
+
+
+def test_the_same_publication_relayed_again_is_silent_though_its_picture_was_skipped() -> None:
+    """A crash repeats the relay; only a new publication has a skipped picture looked at again."""
+    post = Post()
+    post.open(A, publication="stream/1-0")
+    post.outcome(A.sha256, missing())
+    assert post.open(A, publication="stream/1-0").observed == [("duplicate", {})]
+    assert tasks(post.open(A, publication="stream/2-0")) == [(A.sha256, 2)]

@@ -78,6 +78,7 @@ class PostRow(Message):
 
     applied: Applied
     event: Uploaded
+    input_id: str = ""  # of the publication applied last
     media: dict[str, MediumState]
     opened_ms: int
     completed_ms: int | None = None
@@ -113,6 +114,8 @@ def decide(row: PostRow | None, command: Any, at: Moment, rules: Rules) -> Decis
 
 
 def _open(row: PostRow | None, command: Opened, at: Moment, rules: Rules) -> Decision:
+    if row is not None and command.input_id and command.input_id == row.input_id:
+        return Decision(row.model_copy(update={"applied": row.applied.then(at)}), observed=[("duplicate", {})])
     media = dict(row.media) if row else {}
     dispatched: list[str] = []
     changed = False
@@ -130,13 +133,16 @@ def _open(row: PostRow | None, command: Opened, at: Moment, rules: Rules) -> Dec
             dispatched.append(medium.sha256)
     if row is not None and not dispatched and not changed:
         listed = _merged(command.event, row.event)
-        silent = row.model_copy(update={"applied": row.applied.then(at), "event": listed})
+        known = {"applied": row.applied.then(at), "event": listed, "input_id": command.input_id}
+        silent = row.model_copy(update=known)
         return Decision(silent, observed=[("nothing_new", {})])
     applied = (row.applied if row else Applied()).then(at)
     event = _merged(row.event if row else None, command.event)
     times = {**command.times, "opened": at.time_ms}
     bounded = {sha256: _bounded_state(state, len(media)) for sha256, state in media.items()}
-    opened = PostRow(applied=applied, event=event, media=bounded, opened_ms=at.time_ms, times=times)
+    opened = PostRow(
+        applied=applied, event=event, input_id=command.input_id, media=bounded, opened_ms=at.time_ms, times=times
+    )
     tasks: list[Message] = [_task(opened, media[sha256], command.force) for sha256 in dispatched]
     return _completed_or_waiting(opened, at, tasks, announce_opening=True)
 

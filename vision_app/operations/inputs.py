@@ -9,9 +9,8 @@ from typing import Any
 
 from aiokafka import TopicPartition
 
-from agents.policy import FORCE_HEADER
 from vision_app.events import Unreadable, read_json
-from vision_app.messages import Uploaded, headers_of
+from vision_app.messages import FORCE_HEADER, REPLAY_HEADER, Uploaded, headers_of
 from vision_app.stores.posts import Row
 from vision_app.telemetry.tracing import traceparent_for
 from vision_app.topics import UPLOADED
@@ -19,7 +18,6 @@ from vision_app.topics import UPLOADED
 from .connections import OperationError
 from .costs import Cost, Prices
 from .kafka_log import KafkaLog, KafkaSender, Stretch
-from .reentry import REPLAY_HEADER
 from .rows import event_of
 
 _OFFSETS = re.compile(r"(?P<partition>\d+):(?P<first>\d+)-(?P<last>\d+)?")

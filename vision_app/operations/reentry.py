@@ -16,13 +16,20 @@ import orjson
 from vision_app import topics
 from vision_app.domain.posts import FORGET_AFTER_MS
 from vision_app.events import Unreadable, read_entry, read_json
-from vision_app.messages import BudgetCommand, DeadLetter, Grant, MediaTask, Medium, Opened, PostCommand, decode
+from vision_app.messages import (
+    REPLAY_HEADER,
+    BudgetCommand,
+    DeadLetter,
+    Grant,
+    MediaTask,
+    Medium,
+    Opened,
+    PostCommand,
+    decode,
+)
 from vision_app.streams.dead_letters import CUT_HEADER
 
 from .letters import content
-
-REPLAY_HEADER = "vision-replay-of"
-"""Names the dead letter that a record was made from."""
 
 STALE_MS = FORGET_AFTER_MS - 60 * 60 * 1000
 """A post may have been forgotten when its letter is older than this: an hour less, for what is under way."""

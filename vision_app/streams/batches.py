@@ -24,6 +24,9 @@ log = structlog.get_logger(__name__)
 
 RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 
+OPEN_SECONDS = 10.0
+"""How long a start waits for one store before it goes on without it."""
+
 
 class Batches:
     """Feeds one sink from one stream; call `run` as the body of an agent.
@@ -48,6 +51,16 @@ class Batches:
         self._queue: asyncio.Queue[Any] = asyncio.Queue(maxsize=size)
         self._open = False
         self.waiting_since: float | None = None
+
+    async def try_open(self) -> None:
+        """Open the sink ahead of the first batch if its store answers; otherwise the first batch waits for it."""
+        try:
+            async with asyncio.timeout(OPEN_SECONDS):
+                await self.sink.open()
+                self._open = True
+        except (SinkUnavailable, TimeoutError) as fault:
+            metrics.SINK_UNAVAILABLE.labels(sink=self.sink.name).inc()
+            log.warning("sink unavailable at start; its first batch will wait", sink=self.sink.name, error=str(fault))
 
     async def run(self, stream: Any) -> None:
         stream = stream.noack()
