@@ -1,0 +1,87 @@
+"""The OpenAPI document: every route and every status is in it, and it is whole in itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.api_document import resolve
+from vision_app.web.openapi import METHODS, document, operations
+from vision_app.web.page import Page
+from vision_app.web.routes import ROUTES
+
+DOCUMENT: Any = document(ROUTES)
+
+
+def everything(part: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(part, dict):
+        yield from part.items()
+        for value in part.values():
+            yield from everything(value)
+    elif isinstance(part, list):
+        for value in part:
+            yield from everything(value)
+
+
+ALL = [(path, method, item) for path, methods in DOCUMENT["paths"].items() for method, item in methods.items()]
+
+
+def test_it_is_openapi_3_1_with_every_route_and_every_method_of_every_view() -> None:
+    assert DOCUMENT["openapi"].startswith("3.1.")
+    assert set(DOCUMENT["info"]) >= {"title", "version"}
+    written = {path: {m for m in METHODS if m in vars(view)} for path, view in ROUTES.items()}
+    assert {path: set(methods) for path, methods in DOCUMENT["paths"].items()} == written
+
+
+def test_a_method_that_is_not_declared_would_be_noticed() -> None:
+    class Undeclared(Page):
+        async def get(self, request: Any) -> Any:
+            raise NotImplementedError
+
+    assert list(operations(Undeclared)) == []
+
+
+def test_references_lead_somewhere_and_no_schema_is_left_over() -> None:
+    named = {value for key, value in everything(DOCUMENT) if key == "$ref"}
+    for reference in named:
+        assert resolve(DOCUMENT, reference)
+    assert {f"#/components/schemas/{name}" for name in DOCUMENT["components"]["schemas"]} == named
+
+
+def test_operation_ids_are_unique() -> None:
+    ids = [item["operationId"] for _, _, item in ALL]
+    assert len(set(ids)) == len(ids)
+
+
+@pytest.mark.parametrize(("path", "method", "item"), ALL, ids=[f"{method} {path}" for path, method, _ in ALL])
+def test_an_operation_is_described(path: str, method: str, item: dict[str, Any]) -> None:
+    parameters = [(parameter["in"], parameter["name"]) for parameter in item["parameters"]]
+    assert len(set(parameters)) == len(parameters)
+    assert {name for where, name in parameters if where == "path"} == set(re.findall(r"{(\w+)}", path))
+    assert all(parameter["required"] for parameter in item["parameters"] if parameter["in"] == "path")
+    assert all({"schema", "name", "in"} <= set(parameter) for parameter in item["parameters"])
+    assert ("header", "X-Trace-ID") in parameters
+    assert item["summary"]
+    assert item["description"]
+    statuses = set(item["responses"])
+    assert any(status.startswith("2") for status in statuses)
+    assert {"422", "500"} <= statuses
+    assert (item["security"] == []) == path.startswith(("/healthz", "/readyz"))
+    assert path.startswith(("/healthz", "/readyz")) or {"401", "404"} <= statuses
+    assert all(response["description"] for response in item["responses"].values())
+    if method in ("put", "post", "delete"):
+        assert ("header", "X-Operator") in parameters
+        assert "403" in statuses
+
+
+def test_parameters_say_what_may_be_given() -> None:
+    by_name = {p["name"]: p["schema"] for p in DOCUMENT["paths"]["/api/v1/vision/posts"]["get"]["parameters"]}
+    assert (by_name["page_size"]["minimum"], by_name["page_size"]["maximum"]) == (1, 100)
+    assert by_name["provider"]["enum"] == ["gigachat", "ocr_fallback", "ocr"]
+    assert by_name["analyzed_after"]["format"] == "date-time"
+    body = DOCUMENT["paths"]["/api/v1/budget/{tenant}"]["put"]["requestBody"]
+    assert body["required"]
+    assert resolve(DOCUMENT, body["content"]["application/json"]["schema"]["$ref"])["required"] == ["limit"]
