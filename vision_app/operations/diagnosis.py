@@ -102,7 +102,7 @@ async def statistics(settings: Settings, tenant_id: str | None) -> dict[str, Any
 
 
 async def group(redis: Redis, stream: str, name: str) -> dict[str, Any]:
-    """How far a group is with a stream: pending entries, the longest idle time of one, entries not read yet (up to COUNTED)."""
+    """How far a group is with a stream: pending, for how long the oldest, and (up to COUNTED) not read yet."""
     try:
         found = next(info for info in await redis.xinfo_groups(stream) if info["name"].decode() == name)
         oldest = await redis.xpending_range(stream, name, min="-", max="+", count=1)
