@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,28 +36,35 @@ class Stuck:
 
 async def stuck(posts: PostsReader, api: Api, before: datetime, tenant_id: str | None, limit: int) -> list[Stuck]:
     """Posts in work since before a time, the oldest first. Raises what asyncpg raises."""
-    return [await _stuck(api, row) for row in await posts.stuck(before, tenant_id, limit)]
+    rows = await posts.stuck(before, tenant_id, limit)
+    return list(await asyncio.gather(*(_stuck(api, row) for row in rows)))
 
 
 async def _stuck(api: Api, row: Row) -> Stuck:
-    waits = await waiting_for(api, row["tenant_id"], row["post_id"])
-    answer = await api.once(_post_path(row["tenant_id"], row["post_id"]))
-    media = list(answer[1].get("media", ())) if answer else []
+    waits, media = await _state(api, row["tenant_id"], row["post_id"])
     return Stuck(row, waits or "nothing that is known: the worker no longer holds it open; replay its input", media)
 
 
 async def waiting_for(api: Api, tenant_id: str, post_id: str) -> str:
     """In words; empty when the worker does not hold the post open or has finished it."""
-    answer = await api.once(_post_path(tenant_id, post_id))
+    waits, _ = await _state(api, tenant_id, post_id)
+    return waits
+
+
+async def _state(api: Api, tenant_id: str, post_id: str) -> tuple[str, list[Mapping[str, Any]]]:
+    """What a post waits for, and its media as its worker sees them."""
+    path = f"/api/v1/vision/posts/{quote(post_id, safe='')}?tenant_id={quote(tenant_id, safe='')}"
+    answer = await api.once(path)
     if answer is None or answer[0] in BUSY:
-        return f"a worker: none answers at {api.url}; see `vision status`"
-    media = [medium for medium in answer[1].get("media", ()) if medium.get("status") == "in_work"]
+        return f"a worker: none answers at {api.url}; see `vision status`", []
+    listed = list(answer[1].get("media", ()))
+    media = [medium for medium in listed if medium.get("status") == "in_work"]
     if not media:
-        return ""
+        return "", listed
     budget = await api.once(f"/api/v1/budget/{quote(tenant_id, safe='')}")
     oldest = min(medium["dispatched_ms"] for medium in media)
     since = f"sent out {time.time() - oldest / 1000:.0f} s ago"
-    return f"{len(media)} of {len(answer[1]['media'])} media, {since}: {_why(budget[1] if budget else {})}"
+    return f"{len(media)} of {len(listed)} media, {since}: {_why(budget[1] if budget else {})}", listed
 
 
 def _why(budget: Mapping[str, Any]) -> str:
@@ -67,7 +75,3 @@ def _why(budget: Mapping[str, Any]) -> str:
         return f"{grants} call(s) of the tenant are granted and not settled: GigaChat, or its gate after an outage"
     spent = f"{budget['spent']} of {budget['limit']} tokens spent, {budget['reserved']} reserved"
     return f"the budget has {budget['waiting']} waiting tasks of the tenant ({spent}; next day {budget['reset_at']})"
-
-
-def _post_path(tenant_id: str, post_id: str) -> str:
-    return f"/api/v1/vision/posts/{quote(post_id, safe='')}?tenant_id={quote(tenant_id, safe='')}"
