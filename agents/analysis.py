@@ -45,6 +45,7 @@ from vision_app.providers.base import (
     CallTrace,
     InputFault,
     Picture,
+    ProviderError,
     ProviderOutage,
     RawAnswer,
     VisionProvider,
@@ -208,36 +209,52 @@ class Analyst:
             return Failed(reason=fault.reason, details=fault.details)
 
     async def _ask(self, event: Any, grant: Grant, call: Callable[[], Awaitable[_Paid]]) -> list[Message]:
-        """Wait for a slot and the gate, then call; again after an outage, for as long as it lasts."""
+        """Call, and again after an outage, for as long as it lasts; then end the grant as the call ended."""
         while True:
-            async with AsyncExitStack() as slot:
-                await while_ours(self._app, event, slot.enter_async_context(self._gate.slot()))
-                await through_outages(
-                    self._app,
-                    event,
-                    lambda: self._answers.start_call(grant.task.tenant_id, grant.id, self._owner),
-                    "s3",
-                )
-                try:
-                    paid = await call()  # not cut by SIGTERM or a rebalance: it may be paid
-                except (ProviderOutage, AccountBlocked) as fault:
-                    self._gate.report(fault)
-                    await self._clear(grant)
+            match await self._attempt(event, grant, call):
+                case _Paid() as paid:
+                    return await self._ended(event, grant, paid.stored, tokens=paid.tokens)
+                case ProviderOutage() | AccountBlocked() as fault:
                     _count(grant, "error", "outage")
                     log.warning("provider unavailable; the task waits at the gate", error=str(fault))
-                    continue
-                except InputFault as fault:
-                    self._gate.report(None)
-                    await self._clear(grant)
+                case InputFault() as fault:
                     _count(grant, "error", "input_fault")
                     failed = Failed(reason="analysis_failed", details={"status": fault.status, "error": str(fault)})
                     return self._end(grant, await self._or_ocr(event, grant, failed))
-                except CallLost as fault:
-                    self._gate.report(fault)
+                case CallLost() as fault:
                     _count(grant, "error", "call_lost")
                     return await self._cut_off(event, grant, str(fault))
+                case fault:
+                    raise TypeError(f"no provider fault: {fault!r}")
+
+    async def _attempt(self, event: Any, grant: Grant, call: Callable[[], Awaitable[_Paid]]) -> _Paid | ProviderError:
+        """Wait at the gate and for a slot, then make one call. What it ended with, the gate told of it."""
+        tenant = grant.task.tenant_id
+        async with AsyncExitStack() as slot:
+            await while_ours(self._app, event, slot.enter_async_context(self._gate.slot()))
+            await through_outages(
+                self._app, event, lambda: self._answers.start_call(tenant, grant.id, self._owner), "s3"
+            )
+            try:
+                paid = await call()  # not cut by SIGTERM or a rebalance: it may be paid
+            except InputFault as fault:
                 self._gate.report(None)
-            return await self._ended(event, grant, paid.stored, tokens=paid.tokens)
+                await self._clear(grant)
+                return fault
+            except CallLost as fault:
+                self._gate.report(fault)
+                return fault
+            except ProviderError as fault:
+                self._gate.report(fault)
+                await self._clear(grant)
+                return fault
+            except Exception as fault:
+                # Nobody planned for this, so it may have been paid: the grant stays begun and is charged.
+                metrics.UNEXPECTED_ERRORS.labels(where="analysis").inc()
+                log.exception("unexpected error of a call; it counts as lost", grant_id=grant.id)
+                return CallLost(f"{type(fault).__name__}: {fault}")
+            self._gate.report(None)
+            return paid
 
     async def _call(self, grant: Grant, picture: Picture) -> _Paid:
         """One call, its answer stored and its record closed. Runs to its end even if the event moves elsewhere."""

@@ -14,15 +14,18 @@ import structlog
 from tables.budget import parked_entry, parked_key
 from vision_app.domain import budget as core
 from vision_app.domain.moment import Moment
-from vision_app.messages import BudgetCommand, Load, Wake, key_of
+from vision_app.messages import BudgetCommand, DeadLetter, Load, Lost, Message, Reserve, Wake, key_of
 from vision_app.streams.actor import Actor, Change
 from vision_app.streams.confirmed_table import ConfirmedTable
 from vision_app.streams.dead_letters import DeadLetters
 from vision_app.streams.outbox import Outbox
-from vision_app.streams.ownership import owns
+from vision_app.streams.ownership import LeftUnacked, owns
 from vision_app.telemetry import metrics
 from vision_app.telemetry.metrics import tenant_label
 from vision_app.topics import BUDGET
+
+from .results import buried
+from .timers import every
 
 log = structlog.get_logger(__name__)
 
@@ -61,7 +64,8 @@ class Loader:
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
             load = Load(tenant_id=tenant_id, day=day, spent=spent, limit=limit, paused=paused)
-            await self._outbox.send([load], keep_trying=lambda: not self._app.should_stop)
+            with contextlib.suppress(LeftUnacked):  # the worker stops; whoever gets the tenant asks again
+                await self._outbox.send([load], keep_trying=lambda: not self._app.should_stop)
             return
 
 
@@ -85,7 +89,7 @@ def budget_agent(
         if decision.load:
             loader.ask(command.tenant_id)
         if decision.row is not None:
-            _show(decision.row, at, rules())
+            metrics.show_budget(decision.row.tenant_id, core.view(decision.row, at, rules()))
         for what, details in decision.observed:
             _observe(what, details, command.tenant_id)
         return Change(
@@ -95,7 +99,9 @@ def budget_agent(
             expired=[parked_key(key, number) for number in decision.unpark],
         )
 
-    actor = Actor(app, "budget", BudgetCommand, table, outbox, dead_letters, decide, entries=parked)
+    actor = Actor(
+        app, "budget", BudgetCommand, table, outbox, dead_letters, decide, entries=parked, companions=_companions
+    )
 
     async def budget(stream: Any) -> None:
         await actor.run(stream)
@@ -110,9 +116,9 @@ def budget_agent(
         wakes = []
         for row in [core.BudgetRow.model_validate(stored) for stored in list(table.values())]:
             if not owns(app, BUDGET, key_of(row.tenant_id)):
-                _hide(row.tenant_id)
+                metrics.hide_budget(row.tenant_id)
                 continue
-            _show(row, now, rules())
+            metrics.show_budget(row.tenant_id, core.view(row, now, rules()))
             oldest = min((grant.since_ms for grant in row.open.values()), default=now_ms)
             metrics.BUDGET_STALE_GRANTS.labels(tenant_id=tenant_label(row.tenant_id)).set(
                 sum(now_ms - grant.since_ms > STALE_GRANT_MS for grant in row.open.values())
@@ -123,30 +129,13 @@ def budget_agent(
                 wakes.append(Wake(tenant_id=row.tenant_id))
         await outbox.send(wakes, keep_trying=lambda: not app.should_stop)
 
-    app.timer(WAKE_SECONDS)(wake)
+    every(app, WAKE_SECONDS, wake)
     return app.agent(outbox.channel(BUDGET), name="budget")(budget)
 
 
-_GAUGES = {
-    "spent": metrics.BUDGET_USAGE,
-    "limit": metrics.BUDGET_LIMIT,
-    "reserved": metrics.BUDGET_RESERVED,
-    "waiting": metrics.BUDGET_PARKED,
-}
-
-
-def _show(row: core.BudgetRow, at: Moment, rules: core.Rules) -> None:
-    tenant, shown = tenant_label(row.tenant_id), core.view(row, at, rules)
-    for name, gauge in _GAUGES.items():
-        gauge.labels(tenant_id=tenant).set(shown[name])
-
-
-def _hide(tenant_id: str) -> None:
-    """A tenant of a partition that went to another worker: two workers must not both show what it spent."""
-    if tenant_label(tenant_id) == tenant_id:
-        for gauge in (*_GAUGES.values(), metrics.BUDGET_STALE_GRANTS):
-            with contextlib.suppress(KeyError):  # never shown here
-                gauge.remove(tenant_id)
+def _companions(command: Any, letter: DeadLetter) -> list[Message]:
+    """Whoever loses a command that carries a task answers the post, which would wait for ever."""
+    return [buried(command.task, letter)] if isinstance(command, Reserve | Lost) else []
 
 
 def _observe(what: str, details: dict[str, Any], tenant_id: str) -> None:

@@ -17,6 +17,8 @@ from vision_app.streams.outbox import Outbox
 from vision_app.telemetry import metrics
 from vision_app.topics import POSTS
 
+from .timers import every
+
 log = structlog.get_logger(__name__)
 
 SWEEP_SECONDS = 600.0
@@ -46,15 +48,17 @@ def posts_agent(
     async def sweep() -> None:
         """Ask for posts that ended a day ago to be forgotten; the core checks each again."""
         now_ms = round(time.time() * 1000)
-        rows = [core.PostRow.model_validate(stored) for stored in list(table.values())[:SWEPT_AT_ONCE]]
+        old = now_ms - core.FORGET_AFTER_MS
+        ended = [stored for stored in list(table.values()) if (stored.get("completed_ms") or now_ms) <= old]
+        rows = [core.PostRow.model_validate(stored) for stored in ended]
         forgets = [
             Forget(tenant_id=row.event.tenant_id, post_id=row.event.post_id, completed_ms=row.completed_ms or 0)
             for row in rows
             if core.forgettable(row, now_ms)
-        ]
+        ][:SWEPT_AT_ONCE]
         await outbox.send(forgets, keep_trying=lambda: not app.should_stop)
 
-    app.timer(SWEEP_SECONDS)(sweep)
+    every(app, SWEEP_SECONDS, sweep)
     return app.agent(outbox.channel(POSTS), name="posts")(posts)
 
 

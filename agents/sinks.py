@@ -65,13 +65,14 @@ def _read(value: bytes | None) -> PostResult:
 
 async def _announce(outbox: Outbox, result: PostResult, emit_skipped: bool, keep_trying: Callable[[], bool]) -> None:
     event_type, body = announcement(result)
-    _count(result)
     if event_type == SKIPPED_EVENT and not emit_skipped:
+        _count(result)
         return
     topic = SKIPPED if event_type == SKIPPED_EVENT else ANALYZED
     trace = result.event.trace_id
     headers = headers_of(trace, event_type, traceparent_for(trace))
     await outbox.deliver(topic, entry_key(body), orjson.dumps(body), headers, keep_trying=keep_trying)
+    _count(result)
 
 
 def _count(result: PostResult) -> None:

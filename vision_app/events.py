@@ -200,7 +200,11 @@ def _derived_trace(tenant: str, post: str, entry_id: str | None) -> str:
 
 def announcement(result: PostResult) -> tuple[str, dict[str, Any]]:
     """The public event of a finished post: its type and its body, valid under the strict 1.0 models."""
-    analyzed = [medium for medium in result.media if isinstance(medium.outcome, Analyzed)]
+    analyzed = [
+        medium
+        for medium in result.media
+        if isinstance(medium.outcome, Analyzed) and medium.outcome.answer.analysis is not None
+    ]
     return (ANALYZED_EVENT, _analyzed(result, analyzed)) if analyzed else (SKIPPED_EVENT, _skipped(result))
 
 

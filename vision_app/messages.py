@@ -268,7 +268,7 @@ class Reserve(Message):
     type: Literal["reserve"] = "reserve"
     tenant_id: str
     task: MediaTask
-    estimate: int = Field(ge=0)
+    estimate: int = Field(gt=0)  # 0 would be a call that no limit stops
     purpose: Purpose = "answer"
 
 

@@ -53,7 +53,9 @@ def routes(message: m.Message) -> list[tuple[Topic, bytes]]:
             return [(SINK_POSTGRES, message.key), (SINK_S3, message.key), (SINK_NEO4J, message.key)]
         case m.DeadLetter():
             return [(DLQ, (message.key or message.id).encode())]
-        case _ if hasattr(message, "tenant_id"):
+        case m.Reserve() | m.Settle() | m.Lost() | m.Release() | m.Load() | m.Wake():
+            return [(BUDGET, m.key_of(message.tenant_id))]
+        case m.Reset() | m.SetLimit() | m.Pause() | m.Resume() | m.Drop():
             return [(BUDGET, m.key_of(message.tenant_id))]
     raise TypeError(f"no topic for {type(message).__name__}")
 

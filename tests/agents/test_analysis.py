@@ -417,3 +417,15 @@ class TestWithOcr:
 
 def test_the_picture_of_these_tests_is_what_its_hash_says() -> None:
     assert hashlib.sha256(PNG).hexdigest() == SHA
+
+
+async def test_an_unexpected_error_of_a_call_counts_as_lost_since_it_may_have_been_paid(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agents.analysis.read_answer", lambda *_: 1 / 0)
+    async with world.agent("analysis") as agent:
+        await world.tell(agent, world.grant())
+    [lost] = world.sent("vision.budget")
+    assert (lost["type"], lost["grant_id"], lost["estimate"]) == ("lost", "g1", 1500)
+    assert found_record(world)["state"] == "started"  # type: ignore[index]
+    assert world.sent("vision.dlq") == []

@@ -11,7 +11,8 @@ import pytest
 
 from tests.agents.conftest import World
 from tests.fakes import until
-from vision_app.messages import Load, Lost, Pause, Release, Reserve, Resume, SetLimit, Settle, Wake
+from vision_app.messages import Drop, Load, Lost, Pause, Release, Reserve, Resume, SetLimit, Settle, Wake
+from vision_app.telemetry import metrics
 
 KEY = b"t1"
 
@@ -173,3 +174,77 @@ async def test_a_wake_for_nobody_writes_nothing(world: World) -> None:
         await world.tell(agent, Wake(tenant_id="t1"), key=KEY)
         await asyncio.sleep(0)
     assert world.order() == ["ack"]
+
+
+async def test_a_dead_lettered_reservation_answers_its_post(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agents.budget.core.decide", lambda *_: 1 / 0)
+    async with world.agent("budget") as agent:
+        await world.tell(agent, Reserve(tenant_id="t1", task=world.task(), estimate=100))
+    (letter,) = world.sent("vision.dlq")
+    (told,) = world.sent("vision.posts")
+    assert (told["outcome"]["kind"], told["outcome"]["dead_letter_id"]) == ("failed", letter["id"])
+
+
+# --- what time alone changes ------------------------------------------------------------------------------------------
+
+
+def _gauge(name: str, tenant: str = "t1") -> float | None:
+    return metrics.REGISTRY.get_sample_value(name, {"tenant_id": tenant})
+
+
+async def _tick(world: World, monkeypatch: pytest.MonkeyPatch, *, day: str, owned: bool = True) -> None:
+    """One run of the actor's alarm clock, at noon of a day."""
+    at = datetime.fromisoformat(f"{day}T12:00:00+00:00").timestamp()
+    monkeypatch.setattr("agents.budget.time.time", lambda: at)
+    monkeypatch.setattr("agents.budget.owns", lambda app, topic, key: owned)
+    await _wake(world)()
+
+
+def _wake(world: World) -> Any:
+    """The alarm clock, as it was handed to Faust."""
+    return next(timer for timer in world.timers if timer.__name__ == "wake")
+
+
+async def test_after_midnight_nothing_is_spent_and_who_waits_is_woken(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world.agent("budget") as agent:
+        await loaded(world, agent, spent=9_500)
+        await world.tell(agent, reserve(world), key=KEY)
+        assert _gauge("vision_budget_usage_gauge") == 9_500
+        world.happened.clear()
+        await _tick(world, monkeypatch, day="2999-01-01")
+        assert _gauge("vision_budget_usage_gauge") == 0
+        assert _gauge("vision_budget_parked_gauge") == 1
+        assert [command["type"] for command in world.sent("vision.budget")] == ["wake"]
+
+
+async def test_the_same_day_wakes_nobody(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with world.agent("budget") as agent:
+        await loaded(world, agent, spent=9_500)
+        await world.tell(agent, reserve(world), key=KEY)
+        world.happened.clear()
+        await _tick(world, monkeypatch, day=today())
+        assert _gauge("vision_budget_usage_gauge") == 9_500
+        assert world.sent("vision.budget") == []
+
+
+async def test_a_tenant_of_another_worker_is_not_shown_here(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with world.agent("budget") as agent:
+        await loaded(world, agent, spent=9_500)
+        await world.tell(agent, reserve(world), key=KEY)
+        world.happened.clear()
+        await _tick(world, monkeypatch, day="2999-01-01", owned=False)
+        assert _gauge("vision_budget_usage_gauge") is None
+        assert world.sent("vision.budget") == []
+        await _tick(world, monkeypatch, day="2999-01-01", owned=False)
+
+
+async def test_who_waits_can_be_dropped(world: World) -> None:
+    async with world.agent("budget") as agent:
+        await loaded(world, agent)
+        await world.tell(agent, Pause(tenant_id="t1"), reserve(world), reserve(world, "p2"), key=KEY)
+        await world.tell(agent, Drop(tenant_id="t1", first=1, before=2), key=KEY)
+        (outcome,) = world.sent("vision.posts")
+        assert (outcome["post_id"], outcome["outcome"]["details"]["dropped"]) == ("p2", True)
+        assert set(world.app.tables["parked"]) == {b"t1|0"}

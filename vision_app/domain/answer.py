@@ -265,9 +265,14 @@ def _context(value: object, faults: list[str]) -> dict[str, Any]:
     return {}
 
 
+_INT64 = 2**63  # larger numbers cannot be written as JSON everywhere
+
+
 def _cleaned(value: Any) -> Any:
     if isinstance(value, str):
         return clean(value)
+    if isinstance(value, int) and abs(value) >= _INT64:
+        return str(value)
     if isinstance(value, list):
         return [_cleaned(item) for item in value]
     if isinstance(value, dict):

@@ -17,7 +17,7 @@ from vision_app.messages import Answer, Provider, Verdict
 from vision_app.prompts import PROMPT_VERSION
 
 from .keys import answer_key, call_key
-from .s3 import ObjectMissing, S3Store
+from .s3 import ObjectForbidden, ObjectMissing, S3Store, StoreMisconfigured
 
 log = structlog.get_logger(__name__)
 
@@ -132,6 +132,8 @@ class AnswerStore:
             return model.model_validate_json(await self._s3.read(key, MAX_STORED_BYTES))
         except ObjectMissing:
             return None
+        except ObjectForbidden as fault:
+            raise _not_ours(key) from fault
         except ValidationError as fault:
             log.warning("stored object unreadable, treated as absent", key=key, errors=fault.error_count())
             return None
@@ -144,4 +146,14 @@ class AnswerStore:
         return True
 
     async def _put(self, key: str, record: BaseModel) -> None:
-        await self._s3.put(key, record.model_dump_json().encode(), JSON_TYPE)
+        try:
+            await self._s3.put(key, record.model_dump_json().encode(), JSON_TYPE)
+        except ObjectForbidden as fault:
+            raise _not_ours(key) from fault
+
+
+def _not_ours(key: str) -> StoreMisconfigured:
+    """Access to our own keys is refused: no picture is to blame, and every one waits until it is granted."""
+    return StoreMisconfigured(
+        f"access to {key} is refused; grant the access key read and write on vision/", "AccessDenied"
+    )

@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 from vision_app import events
 from vision_app.messages import Emission
 from vision_app.settings import Settings
+from vision_app.telemetry import metrics
 
 from .base import Rejected, Sink, SinkUnavailable
 
@@ -107,6 +108,8 @@ class RedisAnnouncer(Sink[Announcement]):
                 answers = await pipeline.execute()
         except (RedisError, OSError) as fault:
             raise _unavailable(fault) from fault
+        for announcement, answer in zip(batch, answers, strict=True):
+            metrics.ANNOUNCED.labels(event=announcement.event_type).inc(max(0, int(answer)))
         return [announcement for announcement, answer in zip(batch, answers, strict=True) if answer != _OLDER]
 
 

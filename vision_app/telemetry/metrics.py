@@ -7,10 +7,11 @@ Names are those of the acceptance guide and of the surrounding assistant; durati
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from wsgiref.simple_server import WSGIServer
 
 import prometheus_client
@@ -280,6 +281,29 @@ def tenant_label(tenant: str) -> str:
             _tenants.add(label)
             _create_tenant_children(label)
     return label
+
+
+_BUDGET_GAUGES = {
+    "spent": BUDGET_USAGE,
+    "limit": BUDGET_LIMIT,
+    "reserved": BUDGET_RESERVED,
+    "waiting": BUDGET_PARKED,
+}
+
+
+def show_budget(tenant: str, view: Mapping[str, Any]) -> None:
+    """Set the tenant's budget gauges from what an operator sees (`domain.budget.view`)."""
+    label = tenant_label(tenant)
+    for name, gauge in _BUDGET_GAUGES.items():
+        gauge.labels(tenant_id=label).set(view[name])
+
+
+def hide_budget(tenant: str) -> None:
+    """Take away the gauges of a tenant that another worker shows now."""
+    if tenant_label(tenant) == tenant:
+        for gauge in (*_BUDGET_GAUGES.values(), BUDGET_STALE_GRANTS):
+            with contextlib.suppress(KeyError):  # never shown here
+                gauge.remove(tenant)
 
 
 def _create_tenant_children(label: str) -> None:

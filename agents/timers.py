@@ -1,0 +1,28 @@
+"""Timers that may not end the worker: an error is counted and logged, and the next turn tries again."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import structlog
+
+from vision_app.streams.ownership import LeftUnacked
+from vision_app.telemetry import metrics
+
+log = structlog.get_logger(__name__)
+
+
+def every(app: Any, seconds: float, turn: Callable[[], Awaitable[None]]) -> None:
+    """Run `turn` every so many seconds, from when the tables are recovered until the worker stops."""
+
+    async def guarded() -> None:
+        try:
+            await turn()
+        except LeftUnacked:
+            return  # the worker stops
+        except Exception:
+            metrics.UNEXPECTED_ERRORS.labels(where="timers").inc()
+            log.exception("unexpected error of a timer; it runs again at its next turn", timer=turn.__name__)
+
+    app.timer(seconds, name=turn.__name__)(guarded)
