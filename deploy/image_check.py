@@ -263,6 +263,12 @@ def _output(*command: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
+def image_command(image: str) -> list[str]:
+    """The CMD of the image; `docker compose up` runs it, as the compose file names no other."""
+    told = json.loads(_output("buildah", "inspect", "--type", "image", image))["Docker"]["config"]["Cmd"]
+    return [str(part) for part in told]
+
+
 def _property(variable: str) -> str:
     """The image's rule for its variables."""
     return variable.removeprefix("KAFKA_").lower().replace("_", ".")
@@ -369,8 +375,7 @@ def check_post(run: Check, worker: Container) -> None:
         expect("gigachat" in run.shell(script).lower(), "no provider told")
     with run.check("the log: every line is JSON, the post is found by its trace"):
         lines = (run.folder / "worker.log").read_text().splitlines()
-        first = next(number for number, line in enumerate(lines) if line.startswith("{"))  # before it: Faust's banner
-        logged = [json.loads(line) for line in lines[first:]]
+        logged = [json.loads(line) for line in lines]
         expect(any(line["trace_id"] == TRACE for line in logged), "the trace is not in the log")
     with run.check("test_vision_e2e.py"):
         script = block("bash", "--post-id <uuid>").splitlines()[1]
@@ -389,7 +394,7 @@ async def _fetch(sql: str) -> Mapping[str, Any] | None:
 def check_end(run: Check, worker: Container, process: subprocess.Popen[bytes], started: float) -> None:
     with run.check("SIGTERM ends the worker in time; it ran as the image's user"):
         below = psutil.Process(process.pid).children(recursive=True)
-        (inside,) = [p for p in below if p.cmdline()[1:] == ["-m", "vision_app", "worker"] and p.uids().real == USER_ID]
+        (inside,) = [p for p in below if p.cmdline()[1:3] == ["-m", "vision_app"] and p.uids().real == USER_ID]
         print(f"        {inside.memory_info().rss / 1e6:.0f} MB resident", flush=True)
         inside.send_signal(signal.SIGTERM)
         process.wait(75)
@@ -409,7 +414,7 @@ def main() -> int:
             run.start_services()
             run.start_in_image("gigachat", run.services["gigachat"]["command"])
             started = time.time()
-            worker, process = run.start_in_image("worker", ["python3", "-m", "vision_app", "worker"])
+            worker, process = run.start_in_image("worker", image_command(image))
             run.stand_in_for_docker(worker)
             check_image(run, worker)
             check_guide(run)
