@@ -332,6 +332,8 @@ async def test_recorded_inputs_are_sent_again_by_time_and_by_offsets(pipe: Pipel
     await vision("replay", "--offsets", f"{partition}:{offset}-{offset}", "--force")
     await pipe.idle()
     assert len(await pipe.billed(post)) == 1, "a good answer is free, also by force"
+    [way] = await vision.json("trace", post)
+    assert sum("replayed from posts.vision.uploaded-" in hop["what"] for hop in way["hops"]) == 2
     again = await vision.json("replay", "--since", "1h", "--post", post, "--dry-run")
     assert (again["inputs"], again["repeated"]) == (1, 2), "earlier replays are not replayed again"
     assert "no partition 999" in await vision("replay", "--offsets", "999:1-2", code=1)

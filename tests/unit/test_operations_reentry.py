@@ -7,6 +7,7 @@ import pytest
 
 from vision_app import topics
 from vision_app.messages import (
+    REPLAY_HEADER,
     DeadLetter,
     Grant,
     Lost,
@@ -21,7 +22,7 @@ from vision_app.messages import (
     key_of,
 )
 from vision_app.operations.letters import Filter, subject
-from vision_app.operations.reentry import REPLAY_HEADER, STALE_MS, CannotReplay, Reentry, reentry
+from vision_app.operations.reentry import STALE_MS, CannotReplay, Reentry, reentry
 from vision_app.scenarios import uploaded_event
 from vision_app.streams.dead_letters import CUT_HEADER, dead_letter
 

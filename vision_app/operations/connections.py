@@ -37,15 +37,18 @@ def run(work: Coroutine[Any, Any, Result]) -> Result:
     before = structlog.get_config()
     quiet = structlog.make_filtering_bound_logger(logging.ERROR)
     structlog.configure(wrapper_class=quiet, logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # failed connections: our own message says it better
+    kafka = logging.getLogger("aiokafka")
+    level = kafka.level
+    kafka.setLevel(logging.CRITICAL)  # it logs failed connections: our own message says it better
     try:
         return asyncio.run(work)
     except StackError:
         raise
     except (WorkerAway, *FAULTS) as fault:
-        reason = str(fault) or type(fault).__name__
+        reason = str(fault).rstrip(".") or type(fault).__name__
         raise StackError(f"{reason}; `vision status` shows what runs, `vision doctor` looks for the cause") from fault
     finally:
+        kafka.setLevel(level)
         structlog.configure(**before)
 
 

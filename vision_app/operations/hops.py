@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from vision_app import topics
-from vision_app.messages import key_of
+from vision_app.messages import REPLAY_HEADER, key_of
 from vision_app.settings import Settings
 
 from .kafka_log import KafkaLog, Record, Stretch
@@ -89,7 +89,7 @@ async def kafka_hops(
     found, whole = await _records(kafka, subject)
     grants = {str(body.get("id")) for record, body in found if record.topic == topics.ANALYSIS.name}
     return [
-        Hop(record.at_ms, record.topic, record.id, summary(body), _waits(record, committed))
+        Hop(record.at_ms, record.topic, record.id, summary(body) + _replayed(record), _waits(record, committed))
         for record, body in found
         if _is_of(body, subject, grants)
     ], whole
@@ -139,6 +139,11 @@ def _waits(record: Record, committed: Mapping[TopicPartition, int]) -> str | Non
         return None
     done = committed.get(TopicPartition(record.topic, record.partition), 0)
     return None if done > record.offset else f"not finished by a worker yet: {record.offset - done} records before it"
+
+
+def _replayed(record: Record) -> str:
+    origin = record.headers.get(REPLAY_HEADER)
+    return f", replayed from {origin.decode('utf-8', 'replace')}" if origin else ""
 
 
 def summary(body: Mapping[str, Any]) -> str:

@@ -122,12 +122,11 @@ class KafkaLog:
 async def kafka_log(settings: Settings) -> AsyncIterator[KafkaLog]:
     """Connect for reading. Raises KafkaError."""
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap_servers)
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.kafka_bootstrap_servers, enable_auto_commit=False, auto_offset_reset="earliest"
-    )
     try:
         await admin.start()
-        async with consumer:
+        async with AIOKafkaConsumer(
+            bootstrap_servers=settings.kafka_bootstrap_servers, enable_auto_commit=False, auto_offset_reset="earliest"
+        ) as consumer:
             yield KafkaLog(settings, consumer, admin, frozenset(await consumer.topics()))
     finally:
         await admin.close()

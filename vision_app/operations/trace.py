@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -21,6 +22,9 @@ from .kafka_log import KafkaLog, kafka_log
 from .rows import RowFinder
 from .unrecorded import Named, search
 from .waiting import waiting_for
+
+_ENTRYS_LETTER = re.compile(r"stream:.+-(\d+-\d+)")
+"""The id of a dead letter that was an entry of a stream."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,8 @@ async def trace(settings: Settings, text: str, *, tenant_id: str | None, since_m
     `since_ms`: how far back Redis and Kafka are searched for what has no row yet. Raises OperationError when nothing
     has this id, and the errors of the stores.
     """
+    if letter := _ENTRYS_LETTER.fullmatch(text):
+        text = letter[1]
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(postgres_of(settings))
         redis = await stack.enter_async_context(redis_of(settings))
@@ -134,10 +140,11 @@ async def _stopped(subject: Subject, status: str, hops: Sequence[Hop], api: Api)
     if waiting:
         last = waiting[-1]
         where = f"in {last.where} at {last.place}: {last.waits}"
-        more = await waiting_for(api, subject.tenant_id, subject.post_id) if status in ("in_work", "no row") else ""
-        return f"{where}; {more}" if more else where
+        more = await waiting_for(api, subject.tenant_id, subject.post_id) if status == "in_work" else ""
+        return f"{where}; it waits for {more}" if more else where
     if status == "in_work":
-        return await waiting_for(api, subject.tenant_id, subject.post_id) or "nothing is under way; replay its input"
+        more = await waiting_for(api, subject.tenant_id, subject.post_id)
+        return f"it waits for {more}" if more else "nothing is under way; `vision replay --post` sends its input again"
     if status == "no row" and not any("dead letter" in hop.what for hop in hops):
         return "relayed and worked off, but there is no row; see the dead letters with `vision dlq ls`"
     return None
