@@ -69,6 +69,41 @@ class Loader:
             return
 
 
+class AlarmClock:
+    """Sends `Wake` where time alone has changed something, and keeps the gauges true."""
+
+    def __init__(
+        self, app: Any, outbox: Outbox, loader: Loader, table: ConfirmedTable, rules: Callable[[], core.Rules]
+    ) -> None:
+        self._app, self._outbox, self._loader, self._table, self._rules = app, outbox, loader, table, rules
+
+    async def ring(self) -> None:
+        """One look at every tenant. After midnight nothing is spent; what another worker owns is shown by that one."""
+        now = Moment(time_ms=round(time.time() * 1000), offset=0)
+        wakes = []
+        for row in [core.BudgetRow.model_validate(stored) for stored in list(self._table.values())]:
+            if not owns(self._app, BUDGET, key_of(row.tenant_id)):
+                metrics.hide_budget(row.tenant_id)
+                continue
+            self._show(row, now)
+            if not row.loaded:
+                self._loader.ask(row.tenant_id)
+            if _needs_waking(row, now):
+                wakes.append(Wake(tenant_id=row.tenant_id))
+        await self._outbox.send(wakes, keep_trying=lambda: not self._app.should_stop)
+
+    def _show(self, row: core.BudgetRow, now: Moment) -> None:
+        metrics.show_budget(row.tenant_id, core.view(row, now, self._rules()))
+        stale = sum(now.time_ms - grant.since_ms > STALE_GRANT_MS for grant in row.open.values())
+        metrics.BUDGET_STALE_GRANTS.labels(tenant_id=tenant_label(row.tenant_id)).set(stale)
+
+
+def _needs_waking(row: core.BudgetRow, now: Moment) -> bool:
+    """A new day for those who wait, or a grant that is open for too long."""
+    overdue = any(now.time_ms - grant.since_ms >= core.LOST_AFTER_MS for grant in row.open.values())
+    return overdue or bool(row.waiting and row.day < now.day)
+
+
 def budget_agent(
     app: Any,
     outbox: Outbox,
@@ -106,30 +141,7 @@ def budget_agent(
     async def budget(stream: Any) -> None:
         await actor.run(stream)
 
-    async def wake() -> None:
-        """Send `Wake` where time has changed something: a new day for those who wait, a grant open for too long.
-
-        And keep the gauges true: after midnight nothing is spent, and what another worker owns is shown by that one.
-        """
-        now_ms = round(time.time() * 1000)
-        now = Moment(time_ms=now_ms, offset=0)
-        wakes = []
-        for row in [core.BudgetRow.model_validate(stored) for stored in list(table.values())]:
-            if not owns(app, BUDGET, key_of(row.tenant_id)):
-                metrics.hide_budget(row.tenant_id)
-                continue
-            metrics.show_budget(row.tenant_id, core.view(row, now, rules()))
-            oldest = min((grant.since_ms for grant in row.open.values()), default=now_ms)
-            metrics.BUDGET_STALE_GRANTS.labels(tenant_id=tenant_label(row.tenant_id)).set(
-                sum(now_ms - grant.since_ms > STALE_GRANT_MS for grant in row.open.values())
-            )
-            if not row.loaded:
-                loader.ask(row.tenant_id)
-            if (row.waiting and row.day < now.day) or now_ms - oldest >= core.LOST_AFTER_MS:
-                wakes.append(Wake(tenant_id=row.tenant_id))
-        await outbox.send(wakes, keep_trying=lambda: not app.should_stop)
-
-    every(app, WAKE_SECONDS, wake)
+    every(app, WAKE_SECONDS, AlarmClock(app, outbox, loader, table, rules).ring)
     return app.agent(outbox.channel(BUDGET), name="budget")(budget)
 
 

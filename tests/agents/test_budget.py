@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from agents.budget import AlarmClock
 from tests.agents.conftest import World
 from tests.fakes import until
 from vision_app.messages import Drop, Load, Lost, Pause, Release, Reserve, Resume, SetLimit, Settle, Wake
@@ -195,14 +196,11 @@ def _gauge(name: str, tenant: str = "t1") -> float | None:
 async def _tick(world: World, monkeypatch: pytest.MonkeyPatch, *, day: str, owned: bool = True) -> None:
     """One run of the actor's alarm clock, at noon of a day."""
     at = datetime.fromisoformat(f"{day}T12:00:00+00:00").timestamp()
-    monkeypatch.setattr("agents.budget.time.time", lambda: at)
-    monkeypatch.setattr("agents.budget.owns", lambda app, topic, key: owned)
-    await _wake(world)()
-
-
-def _wake(world: World) -> Any:
-    """The alarm clock, as it was handed to Faust."""
-    return next(timer for timer in world.timers if timer.__name__ == "wake")
+    app = world.app
+    with monkeypatch.context() as patched:
+        patched.setattr("agents.budget.time.time", lambda: at)
+        patched.setattr("agents.budget.owns", lambda app, topic, key: owned)
+        await AlarmClock(app, app.outbox, _loader(world), app.budgets, app.budget_rules).ring()
 
 
 async def test_after_midnight_nothing_is_spent_and_who_waits_is_woken(
