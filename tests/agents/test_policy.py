@@ -10,6 +10,7 @@ from aiokafka.errors import KafkaConnectionError
 from tests.agents.conftest import World, uploaded
 from tests.fakes import until
 from vision_app.messages import Medium
+from vision_app.stores.budget_mirror import BudgetMirror
 
 
 async def test_a_post_is_opened_with_a_verdict_per_medium(world: World) -> None:
@@ -35,6 +36,26 @@ async def test_the_time_of_publishing_is_that_of_the_redis_entry(world: World) -
     async with world.agent("policy") as agent:
         await world.tell(agent, uploaded(source_entry_id="1699999999123-0"))
     assert world.sent("vision.posts")[0]["times"]["published"] == 1_699_999_999_123
+
+
+@pytest.mark.parametrize(("spent", "analyzed"), [(99_999, 12), (100_000, 10), (None, 10)])
+async def test_what_was_spent_today_decides_whether_a_large_post_is_sampled(
+    world: World, monkeypatch: pytest.MonkeyPatch, spent: int | None, analyzed: int
+) -> None:
+    asked = []
+
+    async def spent_today(mirror: BudgetMirror, tenant_id: str) -> int | None:
+        asked.append(tenant_id)
+        return spent
+
+    monkeypatch.setattr(BudgetMirror, "_look_up", spent_today)
+    media = [Medium(sha256=f"{n}", s3_key="a", mime_type="image/png", size_bytes=500_000) for n in range(12)]
+    async with world.agent("policy") as agent:
+        await world.tell(agent, uploaded(media=media), uploaded("small", media=media[:10]))
+    large, small = world.sent("vision.posts")
+    assert sum(verdict["analyze"] for verdict in large["verdicts"]) == analyzed
+    assert sum(verdict["analyze"] for verdict in small["verdicts"]) == 10
+    assert asked == ["t1"], "a small post is never sampled: nobody has to ask"
 
 
 async def test_a_header_forces_the_analysis(world: World) -> None:

@@ -118,8 +118,7 @@ class BudgetMirror:
         if now < self._away_until:
             return None
         try:
-            value = await self._redis.get(spent_key(tenant_id, datetime.now(UTC).date().isoformat()))
-            tokens = int(value) if value is not None else None
+            tokens = await self._look_up(tenant_id)
         except (RedisError, OSError, ValueError) as fault:
             metrics.RETRIES.labels(stage="redis").inc()
             log.warning("what a tenant has spent cannot be read; its posts are sampled", error=repr(fault))
@@ -129,3 +128,7 @@ class BudgetMirror:
             self._cache.clear()
         self._cache[tenant_id] = (now + CACHE_SECONDS, tokens)
         return tokens
+
+    async def _look_up(self, tenant_id: str) -> int | None:
+        value = await self._redis.get(spent_key(tenant_id, datetime.now(UTC).date().isoformat()))
+        return None if value is None else int(value)
