@@ -39,13 +39,12 @@ class Api:
         self.tenant = tenant or settings.s3_default_tenant_id
         self._base = base_url(settings)
         self._path = f"/api/v1/budget/{quote(self.tenant, safe='')}"
-        self._client = httpx.Client(
-            base_url=self._base, headers=_headers(settings, self.tenant), timeout=TIMEOUT_SECONDS, trust_env=False
-        )
+        self._headers = _headers(settings, self.tenant)
 
     def ask(self, method: str, path: str = "", **more: Any) -> State:
+        url = self._base + self._path + path
         try:
-            answer = self._client.request(method, self._path + path, **more)
+            answer = httpx.request(method, url, headers=self._headers, timeout=TIMEOUT_SECONDS, trust_env=False, **more)
         except httpx.TransportError as fault:
             raise click.ClickException(
                 f"no worker answers at {self._base}: {fault or type(fault).__name__}; start one with `vision up`, "
