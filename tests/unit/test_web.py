@@ -20,6 +20,7 @@ from vision_app.settings import load_settings
 from vision_app.streams.ownership import LeftUnacked
 from vision_app.web.errors import ApiError
 from vision_app.web.openapi import document
+from vision_app.web.readers import Readers
 from vision_app.web.routes import ROUTES, web_options
 
 DOCUMENT = document(ROUTES)
@@ -342,3 +343,16 @@ async def test_an_operators_name_that_is_none_is_refused(client: Client) -> None
 async def test_a_tenant_never_seen_has_spent_nothing(client: Client) -> None:
     status, body = await client.ask("GET", "/api/v1/budget/never%2Fseen")
     assert (status, body["tenant_id"], body["known"], body["spent"]) == (200, "never/seen", False, 0)
+
+
+async def test_a_postgres_that_is_really_away_is_a_503(worker: Worker) -> None:
+    away = Readers(load_settings(database_url="postgresql://nobody@127.0.0.1:1/none"))
+    worker.readers = away  # type: ignore[assignment]
+    async with served(worker) as client:
+        for url in ("/api/v1/vision/posts", "/api/v1/vision/posts/p", "/api/v1/vision/media/a", "/api/v1/vision/stats"):
+            status, body = await client.ask("GET", url)
+            assert (status, body["error"]["code"]) == (503, "store_unavailable")
+            assert "nobody" not in str(body)
+        assert (await client.ask("POST", f"{BUDGET}/reset"))[0] == 503
+        assert (await client.ask("POST", f"{BUDGET}/pause"))[0] == 202
+    await away.close()
