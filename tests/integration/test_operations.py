@@ -232,6 +232,7 @@ async def test_a_mix_is_published_and_its_poison_can_be_replayed_but_not_for_eve
     assert "Discarded 1" in await vision("dlq", "discard", "--id", dead)
     assert dead not in await vision("dlq", "ls")
     assert "discarded" in await vision("dlq", "show", dead)
+    assert dead in await vision("dlq", "ls", "--id", dead, DATABASE_URL="postgresql://127.0.0.1:1/x"), "as far as known"
     assert "say which letters" in await vision("dlq", "replay", code=2)
     assert "no such letter" in await vision("dlq", "replay", "--id", "nothing", code=1)
 

@@ -135,6 +135,7 @@ def test_times_of_commands() -> None:
         ({"paused": True}, "vision resume"),
         ({"waiting": 0, "open_grants": 2}, "2 call"),
         ({"waiting": 4, "spent": 9, "limit": 10, "reserved": 1, "reset_at": "tomorrow"}, "4 waiting tasks"),
+        ({"loaded": False, "waiting": 4}, "Postgres"),
         ({}, "0 call"),
     ],
 )

@@ -23,6 +23,7 @@ from vision_app.operations.kafka_log import kafka_log, kafka_sender
 from vision_app.operations.letter_replay import Plan, Planner, carry_out, cost_of
 from vision_app.operations.letters import Actions, Filter, Listed, read_letters
 from vision_app.settings import Settings, load_settings
+from vision_app.stores.base import SinkUnavailable
 from vision_app.stores.posts import PostsReader
 
 EXIT_INCOMPLETE = 1
@@ -184,8 +185,13 @@ async def _desk(settings: Settings, wanted: Filter, everything: bool) -> AsyncIt
 
 
 async def _listed(settings: Settings, wanted: Filter, everything: bool) -> list[Listed]:
-    async with _desk(settings, wanted, everything) as desk:
-        return desk.listed
+    try:
+        async with _desk(settings, wanted, everything) as desk:
+            return desk.listed
+    except SinkUnavailable as fault:
+        click.echo(f"All letters are shown, also those dealt with already: {fault}", err=True)
+    async with kafka_log(settings) as kafka:
+        return [Listed(letter) for letter in await read_letters(kafka, wanted)]
 
 
 async def _replay(

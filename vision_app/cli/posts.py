@@ -41,7 +41,7 @@ def posts(stuck: bool, older_than: timedelta, tenant_id: str | None, limit: int,
         width = None if sys.stdout.isatty() else PIPE_WIDTH
         Console(width=width, markup=False, highlight=False, emoji=False).print(_table(found))
         click.echo(
-            "Next: vision trace POST shows where one stopped, vision replay --post POST --since 1d sends it again"
+            "Next: vision trace POST shows where one stopped, vision replay --post POST --force asks (and pays) again"
         )
     sys.exit(EXIT_FOUND if found else 0)
 

@@ -178,12 +178,13 @@ def summary(body: Mapping[str, Any]) -> str:
 # --- Redis ------------------------------------------------------------------------------------------------------------
 
 
-async def redis_hops(redis: Redis, settings: Settings, subject: Subject) -> list[Hop]:
-    """The post's entries on the input, output and dead letters' streams. Raises RedisError."""
+async def redis_hops(redis: Redis, settings: Settings, subject: Subject) -> tuple[list[Hop], bool]:
+    """The post's entries on the streams in, out and of dead letters, and whether all were read. Raises RedisError."""
     hops: list[Hop] = []
-    since = subject.windows[0][0] if subject.windows else 0
+    whole = True
     for stream in (*settings.input_streams, settings.vision_output_stream, settings.vision_dlq_stream):
-        entries = await redis.xrange(stream, min=str(max(0, since)), count=MAX_ENTRIES)
+        entries, all_read = await _entries(redis, stream, subject.windows)
+        whole = whole and all_read
         for entry_id, fields in entries:
             body = entry_body(fields)
             if str(body.get("post_id")) != subject.post_id or not _tenant_fits(body, subject, settings):
@@ -191,7 +192,17 @@ async def redis_hops(redis: Redis, settings: Settings, subject: Subject) -> list
             name = entry_id.decode()
             waits = await entry_waits_for(redis, settings, stream, name) if stream in settings.input_streams else None
             hops.append(Hop(int(name.partition("-")[0]), stream, name, _entry_summary(stream, fields, body), waits))
-    return hops
+    return hops, whole
+
+
+async def _entries(redis: Redis, stream: str, around: Sequence[Window]) -> tuple[list[Any], bool]:
+    """A stream's entries of some stretches of time, and whether there were no more than are read."""
+    found: list[Any] = []
+    for start, end in around or [(0, 2**63 - 1)]:
+        found += await redis.xrange(stream, min=str(max(0, start)), max=str(end), count=MAX_ENTRIES - len(found))
+        if len(found) >= MAX_ENTRIES:
+            return found, False
+    return found, True
 
 
 async def entry_waits_for(redis: Redis, settings: Settings, stream: str, entry_id: str) -> str | None:

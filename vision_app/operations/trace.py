@@ -38,7 +38,7 @@ class Trace:
     hops: Sequence[Hop]
     media: Sequence[Mapping[str, Any]] = ()
     stopped: str | None = None
-    whole: bool = True  # False: more records than are read for one question
+    whole: bool = True  # False: more records or entries than are read for one question
 
 
 async def trace(settings: Settings, text: str, *, tenant_id: str | None, since_ms: int) -> list[Trace]:
@@ -104,8 +104,8 @@ async def _made(
     kafka: KafkaLog,
     api: Api,
 ) -> Trace:
-    records, whole = await kafka_hops(kafka, subject, await kafka.committed())
-    entries = await redis_hops(redis, settings, subject)
+    records, all_records = await kafka_hops(kafka, subject, await kafka.committed())
+    entries, all_entries = await redis_hops(redis, settings, subject)
     everything = sorted([*hops, *records, *entries], key=lambda hop: hop.at_ms)
     return Trace(
         tenant_id=subject.tenant_id,
@@ -115,7 +115,7 @@ async def _made(
         hops=everything,
         media=media,
         stopped=await _stopped(subject, status, everything, api),
-        whole=whole,
+        whole=all_records and all_entries,
     )
 
 

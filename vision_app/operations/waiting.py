@@ -70,6 +70,8 @@ async def _state(api: Api, tenant_id: str, post_id: str) -> tuple[str, list[Mapp
 def _why(budget: Mapping[str, Any]) -> str:
     if budget.get("paused"):
         return "the tenant is paused; `vision resume` lets it go on"
+    if not budget.get("loaded", True):
+        return "Postgres, which must tell what the tenant has spent today; see `vision doctor`"
     if not budget.get("waiting"):
         grants = budget.get("open_grants", 0)
         return f"{grants} call(s) of the tenant are granted and not settled: GigaChat, or its gate after an outage"
