@@ -407,6 +407,7 @@ class _Ledger:
         if self.may_ocr(waiting):
             if len(self.open) >= self.rules.max_concurrent:
                 return False
+            self.observe("blocked", reason="daily_limit")  # from the provider; OCR is what is left
             self.grant(waiting, "ocr_fallback")
             self.leave_out_of_turn(number)
         elif self.too_dear(waiting):
