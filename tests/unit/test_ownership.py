@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
+from aiokafka.partitioner import DefaultPartitioner
+from faust.types import TP
 
 from tests.fakes import FakeApp, event, settled
 from vision_app.streams import ownership
@@ -14,9 +17,11 @@ from vision_app.streams.ownership import (
     becomes_ours,
     is_ours,
     of_this_generation,
+    owns,
     sleep_while_ours,
     while_ours,
 )
+from vision_app.topics import BUDGET, MEDIA
 
 
 @pytest.fixture(autouse=True)
@@ -125,3 +130,18 @@ async def test_an_event_of_an_earlier_generation_never_becomes_ours(leave: Calla
     await settled()
     leave(app)
     assert not await asyncio.wait_for(waiting, 2)
+
+
+@pytest.mark.parametrize("partitions", [1, 8, 30])
+def test_a_key_is_owned_by_whoever_has_the_partition_that_kafka_chooses(partitions: int) -> None:
+    everywhere = list(range(partitions))
+    for key in (b"t", b"tenant-1", "арендатор".encode(), b"a%3Ab", b""):
+        chosen = DefaultPartitioner()(key, everywhere, everywhere)
+        for partition in everywhere:
+            assigned = {TP(BUDGET.name, partition), TP(MEDIA.name, chosen)}
+            consumer = SimpleNamespace(assignment=assigned.copy)
+            conf = SimpleNamespace(topic_partitions=partitions)
+            app = SimpleNamespace(consumer=consumer, conf=conf, rebalancing=False)
+            assert owns(app, BUDGET, key) == (partition == chosen)
+            app.rebalancing = True
+            assert not owns(app, BUDGET, key)
