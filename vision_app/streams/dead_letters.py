@@ -71,7 +71,7 @@ class DeadLetters:
             await self._outbox.send([_cut(letter)], keep_trying=keep_trying)
         metrics.DEAD_LETTERS.labels(base_event=letter.origin, error_code=letter.error).inc()
         log.error(
-            "dead-lettered; look at it with `vision kafka consume --topic vision.dlq --from-beginning`",
+            "dead-lettered; look at it with `vision dlq show ID`",
             dead_letter_id=letter.id,
             error=letter.error,
             reason=letter.reason,
