@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo down test lint types layers clean lock tools image-check
+.PHONY: demo down test load lint types layers clean lock tools image-check
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)  ## the main job on real embedded services
@@ -15,6 +15,9 @@ down: $(STAMP)  ## stop everything that demo or `vision up` started
 
 test: $(STAMP) tools lint types layers  ## everything CI runs
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+
+load: $(STAMP)  ## what takes too long for every run
+	$(BIN)/python -m pytest -m load
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

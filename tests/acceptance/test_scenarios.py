@@ -151,7 +151,7 @@ async def test_6_poison_goes_to_the_dead_letters(
         await worker.ready()
 
 
-@pytest.mark.parametrize("count", [100])
+@pytest.mark.parametrize("count", [100, pytest.param(2000, marks=pytest.mark.load)])
 async def test_7_load(pipe: Pipeline, stream: str, count: int) -> None:
     """60 % valid posts with one picture, 30 % missing, 10 % poison (missing, as the assistant's script has it)."""
     tag, since = unique("p-load"), await pipe.newest()
