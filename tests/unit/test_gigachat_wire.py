@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vision_app.providers import gigachat_wire as wire
-from vision_app.providers.base import AccountBlocked, InputFault, Picture, ProviderError, ProviderOutage, RateLimited
+from vision_app.providers.base import AccountBlocked, InputFault, ProviderError, ProviderOutage, RateLimited
 
 DATE = datetime(2026, 1, 21, 12, 0, tzinfo=UTC)
 
@@ -161,7 +161,6 @@ def test_headers_of_different_ids_differ() -> None:
 
 
 def test_file_names_are_unique_and_end_rightly() -> None:
-    png = Picture(b"", "image/png", 1, 1)
     assert wire.unique_filename("image/png") != wire.unique_filename("image/png")
     assert wire.unique_filename("image/png").endswith(".png")
 
