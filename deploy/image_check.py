@@ -1,9 +1,7 @@
 """Runs the worker's image as docker-compose.yml describes it, and the acceptance guide's commands against it.
 
 Called by image_check.sh inside a network and a mount namespace of its own: `image_check.py CONFIG.json IMAGE`, where
-CONFIG.json is what `docker compose config` printed. Worker and simulator run in the image, entered by buildah, with the
-compose file's environment. Redis, Kafka and S3 run with the compose file's commands and settings but from the embedded
-stack's programs; Postgres and Neo4j are the embedded ones. All listen under the compose file's names and ports.
+CONFIG.json is what `docker compose config` printed. How the services run is in image_services.py.
 Not here: what no Docker engine means for limits, volumes and restarts (docs/deployment.md says so).
 """
 
@@ -17,66 +15,25 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import psutil
-
-from vision_app.stack.client import running_stack
-from vision_app.stack.home import Home
-from vision_app.stack.instance import Instance
-from vision_app.stack.jars import classpath
-from vision_app.stack.java import Java
-from vision_app.stack.kafka import tool_logging
-from vision_app.stack.redis import server_program
-from vision_app.stack.s3 import program as rclone
+from image_services import Container, Failed, Services, image_command, output, wait
 
 ROOT = Path(__file__).parents[1]
 GUIDE = (ROOT / "tests" / "acceptance" / "guide.md").read_text()
-READY_SECONDS = 120
 USER_ID = 10001
-NAMES = ("worker", "redis", "kafka", "postgres", "neo4j", "s3", "gigachat")
 POST, TRACE = "guide-post", "test_image_check"
 PICTURE = ROOT / "vision_app" / "demo_media" / "photo_cat.jpg"
 
-DOCKER = """\
-#!/bin/bash
-# Stands in for the docker command: `exec` without -i gives no standard input, as the real one does.
-set -e
-case "$1" in
-exec)
-    shift; input=/dev/null
-    if [ "$1" = -i ]; then shift; input=/dev/stdin; fi
-    name=$1; shift
-    case "$name" in
-    worker) exec "{folder}/in-worker" "$@" <$input ;;
-    redis) exec "$@" <$input ;;
-    neo4j) exec "$@" <$input ;;
-    esac ;;
-compose)
-    [ "$2" = logs ] || exit 64
-    shift 2; if [ "$1" = -f ]; then shift; fi
-    exec cat "{folder}/$1.log" ;;
-esac
-echo "docker: $*: not known here" >&2; exit 64
-"""
-CYPHER_SHELL = """\
-#!{python}
-import sys
-from neo4j import GraphDatabase
-_, _, user, _, password, query = sys.argv
-with GraphDatabase.driver("bolt://neo4j:7687", auth=(user, password)) as driver:
-    records, _, keys = driver.execute_query(query)
-    print(*keys, *(record.values() for record in records), sep="\\n")
-"""
 PUBLISH = """
 import asyncio, redis.asyncio as redis
 from worker.event_bus import EventPublisher
@@ -90,156 +47,17 @@ asyncio.run(main())
 """
 
 
-class Failed(Exception):
-    """A check did not hold."""
-
-
-class Container:
-    """One container of the image, with the environment of its compose service."""
-
-    def __init__(self, image: str, service: Mapping[str, Any]) -> None:
-        hosts = [f"--add-host={name}:127.0.0.1" for name in NAMES]
-        self.id = _output("buildah", "from", *hosts, image)
-        environment = [f"--env={name}={value}" for name, value in (service.get("environment") or {}).items()]
-        self.enter = ["buildah", "run", "--isolation", "chroot", "--network", "host", *environment, self.id, "--"]
-
-    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([*self.enter, *command], capture_output=True, text=True, timeout=120, check=False)
-
-    def written_outside(self, started: float, *allowed: str) -> list[str]:
-        """Files that changed since `started` and that the compose file's read-only root would have refused."""
-        root = Path(_output("buildah", "mount", self.id))
-        inside = {path.relative_to(root): path for path in root.rglob("*") if not path.is_symlink()}
-        return [
-            str(name)
-            for name, path in inside.items()
-            if path.is_file() and path.stat().st_mtime > started and not str(name).startswith((*allowed, "etc/"))
-        ]
-
-    def close(self) -> None:
-        subprocess.run(["buildah", "rm", self.id], capture_output=True, check=False)
-
-
 class Check:
-    """The whole run: processes started, files made, results told."""
+    """What was tried against the running services, and what failed."""
 
-    def __init__(self, config: Mapping[str, Any], image: str, folder: Path) -> None:
-        self.services, self.image, self.folder = config["services"], image, folder
-        self.cleanup = ExitStack()
+    def __init__(self, services: Services) -> None:
+        self.services = services
         self.failures: list[str] = []
         self.count = 0
-        bin_folder = folder / "bin"
-        bin_folder.mkdir()
-        tools = {"redis-cli": Path(server_program()).with_name("redis-cli"), "rclone": Path(rclone())}
-        for name, target in tools.items():
-            (bin_folder / name).symlink_to(target)
-        self.path = f"{bin_folder}:{os.environ['PATH']}"
-
-    # --- the services -------------------------------------------------------------------------------------------------
-
-    def start_services(self) -> None:
-        self._name_hosts()
-        home = Home(self.folder / "stack")
-        home.root.mkdir()
-        Instance(ports={"postgres": 5432, "neo4j": 7687}).save(home)
-        password = self.services["neo4j"]["environment"]["NEO4J_AUTH"].partition("/")[2]
-        self.cleanup.enter_context(
-            running_stack(home.root, ("postgres", "neo4j"), environment={"NEO4J_PASSWORD": password})
-        )
-        asyncio.run(self._make_database())
-        self._start_redis()
-        self._start_kafka()
-        self._start_s3()
-
-    def _name_hosts(self) -> None:
-        """Only in this mount namespace: the compose file's names lead to this machine."""
-        hosts = self.folder / "hosts"
-        hosts.write_text("".join(f"127.0.0.1 {name}\n" for name in ("localhost", socket.gethostname(), *NAMES)))
-        subprocess.run(["mount", "--bind", str(hosts), "/etc/hosts"], check=True)
-        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-
-    async def _make_database(self) -> None:
-        """What the official image does from POSTGRES_USER, POSTGRES_DB and POSTGRES_PASSWORD."""
-        connection = await asyncpg.connect("postgresql://postgres@postgres:5432/postgres")
-        await connection.execute("CREATE ROLE vision LOGIN SUPERUSER PASSWORD 'changeme'")
-        await connection.execute("CREATE DATABASE vision OWNER vision")
-        await connection.close()
-
-    def _start_redis(self) -> None:
-        data = self.folder / "redis"
-        data.mkdir()
-        command = self.services["redis"]["command"]
-        self._start("redis", [server_program(), *command[1:]], cwd=data)
-        self._wait_healthy("redis")
-
-    def _start_kafka(self) -> None:
-        data, given = self.folder / "kafka", self.services["kafka"]["environment"]
-        data.mkdir()
-        settings = {_property(n): v for n, v in given.items() if n.startswith("KAFKA_") and n != "KAFKA_HEAP_OPTS"}
-        settings["log.dirs"] = str(data / "log")
-        (data / "server.properties").write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
-        (data / "log4j2.properties").write_text(tool_logging())
-        java = Java("kafka", classpath("kafka", print))
-        options = (*given["KAFKA_HEAP_OPTS"].split(), f"-Dlog4j2.configurationFile={data / 'log4j2.properties'}")
-        arguments = ("format", "-t", given["CLUSTER_ID"], "-c", str(data / "server.properties"))
-        subprocess.run(java.command("kafka.tools.StorageTool", *arguments, options=options), check=True, stdout=2)
-        self._start("kafka", java.command("kafka.Kafka", str(data / "server.properties"), options=options))
-        tool = "org.apache.kafka.tools.BrokerApiVersionsCommand"
-        script, *rest = self.services["kafka"]["healthcheck"]["test"][1].split(" > ")[0].split()
-        if script != "/opt/kafka/bin/kafka-broker-api-versions.sh":
-            raise Failed(f"the health check of kafka calls {script}, which this check does not know")
-        look = java.command(tool, *rest, options=options[-1:])
-        _wait("kafka", lambda: subprocess.run(look, capture_output=True, check=False).returncode == 0)
-
-    def _start_s3(self) -> None:
-        service, data = self.services["s3"], self.folder / "s3"
-        data.mkdir()
-        (script,) = service["command"]
-        script = _undollared(script).replace("/data", str(data))
-        self._start("s3", [*service["entrypoint"], script], environment=service["environment"])
-        self._wait_healthy("s3")
-
-    def _start(
-        self, name: str, command: list[str], environment: Mapping[str, str] | None = None, cwd: Path | None = None
-    ) -> subprocess.Popen[bytes]:
-        log = self.cleanup.enter_context((self.folder / f"{name}.log").open("wb"))
-        env = os.environ | {"PATH": self.path} | dict(environment or {})
-        process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=env, cwd=cwd)
-        self.cleanup.callback(_end, process)
-        return process
-
-    def _wait_healthy(self, name: str) -> None:
-        """By the compose file's own health check, run on this machine."""
-        kind, *test = self.services[name]["healthcheck"]["test"]
-        command = ["sh", "-c", _undollared(test[0])] if kind == "CMD-SHELL" else test
-        env = os.environ | {"PATH": self.path} | (self.services[name].get("environment") or {})
-        _wait(name, lambda: subprocess.run(command, env=env, capture_output=True, check=False).returncode == 0)
-
-    # --- the image ----------------------------------------------------------------------------------------------------
-
-    def start_in_image(self, name: str, command: list[str]) -> tuple[Container, subprocess.Popen[bytes]]:
-        container = Container(self.image, self.services[name])
-        self.cleanup.callback(container.close)
-        process = self._start(name, [*container.enter, *command])
-        test = self.services[name]["healthcheck"]["test"][1:]
-        _wait(name, lambda: container.run(*test).returncode == 0, process)
-        return container, process
-
-    def stand_in_for_docker(self, worker: Container) -> None:
-        entered = " ".join(f"'{part}'" for part in worker.enter)
-        for name, text in {
-            "bin/docker": DOCKER.format(folder=self.folder),
-            "in-worker": f'#!/bin/bash\nexec {entered} "$@"\n',
-            "bin/cypher-shell": CYPHER_SHELL.format(python=sys.executable),
-        }.items():
-            (self.folder / name).write_text(text)
-            (self.folder / name).chmod(0o755)
-
-    # --- checks -------------------------------------------------------------------------------------------------------
 
     def shell(self, script: str, given: str = "") -> str:
         """Run a block as it stands in the guide. Raises Failed when it ends with another code than 0."""
-        env = os.environ | {"PATH": self.path}
+        env = os.environ | {"PATH": self.services.path}
         command = ["bash", "-o", "pipefail", "-c", script]
         ended = subprocess.run(command, input=given, env=env, capture_output=True, text=True, timeout=300, check=False)
         if ended.returncode:
@@ -257,47 +75,6 @@ class Check:
             print(f"FAILED  {what}: {type(fault).__name__} {fault}", flush=True)
         else:
             print(f"ok      {what} ({time.monotonic() - started:.1f} s)", flush=True)
-
-
-def _output(*command: str) -> str:
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-
-def image_command(image: str) -> list[str]:
-    """The CMD of the image; `docker compose up` runs it, as the compose file names no other."""
-    told = json.loads(_output("buildah", "inspect", "--type", "image", image))["Docker"]["config"]["Cmd"]
-    return [str(part) for part in told]
-
-
-def _property(variable: str) -> str:
-    """The image's rule for its variables."""
-    return variable.removeprefix("KAFKA_").lower().replace("_", ".")
-
-
-def _undollared(text: str) -> str:
-    return text.replace("$$", "$")
-
-
-def _wait(name: str, healthy: Callable[[], bool], process: subprocess.Popen[bytes] | None = None) -> None:
-    started = time.monotonic()
-    while not healthy():
-        if process is not None and process.poll() is not None:
-            raise Failed(f"{name} ended with exit code {process.returncode}")
-        if time.monotonic() - started > READY_SECONDS:
-            raise Failed(f"{name} is not there after {READY_SECONDS} s")
-        time.sleep(0.3)
-    print(f"        {name}: {time.monotonic() - started:.1f} s until it was there", flush=True)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        for child in psutil.Process(process.pid).children(recursive=True):
-            child.terminate()
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
 
 
 def block(language: str, containing: str) -> str:
@@ -353,28 +130,31 @@ def check_guide(run: Check) -> None:
         expect("vision_budget_gate_blocks_total" in run.shell(block("bash", "grep budget")), "not exported")
 
 
-def check_post(run: Check, worker: Container) -> None:
+def check_post(run: Check) -> None:
     """One picture through everything that runs in the image, then the guide's own end-to-end script."""
     with run.check("a picture is analyzed: published by the compatibility modules, read over HTTP"):
-        sha = _output("sha256sum", str(PICTURE)).split()[0]
+        sha = output("sha256sum", str(PICTURE)).split()[0]
         key = f"media/default/{sha[:2]}/{sha}.jpg"
-        env = os.environ | {"PATH": run.path} | run.services["s3"]["environment"]
+        env = os.environ | {"PATH": run.services.path} | run.services.of["s3"]["environment"]
         subprocess.run(["rclone", "copyto", str(PICTURE), f"self:vision/{key}"], env=env, check=True)
         program = PUBLISH.format(sha=sha, key=key, size=PICTURE.stat().st_size, post=POST, trace=TRACE)
         run.shell("docker exec -i worker python3", program)
         ask = block("bash", "api/v1/vision/posts").replace("{post_id}", POST)
-        _wait("the analysis", lambda: '"provider": "gigachat"' in run.shell(ask))
+        wait("the analysis", lambda: '"provider": "gigachat"' in run.shell(ask))
+    with run.check("the tenant's budget is answered from the worker's table"):
+        told = json.loads(run.shell("curl -fsS http://localhost:8000/api/v1/budget/default"))
+        expect(told["spent"] > 0, str(told))
     with run.check("step 5: SQL, with every column filled"):
         sql = block("sql", "FROM post_enrichment").replace("your-post-uuid", POST)
         row = asyncio.run(_fetch(sql))
         expect(row is not None and all(value is not None for value in row.values()), str(row))
     with run.check("the picture's node in Neo4j (cypher-shell: a stand-in on the Bolt driver)"):
-        _wait("the node", lambda: "ImageContent" in run.shell(block("bash", "cypher-shell")))
+        wait("the node", lambda: "ImageContent" in run.shell(block("bash", "cypher-shell")))
     with run.check("step 5: python3 -m worker.scripts.diag_vision"):
         script = block("bash", "worker.scripts.diag_vision").replace("{post_id}", POST)
         expect("gigachat" in run.shell(script).lower(), "no provider told")
     with run.check("the log: every line is JSON, the post is found by its trace"):
-        lines = (run.folder / "worker.log").read_text().splitlines()
+        lines = (run.services.folder / "worker.log").read_text().splitlines()
         logged = [json.loads(line) for line in lines]
         expect(any(line["trace_id"] == TRACE for line in logged), "the trace is not in the log")
     with run.check("test_vision_e2e.py"):
@@ -405,20 +185,22 @@ def check_end(run: Check, worker: Container, process: subprocess.Popen[bytes], s
 
 
 def main() -> int:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything started is ended
     config, image = json.loads(Path(sys.argv[1]).read_text()), sys.argv[2]
     folder = Path(tempfile.mkdtemp(prefix="image-check-"))
     folder.chmod(0o755)  # Postgres runs as a user without rights
-    run = Check(config, image, folder)
+    services = Services(config, image, folder)
+    run = Check(services)
     try:
-        with run.cleanup:
-            run.start_services()
-            run.start_in_image("gigachat", run.services["gigachat"]["command"])
+        with services.cleanup:
+            services.start()
+            services.start_in_image("gigachat", services.of["gigachat"]["command"])
             started = time.time()
-            worker, process = run.start_in_image("worker", image_command(image))
-            run.stand_in_for_docker(worker)
+            worker, process = services.start_in_image("worker", image_command(image))
+            services.stand_in_for_docker(worker)
             check_image(run, worker)
             check_guide(run)
-            check_post(run, worker)
+            check_post(run)
             check_end(run, worker, process, started)
     except Failed as fault:
         run.failures.append(str(fault))
