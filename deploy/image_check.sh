@@ -8,6 +8,7 @@ cd "$(dirname "$0")/.."
 CACHE=${VISION_CACHE:-$HOME/.cache/vision_app}/image-check
 COMPOSE_VERSION=v2.40.3
 COMPOSE=$CACHE/docker-compose-$COMPOSE_VERSION
+LINT=$CACHE/dockerfile-lint-$COMPOSE_VERSION-$(cksum <deploy/dockerfile_lint.go | cut -d" " -f1)
 STAND_IN=localhost/vision-stand-in:bookworm
 IMAGE=localhost/vision-app:image-check
 PYTHON=.venv/bin/python
@@ -29,7 +30,8 @@ if [ -n "$missing" ]; then
     { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing; } >/dev/null ||
         needs "$missing; apt-get could not install them"
 fi
-[ -x "$COMPOSE" ] || command -v go >/dev/null || needs "Go 1.24 or later, to build Docker Compose $COMPOSE_VERSION once"
+{ [ -x "$COMPOSE" ] && [ -x "$LINT" ]; } || command -v go >/dev/null ||
+    needs "Go 1.24 or later, to build Docker Compose $COMPOSE_VERSION and the linter once"
 mkdir -p "$CACHE"
 
 step "shell scripts: shellcheck"
@@ -42,14 +44,20 @@ step "locked libraries: wheels for the real base's Python 3.12"
 .venv/bin/uv pip install --dry-run --quiet --only-binary :all: --require-hashes -r requirements-run.lock \
     --python-version 3.12 --python-platform x86_64-manylinux_2_36 --target "$CACHE/nowhere"
 
-step "docker-compose.yml: docker compose $COMPOSE_VERSION config"
-if [ ! -x "$COMPOSE" ]; then
-    echo "building it, once: about four minutes"
+step "docker compose $COMPOSE_VERSION and BuildKit's linter, from their Go modules"
+if [ ! -x "$COMPOSE" ] || [ ! -x "$LINT" ]; then
+    echo "building them, once: about four minutes"
     source=$(go mod download -json "github.com/docker/compose/v2@$COMPOSE_VERSION" | jq -r .Dir)
     build=$(mktemp -d) && cp -r "$source/." "$build" && chmod -R u+w "$build"
-    (cd "$build" && nice go build -o "$COMPOSE.new" ./cmd)
-    rm -rf "$build" && mv "$COMPOSE.new" "$COMPOSE"
+    mkdir "$build/cmd/lint" && cp deploy/dockerfile_lint.go "$build/cmd/lint/"
+    (cd "$build" && nice go build -mod=mod -o "$COMPOSE.new" ./cmd && nice go build -mod=mod -o "$LINT.new" ./cmd/lint)
+    rm -rf "$build" && mv "$COMPOSE.new" "$COMPOSE" && mv "$LINT.new" "$LINT"
 fi
+
+step "deploy/Dockerfile: the rules of docker build --check"
+"$LINT" deploy/Dockerfile
+
+step "docker-compose.yml: config"
 project=$(mktemp -d)
 trap 'rm -rf "$project"' EXIT
 mkdir "$project/config" "$project/deploy"
