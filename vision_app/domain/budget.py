@@ -12,12 +12,10 @@ out of the table of parked tasks. The rules that hold after every command, whate
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
-
-from pydantic import Field
 
 from vision_app.messages import (
     Deferred,
@@ -41,81 +39,16 @@ from vision_app.messages import (
 )
 
 from . import gaps
+from .budget_rows import BudgetRow, ClosedGrant, OpenGrant, Parked, Rules, effective_limit, queue, view
 from .moment import Applied, Moment, end_of
+
+__all__ = ["BudgetRow", "Decision", "Parked", "Rules", "decide", "effective_limit", "queue", "view"]
 
 CLOSED_REMEMBERED = 32
 """How many closed grants a row remembers, so that a repeated Settle is recognised; grants open at once are few."""
 ANNOUNCED_PER_COMMAND = 100
 """How many waiting tasks are told at once that the money is gone; a Wake to itself goes on with the rest."""
 LOST_AFTER_MS = 24 * 60 * 60 * 1000
-
-
-@dataclass(frozen=True)
-class Rules:
-    """What the deployment and the policy allow; `limit` is tokens per tenant and UTC day."""
-
-    limit: int
-    max_concurrent: int = 3
-    max_queue: int = 1000
-    ocr_fallback: bool = False  # the policy wants OCR when the money is gone, and OCR is there
-
-
-class OpenGrant(Message):
-    estimate: int
-    provider: Provider
-    since_ms: int
-
-
-class ClosedGrant(Message):
-    """`charged` is tokens, None when it was released; `requeued`: a repeated Lost must not queue the task again."""
-
-    id: str
-    charged: int | None
-    requeued: bool = False
-
-
-class BudgetRow(Message):
-    """A tenant's ledger, in tokens.
-
-    `first` and `next` bound the queue's numbers, `holes` are those that left out of turn; `told` is where announcing
-    goes on. `limit_set`, `reset`, `pause_set`: an operator said so, so what is loaded later does not count.
-    """
-
-    tenant_id: str
-    born_ms: int
-    applied: Applied
-    day: str
-    loaded: bool = False
-    limit: int | None = None
-    limit_set: bool = False
-    reset: bool = False
-    spent: int = 0
-    paused: bool = False
-    pause_set: bool = False
-    grants_given: int = 0
-    open: dict[str, OpenGrant] = Field(default_factory=dict)
-    closed: list[ClosedGrant] = Field(default_factory=list)
-    first: int = 0
-    next: int = 0
-    told: int = 0
-    holes: list[tuple[int, int]] = Field(default_factory=list)
-
-    @property
-    def reserved(self) -> int:
-        return sum(grant.estimate for grant in self.open.values())
-
-    @property
-    def waiting(self) -> int:
-        return self.next - self.first - gaps.size(self.holes)
-
-
-class Parked(Message):
-    """A task that waits for money or for a slot."""
-
-    task: MediaTask
-    estimate: int
-    purpose: Purpose = "answer"
-    since_ms: int
 
 
 @dataclass
@@ -146,40 +79,6 @@ def decide(row: BudgetRow | None, command: Any, at: Moment, rules: Rules, parked
     ledger.apply(command)
     ledger.serve_queue()
     return ledger.decision()
-
-
-def effective_limit(row: BudgetRow, rules: Rules) -> int:
-    return rules.limit if row.limit is None else row.limit
-
-
-def view(row: BudgetRow, at: Moment, rules: Rules) -> Mapping[str, Any]:
-    """What an operator sees. After midnight it is the new day's, though no command has rolled the row over yet."""
-    spent = row.spent if row.day >= at.day else 0
-    limit = effective_limit(row, rules)
-    return {
-        "tenant_id": row.tenant_id,
-        "day": max(row.day, at.day),
-        "limit": limit,
-        "default_limit": row.limit is None,
-        "spent": spent,
-        "reserved": row.reserved,
-        "remaining": max(0, limit - spent - row.reserved),
-        "waiting": row.waiting,
-        "open_grants": len(row.open),
-        "paused": row.paused,
-        "loaded": row.loaded,
-        "reset_at": end_of(max(row.day, at.day)).isoformat(),
-    }
-
-
-def queue(row: BudgetRow, start: int, count: int) -> list[int]:
-    """The numbers of the first `count` waiting tasks from `start` on."""
-    numbers: list[int] = []
-    number = gaps.past(row.holes, max(start, row.first))
-    while number < row.next and len(numbers) < count:
-        numbers.append(number)
-        number = gaps.past(row.holes, number + 1)
-    return numbers
 
 
 class _Ledger:

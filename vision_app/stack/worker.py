@@ -9,7 +9,7 @@ from vision_app.stack.instance import Instance
 from vision_app.stack.ports import LOOPBACK, require_free
 from vision_app.stack.services import Progress, Service, http_status
 
-COMMAND = (sys.executable, "-m", "vision_app", "worker")
+COMMAND = (sys.executable, "-m", "vision_app", "--quiet", "worker")  # without Faust's banner: the log is JSON
 
 
 class Worker(Service):
