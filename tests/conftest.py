@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from tests.integration.pipeline import Pipeline, Worker, pipeline
 from vision_app.settings import Settings, load_settings
 from vision_app.stack.client import running_stack
 
@@ -25,3 +26,22 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
 def stack_settings(stack: dict[str, str]) -> Settings:
     """Settings that lead to the services of `stack`."""
     return load_settings(**{name.lower(): value for name, value in stack.items()})
+
+
+@pytest.fixture(scope="module")
+def worker(
+    request: pytest.FixtureRequest, stack: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Worker]:
+    """One worker for all tests of a module, with the variables of the module's WORKER if it has any."""
+    running = Worker(stack, tmp_path_factory.mktemp("logs"), 1, **getattr(request.module, "WORKER", {}))
+    running.start()
+    yield running
+    running.end()
+
+
+@pytest.fixture
+async def pipe(stack_settings: Settings, worker: Worker) -> AsyncIterator[Pipeline]:
+    """The neighbours of the module's worker, which is ready."""
+    await worker.ready()
+    async with pipeline(stack_settings) as opened:
+        yield opened

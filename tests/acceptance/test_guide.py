@@ -11,7 +11,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import asyncpg
@@ -20,27 +20,12 @@ import orjson
 import pytest
 from neo4j import AsyncGraphDatabase
 
-from tests.integration.pipeline import Pipeline, Worker, picture, pipeline, unique
+from tests.integration.pipeline import Pipeline, Worker, picture, unique
 from vision_app.scenarios import Announced
 from vision_app.settings import Settings
 
 GUIDE = (Path(__file__).parent / "guide.md").read_text()
 VISION = str(Path(sys.executable).with_name("vision"))
-
-
-@pytest.fixture(scope="module")
-def worker(stack: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
-    running = Worker(stack, tmp_path_factory.mktemp("logs"), 1)
-    running.start()
-    yield running
-    running.end()
-
-
-@pytest.fixture
-async def pipe(stack_settings: Settings, worker: Worker) -> AsyncIterator[Pipeline]:
-    await worker.ready()
-    async with pipeline(stack_settings) as opened:
-        yield opened
 
 
 @pytest.fixture

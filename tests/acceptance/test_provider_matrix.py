@@ -6,13 +6,9 @@ The client's own behaviour towards each fault is tested in `tests/integration/te
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
-import pytest
-
-from tests.integration.pipeline import Pipeline, Worker, picture, pipeline, unique
-from vision_app.settings import Settings
+from tests.integration.pipeline import Pipeline, Worker, picture, unique
 
 STATUS = {"kind": "status"}
 CASES: dict[str, tuple[dict[str, Any], set[str], int]] = {
@@ -36,20 +32,7 @@ CASES: dict[str, tuple[dict[str, Any], set[str], int]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def worker(stack: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
-    quick = {"GIGACHAT_VISION_TIMEOUT": "6", "GIGACHAT_CIRCUIT_BREAKER_FAILURE_THRESHOLD": "1000"}
-    running = Worker(stack, tmp_path_factory.mktemp("logs"), 1, **quick)
-    running.start()
-    yield running
-    running.end()
-
-
-@pytest.fixture
-async def pipe(stack_settings: Settings, worker: Worker) -> AsyncIterator[Pipeline]:
-    await worker.ready()
-    async with pipeline(stack_settings) as opened:
-        yield opened
+WORKER = {"GIGACHAT_VISION_TIMEOUT": "6", "GIGACHAT_CIRCUIT_BREAKER_FAILURE_THRESHOLD": "1000"}
 
 
 async def test_every_fault_at_once_and_no_post_is_lost(pipe: Pipeline, worker: Worker) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,10 @@ import httpx
 import orjson
 import pytest
 
-from tests.integration.pipeline import Pipeline, Worker, picture, pipeline, unique
+from tests.integration.pipeline import Pipeline, Worker, picture, unique
 from tests.oracles import VisionAnalyzedEventV1, VisionSkippedEventV1
 from vision_app.messages import Medium
 from vision_app.scenarios import never_uploaded
-from vision_app.settings import Settings
 
 STREAMS = ("stream:posts:vision:uploaded", "stream:posts:vision")
 DEFAULT_TENANT = "default"
@@ -37,20 +36,7 @@ def stream(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(scope="module")
-def worker(stack: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
-    """One for all scenarios; those that stop it start it again."""
-    running = Worker(stack, tmp_path_factory.mktemp("logs"), 1, VISION_PEL_MIN_IDLE_MS="1000")
-    running.start()
-    yield running
-    running.end()
-
-
-@pytest.fixture
-async def pipe(stack_settings: Settings, worker: Worker) -> AsyncIterator[Pipeline]:
-    await worker.ready()
-    async with pipeline(stack_settings) as opened:
-        yield opened
+WORKER = {"VISION_PEL_MIN_IDLE_MS": "1000"}
 
 
 async def test_1_success(pipe: Pipeline, stream: str) -> None:

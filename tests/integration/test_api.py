@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,22 +10,12 @@ import httpx
 import pytest
 
 from tests.api_document import faults
-from tests.integration.pipeline import Pipeline, Worker, picture, pipeline, unique
+from tests.integration.pipeline import Pipeline, Worker, picture, unique
 from vision_app.messages import Medium
 from vision_app.scenarios import never_uploaded
-from vision_app.settings import Settings
-
-
-@pytest.fixture(scope="module")
-def worker(stack: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
-    tokens = f"operator=*,mine={MINE},theirs={THEIRS}"
-    running = Worker(stack, tmp_path_factory.mktemp("logs"), 1, VISION_API_TOKENS=tokens)
-    running.start()
-    yield running
-    running.end()
-
 
 MINE, THEIRS = unique("mine"), unique("theirs")
+WORKER = {"VISION_API_TOKENS": f"operator=*,mine={MINE},theirs={THEIRS}"}
 
 
 @dataclass
@@ -40,13 +30,6 @@ class Posts:
 
 
 _posts: list[Posts] = []
-
-
-@pytest.fixture
-async def pipe(stack_settings: Settings, worker: Worker) -> AsyncIterator[Pipeline]:
-    await worker.ready()
-    async with pipeline(stack_settings) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -55,13 +55,6 @@ def worker(stack: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) -
     running.end()
 
 
-@pytest.fixture
-async def pipe(stack_settings: Settings, worker: Worker) -> AsyncIterator[Pipeline]:
-    await worker.ready()
-    async with pipeline(stack_settings) as opened:
-        yield opened
-
-
 class Watch:
     """Looks at a tenant's budget through the API every 50 ms."""
 

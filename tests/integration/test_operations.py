@@ -8,7 +8,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from click.testing import CliRunner, Result
 
-from tests.integration.pipeline import PICTURES, Pipeline, Worker, picture, pipeline, unique
+from tests.integration.pipeline import PICTURES, Pipeline, Worker, picture, unique
 from vision_app.cli import main
 from vision_app.messages import Grant, MediaTask, SetLimit, key_of
 from vision_app.scenarios import never_uploaded
@@ -86,21 +86,6 @@ class Vision:
         out, err = await asyncio.wait_for(process.communicate(), LIMIT_SECONDS)
         assert process.returncode == 0, f"{out.decode()}\n{err.decode()}"
         return out.decode()
-
-
-@pytest.fixture(scope="module")
-def worker(stack: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
-    running = Worker(stack, tmp_path_factory.mktemp("logs"), 1)
-    running.start()
-    yield running
-    running.end()
-
-
-@pytest.fixture
-async def pipe(stack_settings: Settings, worker: Worker) -> AsyncIterator[Pipeline]:
-    await worker.ready()
-    async with pipeline(stack_settings) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
-
 import asyncpg
 import httpx
 import orjson
-import pytest
 from aiokafka import AIOKafkaProducer
 from neo4j import AsyncGraphDatabase
 
-from tests.integration.pipeline import Pipeline, Worker, picture, pipeline, unique
+from tests.integration.pipeline import Pipeline, Worker, picture, unique
 from tests.oracles import VisionAnalyzedEventV1, VisionSkippedEventV1
 from vision_app.messages import SetLimit, key_of
 from vision_app.scenarios import never_uploaded
@@ -32,21 +29,6 @@ SELECT
 FROM post_enrichment pe
 WHERE pe.post_id = $1
 """
-
-
-@pytest.fixture(scope="module")
-def worker(stack: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
-    running = Worker(stack, tmp_path_factory.mktemp("logs"), 1)
-    running.start()
-    yield running
-    running.end()
-
-
-@pytest.fixture
-async def pipe(stack_settings: Settings, worker: Worker) -> AsyncIterator[Pipeline]:
-    await worker.ready()
-    async with pipeline(stack_settings) as opened:
-        yield opened
 
 
 async def test_a_post_reaches_every_store_and_the_reader(pipe: Pipeline, worker: Worker) -> None:
