@@ -9,7 +9,8 @@ from vision_app.stack.instance import Instance
 from vision_app.stack.ports import LOOPBACK, require_free
 from vision_app.stack.services import Progress, Service, http_status
 
-COMMAND = (sys.executable, "-m", "vision_app", "--quiet", "worker")  # without Faust's banner: the log is JSON
+COMMAND = (sys.executable, "-m", "vision_app", "--quiet", "worker", "--loglevel", "info")
+"""Without Faust's banner and spinner, so that the log is JSON from its first byte; LOG_LEVEL sets the real level."""
 
 
 class Worker(Service):
