@@ -6,7 +6,11 @@ The client's own behaviour towards each fault is tested in `tests/integration/te
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
+
+import httpx
+import pytest
 
 from tests.integration.pipeline import Pipeline, Worker, picture, unique
 
@@ -61,6 +65,23 @@ async def test_every_fault_at_once_and_no_post_is_lost(pipe: Pipeline, worker: W
     right = {case: seen[case][0] in ends and seen[case][1] == calls for case, (_, ends, calls) in CASES.items()}
     wrong = {case: seen[case] for case, fine in right.items() if not fine}
     assert not wrong, wrong
+
+
+@pytest.mark.load
+async def test_an_account_without_money_parks_the_work_and_spends_nothing(pipe: Pipeline, worker: Worker) -> None:
+    """402: the gate asks once a minute whether the package was topped up; readiness names it; the post is answered."""
+    tenant, post = unique("unpaid"), unique("unpaid")
+    fault = {"kind": "status", "status": 402}
+    await pipe.faults({"endpoint": "chat", "session": f"t-{post}", "times": 1, "fault": fault})
+    since = await pipe.newest()
+    await pipe.publish(tenant, post, [await pipe.upload(tenant, picture())])
+    async with httpx.AsyncClient(base_url=worker.url, trust_env=False) as client, asyncio.timeout(30):
+        while "gigachat" not in (await client.get("/readyz")).json()["waiting_for"]:
+            await asyncio.sleep(0.1)
+    assert await pipe.billed(post) == []
+    event = (await pipe.announced([post], since))[post]
+    assert event.body["enrichments"][0]["provider"] == "gigachat"
+    assert len(await pipe.billed(post)) == 1
 
 
 def _name(case: str) -> str:

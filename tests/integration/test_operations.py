@@ -21,6 +21,7 @@ from vision_app.cli import main
 from vision_app.messages import Grant, MediaTask, SetLimit, key_of
 from vision_app.scenarios import never_uploaded
 from vision_app.settings import Settings
+from vision_app.stores.policy_file import default_policy_path
 from vision_app.streams.dead_letters import dead_letter
 from vision_app.topics import ANALYSIS, BUDGET, DLQ
 
@@ -376,3 +377,17 @@ async def _limit(pipe: Pipeline, worker: Worker, tenant: str, limit: int | None)
 async def _produce(settings: Settings, topic: str, key: bytes, value: bytes) -> None:
     async with AIOKafkaProducer(bootstrap_servers=settings.kafka_bootstrap_servers) as producer:
         await producer.send_and_wait(topic, value, key=key)
+
+
+async def test_a_policy_is_tried_on_the_recorded_inputs(pipe: Pipeline, vision: Vision, tmp_path: Path) -> None:
+    tenant, post = unique("trial"), unique("trial")
+    since = await pipe.newest()
+    await pipe.publish(tenant, post, [await pipe.upload(tenant, picture())])
+    await pipe.announced([post], since)
+    shipped, other = default_policy_path(), tmp_path / "other.yml"
+    other.write_text(shipped.read_text("utf-8").replace("    - image/png\n", "", 1))
+    tried = await vision.json("policy", "dry-run", "--policy", str(other), "--tenant", tenant)
+    assert tried["changed"] == [{"now": "analyze", "then": "unsupported_mime", "media": 1}]
+    assert tried["tokens_at_most"]["now"] > tried["tokens_at_most"]["then"] == 0
+    same = await vision.json("policy", "dry-run", "--policy", str(shipped), "--tenant", tenant)
+    assert same["changed"] == []

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
+
 import asyncpg
 import httpx
 import orjson
 from aiokafka import AIOKafkaProducer
 from neo4j import AsyncGraphDatabase
+from PIL import Image
 
 from tests.integration.pipeline import Pipeline, Worker, picture, unique
 from tests.oracles import VisionAnalyzedEventV1, VisionSkippedEventV1
 from vision_app.messages import SetLimit, key_of
-from vision_app.scenarios import never_uploaded
+from vision_app.scenarios import never_uploaded, upload
 from vision_app.settings import Settings
 from vision_app.stores.keys import post_key
 from vision_app.topics import BUDGET
@@ -207,10 +210,23 @@ async def test_an_answer_in_prose_is_repaired_under_its_own_grant(pipe: Pipeline
     assert (await pipe.budget(worker, tenant))["spent"] == sum(calls)
 
 
+async def test_documents_are_looked_at_as_attachments(pipe: Pipeline) -> None:
+    tenant, post = unique("papers"), unique("papers")
+    text = f"Акт приёмки работ № 128 от 22.11.2026, {post}\nЗаказчик принял, исполнитель сдал.".encode()
+    media = [await upload(pipe.s3, tenant, text, "text/plain"), await upload(pipe.s3, tenant, pdf(), "application/pdf")]
+    since = await pipe.newest()
+    await pipe.publish(tenant, post, media)
+    event = (await pipe.announced([post], since))[post]
+    kinds = [item["analysis"]["classification"] for item in event.body["enrichments"]]
+    assert kinds == ["document", "document"]
+    await pipe.idle()
+    assert len(await pipe.billed(post)) == 2
+
+
 async def test_a_refused_picture_in_many_posts_is_paid_once(pipe: Pipeline) -> None:
     tenant, tag = unique("refused"), unique("refused")
     medium = await pipe.upload(tenant, picture())
-    posts = [f"{tag}-{number}" for number in range(8)]
+    posts = [f"{tag}-{number}" for number in range(60)]
     await pipe.faults({"endpoint": "chat", "fault": {"kind": "refusal", "name": "blacklist"}})
     since = await pipe.newest()
     for post in posts:
@@ -244,6 +260,13 @@ def test_the_log_has_the_guides_lines_and_a_trace_on_every_line(worker: Worker) 
     ours = [line for line in lines if line["logger"].startswith(("vision_app.", "agents.", "bridges."))]
     errors = {line.get("error") for line in ours if line["level"] in ("error", "critical")}
     assert errors <= {"unreadable"}, "nothing but the entry that was broken on purpose"
+
+
+def pdf() -> bytes:
+    """A small PDF of one page."""
+    content = io.BytesIO()
+    Image.new("RGB", (200, 280), "white").save(content, "PDF")
+    return content.getvalue()
 
 
 async def _guide_row(settings: Settings, post: str) -> asyncpg.Record:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -10,10 +11,16 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
+from vision_app.cli.times import MOMENT, milliseconds
 from vision_app.domain.policy import Context, Explanation, Policy, PolicyError, explain
 from vision_app.events import Unreadable, read_json
+from vision_app.operations.connections import run
+from vision_app.operations.inputs import Selection, recorded
+from vision_app.operations.kafka_log import kafka_log
+from vision_app.operations.policy_trial import Trial, compare
 from vision_app.settings import Settings, load_settings
 from vision_app.stores.policy_file import default_policy_path, read_policy
+from vision_app.topics import UPLOADED
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -59,6 +66,42 @@ def explain_command(
         console.print("The event lists no media.")
     for number, explanation in enumerate(explanations, 1):
         console.print(_as_table(number, explanation))
+
+
+@policy_group.command("dry-run")
+@click.option("--policy", "file", type=_FILE, required=True, help="The policy to try.")
+@click.option("--since", type=MOMENT, help="Inputs recorded since then: 2h, 1d, 2026-11-22T18:00 (UTC); default: all.")
+@click.option("--tenant", "tenant_id", help="Only this tenant's.")
+@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+def dry_run(file: Path, since: datetime | None, tenant_id: str | None, as_json: bool) -> None:
+    """Run recorded inputs through another policy and say what would change, in media and in tokens at most."""
+    settings = load_settings()
+    now, then = _read(_path(None, settings)), _read(file)
+    selection = run(_recorded(settings, since, tenant_id))
+    trial = compare((one.event for one in selection.inputs), now, then, settings)
+    if as_json:
+        click.echo(orjson.dumps(_trial_as_json(trial), option=orjson.OPT_INDENT_2).decode())
+        return
+    click.echo(f"{trial.media} media of {trial.posts} recorded inputs; {sum(trial.changed.values())} would change.")
+    for (before, after), count in sorted(trial.changed.items()):
+        click.echo(f"{count:>7}  {before} -> {after}")
+    change = trial.tokens_then - trial.tokens_now
+    click.echo(f"Tokens at most: {trial.tokens_now} now, {trial.tokens_then} then ({change:+}).")
+
+
+async def _recorded(settings: Settings, since: datetime | None, tenant_id: str | None) -> Selection:
+    async with kafka_log(settings) as kafka:
+        stretches = await kafka.between(kafka.partitions([UPLOADED.name]), milliseconds(since), None)
+        return await recorded(kafka, stretches, default_tenant=settings.s3_default_tenant_id, tenant_id=tenant_id)
+
+
+def _trial_as_json(trial: Trial) -> dict[str, Any]:
+    return {
+        "inputs": trial.posts,
+        "media": trial.media,
+        "changed": [{"now": now, "then": then, "media": count} for (now, then), count in sorted(trial.changed.items())],
+        "tokens_at_most": {"now": trial.tokens_now, "then": trial.tokens_then},
+    }
 
 
 def _path(file: Path | None, settings: Settings) -> Path:

@@ -1,0 +1,57 @@
+"""What the documentation names exists: metrics, settings, commands."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from vision_app import topics
+from vision_app.cli import COMMANDS
+from vision_app.settings import OBSOLETE, Settings, variables
+from vision_app.telemetry import metrics
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), ROOT / ".env.example"])
+METRICS = {sample.name for family in metrics.REGISTRY.collect() for sample in family.samples} | {
+    family.name for family in metrics.REGISTRY.collect()
+}
+METRICS |= {f"{name}_total" for name in METRICS}
+SUFFIX = re.compile(r"_(bucket|count|sum)$")
+NOT_SETTINGS = {
+    "VISION_HOME": "the embedded stack's folder",
+    "VISION_CACHE": "where jars are kept",
+    "VISION_MAVEN_URL": "a mirror for the jars",
+    "VISION_WORKER_ID": "given by whoever starts workers",
+}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_metrics(page: Path) -> None:
+    named = set(
+        re.findall(r"\b((?:vision|storage|events|circuit)_[a-z_]+_(?:total|seconds|gauge|gb|size))\b", page.read_text())
+    )
+    assert {name for name in named if SUFFIX.sub("", name) not in METRICS} == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_settings(page: Path) -> None:
+    known = {name.upper() for field in Settings.model_fields for name in variables(field)}
+    prefixes = "VISION|GIGACHAT|S3|NEO4J|REDIS|KAFKA|DATABASE|FEATURE|METRICS|LOG"
+    named = set(re.findall(rf"\b((?:{prefixes})_[A-Z0-9_]*[A-Z0-9])\b", page.read_text()))
+    scopes = {name for name in named if name.startswith("GIGACHAT_API_")}
+    assert named - known - OBSOLETE.keys() - NOT_SETTINGS.keys() - scopes == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands(page: Path) -> None:
+    named = set(re.findall(r"(?:^|[`$ ])vision ([a-z][a-z0-9]+)\b", page.read_text(), re.MULTILINE))
+    assert {name for name in named if f"`vision {name}" in page.read_text()} - COMMANDS.keys() == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_topics(page: Path) -> None:
+    known = {topic.name for topic in topics.ALL}
+    named = set(re.findall(r"--topic (\S+?)[`\s]", page.read_text()))
+    assert named - known == set()
