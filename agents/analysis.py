@@ -388,6 +388,7 @@ class Analyst:
         try:
             await self._answers.save(stored)
         except StoreUnavailable as fault:
+            metrics.RETRIES.labels(stage="s3").inc()
             log.warning("OCR answer not stored; the post has it all the same", error=str(fault))
         return self._ocr_outcome(grant, stored, cached=False)
 
