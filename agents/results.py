@@ -1,8 +1,17 @@
-"""Outcomes that more than one agent makes."""
+"""Outcomes that more than one agent makes, and answers as they are kept."""
 
 from __future__ import annotations
 
-from vision_app.messages import Analyzed, Answer, DeadLetter, Failed, MediaOutcome, MediaTask
+from datetime import UTC, datetime
+
+from vision_app.domain.answer import Reading
+from vision_app.messages import Analysis, Analyzed, Answer, DeadLetter, Failed, Grant, MediaOutcome, MediaTask
+from vision_app.prompts import PROMPT_VERSION, VISION_VERSION
+from vision_app.providers.base import RawAnswer
+from vision_app.stores.answers import StoredAnswer
+
+REPAIR_FAILED = "repair:failed"
+"""Among an answer's faults: the model could not put it into form either."""
 
 
 def analyzed(answer: Answer, key: str, *, cached: bool) -> Analyzed:
@@ -13,3 +22,52 @@ def analyzed(answer: Answer, key: str, *, cached: bool) -> Analyzed:
 def buried(task: MediaTask, letter: DeadLetter) -> MediaOutcome:
     """The outcome of a task whose message was dead-lettered, so that its post does not wait for ever."""
     return task.outcome(Failed(reason="exception", details={"error": letter.error}, dead_letter_id=letter.id))
+
+
+def gigachat_answer(raw: RawAnswer, reading: Reading, seconds: float, simulated: bool) -> Answer:
+    return Answer(
+        verdict=reading.verdict,
+        analysis=reading.analysis,
+        provider="gigachat",
+        model=raw.model,
+        prompt_version=PROMPT_VERSION,
+        vision_version=VISION_VERSION,
+        tokens=raw.tokens,
+        usage=raw.usage,
+        finish_reason=raw.finish_reason,
+        analyzed_at=datetime.now(UTC),
+        duration_ms=round(seconds * 1000),
+        simulated=simulated,
+        faults=list(reading.faults),
+    )
+
+
+def ocr_answer(analysis: Analysis, model: str, seconds: float) -> Answer:
+    return Answer(
+        verdict="ok",
+        analysis=analysis,
+        provider="ocr_fallback",
+        model=model,
+        prompt_version=PROMPT_VERSION,
+        vision_version=VISION_VERSION,
+        tokens=0,
+        analyzed_at=datetime.now(UTC),
+        duration_ms=round(seconds * 1000),
+    )
+
+
+def stored_answer(grant: Grant, answer: Answer, content: str) -> StoredAnswer:
+    return StoredAnswer(
+        answer=answer,
+        tenant_id=grant.task.tenant_id,
+        sha256=grant.task.medium.sha256,
+        grant_id=grant.id,
+        content=content,
+        stored_at=answer.analyzed_at,
+    )
+
+
+def repairable(stored: StoredAnswer) -> bool:
+    """Something was said, it was no refusal, nobody can read it, and no repair has been tried."""
+    answer = stored.answer
+    return answer.verdict == "unusable" and bool(stored.content.strip()) and REPAIR_FAILED not in answer.faults

@@ -15,7 +15,8 @@ from typing import Any, cast
 import faust
 import structlog
 
-from agents.analysis import Analyst, analysis_agent
+from agents.analysis import analysis_agent
+from agents.analyst import Analyst
 from agents.budget import budget_agent
 from agents.media import media_agent
 from agents.policy import policy_agent

@@ -25,8 +25,8 @@ RECORD = call_key("t1", "g1")
 @pytest.fixture(autouse=True)
 def _quick(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agents.outages.RETRY_SECONDS", (0.001,))
-    monkeypatch.setattr("agents.analysis.STORE_RETRY_SECONDS", 0.001)
-    monkeypatch.setattr("agents.analysis.FOREIGN_CALL_POLL_SECONDS", 0.001)
+    monkeypatch.setattr("agents.analyst.STORE_RETRY_SECONDS", 0.001)
+    monkeypatch.setattr("agents.analyst.FOREIGN_CALL_POLL_SECONDS", 0.001)
     world.store()
 
 
@@ -422,7 +422,7 @@ def test_the_picture_of_these_tests_is_what_its_hash_says() -> None:
 async def test_an_unexpected_error_of_a_call_counts_as_lost_since_it_may_have_been_paid(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agents.analysis.read_answer", lambda *_: 1 / 0)
+    monkeypatch.setattr("agents.analyst.read_answer", lambda *_: 1 / 0)
     async with world.agent("analysis") as agent:
         await world.tell(agent, world.grant())
     [lost] = world.sent("vision.budget")

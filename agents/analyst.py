@@ -1,0 +1,380 @@
+"""Makes the call that a grant allows, at most once, and stores the answer before anything else learns of it.
+
+The order per grant: its own call record (`done`: it was paid, settle that; `started`: it was cut off, lost) → somebody
+else's answer (settle 0) → read the object → slot and gate → record `started` → the call → answer and `done` to S3 →
+`Settle` and the outcome → acknowledge. Outages of the provider are waited out at the gate, un-acknowledged, whatever
+they last; faults of the picture end it. What the model says is data: it chooses no tenant, key, path or query.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+
+from vision_app.domain.answer import read_answer, repair_prompt
+from vision_app.messages import (
+    Analyzed,
+    Answer,
+    Failed,
+    Grant,
+    Lost,
+    Message,
+    Outcome,
+    Release,
+    Reserve,
+    Settle,
+    Skipped,
+)
+from vision_app.prompts import prompt
+from vision_app.providers.base import (
+    AccountBlocked,
+    CallLost,
+    CallTrace,
+    InputFault,
+    Picture,
+    ProviderError,
+    ProviderOutage,
+    RawAnswer,
+    VisionProvider,
+)
+from vision_app.providers.gate import Gate
+from vision_app.providers.ocr import OcrFault, Tesseract
+from vision_app.providers.pictures import UnusablePicture, estimate_text_tokens, prepare
+from vision_app.settings import Settings
+from vision_app.stores.answers import AnswerStore, CallRecord, StoredAnswer
+from vision_app.stores.s3 import ObjectForbidden, ObjectMissing, ObjectTooLarge, S3Store, StoreUnavailable
+from vision_app.streams.ownership import sleep_while_ours, while_ours
+from vision_app.streams.single_flight import SingleFlight
+from vision_app.telemetry import metrics
+from vision_app.telemetry.metrics import tenant_label
+
+from .outages import through_outages
+from .results import REPAIR_FAILED, analyzed, gigachat_answer, ocr_answer, repairable, stored_answer
+
+log = structlog.get_logger(__name__)
+
+MAX_OBJECT_BYTES = 41_943_040
+STORE_RETRY_SECONDS = 1.0
+FOREIGN_CALL_POLL_SECONDS = 1.0
+FOREIGN_CALL_MARGIN_SECONDS = 15.0
+"""Time to store an answer, beyond the provider's own deadline, before another worker's call counts as cut off."""
+
+
+@dataclass(frozen=True)
+class _Paid:
+    """A stored answer and what the call that has just been made for it cost."""
+
+    stored: StoredAnswer
+    tokens: int
+
+
+class Analyst:
+    """What is done with one grant. `handle` returns the messages that end it."""
+
+    def __init__(
+        self,
+        app: Any,
+        settings: Settings,
+        s3: S3Store,
+        answers: AnswerStore,
+        provider: VisionProvider,
+        gate: Gate,
+        ocr: Tesseract | None,
+        worker_id: str,
+    ) -> None:
+        self._app, self._settings = app, settings
+        self._owner = f"{worker_id.replace('/', '-')}/{uuid.uuid4().hex}"
+        self._s3, self._answers = s3, answers
+        self._provider, self._gate, self._ocr = provider, gate, ocr
+        self._single = SingleFlight()
+
+    async def handle(self, event: Any, grant: Grant) -> list[Message]:
+        async with self._single.flight(self._app, event, (grant.task.tenant_id, grant.task.medium.sha256)):
+            if grant.provider == "ocr_fallback":
+                return await self._ocr_only(event, grant)
+            if grant.purpose == "repair":
+                return await self._repair(event, grant)
+            return await self._analyze(event, grant)
+
+    # -- an answer by the provider
+
+    async def _analyze(self, event: Any, grant: Grant) -> list[Message]:
+        record = await self._record(event, grant)
+        if record is not None and record.state == "started":
+            return await self._cut_off(event, grant, "the call was cut off by a crash")
+        found = await through_outages(self._app, event, lambda: self._find(grant, record is not None), "s3")
+        if record is not None:
+            if found is not None:
+                return await self._ended(event, grant, found, tokens=record.tokens or 0)
+            return self._end(grant, Failed(reason="answer_expired"), tokens=record.tokens or 0)
+        if found is not None:
+            metrics.CACHE_HITS.labels(cache_type="s3").inc()
+            return await self._ended(event, grant, found, tokens=0)
+        picture = await through_outages(self._app, event, lambda: self._read(grant), "s3")
+        if not isinstance(picture, Picture):
+            return self._end(grant, picture)
+        return await self._ask(event, grant, lambda: self._call(grant, picture))
+
+    async def _repair(self, event: Any, grant: Grant) -> list[Message]:
+        """Have the model put its own broken answer into form: once per answer, under a grant of its own."""
+        record = await self._record(event, grant)
+        if record is not None and record.state == "started":
+            return await self._cut_off(event, grant, "the repair was cut off by a crash")
+        broken = await through_outages(self._app, event, lambda: self._find(grant, paid=True), "s3")
+        if broken is None:
+            return self._end(grant, Failed(reason="answer_expired"), tokens=record.tokens or 0 if record else None)
+        if record is not None or not repairable(broken):
+            return await self._ended(event, grant, broken, tokens=record.tokens or 0 if record else 0)
+        return await self._ask(event, grant, lambda: self._call_repair(grant, broken))
+
+    async def _record(self, event: Any, grant: Grant) -> CallRecord | None:
+        """What became of this grant's call. One that another worker may still be making gets time to end."""
+        tenant = grant.task.tenant_id
+        while True:
+            record = await through_outages(self._app, event, lambda: self._answers.call(tenant, grant.id), "s3")
+            if record is None or record.state == "done" or not self._may_still_run(record):
+                return record
+            await sleep_while_ours(self._app, event, FOREIGN_CALL_POLL_SECONDS)
+
+    def _may_still_run(self, record: CallRecord) -> bool:
+        """After a rebalance the worker that began a call finishes it. A start of this worker ended all earlier ones."""
+        if record.owner.partition("/")[0] in ("", self._owner.partition("/")[0]):
+            return False  # single flight: if this very process were making it, nobody would ask here; "": unreadable
+        age = (datetime.now(UTC) - record.at).total_seconds()
+        return 0 <= age < self._settings.gigachat_vision_timeout + FOREIGN_CALL_MARGIN_SECONDS
+
+    async def _find(self, grant: Grant, paid: bool) -> StoredAnswer | None:
+        """An answer that is there already; the one this grant paid for counts whatever its verdict."""
+        task = grant.task
+        only_good = task.force and not paid
+        return await self._answers.find(task.tenant_id, task.medium.sha256, "gigachat", only_good=only_good)
+
+    async def _read(self, grant: Grant) -> Picture | Skipped | Failed:
+        """The object's bytes, checked against what the event said, ready to be sent."""
+        medium = grant.task.medium
+        try:
+            content = await self._s3.read(medium.s3_key, MAX_OBJECT_BYTES)
+        except ObjectMissing:
+            return Skipped(reason="s3_missing", details={"s3_key": medium.s3_key})
+        except ObjectForbidden:
+            return Skipped(reason="s3_forbidden", details={"s3_key": medium.s3_key})
+        except ObjectTooLarge as fault:
+            return Failed(reason="too_large", details={"error": str(fault)})
+        seen = hashlib.sha256(content).hexdigest()
+        if seen != medium.sha256:
+            return Failed(reason="hash_mismatch", details={"expected": medium.sha256, "found": seen})
+        try:
+            return await prepare(content, medium.mime_type, self._settings)
+        except UnusablePicture as fault:
+            return Failed(reason=fault.reason, details=fault.details)
+
+    async def _ask(self, event: Any, grant: Grant, call: Callable[[], Awaitable[_Paid]]) -> list[Message]:
+        """Call, and again after an outage, for as long as it lasts; then end the grant as the call ended."""
+        while True:
+            match await self._attempt(event, grant, call):
+                case _Paid() as paid:
+                    return await self._ended(event, grant, paid.stored, tokens=paid.tokens)
+                case ProviderOutage() | AccountBlocked() as fault:
+                    _count(grant, "error", "outage")
+                    log.warning("provider unavailable; the task waits at the gate", error=str(fault))
+                case InputFault() as fault:
+                    _count(grant, "error", "input_fault")
+                    failed = Failed(reason="analysis_failed", details={"status": fault.status, "error": str(fault)})
+                    return self._end(grant, await self._or_ocr(event, grant, failed))
+                case CallLost() as fault:
+                    _count(grant, "error", "call_lost")
+                    return await self._cut_off(event, grant, str(fault))
+                case fault:
+                    raise TypeError(f"no provider fault: {fault!r}")
+
+    async def _attempt(self, event: Any, grant: Grant, call: Callable[[], Awaitable[_Paid]]) -> _Paid | ProviderError:
+        """Wait at the gate and for a slot, then make one call. What it ended with, the gate told of it."""
+        tenant = grant.task.tenant_id
+        async with AsyncExitStack() as slot:
+            await while_ours(self._app, event, slot.enter_async_context(self._gate.slot()))
+            await through_outages(
+                self._app, event, lambda: self._answers.start_call(tenant, grant.id, self._owner), "s3"
+            )
+            try:
+                paid = await call()  # not cut by SIGTERM or a rebalance: it may be paid
+            except InputFault as fault:
+                self._gate.report(None)
+                await self._clear(grant)
+                return fault
+            except CallLost as fault:
+                self._gate.report(fault)
+                return fault
+            except ProviderError as fault:
+                self._gate.report(fault)
+                await self._clear(grant)
+                return fault
+            except Exception as fault:
+                # Nobody planned for this, so it may have been paid: the grant stays begun and is charged.
+                metrics.UNEXPECTED_ERRORS.labels(where="analysis").inc()
+                log.exception("unexpected error of a call; it counts as lost", grant_id=grant.id)
+                return CallLost(f"{type(fault).__name__}: {fault}")
+            self._gate.report(None)
+            return paid
+
+    async def _call(self, grant: Grant, picture: Picture) -> _Paid:
+        """One call, its answer stored and its record closed. Runs to its end even if the event moves elsewhere."""
+        raw, answer = await self._answer(grant, picture, prompt(grant.task.prompt_key))
+        stored = stored_answer(grant, answer, raw.content)
+        await self._keep(grant, stored, raw.tokens)
+        return _Paid(stored, raw.tokens)
+
+    async def _call_repair(self, grant: Grant, broken: StoredAnswer) -> _Paid:
+        """One call about the broken text alone. What is still of no use is marked, so that it is not tried again."""
+        raw, answer = await self._answer(grant, None, repair_prompt(broken.content))
+        cost = broken.answer.tokens + raw.tokens
+        if answer.analysis is None:
+            faults = [*broken.answer.faults, REPAIR_FAILED]
+            answer = broken.answer.model_copy(update={"tokens": cost, "faults": faults})
+        else:
+            answer = answer.model_copy(update={"tokens": cost, "faults": [*answer.faults, "repaired"]})
+        stored = stored_answer(grant, answer, raw.content)
+        await self._keep(grant, stored, raw.tokens)
+        return _Paid(stored, raw.tokens)
+
+    async def _answer(self, grant: Grant, picture: Picture | None, question: str) -> tuple[RawAnswer, Answer]:
+        started = time.monotonic()
+        trace = CallTrace(trace_id=grant.task.trace_id, request_id=grant.id)
+        raw = await self._provider.analyze(picture, question, trace)
+        reading = read_answer(raw.content, raw.finish_reason)
+        metrics.PARSED.labels(status=reading.verdict, method="mended" if reading.faults else "direct").inc()
+        answer = gigachat_answer(raw, reading, time.monotonic() - started, self._settings.gigachat_simulated)
+        _measure(grant, answer)
+        return raw, answer
+
+    async def _keep(self, grant: Grant, stored: StoredAnswer, tokens: int) -> None:
+        """Store what was paid for; while S3 is away there is nothing better to do than to try again."""
+        tenant = grant.task.tenant_id
+        while True:
+            try:
+                key = await self._answers.save(stored)
+                await self._answers.finish_call(tenant, grant.id, tokens, stored.answer.verdict, key)
+                return
+            except StoreUnavailable as fault:
+                metrics.RETRIES.labels(stage="s3").inc()
+                log.error("a paid answer cannot be stored yet; trying again", error=str(fault), grant_id=grant.id)
+                await asyncio.sleep(STORE_RETRY_SECONDS)
+
+    async def _clear(self, grant: Grant) -> None:
+        """The attempt cost nothing: forget that it began. If even that fails it will count as lost, never as free."""
+        try:
+            await self._answers.clear_call(grant.task.tenant_id, grant.id)
+        except StoreUnavailable as fault:
+            metrics.RETRIES.labels(stage="s3").inc()
+            log.warning("call record not cleared", error=str(fault), grant_id=grant.id)
+
+    # -- how it ended
+
+    async def _ended(self, event: Any, grant: Grant, stored: StoredAnswer, *, tokens: int) -> list[Message]:
+        """The messages for a stored answer: analyzed, to be repaired, or the picture's own fault (then OCR)."""
+        task, answer = grant.task, stored.answer
+        cached = stored.grant_id != grant.id
+        if answer.analysis is not None:
+            key = self._answers.key(task.tenant_id, task.medium.sha256, answer.provider)
+            log.info("Vision analysis completed", tokens_used=tokens, duration_ms=answer.duration_ms, cached=cached)
+            return self._end(grant, analyzed(answer, key, cached=cached), tokens=tokens)
+        if not cached and repairable(stored):
+            estimate = estimate_text_tokens(repair_prompt(stored.content), self._settings)
+            log.info("answer unusable; the model is asked to repair it", faults=answer.faults)
+            return [
+                Settle(tenant_id=task.tenant_id, grant_id=grant.id, tokens=tokens),
+                Reserve(tenant_id=task.tenant_id, task=task, estimate=estimate, purpose="repair"),
+            ]
+        details = {"faults": answer.faults, "tokens_billed": 0 if cached else answer.tokens}
+        failed = Failed(reason=answer.verdict, details=details)
+        return self._end(grant, await self._or_ocr(event, grant, failed), tokens=tokens)
+
+    async def _cut_off(self, event: Any, grant: Grant, why: str) -> list[Message]:
+        """Nobody knows whether the call was billed. Ask again a few times; then the picture is to blame."""
+        if grant.task.attempt < max(1, self._settings.vision_api_max_retries):
+            return self._lost(grant, why)
+        failed = Failed(reason="analysis_failed", details={"error": why, "attempts": grant.task.attempt})
+        metrics.CALLS_LOST.inc()
+        return self._end(grant, await self._or_ocr(event, grant, failed), tokens=grant.estimate)
+
+    def _lost(self, grant: Grant, why: str) -> list[Message]:
+        metrics.CALLS_LOST.inc()
+        log.warning("call lost; it is charged at its estimate and asked again", grant_id=grant.id, error=why)
+        again = grant.task.model_copy(update={"attempt": grant.task.attempt + 1})
+        return [
+            Lost(
+                tenant_id=grant.task.tenant_id,
+                grant_id=grant.id,
+                estimate=grant.estimate,
+                purpose=grant.purpose,
+                task=again,
+            )
+        ]
+
+    def _end(self, grant: Grant, outcome: Outcome, *, tokens: int | None = None) -> list[Message]:
+        """Close the grant and answer the post. `tokens` None: nothing was spent."""
+        tenant = grant.task.tenant_id
+        close: Message = Release(tenant_id=tenant, grant_id=grant.id)
+        if tokens is not None:
+            close = Settle(tenant_id=tenant, grant_id=grant.id, tokens=tokens)
+        return [close, grant.task.outcome(outcome, answered=round(time.time() * 1000))]
+
+    # -- OCR
+
+    async def _ocr_only(self, event: Any, grant: Grant) -> list[Message]:
+        task = grant.task
+        found = await through_outages(
+            self._app, event, lambda: self._answers.find(task.tenant_id, task.medium.sha256, "ocr_fallback"), "s3"
+        )
+        if found is not None and found.answer.analysis is not None:
+            return self._end(grant, self._ocr_outcome(grant, found, cached=True))
+        skipped = Skipped(reason="budget", details={"ocr": "not available", "retryable": True})
+        return self._end(grant, await self._or_ocr(event, grant, skipped))
+
+    async def _or_ocr(self, event: Any, grant: Grant, otherwise: Skipped | Failed) -> Analyzed | Skipped | Failed:
+        """What OCR reads off the picture if that is allowed and works; otherwise the given outcome."""
+        if self._ocr is None or not self._ocr.available or not grant.task.ocr_allowed:
+            return otherwise
+        picture = await through_outages(self._app, event, lambda: self._read(grant), "s3")
+        if not isinstance(picture, Picture):
+            return picture
+        started = time.monotonic()
+        try:
+            analysis, model = await self._ocr.read(picture)
+        except OcrFault as fault:
+            log.warning("OCR gave nothing", reason=str(fault))
+            return otherwise
+        answer = ocr_answer(analysis, model, time.monotonic() - started)
+        stored = stored_answer(grant, answer, "")
+        try:
+            await self._answers.save(stored)
+        except StoreUnavailable as fault:
+            metrics.RETRIES.labels(stage="s3").inc()
+            log.warning("OCR answer not stored; the post has it all the same", error=str(fault))
+        return self._ocr_outcome(grant, stored, cached=False)
+
+    def _ocr_outcome(self, grant: Grant, stored: StoredAnswer, *, cached: bool) -> Analyzed:
+        key = self._answers.key(grant.task.tenant_id, grant.task.medium.sha256, "ocr_fallback")
+        return analyzed(stored.answer, key, cached=cached)
+
+
+def _count(grant: Grant, status: str, reason: str) -> None:
+    tenant = tenant_label(grant.task.tenant_id)
+    metrics.ANALYSIS_REQUESTS.labels(status=status, provider="gigachat", tenant_id=tenant, reason=reason).inc()
+
+
+def _measure(grant: Grant, answer: Answer) -> None:
+    tenant = tenant_label(grant.task.tenant_id)
+    status = "success" if answer.analysis else "error"
+    _count(grant, status, "none" if answer.analysis else "unusable")
+    metrics.TOKENS_USED.labels(provider="gigachat", tenant_id=tenant, model=answer.model).inc(answer.tokens)
+    duration = metrics.ANALYSIS_DURATION.labels(provider="gigachat", tenant_id=tenant, status=status)
+    duration.observe(answer.duration_ms / 1000)
