@@ -15,6 +15,9 @@ from vision_app.stack.ports import LOOPBACK
 from vision_app.stack.services import Progress, Service, exchange
 from vision_app.stack.set_up import run_once
 
+PROXIED_PORT, ADVERTISED_PORT = "kafka-proxied", "kafka-advertised"
+"""Ports, in the instance's list, of a second listener and of where it sends its clients: a fault proxy stands there."""
+
 MAX_MESSAGE_BYTES = 2 * 1024 * 1024
 OPTIONS = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 LOGGING = """\
@@ -38,6 +41,7 @@ class Kafka(Service):
     def __init__(self, home: Home, instance: Instance) -> None:
         super().__init__(home, instance)
         self.controller_port = instance.port("kafka-controller")
+        self.proxied_port, self.advertised_port = instance.port(PROXIED_PORT), instance.port(ADVERTISED_PORT)
         self.java = Java("kafka", [], self.data)
 
     def prepare(self, progress: Progress) -> None:
@@ -76,9 +80,11 @@ class Kafka(Service):
             "process.roles": "broker,controller",
             "node.id": 1,
             "controller.quorum.voters": f"1@{LOOPBACK}:{self.controller_port}",
-            "listeners": f"PLAINTEXT://{self.url},CONTROLLER://{LOOPBACK}:{self.controller_port}",
-            "advertised.listeners": f"PLAINTEXT://{self.url}",
+            "listeners": f"PLAINTEXT://{self.url},CONTROLLER://{LOOPBACK}:{self.controller_port},"
+            f"PROXIED://{LOOPBACK}:{self.proxied_port}",
+            "advertised.listeners": f"PLAINTEXT://{self.url},PROXIED://{LOOPBACK}:{self.advertised_port}",
             "controller.listener.names": "CONTROLLER",
+            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT",
             "log.dirs": self.data / "log",
             "auto.create.topics.enable": "false",
             "group.initial.rebalance.delay.ms": 0,  # otherwise every first start waits three seconds for more members

@@ -1,0 +1,9 @@
+"""Making the network between a worker and its services misbehave on purpose: for tests and `vision soak` only.
+
+Nothing of the worker imports this package.
+"""
+
+from .proxied import Proxies, proxied
+from .proxy import FAULTS, Fault, FaultProxy
+
+__all__ = ["FAULTS", "Fault", "FaultProxy", "Proxies", "proxied"]
