@@ -1,3 +1,10 @@
 """vision_app: looks at every picture posted to a Telegram channel and tells the rest of an assistant what is on it."""
 
+import os
+
 __version__ = "0.1.0"
+
+if _crash_at := os.environ.get("VISION_CRASH_AT"):  # the crash suite's; see the module
+    from .faults.crash_points import install
+
+    install(_crash_at)

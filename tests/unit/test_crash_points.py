@@ -1,0 +1,112 @@
+"""The crash points are all awaits of the covered code, and a process dies exactly at the wanted one."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+import vision_app
+from vision_app.faults import crash_points
+
+SAMPLE = """
+import asyncio
+
+async def step(name):
+    print(name, flush=True)
+    await asyncio.sleep(0)
+    return name
+
+async def numbers():
+    yield 1
+
+class Worker:
+    async def work(self):
+        print(await step("first"), await step("second"), flush=True)
+        async with asyncio.timeout(5):
+            print("inside", flush=True)
+        async for number in numbers():
+            print("number", number, flush=True)
+"""
+EVERYTHING = ["first", "second", "first second", "inside", "number 1"]
+
+
+@pytest.fixture
+def run(tmp_path: Path):  # type: ignore[no-untyped-def]
+    """Runs the sample with a wanted point; returns its exit code and output lines."""
+    (tmp_path / "sample.py").write_text(SAMPLE)
+    script = (
+        "import sys, asyncio; from vision_app.faults import crash_points as c; c.COVERED = ('sample',)\n"
+        "if sys.argv[1]: c.install(sys.argv[1])\n"
+        "import sample; asyncio.run(sample.Worker().work())"
+    )
+
+    def ran(wanted: str) -> tuple[int, list[str]]:
+        root = Path(vision_app.__file__).parent.parent
+        environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{root}"}
+        done = subprocess.run([sys.executable, "-c", script, wanted], env=environment, capture_output=True, text=True)
+        assert done.returncode in (0, -signal.SIGKILL), done.stderr
+        return done.returncode, done.stdout.splitlines()
+
+    return ran
+
+
+@pytest.mark.parametrize(
+    ("wanted", "seen"),
+    [
+        ("", EVERYTHING),
+        ("sample:Worker.work#1", ["first"]),
+        ("sample:Worker.work#2", ["first", "second"]),
+        ("sample:Worker.work#3", ["first", "second", "first second"]),
+        ("sample:Worker.work#4", ["first", "second", "first second", "inside"]),
+    ],
+)
+def test_a_process_dies_behind_the_wanted_await(run, wanted: str, seen: list[str]) -> None:  # type: ignore[no-untyped-def]
+    assert run(wanted) == (-signal.SIGKILL if wanted else 0, seen)
+
+
+def test_started_again_with_one_file_a_process_dies_at_every_point_once(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    passed = tmp_path / "passed"
+    deaths = 0
+    while run(f"@{passed}")[0]:
+        deaths += 1
+        assert deaths < 20
+    assert sorted(passed.read_text().split()) == sorted(crash_points.points_of(SAMPLE, "sample"))
+    assert deaths == 5
+
+
+def test_an_unknown_point_is_refused() -> None:
+    with pytest.raises(ValueError, match="names no await"):
+        crash_points.install("agents.analysis:nothing#1")
+
+
+def test_every_await_of_the_covered_code_is_a_point() -> None:
+    """Counted independently; an `await` in a form without a point (an asynchronous comprehension) fails here."""
+    found = Counter(point.partition(":")[0] for point in crash_points.points())
+    assert found == {name: count for name, count in _awaits().items() if count}
+    assert found["agents.analyst"] > 30
+
+
+def _awaits() -> dict[str, int]:
+    root = Path(vision_app.__file__).parent.parent
+    counts: dict[str, int] = {}
+    for name in crash_points.COVERED:
+        spec = importlib.util.find_spec(name)
+        assert spec
+        assert spec.origin
+        path = Path(spec.origin)
+        for file in path.parent.glob("*.py") if path.name == "__init__.py" else [path]:
+            module = ".".join(file.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
+            counts[module] = sum(_waits(node) for node in ast.walk(ast.parse(file.read_text())))
+    return counts
+
+
+def _waits(node: ast.AST) -> bool:
+    return isinstance(node, ast.Await | ast.AsyncFor | ast.AsyncWith) or getattr(node, "is_async", 0) == 1

@@ -1,0 +1,169 @@
+"""Crash points: after every `await` of the worker's own code the process can be made to die as by `kill -9`.
+
+Nothing of this is in the code: when VISION_CRASH_AT is set, the modules below are compiled with a check after each of
+their awaits, and the process kills itself the first time that a wanted one is passed. Otherwise `install` is never
+called and the modules are what their source says. Since the points are the awaits found in the source, a new await is
+a new point by itself.
+
+A point is named `module:function#number`, the number counting the awaits of that function from 1. VISION_CRASH_AT is
+such a name, or `@file`: die at any point that the file does not hold yet, one per line, after adding it. A worker that
+is started again and again with the same file dies at every point that it reaches, once each.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import Any
+
+VARIABLE = "VISION_CRASH_AT"
+COVERED = (
+    "agents",
+    "bridges",
+    "tables",
+    "vision_app.streams",
+    "vision_app.stores.answers",
+    "vision_app.stores.budget_mirror",
+    "vision_app.stores.redis_announcer",
+    "vision_app.providers.gigachat",
+    "vision_app.providers.gate",
+    "vision_app.providers.slots",
+)
+"""Packages and modules with points: where one effect outside of the process follows another."""
+_CHECK = "__crash_point__"
+
+
+def install(wanted: str) -> None:
+    """Compile the covered modules that are imported from now on with their points, and die as `wanted` says.
+
+    Raises ValueError if there is no such point.
+    """
+    if wanted.startswith("@"):
+        check = _Check(set(points()), Path(wanted[1:]))
+    elif wanted in (known := set(points())):
+        check = _Check(known & {wanted})
+    else:
+        raise ValueError(f"{VARIABLE}={wanted} names no await; `python -m vision_app.faults.crash_points` lists them")
+    sys.meta_path.insert(0, _Finder(check))
+
+
+def points() -> list[str]:
+    """All points of the code as it is now, sorted."""
+    return sorted(point for module, path in _modules() for point in points_of(path.read_text("utf-8"), module))
+
+
+def points_of(source: str, module: str) -> list[str]:
+    """The points of one module's source, in the order of the text."""
+    transformer = _Transformer(module)
+    transformer.visit(ast.parse(source))
+    return transformer.found
+
+
+def _modules() -> Iterator[tuple[str, Path]]:
+    for name in COVERED:
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.origin is None:
+            raise ValueError(f"{name} is covered by crash points but is no module any more; correct COVERED")
+        path = Path(spec.origin)
+        if path.name != "__init__.py":
+            yield name, path
+            continue
+        for member in sorted(path.parent.glob("*.py")):
+            yield (name if member == path else f"{name}.{member.stem}"), member
+
+
+class _Check:
+    """What a point calls. Dies by SIGKILL, so that nothing can tidy up. `passed` keeps the points of earlier deaths."""
+
+    def __init__(self, wanted: set[str], passed: Path | None = None) -> None:
+        self._passed = passed
+        self._wanted = wanted - (set(passed.read_text("utf-8").split()) if passed and passed.exists() else set())
+
+    def __call__(self, point: str, value: Any = None) -> Any:
+        if point in self._wanted:
+            if self._passed is not None:
+                with self._passed.open("a", encoding="utf-8") as file:
+                    file.write(f"{point}\n")
+            os.kill(os.getpid(), signal.SIGKILL)
+        return value
+
+
+class _Finder(MetaPathFinder):
+    def __init__(self, check: _Check) -> None:
+        self._check = check
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if not any(fullname == name or fullname.startswith(f"{name}.") for name in COVERED):
+            return None
+        spec = PathFinder.find_spec(fullname, path, target)
+        if spec is not None and spec.origin and isinstance(spec.loader, SourceFileLoader):
+            spec.loader = _Loader(fullname, spec.origin, self._check)
+        return spec
+
+
+class _Loader(SourceFileLoader):
+    """Compiles with the checks, past all caches."""
+
+    def __init__(self, fullname: str, path: str, check: _Check) -> None:
+        super().__init__(fullname, path)
+        self._check = check
+
+    def get_code(self, fullname: str) -> CodeType:
+        path = self.get_filename(fullname)
+        tree = _Transformer(fullname).visit(ast.parse(self.get_data(path)))
+        return compile(ast.fix_missing_locations(tree), path, "exec", dont_inherit=True)
+
+    def exec_module(self, module: ModuleType) -> None:
+        setattr(module, _CHECK, self._check)
+        super().exec_module(module)
+
+
+class _Transformer(ast.NodeTransformer):
+    """Puts a check after every await, and at the head of the body of every `async for` and `async with`."""
+
+    def __init__(self, module: str) -> None:
+        self._module = module
+        self._scope: list[str] = []
+        self._numbers: dict[str, int] = {}
+        self.found: list[str] = []
+
+    def _next(self) -> ast.Constant:
+        scope = ".".join(self._scope)
+        self._numbers[scope] = self._numbers.get(scope, 0) + 1
+        self.found.append(f"{self._module}:{scope}#{self._numbers[scope]}")
+        return ast.Constant(self.found[-1])
+
+    def _scoped(self, node: Any) -> Any:
+        self._scope.append(node.name)
+        self.generic_visit(node)
+        self._scope.pop()
+        return node
+
+    visit_FunctionDef = visit_AsyncFunctionDef = visit_ClassDef = _scoped
+
+    def visit_Await(self, node: ast.Await) -> ast.AST:
+        self.generic_visit(node)
+        return ast.copy_location(ast.Call(ast.Name(_CHECK, ast.Load()), [self._next(), node], []), node)
+
+    def _block(self, node: Any) -> Any:
+        point = self._next()
+        self.generic_visit(node)
+        call = ast.Expr(ast.Call(ast.Name(_CHECK, ast.Load()), [point], []))
+        node.body.insert(0, ast.copy_location(call, node))
+        return node
+
+    visit_AsyncFor = visit_AsyncWith = _block
+
+
+if __name__ == "__main__":
+    print("\n".join(points()))
