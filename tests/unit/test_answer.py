@@ -10,24 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.unit.test_answer_corpus import CAT
 from vision_app.domain.answer import MAX_OCR_CHARS, read_answer, repair_prompt
 from vision_app.domain.json_salvage import MAX_CHARS
 from vision_app.messages import Kind
 from vision_app.simulator.malformed import MalformedName, spoil
-
-CAT: dict[str, Any] = {
-    "classification": "photo",
-    "description": "Рыжий кот спит на диване",
-    "is_meme": False,
-    "labels": ["кот", "диван"],
-    "objects": ["кот", "плед"],
-    "scene": "жилая комната",
-    "ocr": {"text": "Ещё не всё: «ёж»", "engine": "gigachat"},
-    "nsfw_score": 0.01,
-    "aesthetic_score": 0.5,
-    "dominant_colors": ["#102030"],
-    "context": {"emotions": ["покой"]},
-}
 
 
 @pytest.mark.parametrize("name", get_args(MalformedName))

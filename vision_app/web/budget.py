@@ -16,14 +16,12 @@ from vision_app.domain.moment import Applied, Moment
 from vision_app.messages import Pause, Reset, Resume, SetLimit, key_of
 
 from .auth import operator_for, tenant_asked
-from .budget_commands import accepted, record, send, try_to_record
+from .budget_commands import accepted, command_operation, hand_over, record, send, try_to_record
 from .errors import ApiError, json_response
-from .models import AcceptedAnswer, BudgetAnswer, LimitBody, OperatorHeaders, TenantPath
+from .models import BudgetAnswer, LimitBody, OperatorHeaders, TenantPath
 from .operation import operation
 from .owner import from_owner
 from .page import Page
-
-COMMAND_ERRORS = (403, 404, 503)
 
 
 class BudgetView(Page):
@@ -35,14 +33,7 @@ class BudgetView(Page):
         answer = await from_owner(self.app, self.app.budgets, key_of(path.tenant), request)
         return answer or json_response(request, state_of(self.app, path.tenant))
 
-    @operation(
-        "Set the daily limit; lowering it needs no Postgres",
-        path=TenantPath,
-        headers=OperatorHeaders,
-        body=LimitBody,
-        answers={202: AcceptedAnswer},
-        errors=COMMAND_ERRORS,
-    )
+    @command_operation("Set the daily limit; lowering it needs no Postgres", path=TenantPath, body=LimitBody)
     async def put(
         self, request: web.Request, path: TenantPath, headers: OperatorHeaders, body: LimitBody
     ) -> web.Response:
@@ -67,55 +58,25 @@ class BudgetView(Page):
 class ResetView(Page):
     """POST /api/v1/budget/{tenant}/reset: today's spending becomes zero, and who waited for money goes on."""
 
-    @operation(
-        "Set today's spending to zero",
-        path=TenantPath,
-        headers=OperatorHeaders,
-        answers={202: AcceptedAnswer},
-        errors=COMMAND_ERRORS,
-    )
+    @command_operation("Set today's spending to zero", path=TenantPath)
     async def post(self, request: web.Request, path: TenantPath, headers: OperatorHeaders) -> web.Response:
-        operator_for(request, path.tenant)
-        await record(self.app, path.tenant, "reset", headers.x_operator)
-        command = Reset(tenant_id=path.tenant)
-        await send(self.app, command)
-        return accepted(request, command, headers.x_operator, recorded=True)
+        return await hand_over(self.app, request, Reset(tenant_id=path.tenant), headers.x_operator, record)
 
 
 class PauseView(Page):
     """POST /api/v1/budget/{tenant}/pause: nothing new starts; what has started ends. Needs no Postgres."""
 
-    @operation(
-        "Let nothing new start",
-        path=TenantPath,
-        headers=OperatorHeaders,
-        answers={202: AcceptedAnswer},
-        errors=COMMAND_ERRORS,
-    )
+    @command_operation("Let nothing new start", path=TenantPath)
     async def post(self, request: web.Request, path: TenantPath, headers: OperatorHeaders) -> web.Response:
-        operator_for(request, path.tenant)
-        recorded = await try_to_record(self.app, path.tenant, "pause", headers.x_operator)
-        command = Pause(tenant_id=path.tenant)
-        await send(self.app, command)
-        return accepted(request, command, headers.x_operator, recorded=recorded)
+        return await hand_over(self.app, request, Pause(tenant_id=path.tenant), headers.x_operator, try_to_record)
 
 
 class ResumeView(Page):
     """POST /api/v1/budget/{tenant}/resume: the opposite of pause."""
 
-    @operation(
-        "Let work go on after a pause",
-        path=TenantPath,
-        headers=OperatorHeaders,
-        answers={202: AcceptedAnswer},
-        errors=COMMAND_ERRORS,
-    )
+    @command_operation("Let work go on after a pause", path=TenantPath)
     async def post(self, request: web.Request, path: TenantPath, headers: OperatorHeaders) -> web.Response:
-        operator_for(request, path.tenant)
-        await record(self.app, path.tenant, "resume", headers.x_operator)
-        command = Resume(tenant_id=path.tenant)
-        await send(self.app, command)
-        return accepted(request, command, headers.x_operator, recorded=True)
+        return await hand_over(self.app, request, Resume(tenant_id=path.tenant), headers.x_operator, record)
 
 
 def row_of(app: Any, tenant: str) -> core.BudgetRow | None:

@@ -6,42 +6,64 @@ operator, who repeats it; every command may be repeated.
 
 from __future__ import annotations
 
+import functools
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import quote
 
 import structlog
 from aiohttp import web
 
-from vision_app.messages import Message
+from vision_app.messages import Drop, Pause, Reset, Resume, SetLimit
 from vision_app.stores.posts import Action
 from vision_app.streams.outbox import Oversized
 from vision_app.streams.ownership import LeftUnacked
 
+from .auth import operator_for
 from .errors import ApiError, json_response
-from .models import AcceptedAnswer
+from .models import AcceptedAnswer, OperatorHeaders
+from .operation import operation
 
 log = structlog.get_logger(__name__)
 
 SEND_SECONDS = 5.0
 
+Command = Reset | SetLimit | Pause | Resume | Drop
+Recording = Callable[[Any, str, Any, str], Awaitable[bool]]
 
-async def record(app: Any, tenant_id: str, action: Action, operator: str, value: int | None = None) -> None:
-    """Write the action to `budget_actions`. Raises ApiError 503 while Postgres is away."""
+command_operation = functools.partial(
+    operation, headers=OperatorHeaders, answers={202: AcceptedAnswer}, errors=(403, 404, 503)
+)
+"""`operation` of a method that hands over a command."""
+
+
+async def hand_over(
+    app: Any, request: web.Request, command: Command, operator: str, recording: Recording | None = None
+) -> web.Response:
+    """See that the caller may, record the action as `recording` does it (None: not at all), send the command; 202."""
+    operator_for(request, command.tenant_id)
+    recorded = recording is not None and await recording(app, command.tenant_id, command.type, operator)
+    await send(app, command)
+    return accepted(request, command, operator, recorded=recorded)
+
+
+async def record(app: Any, tenant_id: str, action: Action, operator: str, value: int | None = None) -> bool:
+    """Write the action to `budget_actions`; True. Raises ApiError 503 while Postgres is away."""
     async with app.readers.for_page() as reader:
         await reader.record_action(tenant_id, action, operator, value)
+    return True
 
 
 async def try_to_record(app: Any, tenant_id: str, action: Action, operator: str, value: int | None = None) -> bool:
     """The same for what only saves money: False while Postgres is away."""
     try:
-        await record(app, tenant_id, action, operator, value)
+        return await record(app, tenant_id, action, operator, value)
     except ApiError:
         return False
-    return True
 
 
-async def send(app: Any, command: Message) -> None:
+async def send(app: Any, command: Command) -> None:
     """Hand the command to Kafka. Raises ApiError 503 if it does not take it in a few seconds."""
     deadline = time.monotonic() + SEND_SECONDS
     if not app.started or app.should_stop:
@@ -55,7 +77,7 @@ async def send(app: Any, command: Message) -> None:
         ) from fault
 
 
-def accepted(request: web.Request, command: Any, operator: str, *, recorded: bool) -> web.Response:
+def accepted(request: web.Request, command: Command, operator: str, *, recorded: bool) -> web.Response:
     """202, saying where to look for the effect."""
     log.info(
         "an operator's command was accepted",

@@ -10,11 +10,11 @@ from tables.budget import parked_entry
 from vision_app.domain import budget as core
 from vision_app.messages import Drop, key_of
 
-from .auth import operator_for, tenant_asked
-from .budget import COMMAND_ERRORS, row_of
-from .budget_commands import accepted, send
+from .auth import tenant_asked
+from .budget import row_of
+from .budget_commands import command_operation, hand_over
 from .errors import json_response
-from .models import AcceptedAnswer, OperatorHeaders, ParkedAnswer, ParkedPath, ParkedQuery, ParkedTask, TenantPath
+from .models import OperatorHeaders, ParkedAnswer, ParkedPath, ParkedQuery, ParkedTask, TenantPath
 from .operation import operation
 from .owner import from_owner
 from .page import Page
@@ -29,35 +29,18 @@ class ParkedView(Page):
         answer = await from_owner(self.app, self.app.budgets, key_of(path.tenant), request)
         return answer or json_response(request, _queue(self.app, path.tenant, query))
 
-    @operation(
-        "Give up all tasks that wait",
-        path=TenantPath,
-        headers=OperatorHeaders,
-        answers={202: AcceptedAnswer},
-        errors=COMMAND_ERRORS,
-    )
+    @command_operation("Give up all tasks that wait", path=TenantPath)
     async def delete(self, request: web.Request, path: TenantPath, headers: OperatorHeaders) -> web.Response:
-        operator_for(request, path.tenant)
-        command = Drop(tenant_id=path.tenant)
-        await send(self.app, command)
-        return accepted(request, command, headers.x_operator, recorded=False)
+        return await hand_over(self.app, request, Drop(tenant_id=path.tenant), headers.x_operator)
 
 
 class ParkedTaskView(Page):
     """DELETE /api/v1/budget/{tenant}/parked/{number}: one task of the queue is given up."""
 
-    @operation(
-        "Give up one task that waits",
-        path=ParkedPath,
-        headers=OperatorHeaders,
-        answers={202: AcceptedAnswer},
-        errors=COMMAND_ERRORS,
-    )
+    @command_operation("Give up one task that waits", path=ParkedPath)
     async def delete(self, request: web.Request, path: ParkedPath, headers: OperatorHeaders) -> web.Response:
-        operator_for(request, path.tenant)
         command = Drop(tenant_id=path.tenant, first=path.number, before=path.number + 1)
-        await send(self.app, command)
-        return accepted(request, command, headers.x_operator, recorded=False)
+        return await hand_over(self.app, request, command, headers.x_operator)
 
 
 def _queue(app: Any, tenant: str, query: ParkedQuery) -> ParkedAnswer:
