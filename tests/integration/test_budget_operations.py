@@ -27,6 +27,7 @@ from vision_app.providers.ocr import Tesseract
 from vision_app.scenarios import Announced
 from vision_app.settings import Settings, load_settings
 from vision_app.stores.budget_mirror import sentinel_key, spent_key
+from vision_app.stores.posts import PostsReader
 
 LIMIT = 5000
 POSTS = 20
@@ -245,6 +246,36 @@ async def test_pausing_from_the_command_line_holds_back_and_resuming_lets_go(
     assert _status((await pipe.announced([left], since))[left]) == "gigachat"
     assert [action for action, _, _ in await _actions(pipe.settings, tenant)] == ["pause", "resume"]
     assert all(operator.startswith("cli ") for _, operator, _ in await _actions(pipe.settings, tenant))
+
+
+async def test_pausing_says_whom_and_all_means_all(
+    pipe: Pipeline, worker: Worker, monkeypatch: pytest.MonkeyPatch, stack: Mapping[str, str]
+) -> None:
+    """Whoever types `vision pause` in a hurry must not believe that everything stands still."""
+    ours = [unique("all") for _ in range(2)]
+    vision = _command_line(worker, monkeypatch)
+    for name, value in stack.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("S3_DEFAULT_TENANT_ID", ours[0])
+    known: list[str] = []
+
+    async def tenants(reader: PostsReader) -> list[str]:
+        known.extend(await everyone(reader))
+        return ours[1:]  # all others belong to other tests
+
+    everyone = PostsReader.tenants
+    monkeypatch.setattr(PostsReader, "tenants", tenants)
+    one = await asyncio.to_thread(CliRunner().invoke, main, ["pause"])
+    assert f"Only {ours[0]} (S3_DEFAULT_TENANT_ID) is paused" in one.stderr
+    await vision("budget", "set", "default", ours[1])
+
+    assert [state["tenant_id"] for state in await vision("pause", "--all")] == ours[1:], "the first was paused before"
+    assert set(ours) <= set(known)
+    assert await vision("pause", "--all") == []
+    woken = {state["tenant_id"]: state["paused"] for state in await vision("resume", "--all")}
+    assert woken == dict.fromkeys(ours, False)
+    both = await asyncio.to_thread(CliRunner().invoke, main, ["pause", ours[0], "--all"])
+    assert both.exit_code == 2
 
 
 async def test_limits_from_the_command_line(pipe: Pipeline, worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,8 +36,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "dlq": ("dlq", "dlq", "What could not be processed: list, show, replay, discard."),
     "replay": ("replay", "replay", "Send recorded inputs again, by time, offsets or provider."),
     "budget": ("budget", "budget", "What tenants spent and may spend: show, set a limit, reset, who waits."),
-    "pause": ("budget", "pause", "Let nothing new start for a tenant."),
-    "resume": ("budget", "resume", "Let a paused tenant's work go on."),
+    "pause": ("budget", "pause", "Let nothing new start for a tenant, or for all."),
+    "resume": ("budget", "resume", "Let the work of a paused tenant, or of all, go on."),
     "kafka": ("kafka", "kafka", "Kafka's own console tools, connected to the configured broker."),
 }
 

@@ -19,7 +19,9 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
+from vision_app.operations.connections import postgres_of, run
 from vision_app.settings import Settings, load_settings
+from vision_app.stores.posts import PostsReader
 from vision_app.web.auth import ALL_TENANTS, parse_tokens
 
 TIMEOUT_SECONDS = 15
@@ -29,6 +31,7 @@ LOOK_SECONDS = 0.1
 State = dict[str, Any]
 
 _tenant = click.argument("tenant", required=False)
+_all = click.option("--all", "everybody", is_flag=True, help="Every tenant that Postgres knows.")
 _json = click.option("--json", "as_json", is_flag=True, help="For scripts.")
 
 
@@ -61,6 +64,10 @@ class Api:
     def change(self, method: str, path: str, done: Callable[[State], bool], **more: Any) -> State:
         """Send a command and wait for its effect. Returns the state in which it is to be seen."""
         self.ask(method, path, **more)
+        return self.wait(done)
+
+    def wait(self, done: Callable[[State], bool]) -> State:
+        """The first state that is as wanted; fails after EFFECT_SECONDS."""
         deadline = time.monotonic() + EFFECT_SECONDS
         while not done(state := self.state()):
             if time.monotonic() > deadline:
@@ -168,18 +175,67 @@ def drop(number: int | None, tenant: str | None, everything: bool, as_json: bool
 
 @click.command()
 @_tenant
+@_all
 @_json
-def pause(tenant: str | None, as_json: bool) -> None:
-    """Let nothing new start for TENANT; what has started ends, the rest waits."""
-    _print(Api(load_settings(), tenant).change("POST", "/pause", lambda state: bool(state["paused"])), as_json)
+def pause(tenant: str | None, everybody: bool, as_json: bool) -> None:
+    """Let nothing new start for TENANT, or for --all; what has started ends, the rest waits."""
+    _switch("/pause", tenant, everybody, as_json)
 
 
 @click.command()
 @_tenant
+@_all
 @_json
-def resume(tenant: str | None, as_json: bool) -> None:
-    """Let the work of TENANT go on after `vision pause`."""
-    _print(Api(load_settings(), tenant).change("POST", "/resume", lambda state: not state["paused"]), as_json)
+def resume(tenant: str | None, everybody: bool, as_json: bool) -> None:
+    """Let the work of TENANT, or of --all that are paused, go on after `vision pause`."""
+    _switch("/resume", tenant, everybody, as_json)
+
+
+def _switch(path: str, tenant: str | None, everybody: bool, as_json: bool) -> None:
+    """Without a name one tenant is meant, and it is said which: whoever stops a fire must know what still burns."""
+    settings, paused = load_settings(), path == "/pause"
+    done = "paused" if paused else "going on"
+    if everybody:
+        if tenant is not None:
+            raise click.UsageError("give either TENANT or --all")
+        _switch_all(settings, path, as_json, done)
+        return
+    api = Api(settings, tenant)
+    state = api.change("POST", path, lambda state: bool(state["paused"]) is paused)
+    _print(state, as_json)
+    if tenant is None:
+        click.echo(
+            f"Only {_printable(api.tenant)} (S3_DEFAULT_TENANT_ID) is {done}, as no TENANT was given. "
+            f"Others: `vision {path[1:]} TENANT`; all: `vision {path[1:]} --all`.",
+            err=True,
+        )
+
+
+def _switch_all(settings: Settings, path: str, as_json: bool, done: str) -> None:
+    paused = path == "/pause"
+    apis = [Api(settings, tenant) for tenant in run(_tenants(settings))]
+    apis = [api for api in apis if bool(api.state()["paused"]) is not paused]
+    for api in apis:
+        api.ask("POST", path)
+    states = [api.wait(lambda state: bool(state["paused"]) is paused) for api in apis]
+    if as_json:
+        click.echo(orjson.dumps(states, option=orjson.OPT_INDENT_2).decode())
+        return
+    for state in states:
+        click.echo(
+            f"{_printable(state['tenant_id'])}: {done}, {state['open_grants']} in work, {state['waiting']} waiting"
+        )
+    click.echo(f"{len(states)} tenants {done} that were not before.")
+    if paused:
+        click.echo(
+            "Tenants nobody has seen yet are not paused: FEATURE_VISION_ENABLED=false and a restart stops reading."
+        )
+
+
+async def _tenants(settings: Settings) -> list[str]:
+    async with postgres_of(settings) as pool:
+        seen = await PostsReader(pool).tenants()
+    return sorted({*seen, settings.s3_default_tenant_id})
 
 
 def _is_waiting(api: Api, number: int | None) -> bool:

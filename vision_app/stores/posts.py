@@ -158,6 +158,11 @@ class PostsReader:
                    ORDER BY id DESC LIMIT 1"""
         return bool(await self._pool.fetchval(query, tenant_id) == "pause")
 
+    async def tenants(self) -> list[str]:
+        """Every tenant that has a post or whose budget an operator has touched."""
+        query = "SELECT tenant_id FROM post_enrichment UNION SELECT tenant_id FROM budget_actions"
+        return [row["tenant_id"] for row in await self._pool.fetch(query)]
+
     async def record_action(self, tenant_id: str, action: Action, operator: str, value: int | None = None) -> int:
         """Note what an operator did to a tenant's budget. Returns the entry's number."""
         query = "INSERT INTO budget_actions (tenant_id, action, operator, value) VALUES ($1, $2, $3, $4) RETURNING id"
