@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "diag": ("diag", "diag", "What is known of a post; counts of streams and storage; would a file be analyzed."),
     "trace": ("trace", "trace", "Every hop of one post with its time, and where it stopped."),
     "posts": ("posts", "posts", "Which posts hang, since when, waiting for what."),
+    "audit": ("audit", "audit", "Was every input answered once, and every token charged once: the accounts."),
     "dlq": ("dlq", "dlq", "What could not be processed: list, show, replay, discard."),
     "replay": ("replay", "replay", "Send recorded inputs again, by time, offsets or provider."),
     "budget": ("budget", "budget", "What tenants spent and may spend: show, set a limit, reset, who waits."),

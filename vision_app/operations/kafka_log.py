@@ -77,6 +77,10 @@ class KafkaLog:
         stops = await self._at(places, until_ms, ends) if until_ms is not None else ends
         return {place: (starts[place], stops[place]) for place in places if starts[place] < stops[place]}
 
+    async def ends(self, places: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        """The offset of the next record of each partition."""
+        return dict(await self._consumer.end_offsets(places)) if places else {}
+
     async def _at(
         self, places: Sequence[TopicPartition], at_ms: int, ends: Mapping[TopicPartition, int]
     ) -> dict[TopicPartition, int]:

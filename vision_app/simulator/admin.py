@@ -38,17 +38,17 @@ def routes() -> list[web.RouteDef]:
     ]
 
 
-def bill(sim: Simulator) -> dict[str, Any]:
+def bill(sim: Simulator, since: float = 0.0) -> dict[str, Any]:
     """The bill of every client, with the files that client has stored at the moment."""
     files = sim.files.all()
     clients = sorted({*sim.bill.accounts, *(file.owner[0] for file in files)})
-    return {client: account(sim, client) for client in clients}
+    return {client: account(sim, client, since) for client in clients}
 
 
-def account(sim: Simulator, client: str) -> dict[str, Any]:
-    """The bill of one client."""
+def account(sim: Simulator, client: str, since: float = 0.0) -> dict[str, Any]:
+    """The bill of one client; `since` (seconds since the epoch) leaves out earlier entries, not their sums."""
     stored = [_stored(file) for file in sim.files.all() if file.owner[0] == client]
-    return {**sim.bill.accounts[client].summary(), "files": stored}
+    return {**sim.bill.accounts[client].summary(since), "files": stored}
 
 
 def _stored(file: StoredFile) -> dict[str, Any]:
@@ -63,8 +63,11 @@ async def healthz(_: web.Request) -> web.Response:
 
 
 async def get_bill(request: web.Request) -> web.Response:
-    """`?entries=0` leaves the single calls out."""
-    accounts = bill(request.app[SIMULATOR])
+    """`?entries=0` leaves the single calls out, `?since=SECONDS` those before a time. 422 if that is no number."""
+    try:
+        accounts = bill(request.app[SIMULATOR], float(request.query.get("since", 0)))
+    except ValueError:
+        raise api_error(422, "since is seconds since the epoch. See docs/simulator.md") from None
     if request.query.get("entries") == "0":
         for summary in accounts.values():
             del summary["entries"]

@@ -45,7 +45,8 @@ class Account:
     in_flight: int = 0
     max_in_flight: int = 0
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self, since: float = 0.0) -> dict[str, Any]:
+        """Sums over everything, and the entries from `since` (seconds since the epoch) on."""
         billed = [call for call in self.calls if call.billed]
         return {
             "calls": len(billed),
@@ -57,7 +58,7 @@ class Account:
             "oauth_calls": self.oauth_calls,
             "in_flight": self.in_flight,
             "max_concurrent": self.max_in_flight,
-            "entries": [asdict(call) for call in self.calls],
+            "entries": [asdict(call) for call in self.calls if call.time >= since],
         }
 
 

@@ -1,0 +1,89 @@
+"""What was paid: the simulator's bill, or with the real provider the records of calls that the worker keeps in S3."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import orjson
+
+from vision_app.settings import Settings
+from vision_app.stores.answers import MAX_STORED_BYTES
+from vision_app.stores.answers import CallRecord as Stored
+from vision_app.stores.keys import call_key
+from vision_app.stores.s3 import ObjectMissing, S3Store
+
+from .material import BilledCall, CallRecord
+from .scope import GRANT_MARGIN_MS, Scope
+
+AT_ONCE = 32
+REQUEST_SECONDS = 30.0
+
+
+async def read_bill(settings: Settings, scope: Scope) -> list[BilledCall] | None:
+    """The billed calls of our client in the order of their times; None with the real provider. Raises HTTPError."""
+    if not settings.gigachat_simulated:
+        return None
+    parts = urlsplit(settings.gigachat_base_url)
+    since = max(0, scope.since_ms - GRANT_MARGIN_MS) / 1000
+    async with httpx.AsyncClient(timeout=REQUEST_SECONDS, trust_env=False) as http:
+        answer = await http.get(f"{parts.scheme}://{parts.netloc}/admin/bill", params={"since": since})
+    account = orjson.loads(answer.raise_for_status().content).get(_client(settings), {})
+    calls = [_call(entry) for entry in account.get("entries", ()) if entry["billed"]]
+    return sorted((call for call in calls if call.at_ms < scope.until_ms), key=lambda call: call.at_ms)
+
+
+def _client(settings: Settings) -> str:
+    """The client id within the credentials."""
+    given = base64.b64decode(settings.gigachat_authorization.get_secret_value() or b"").decode(errors="replace")
+    return given.partition(":")[0]
+
+
+def _call(entry: dict[str, Any]) -> BilledCall:
+    return BilledCall(
+        grant_id=entry["client_request_id"] or "",
+        at_ms=round(entry["time"] * 1000),
+        tokens=int(entry["total_tokens"]),
+        pictures=tuple(entry["sha256"]),
+        outcome=entry["outcome"],
+    )
+
+
+async def read_records(s3: S3Store, wanted: Iterable[tuple[str, str]]) -> dict[str, CallRecord]:
+    """The records of grants given as (tenant, grant), by grant; those not there are left out. Raises S3Error."""
+    slots = asyncio.Semaphore(AT_ONCE)
+
+    async def read(tenant_id: str, grant_id: str) -> CallRecord | None:
+        async with slots:
+            try:
+                stored = Stored.model_validate_json(await s3.read(call_key(tenant_id, grant_id), MAX_STORED_BYTES))
+            except (ObjectMissing, ValueError):
+                return None
+        return CallRecord(
+            grant_id=grant_id,
+            tenant_id=tenant_id,
+            done=stored.state == "done",
+            tokens=stored.tokens or 0,
+            verdict=stored.verdict or "",
+            version=(stored.answer_key or "").rpartition("/")[2].partition("_")[2],
+            at_ms=_milliseconds(stored.at),
+        )
+
+    found = await asyncio.gather(*(read(*one) for one in wanted))
+    return {record.grant_id: record for record in found if record is not None}
+
+
+def as_bill(records: Iterable[CallRecord]) -> Sequence[BilledCall]:
+    """With the real provider: what the worker noted as paid stands in for the bill that only the provider has."""
+    done = [record for record in records if record.done]
+    calls = (BilledCall(record.grant_id, record.at_ms, record.tokens, (), "recorded") for record in done)
+    return sorted(calls, key=lambda call: call.at_ms)
+
+
+def _milliseconds(at: datetime) -> int:
+    return round(at.timestamp() * 1000)

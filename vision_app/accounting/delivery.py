@@ -1,0 +1,236 @@
+"""Was every input answered, once, and does every place say the same? Pure: material in, counts and complaints out.
+
+An input has ended when its post's row shows a result for every picture it listed, or when it is among the dead letters.
+Publishing a post again may rightly bring no event (nothing new), and a deferred post is rightly announced a second
+time; two events that say the same, without a publication between them, are one too many.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from vision_app import topics
+from vision_app.stores.keys import post_key
+
+from .material import Event, Input, Letter, Post, Progress, Row
+from .tally import Tally
+
+ON_THE_WAY_IN = (topics.UPLOADED.name, topics.POSTS.name, topics.MEDIA.name, topics.BUDGET.name, topics.ANALYSIS.name)
+ON_THE_WAY_OUT = (topics.SINK_POSTGRES.name, topics.ANALYZED.name, topics.SKIPPED.name)
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """Everything about inputs and what came of them. `graph` None: it is switched off.
+
+    `events_from_ms`: older events may have been trimmed from the stream. `answers` and `documents` are keys in S3;
+    those of rows older than `objects_from_ms` may have been cleaned up.
+    """
+
+    inputs: Sequence[Input] = ()
+    rows: Mapping[Post, Row] = field(default_factory=dict)
+    events: Sequence[Event] = ()
+    letters: Sequence[Letter] = ()
+    answers: Collection[str] = frozenset()
+    documents: Collection[str] = frozenset()
+    graph: Collection[tuple[str, str, str]] | None = None
+    progress: Progress = field(default_factory=Progress)
+    emits_skipped: bool = True
+    since_ms: int = 0
+    until_ms: int = 2**63
+    events_from_ms: int = 0
+    objects_from_ms: int = 0
+
+
+def judge_delivery(material: Delivered, tally: Tally) -> None:
+    """Count inputs and events, and complain of what is missing, doubled or only in one place."""
+    events = _by_post(material.events)
+    _inputs(material, tally)
+    _waits(material.inputs, events, tally)
+    judged = defaultdict(list)
+    for one in material.inputs:
+        if one.judged_ms is not None:
+            judged[one.post].append(one.judged_ms)
+    for post, told in events.items():
+        _events_of(post, told, sorted(judged[post]), material, tally)
+    for row in material.rows.values():
+        if material.since_ms <= row.emission[0] < material.until_ms and not row.in_work:
+            _row(row, events.get(row.post, ()), material, tally)
+    for letter in material.letters:
+        counts = tally.of(letter.tenant_id or "").counts
+        counts["letters"] += 1
+        if letter.fault:
+            counts["letters_wrong"] += 1
+            tally.complain("wrong dead letters", f"dead letter {letter.id}: {letter.fault}")
+
+
+def _by_post(events: Iterable[Event]) -> dict[Post, list[Event]]:
+    found: dict[Post, list[Event]] = defaultdict(list)
+    for event in events:
+        found[event.post].append(event)
+    return found
+
+
+# --- inputs -----------------------------------------------------------------------------------------------------------
+
+
+def _inputs(material: Delivered, tally: Tally) -> None:
+    letters = {letter.id for letter in material.letters}
+    buried = {(letter.tenant_id, letter.post_id) for letter in material.letters}
+    posts: dict[str, set[str]] = defaultdict(set)
+    for one in material.inputs:
+        tenant = tally.of(one.tenant_id)
+        tenant.counts["inputs"] += 1
+        posts[one.tenant_id].add(one.post_id)
+        row = material.rows.get(one.post)
+        if one.id in letters:
+            end = "dead_lettered"
+        elif row is not None and _covers(row, one):
+            end = _end(row)
+        elif one.post_id and one.post in buried:
+            end = "dead_lettered"
+        else:
+            end = "under_way" if _moving(one, material.progress) else "missing"
+        tenant.counts[end] += 1
+        if end not in ("under_way", "missing"):
+            tenant.counts["ended"] += 1
+        if end == "skipped" and row is not None:
+            tenant.skipped_because[_reason(row)] += 1
+        if end == "missing":
+            tally.complain("inputs without an end", _missing(one, row))
+    for tenant_id, ids in posts.items():
+        tally.of(tenant_id).counts["posts"] += len(ids - {""})
+
+
+def _covers(row: Row, one: Input) -> bool:
+    """Whether the row is a result, and one for every picture of the input."""
+    return not row.in_work and {medium.sha256 for medium in row.media}.issuperset(one.pictures)
+
+
+def _end(row: Row) -> str:
+    if row.deferred:
+        return "deferred"
+    return {"ok": "analyzed", "partial": "analyzed", "error": "failed"}.get(row.status, "skipped")
+
+
+def _reason(row: Row) -> str:
+    return next((medium.reason for medium in row.media if medium.reason), "no media")
+
+
+def _moving(one: Input, progress: Progress) -> bool:
+    stream = one.id.rsplit("-", 2)[0]
+    return progress.busy(stream, *ON_THE_WAY_IN, *ON_THE_WAY_OUT) or one.tenant_id in progress.waiting
+
+
+def _missing(one: Input, row: Row | None) -> str:
+    who = f"input {one.id} ({one.tenant_id}/{one.post_id})" if one.post_id else f"input {one.id}, which cannot be read,"
+    if row is not None:
+        where = "its row is in work" if row.in_work else "its row has no result for every picture it lists"
+    elif one.judged_ms is not None:
+        where = "it was judged by the policy, and there is no row"
+    elif one.relayed:
+        where = "it is on Kafka, the policy has not handed it on, and there is no row"
+    else:
+        where = "it never reached Kafka and is no dead letter"
+    return f"{who} has not ended and nothing is under way: {where}; see `vision trace {one.post_id or one.id}`"
+
+
+def _waits(inputs: Iterable[Input], events: Mapping[Post, Sequence[Event]], tally: Tally) -> None:
+    for one in inputs:
+        after = [event for event in events.get(one.post, ()) if event.at_ms >= one.at_ms]
+        final = next((event for event in after if not event.deferred), after[0] if after else None)
+        if final is not None:
+            tally.of(one.tenant_id).waits.append(final.at_ms - one.at_ms)
+
+
+# --- events -----------------------------------------------------------------------------------------------------------
+
+
+def _events_of(post: Post, told: Sequence[Event], judged: Sequence[int], material: Delivered, tally: Tally) -> None:
+    counts = tally.of(post[0]).counts
+    row = material.rows.get(post)
+    seen: set[tuple[int, int]] = set()
+    before: Event | None = None
+    for event in told:
+        counts["events"] += 1
+        if event.emission in seen:
+            counts["duplicate_events"] += 1
+            tally.complain("duplicate events", f"{_named(event)} was published before: emission {_text(event)} twice")
+            continue
+        seen.add(event.emission)
+        if before is not None and event.content == before.content and not _between(judged, before, event):
+            counts["duplicate_events"] += 1
+            tally.complain(
+                "duplicate events", f"{_named(event)} says what {before.entry_id} said, and nothing was published since"
+            )
+        before = event
+        if row is None or event.emission > row.emission:
+            counts["events_without_row"] += 1
+            why = "there is no row" if row is None else "the row shows an older state"
+            tally.complain("events without a row", f"{_named(event)} is announced, but {why}; see `vision trace`")
+
+
+def _between(judged: Sequence[int], before: Event, event: Event) -> bool:
+    """Whether the post was published again after the one state and before the other."""
+    at = bisect.bisect_left(judged, before.emission[0])
+    return at < len(judged) and judged[at] <= event.emission[0]
+
+
+def _named(event: Event) -> str:
+    return f"event {event.entry_id} of {event.tenant_id}/{event.post_id}"
+
+
+def _text(event: Event) -> str:
+    return f"{event.emission[0]}-{event.emission[1]}"
+
+
+# --- rows -------------------------------------------------------------------------------------------------------------
+
+
+def _row(row: Row, told: Sequence[Event], material: Delivered, tally: Tally) -> None:
+    _announcement(row, told, material, tally)
+    if row.emission[0] >= material.objects_from_ms:
+        _objects(row, material, tally)
+    _graph(row, material, tally)
+
+
+def _announcement(row: Row, told: Sequence[Event], material: Delivered, tally: Tally) -> None:
+    """Every state of a post that is in Postgres is on the output stream, too."""
+    announced = row.analyzed or material.emits_skipped
+    if not announced or row.emission[0] < material.events_from_ms or material.progress.busy(*ON_THE_WAY_OUT):
+        return
+    if all(event.emission != row.emission for event in told):
+        tally.of(row.tenant_id).counts["rows_without_event"] += 1
+        tally.complain("rows without an event", f"the row of {_who(row)} was never announced; see `vision trace`")
+
+
+def _objects(row: Row, material: Delivered, tally: Tally) -> None:
+    """The post's document and the answers it shows. An answer of OCR may be missing: it is kept if that is possible."""
+    counts = tally.of(row.tenant_id).counts
+    document = post_key(row.tenant_id, row.post_id)
+    if document not in material.documents and not material.progress.busy(topics.SINK_S3.name):
+        counts["documents_missing"] += 1
+        tally.complain("missing post documents", f"the document {document} of {_who(row)} is not in S3")
+    for medium in row.media:
+        if medium.provider == "gigachat" and medium.answer_key not in material.answers:
+            counts["answers_missing"] += 1
+            tally.complain("missing answers", f"the answer {medium.answer_key}, which {_who(row)} shows, is not in S3")
+
+
+def _graph(row: Row, material: Delivered, tally: Tally) -> None:
+    if material.graph is None or material.progress.busy(topics.SINK_NEO4J.name):
+        return
+    for sha256 in dict.fromkeys(medium.sha256 for medium in row.media if medium.provider):
+        if (row.tenant_id, row.post_id, sha256) not in material.graph:
+            tally.of(row.tenant_id).counts["graph_missing"] += 1
+            tally.complain(
+                "pictures missing in the graph",
+                f"the graph does not link {_who(row)} to its picture {sha256[:12]}",
+            )
+
+
+def _who(row: Row) -> str:
+    return f"{row.tenant_id}/{row.post_id}"

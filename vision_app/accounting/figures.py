@@ -1,0 +1,153 @@
+"""The result of an account: figures per tenant and in all, and what is not as it must be, in sentences. No arithmetic.
+
+Counts of inputs are of publications: a post that was published twice counts twice. Tokens are GigaChat's.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+SENTENCES_PER_KIND = 20
+"""So many discrepancies of one kind are told one by one; of the rest only how many."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Counts of a tenant, or of all tenants together."""
+
+    inputs: int = 0
+    posts: int = 0
+    ended: int = 0  # analyzed + skipped + deferred + failed + dead_lettered
+    analyzed: int = 0
+    skipped: int = 0
+    deferred: int = 0  # answered "later"; still waiting for money
+    failed: int = 0
+    dead_lettered: int = 0
+    missing: int = 0  # neither ended nor under way
+    under_way: int = 0
+    events: int = 0
+    duplicate_events: int = 0  # one emission twice, or a second final event for one input
+    rows_without_event: int = 0
+    events_without_row: int = 0
+    letters: int = 0
+    letters_wrong: int = 0  # without an origin, or in only one of the two places
+    answers_missing: int = 0  # a row names an answer that is not in S3
+    documents_missing: int = 0
+    graph_missing: int = 0  # a picture of an analyzed post that the graph does not show
+    calls: int = 0  # billed by the provider; with the real provider: recorded as paid
+    extra_calls: int = 0  # beyond one per tenant, picture and version
+    extra_unexplained: int = 0
+    tokens_billed: int = 0
+    tokens_ledger: int = 0
+    tokens_lost: int = 0  # of tokens_ledger: charged for calls that were cut off, beyond what was billed for them
+    tokens_unexplained: int = 0  # difference of bill and ledger, call by call, that nothing explains
+    grants_open: int = 0  # neither settled nor released
+    overspend: int = 0  # tokens by which something was granted although the limit did not allow it
+
+
+@dataclass(frozen=True)
+class Waits:
+    """From publication to final event, in milliseconds."""
+
+    count: int = 0
+    p50_ms: int = 0
+    p95_ms: int = 0
+    max_ms: int = 0
+
+    @classmethod
+    def of(cls, waits: Iterable[int]) -> Waits:
+        ordered = sorted(waits)
+        if not ordered:
+            return cls()
+        at = len(ordered) - 1
+        return cls(len(ordered), ordered[round(at * 0.5)], ordered[round(at * 0.95)], ordered[-1])
+
+
+@dataclass(frozen=True)
+class Peak:
+    """When a tenant's ledger came nearest to its limit, or went furthest beyond, in tokens."""
+
+    spent: int
+    reserved: int
+    limit: int
+    at_ms: int
+
+    @property
+    def total(self) -> int:
+        return self.spent + self.reserved
+
+
+@dataclass(frozen=True)
+class TenantAccount(Figures):
+    """A tenant's figures. `extra_because` counts the calls beyond one per picture by what explains them."""
+
+    tenant_id: str = ""
+    skipped_because: Mapping[str, int] = field(default_factory=dict)
+    extra_because: Mapping[str, int] = field(default_factory=dict)
+    waits: Waits = field(default_factory=Waits)
+    peak: Peak | None = None
+
+
+@dataclass(frozen=True)
+class Account(Figures):
+    """All tenants together. `notes` say what could not be looked at, or not surely; they are no discrepancies."""
+
+    since_ms: int = 0
+    taken_ms: int = 0
+    seconds: float = 0.0  # how long taking it took
+    bill_available: bool = False
+    waits: Waits = field(default_factory=Waits)
+    skipped_because: Mapping[str, int] = field(default_factory=dict)
+    extra_because: Mapping[str, int] = field(default_factory=dict)
+    tenants: Mapping[str, TenantAccount] = field(default_factory=dict)
+    discrepancies: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def clean(self) -> bool:
+        return not self.discrepancies
+
+    def as_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return {"clean": self.clean, **asdict(self)}
+
+
+def total(tenants: Iterable[TenantAccount]) -> dict[str, int]:
+    """The sum of every count over all tenants, by name."""
+    accounts = list(tenants)
+    return {one.name: sum(getattr(account, one.name) for account in accounts) for one in fields(Figures)}
+
+
+def merged(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """The sums of counts by name, the largest first."""
+    together: Counter[str] = Counter()
+    for count in counts:
+        together.update(count)
+    return dict(together.most_common())
+
+
+class Complaints:
+    """Collects discrepancies by kind, and tells them without flooding the reader."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, list[str]] = {}
+        self._more: Counter[str] = Counter()
+
+    def add(self, kind: str, sentence: str) -> None:
+        """`kind` is a plural that stands after a number: `inputs without an end`."""
+        told = self._told.setdefault(kind, [])
+        if len(told) < SENTENCES_PER_KIND:
+            told.append(sentence)
+        else:
+            self._more[kind] += 1
+
+    def sentences(self) -> list[str]:
+        lines: list[str] = []
+        for kind, told in self._told.items():
+            lines += told
+            if self._more[kind]:
+                lines.append(f"and {self._more[kind]} more {kind}")
+        return lines

@@ -1,0 +1,88 @@
+"""The tenants' ledgers, version by version: was every token accounted for, was the limit kept at every moment? Pure.
+
+A row may only change by what its own entries say: spent rises by what the grants closed in that step charge, falls to
+zero by a reset or with the day, and takes over what Postgres knew when it was loaded. Compaction may have removed
+versions; what lies on both sides of such a gap is not compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from .figures import Peak
+from .material import LedgerVersion
+
+
+@dataclass
+class LedgerBook:
+    """What one tenant's versions came to. `charged`: the most a grant was ever seen charged with."""
+
+    charged: dict[str, int] = field(default_factory=dict)
+    released: set[str] = field(default_factory=set)
+    peak: Peak | None = None
+    overspend: int = 0
+    versions: int = 0
+    gaps: int = 0
+    faults: list[str] = field(default_factory=list)
+    last: LedgerVersion | None = None
+
+    def add(self, version: LedgerVersion) -> None:
+        before = None if version.gap or (self.last and self.last.born_ms != version.born_ms) else self.last
+        self.versions += 1
+        self.gaps += bool(version.gap and self.last)
+        fault = before is not None and self._change(before, version)
+        self._limit(before, version, fault)
+        for grant, charge in version.closed.items():
+            if charge is None:
+                self.released.add(grant)
+            else:
+                self.charged[grant] = max(charge, self.charged.get(grant, 0))
+        self.last = version
+
+    def _change(self, before: LedgerVersion, now: LedgerVersion) -> bool:
+        """Whether spent moved by something that the row itself does not tell."""
+        charged = sum((charge or 0) - (before.closed.get(grant) or 0) for grant, charge in now.closed.items())
+        base = before.spent if now.day == before.day else 0
+        taken_over = now.loaded and not before.loaded and now.spent >= base + charged
+        if now.spent == base + charged or now.spent == charged or taken_over:
+            return False
+        self.faults.append(
+            f"at {now.place} spent went from {before.spent} to {now.spent}, but the grants closed there cost {charged}"
+        )
+        return True
+
+    def _limit(self, before: LedgerVersion | None, now: LedgerVersion, fault: bool) -> None:
+        peak = Peak(now.spent, now.reserved, now.limit, now.at_ms)
+        over = peak.total - peak.limit
+        if self.peak is None or over > self.peak.total - self.peak.limit:
+            self.peak = peak
+        if before is None or over <= 0:
+            return
+        given = sum(estimate for grant, estimate in now.open.items() if grant not in before.open)
+        if given or fault:
+            self.overspend = max(self.overspend, over)
+            why = f"{given} tokens were granted" if given else "spent rose"
+            self.faults.append(f"at {now.place} {why} although {peak.total} of {peak.limit} tokens were taken then")
+
+
+class Ledgers:
+    """All tenants' books; versions are handed in one by one, in the order of the changelog."""
+
+    def __init__(self) -> None:
+        self._books: dict[str, LedgerBook] = {}
+
+    def add(self, version: LedgerVersion) -> None:
+        self._books.setdefault(version.tenant_id, LedgerBook()).add(version)
+
+    def __getitem__(self, tenant_id: str) -> LedgerBook:
+        """A tenant without versions has an empty book."""
+        return self._books.get(tenant_id) or LedgerBook()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._books)
+
+    @property
+    def waiting(self) -> frozenset[str]:
+        """Tenants with tasks in the queue."""
+        return frozenset(tenant for tenant, book in self._books.items() if book.last and book.last.waiting)

@@ -1,0 +1,188 @@
+"""What the readers bring and the arithmetic judges: small values, without the texts of the messages they come from.
+
+Times are milliseconds since the epoch, tokens whole numbers. Order of a list is the order in its source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Emission = tuple[int, int]
+"""Time and offset: which state of a post this is. The larger is the later."""
+Post = tuple[str, str]
+"""Tenant and post id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One publication. `id` is `stream-entry`, or `topic-partition-offset` of one that came by Kafka.
+
+    `tenant_id` and `post_id` are empty in an entry that cannot be read. `judged_ms`: when the policy handed it on.
+    """
+
+    id: str
+    tenant_id: str
+    post_id: str
+    at_ms: int
+    pictures: tuple[str, ...] = ()
+    relayed: bool = False
+    judged_ms: int | None = None
+
+    @property
+    def post(self) -> Post:
+        return self.tenant_id, self.post_id
+
+
+@dataclass(frozen=True, slots=True)
+class RowMedium:
+    """One listed medium of a row and how it ended."""
+
+    sha256: str
+    status: str
+    reason: str | None = None
+    deferred: bool = False
+    provider: str | None = None
+    answer_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A post's row in Postgres. `analyzed`: at least one medium has an analysis."""
+
+    tenant_id: str
+    post_id: str
+    status: str
+    emission: Emission
+    in_work: bool
+    media: tuple[RowMedium, ...] = ()
+
+    @property
+    def post(self) -> Post:
+        return self.tenant_id, self.post_id
+
+    @property
+    def analyzed(self) -> bool:
+        return any(medium.provider for medium in self.media)
+
+    @property
+    def deferred(self) -> bool:
+        return any(medium.deferred for medium in self.media)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An event on the Redis output stream. `content` is a digest of what it says of each medium."""
+
+    entry_id: str
+    at_ms: int
+    tenant_id: str
+    post_id: str
+    emission: Emission
+    content: str
+    deferred: bool = False
+
+    @property
+    def post(self) -> Post:
+        return self.tenant_id, self.post_id
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A dead letter. `fault`: why nobody can say where it came from, or what it lacks; empty if all is well."""
+
+    id: str
+    origin: str
+    tenant_id: str | None
+    post_id: str | None
+    fault: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GrantGiven:
+    """A grant as it was handed out on Kafka."""
+
+    id: str
+    tenant_id: str
+    post_id: str
+    sha256: str
+    provider: str
+    purpose: str
+    estimate: int
+    force: bool
+    attempt: int
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """What the worker told the ledger of a grant. `tokens`: settled, or the estimate of a call that was lost."""
+
+    grant_id: str
+    tenant_id: str
+    kind: Literal["settle", "lost", "release"]
+    tokens: int
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class BilledCall:
+    """A chat call the provider billed. `grant_id` is the X-Request-ID as sent; `pictures` are as uploaded."""
+
+    grant_id: str
+    at_ms: int
+    tokens: int
+    pictures: tuple[str, ...]
+    outcome: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallRecord:
+    """What S3 holds of a grant's call. `version` names provider, model and prompt; empty while it is not done."""
+
+    grant_id: str
+    tenant_id: str
+    done: bool
+    tokens: int = 0
+    verdict: str = ""
+    version: str = ""
+    at_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerVersion:
+    """One version of a tenant's row in the changelog of the budget table, in its order.
+
+    `open` are estimates, `closed` charges (None: released) by grant; `waiting` are tasks in the queue. `gap`: the
+    version before it may be gone.
+    """
+
+    tenant_id: str
+    place: str
+    at_ms: int
+    born_ms: int
+    day: str
+    limit: int
+    spent: int
+    loaded: bool
+    grants_given: int
+    open: Mapping[str, int]
+    closed: Mapping[str, int | None]
+    waiting: int = 0
+    gap: bool = False
+
+    @property
+    def reserved(self) -> int:
+        return sum(self.open.values())
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What is not worked off yet: records by topic, with the Redis streams; and tenants whose tasks wait."""
+
+    backlog: Mapping[str, int] = field(default_factory=dict)
+    waiting: frozenset[str] = frozenset()
+
+    def busy(self, *topics: str) -> bool:
+        return any(self.backlog.get(topic) for topic in topics)

@@ -1,0 +1,235 @@
+"""The bill against the ledger, call by call. Pure: material in, counts and complaints out.
+
+Every billed call names its grant (X-Request-ID). A grant is charged what was billed; one whose call was cut off
+(`Lost`) is charged its estimate, so the ledger may exceed the bill by that and by nothing else, and never falls short.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from vision_app import topics
+from vision_app.stores.answers import BAD_ANSWER_LIFETIME
+from vision_app.stores.keys import call_key
+
+from .ledger import Ledgers
+from .material import BilledCall, CallRecord, Closing, GrantGiven, Progress
+from .tally import Tally
+
+BAD_ANSWER_MS = round(BAD_ANSWER_LIFETIME.total_seconds() * 1000)
+TOLD = ("settle", "lost")
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Everything about money. `calls` are in the order of their times, `records` hold those that were looked up.
+
+    `call_keys`: keys of all call records in S3.
+    """
+
+    calls: Sequence[BilledCall] = ()
+    grants: Mapping[str, GrantGiven] = field(default_factory=dict)
+    closings: Sequence[Closing] = ()
+    ledgers: Ledgers = field(default_factory=Ledgers)
+    records: Mapping[str, CallRecord] = field(default_factory=dict)
+    call_keys: Collection[str] = frozenset()
+    tenants: frozenset[str] = frozenset()
+    progress: Progress = field(default_factory=Progress)
+    since_ms: int = 0
+    objects_from_ms: int = 0
+
+
+@dataclass
+class Grant:
+    """One grant seen from all sides."""
+
+    id: str
+    tenant_id: str
+    given: GrantGiven | None = None
+    calls: list[BilledCall] = field(default_factory=list)
+    closings: list[Closing] = field(default_factory=list)
+
+    @property
+    def billed(self) -> int:
+        return sum(call.tokens for call in self.calls)
+
+    @property
+    def lost(self) -> bool:
+        return any(closing.kind == "lost" for closing in self.closings)
+
+    @property
+    def told(self) -> int:
+        """The most the ledger was told to charge."""
+        return max((closing.tokens for closing in self.closings if closing.kind in TOLD), default=0)
+
+    def since(self, since_ms: int) -> bool:
+        """Whether it belongs to the account: closed within its time, or not closed and given or billed within it."""
+        if self.closings:
+            return any(closing.at_ms >= since_ms for closing in self.closings)
+        given = self.given is not None and self.given.at_ms >= since_ms
+        return given or any(call.at_ms >= since_ms for call in self.calls)
+
+
+def grants_of(material: Spent) -> list[Grant]:
+    """Every grant of the account's time, from all sides."""
+    tenants = {prefix_of(tenant): tenant for tenant in material.tenants}
+    grants: dict[str, Grant] = {}
+
+    def grant(grant_id: str, tenant_id: str | None = None) -> Grant:
+        tenant = tenant_id if tenant_id is not None else tenants.get(grant_id.partition("-")[0], "")
+        return grants.setdefault(grant_id, Grant(grant_id, tenant))
+
+    for given in material.grants.values():
+        grant(given.id, given.tenant_id).given = given
+    for closing in material.closings:
+        grant(closing.grant_id, closing.tenant_id).closings.append(closing)
+    for call in material.calls:
+        grant(call.grant_id).calls.append(call)
+    return [one for one in grants.values() if one.since(material.since_ms)]
+
+
+def prefix_of(tenant_id: str) -> str:
+    """What the ids of a tenant's grants begin with: the tenant can be told even of a grant nobody remembers."""
+    return hashlib.sha256(tenant_id.encode()).hexdigest()[:8]
+
+
+def to_look_up(material: Spent) -> list[tuple[str, str]]:
+    """(tenant, grant) of the calls that the rest does not explain: their records in S3 have to be read."""
+    grants = grants_of(material)
+    doubtful = {
+        (one.tenant_id, one.id) for one in grants if _charge(one, material) != one.billed and not one.lost and one.calls
+    }
+    doubtful |= {(one.tenant_id, one.id) for one in grants if _charge(one, material) and not one.calls}
+    for calls in _by_picture(grants).values():
+        if len(calls) > 1:
+            doubtful |= {(one.tenant_id, one.id) for one, _ in calls}
+    return sorted(doubtful)
+
+
+def judge_money(material: Spent, tally: Tally) -> None:
+    """Count calls and tokens, and complain of every one that is not explained."""
+    grants = grants_of(material)
+    for one in grants:
+        _grant(one, material, tally)
+    for (tenant_id, sha256), calls in _by_picture(grants).items():
+        _picture(tenant_id, sha256, calls, material, tally)
+    for tenant_id in material.ledgers:
+        book, tenant = material.ledgers[tenant_id], tally.of(tenant_id)
+        tenant.peak = book.peak
+        tenant.counts["overspend"] += book.overspend
+        for fault in book.faults:
+            tally.complain("faults of ledgers", f"ledger of {tenant_id}: {fault}")
+        if book.gaps:
+            tally.notes.append(
+                f"ledger of {tenant_id}: compaction removed versions at {book.gaps} places, so its highest state may "
+                "have been higher, and steps across them were not checked"
+            )
+
+
+# --- grants -----------------------------------------------------------------------------------------------------------
+
+
+def _charge(one: Grant, material: Spent) -> int:
+    """What the ledger charged; where its versions are compacted away, what it was told."""
+    book = material.ledgers[one.tenant_id]
+    seen = book.charged.get(one.id)
+    if seen is None and one.id not in book.released and (book.gaps or not book.versions):
+        return one.told
+    return seen or 0
+
+
+def _grant(one: Grant, material: Spent, tally: Tally) -> None:
+    counts = tally.of(one.tenant_id).counts
+    charge, difference = _charge(one, material), _charge(one, material) - one.billed
+    counts["calls"] += len(one.calls)
+    counts["tokens_billed"] += one.billed
+    counts["tokens_ledger"] += charge
+    if one.calls and one.given is None and not one.closings:
+        tally.complain("calls nobody granted", f"a call of {one.billed} tokens under {one.id}, which was never granted")
+    if not one.closings and one.given is not None:
+        counts["grants_open"] += 1
+        if not material.progress.busy(topics.ANALYSIS.name, topics.BUDGET.name):
+            tally.complain("open grants", f"grant {one.id} of {one.tenant_id} is open and nobody works on it")
+    _record(one, material, tally)
+    if difference > 0 and _cut_off(one, material):
+        counts["tokens_lost"] += difference
+    elif difference > 0:
+        counts["tokens_unexplained"] += difference
+        tally.complain(
+            "grants charged without reason",
+            f"grant {one.id} of {one.tenant_id} is charged {charge} tokens, billed {one.billed}, and was not cut off",
+        )
+    elif difference < 0 and not (one.given and not one.closings and material.progress.busy(topics.BUDGET.name)):
+        counts["tokens_unexplained"] -= difference
+        tally.complain(
+            "calls the ledger does not cover",
+            f"grant {one.id} of {one.tenant_id or 'nobody'}: billed {one.billed} tokens in {len(one.calls)} call(s), "
+            f"charged {charge}",
+        )
+
+
+def _cut_off(one: Grant, material: Spent) -> bool:
+    """Whether nobody could know what the call had cost: it was reported lost, or its record was never finished."""
+    record = material.records.get(one.id)
+    return one.lost or (record is not None and not record.done)
+
+
+def _record(one: Grant, material: Spent, tally: Tally) -> None:
+    if not one.calls or not one.tenant_id or one.calls[-1].at_ms < material.objects_from_ms:
+        return
+    if call_key(one.tenant_id, one.id) not in material.call_keys:
+        tally.complain(
+            "calls without a record", f"the billed call of grant {one.id} ({one.tenant_id}) has no record in S3"
+        )
+
+
+# --- pictures ---------------------------------------------------------------------------------------------------------
+
+Calls = list[tuple[Grant, BilledCall]]
+
+
+def _by_picture(grants: Iterable[Grant]) -> dict[tuple[str, str], Calls]:
+    """Billed calls by tenant and picture, in order. A repair, which sends no picture, counts as its picture's."""
+    found: dict[tuple[str, str], Calls] = defaultdict(list)
+    for one in grants:
+        if one.given is not None:
+            found[one.tenant_id, one.given.sha256] += [(one, call) for call in one.calls]
+    return {picture: sorted(calls, key=lambda pair: pair[1].at_ms) for picture, calls in found.items() if calls}
+
+
+def _picture(tenant_id: str, sha256: str, calls: Calls, material: Spent, tally: Tally) -> None:
+    tenant = tally.of(tenant_id)
+    for number, (one, call) in enumerate(calls):
+        if not number or (reason := _because(calls[:number], one, call, material)) == "another version":
+            continue
+        tenant.counts["extra_calls"] += 1
+        tenant.extra_because[reason or "unexplained"] += 1
+        if not reason:
+            tenant.counts["extra_unexplained"] += 1
+            tally.complain(
+                "pictures paid for again",
+                f"picture {sha256[:12]} of {tenant_id} was paid for again under grant {one.id}; nothing explains it",
+            )
+
+
+def _because(before: Calls, one: Grant, call: BilledCall, material: Spent) -> str:
+    """Why a picture was asked about again; empty if nothing explains it."""
+    if any(earlier.id == one.id for earlier, _ in before):
+        return ""  # one grant, two calls: never right
+    if one.given is not None and one.given.purpose == "repair":
+        return "repair"
+    records = [material.records.get(earlier.id) for earlier, _ in before]
+    if any(_cut_off(earlier, material) for earlier, _ in before[-1:]):
+        return "lost"
+    if one.given is not None and one.given.force:
+        return "force"
+    own = material.records.get(one.id)
+    versions = {record.version for record in records if record and record.version}
+    if own is not None and own.version and versions and own.version not in versions:
+        return "another version"
+    if any(r and r.done and r.verdict != "ok" and call.at_ms - r.at_ms >= BAD_ANSWER_MS for r in records):
+        return "expired"
+    return ""

@@ -1,0 +1,125 @@
+"""What Redis holds: entries of the input streams, announced events, the dead letters that others read."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import orjson
+from redis.asyncio import Redis
+
+from vision_app.events import Unreadable, read_entry
+from vision_app.settings import Settings
+from vision_app.stores.redis_announcer import STREAM_MAXLEN
+
+from .material import Emission, Event, Input
+from .scope import MARGIN_MS, Scope
+
+PAGE = 1000
+
+
+async def read_inputs(redis: Redis, settings: Settings, scope: Scope) -> dict[str, Input]:
+    """The entries of all input streams, by `stream-entry`. Raises RedisError."""
+    found = {}
+    for stream in settings.input_streams:
+        async for entry_id, fields in _entries(redis, stream, scope.since_ms):
+            if scope.within(_time(entry_id)) and (one := _input(stream, entry_id, fields, settings, scope)):
+                found[one.id] = one
+    return found
+
+
+def _input(stream: str, entry_id: str, fields: Mapping[Any, Any], settings: Settings, scope: Scope) -> Input | None:
+    name, at_ms = f"{stream}-{entry_id}", _time(entry_id)
+    try:
+        event = read_entry(fields, default_tenant=settings.s3_default_tenant_id, entry_id=entry_id)
+    except Unreadable:
+        return Input(name, "", "", at_ms) if scope.tenants is None else None
+    if not scope.takes(event.tenant_id):
+        return None
+    return Input(name, event.tenant_id, event.post_id, at_ms, tuple(medium.sha256 for medium in event.media_files))
+
+
+async def read_events(redis: Redis, settings: Settings, scope: Scope) -> list[Event]:
+    """The announced events, in the order of the stream. Raises RedisError."""
+    found = []
+    async for entry_id, fields in _entries(redis, settings.vision_output_stream, max(0, scope.since_ms - MARGIN_MS)):
+        event = _event(entry_id, fields)
+        if event is not None and scope.takes(event.tenant_id):
+            found.append(event)
+    return found
+
+
+def _event(entry_id: str, fields: Mapping[Any, Any]) -> Event | None:
+    """None for an entry that is no announcement of ours: others may write to the stream, too."""
+    try:
+        body = orjson.loads(fields.get(b"data", b""))
+        emission = _emission(body["emission"])
+        items = [_said(item) for item in body.get("enrichments", ())]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return Event(
+        entry_id=entry_id,
+        at_ms=_time(entry_id),
+        tenant_id=str(body.get("tenant_id", "")),
+        post_id=str(body.get("post_id", "")),
+        emission=emission,
+        content=hashlib.blake2b(orjson.dumps(items), digest_size=8).hexdigest(),
+        deferred=any((item.get("details") or {}).get("deferred") for item in body.get("enrichments", ())),
+    )
+
+
+def _said(item: Mapping[str, Any]) -> list[Any]:
+    """What an event says of a medium, without what may differ between two tellings of the same."""
+    reset_at = (item.get("details") or {}).get("reset_at")
+    return [item.get("sha256"), item.get("status"), item.get("reason"), reset_at, item.get("analysis")]
+
+
+def _emission(text: str) -> Emission:
+    time_ms, _, offset = text.partition("-")
+    return int(time_ms), int(offset)
+
+
+async def first_event_ms(redis: Redis, settings: Settings) -> int:
+    """From when on the output stream is whole: 0, or its first entry's time if it may have been trimmed."""
+    if await redis.xlen(settings.vision_output_stream) < STREAM_MAXLEN:
+        return 0
+    first = await redis.xrange(settings.vision_output_stream, count=1)
+    return _time(first[0][0].decode()) if first else 0
+
+
+async def read_dlq_stream(redis: Redis, settings: Settings, scope: Scope) -> set[str]:
+    """The dead letters on Redis, each named `original stream-original entry`. Raises RedisError."""
+    found = set()
+    async for _, fields in _entries(redis, settings.vision_dlq_stream, max(0, scope.since_ms - MARGIN_MS)):
+        stream, entry = fields.get(b"original_stream", b""), fields.get(b"original_message_id", b"")
+        found.add(f"{stream.decode('utf-8', 'replace')}-{entry.decode('utf-8', 'replace')}")
+    return found
+
+
+async def holds_entry(redis: Redis, stream: str, entry_id: str) -> bool:
+    """Whether an entry is, or may have been, on a stream: one older than the first may have been trimmed."""
+    first = await redis.xrange(stream, count=1)
+    if not first or _order(entry_id) < _order(first[0][0].decode()):
+        return True
+    return bool(await redis.xrange(stream, min=entry_id, max=entry_id))
+
+
+async def _entries(redis: Redis, stream: str, since_ms: int) -> AsyncIterator[tuple[str, Mapping[Any, Any]]]:
+    """Page by page, up to what is the end when it is reached."""
+    start = str(max(0, since_ms))
+    while page := await redis.xrange(stream, min=start, count=PAGE):
+        for entry_id, fields in page:
+            yield entry_id.decode(), fields
+        if len(page) < PAGE:
+            return
+        start = f"({page[-1][0].decode()}"
+
+
+def _time(entry_id: str) -> int:
+    return int(entry_id.partition("-")[0])
+
+
+def _order(entry_id: str) -> tuple[int, int]:
+    time_ms, _, number = entry_id.partition("-")
+    return int(time_ms), int(number or 0)

@@ -1,0 +1,108 @@
+"""What the stores hold: rows in Postgres, keys in S3, links in the graph."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+from neo4j import AsyncGraphDatabase
+
+from vision_app.settings import Settings
+from vision_app.stores.keys import VISION_PREFIX, segment
+from vision_app.stores.s3 import S3Store
+
+from .material import Post, Row, RowMedium
+from .scope import Scope
+
+AT_ONCE = 1000
+
+_COLUMNS = """
+SELECT tenant_id, post_id, status, coalesce(emission_time_ms, 0) AS time_ms, coalesce(emission_offset, -1) AS place,
+    in_work_since IS NOT NULL OR status = 'in_work' AS in_work,
+    jsonb_path_query_array(data, '$.media[*]') AS media
+FROM post_enrichment """
+_WRITTEN = _COLUMNS + "WHERE kind = 'vision' AND updated_at >= $1 AND ($2::text[] IS NULL OR tenant_id = ANY($2))"
+_NAMED = (
+    _COLUMNS
+    + "JOIN unnest($1::text[], $2::text[]) AS asked(tenant, post) ON (tenant_id, post_id) = (asked.tenant, asked.post) "
+    "WHERE kind = 'vision'"
+)
+_LINKS = """
+MATCH (p:Post)-[:HAS_IMAGE]->(i:ImageContent)
+WHERE ($tenants IS NULL OR p.tenant_id IN $tenants) AND p.vision_emission_time_ms >= $since_ms
+RETURN p.tenant_id AS tenant, p.post_id AS post, i.sha256 AS sha256
+"""
+
+
+async def read_rows(pool: Any, scope: Scope, named: Iterable[Post]) -> dict[Post, Row]:
+    """The rows written within the time, and those of the posts `named`. Raises what asyncpg raises."""
+    since = datetime.fromtimestamp(scope.since_ms / 1000, UTC)
+    tenants = None if scope.tenants is None else sorted(scope.tenants)
+    found: dict[Post, Row] = {}
+    async with pool.acquire() as connection, connection.transaction(readonly=True):
+        async for record in connection.cursor(_WRITTEN, since, tenants, prefetch=AT_ONCE):
+            row = _row(record)
+            found[row.post] = row
+    left = [post for post in set(named) if post not in found and post[1]]
+    for start in range(0, len(left), AT_ONCE):
+        asked = left[start : start + AT_ONCE]
+        for record in await pool.fetch(_NAMED, [tenant for tenant, _ in asked], [post for _, post in asked]):
+            row = _row(record)
+            found[row.post] = row
+    return found
+
+
+def _row(record: Any) -> Row:
+    media = tuple(
+        RowMedium(
+            sha256=str(item.get("sha256")),
+            status=str(item.get("status")),
+            reason=item.get("reason"),
+            deferred=bool((item.get("details") or {}).get("deferred")),
+            provider=item.get("provider"),
+            answer_key=item.get("answer_s3_key"),
+        )
+        for item in orjson.loads(record["media"] or "[]")
+    )
+    emission = int(record["time_ms"]), int(record["place"])
+    return Row(record["tenant_id"], record["post_id"], record["status"], emission, record["in_work"], media)
+
+
+@dataclass
+class Objects:
+    """Keys below `vision/`, by what they are."""
+
+    answers: set[str] = field(default_factory=set)
+    documents: set[str] = field(default_factory=set)
+    calls: set[str] = field(default_factory=set)
+
+
+async def read_objects(s3: S3Store, scope: Scope) -> Objects:
+    """List what is kept for the tenants. Raises S3Error."""
+    objects = Objects()
+    async for key in _keys(s3, scope):
+        kind = key.split("/")[2] if key.count("/") > 2 else ""
+        {"posts": objects.documents, ".calls": objects.calls}.get(kind, objects.answers).add(key)
+    return objects
+
+
+async def _keys(s3: S3Store, scope: Scope) -> AsyncIterator[str]:
+    below = [""] if scope.tenants is None else [f"{segment(tenant)}/" for tenant in sorted(scope.tenants)]
+    for prefix in below:
+        async for head in s3.list(VISION_PREFIX + prefix):
+            yield head.key
+
+
+async def read_graph(settings: Settings, scope: Scope) -> set[tuple[str, str, str]] | None:
+    """(tenant, post, sha256) of every picture that the graph links to its post; None when it is switched off."""
+    if not settings.feature_neo4j_enabled:
+        return None
+    auth = (settings.neo4j_user, settings.neo4j_password.get_secret_value())
+    tenants = None if scope.tenants is None else sorted(scope.tenants)
+    driver = AsyncGraphDatabase.driver(settings.neo4j_uri, auth=auth, telemetry_disabled=True)
+    async with driver, driver.session() as session:
+        answer = await session.run(_LINKS, tenants=tenants, since_ms=scope.since_ms)
+        return {(record["tenant"], record["post"], record["sha256"]) async for record in answer}

@@ -1,0 +1,113 @@
+"""`vision audit`: the accounts of what was published: inputs and their ends, calls and tokens, bill and ledger.
+
+Exit code 0: nothing is wrong; 1: discrepancies, each told; 2: something that must be read could not be.
+"""
+
+from __future__ import annotations
+
+import sys
+from datetime import datetime
+from typing import Any
+
+import click
+import orjson
+from rich.console import Console
+from rich.table import Table
+
+from vision_app.accounting import Account, take_account
+from vision_app.accounting.figures import Figures, Waits
+from vision_app.cli.times import MOMENT, clock, milliseconds, printable
+from vision_app.operations.connections import run
+from vision_app.settings import load_settings
+from vision_app.stack.errors import StackError
+
+EXIT_DISCREPANCIES = 1
+EXIT_UNREADABLE = 2
+PIPE_WIDTH = 200
+TENANTS_SHOWN = 50
+
+
+@click.command()
+@click.option("--tenant", "tenants", multiple=True, help="Only this tenant's; may be given several times.")
+@click.option("--since", type=MOMENT, help="Only what was published since then: 2h, 1d (ago), 2026-11-22T18:00 (UTC).")
+@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+def audit(tenants: tuple[str, ...], since: datetime | None, as_json: bool) -> None:
+    """Was every input answered once, and every token charged once?
+
+    Compares what was published with rows, events, answers, graph, ledger and bill. Reads only. What is under way is
+    counted as such; when nothing is, the account is exact. Exit code 0 clean, 1 discrepancies, 2 cannot read.
+    """
+    settings = load_settings()
+    try:
+        account = run(take_account(settings, since_ms=milliseconds(since) or 0, tenants=tenants or None))
+    except StackError as fault:
+        click.echo(f"vision: {fault}", err=True)
+        sys.exit(EXIT_UNREADABLE)
+    if as_json:
+        click.echo(orjson.dumps(account.as_dict(), option=orjson.OPT_INDENT_2).decode())
+    else:
+        _show(account)
+    sys.exit(0 if account.clean else EXIT_DISCREPANCIES)
+
+
+def _show(account: Account) -> None:
+    width = None if sys.stdout.isatty() else PIPE_WIDTH
+    console = Console(width=width, markup=False, highlight=False, emoji=False)
+    since = f"since {clock(account.since_ms)} UTC" if account.since_ms else "all that is kept"
+    console.print(f"Account of {since}, taken {clock(account.taken_ms)} UTC in {account.seconds:.1f} s")
+    console.print(_summary(account))
+    if len(account.tenants) > 1:
+        console.print(_tenants(account))
+    for note in account.notes:
+        console.print(f"note: {printable(note)}")
+    for sentence in account.discrepancies:
+        console.print(f"WRONG: {printable(sentence)}", soft_wrap=True)
+    wrong = "nothing is wrong" if account.clean else f"{len(account.discrepancies)} discrepancies, see WRONG above"
+    console.print(f"{account.inputs} inputs, {account.ended} ended, {account.missing} missing: {wrong}")
+
+
+def _summary(account: Account) -> Table:
+    table = Table("", "", "", box=None, show_header=False, pad_edge=False)
+    ends = ("analyzed", "skipped", "deferred", "failed", "dead_lettered", "missing", "under_way")
+    table.add_row("inputs", f"{account.inputs:,}", _some(account, *ends))
+    _reasons(table, "  skipped because", account.skipped_because)
+    table.add_row(
+        "events", f"{account.events:,}", _some(account, "duplicate_events", "events_without_row", "rows_without_event")
+    )
+    gone = ("answers_missing", "documents_missing", "graph_missing", "letters", "letters_wrong")
+    table.add_row("stores", "", _some(account, *gone))
+    calls = "calls" if account.bill_available else "calls (by our records)"
+    table.add_row(calls, f"{account.calls:,}", _some(account, "extra_calls", "extra_unexplained", "grants_open"))
+    _reasons(table, "  asked again because", account.extra_because)
+    table.add_row("tokens billed", f"{account.tokens_billed:,}", "")
+    tokens = _some(account, "tokens_lost", "tokens_unexplained", "overspend")
+    table.add_row("tokens in the ledger", f"{account.tokens_ledger:,}", tokens)
+    table.add_row("publish to event", f"{account.waits.count:,}", _waits(account.waits))
+    return table
+
+
+def _some(figures: Figures, *names: str) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {getattr(figures, name):,}" for name in names)
+
+
+def _reasons(table: Table, title: str, reasons: Any) -> None:
+    if reasons:
+        table.add_row(title, "", printable(", ".join(f"{name} {count:,}" for name, count in reasons.items())))
+
+
+def _waits(waits: Waits) -> str:
+    return f"p50 {waits.p50_ms / 1000:.2f} s, p95 {waits.p95_ms / 1000:.2f} s, max {waits.max_ms / 1000:.2f} s"
+
+
+def _tenants(account: Account) -> Table:
+    columns = ("TENANT", "INPUTS", "ENDED", "MISSING", "EVENTS", "CALLS", "EXTRA", "BILLED", "LEDGER", "PEAK", "P95")
+    table = Table(*columns, box=None, pad_edge=False)
+    for name, one in list(account.tenants.items())[:TENANTS_SHOWN]:
+        peak = f"{one.peak.total:,} of {one.peak.limit:,}" if one.peak else ""
+        counts = (one.inputs, one.ended, one.missing, one.events, one.calls, one.extra_calls)
+        tokens = (one.tokens_billed, one.tokens_ledger)
+        cells = (*counts, *(f"{count:,}" for count in tokens), peak, f"{one.waits.p95_ms / 1000:.2f} s")
+        table.add_row(printable(name) or "(unreadable)", *(str(cell) for cell in cells))
+    if len(account.tenants) > TENANTS_SHOWN:
+        table.caption = f"and {len(account.tenants) - TENANTS_SHOWN} more; --json has all of them"
+    return table
