@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vision_app.stores.keys import answer_key, call_key, media_key, post_key
+from vision_app.stores.keys import account_of, answer_key, answers_about, call_key, media_key, place_of, post_key
 
 SHA = "ab" * 32
 
@@ -95,3 +95,43 @@ def test_keys_fit_into_file_systems_and_s3(tenant: str, entity: str, provider: s
     for key in all_keys(tenant, entity, provider, model, version).values():
         assert len(key) <= 1024
         assert max(len(segment) for segment in key.split("/")) <= 255
+
+
+@given(tenant=nasty, entity=nasty)
+def test_who_pays_and_for_what_is_read_from_our_keys(tenant: str, entity: str) -> None:
+    account = account_of(tenant)
+    kinds = {"media": "media", "answer": "answer", "call": "call", "post": "document"}
+    for (name, *_), key in all_keys(tenant, entity, "gigachat", "m", "p1").items():
+        place = place_of(key)
+        assert (place.kind, place.account) == (kinds[name], account)
+        if name == "answer":
+            assert place.subject == answers_about(tenant, entity)
+            assert key.startswith(place.subject)
+
+
+@pytest.mark.parametrize(
+    ("key", "kind", "account"),
+    [
+        (f"media/877193ef-be80-4977-aaeb-8009c3d772ee/4e/{SHA}..png", "media", "877193ef-be80-4977-aaeb-8009c3d772ee"),
+        (f"media/default/abc/{SHA}.jpg", "media", "default"),
+        ("media/тенант/x.jpg", "media", "тенант"),
+        ("media/%D1%82/x.jpg", "media", "т"),
+        ("media/%ff%00/x.jpg", "media", "%ff%00"),
+        ("media/lost.jpg", "media", ""),
+        ("media/", "media", ""),
+        (f"vision/t/{SHA}_gigachat_GigaChat-Pro_v1.0.json", "answer", "t"),
+        (f"vision/t/ab/{SHA}.json", "answer", "t"),
+        ("crawl/t/17/abc.html", "crawl", "t"),
+        ("album/t/17_vision_summary_v1.json", "album", "t"),
+        ("no/such/key.jpg", "other", ""),
+        ("plain", "other", ""),
+        ("", "other", ""),
+    ],
+)
+def test_keys_of_other_layouts_are_counted_too(key: str, kind: str, account: str) -> None:
+    assert place_of(key)[:2] == (kind, account)
+
+
+@given(key=st.text(max_size=40) | st.text(alphabet="/.%_av", max_size=20).map("vision/".__add__))
+def test_any_key_has_a_place(key: str) -> None:
+    place_of(key)

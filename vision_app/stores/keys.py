@@ -2,15 +2,17 @@
 
 Identities come from outside. Each becomes part of exactly one path segment: percent-encoded, without leading, trailing
 or doubled dots, and bounded in length (file systems behind S3 allow 255 bytes a segment). Distinct identities get
-distinct keys. A tenant is never read back from a key.
+distinct keys. Whose data an object is, is never read back from its key; only who pays for the room it takes is.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from urllib.parse import quote
+from typing import NamedTuple
+from urllib.parse import quote, unquote
 
+from vision_app.domain.storage import Kind
 from vision_app.messages import Provider
 
 ANSWER_SCHEMA = "v1.0"
@@ -64,6 +66,53 @@ def call_key(tenant_id: str, grant_id: str) -> str:
 def post_key(tenant_id: str, post_id: str) -> str:
     """Where the document of a finished post is."""
     return f"{VISION_PREFIX}{segment(tenant_id)}/posts/{segment(post_id)}.json"
+
+
+class Place(NamedTuple):
+    """What an object is and who pays for it. `subject`: the start that all answers about one medium share."""
+
+    kind: Kind
+    account: str
+    subject: str = ""
+
+
+NO_ACCOUNT = ""
+"""Who pays for objects in whose key no tenant can be found: no tenant has an empty name."""
+
+_KINDS: dict[str, Kind] = {MEDIA_PREFIX: "media", CRAWL_PREFIX: "crawl", ALBUM_PREFIX: "album"}
+
+
+def place_of(key: str) -> Place:
+    """The place of any key, those of older layouts (double dots, other folders) and of nobody included."""
+    top, _, below = key.partition("/")
+    owner, slash, rest = below.partition("/")
+    account = _account(owner) if slash else NO_ACCOUNT
+    if kind := _KINDS.get(f"{top}/"):
+        return Place(kind, account)
+    if f"{top}/" != VISION_PREFIX:
+        return Place("other", NO_ACCOUNT)
+    if rest.startswith((".calls/", "posts/")):
+        return Place("call" if rest.startswith(".") else "document", account)
+    medium, _, _ = rest.partition("_")
+    return Place("answer", account, f"{VISION_PREFIX}{owner}/{medium}_")
+
+
+def account_of(tenant_id: str) -> str:
+    """Under which name a tenant's room is counted: its own, or the digest in its keys if that is all they tell."""
+    return _account(segment(tenant_id))
+
+
+def answers_about(tenant_id: str, sha256: str) -> str:
+    """The `subject` of all answers about a tenant's medium."""
+    return f"{VISION_PREFIX}{segment(tenant_id)}/{_name_part(sha256)}_"
+
+
+def _account(owner: str) -> str:
+    try:
+        name = unquote(owner, errors="strict")
+    except UnicodeDecodeError:
+        return owner
+    return name if "\0" not in name else owner
 
 
 def segment(text: str) -> str:

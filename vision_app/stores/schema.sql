@@ -87,6 +87,8 @@ CREATE TABLE media_objects (
 CREATE INDEX media_objects_sha256 ON media_objects (file_sha256);
 -- candidates for deletion: nobody's, longest unseen first
 CREATE INDEX media_objects_unreferenced ON media_objects (last_seen_at) WHERE refs_count = 0;
+-- a hash: keys come from events and may be longer than a b-tree takes
+CREATE INDEX media_objects_key ON media_objects USING hash (s3_key);
 
 CREATE TABLE post_media_map (
     tenant_id   text NOT NULL,
@@ -110,11 +112,44 @@ CREATE TABLE tenant_storage_usage (
     objects_count bigint NOT NULL,
     last_updated  timestamptz NOT NULL DEFAULT now(),
     created_at    timestamptz NOT NULL DEFAULT now(),
+    -- changes by writers after the listing in progress began, which that listing may or may not have seen
+    since_bytes   bigint NOT NULL DEFAULT 0,
+    since_objects bigint NOT NULL DEFAULT 0,
     CONSTRAINT tenant_storage_usage_pkey PRIMARY KEY (tenant_id, content_type),
-    CONSTRAINT tenant_storage_usage_type CHECK (content_type IN ('media', 'vision', 'crawl', 'album')),
+    CONSTRAINT tenant_storage_usage_type CHECK (content_type IN ('media', 'vision', 'crawl', 'album', 'other')),
     CONSTRAINT tenant_storage_usage_bytes CHECK (total_bytes >= 0),
     CONSTRAINT tenant_storage_usage_objects CHECK (objects_count >= 0)
 );
+
+-- One row: which listing the numbers rest on, and when the bucket was cleaned up.
+CREATE TABLE storage_state (
+    only_row      boolean NOT NULL DEFAULT true,
+    bucket        text NOT NULL DEFAULT '',
+    counting_from timestamptz,
+    counted_from  timestamptz,
+    counted_at    timestamptz,
+    drift_bytes   bigint NOT NULL DEFAULT 0,
+    cleaned_at    timestamptz,
+    requested_at  timestamptz,
+    CONSTRAINT storage_state_pkey PRIMARY KEY (only_row),
+    CONSTRAINT storage_state_only_row CHECK (only_row)
+);
+INSERT INTO storage_state DEFAULT VALUES;
+
+-- Objects that a clean-up has decided to delete (expired_at is null: not done yet) and those that rows still name
+-- although they have gone. A row leaves when its object comes back.
+CREATE TABLE expired_objects (
+    s3_key       text NOT NULL,
+    tenant_id    text NOT NULL,
+    kind         text NOT NULL,
+    size_bytes   bigint NOT NULL,
+    modified_at  timestamptz,
+    reason       text NOT NULL,
+    condemned_at timestamptz NOT NULL DEFAULT now(),
+    expired_at   timestamptz,
+    CONSTRAINT expired_objects_pkey PRIMARY KEY (s3_key)
+);
+CREATE INDEX expired_objects_pending ON expired_objects (condemned_at, s3_key) WHERE expired_at IS NULL;
 
 -- What operators did to a tenant's budget: who, when, what. A budget whose ledger was lost is rebuilt from it.
 CREATE TABLE budget_actions (
