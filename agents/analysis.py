@@ -6,7 +6,7 @@ from typing import Any
 
 import structlog
 
-from vision_app.messages import DeadLetter, Grant, Message, Release, decode
+from vision_app.messages import DeadLetter, Grant, Message, decode
 from vision_app.streams.dead_letters import DeadLetters
 from vision_app.streams.in_flight import InFlight
 from vision_app.streams.outbox import Outbox
@@ -33,7 +33,14 @@ def analysis_agent(app: Any, outbox: Outbox, dead_letters: DeadLetters, analyst:
             messages = await analyst.handle(event, grant)
             await outbox.send(messages, keep_trying=lambda: is_ours(app, event))
 
-    flow = InFlight(app, "analysis", handle, dead_letters, limit=IN_FLIGHT, companions=_companions)
+    def companions(event: Any, letter: DeadLetter) -> list[Message]:
+        try:
+            grant: Grant = decode(Grant, event.value)
+        except ValueError:
+            return []
+        return [analyst.close_failed(grant), buried(grant.task, letter)]
+
+    flow = InFlight(app, "analysis", handle, dead_letters, limit=IN_FLIGHT, companions=companions)
 
     async def analysis(stream: Any) -> None:
         log.info("Vision Analysis task started")
@@ -41,11 +48,3 @@ def analysis_agent(app: Any, outbox: Outbox, dead_letters: DeadLetters, analyst:
 
     app.agent(outbox.channel(ANALYSIS), name="analysis")(analysis)
     return flow
-
-
-def _companions(event: Any, letter: DeadLetter) -> list[Message]:
-    try:
-        grant: Grant = decode(Grant, event.value)
-    except ValueError:
-        return []
-    return [Release(tenant_id=grant.task.tenant_id, grant_id=grant.id), buried(grant.task, letter)]

@@ -1,19 +1,19 @@
 """Makes the call that a grant allows, at most once, and stores the answer before anything else learns of it.
 
-The order per grant: its own call record (`done`: it was paid, settle that; `started`: it was cut off, lost) → somebody
-else's answer (settle 0) → read the object → slot and gate → record `started` → the call → answer and `done` to S3 →
-`Settle` and the outcome → acknowledge. Outages of the provider are waited out at the gate, un-acknowledged, whatever
-they last; faults of the picture end it. What the model says is data: it chooses no tenant, key, path or query.
+The order per grant: its own call record (`done`: it was paid, settle that; `started`: it was cut off, lost, unless its
+answer was stored) → somebody else's answer (settle 0) → read the object → slot and gate → upload → record `started` →
+the request → answer and `done` to S3 → `Settle` and the outcome → acknowledge. Outages of the provider are waited out
+at the gate, un-acknowledged, whatever they last; faults of the picture end it. What the model says is data: it chooses
+no tenant, key, path or query.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import time
 import uuid
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -29,7 +29,6 @@ from vision_app.messages import (
     Lost,
     Message,
     Outcome,
-    Release,
     Reserve,
     Settle,
     Skipped,
@@ -48,25 +47,39 @@ from vision_app.providers.base import (
 )
 from vision_app.providers.gate import Gate
 from vision_app.providers.ocr import OcrFault, Tesseract
-from vision_app.providers.pictures import UnusablePicture, estimate_text_tokens, prepare
+from vision_app.providers.pictures import estimate_text_tokens
 from vision_app.settings import Settings
 from vision_app.stores.answers import AnswerStore, CallRecord, StoredAnswer
-from vision_app.stores.s3 import ObjectForbidden, ObjectMissing, ObjectTooLarge, S3Store, StoreUnavailable
-from vision_app.streams.ownership import sleep_while_ours, while_ours
+from vision_app.stores.s3 import S3Store, StoreUnavailable
+from vision_app.streams.ownership import LeftUnacked, is_ours, sleep_while_ours, while_ours
 from vision_app.streams.single_flight import SingleFlight
 from vision_app.telemetry import metrics
-from vision_app.telemetry.metrics import tenant_label
 
+from .objects import read_picture
 from .outages import through_outages
-from .results import REPAIR_FAILED, analyzed, gigachat_answer, ocr_answer, repairable, stored_answer
+from .results import (
+    analyzed,
+    as_done,
+    close,
+    count,
+    gigachat_answer,
+    measure,
+    ocr_answer,
+    repairable,
+    repaired,
+    stored_answer,
+)
 
 log = structlog.get_logger(__name__)
 
-MAX_OBJECT_BYTES = 41_943_040
 STORE_RETRY_SECONDS = 1.0
 FOREIGN_CALL_POLL_SECONDS = 1.0
 FOREIGN_CALL_MARGIN_SECONDS = 15.0
 """Time to store an answer, beyond the provider's own deadline, before another worker's call counts as cut off."""
+
+
+class _BegunElsewhere(Exception):
+    """Another process has begun this grant's call; nothing was sent from here."""
 
 
 @dataclass(frozen=True)
@@ -96,14 +109,32 @@ class Analyst:
         self._s3, self._answers = s3, answers
         self._provider, self._gate, self._ocr = provider, gate, ocr
         self._single = SingleFlight()
+        self._owed: dict[str, int] = {}  # what the calls of grants in work may have cost, until the grant is closed
 
     async def handle(self, event: Any, grant: Grant) -> list[Message]:
         async with self._single.flight(self._app, event, (grant.task.tenant_id, grant.task.medium.sha256)):
-            if grant.provider == "ocr_fallback":
-                return await self._ocr_only(event, grant)
-            if grant.purpose == "repair":
-                return await self._repair(event, grant)
-            return await self._analyze(event, grant)
+            try:
+                messages = await self._handle(event, grant)
+            except LeftUnacked:
+                self._owed.pop(grant.id, None)
+                raise
+            self._owed.pop(grant.id, None)
+            return messages
+
+    def close_failed(self, grant: Grant) -> Message:
+        """What closes a grant that `handle` could not finish: a charge if its call was begun, or else a release."""
+        return close(grant, self._owed.pop(grant.id, None))
+
+    async def _handle(self, event: Any, grant: Grant) -> list[Message]:
+        while True:
+            try:
+                if grant.provider == "ocr_fallback":
+                    return await self._ocr_only(event, grant)
+                if grant.purpose == "repair":
+                    return await self._repair(event, grant)
+                return await self._analyze(event, grant)
+            except _BegunElsewhere:
+                log.warning("another worker has begun this call; its end is waited for", grant_id=grant.id)
 
     # -- an answer by the provider
 
@@ -119,10 +150,12 @@ class Analyst:
         if found is not None:
             metrics.CACHE_HITS.labels(cache_type="s3").inc()
             return await self._ended(event, grant, found, tokens=0)
-        picture = await through_outages(self._app, event, lambda: self._read(grant), "s3")
+        picture = await through_outages(
+            self._app, event, lambda: read_picture(self._s3, grant.task.medium, self._settings), "s3"
+        )
         if not isinstance(picture, Picture):
             return self._end(grant, picture)
-        return await self._ask(event, grant, lambda: self._call(grant, picture))
+        return await self._ask(event, grant, lambda: self._call(event, grant, picture))
 
     async def _repair(self, event: Any, grant: Grant) -> list[Message]:
         """Have the model put its own broken answer into form: once per answer, under a grant of its own."""
@@ -134,14 +167,22 @@ class Analyst:
             return self._end(grant, Failed(reason="answer_expired"), tokens=record.tokens or 0 if record else None)
         if record is not None or not repairable(broken):
             return await self._ended(event, grant, broken, tokens=record.tokens or 0 if record else 0)
-        return await self._ask(event, grant, lambda: self._call_repair(grant, broken))
+        return await self._ask(event, grant, lambda: self._call_repair(event, grant, broken))
 
     async def _record(self, event: Any, grant: Grant) -> CallRecord | None:
         """What became of this grant's call. One that another worker may still be making gets time to end."""
         tenant = grant.task.tenant_id
         while True:
             record = await through_outages(self._app, event, lambda: self._answers.call(tenant, grant.id), "s3")
-            if record is None or record.state == "done" or not self._may_still_run(record):
+            if record is None:
+                return None
+            self._owed[grant.id] = grant.estimate if record.tokens is None else record.tokens
+            if record.state == "done":
+                return record
+            stored = await through_outages(self._app, event, lambda: self._find(grant, paid=True), "s3")
+            if stored is not None and stored.grant_id == grant.id:  # cut off between the answer and its record
+                return as_done(record, stored)
+            if not self._may_still_run(record):
                 return record
             await sleep_while_ours(self._app, event, FOREIGN_CALL_POLL_SECONDS)
 
@@ -158,54 +199,33 @@ class Analyst:
         only_good = task.force and not paid
         return await self._answers.find(task.tenant_id, task.medium.sha256, "gigachat", only_good=only_good)
 
-    async def _read(self, grant: Grant) -> Picture | Skipped | Failed:
-        """The object's bytes, checked against what the event said, ready to be sent."""
-        medium = grant.task.medium
-        try:
-            content = await self._s3.read(medium.s3_key, MAX_OBJECT_BYTES)
-        except ObjectMissing:
-            return Skipped(reason="s3_missing", details={"s3_key": medium.s3_key})
-        except ObjectForbidden:
-            return Skipped(reason="s3_forbidden", details={"s3_key": medium.s3_key})
-        except ObjectTooLarge as fault:
-            return Failed(reason="too_large", details={"error": str(fault)})
-        seen = hashlib.sha256(content).hexdigest()
-        if seen != medium.sha256:
-            return Failed(reason="hash_mismatch", details={"expected": medium.sha256, "found": seen})
-        try:
-            return await prepare(content, medium.mime_type, self._settings)
-        except UnusablePicture as fault:
-            return Failed(reason=fault.reason, details=fault.details)
-
     async def _ask(self, event: Any, grant: Grant, call: Callable[[], Awaitable[_Paid]]) -> list[Message]:
         """Call, and again after an outage, for as long as it lasts; then end the grant as the call ended."""
         while True:
-            match await self._attempt(event, grant, call):
+            match await through_outages(self._app, event, lambda: self._attempt(event, grant, call), "s3"):
                 case _Paid() as paid:
                     return await self._ended(event, grant, paid.stored, tokens=paid.tokens)
                 case ProviderOutage() | AccountBlocked() as fault:
-                    _count(grant, "error", "outage")
+                    count(grant, "error", "outage")
                     log.warning("provider unavailable; the task waits at the gate", error=str(fault))
                 case InputFault() as fault:
-                    _count(grant, "error", "input_fault")
+                    count(grant, "error", "input_fault")
                     failed = Failed(reason="analysis_failed", details={"status": fault.status, "error": str(fault)})
                     return self._end(grant, await self._or_ocr(event, grant, failed))
                 case CallLost() as fault:
-                    _count(grant, "error", "call_lost")
+                    count(grant, "error", "call_lost")
                     return await self._cut_off(event, grant, str(fault))
                 case fault:
                     raise TypeError(f"no provider fault: {fault!r}")
 
     async def _attempt(self, event: Any, grant: Grant, call: Callable[[], Awaitable[_Paid]]) -> _Paid | ProviderError:
         """Wait at the gate and for a slot, then make one call. What it ended with, the gate told of it."""
-        tenant = grant.task.tenant_id
         async with AsyncExitStack() as slot:
             await while_ours(self._app, event, slot.enter_async_context(self._gate.slot()))
-            await through_outages(
-                self._app, event, lambda: self._answers.start_call(tenant, grant.id, self._owner), "s3"
-            )
             try:
                 paid = await call()  # not cut by SIGTERM or a rebalance: it may be paid
+            except (LeftUnacked, StoreUnavailable, _BegunElsewhere):
+                raise  # by `_begin`: no request was sent
             except InputFault as fault:
                 self._gate.report(None)
                 await self._clear(grant)
@@ -218,6 +238,8 @@ class Analyst:
                 await self._clear(grant)
                 return fault
             except Exception as fault:
+                if grant.id not in self._owed:
+                    raise
                 # Nobody planned for this, so it may have been paid: the grant stays begun and is charged.
                 metrics.UNEXPECTED_ERRORS.labels(where="analysis").inc()
                 log.exception("unexpected error of a call; it counts as lost", grant_id=grant.id)
@@ -225,44 +247,54 @@ class Analyst:
             self._gate.report(None)
             return paid
 
-    async def _call(self, grant: Grant, picture: Picture) -> _Paid:
+    async def _begin(self, event: Any, grant: Grant) -> None:
+        """Note that the request is about to be sent: from here to the stored answer a crash costs the estimate.
+
+        The upload may have taken long: whoever got the partition meanwhile makes the call, not we.
+        """
+        tenant = grant.task.tenant_id
+        if not is_ours(self._app, event):
+            raise LeftUnacked
+        record = await self._answers.call(tenant, grant.id)
+        if record is not None and record.owner != self._owner:
+            raise _BegunElsewhere
+        self._owed[grant.id] = grant.estimate
+        await self._answers.start_call(tenant, grant.id, self._owner)
+
+    async def _call(self, event: Any, grant: Grant, picture: Picture) -> _Paid:
         """One call, its answer stored and its record closed. Runs to its end even if the event moves elsewhere."""
-        raw, answer = await self._answer(grant, picture, prompt(grant.task.prompt_key))
-        stored = stored_answer(grant, answer, raw.content)
-        await self._keep(grant, stored, raw.tokens)
-        return _Paid(stored, raw.tokens)
+        async with self._asked(event, grant, picture, prompt(grant.task.prompt_key)) as (raw, answer):
+            return await self._keep(grant, stored_answer(grant, answer, raw.content), raw.tokens)
 
-    async def _call_repair(self, grant: Grant, broken: StoredAnswer) -> _Paid:
+    async def _call_repair(self, event: Any, grant: Grant, broken: StoredAnswer) -> _Paid:
         """One call about the broken text alone. What is still of no use is marked, so that it is not tried again."""
-        raw, answer = await self._answer(grant, None, repair_prompt(broken.content))
-        cost = broken.answer.tokens + raw.tokens
-        if answer.analysis is None:
-            faults = [*broken.answer.faults, REPAIR_FAILED]
-            answer = broken.answer.model_copy(update={"tokens": cost, "faults": faults})
-        else:
-            answer = answer.model_copy(update={"tokens": cost, "faults": [*answer.faults, "repaired"]})
-        stored = stored_answer(grant, answer, raw.content)
-        await self._keep(grant, stored, raw.tokens)
-        return _Paid(stored, raw.tokens)
+        async with self._asked(event, grant, None, repair_prompt(broken.content)) as (raw, answer):
+            stored = stored_answer(grant, repaired(broken, raw, answer), raw.content)
+            return await self._keep(grant, stored, raw.tokens)
 
-    async def _answer(self, grant: Grant, picture: Picture | None, question: str) -> tuple[RawAnswer, Answer]:
+    @asynccontextmanager
+    async def _asked(
+        self, event: Any, grant: Grant, picture: Picture | None, question: str
+    ) -> AsyncIterator[tuple[RawAnswer, Answer]]:
+        """Ask; the block stores the answer."""
         started = time.monotonic()
         trace = CallTrace(trace_id=grant.task.trace_id, request_id=grant.id)
-        raw = await self._provider.analyze(picture, question, trace)
-        reading = read_answer(raw.content, raw.finish_reason)
-        metrics.PARSED.labels(status=reading.verdict, method="mended" if reading.faults else "direct").inc()
-        answer = gigachat_answer(raw, reading, time.monotonic() - started, self._settings.gigachat_simulated)
-        _measure(grant, answer)
-        return raw, answer
+        async with self._provider.analyze(picture, question, trace, lambda: self._begin(event, grant)) as raw:
+            self._owed[grant.id] = raw.tokens
+            reading = read_answer(raw.content, raw.finish_reason)
+            metrics.PARSED.labels(status=reading.verdict, method="mended" if reading.faults else "direct").inc()
+            answer = gigachat_answer(raw, reading, time.monotonic() - started, self._settings.gigachat_simulated)
+            measure(grant, answer)
+            yield raw, answer
 
-    async def _keep(self, grant: Grant, stored: StoredAnswer, tokens: int) -> None:
+    async def _keep(self, grant: Grant, stored: StoredAnswer, tokens: int) -> _Paid:
         """Store what was paid for; while S3 is away there is nothing better to do than to try again."""
         tenant = grant.task.tenant_id
         while True:
             try:
                 key = await self._answers.save(stored)
                 await self._answers.finish_call(tenant, grant.id, tokens, stored.answer.verdict, key)
-                return
+                return _Paid(stored, tokens)
             except StoreUnavailable as fault:
                 metrics.RETRIES.labels(stage="s3").inc()
                 log.error("a paid answer cannot be stored yet; trying again", error=str(fault), grant_id=grant.id)
@@ -270,6 +302,8 @@ class Analyst:
 
     async def _clear(self, grant: Grant) -> None:
         """The attempt cost nothing: forget that it began. If even that fails it will count as lost, never as free."""
+        if self._owed.pop(grant.id, None) is None:
+            return
         try:
             await self._answers.clear_call(grant.task.tenant_id, grant.id)
         except StoreUnavailable as fault:
@@ -298,8 +332,11 @@ class Analyst:
         return self._end(grant, await self._or_ocr(event, grant, failed), tokens=tokens)
 
     async def _cut_off(self, event: Any, grant: Grant, why: str) -> list[Message]:
-        """Nobody knows whether the call was billed. Ask again a few times; then the picture is to blame."""
-        if grant.task.attempt < max(1, self._settings.vision_api_max_retries):
+        """Nobody knows whether the call was billed. Ask again a few times; then the picture is to blame.
+
+        It is not while the gate is shut, since then no picture gets an answer.
+        """
+        if grant.task.attempt < max(1, self._settings.vision_api_max_retries) or self._gate.down:
             return self._lost(grant, why)
         failed = Failed(reason="analysis_failed", details={"error": why, "attempts": grant.task.attempt})
         metrics.CALLS_LOST.inc()
@@ -321,11 +358,7 @@ class Analyst:
 
     def _end(self, grant: Grant, outcome: Outcome, *, tokens: int | None = None) -> list[Message]:
         """Close the grant and answer the post. `tokens` None: nothing was spent."""
-        tenant = grant.task.tenant_id
-        close: Message = Release(tenant_id=tenant, grant_id=grant.id)
-        if tokens is not None:
-            close = Settle(tenant_id=tenant, grant_id=grant.id, tokens=tokens)
-        return [close, grant.task.outcome(outcome, answered=round(time.time() * 1000))]
+        return [close(grant, tokens), grant.task.outcome(outcome, answered=round(time.time() * 1000))]
 
     # -- OCR
 
@@ -343,7 +376,9 @@ class Analyst:
         """What OCR reads off the picture if that is allowed and works; otherwise the given outcome."""
         if self._ocr is None or not self._ocr.available or not grant.task.ocr_allowed:
             return otherwise
-        picture = await through_outages(self._app, event, lambda: self._read(grant), "s3")
+        picture = await through_outages(
+            self._app, event, lambda: read_picture(self._s3, grant.task.medium, self._settings), "s3"
+        )
         if not isinstance(picture, Picture):
             return picture
         started = time.monotonic()
@@ -364,17 +399,3 @@ class Analyst:
     def _ocr_outcome(self, grant: Grant, stored: StoredAnswer, *, cached: bool) -> Analyzed:
         key = self._answers.key(grant.task.tenant_id, grant.task.medium.sha256, "ocr_fallback")
         return analyzed(stored.answer, key, cached=cached)
-
-
-def _count(grant: Grant, status: str, reason: str) -> None:
-    tenant = tenant_label(grant.task.tenant_id)
-    metrics.ANALYSIS_REQUESTS.labels(status=status, provider="gigachat", tenant_id=tenant, reason=reason).inc()
-
-
-def _measure(grant: Grant, answer: Answer) -> None:
-    tenant = tenant_label(grant.task.tenant_id)
-    status = "success" if answer.analysis else "error"
-    _count(grant, status, "none" if answer.analysis else "unusable")
-    metrics.TOKENS_USED.labels(provider="gigachat", tenant_id=tenant, model=answer.model).inc(answer.tokens)
-    duration = metrics.ANALYSIS_DURATION.labels(provider="gigachat", tenant_id=tenant, status=status)
-    duration.observe(answer.duration_ms / 1000)

@@ -1,14 +1,28 @@
-"""Outcomes that more than one agent makes, and answers as they are kept."""
+"""What the analyst hands on and keeps: outcomes, answers, how a grant is closed, what is counted of a call."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 
 from vision_app.domain.answer import Reading
-from vision_app.messages import Analysis, Analyzed, Answer, DeadLetter, Failed, Grant, MediaOutcome, MediaTask
+from vision_app.messages import (
+    Analysis,
+    Analyzed,
+    Answer,
+    DeadLetter,
+    Failed,
+    Grant,
+    MediaOutcome,
+    MediaTask,
+    Message,
+    Release,
+    Settle,
+)
 from vision_app.prompts import PROMPT_VERSION, VISION_VERSION
 from vision_app.providers.base import RawAnswer
-from vision_app.stores.answers import StoredAnswer
+from vision_app.stores.answers import CallRecord, StoredAnswer
+from vision_app.telemetry import metrics
+from vision_app.telemetry.metrics import tenant_label
 
 REPAIR_FAILED = "repair:failed"
 """Among an answer's faults: the model could not put it into form either."""
@@ -71,3 +85,39 @@ def repairable(stored: StoredAnswer) -> bool:
     """Something was said, it was no refusal, nobody can read it, and no repair has been tried."""
     answer = stored.answer
     return answer.verdict == "unusable" and bool(stored.content.strip()) and REPAIR_FAILED not in answer.faults
+
+
+def close(grant: Grant, tokens: int | None) -> Message:
+    """The command that ends a grant; `tokens` None: nothing was spent."""
+    tenant = grant.task.tenant_id
+    if tokens is None:
+        return Release(tenant_id=tenant, grant_id=grant.id)
+    return Settle(tenant_id=tenant, grant_id=grant.id, tokens=tokens)
+
+
+def as_done(record: CallRecord, stored: StoredAnswer) -> CallRecord:
+    """The record as if it had been closed. After a repair it has both calls' sum: too much, never too little."""
+    return record.model_copy(update={"state": "done", "tokens": stored.answer.tokens})
+
+
+def repaired(broken: StoredAnswer, raw: RawAnswer, answer: Answer) -> Answer:
+    """What the repair made of a broken answer, at the cost of both calls; marked if it is still of no use."""
+    cost = broken.answer.tokens + raw.tokens
+    if answer.analysis is None:
+        faults = [*broken.answer.faults, REPAIR_FAILED]
+        return broken.answer.model_copy(update={"tokens": cost, "faults": faults})
+    return answer.model_copy(update={"tokens": cost, "faults": [*answer.faults, "repaired"]})
+
+
+def count(grant: Grant, status: str, reason: str) -> None:
+    tenant = tenant_label(grant.task.tenant_id)
+    metrics.ANALYSIS_REQUESTS.labels(status=status, provider="gigachat", tenant_id=tenant, reason=reason).inc()
+
+
+def measure(grant: Grant, answer: Answer) -> None:
+    tenant = tenant_label(grant.task.tenant_id)
+    status = "success" if answer.analysis else "error"
+    count(grant, status, "none" if answer.analysis else "unusable")
+    metrics.TOKENS_USED.labels(provider="gigachat", tenant_id=tenant, model=answer.model).inc(answer.tokens)
+    duration = metrics.ANALYSIS_DURATION.labels(provider="gigachat", tenant_id=tenant, status=status)
+    duration.observe(answer.duration_ms / 1000)

@@ -27,7 +27,7 @@ from PIL import Image
 import vision_app.app as composition
 from tests.fakes import until
 from vision_app.messages import Analysis, Grant, MediaTask, Medium, Message, Ocr, Uploaded
-from vision_app.providers.base import CallTrace, Picture, RawAnswer, VisionProvider
+from vision_app.providers.base import BeforeChat, CallTrace, Picture, RawAnswer, VisionProvider
 from vision_app.providers.gate import Gate, GateTimes
 from vision_app.settings import Settings, load_settings
 from vision_app.stores.base import Sink
@@ -108,13 +108,17 @@ class FakeS3(S3Store):
 
 
 class FakeProvider(VisionProvider):
-    """Gives the listed answers in turn, the last one for ever; an exception is raised, a callable awaited first."""
+    """Gives the listed answers in turn, the last one for ever; an exception is raised.
+
+    `upload` is awaited before the call is begun, `before` once it is.
+    """
 
     name = "gigachat"
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.answers: list[Any] = [GOOD]
         self.calls: list[CallTrace] = []
+        self.upload: Callable[[CallTrace], Any] | None = None
         self.before: Callable[[CallTrace], Any] | None = None
 
     async def open(self) -> None:
@@ -123,14 +127,20 @@ class FakeProvider(VisionProvider):
     async def close(self) -> None:
         return
 
-    async def analyze(self, picture: Picture, prompt: str, trace: CallTrace) -> RawAnswer:
+    @asynccontextmanager
+    async def analyze(
+        self, picture: Picture | None, prompt: str, trace: CallTrace, before_chat: BeforeChat
+    ) -> AsyncIterator[RawAnswer]:
+        if self.upload is not None:
+            await self.upload(trace)
+        await before_chat()
         self.calls.append(trace)
         if self.before is not None:
             await self.before(trace)
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, Exception):
             raise answer
-        return RawAnswer(content=answer, finish_reason="stop", model="GigaChat-Pro:1", tokens=1000)
+        yield RawAnswer(content=answer, finish_reason="stop", model="GigaChat-Pro:1", tokens=1000)
 
 
 class FakeSlots:

@@ -61,6 +61,11 @@ async def one(world: World, **fields: Any) -> dict[str, Any]:
 
 
 async def test_the_order_of_a_call(world: World) -> None:
+    async def upload(trace: CallTrace) -> None:
+        assert found_record(world) is None, "an upload costs nothing: cut off there, the call is simply made anew"
+
+    world.provider.upload = upload
+
     async def before(trace: CallTrace) -> None:
         started = found_record(world)
         assert started is not None
@@ -134,6 +139,56 @@ async def test_another_workers_call_gets_time_to_end(world: World) -> None:
     assert world.provider.calls == []
     assert settled(world) == [("g1", 777)]
     assert outcomes(world)[0]["reason"] == "answer_expired"
+
+
+async def test_a_call_cut_off_between_its_stored_answer_and_its_record_is_paid_once(world: World) -> None:
+    async with world.agent("analysis") as agent:
+        await world.tell(agent, world.grant())
+        record(world, "started")
+        await world.tell(agent, world.grant(task=world.task(force=True)))
+    assert len(world.provider.calls) == 1
+    assert settled(world) == [("g1", 1000)] * 2
+    assert [outcome["kind"] for outcome in outcomes(world)] == ["analyzed"] * 2
+
+
+async def test_a_partition_that_moves_during_the_upload_takes_the_call_along(world: World) -> None:
+    uploading, go_on = asyncio.Event(), asyncio.Event()
+
+    async def upload(trace: CallTrace) -> None:
+        uploading.set()
+        await go_on.wait()
+
+    world.provider.upload = upload
+    async with world.agent("analysis") as agent:
+        await world.put(agent, world.grant())
+        await uploading.wait()
+        world.app.consumer_generation_id += 1
+        go_on.set()
+        await until(lambda: world.app.flow.running == 0)
+    assert (world.provider.calls, found_record(world), world.happened) == ([], None, [])
+    assert world.slots.held == set()
+
+
+async def test_a_call_begun_elsewhere_during_the_upload_is_not_made_here(world: World) -> None:
+    async def upload(trace: CallTrace) -> None:
+        record(world, "started", owner="worker-2/x")
+
+    world.provider.upload = upload
+    async with world.agent("analysis") as agent:
+        await world.put(agent, world.grant())
+        await until(lambda: sum(asked == ("read", RECORD) for asked in world.s3.asked) > 3)
+        assert world.slots.held == set(), "nobody waits for another worker while holding a slot"
+        record(world, "done", owner="worker-2/x", tokens=777, verdict="refused")
+        await until(lambda: world.acked == 1)
+    assert world.provider.calls == []
+    assert settled(world) == [("g1", 777)]
+
+
+async def test_a_store_that_is_away_when_the_call_begins_is_waited_for_without_a_slot(world: World) -> None:
+    world.s3.fail("put", ".calls", away(), away())
+    outcome = await one(world)
+    assert (outcome["kind"], len(world.provider.calls), world.slots.given) == ("analyzed", 1, 3)
+    assert settled(world) == [("g1", 1000)]
 
 
 async def test_another_workers_call_of_long_ago_is_lost(world: World) -> None:
@@ -319,6 +374,19 @@ async def test_after_enough_lost_calls_the_picture_is_to_blame(world: World) -> 
     assert settled(world) == [("g1", 1500)], "nobody knows what it cost: the estimate is charged"
 
 
+async def test_no_picture_is_to_blame_while_the_gate_is_shut(world: World) -> None:
+    world.provider.answers = [CallLost("HTTP 500")]
+    attempts = world.app.settings.vision_api_max_retries
+    async with world.agent("analysis") as agent:
+        for number in range(world.app.settings.gigachat_circuit_breaker_failure_threshold):
+            await world.tell(agent, world.grant(f"g{number}", task=world.task(attempt=attempts)))
+        assert [outcome["reason"] for outcome in outcomes(world)] == ["analysis_failed"] * 4
+        assert [command["type"] for command in world.sent("vision.budget")] == ["settle"] * 4 + ["lost"]
+        world.provider.answers = [GOOD]
+        await world.tell(agent, world.grant("later", task=world.task(attempt=attempts + 1)))
+    assert outcomes(world)[-1]["kind"] == "analyzed"
+
+
 async def test_a_paid_answer_is_kept_however_long_s3_is_away(world: World) -> None:
     world.s3.fail("put", "vision/t1/", away())  # the record of the start
     world.s3.fail("put", SHA, away(), away(), away())
@@ -357,6 +425,14 @@ async def test_an_unexpected_error_frees_the_slot_of_the_budget_and_answers_the_
     assert world.order()[-2:] == ["send vision.dlq", "ack"]
 
 
+async def test_an_unexpected_error_after_a_paid_call_charges_what_it_cost(world: World) -> None:
+    world.s3.fail("read", f"{SHA}_gigachat", ZeroDivisionError())  # type: ignore[arg-type]
+    record(world, "done", tokens=777, verdict="ok")
+    await one(world)
+    assert len(world.sent("vision.dlq")) == 1
+    assert settled(world) == [("g1", 777)]
+
+
 async def test_what_is_no_grant_is_dead_lettered_alone(world: World) -> None:
     async with world.agent("analysis") as agent:
         await world.tell(agent, b"{}")
@@ -390,6 +466,13 @@ class TestWithOcr:
         world.ocr.fault = OcrFault("failed", "no text")
         outcome = await one(world, task=world.task(ocr_allowed=True))
         assert (outcome["kind"], outcome["reason"]) == ("failed", "analysis_failed")
+
+    async def test_an_unexpected_error_of_ocr_after_a_refusal_charges_the_refusal(self, world: World) -> None:
+        world.provider.answers = [REFUSED]
+        world.ocr.fault = ZeroDivisionError()
+        outcome = await one(world, task=world.task(ocr_allowed=True))
+        assert (outcome["kind"], len(world.sent("vision.dlq"))) == ("failed", 1)
+        assert [command["type"] for command in world.sent("vision.budget")] == ["settle"]
 
     async def test_an_ocr_grant_calls_no_provider_and_spends_nothing(self, world: World) -> None:
         grant = {"provider": "ocr_fallback", "estimate": 0, "task": world.task(ocr_allowed=True)}

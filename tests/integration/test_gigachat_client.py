@@ -24,6 +24,7 @@ from vision_app.domain.answer import read_answer
 from vision_app.prompts import prompt
 from vision_app.providers.base import (
     AccountBlocked,
+    BeforeChat,
     CallLost,
     CallTrace,
     InputFault,
@@ -79,8 +80,22 @@ async def opened(settings: Settings, **options: Any) -> AsyncIterator[GigaChat]:
         await client.close()
 
 
-async def ask(client: GigaChat, number: int = 0) -> RawAnswer:
-    return await client.analyze(PICTURE, PROMPT, CallTrace(f"trace-{number}", f"grant-{number}"))
+async def nothing() -> None:
+    """A call that needs no record."""
+
+
+async def ask(
+    client: GigaChat,
+    number: int = 0,
+    *,
+    picture: Picture = PICTURE,
+    prompt: str = PROMPT,
+    trace: CallTrace | None = None,
+    before_chat: BeforeChat = nothing,
+) -> RawAnswer:
+    trace = trace or CallTrace(f"trace-{number}", f"grant-{number}")
+    async with client.analyze(picture, prompt, trace, before_chat) as raw:
+        return raw
 
 
 async def refused_with(error: type[ProviderError], client: GigaChat) -> Any:
@@ -105,7 +120,7 @@ def outcomes(simulator: RunningSimulator) -> list[str]:
 async def test_an_answer_is_read_billed_traced_and_its_file_deleted(simulator: RunningSimulator) -> None:
     settings = settings_for(simulator)
     async with opened(settings) as client:
-        raw = await client.analyze(PICTURE, PROMPT, CallTrace("трасса\r\n1", "grant-7"))
+        raw = await ask(client, trace=CallTrace("трасса\r\n1", "grant-7"))
     assert read_answer(raw.content, raw.finish_reason).verdict == "ok"
     [entry] = simulator.bill()["entries"]
     assert raw.tokens == entry["total_tokens"] > 0
@@ -118,24 +133,41 @@ async def test_an_answer_is_read_billed_traced_and_its_file_deleted(simulator: R
 
 
 async def test_the_hook_comes_before_the_money(simulator: RunningSimulator) -> None:
-    seen: list[tuple[str, int, int]] = []
+    seen: list[tuple[int, int]] = []
 
-    async def before_chat(trace: CallTrace) -> None:
+    async def before_chat() -> None:
         bill = simulator.bill()
-        seen.append((trace.request_id, bill["attempts"], len(bill["files"])))
+        seen.append((bill["attempts"], len(bill["files"])))
 
-    async with opened(settings_for(simulator), before_chat=before_chat) as client:
-        await ask(client, 1)
-    assert seen == [("grant-1", 0, 1)]
+    async with opened(settings_for(simulator)) as client:
+        await ask(client, before_chat=before_chat)
+    assert seen == [(0, 1)], "the hook comes after the upload, which is free"
+
+
+async def test_nothing_comes_between_the_answer_and_its_storing(simulator: RunningSimulator) -> None:
+    """The file is deleted once the answer is stored: a deletion that takes long leaves the answer in no danger."""
+    async with opened(settings_for(simulator)) as client:
+        async with client.analyze(PICTURE, PROMPT, CallTrace("t", "g"), nothing) as raw:
+            assert raw.tokens == simulator.bill()["tokens"]["total_tokens"]
+            assert len(simulator.bill()["files"]) == 1
+        assert simulator.bill()["files"] == []
+
+
+async def test_an_answer_that_cannot_be_stored_leaves_no_file(simulator: RunningSimulator) -> None:
+    async with opened(settings_for(simulator)) as client:
+        with pytest.raises(ZeroDivisionError):
+            async with client.analyze(PICTURE, PROMPT, CallTrace("t", "g"), nothing):
+                raise ZeroDivisionError
+        assert simulator.bill()["files"] == []
 
 
 async def test_what_the_hook_raises_ends_the_call_unbilled(simulator: RunningSimulator) -> None:
-    async def before_chat(_: CallTrace) -> None:
+    async def before_chat() -> None:
         raise LookupError("no record could be written")
 
-    async with opened(settings_for(simulator), before_chat=before_chat) as client:
+    async with opened(settings_for(simulator)) as client:
         with pytest.raises(LookupError):
-            await ask(client)
+            await ask(client, before_chat=before_chat)
     assert (simulator.bill()["attempts"], simulator.bill()["files"]) == (0, [])
 
 
@@ -154,7 +186,7 @@ async def test_from_the_bytes_to_the_analysis(simulator: RunningSimulator, name:
     settings = settings_for(simulator)
     async with opened(settings) as client:
         picture = await prepare(content, "application/octet-stream", settings)
-        raw = await client.analyze(picture, prompt("default"), CallTrace("t", "g"))
+        raw = await ask(client, picture=picture, prompt=prompt("default"))
     reading = read_answer(raw.content, raw.finish_reason)
     assert reading.analysis is not None
     assert (reading.verdict, reading.faults, reading.analysis.classification) == ("ok", [], kind)
@@ -319,26 +351,42 @@ async def test_an_unknown_model_is_named_in_the_error(simulator: RunningSimulato
 
 
 @pytest.mark.parametrize("html", [False, True])
-async def test_a_5xx_is_tried_again(simulator: RunningSimulator, html: bool) -> None:
-    fault = {"kind": "status", "status": 502, "html": html}
+async def test_a_503_is_tried_again(simulator: RunningSimulator, html: bool) -> None:
+    fault = {"kind": "status", "status": 503, "html": html}
     simulator.add_faults({"endpoint": "chat", "times": 2, "fault": fault})
     async with opened(settings_for(simulator)) as client:
         await ask(client)
     assert (simulator.bill()["attempts"], simulator.bill()["calls"]) == (3, 1)
 
 
-async def test_lasting_5xx_is_an_outage(simulator: RunningSimulator) -> None:
-    simulator.add_faults({"endpoint": "chat", "fault": {"kind": "status", "status": 500}})
+async def test_lasting_503_is_an_outage(simulator: RunningSimulator) -> None:
+    simulator.add_faults({"endpoint": "chat", "fault": {"kind": "status", "status": 503}})
     async with opened(settings_for(simulator, vision_api_max_retries=1)) as client:
         await refused_with(ProviderOutage, client)
     assert (simulator.bill()["attempts"], simulator.bill()["files"]) == (2, [])
 
 
-async def test_a_gateway_timeout_may_have_been_billed(simulator: RunningSimulator) -> None:
-    simulator.add_faults({"endpoint": "chat", "fault": {"kind": "status", "status": 504}})
+@pytest.mark.parametrize("after_work", [False, True])
+@pytest.mark.parametrize("status", [500, 502, 504])
+async def test_a_5xx_that_may_come_after_the_work_is_lost_not_repeated(
+    simulator: RunningSimulator, status: int, after_work: bool
+) -> None:
+    fault = {"kind": "status", "status": status, "after_work": after_work}
+    simulator.add_faults({"endpoint": "chat", "fault": fault})
     async with opened(settings_for(simulator)) as client:
         await refused_with(CallLost, client)
-    assert (simulator.bill()["attempts"], simulator.bill()["files"]) == (1, [])
+    bill = simulator.bill()
+    assert (bill["attempts"], bill["calls"], bill["files"]) == (1, after_work, [])
+
+
+@pytest.mark.parametrize("status", [500, 502, 503])
+async def test_a_provider_that_is_down_as_a_whole_is_an_outage_and_free(
+    simulator: RunningSimulator, status: int
+) -> None:
+    simulator.add_faults({"fault": {"kind": "status", "status": status}})
+    async with opened(settings_for(simulator, vision_api_max_retries=0)) as client:
+        await refused_with(ProviderOutage, client)
+    assert simulator.bill()["attempts"] == 0
 
 
 async def test_nobody_listening_is_an_outage() -> None:
@@ -508,7 +556,7 @@ async def test_an_upload_that_hangs_after_storing_leaves_no_file(simulator: Runn
 async def test_a_file_the_provider_refuses_is_the_pictures_fault(simulator: RunningSimulator) -> None:
     async with opened(settings_for(simulator)) as client:
         with pytest.raises(InputFault):
-            await client.analyze(Picture(b"MZ\x90\x00", "image/jpeg", 1, 1), PROMPT, CallTrace("t", "r"))
+            await ask(client, picture=Picture(b"MZ\x90\x00", "image/jpeg", 1, 1))
 
 
 async def test_a_deletion_that_fails_is_counted_and_does_not_fail_the_call(simulator: RunningSimulator) -> None:

@@ -11,6 +11,8 @@ ProviderError
 from __future__ import annotations
 
 import abc
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 
 
@@ -19,7 +21,7 @@ class ProviderError(Exception):
 
 
 class ProviderOutage(ProviderError):
-    """The provider cannot be reached or answers 5xx. Nothing was spent; the task waits at the gate."""
+    """The provider cannot be reached or is not available. Nothing was spent; the task waits at the gate."""
 
 
 class RateLimited(ProviderOutage):
@@ -85,6 +87,9 @@ class RawAnswer:
     duration_ms: int = 0
 
 
+BeforeChat = Callable[[], Awaitable[None]]
+
+
 class VisionProvider(abc.ABC):
     """A service that looks at one picture. One instance per worker; calls run side by side."""
 
@@ -99,8 +104,13 @@ class VisionProvider(abc.ABC):
         """Give connections back. Called once, after the last call ended."""
 
     @abc.abstractmethod
-    async def analyze(self, picture: Picture | None, prompt: str, trace: CallTrace) -> RawAnswer:
-        """Ask about one picture, or about the prompt alone (None).
+    def analyze(
+        self, picture: Picture | None, prompt: str, trace: CallTrace, before_chat: BeforeChat
+    ) -> AbstractAsyncContextManager[RawAnswer]:
+        """Ask about one picture, or about the prompt alone (None). Store the answer inside the block.
 
-        Raises ProviderError (see the tree above); never anything else but CancelledError.
+        `before_chat` is awaited right before the first request that may cost money; what it raises ends the call.
+        What the provider still keeps of the picture is deleted when the block ends, so that nothing comes between a
+        paid answer and its storing. Entering raises ProviderError (see the tree above), CancelledError and what
+        `before_chat` raises; never anything else.
         """

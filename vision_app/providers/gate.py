@@ -74,6 +74,11 @@ class Gate:
     def state(self) -> GateState:
         return GateState(self._state(), self._why, self._since)
 
+    @property
+    def down(self) -> bool:
+        """Whether the breaker is open: no picture is to blame for what happens now."""
+        return self._shut_until is not None
+
     @asynccontextmanager
     async def slot(self, stop: Callable[[], bool] | None = None) -> AsyncIterator[None]:
         """Wait for the gate and for a slot, then hold the slot for the length of the block.

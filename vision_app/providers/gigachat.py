@@ -4,8 +4,9 @@ What this file decides is what may be tried again. Only what surely had no effec
 by status. An upload of unknown fate is looked for under its unique file name, never sent twice. A chat request of
 unknown fate is `CallLost`. Waiting out longer outages is the gate's task (`gate.py`).
 
-A 5xx answer is taken as a refusal before any work, so nothing was spent; only 504 is the gateway saying that it does
-not know, hence `CallLost`.
+A 5xx answer to a chat request may come after the work (500: it broke, 502 and 504: the gateway lost it), and nobody
+publishes whether it is billed then: `CallLost`. Only 501, 503 and 505 say that nothing was begun. A provider that is
+down as a whole is noticed for free all the same: the upload comes first.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import itertools
 import random
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -26,6 +28,7 @@ import httpx
 import structlog
 
 from vision_app.providers.base import (
+    BeforeChat,
     CallLost,
     CallTrace,
     InputFault,
@@ -63,10 +66,10 @@ MAX_BACKOFF_SECONDS = 8.0
 MAX_INLINE_PAUSE_SECONDS = 5.0  # a longer Retry-After is waited out at the gate, without holding a slot
 MAX_REPLY_BYTES = 16 * 1024 * 1024
 
-BeforeChat = Callable[[CallTrace], Awaitable[None]]
-
 _UPLOAD = "/files"
 _CHAT = "/chat/completions"
+_NOT_BEGUN = frozenset({501, 503, 505})
+"""The 5xx that refuse a request before any work (RFC 9110, 15.6)."""
 _NOT_SENT = (
     httpx.ConnectError,
     httpx.ConnectTimeout,
@@ -95,23 +98,12 @@ class _Call:
 
 
 class GigaChat(VisionProvider):
-    """The account of `settings` at GigaChat (API v1).
-
-    `before_chat` is awaited once per call right before the first request that may cost money; what it raises ends the
-    call. `transport` replaces the network in tests.
-    """
+    """The account of `settings` at GigaChat (API v1). `transport` replaces the network in tests."""
 
     name = "gigachat"
 
-    def __init__(
-        self,
-        settings: Settings,
-        *,
-        before_chat: BeforeChat | None = None,
-        transport: httpx.AsyncBaseTransport | None = None,
-    ) -> None:
+    def __init__(self, settings: Settings, *, transport: httpx.AsyncBaseTransport | None = None) -> None:
         self._settings = settings
-        self._before_chat = before_chat
         self._transport = transport
         self._cleanups: set[asyncio.Task[None]] = set()
         self._cleanup_seconds = min(CLEANUP_SECONDS, settings.gigachat_vision_timeout / 4)
@@ -130,25 +122,31 @@ class GigaChat(VisionProvider):
         await self._api.aclose()
         await self._auth.aclose()
 
-    async def analyze(self, picture: Picture | None, prompt: str, trace: CallTrace) -> RawAnswer:
+    @asynccontextmanager
+    async def analyze(
+        self, picture: Picture | None, prompt: str, trace: CallTrace, before_chat: BeforeChat
+    ) -> AsyncIterator[RawAnswer]:
         started = time.perf_counter()
         call = _Call(trace, unique_filename(picture.mime_type) if picture else "")
+        try:
+            reply = await self._ask(call, picture, prompt, before_chat)
+            yield self._raw(reply, picture, prompt, trace, started)
+        finally:
+            await self._forget(call)
+
+    # --- steps --------------------------------------------------------------------------------------------------------
+
+    async def _ask(self, call: _Call, picture: Picture | None, prompt: str, before_chat: BeforeChat) -> Reply:
         total = self._settings.gigachat_vision_timeout
         try:
             async with asyncio.timeout(total - self._cleanup_seconds):
                 if picture is not None:
                     await self._upload(call, picture)
-                if self._before_chat is not None:
-                    await self._before_chat(trace)
-                reply = await self._chat(call, prompt)
+                await before_chat()
+                return await self._chat(call, prompt)
         except TimeoutError as late:
             waited = f"no answer within {total} s (GIGACHAT_VISION_TIMEOUT)"
             raise (CallLost(waited) if call.at_server == _CHAT else ProviderOutage(waited)) from late
-        finally:
-            await self._forget(call)
-        return self._raw(reply, picture, prompt, trace, started)
-
-    # --- steps --------------------------------------------------------------------------------------------------------
 
     async def _upload(self, call: _Call, picture: Picture) -> None:
         files = {"file": (call.filename, picture.content, picture.mime_type)}
@@ -248,8 +246,8 @@ class GigaChat(VisionProvider):
                 if reply.status == 401 and refused_token is None:
                     refused_token = token
                     continue
-                if reply.status == 504 or ((method, path) == ("POST", _UPLOAD) and reply.status >= 500):
-                    raise _Ambiguous(f"HTTP {reply.status}")
+                if reply.status >= 500 and _may_have_worked(method, path, reply.status):
+                    raise _Ambiguous(f"HTTP {reply.status}: {reply.message}")
                 error = error_of(reply)
             pause = _pause(error, attempt, self._settings.vision_api_max_retries)
             if pause is None:
@@ -318,6 +316,11 @@ async def _exchange(
     if reply.ok and response.headers.get("Content-Type", "").startswith("text/html"):
         raise ProviderOutage(f"{response.url.host} answers with a web page; check GIGACHAT_BASE_URL and the proxy")
     return reply
+
+
+def _may_have_worked(method: str, path: str, status: int) -> bool:
+    """Whether a request answered with this 5xx may have had its effect: a file stored, a call billed."""
+    return method == "POST" and (path == _UPLOAD or (path == _CHAT and status not in _NOT_BEGUN))
 
 
 def _reason(fault: Exception) -> str:

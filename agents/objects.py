@@ -1,0 +1,32 @@
+"""The picture of a task as it lies in S3: read, held against what the event said, and made ready to be sent."""
+
+from __future__ import annotations
+
+import hashlib
+
+from vision_app.messages import Failed, Medium, Skipped
+from vision_app.providers.base import Picture
+from vision_app.providers.pictures import UnusablePicture, prepare
+from vision_app.settings import Settings
+from vision_app.stores.s3 import ObjectForbidden, ObjectMissing, ObjectTooLarge, S3Store
+
+MAX_OBJECT_BYTES = 41_943_040
+
+
+async def read_picture(s3: S3Store, medium: Medium, settings: Settings) -> Picture | Skipped | Failed:
+    """The picture, or the outcome of one that cannot be sent. Raises StoreUnavailable."""
+    try:
+        content = await s3.read(medium.s3_key, MAX_OBJECT_BYTES)
+    except ObjectMissing:
+        return Skipped(reason="s3_missing", details={"s3_key": medium.s3_key})
+    except ObjectForbidden:
+        return Skipped(reason="s3_forbidden", details={"s3_key": medium.s3_key})
+    except ObjectTooLarge as fault:
+        return Failed(reason="too_large", details={"error": str(fault)})
+    seen = hashlib.sha256(content).hexdigest()
+    if seen != medium.sha256:
+        return Failed(reason="hash_mismatch", details={"expected": medium.sha256, "found": seen})
+    try:
+        return await prepare(content, medium.mime_type, settings)
+    except UnusablePicture as fault:
+        return Failed(reason=fault.reason, details=fault.details)
