@@ -39,6 +39,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "budget": ("budget", "budget", "What tenants spent and may spend: show, set a limit, reset, who waits."),
     "pause": ("budget", "pause", "Let nothing new start for a tenant, or for all."),
     "resume": ("budget", "resume", "Let the work of a paused tenant, or of all, go on."),
+    "soak": ("soak", "soak_command", "A long run with killed workers and failing services, and its account."),
     "kafka": ("kafka", "kafka", "Kafka's own console tools, connected to the configured broker."),
 }
 

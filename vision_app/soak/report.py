@@ -1,0 +1,71 @@
+"""The result of a soak run as a table, and as JSON-ready data."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from .run import Result
+
+FIGURES = (
+    ("inputs", "entries on the input stream"),
+    ("ended", "ended exactly once"),
+    ("analyzed", "… analyzed"),
+    ("skipped", "… skipped with a reason"),
+    ("failed", "… failed with a reason"),
+    ("deferred", "… still deferred for lack of money"),
+    ("dead_lettered", "… unreadable, in the DLQ"),
+    ("missing", "missing"),
+    ("rows_without_event", "rows without event"),
+    ("events_without_row", "events without row"),
+    ("duplicate_events", "events published twice"),
+    ("calls", "paid calls"),
+    ("extra_calls", "… beyond one per tenant and picture"),
+    ("tokens_billed", "tokens billed"),
+    ("tokens_ledger", "tokens in the ledger"),
+    ("overspend", "tokens beyond a limit"),
+)
+
+
+def as_json(result: Result) -> dict[str, Any]:
+    """Everything about a run."""
+    wish = {**asdict(result.wish), "home": str(result.wish.home)}
+    return {
+        "ok": result.ok,
+        "wish": wish,
+        "entries": result.entries,
+        "left": result.left,
+        "seconds": {name: round(seconds, 1) for name, seconds in result.seconds.items()},
+        "blows": result.chaos.blows,
+        "outages": result.chaos.outages,
+        "ended_by_themselves": result.chaos.ended_by_themselves,
+        "account": result.account.as_dict(),
+    }
+
+
+def show(console: Console, result: Result) -> None:
+    """A table of the figures, then every discrepancy."""
+    blows = Counter(blow["blow"] for blow in result.chaos.blows)
+    struck = ", ".join(f"{count} × {blow}" for blow, count in sorted(blows.items())) or "none"
+    broken = ", ".join(f"{outage['service']} {outage['fault']}" for outage in result.chaos.outages) or "none"
+    table = Table(title=f"Seed {result.wish.seed}: {len(result.plan.posts)} posts", title_justify="left")
+    table.add_column("what")
+    table.add_column("figure", justify="right")
+    for name, meaning in FIGURES:
+        table.add_row(meaning, f"{getattr(result.account, name):,}")
+    table.add_row("backlog worked off after", f"{result.seconds['backlog']:.0f} s")
+    console.print(table)
+    console.print(f"Workers struck: {struck}. Services broken: {broken}.")
+    for line in _faults(result):
+        console.print(f"[red]✗ {escape(line)}[/]")
+
+
+def _faults(result: Result) -> list[str]:
+    left = [f"not worked off: {result.left}"] if result.left else []
+    ended = [f"{name} ended although nobody struck it" for name in result.chaos.ended_by_themselves]
+    return [*left, *ended, *result.account.discrepancies]

@@ -1,0 +1,76 @@
+"""What a worker must be put through so that it passes as many of its awaits as possible: the crash suite's rounds.
+
+A round is a few posts of tenants of its own together with one thing that goes wrong. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .plan import Kind, PlannedPost
+
+POSTS: tuple[tuple[Kind, tuple[int, ...]], ...] = (
+    ("new", (0,)),
+    ("new", (1,)),
+    ("seen", (0,)),
+    ("album", (2, 3)),
+    ("missing", (-1,)),
+    ("repeated", (4,)),
+    ("unreadable", (5,)),
+)
+PICTURES = 10  # of a round; the poor tenant has its own, from here on
+POOR_POSTS: tuple[tuple[Kind, tuple[int, ...]], ...] = (("new", (6,)), ("new", (7,)), ("new", (8,)))
+
+PROVIDER: tuple[tuple[dict[str, Any], ...], ...] = (
+    (),
+    ({"endpoint": "chat", "times": 3, "fault": {"kind": "status", "status": 429, "retry_after": 1}},),
+    ({"endpoint": "chat", "times": 8, "fault": {"kind": "status", "status": 503}},),
+    ({"endpoint": "chat", "times": 2, "fault": {"kind": "malformed", "name": "prose"}},),
+    ({"endpoint": "chat", "times": 2, "fault": {"kind": "refusal"}},),
+    ({"endpoint": "chat", "times": 2, "fault": {"kind": "reset"}},),
+    ({"endpoint": "chat", "times": 2, "fault": {"kind": "revoke"}},),
+    ({"endpoint": "upload", "times": 2, "fault": {"kind": "status", "status": 500}},),
+    ({"endpoint": "delete", "times": 3, "fault": {"kind": "status", "status": 500}},),
+    ({"endpoint": "oauth", "times": 2, "fault": {"kind": "status", "status": 500}},),
+)
+SERVICES = ("", "postgres", "neo4j", "s3", "redis", "")
+COMMANDS = ("reset", "limit", "deleted key", "pause and resume")
+
+
+@dataclass(frozen=True)
+class Round:
+    """One round. `service` fails for a moment, "" for none. `ocr`: who has no money gets the text at least."""
+
+    posts: Sequence[PlannedPost]
+    tenant: str
+    poor: str
+    rules: Sequence[dict[str, Any]]
+    service: str
+    command: str
+    ocr: bool
+
+
+def nth(run: str, number: int) -> Round:
+    """Round `number`, from 0."""
+    tenant, poor = f"crash-{run}-{number}", f"crash-{run}-{number}-poor"
+    first = number * PICTURES
+    wanted = [(tenant, *post) for post in POSTS] + [(poor, *post) for post in POOR_POSTS]
+    posts = [
+        PlannedPost(0.0, owner, f"{run}-{number:03d}-{place:02d}", kind, tuple(_shifted(at, first) for at in pictures))
+        for place, (owner, kind, pictures) in enumerate(wanted)
+    ]
+    return Round(
+        posts=posts,
+        tenant=tenant,
+        poor=poor,
+        rules=PROVIDER[number % len(PROVIDER)],
+        service=SERVICES[number % len(SERVICES)],
+        command=COMMANDS[number % len(COMMANDS)],
+        ocr=number % 3 == 2,
+    )
+
+
+def _shifted(picture: int, first: int) -> int:
+    return picture + first if picture >= 0 else picture - first
