@@ -5,6 +5,6 @@ import os
 __version__ = "0.1.0"
 
 if _crash_at := os.environ.get("VISION_CRASH_AT"):  # the crash suite's; see the module
-    from .faults.crash_points import install
+    from .crash_points import install
 
     install(_crash_at)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import vision_app
-from vision_app.faults import crash_points
+from vision_app import crash_points
 
 SAMPLE = """
 import asyncio
@@ -43,7 +43,7 @@ def run(tmp_path: Path):  # type: ignore[no-untyped-def]
     """Runs the sample with a wanted point; returns its exit code and output lines."""
     (tmp_path / "sample.py").write_text(SAMPLE)
     script = (
-        "import sys, asyncio; from vision_app.faults import crash_points as c; c.COVERED = ('sample',)\n"
+        "import sys, asyncio; from vision_app import crash_points as c; c.COVERED = ('sample',)\n"
         "if sys.argv[1]: c.install(sys.argv[1])\n"
         "import sample; asyncio.run(sample.Worker().work())"
     )

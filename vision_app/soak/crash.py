@@ -1,6 +1,6 @@
 """The crash suite: a worker that dies once at every await it passes, and the account of what it had to do meanwhile.
 
-One worker, started again after each death with the same file of points (`vision_app.faults.crash_points`), while rounds
+One worker, started again after each death with the same file of points (`vision_app.crash_points`), while rounds
 of posts go through it. The run ends when rounds bring no new death any more.
 """
 
@@ -16,8 +16,8 @@ from pathlib import Path
 from redis.asyncio import Redis
 
 from vision_app.accounting import Account, take_account
+from vision_app.crash_points import VARIABLE, points
 from vision_app.faults import Proxies, proxied
-from vision_app.faults.crash_points import VARIABLE, points
 from vision_app.settings import Settings, load_settings
 from vision_app.stores.s3 import S3Store
 

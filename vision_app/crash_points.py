@@ -51,7 +51,7 @@ def install(wanted: str) -> None:
     elif wanted in (known := set(points())):
         check = _Check(known & {wanted})
     else:
-        raise ValueError(f"{VARIABLE}={wanted} names no await; `python -m vision_app.faults.crash_points` lists them")
+        raise ValueError(f"{VARIABLE}={wanted} names no await; `python -m vision_app.crash_points` lists them")
     sys.meta_path.insert(0, _Finder(check))
 
 
