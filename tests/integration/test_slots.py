@@ -12,6 +12,7 @@ import pytest
 import redis.asyncio
 
 from tests.redis_server import RedisServer
+from vision_app.faults import Fault, FaultProxy
 from vision_app.providers.slots import Slots
 from vision_app.settings import Settings, load_settings
 
@@ -169,3 +170,24 @@ async def test_a_worker_without_redis_from_the_start_has_all_slots() -> None:
             await asyncio.wait_for(slots.acquire(), 10)
         assert await full(slots)
         await slots.close()
+
+
+@pytest.mark.parametrize("fault", ["down", "half_written"])
+async def test_slots_given_back_while_redis_was_away_are_free_when_it_is_back(
+    settings: Settings, server: RedisServer, fault: Fault
+) -> None:
+    """Not only when their leases expire: after an outage nobody would call for half a minute."""
+    proxy = FaultProxy("redis", "127.0.0.1", server.port)
+    url = f"redis://127.0.0.1:{await proxy.start()}/0"
+    one, two = await worker(load_settings(**settings.model_dump() | {"redis_url": url})), await worker(settings)
+    leases = [await one.acquire() for _ in range(4)]
+    proxy.inject(fault)
+    for lease in leases:
+        await one.release(lease)
+    for _ in range(5):
+        await one.release(await one.acquire())
+    proxy.heal()
+    await asyncio.wait_for(asyncio.gather(*(two.acquire() for _ in range(4))), 15)
+    await one.close()
+    await two.close()
+    await proxy.stop()

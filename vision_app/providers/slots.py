@@ -68,6 +68,7 @@ class Slots:
         self._lease_seconds = lease_seconds
         self._worker = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self._held: set[str] = set()
+        self._left: set[str] = set()  # given back, or never got, while Redis was away: it may still count them
         self._workers = 1
         self._away_until = 0.0
         self._freed = asyncio.Event()
@@ -110,8 +111,8 @@ class Slots:
 
     async def acquire(self) -> str:
         """Wait for a slot; the answer is its lease, to be given to `release`. Safe to cancel."""
-        lease = f"{self._worker}:{uuid.uuid4().hex[:12]}"
         while True:
+            lease = f"{self._worker}:{uuid.uuid4().hex[:12]}"  # a new one each time: the last may be on its way back
             self._freed.clear()
             if await self._try(lease):
                 return lease
@@ -122,13 +123,14 @@ class Slots:
                 continue
 
     async def release(self, lease: str) -> None:
-        """Give a slot back. Never fails: what Redis does not learn expires."""
+        """Give a slot back. Never fails: what Redis does not learn now it learns when it is back, or it expires."""
         self._held.discard(lease)
         self._freed.set()
+        self._left.add(lease)
         if time.monotonic() < self._away_until:
             return
         try:
-            await self._redis.zrem(self._keys[0], lease)
+            await self._give_back({lease})
         except RedisError as fault:
             self._gone(fault)
 
@@ -140,6 +142,7 @@ class Slots:
             raise
         if granted:
             self._held.add(lease)
+            self._left.discard(lease)
         return granted
 
     async def _ask(self, lease: str) -> bool:
@@ -147,6 +150,7 @@ class Slots:
             try:
                 return await self._run(self._limit, lease)
             except RedisError as fault:
+                self._left.add(lease)  # Redis may have granted it, and only the answer was lost
                 self._gone(fault)
         return len(self._held) < self.share
 
@@ -169,8 +173,12 @@ class Slots:
     async def _renew(self) -> None:
         members = set(self._held)
         await self._run(-1, *members)
-        if released := members - self._held:  # released meanwhile, and perhaps renewed after that
-            await self._redis.zrem(self._keys[0], *released)
+        await self._give_back(self._left | (members - self._held))  # the latter: renewed after they were released
+
+    async def _give_back(self, leases: set[str]) -> None:
+        if unheld := leases - self._held:
+            await self._redis.zrem(self._keys[0], *unheld)
+        self._left -= leases
 
     def _gone(self, fault: RedisError) -> None:
         self._away_until = time.monotonic() + AWAY_SECONDS
