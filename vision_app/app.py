@@ -73,6 +73,7 @@ class VisionApp(faust.App):
     budgets: ConfirmedTable
     parked: ConfirmedTable
     outbox: Outbox
+    s3: S3Store
     budget_rules: Callable[[], budget_core.Rules]
     started = False
     _metrics: MetricsServer | None = None
@@ -132,6 +133,9 @@ class VisionApp(faust.App):
     def waiting_for(self) -> dict[str, str]:
         """Services that hold something back, by name; the rest goes on."""
         waiting = {flow.sink.name: "unavailable" for flow in self.sinks if flow.waiting_since}
+        for name, service in (("kafka", self.outbox.reachability), ("s3", self.s3.reachability)):
+            if trouble := service.trouble:
+                waiting[name] = trouble
         gate = self.gate.state
         if gate.state != "closed":
             waiting["gigachat"] = f"{gate.state}: {gate.reason}"
@@ -150,7 +154,7 @@ def create_app(settings: Settings) -> VisionApp:
     app.budget_rules = _budget_rules(settings, policy, ocr)
     app.readers, mirror = Readers(settings), BudgetMirror(settings)
     app.outbox = outbox = Outbox(app)
-    s3 = S3Store(settings)
+    app.s3 = s3 = S3Store(settings)
     dead_letters = DeadLetters(outbox)
     answers = AnswerStore(s3, settings.gigachat_vision_model, PROMPT_VERSION)
     provider, slots = GigaChat(settings), Slots(settings)

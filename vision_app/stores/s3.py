@@ -28,6 +28,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from vision_app.settings import Settings
+from vision_app.telemetry.reachability import Reachability
 
 log = structlog.get_logger(__name__)
 
@@ -108,6 +109,7 @@ class S3Store:
         self._client: Any = None
         self._resources = AsyncExitStack()
         self._slots = asyncio.Semaphore(MAX_CONNECTIONS)
+        self.reachability = Reachability()
 
     async def open(self) -> None:
         """Make the client; nothing is sent yet. Raises StoreMisconfigured if no keys are configured."""
@@ -222,12 +224,24 @@ class S3Store:
         if self._client is None:
             raise StoreUnavailable("the S3 store is not open")
         try:
-            async with asyncio.timeout(CALL_TIMEOUT_SECONDS):
-                return await request(self._client)
+            with self.reachability.call():
+                async with asyncio.timeout(CALL_TIMEOUT_SECONDS):
+                    result = await request(self._client)
         except ClientError as fault:
-            raise self._translated(fault, key) from None
+            raise self._noted(self._translated(fault, key)) from None
         except (BotoCoreError, ResponseParserError, HttpError, OSError, TimeoutError) as fault:
-            raise StoreUnavailable(f"{self._endpoint} does not answer: {type(fault).__name__}: {fault}") from fault
+            error = StoreUnavailable(f"{self._endpoint} does not answer: {type(fault).__name__}: {fault}")
+            raise self._noted(error) from fault
+        self.reachability.worked()
+        return result
+
+    def _noted(self, error: S3Error) -> S3Error:
+        """An answer about one object is an answer too."""
+        if isinstance(error, StoreUnavailable):
+            self.reachability.failed(str(error))
+        else:
+            self.reachability.worked()
+        return error
 
     def _translated(self, fault: ClientError, key: str | None) -> S3Error:
         code = str(fault.response.get("Error", {}).get("Code", ""))

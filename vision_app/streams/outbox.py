@@ -12,6 +12,7 @@ from faust.exceptions import NotReady, ProducerSendError
 
 from vision_app.messages import Message, headers_of
 from vision_app.telemetry import metrics
+from vision_app.telemetry.reachability import Reachability
 from vision_app.telemetry.tracing import traceparent_for
 from vision_app.topics import ALL, Topic, routes, trace_of
 
@@ -32,6 +33,7 @@ class Outbox:
 
     def __init__(self, app: Any) -> None:
         self._app = app
+        self.reachability = Reachability()
         self._topics = {
             topic.name: app.topic(
                 topic.name, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw"
@@ -71,11 +73,14 @@ class Outbox:
         channel, attempt = self._topics[topic.name], 0
         while True:
             try:
-                await (await channel.send(key=key, value=value, headers=dict(headers)))
+                with self.reachability.call():
+                    await (await channel.send(key=key, value=value, headers=dict(headers)))
+                self.reachability.worked()
                 return
             except (KafkaError, ProducerSendError, NotReady, OSError) as fault:
                 if _oversized(fault):
                     raise Oversized(f"{len(value or b'')} bytes for {topic.name}: {fault}") from fault
+                self.reachability.failed(f"does not take a record: {fault!r}")
                 metrics.RETRIES.labels(stage="kafka").inc()
                 log.warning("kafka does not take a record; trying again", topic=topic.name, error=repr(fault))
             if self._app.should_stop or not keep_trying():

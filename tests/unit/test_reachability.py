@@ -1,0 +1,37 @@
+"""What calls tell about a service."""
+
+from __future__ import annotations
+
+import pytest
+
+from vision_app.telemetry import reachability
+from vision_app.telemetry.reachability import Reachability
+
+
+def test_a_failure_counts_until_something_works() -> None:
+    service = Reachability()
+    assert service.trouble is None
+    service.failed("refused")
+    assert service.trouble == "refused"
+    service.worked()
+    assert service.trouble is None
+
+
+def test_silence_is_told_of_while_it_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(reachability.time, "monotonic", lambda: now[0])
+    service = Reachability()
+    with service.call():
+        now[0] += 2
+        with service.call():
+            assert service.trouble is None
+            now[0] += 2
+            assert service.trouble == "no answer for 4 s"
+    assert service.trouble is None
+
+
+def test_a_call_that_raises_is_over() -> None:
+    service = Reachability()
+    with pytest.raises(OSError, match="gone"), service.call():
+        raise OSError("gone")
+    assert service.trouble is None
