@@ -16,13 +16,14 @@ from vision_app.messages import DeadLetter
 from vision_app.operations.connections import postgres_of, redis_of, s3_of
 from vision_app.operations.kafka_log import kafka_log
 from vision_app.settings import Settings
+from vision_app.topics import UPLOADED
 
 from .bill_reader import as_bill, read_bill, read_records
 from .delivery import Delivered, judge_delivery
 from .figures import Account
 from .kafka_reader import KafkaMaterial, origin_fault, read_kafka
 from .ledger import Ledgers
-from .material import Letter, Progress
+from .material import Input, Letter, Progress
 from .money import Spent, grants_of, judge_money, to_look_up
 from .redis_reader import first_event_ms, holds_entry, read_dlq_stream, read_events, read_inputs
 from .scope import Scope
@@ -50,13 +51,16 @@ async def take_account(settings: Settings, *, since_ms: int = 0, tenants: Collec
         events = await read_events(redis, settings, scope)
         async with kafka_log(settings) as log:
             kafka = await read_kafka(log, settings, scope, inputs, ledgers)
-        rows = await read_rows(pool, scope, (one.post for one in kafka.inputs.values()))
+        rows = await read_rows(
+            pool, scope, {one.post for one in kafka.inputs.values()} | {event.post for event in events}
+        )
         objects, graph, bill = await asyncio.gather(
             read_objects(s3, scope), read_graph(settings, scope), read_bill(settings, scope)
         )
         progress = Progress({**backlog.redis_unread, **backlog.redis_pending, **backlog.kafka}, ledgers.waiting)
         delivered = Delivered(
-            inputs=list(kafka.inputs.values()),
+            inputs=[*kafka.inputs.values(), *_buried_inputs(settings, scope, kafka)],
+            judged={post: sorted(times.values()) for post, times in kafka.judged.items()},
             rows=rows,
             events=[event for event in events if event.at_ms < scope.until_ms],
             letters=await _letters(redis, settings, scope, kafka),
@@ -76,6 +80,7 @@ async def take_account(settings: Settings, *, since_ms: int = 0, tenants: Collec
             closings=kafka.closings,
             ledgers=ledgers,
             call_keys=objects.calls,
+            restricted=scope.tenants is not None,
             tenants=scope.tenants or frozenset(one.tenant_id for one in kafka.inputs.values()),
             progress=progress,
             since_ms=since_ms,
@@ -94,6 +99,17 @@ async def take_account(settings: Settings, *, since_ms: int = 0, tenants: Collec
         seconds=round(time.monotonic() - started, 3),
         bill_available=bill is not None,
     )
+
+
+def _buried_inputs(settings: Settings, scope: Scope, kafka: KafkaMaterial) -> list[Input]:
+    """Entries that cannot be read name no tenant; their dead letters may."""
+    return [
+        Input(letter.id, letter.tenant_id or "", "", letter.first_seen_ms)
+        for letter in {letter.id: letter for letter in kafka.letters}.values()
+        if letter.origin in (*settings.input_streams, UPLOADED.name)
+        and letter.id not in kafka.inputs
+        and scope.within(letter.first_seen_ms)
+    ]
 
 
 async def _letters(redis: Redis, settings: Settings, scope: Scope, kafka: KafkaMaterial) -> Sequence[Letter]:

@@ -26,11 +26,13 @@ ON_THE_WAY_OUT = (topics.SINK_POSTGRES.name, topics.ANALYZED.name, topics.SKIPPE
 class Delivered:
     """Everything about inputs and what came of them. `graph` None: it is switched off.
 
+    `judged`: per post, the sorted times at which the policy handed a publication on.
     `events_from_ms`: older events may have been trimmed from the stream. `answers` and `documents` are keys in S3;
     those of rows older than `objects_from_ms` may have been cleaned up.
     """
 
     inputs: Sequence[Input] = ()
+    judged: Mapping[Post, Sequence[int]] = field(default_factory=dict)
     rows: Mapping[Post, Row] = field(default_factory=dict)
     events: Sequence[Event] = ()
     letters: Sequence[Letter] = ()
@@ -50,12 +52,8 @@ def judge_delivery(material: Delivered, tally: Tally) -> None:
     events = _by_post(material.events)
     _inputs(material, tally)
     _waits(material.inputs, events, tally)
-    judged = defaultdict(list)
-    for one in material.inputs:
-        if one.judged_ms is not None:
-            judged[one.post].append(one.judged_ms)
     for post, told in events.items():
-        _events_of(post, told, sorted(judged[post]), material, tally)
+        _events_of(post, told, material, tally)
     for row in material.rows.values():
         if material.since_ms <= row.emission[0] < material.until_ms and not row.in_work:
             _row(row, events.get(row.post, ()), material, tally)
@@ -64,7 +62,8 @@ def judge_delivery(material: Delivered, tally: Tally) -> None:
         counts["letters"] += 1
         if letter.fault:
             counts["letters_wrong"] += 1
-            tally.complain("wrong dead letters", f"dead letter {letter.id}: {letter.fault}")
+            whose = f"{letter.tenant_id or 'nobody'}/{letter.post_id or '?'}"
+            tally.complain("wrong dead letters", f"dead letter {letter.id} of {whose}: {letter.fault}")
 
 
 def _by_post(events: Iterable[Event]) -> dict[Post, list[Event]]:
@@ -149,28 +148,36 @@ def _waits(inputs: Iterable[Input], events: Mapping[Post, Sequence[Event]], tall
 # --- events -----------------------------------------------------------------------------------------------------------
 
 
-def _events_of(post: Post, told: Sequence[Event], judged: Sequence[int], material: Delivered, tally: Tally) -> None:
-    counts = tally.of(post[0]).counts
-    row = material.rows.get(post)
+def _events_of(post: Post, told: Sequence[Event], material: Delivered, tally: Tally) -> None:
     seen: set[tuple[int, int]] = set()
     before: Event | None = None
     for event in told:
-        counts["events"] += 1
-        if event.emission in seen:
-            counts["duplicate_events"] += 1
-            tally.complain("duplicate events", f"{_named(event)} was published before: emission {_text(event)} twice")
-            continue
+        if event.at_ms >= material.since_ms:
+            tally.of(post[0]).counts["events"] += 1
+            if event.emission in seen:
+                _doubled(event, f"was published before: emission {event.emission[0]}-{event.emission[1]} twice", tally)
+            elif (
+                before
+                and event.content == before.content
+                and not _between(material.judged.get(post, ()), before, event)
+            ):
+                _doubled(event, f"says what {before.entry_id} said, and nothing was published since", tally)
+            _row_of(event, material.rows.get(post), tally)
+        before = before if event.emission in seen else event
         seen.add(event.emission)
-        if before is not None and event.content == before.content and not _between(judged, before, event):
-            counts["duplicate_events"] += 1
-            tally.complain(
-                "duplicate events", f"{_named(event)} says what {before.entry_id} said, and nothing was published since"
-            )
-        before = event
-        if row is None or event.emission > row.emission:
-            counts["events_without_row"] += 1
-            why = "there is no row" if row is None else "the row shows an older state"
-            tally.complain("events without a row", f"{_named(event)} is announced, but {why}; see `vision trace`")
+
+
+def _doubled(event: Event, why: str, tally: Tally) -> None:
+    tally.of(event.tenant_id).counts["duplicate_events"] += 1
+    tally.complain("duplicate events", f"{_named(event)} {why}")
+
+
+def _row_of(event: Event, row: Row | None, tally: Tally) -> None:
+    """The row is committed before the event is out, so it shows the event's state or a later one."""
+    if row is None or event.emission > row.emission:
+        tally.of(event.tenant_id).counts["events_without_row"] += 1
+        why = "there is no row" if row is None else "the row shows an older state"
+        tally.complain("events without a row", f"{_named(event)} is announced, but {why}; see `vision trace`")
 
 
 def _between(judged: Sequence[int], before: Event, event: Event) -> bool:
@@ -181,10 +188,6 @@ def _between(judged: Sequence[int], before: Event, event: Event) -> bool:
 
 def _named(event: Event) -> str:
     return f"event {event.entry_id} of {event.tenant_id}/{event.post_id}"
-
-
-def _text(event: Event) -> str:
-    return f"{event.emission[0]}-{event.emission[1]}"
 
 
 # --- rows -------------------------------------------------------------------------------------------------------------

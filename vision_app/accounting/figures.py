@@ -34,6 +34,7 @@ class Figures:
     events_without_row: int = 0
     letters: int = 0
     letters_wrong: int = 0  # without an origin, or in only one of the two places
+    records_missing: int = 0  # billed calls of which S3 holds no record
     answers_missing: int = 0  # a row names an answer that is not in S3
     documents_missing: int = 0
     graph_missing: int = 0  # a picture of an analyzed post that the graph does not show

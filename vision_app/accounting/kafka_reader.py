@@ -5,6 +5,7 @@ One pass over each topic; a record is decoded only if its key names a tenant of 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -19,7 +20,7 @@ from vision_app.operations.kafka_log import KafkaLog, Record, Stretch
 from vision_app.settings import Settings
 
 from .ledger import Ledgers
-from .material import Closing, GrantGiven, Input, LedgerVersion
+from .material import Closing, GrantGiven, Input, LedgerVersion, Post
 from .scope import GRANT_MARGIN_MS, MARGIN_MS, Scope
 
 CLOSINGS = ("settle", "lost", "release")
@@ -27,9 +28,10 @@ CLOSINGS = ("settle", "lost", "release")
 
 @dataclass
 class KafkaMaterial:
-    """`ends`: the next offset of every partition, for telling whether a place was ever there."""
+    """`judged`: when the policy handed each publication of a post on. `ends`: next offsets of partitions."""
 
     inputs: dict[str, Input] = field(default_factory=dict)
+    judged: dict[Post, dict[str, int]] = field(default_factory=lambda: defaultdict(dict))
     letters: list[DeadLetter] = field(default_factory=list)
     grants: dict[str, GrantGiven] = field(default_factory=dict)
     closings: list[Closing] = field(default_factory=list)
@@ -111,7 +113,8 @@ class _Reader:
         body = orjson.loads(record.value)
         if body.get("type") != "opened":
             return
-        name = _input_named(str(body.get("input_id", "")))
+        name, event = _input_named(str(body.get("input_id", ""))), body["event"]
+        self.found.judged[event["tenant_id"], event["post_id"]].setdefault(name, record.at_ms)
         known = self.found.inputs.get(name)
         if known is not None and known.judged_ms is None:
             self.found.inputs[name] = replace(known, judged_ms=record.at_ms)

@@ -27,7 +27,7 @@ TOLD = ("settle", "lost")
 class Spent:
     """Everything about money. `calls` are in the order of their times, `records` hold those that were looked up.
 
-    `call_keys`: keys of all call records in S3.
+    `call_keys`: keys of all call records in S3. `tenants`: those known; if `restricted`, calls of others do not count.
     """
 
     calls: Sequence[BilledCall] = ()
@@ -37,6 +37,7 @@ class Spent:
     records: Mapping[str, CallRecord] = field(default_factory=dict)
     call_keys: Collection[str] = frozenset()
     tenants: frozenset[str] = frozenset()
+    restricted: bool = False
     progress: Progress = field(default_factory=Progress)
     since_ms: int = 0
     objects_from_ms: int = 0
@@ -88,7 +89,10 @@ def grants_of(material: Spent) -> list[Grant]:
         grant(closing.grant_id, closing.tenant_id).closings.append(closing)
     for call in material.calls:
         grant(call.grant_id).calls.append(call)
-    return [one for one in grants.values() if one.since(material.since_ms)]
+    ours = (
+        grants.values() if not material.restricted else (g for g in grants.values() if g.tenant_id in material.tenants)
+    )
+    return [one for one in ours if one.since(material.since_ms)]
 
 
 def prefix_of(tenant_id: str) -> str:
@@ -148,7 +152,8 @@ def _grant(one: Grant, material: Spent, tally: Tally) -> None:
     counts["tokens_billed"] += one.billed
     counts["tokens_ledger"] += charge
     if one.calls and one.given is None and not one.closings:
-        tally.complain("calls nobody granted", f"a call of {one.billed} tokens under {one.id}, which was never granted")
+        whose = one.tenant_id or "nobody"
+        tally.complain("calls nobody granted", f"{whose} is billed {one.billed} tokens under {one.id}, never granted")
     if not one.closings and one.given is not None:
         counts["grants_open"] += 1
         if not material.progress.busy(topics.ANALYSIS.name, topics.BUDGET.name):
@@ -181,6 +186,7 @@ def _record(one: Grant, material: Spent, tally: Tally) -> None:
     if not one.calls or not one.tenant_id or one.calls[-1].at_ms < material.objects_from_ms:
         return
     if call_key(one.tenant_id, one.id) not in material.call_keys:
+        tally.of(one.tenant_id).counts["records_missing"] += 1
         tally.complain(
             "calls without a record", f"the billed call of grant {one.id} ({one.tenant_id}) has no record in S3"
         )

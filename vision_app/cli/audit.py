@@ -74,7 +74,7 @@ def _summary(account: Account) -> Table:
     table.add_row(
         "events", f"{account.events:,}", _some(account, "duplicate_events", "events_without_row", "rows_without_event")
     )
-    gone = ("answers_missing", "documents_missing", "graph_missing", "letters", "letters_wrong")
+    gone = ("records_missing", "answers_missing", "documents_missing", "graph_missing", "letters", "letters_wrong")
     table.add_row("stores", "", _some(account, *gone))
     calls = "calls" if account.bill_available else "calls (by our records)"
     table.add_row(calls, f"{account.calls:,}", _some(account, "extra_calls", "extra_unexplained", "grants_open"))
