@@ -163,10 +163,13 @@ class _Reader:
         key = record.key or b""
         gap = self._gaps[record.partition] > self._last.get(key, -1)
         self._last[key] = record.offset
-        self._ledgers.add(_version(record, orjson.loads(record.value), self._settings.vision_max_daily_tokens, gap))
+        self._ledgers.add(
+            ledger_version(record, orjson.loads(record.value), self._settings.vision_max_daily_tokens, gap)
+        )
 
 
-def _version(record: Record, row: Mapping[str, Any], default_limit: int, gap: bool) -> LedgerVersion:
+def ledger_version(record: Record, row: Mapping[str, Any], default_limit: int, gap: bool) -> LedgerVersion:
+    """A record of the changelog as a version of the ledger. Raises KeyError, TypeError or ValueError if it is none."""
     return LedgerVersion(
         tenant_id=row["tenant_id"],
         place=record.id,

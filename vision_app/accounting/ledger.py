@@ -16,9 +16,14 @@ from .material import LedgerVersion
 
 @dataclass
 class LedgerBook:
-    """What one tenant's versions came to. `charged`: the most a grant was ever seen charged with."""
+    """What one tenant's versions came to.
+
+    `charged`: the most each grant was seen charged with. A ledger that was lost (its successor is born later) may have
+    charged a grant that is charged again by its successor; `before_loss` is what the lost ones charged.
+    """
 
     charged: dict[str, int] = field(default_factory=dict)
+    before_loss: dict[str, int] = field(default_factory=dict)
     released: set[str] = field(default_factory=set)
     peak: Peak | None = None
     overspend: int = 0
@@ -28,9 +33,11 @@ class LedgerBook:
     last: LedgerVersion | None = None
 
     def add(self, version: LedgerVersion) -> None:
-        before = None if version.gap or (self.last and self.last.born_ms != version.born_ms) else self.last
+        if self.last and self.last.born_ms != version.born_ms:
+            self._begin_anew()
+        before = None if version.gap else self.last
+        self.gaps += bool(version.gap and self.versions)
         self.versions += 1
-        self.gaps += bool(version.gap and self.last)
         fault = before is not None and self._change(before, version)
         self._limit(before, version, fault)
         for grant, charge in version.closed.items():
@@ -39,6 +46,17 @@ class LedgerBook:
             else:
                 self.charged[grant] = max(charge, self.charged.get(grant, 0))
         self.last = version
+
+    def total(self, grant: str) -> int | None:
+        """What a grant is charged in all; None if no version shows that it was charged."""
+        if grant not in self.charged and grant not in self.before_loss:
+            return None
+        return self.charged.get(grant, 0) + self.before_loss.get(grant, 0)
+
+    def _begin_anew(self) -> None:
+        for grant, charge in self.charged.items():
+            self.before_loss[grant] = self.before_loss.get(grant, 0) + charge
+        self.charged, self.last = {}, None
 
     def _change(self, before: LedgerVersion, now: LedgerVersion) -> bool:
         """Whether spent moved by something that the row itself does not tell."""

@@ -139,7 +139,7 @@ def judge_money(material: Spent, tally: Tally) -> None:
 def _charge(one: Grant, material: Spent) -> int:
     """What the ledger charged; where its versions are compacted away, what it was told."""
     book = material.ledgers[one.tenant_id]
-    seen = book.charged.get(one.id)
+    seen = book.total(one.id)
     if seen is None and one.id not in book.released and (book.gaps or not book.versions):
         return one.told
     return seen or 0
@@ -177,9 +177,13 @@ def _grant(one: Grant, material: Spent, tally: Tally) -> None:
 
 
 def _cut_off(one: Grant, material: Spent) -> bool:
-    """Whether nobody could know what the call had cost: it was reported lost, or its record was never finished."""
-    record = material.records.get(one.id)
-    return one.lost or (record is not None and not record.done)
+    """Whether nobody could know what the call had cost: it was reported lost, or its record was never finished.
+
+    Or the ledger that had charged it was itself lost, and the next one charged it again.
+    """
+    record, book = material.records.get(one.id), material.ledgers[one.tenant_id]
+    twice = one.id in book.charged and one.id in book.before_loss
+    return one.lost or twice or (record is not None and not record.done)
 
 
 def _record(one: Grant, material: Spent, tally: Tally) -> None:
