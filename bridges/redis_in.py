@@ -30,12 +30,13 @@ from vision_app.telemetry.logging import bind
 from vision_app.telemetry.tracing import traceparent_for
 from vision_app.topics import UPLOADED
 
+from .backlog import measure
+
 log = structlog.get_logger(__name__)
 
 BLOCK_MS = 1000
 RECONNECT_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 DLQ_MAXLEN = 100_000
-MEASURED = 1000  # pending entries per stream whose idle time is looked at
 
 Fields = Mapping[bytes, bytes]
 
@@ -76,6 +77,15 @@ class RedisIn(Service):
                 metrics.UNEXPECTED_ERRORS.labels(where="redis_in").inc()
                 log.exception("unexpected error of the way in; going on")
                 await self.sleep(RECONNECT_SECONDS[-1])
+
+    @Service.task
+    async def _measure_for_ever(self) -> None:
+        while not self._stopping:
+            try:
+                await measure(self._redis, self._settings)
+            except (RedisError, OSError) as fault:  # the relaying counts, tells and mends it
+                log.debug("the input streams cannot be measured", error=repr(fault))
+            await self.sleep(self._settings.vision_pending_check_interval)
 
     @property
     def _stopping(self) -> bool:
@@ -132,20 +142,6 @@ class RedisIn(Service):
                 await self._take_over(stream, ids)
                 if len(ids) < self._settings.vision_pel_batch_size:
                     break
-        await self._measure()
-
-    async def _measure(self) -> None:
-        """How much is pending in the group, and for how long; measured whether or not there was anything to claim."""
-        total, idle = 0, [0.0]
-        for stream in self._settings.input_streams:
-            total += (await self._redis.xpending(stream, self._group))["pending"]
-            oldest = await self._redis.xpending_range(stream, self._group, min="-", max="+", count=MEASURED)
-            idle += [item["time_since_delivered"] / 1000 for item in oldest]
-        metrics.PEL_SIZE.labels(consumer_group=self._group).set(total)
-        idle.sort()
-        for name, share in (("p50", 0.5), ("p95", 0.95), ("max", 1.0)):
-            age = idle[round(share * (len(idle) - 1))]
-            metrics.PENDING_AGE.labels(percentile=name, consumer_group=self._group).set(age)
 
     async def _take_over(self, stream: str, ids: Sequence[bytes]) -> None:
         """Handle entries of our own pending list again; each counts as one more delivery."""

@@ -18,6 +18,7 @@ import structlog
 from agents.analysis import analysis_agent
 from agents.analyst import Analyst
 from agents.budget import budget_agent
+from agents.lag import measure_lag
 from agents.media import media_agent
 from agents.policy import policy_agent
 from agents.posts import posts_agent
@@ -50,6 +51,7 @@ from .streams.dead_letters import DeadLetters
 from .streams.in_flight import InFlight
 from .streams.outbox import Outbox
 from .streams.steady_start import hold_until_positioned
+from .telemetry import metrics
 from .telemetry.logging import configure_logging, logging_config
 from .telemetry.metrics import MetricsServer, start_metrics_server
 from .topics import MAX_MESSAGE_BYTES
@@ -87,6 +89,7 @@ class VisionApp(faust.App):
         configure_logging(self.settings)  # Faust's command line has set a level of its own
         if self._metrics is None:
             self._metrics = start_metrics_server(self.settings)
+            metrics.READY.set_function(lambda: self.not_ready() is None)
         names = {f"{self.conf.id}-{table}-changelog": CHANGELOG for table in self.tables}
         await create_topics(self.settings, names)
         for resource in self.resources:
@@ -185,6 +188,7 @@ def create_app(settings: Settings) -> VisionApp:
         emit_skipped=settings.feature_vision_emit_skipped_events,
     )
     redis_out_agents(app, outbox, dead_letters, settings)
+    measure_lag(app)
     app.bridge = RedisIn(app, outbox, dead_letters, settings, worker_id(settings))
     app.service(cast(Any, BudgetMirrorService(app, outbox, mirror, app.readers.record_reset)))
     if settings.feature_vision_enabled:

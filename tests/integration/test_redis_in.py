@@ -312,6 +312,7 @@ async def test_while_kafka_refuses_nothing_is_read_or_counted_and_what_is_held_s
     async with way.running():
         await until(way.pending)
         await way.publish("p2")
+        await until(lambda: sample("stream_consumer_lag", stream=FIRST, group=GROUP) == 1)
 
         async def renewed() -> bool:
             """Long enough for others to claim it, had it not been renewed."""
@@ -326,6 +327,7 @@ async def test_while_kafka_refuses_nothing_is_read_or_counted_and_what_is_held_s
         assert max(seen) < IDLE_MS
         way.app.refuse = lambda topic, value: None
         await until(way.none_pending)
+        await until(lambda: sample("stream_consumer_lag", stream=FIRST, group=GROUP) == 0)
     assert way.relayed == ["p1", "p2"]
 
 

@@ -24,6 +24,7 @@ from vision_app.stores.s3 import (
     StoreMisconfigured,
     StoreUnavailable,
 )
+from vision_app.telemetry import metrics
 
 STRANGE = "тест/..%2F ?&=+#\\'\"<>"
 
@@ -201,7 +202,13 @@ async def test_an_outage_is_retried_and_then_named(stack_settings: Settings) -> 
 
 async def test_a_passing_outage_is_not_noticed(stack_settings: Settings) -> None:
     odd = OddStore({"HEAD": [(503, "")], "GET": [(503, "SlowDown"), (206, "")]})
+    before = _requests("head", "error"), _requests("head", "success")
     assert (await _ask(stack_settings, odd)).size_bytes == 77
+    assert (_requests("head", "error"), _requests("head", "success")) == (before[0] + 1, before[1] + 1), "but counted"
+
+
+def _requests(operation: str, result: str) -> float:
+    return metrics.S3_OPERATIONS.labels(operation=operation, result=result)._value.get()
 
 
 # --- answers and calls ------------------------------------------------------------------------------------------------

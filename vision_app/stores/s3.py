@@ -28,6 +28,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from vision_app.settings import Settings
+from vision_app.telemetry import metrics
 from vision_app.telemetry.reachability import Reachability
 
 log = structlog.get_logger(__name__)
@@ -129,20 +130,20 @@ class S3Store:
         """See that we may use the bucket; create it if there is none. Raises StoreUnavailable, ObjectForbidden."""
         try:
             # not HeadBucket, whose errors have no body and so do not tell a wrong secret from a missing permission
-            await self._call(None, partial(_list, Bucket=self.bucket, MaxKeys=1))
+            await self._call("list", None, partial(_list, Bucket=self.bucket, MaxKeys=1))
         except StoreMisconfigured as fault:
             if fault.code != _NO_BUCKET:
                 raise
-            await self._call(None, lambda s3: s3.create_bucket(Bucket=self.bucket))
+            await self._call("put", None, lambda s3: s3.create_bucket(Bucket=self.bucket))
             log.info("bucket created", bucket=self.bucket)
 
     async def head(self, key: str) -> ObjectHead:
         """Size, type and metadata. Raises ObjectMissing, ObjectForbidden, StoreUnavailable."""
-        return await self._call(key, lambda s3: self._head(s3, key))
+        return await self._call("head", key, lambda s3: self._head(s3, key))
 
     async def read(self, key: str, limit_bytes: int) -> bytes:
         """The whole body. Raises ObjectTooLarge before reading on past the limit, else as `head`."""
-        return await self._call(key, lambda s3: self._read(s3, key, limit_bytes))
+        return await self._call("get", key, lambda s3: self._read(s3, key, limit_bytes))
 
     async def put(
         self,
@@ -153,14 +154,15 @@ class S3Store:
     ) -> None:
         """Write an object, replacing what is there. Metadata must be ASCII. Raises as `head`."""
         arguments = {"Bucket": self.bucket, "Key": key, "ContentType": content_type, "Metadata": dict(metadata or {})}
-        await self._call(key, lambda s3: s3.put_object(Body=io.BytesIO(body), **arguments))
+        with metrics.S3_UPLOAD_DURATION.time():
+            await self._call("put", key, lambda s3: s3.put_object(Body=io.BytesIO(body), **arguments))
 
     async def delete(self, keys: Sequence[str]) -> int:
         """Delete objects; one that is not there counts as deleted. Returns how many. Raises StoreUnavailable."""
         for start in range(0, len(keys), DELETE_BATCH):
             listed = [{"Key": key} for key in keys[start : start + DELETE_BATCH]]
             request = partial(_delete, Bucket=self.bucket, Delete={"Objects": listed, "Quiet": True})
-            answer = await self._call(None, request)
+            answer = await self._call("delete", None, request)
             if errors := answer.get("Errors"):
                 raise StoreUnavailable(f"{len(errors)} objects not deleted, the first: {errors[0]}")
         return len(keys)
@@ -169,7 +171,7 @@ class S3Store:
         """Every object under a prefix, in the order of keys, page by page. Raises StoreUnavailable, ObjectForbidden."""
         token: dict[str, str] = {}
         while True:
-            page = await self._call(None, partial(_list, Bucket=self.bucket, Prefix=prefix, **token))
+            page = await self._call("list", None, partial(_list, Bucket=self.bucket, Prefix=prefix, **token))
             for item in page.get("Contents", ()):
                 yield ObjectHead(item["Key"], item["Size"], last_modified=item["LastModified"])
             if not page.get("IsTruncated"):
@@ -208,7 +210,7 @@ class S3Store:
             body.close()
         raise ObjectTooLarge(f"{key} is larger than {limit_bytes} bytes")
 
-    async def _call(self, key: str | None, request: Callable[[Any], Awaitable[Result]]) -> Result:
+    async def _call(self, operation: str, key: str | None, request: Callable[[Any], Awaitable[Result]]) -> Result:
         """One request with a slot, a deadline and retries of what may pass."""
         if key is not None and not usable_key(key):
             raise ObjectMissing(f"{key[:200]!r} is no key of an object")
@@ -217,8 +219,20 @@ class S3Store:
                 _may_pass, attempts=ATTEMPTS, timeout=None, wait_initial=0.2, wait_max=2.0
             ):
                 with attempt:
-                    return await self._attempt(key, request)
+                    return await self._counted(operation, self._attempt(key, request))
         raise AssertionError("unreachable: the last attempt returns or raises")
+
+    async def _counted(self, operation: str, attempt: Awaitable[Result]) -> Result:
+        try:
+            answer = await attempt
+        except (ObjectMissing, ObjectForbidden, ObjectTooLarge):
+            _count(operation, "success")  # the store works, and this is what it has to say
+            raise
+        except S3Error:
+            _count(operation, "error")
+            raise
+        _count(operation, "success")
+        return answer
 
     async def _attempt(self, key: str | None, request: Callable[[Any], Awaitable[Result]]) -> Result:
         if self._client is None:
@@ -266,6 +280,10 @@ def usable_key(key: str) -> bool:
         and len(key.encode()) <= MAX_KEY_BYTES
         and not any(segment in ("", ".", "..") for segment in segments)
     )
+
+
+def _count(operation: str, result: str) -> None:
+    metrics.S3_OPERATIONS.labels(operation=operation, result=result).inc()
 
 
 def _may_pass(fault: Exception) -> bool:

@@ -1,7 +1,7 @@
 """The whole catalogue of metrics: every name the service exports, once, with one line saying what it counts.
 
-Not here: where a metric is changed (the agents, bridges, stores), Faust's own sensors (same registry, set up in
-`app.py`). Label sets that are known beforehand exist at zero from import on; those of a tenant from its first event on.
+Not here: where a metric is changed (the agents, bridges, stores). Label sets that are known beforehand exist at zero
+from import on; those of a tenant from its first event on.
 Names are those of the acceptance guide and of the surrounding assistant; durations are seconds, sizes bytes or GiB.
 """
 
@@ -16,6 +16,8 @@ from wsgiref.simple_server import WSGIServer
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from vision_app import topics
 
 if TYPE_CHECKING:
     from vision_app.settings import Settings
@@ -173,6 +175,11 @@ ACTOR_DUPLICATES = _known(
     _counter("vision_actor_duplicates_total", "Commands delivered again and recognised.", "actor"), "posts", "budget"
 )
 CHANGELOG_STALE = _counter("vision_changelog_stale_total", "Changelog records older than the row held; ignored.")
+READY = _gauge("vision_ready", "1 while this worker works on messages, as /readyz says.")
+WORK_TOPICS = tuple(topic.name for topic in topics.ALL if topic is not topics.DLQ)  # that one is for people
+CONSUMER_LAG = _known(
+    _gauge("vision_consumer_lag", "Records of this worker's partitions not yet acknowledged.", "topic"), *WORK_TOPICS
+)
 INFLIGHT = _known(
     _gauge("vision_inflight", "Messages being worked on in this worker.", "agent"), "policy", "media", "analysis"
 )
@@ -183,6 +190,10 @@ RELAYED = _known(
 ANNOUNCED = _known(
     _counter("vision_announced_total", "Events put on the Redis output stream.", "event"),
     *("posts.vision.analyzed", "posts.vision.skipped"),
+)
+STREAM_LAG = _known(
+    _gauge("stream_consumer_lag", "Entries of an input stream not yet read, 1000 at most.", "stream", "group"),
+    *[(stream, "vision_workers") for stream in ("stream:posts:vision:uploaded", "stream:posts:vision")],
 )
 PEL_SIZE = _known(
     _gauge("vision_pel_size", "Entries delivered to the group and not yet acknowledged.", "consumer_group"),
@@ -219,26 +230,17 @@ SINK_DURATION = _known(
     _histogram("vision_sink_write_duration_seconds", "One batch written.", "sink", buckets=WRITE_SECONDS),
     *("postgres", "s3", "neo4j"),
 )
-UPSERTS = _known(
-    _counter("post_enrichment_upsert_total", "Rows of post_enrichment written.", "kind", "provider", "status"),
-    *[("vision", "gigachat", "success"), ("vision", "gigachat", "error")],
-)
-UPSERT_DURATION = _known(
-    _histogram("post_enrichment_upsert_duration_seconds", "One upsert of a batch.", "kind", buckets=WRITE_SECONDS),
-    "vision",
-)
 
 # --- storage ----------------------------------------------------------------------------------------------------------
 
 CONTENT_TYPES = ("media", "vision", "crawl")
 
 S3_OPERATIONS = _known(
-    _counter("s3_operations_total", "Requests to S3.", "operation", "result", "content_type"),
-    *[(operation, "success", kind) for operation in ("get", "head", "put", "delete") for kind in ("media", "vision")],
-    *[(operation, "error", kind) for operation in ("get", "head", "put", "delete") for kind in ("media", "vision")],
+    _counter("s3_operations_total", "Requests to S3. A missing object is no error.", "operation", "result"),
+    *[(operation, result) for operation in ("get", "head", "put", "delete", "list") for result in ("success", "error")],
 )
-S3_UPLOAD_DURATION = _known(
-    _histogram("s3_upload_duration_seconds", "One upload to S3.", "content_type", buckets=WRITE_SECONDS), "vision"
+S3_UPLOAD_DURATION = _histogram(
+    "s3_upload_duration_seconds", "One upload to S3, retries included.", buckets=WRITE_SECONDS
 )
 BUCKET_USAGE = _known(_gauge("storage_bucket_usage_gb", "Size of the bucket, GiB.", "content_type"), *CONTENT_TYPES)
 BUCKET_LIMIT = _known(

@@ -1,0 +1,43 @@
+"""What is on the input streams and not yet in Kafka, for the metrics: not read, pending, and pending for how long.
+
+Measured apart from the relaying, since the numbers matter most while that stands still.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from redis.asyncio import Redis
+
+from vision_app.settings import Settings
+from vision_app.telemetry import metrics
+
+MEASURED = 1000
+"""Entries per stream that are looked at; a longer backlog shows as this much."""
+
+
+async def measure(redis: Redis, settings: Settings) -> None:
+    """Set the gauges. Raises what redis-py raises, also while the group does not exist yet."""
+    group = settings.vision_consumer_group
+    pending, idle = 0, [0.0]
+    for stream in settings.input_streams:
+        metrics.STREAM_LAG.labels(stream=stream, group=group).set(await _unread(redis, stream, group))
+        pending += (await redis.xpending(stream, group))["pending"]
+        oldest = await redis.xpending_range(stream, group, min="-", max="+", count=MEASURED)
+        idle += [item["time_since_delivered"] / 1000 for item in oldest]
+    metrics.PEL_SIZE.labels(consumer_group=group).set(pending)
+    idle.sort()
+    for name, share in (("p50", 0.5), ("p95", 0.95), ("max", 1.0)):
+        age = idle[round(share * (len(idle) - 1))]
+        metrics.PENDING_AGE.labels(percentile=name, consumer_group=group).set(age)
+
+
+async def _unread(redis: Redis, stream: str, group: str) -> int:
+    """Entries not delivered to the group: as Redis 7 counts them, else counted here."""
+    infos: list[dict[str, Any]] = await redis.xinfo_groups(stream)
+    info = next((info for info in infos if info["name"] == group.encode()), None)
+    if info is None:
+        return int(await redis.xlen(stream))
+    if (lag := info.get("lag")) is not None:
+        return int(lag)
+    return len(await redis.xrange(stream, min=f"({info['last-delivered-id'].decode()}", count=MEASURED))
