@@ -38,7 +38,8 @@ step "shell scripts: shellcheck"
 shellcheck deploy/*.sh scripts/*.sh
 
 step "Dockerfile, compose file, example settings: our rules"
-$PYTHON -m pytest -q -p no:cacheprovider tests/unit/test_deploy_compose.py tests/unit/test_deploy_image.py
+$PYTHON -m pytest -q -p no:cacheprovider tests/unit/test_deploy_compose.py tests/unit/test_deploy_image.py \
+    tests/unit/test_deploy_monitoring.py
 
 step "locked libraries: wheels for the real base's Python 3.12"
 .venv/bin/uv pip install --dry-run --quiet --only-binary :all: --require-hashes -r requirements-run.lock \
@@ -61,7 +62,7 @@ step "docker-compose.yml: config"
 project=$(mktemp -d)
 trap 'rm -rf "$project"' EXIT
 mkdir "$project/config" "$project/deploy"
-cp docker-compose.yml "$project" && cp .env.example "$project/.env"
+cp docker-compose.yml "$project" && cp deploy/monitoring.yml "$project/deploy" && cp .env.example "$project/.env"
 (cd "$project" && "$COMPOSE" config --format json >demo.json)
 (cd "$project" && sed -i /^COMPOSE_PROFILES=/d .env && "$COMPOSE" config --format json >real.json)
 jq -e '.services.gigachat and .services.worker.environment.GIGACHAT_SIMULATED == "true"' "$project/demo.json" >/dev/null
@@ -70,7 +71,10 @@ if (cd "$project" && sed -i 's/^NEO4J_PASSWORD=.*//' .env && "$COMPOSE" config -
     echo "a missing password was accepted" >&2 && exit 1
 fi
 grep -q 'NEO4J_PASSWORD is missing a value: set it in .env' "$project/refusal"
-echo "valid with and without the demo profile; a missing password is refused by name"
+monitors=$(cd "$project" && cp "$OLDPWD/.env.example" .env &&
+    "$COMPOSE" -f docker-compose.yml -f deploy/monitoring.yml config --format json | jq -r '.services | keys | join(" ")')
+[ "$monitors" = "gigachat grafana kafka neo4j postgres prometheus redis s3 worker" ]
+echo "valid with and without the demo profile; a missing password is refused by name; valid with deploy/monitoring.yml"
 
 step "stand-in for the base image"
 if ! buildah inspect --type image $STAND_IN >/dev/null 2>&1; then

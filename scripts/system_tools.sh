@@ -2,16 +2,36 @@
 # Installs what only Debian's packages have, if this is root on Debian; otherwise says what is missing and goes on.
 set -u
 
-missing=""
-command -v tesseract >/dev/null 2>&1 && tesseract --list-langs 2>/dev/null | grep -qx rus || missing="tesseract-ocr tesseract-ocr-rus"
-[ -z "$missing" ] && exit 0
+ocr="" promtool=""
+{ command -v tesseract >/dev/null 2>&1 && tesseract --list-langs 2>/dev/null | grep -qx rus; } ||
+    ocr="tesseract-ocr tesseract-ocr-rus"
+command -v promtool >/dev/null 2>&1 || promtool=promtool
+[ -z "$ocr$promtool" ] && exit 0
 
-if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
-    echo "installing $missing"
-    export DEBIAN_FRONTEND=noninteractive
-    # shellcheck disable=SC2086
-    { apt-get update -qq && apt-get install -y -qq --no-install-recommends $missing; } >/dev/null && exit 0
-    echo "could not install $missing; tests that need it are skipped"
+if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then
+    echo "not here: $ocr $promtool. Tests that need them are skipped; as root on Debian: make tools"
+    echo "(promtool, which checks the alerts, is in Debian's package prometheus and in every Prometheus download)"
     exit 0
 fi
-echo "not here: $missing. Tests that need it are skipped; on Debian: sudo apt-get install $missing"
+
+export DEBIAN_FRONTEND=noninteractive
+if [ -n "$ocr" ]; then
+    echo "installing $ocr"
+    # shellcheck disable=SC2086
+    { apt-get update -qq && apt-get install -y -qq --no-install-recommends $ocr; } >/dev/null ||
+        echo "could not install $ocr; tests that need it are skipped"
+fi
+
+# Only the program out of the package: installing that would start a Prometheus and bring a dozen JavaScript packages.
+take_promtool() { # in a subshell
+    folder=$(mktemp -d) || return 1
+    trap 'rm -rf "$folder"' EXIT
+    cd "$folder" && chmod 755 . || return 1 # apt downloads as a user of its own
+    { apt-get download -qq prometheus || { apt-get update -qq && apt-get download -qq prometheus; }; } >/dev/null 2>&1 &&
+        dpkg-deb --fsys-tarfile prometheus_*.deb | tar -xf - ./usr/bin/promtool &&
+        install -m 755 usr/bin/promtool /usr/local/bin/promtool
+}
+if [ -n "$promtool" ]; then
+    echo "taking promtool out of Debian's package prometheus"
+    (take_promtool) || echo "could not get promtool; the tests of the alerts are skipped"
+fi
