@@ -23,6 +23,7 @@ from neo4j import AsyncGraphDatabase
 from tests.integration.pipeline import Pipeline, Worker, picture, unique
 from vision_app.scenarios import Announced
 from vision_app.settings import Settings
+from vision_app.telemetry import metrics
 
 GUIDE = (Path(__file__).parent / "guide.md").read_text()
 VISION = str(Path(sys.executable).with_name("vision"))
@@ -85,6 +86,21 @@ async def test_step_4_the_log_is_found_by_trace_id(worker: Worker, analyzed: Ann
 
 async def test_step_4_metrics(worker: Worker, analyzed: Announced) -> None:
     assert any(line.startswith("vision_") for line in (await _metrics(worker)).splitlines())
+
+
+async def test_what_the_alerts_look_at_is_measured(worker: Worker, analyzed: Announced) -> None:
+    """Not of the guide: what tells of loss is seen by a scrape, and is nothing once everything is worked off."""
+    async with asyncio.timeout(40):
+        while True:
+            page = await _metrics(worker)
+            lags = dict(re.findall(r'^vision_consumer_lag{topic="(\S+)"} (\S+)$', page, re.MULTILINE))
+            assert set(lags) == set(metrics.WORK_TOPICS)
+            if set(lags.values()) == {"0.0"}:
+                break
+            await asyncio.sleep(0.2)
+    assert re.search(r"^vision_ready 1\.0$", page, re.MULTILINE)
+    assert re.findall(r'^s3_operations_total{operation="put",result="success"} [1-9]', page, re.MULTILINE)
+    assert len(re.findall(r"^stream_consumer_lag{.*} 0\.0$", page, re.MULTILINE)) == 2
 
 
 async def test_step_4_redis_stream_state(pipe: Pipeline, analyzed: Announced) -> None:
