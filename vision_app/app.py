@@ -53,10 +53,11 @@ from .streams.outbox import Outbox
 from .streams.steady_start import hold_until_positioned
 from .telemetry import metrics
 from .telemetry.logging import configure_logging, logging_config
-from .telemetry.metrics import MetricsServer, start_metrics_server
+from .telemetry.metrics_page import MetricsServer, start_metrics_server
 from .topics import MAX_MESSAGE_BYTES
 from .web.readers import Readers
 from .web.routes import add_routes, web_options
+from .web.server import BoundedWeb
 
 log = structlog.get_logger(__name__)
 
@@ -114,6 +115,9 @@ class VisionApp(faust.App):
         if self._metrics is not None:
             self._metrics.close()
             self._metrics = None
+
+    def _new_web(self) -> BoundedWeb:
+        return BoundedWeb(self, self.settings)
 
     def serving(self) -> bool:
         """Whether the tables here are this generation's and complete."""

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
@@ -20,7 +21,8 @@ from pydantic_settings import BaseSettings, DotEnvSettingsSource, PydanticBaseSe
 
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
-Port = Annotated[int, Field(ge=0, le=65535)]
+MAX_PORT = 65535
+Port = Annotated[int, Field(ge=0, le=MAX_PORT)]
 
 
 OBSOLETE: Mapping[str, str] = {
@@ -162,6 +164,12 @@ class Settings(BaseSettings):
     vision_api_port: Port = 8000
     vision_api_tokens: SecretStr = SecretStr("")  # "token=tenant,token=*"
     vision_api_auth: Literal["on", "off"] = "on"
+    vision_allowed_hosts: str = ""  # host names with a dot under which open ports may be asked; * for all
+    vision_api_rate_per_second: float = Field(100, gt=0)  # of each token, or of each address where there are none
+    vision_api_max_body_bytes: Positive = 65_536
+    vision_api_max_connections: Positive = 256
+    vision_api_idle_seconds: float = Field(30, gt=0)  # a connection without a whole request, between requests, too
+    vision_api_timeout_seconds: float = Field(30, gt=0)  # from a request's headers to its answer
     metrics_host: str = "127.0.0.1"
     metrics_port: Port = 8001
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
@@ -176,24 +184,30 @@ class Settings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _redis(cls, value: SecretStr) -> SecretStr:
-        return _scheme(value, "redis://", "rediss://", "unix://")
+        return _url(_scheme(value, "redis://", "rediss://", "unix://"))
 
     @field_validator("database_url")
     @classmethod
     def _database(cls, value: SecretStr) -> SecretStr:
-        return _scheme(value, "postgresql://", "postgres://")
+        return _url(_scheme(value, "postgresql://", "postgres://"))
 
     @field_validator("s3_endpoint_url", "gigachat_base_url", "gigachat_auth_url")
     @classmethod
     def _http(cls, value: str) -> str:
-        return _scheme(SecretStr(value), "http://", "https://").get_secret_value().rstrip("/")
+        return _public(_scheme(SecretStr(value), "http://", "https://")).rstrip("/")
 
     @field_validator("neo4j_uri")
     @classmethod
     def _neo4j(cls, value: str) -> str:
-        return _scheme(
-            SecretStr(value), "bolt://", "bolt+s://", "bolt+ssc://", "neo4j://", "neo4j+s://", "neo4j+ssc://"
-        ).get_secret_value()
+        return _public(
+            _scheme(SecretStr(value), "bolt://", "bolt+s://", "bolt+ssc://", "neo4j://", "neo4j+s://", "neo4j+ssc://")
+        )
+
+    @field_validator("vision_api_tokens")
+    @classmethod
+    def _tokens(cls, value: SecretStr) -> SecretStr:
+        parse_tokens(value)
+        return value
 
     @field_validator("kafka_store")
     @classmethod
@@ -203,7 +217,7 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _closed_by_default(self) -> Settings:
         exposed = not ipaddress.ip_address(self.vision_api_host).is_loopback
-        if exposed and not self.vision_api_tokens.get_secret_value() and self.vision_api_auth == "on":
+        if exposed and not parse_tokens(self.vision_api_tokens) and self.vision_api_auth == "on":
             raise ValueError(
                 "VISION_API_HOST is not a loopback address and nobody would have to authenticate; "
                 "set VISION_API_TOKENS=token=tenant,… or, if something in front authenticates, VISION_API_AUTH=off"
@@ -284,6 +298,41 @@ def _scheme(value: SecretStr, *allowed: str) -> SecretStr:
     if not value.get_secret_value().startswith(allowed):
         raise ValueError(f"must start with one of {', '.join(allowed)}")
     return value
+
+
+def parse_tokens(setting: SecretStr) -> dict[str, str]:
+    """VISION_API_TOKENS, `token=tenant,token=*`, as a mapping of tokens to tenants.
+
+    Raises ValueError for anything else: a mistyped list must not leave the API open.
+    """
+    items = [item.strip() for item in setting.get_secret_value().split(",") if item.strip()]
+    pairs = [(token.strip(), tenant.strip()) for token, _, tenant in (item.rpartition("=") for item in items)]
+    if not all(token and tenant for token, tenant in pairs):
+        raise ValueError("must be token=tenant,token=* (each with a token and a tenant, * for all tenants)")
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("has a token twice; give each tenant a token of its own")
+    return dict(pairs)
+
+
+def _url(value: SecretStr) -> SecretStr:
+    """Refuse what libraries would refuse with a text that repeats half of the password."""
+    try:
+        hosts = urlsplit(value.get_secret_value()).netloc.rpartition("@")[2].split(",")
+        ports = [host.rpartition("]")[2].partition(":")[2] for host in hosts]
+        usable = all(not port or (port.isascii() and int(port) <= MAX_PORT) for port in ports)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ValueError("is not a URL; in a password write / as %2F, ? as %3F, # as %23, @ as %40, [ as %5B, ] as %5D")
+    return value
+
+
+def _public(value: SecretStr) -> str:
+    """A URL that is shown and logged, so nothing secret may be in it."""
+    url = _url(value).get_secret_value()
+    if "@" in urlsplit(url).netloc:
+        raise ValueError("must not contain a user or a password: it is shown in logs; there are settings for them")
+    return url
 
 
 def _explain(fault: ValidationError) -> Iterator[str]:

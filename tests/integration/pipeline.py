@@ -109,6 +109,11 @@ class Worker:
         assert self._process
         return int(psutil.Process(self._process.pid).memory_info().rss)
 
+    @property
+    def open_files(self) -> int:
+        assert self._process
+        return psutil.Process(self._process.pid).num_fds()
+
 
 class Pipeline:
     """The neighbours of the workers: a producer, a consumer, and the simulator's admin pages."""

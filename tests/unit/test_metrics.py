@@ -14,6 +14,7 @@ from prometheus_client import Counter, Gauge, Histogram, generate_latest
 
 from vision_app.settings import load_settings
 from vision_app.telemetry import metrics
+from vision_app.telemetry.metrics_page import MetricsServerError, start_metrics_server
 
 CATALOGUE = {name: value for name, value in vars(metrics).items() if isinstance(value, Counter | Gauge | Histogram)}
 
@@ -122,7 +123,7 @@ def test_a_tenant_seen_again_keeps_its_count() -> None:
 
 
 def test_the_page_is_served_where_the_settings_say() -> None:
-    server = metrics.start_metrics_server(load_settings(metrics_port=0))
+    server = start_metrics_server(load_settings(metrics_port=0))
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics", timeout=10) as answer:
             assert 'vision_pel_size{consumer_group="vision_workers"}' in answer.read().decode()
@@ -133,5 +134,5 @@ def test_the_page_is_served_where_the_settings_say() -> None:
 def test_a_port_in_use_is_a_clear_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(metrics.MetricsServerError, match=f"127.0.0.1:{port}.*METRICS_PORT"):
-            metrics.start_metrics_server(load_settings(metrics_port=port))
+        with pytest.raises(MetricsServerError, match=f"127.0.0.1:{port}.*METRICS_PORT"):
+            start_metrics_server(load_settings(metrics_port=port))

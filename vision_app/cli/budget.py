@@ -20,9 +20,9 @@ from rich.console import Console
 from rich.table import Table
 
 from vision_app.operations.connections import postgres_of, run
-from vision_app.settings import Settings, load_settings
+from vision_app.settings import Settings, load_settings, parse_tokens
 from vision_app.stores.posts import PostsReader
-from vision_app.web.auth import ALL_TENANTS, parse_tokens
+from vision_app.web.auth import ALL_TENANTS
 
 TIMEOUT_SECONDS = 15
 EFFECT_SECONDS = 10.0
@@ -254,7 +254,7 @@ def _tokens(limit: str) -> int | None:
 
 def _headers(settings: Settings, tenant: str) -> dict[str, str]:
     """The token for all tenants if there is one, else the tenant's own."""
-    tokens = parse_tokens(settings.vision_api_tokens.get_secret_value())
+    tokens = parse_tokens(settings.vision_api_tokens)
     by_tenant = {bound: token for token, bound in tokens.items()}
     token = by_tenant.get(ALL_TENANTS) or by_tenant.get(tenant)
     return {"X-Operator": _operator(), **({"Authorization": f"Bearer {token}"} if token else {})}

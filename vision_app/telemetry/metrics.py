@@ -1,7 +1,7 @@
 """The whole catalogue of metrics: every name the service exports, once, with one line saying what it counts.
 
-Not here: where a metric is changed (the agents, bridges, stores). Label sets that are known beforehand exist at zero
-from import on; those of a tenant from its first event on.
+Not here: where a metric is changed (the agents, bridges, stores), and the page they are served on (`metrics_page.py`).
+Label sets that are known beforehand exist at zero from import on; those of a tenant from its first event on.
 Names are those of the acceptance guide and of the surrounding assistant; durations are seconds, sizes bytes or GiB.
 """
 
@@ -10,17 +10,12 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
-from wsgiref.simple_server import WSGIServer
+from typing import Any, TypeVar
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from vision_app import topics
-
-if TYPE_CHECKING:
-    from vision_app.settings import Settings
 
 REGISTRY = CollectorRegistry()
 """Ours, and not the library's default, so that nothing but this catalogue (and what app.py adds) is exported."""
@@ -231,6 +226,14 @@ SINK_DURATION = _known(
     *("postgres", "s3", "neo4j"),
 )
 
+# --- the API ----------------------------------------------------------------------------------------------------------
+
+WEB_REFUSED = _known(
+    _counter("vision_web_refused_total", "Requests and connections turned away by the API or metrics port.", "reason"),
+    *("unauthorized", "rate_limited", "foreign_host", "foreign_origin", "timeout", "not_http", "hung_up"),
+    *("connection_replaced", "too_many_connections", "metrics_connection"),
+)
+
 # --- storage ----------------------------------------------------------------------------------------------------------
 
 CONTENT_TYPES = ("media", "vision", "crawl")
@@ -320,46 +323,3 @@ def _create_tenant_children(label: str) -> None:
     for gauge in (BUDGET_USAGE, BUDGET_RESERVED, BUDGET_PARKED):
         _known(gauge, label)
     _known(QUOTA_VIOLATIONS, *[(label, reason) for reason in ("bucket_full", "tenant_limit", "type_limit")])
-
-
-# --- the page ---------------------------------------------------------------------------------------------------------
-
-
-class MetricsServerError(Exception):
-    """The metrics page cannot be served. Free the address named below or set METRICS_HOST and METRICS_PORT."""
-
-    exit_code = 2
-
-
-@dataclass(frozen=True)
-class MetricsServer:
-    """The running page: `port` is where it really listens (METRICS_PORT=0 picks a free one)."""
-
-    server: WSGIServer
-    thread: threading.Thread
-
-    @property
-    def port(self) -> int:
-        return int(self.server.server_port)
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-        self.thread.join()
-
-
-def start_metrics_server(settings: Settings) -> MetricsServer:
-    """Serve /metrics on METRICS_HOST:METRICS_PORT from a thread, so that probes are answered before Faust is up.
-
-    Raises MetricsServerError when the address cannot be taken.
-    """
-    tenant_label(settings.s3_default_tenant_id)
-    try:
-        server, thread = prometheus_client.start_http_server(settings.metrics_port, settings.metrics_host, REGISTRY)
-    except OSError as fault:
-        where = f"{settings.metrics_host}:{settings.metrics_port}"
-        raise MetricsServerError(
-            f"cannot serve metrics on {where}: {fault.strerror or fault}; another worker may hold it: "
-            "stop it, or set METRICS_PORT to a free port (0 picks one)"
-        ) from fault
-    return MetricsServer(server, thread)

@@ -1,38 +1,76 @@
 """Who may ask for what: each token of VISION_API_TOKENS is bound to one tenant or, as `*`, to all.
 
 Without tokens the API is open; the settings refuse that on any address but loopback, unless VISION_API_AUTH=off says
-that something in front authenticates.
+that something in front authenticates. An open API takes no requests under foreign host names (`vision_app.hosts`).
 """
 
 from __future__ import annotations
 
+import hashlib
 import hmac
+from collections.abc import Mapping
 
 from aiohttp import web
 
-from vision_app.settings import Settings
+from vision_app.hosts import allowed_names, host_allowed
+from vision_app.settings import Settings, parse_tokens
 
-from .errors import ApiError, Handler
+from .errors import ApiError, Handler, count_refused
+from .rate import BURST_SECONDS, CALLER, Buckets, peer_of, refuse_if_too_often
 
 ALL_TENANTS = "*"
 TENANT = web.RequestKey("tenant", str)
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/openapi.json"})
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
+WRONG_TOKENS_PER_SECOND = 5
+"""Guesses an address may make; a token of 128 random bits would outlast the universe at any rate."""
+
 
 def authentication(settings: Settings) -> object:
-    """The middleware that binds a request to a tenant, or answers 401."""
-    tokens = parse_tokens(settings.vision_api_tokens.get_secret_value())
+    """The middleware that binds a request to a tenant and to a caller, or answers 401."""
+    tokens = {_digest(token): tenant for token, tenant in parse_tokens(settings.vision_api_tokens).items()}
     enforced = bool(tokens) and settings.vision_api_auth == "on"
+    guesses = Buckets(WRONG_TOKENS_PER_SECOND, WRONG_TOKENS_PER_SECOND * BURST_SECONDS)
 
     @web.middleware
     async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
         request[TENANT] = ALL_TENANTS
-        if enforced and request.path not in OPEN_PATHS:
-            request[TENANT] = _tenant_of(request.headers.get("Authorization", ""), tokens)
+        if request.path in OPEN_PATHS:
+            return await handler(request)
+        if not enforced:
+            request[CALLER] = peer_of(request)
+            return await handler(request)
+        given = _bearer(request.headers.get("Authorization", ""))
+        tenant = _tenant_of(given, tokens) if given else None
+        if tenant is None:
+            count_refused("unauthorized")
+            refuse_if_too_often(guesses, peer_of(request))
+            raise ApiError(
+                401,
+                "unauthorized",
+                "send Authorization: Bearer <token>, one of VISION_API_TOKENS",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
+        request[TENANT], request[CALLER] = tenant, given.hex()
         return await handler(request)
 
     return authenticate
+
+
+def known_host(settings: Settings) -> object:
+    """The middleware that answers 421 to requests under a host name that is not ours, as long as the API is open."""
+    allowed = allowed_names(settings.vision_allowed_hosts)
+    is_open = not parse_tokens(settings.vision_api_tokens) or settings.vision_api_auth == "off"
+
+    @web.middleware
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if is_open and not host_allowed(request.headers.get("Host"), allowed):
+            count_refused("foreign_host")
+            raise ApiError(421, "foreign_host", "this is not a name of this server; add it to VISION_ALLOWED_HOSTS")
+        return await handler(request)
+
+    return check
 
 
 def tenant_asked(request: web.Request, named: str | None) -> str | None:
@@ -60,22 +98,25 @@ async def same_origin(request: web.Request, handler: Handler) -> web.StreamRespo
     """Refuse changes asked for by a page of another site, which a browser on this machine would send here."""
     origin = request.headers.get("Origin")
     if request.method not in READING and origin is not None and origin.partition("://")[2] != request.host:
+        count_refused("foreign_origin")
         raise ApiError(403, "foreign_origin", "changes are only taken from programs and from pages of this server")
     return await handler(request)
 
 
-def parse_tokens(text: str) -> dict[str, str]:
-    """`token=tenant,token=*` as a mapping of tokens to tenants."""
-    pairs = (item.strip().rpartition("=") for item in text.split(",") if item.strip())
-    return {token: tenant for token, _, tenant in pairs if token and tenant}
-
-
-def _tenant_of(authorization: str, tokens: dict[str, str]) -> str:
+def _bearer(authorization: str) -> bytes:
+    """The digest of the token that a header carries; empty if it carries none."""
     scheme, _, given = authorization.partition(" ")
+    return _digest(given.strip()) if scheme.lower() == "bearer" and given.strip() else b""
+
+
+def _digest(token: str) -> bytes:
+    """Digests have one length, so that comparing them tells nothing of a token's. Headers may hold any byte."""
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+
+
+def _tenant_of(given: bytes, tokens: Mapping[bytes, str]) -> str | None:
     found = None
     for token, tenant in tokens.items():  # all are compared, each in constant time
-        if hmac.compare_digest(token.encode(), given.strip().encode()):
+        if hmac.compare_digest(token, given):
             found = tenant
-    if scheme.lower() != "bearer" or found is None:
-        raise ApiError(401, "unauthorized", "send Authorization: Bearer <token>, one of VISION_API_TOKENS")
     return found

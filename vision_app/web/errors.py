@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -26,6 +26,8 @@ SECURITY_HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "X-Frame-Options": "DENY",
 }
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -34,9 +36,12 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class ApiError(Exception):
     """An answer other than success. `text` is for the caller and says what to do next."""
 
-    def __init__(self, status: int, code: str, text: str, **details: Any) -> None:
+    def __init__(
+        self, status: int, code: str, text: str, *, headers: Mapping[str, str] | None = None, **details: Any
+    ) -> None:
         super().__init__(text)
         self.status, self.code, self.text, self.details = status, code, text, details
+        self.headers = headers or {}
 
 
 @web.middleware
@@ -49,9 +54,13 @@ async def uniform(request: web.Request, handler: Handler) -> web.StreamResponse:
             response = await handler(request)
         except ApiError as fault:
             response = _error(trace, fault.status, fault.code, fault.text, fault.details)
+            response.headers.update(fault.headers)
         except web.HTTPException as fault:
             response = _http(trace, fault)
         except Exception:
+            if request.transport is None:  # the caller hung up in the middle: nobody is left to be answered
+                count_refused("hung_up")
+                return web.Response(status=400)
             metrics.UNEXPECTED_ERRORS.labels(where="web").inc()
             log.exception("unexpected error of a page", path=request.path)
             text = "the request failed; the log has the reason under this trace_id"
@@ -67,6 +76,20 @@ def json_response(request: web.Request, body: Answer, status: int = 200) -> web.
     return web.Response(
         body=traced.model_dump_json().encode(), status=status, content_type="application/json", charset="utf-8"
     )
+
+
+def count_refused(reason: str) -> None:
+    """Count a request or a connection that was turned away before anything was done for it."""
+    metrics.WEB_REFUSED.labels(reason=reason).inc()
+
+
+def plain_error(status: int) -> web.Response:
+    """An error outside of any request of ours, in the same form: nothing of what was sent is repeated."""
+    trace = f"req_{uuid.uuid4().hex[:16]}"
+    phrase = HTTPStatus(status).phrase
+    response = _error(trace, status, phrase.lower().replace(" ", "_"), phrase, {})
+    response.headers.update({TRACE_HEADER: trace, **SECURITY_HEADERS})
+    return response
 
 
 def _trace_of(request: web.Request) -> str:

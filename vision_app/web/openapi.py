@@ -19,8 +19,9 @@ from .operation import Operation
 from .page import Page
 
 METHODS = ("get", "put", "post", "delete")
-ALWAYS = (422, 500)
-NEEDS_TOKEN = (401, 404)
+ALWAYS = (400, 421, 422, 500)
+UNLESS_OPEN = (401, 404, 429, 503)
+WITH_BODY = (408, 413)
 REFERENCE = "#/components/schemas/{model}"
 PLACES = {"path": "path", "query": "query", "headers": "header"}
 HEADER_NAMES = {"x-operator": "X-Operator"}
@@ -124,7 +125,8 @@ def _given(shape: Json) -> Json:
 
 
 def _responses(declared: Operation) -> Json:
-    statuses = {*declared.errors, *ALWAYS, *(() if declared.open else NEEDS_TOKEN)}
+    statuses = {*declared.errors, *ALWAYS, *(() if declared.open else UNLESS_OPEN)}
+    statuses |= set(WITH_BODY) if "body" in declared.takes else set()
     answers: dict[int, type[Answer]] = {**dict.fromkeys(statuses, ErrorAnswer), **declared.answers}
     return {str(status): _response(status, answers[status]) for status in sorted(answers)}
 

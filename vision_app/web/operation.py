@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from typing import Any, Literal, TypeVar
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
-from .errors import ApiError
+from .errors import ApiError, count_refused
 from .models import Answer
 
 Place = Literal["path", "query", "headers", "body"]
@@ -39,15 +40,28 @@ def operation(
     answers: Mapping[int, type[Answer]],
     errors: Sequence[int] = (),
     open: bool = False,
+    seconds: float | None = None,
     **takes: type[BaseModel],
 ) -> Callable[[Method], Method]:
-    """Declare a view's method; `path`, `query`, `headers` and `body` name the models of what it takes."""
+    """Declare a view's method; `path`, `query`, `headers` and `body` name the models of what it takes.
+
+    `seconds` is what it may take in all, with the arrival of the body; by default VISION_API_TIMEOUT_SECONDS.
+    """
     declared = Operation(summary, answers, errors, takes, open)  # type: ignore[arg-type]
 
     def declare(method: Method) -> Method:
         @functools.wraps(method)
         async def checked(self: Any, request: web.Request, **_: str) -> web.StreamResponse:
-            return await method(self, request, **(await _given(request, declared.takes)))
+            limit = self.app.settings.vision_api_timeout_seconds if seconds is None else seconds
+            given: dict[str, BaseModel] | None = None
+            try:
+                async with asyncio.timeout(limit) as deadline:
+                    given = await _given(request, declared.takes)
+                    return await method(self, request, **given)
+            except TimeoutError as fault:
+                if not deadline.expired():
+                    raise
+                raise _too_slow(caller=given is None) from fault
 
         checked.operation = declared  # type: ignore[attr-defined]
         return checked
@@ -90,6 +104,13 @@ def _check(place: Place, model: type[Model], given: Mapping[str, Any] | bytes) -
                 for error in fault.errors(include_url=False, include_input=False, include_context=False)
             ]
         ) from fault
+
+
+def _too_slow(*, caller: bool) -> ApiError:
+    count_refused("timeout")
+    if caller:
+        return ApiError(408, "request_timeout", "the request's body did not arrive in time; send it again")
+    return ApiError(503, "timeout", "there was no answer in time; ask for less, or again in a few seconds")
 
 
 def _invalid(faults: list[dict[str, str]]) -> ApiError:

@@ -6,7 +6,7 @@ from typing import Any
 
 from vision_app.settings import Settings
 
-from .auth import authentication, same_origin
+from .auth import authentication, known_host, same_origin
 from .budget import BudgetView, PauseView, ResetView, ResumeView
 from .errors import uniform
 from .health import AliveView, ReadyView
@@ -15,9 +15,10 @@ from .openapi import document_view
 from .page import Page
 from .parked import ParkedTaskView, ParkedView
 from .posts import PostsView, PostView
+from .rate import rate_limit
+from .server import mark_busy
 from .stats import StatsView
 
-MAX_BODY_BYTES = 64 * 1024
 ROUTES: dict[str, type[Page]] = {
     "/healthz": AliveView,
     "/readyz": ReadyView,
@@ -42,5 +43,6 @@ def add_routes(app: Any) -> None:
 
 
 def web_options(settings: Settings) -> dict[str, Any]:
-    """Options of the aiohttp application: uniform errors first, then who asks and from where; bodies are bounded."""
-    return {"middlewares": [uniform, authentication(settings), same_origin], "client_max_size": MAX_BODY_BYTES}
+    """Options of the aiohttp application: uniform errors first, then under which name, who, how often, from where."""
+    guards = [known_host(settings), authentication(settings), rate_limit(settings), same_origin]
+    return {"middlewares": [mark_busy, uniform, *guards], "client_max_size": settings.vision_api_max_body_bytes}

@@ -1,0 +1,373 @@
+"""What stands before the API's pages: names, tokens, rates, bodies, times, connections. No service is needed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.test_budget import TENANT
+from tests.unit.test_web import BUDGET, Worker
+from vision_app.hosts import allowed_names, host_allowed
+from vision_app.settings import load_settings
+from vision_app.telemetry.metrics import REGISTRY
+from vision_app.web import rate
+from vision_app.web.rate import Buckets
+from vision_app.web.routes import ROUTES, web_options
+from vision_app.web.server import BoundedRunner
+
+LONG = "a-token-of-some-length"
+STATS = "/api/v1/vision/stats"
+
+
+@asynccontextmanager
+async def served(worker: Worker | None = None, **settings: Any) -> AsyncIterator[TestClient[Any, Any]]:
+    """The pages behind everything that guards them, without the bounds on connections."""
+    worker = worker or Worker()
+    worker.settings = load_settings(**settings)
+    app = web.Application(**web_options(worker.settings))
+    for path, view in ROUTES.items():
+        page = view(worker, None)  # type: ignore[arg-type]
+        for method in page.get_methods():
+            app.router.add_route(method, path, page.dispatch)
+    async with TestClient(TestServer(app)) as client:
+        yield client
+
+
+@pytest.fixture(autouse=True)
+def _here(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def here(*_: Any) -> None:
+        return None
+
+    for module in ("budget", "parked", "posts"):
+        monkeypatch.setattr(f"vision_app.web.{module}.from_owner", here)
+
+
+def refused(reason: str) -> float:
+    return REGISTRY.get_sample_value("vision_web_refused_total", {"reason": reason}) or 0
+
+
+# --- names ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["localhost", "localhost:8000", "LOCALHOST", "127.0.0.1:8000", "[::1]:8000", "10.0.0.7", "worker", "worker:8000"],
+)
+def test_addresses_and_names_without_a_dot_cannot_be_taken_over(header: str) -> None:
+    assert host_allowed(header)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "evil.example",
+        "evil.example:8000",
+        "127.0.0.1.evil.example",
+        "localhost.evil.example",
+        "",
+        ":8000",
+        "evil.example.",
+    ],
+)
+def test_other_names_are_refused_unless_listed(header: str) -> None:
+    assert not host_allowed(header)
+    assert host_allowed(header, {"*"})
+
+
+def test_listed_names_are_taken_in_any_spelling() -> None:
+    allowed = allowed_names(" Vision.Example. ,other.example")
+    assert host_allowed("vision.example:443", allowed)
+    assert host_allowed("VISION.example.", allowed)
+    assert not host_allowed("sub.vision.example", allowed)
+
+
+@given(st.text(max_size=60))
+def test_no_header_breaks_the_check(header: str) -> None:
+    assert host_allowed(header) in (True, False)
+
+
+async def test_an_open_api_is_not_asked_under_a_foreign_name() -> None:
+    foreign = {"Host": "evil.example:8000", "Origin": "http://evil.example:8000"}
+    async with served() as client:
+        for path in ("/api/v1/vision/posts", "/healthz", "/nothing/here"):
+            async with client.get(path, headers=foreign) as answer:
+                assert (answer.status, (await answer.json())["error"]["code"]) == (421, "foreign_host")
+        async with client.post(f"{BUDGET}/pause", headers=foreign) as answer:
+            assert answer.status == 421
+    async with served(vision_allowed_hosts="evil.example") as client, client.get("/healthz", headers=foreign) as answer:
+        assert answer.status == 200
+
+
+async def test_with_tokens_any_name_will_do() -> None:
+    async with served(vision_api_tokens=f"{LONG}=*") as client:
+        headers = {"Host": "vision.example", "Authorization": f"Bearer {LONG}"}
+        async with client.get("/api/v1/vision/posts", headers=headers) as answer:
+            assert answer.status == 200
+
+
+# --- tokens -----------------------------------------------------------------------------------------------------------
+
+
+async def test_every_token_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[tuple[int, int]] = []
+
+    def compare(one: bytes, other: bytes) -> bool:
+        compared.append((len(one), len(other)))
+        return genuine(one, other)
+
+    genuine = hmac.compare_digest
+    monkeypatch.setattr("vision_app.web.auth.hmac.compare_digest", compare)
+    async with served(vision_api_tokens="first=a,second-and-longer=b,third=c") as client:
+        for token in ("first", "x", "third", "y" * 500):
+            await client.get("/api/v1/vision/posts", headers={"Authorization": f"Bearer {token}"})
+    assert compared == [(32, 32)] * 12, "whichever fits, and however long the guess is"
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["", "Bearer", "Bearer ", f"Basic {LONG}", LONG, "Bearer wrong", "Bearer \xff\xfe", f"Bearer {LONG}x", "Bearer *"],
+)
+async def test_whatever_is_no_token_of_ours_is_401(header: str) -> None:
+    headers = {"Authorization": header} if header else {}
+    async with served(vision_api_tokens=f"{LONG}=*") as client, client.get(STATS, headers=headers) as answer:
+        assert answer.status == 401
+        assert answer.headers["WWW-Authenticate"] == "Bearer"
+        assert LONG not in await answer.text()
+
+
+async def test_guessing_is_slowed_down_while_the_owner_gets_through() -> None:
+    async with served(vision_api_tokens=f"{LONG}=*") as client:
+        guesses = [await client.get("/api/v1/vision/posts", headers={"Authorization": "Bearer no"}) for _ in range(30)]
+        assert {guess.status for guess in guesses[:15]} == {401}
+        assert guesses[-1].status == 429
+        async with client.get("/api/v1/vision/posts", headers={"Authorization": f"Bearer {LONG}"}) as answer:
+            assert answer.status == 200
+
+
+# --- rates ------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_caller_that_asks_too_often_is_told_when_to_come_back() -> None:
+    async with served(vision_api_tokens="one-token=a,another=b", vision_api_rate_per_second=0.5) as client:
+
+        async def ask(token: str) -> Any:
+            return await client.get("/api/v1/vision/stats", headers={"Authorization": f"Bearer {token}"})
+
+        assert (await ask("one-token")).status == 200
+        answer = await ask("one-token")
+        assert (answer.status, (await answer.json())["error"]["code"]) == (429, "rate_limited")
+        assert 1 <= int(answer.headers["Retry-After"]) <= 2
+        assert (await ask("another")).status == 200, "each token has a bucket of its own"
+        assert [(await client.get("/healthz")).status for _ in range(20)] == [200] * 20
+
+
+async def test_without_tokens_it_is_the_address_that_is_limited() -> None:
+    async with served(vision_api_rate_per_second=1) as client:
+        answers = [(await client.get("/api/v1/vision/stats")).status for _ in range(5)]
+    assert answers == [200, 200, 200, 429, 429]
+
+
+@given(st.lists(st.floats(0, 10), max_size=60), st.floats(0.1, 50), st.floats(1, 100))
+def test_no_series_of_requests_gets_more_than_the_rate_allows(
+    pauses: list[float], per_second: float, burst: float
+) -> None:
+    now = 0.0
+    buckets = Buckets(per_second, burst, clock=lambda: now)
+    granted = 0
+    for pause in pauses:
+        now += pause
+        wait = buckets.take("caller")
+        granted += not wait
+        assert wait == 0 or wait <= 1 / per_second + 1e-6
+        assert granted <= burst + now * per_second + 1e-6
+
+
+def test_the_number_of_buckets_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rate, "MAX_CALLERS", 10)
+    buckets = Buckets(1, 1, clock=lambda: 0.0)
+    for number in range(1000):
+        buckets.take(f"caller-{number}")
+    assert len(buckets._left) == 10
+    assert buckets.take("caller-999") > 0
+
+
+# --- bodies and times -------------------------------------------------------------------------------------------------
+
+
+async def test_the_size_of_a_body_is_a_setting() -> None:
+    async with served(vision_api_max_body_bytes=20) as client, client.put(BUDGET, data=b'{"limit":       5}') as small:
+        assert small.status == 202
+        async with client.put(BUDGET, data=b'{"limit":' + b" " * 20 + b"5}") as large:
+            assert large.status == 413
+
+
+async def test_a_body_that_does_not_arrive_is_a_408() -> None:
+    never = asyncio.Event()
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"{"
+        await never.wait()
+
+    async with served(vision_api_timeout_seconds=0.2) as client:
+        async with client.put(BUDGET, data=body()) as answer:
+            assert (answer.status, (await answer.json())["error"]["code"]) == (408, "request_timeout")
+        never.set()
+
+
+async def test_an_answer_that_does_not_come_is_a_503(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def stats(self: Worker, tenant_id: str | None) -> Any:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Worker, "stats", stats)
+    async with served(vision_api_timeout_seconds=0.1) as client, client.get("/api/v1/vision/stats") as answer:
+        assert (answer.status, (await answer.json())["error"]["code"]) == (503, "timeout")
+
+
+async def test_errors_say_nothing_of_the_exception(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def stats(self: Worker, tenant_id: str | None) -> Any:
+        raise RuntimeError("the canary")
+
+    monkeypatch.setattr(Worker, "stats", stats)
+    async with served() as client, client.get("/api/v1/vision/stats") as answer:
+        assert answer.status == 500
+        assert "canary" not in await answer.text()
+
+
+async def test_no_site_is_invited_and_every_answer_has_the_security_headers() -> None:
+    origin = {"Origin": "http://elsewhere.example"}
+    preflight = {**origin, "Access-Control-Request-Method": "PUT", "Access-Control-Request-Headers": "x-operator"}
+    async with served() as client:
+        for method, url, headers in (
+            ("GET", "/api/v1/vision/posts", origin),
+            ("OPTIONS", BUDGET, preflight),
+            ("GET", "/nothing", origin),
+            ("PUT", BUDGET, origin),
+        ):
+            async with client.request(method, url, headers=headers) as answer:
+                assert not [name for name in answer.headers if name.lower().startswith("access-control")]
+                assert answer.headers["X-Content-Type-Options"] == "nosniff"
+                assert answer.headers["X-Frame-Options"] == "DENY"
+                assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+                assert answer.headers["Cache-Control"] == "no-store"
+                assert answer.headers["Referrer-Policy"] == "no-referrer"
+
+
+# --- connections ------------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def listening(max_connections: int, idle_seconds: float, **settings: Any) -> AsyncIterator[BoundedRunner]:
+    """The pages on a port, with the bounds on connections."""
+    worker = Worker()
+    worker.settings = load_settings(**settings)
+    app = web.Application(**web_options(worker.settings))
+    for path in ("/healthz", "/api/v1/budget/{tenant}"):
+        page = ROUTES[path](worker, None)  # type: ignore[arg-type]
+        for method in page.get_methods():
+            app.router.add_route(method, path, page.dispatch)
+    runner = BoundedRunner(app, max_connections=max_connections, idle_seconds=idle_seconds)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield runner
+    await runner.cleanup()
+
+
+async def ask(runner: BoundedRunner, raw: bytes) -> bytes:
+    async with asyncio.timeout(10):
+        reader, writer = await asyncio.open_connection(*runner.addresses[0])
+        writer.write(raw)
+        answer = await reader.read()
+        writer.close()
+        return answer
+
+
+HEALTH = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+ENDLESS = f"PUT /api/v1/budget/{TENANT} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n".encode()
+
+
+async def test_who_waits_longest_without_asking_makes_room() -> None:
+    before = refused("connection_replaced")
+    async with listening(max_connections=5, idle_seconds=60) as runner:
+        silent = [await asyncio.open_connection(*runner.addresses[0]) for _ in range(5)]
+        await asyncio.sleep(0)
+        assert b"200 OK" in await ask(runner, HEALTH)
+        async with asyncio.timeout(10):
+            assert await silent[0][0].read() == b"", "the oldest was closed"
+        assert refused("connection_replaced") == before + 1
+        for _, writer in silent:
+            writer.close()
+
+
+async def test_where_all_are_at_work_a_new_one_is_told_to_come_again() -> None:
+    async with listening(max_connections=2, idle_seconds=60, vision_api_timeout_seconds=60) as runner:
+        writers = []
+        for _ in range(2):
+            _, writer = await asyncio.open_connection(*runner.addresses[0])
+            writer.write(ENDLESS)
+            writers.append(writer)
+        async with asyncio.timeout(10):
+            while sum(held.busy for held in runner.connections) < 2:
+                await asyncio.sleep(0.01)
+        assert b"503 Service Unavailable" in await ask(runner, HEALTH)
+        for writer in writers:
+            writer.close()
+        async with asyncio.timeout(10):
+            while b"200 OK" not in await ask(runner, HEALTH):
+                await asyncio.sleep(0.01)
+
+
+async def test_headers_that_never_end_are_not_waited_for() -> None:
+    async with listening(max_connections=5, idle_seconds=0.3) as runner:
+        reader, writer = await asyncio.open_connection(*runner.addresses[0])
+
+        async def drip() -> None:
+            writer.write(b"GET /healthz HTTP/1.1\r\nX: ")
+            while True:
+                writer.write(b"x")
+                await asyncio.sleep(0.02)
+
+        dripping = asyncio.create_task(drip())
+        async with asyncio.timeout(10):
+            with contextlib.suppress(ConnectionError):
+                assert await reader.read() == b""
+        dripping.cancel()
+        writer.close()
+
+
+async def test_what_is_not_http_gets_our_error_and_no_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    before = refused("not_http")
+    async with listening(max_connections=5, idle_seconds=60) as runner:
+        for garbage in (b"\x16\x03\x01\x02\x00\x01 canary\r\n\r\n", b"GET / HTTP/9\r\n\r\n", b"GET canary\r\n\r\n"):
+            answer = await ask(runner, garbage)
+            assert answer.startswith((b"HTTP/1.1 400", b"HTTP/1.0 400"))
+            assert b'"code":"bad_request"' in answer
+            assert b"X-Content-Type-Options: nosniff" in answer
+            assert b"canary" not in answer
+    assert refused("not_http") == before + 3
+    assert not caplog.records
+
+
+async def test_a_caller_that_hangs_up_in_the_middle_is_no_error_of_ours(caplog: pytest.LogCaptureFixture) -> None:
+    errors, before = {"where": "web"}, refused("hung_up")
+    unexpected = REGISTRY.get_sample_value("vision_unexpected_errors_total", errors)
+    async with listening(max_connections=5, idle_seconds=60) as runner:
+        _, writer = await asyncio.open_connection(*runner.addresses[0])
+        writer.write(ENDLESS)
+        await writer.drain()
+        assert b"200 OK" in await ask(runner, HEALTH)
+        writer.close()
+        async with asyncio.timeout(10):
+            while refused("hung_up") == before:
+                await asyncio.sleep(0.01)
+    assert REGISTRY.get_sample_value("vision_unexpected_errors_total", errors) == unexpected
+    assert not caplog.records

@@ -1,0 +1,114 @@
+"""The listening side of the API: how many connections there may be, how long one may be idle, what garbage is told.
+
+A connection costs a file descriptor and some memory, and the pipeline needs both. When there are too many, the one that
+has waited longest without sending a request makes room, so that an honest caller gets through whoever holds the others.
+Not here: what a request may ask, how often (`auth.py`, `rate.py`), and how long its answer may take (`operation.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+from aiohttp import web
+from faust.web.drivers.aiohttp import Web
+
+from vision_app.settings import Settings
+
+from .errors import count_refused, plain_error
+
+SHUTDOWN_SECONDS = 5.0
+"""What requests in work get when the worker stops; a slow caller must not hold it up."""
+
+BUSY_ANSWER = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+
+class Connection(web.RequestHandler):
+    """One connection. It is idle until a whole request has arrived, and again after the answer."""
+
+    __slots__ = ("busy",)
+
+    def __init__(self, *given: Any, **more: Any) -> None:
+        super().__init__(*given, **more)
+        self.busy = False
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """What is not HTTP is counted and answered alike, without a line in the log and without repeating it."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer is already on its way")
+        count_refused("not_http")
+        response = plain_error(status)
+        response.force_close()
+        return response
+
+
+@web.middleware
+async def mark_busy(request: web.Request, handler: Any) -> web.StreamResponse:
+    """A connection with a request in work is not closed to make room. Outermost of the middlewares."""
+    connection = request.protocol
+    if not isinstance(connection, Connection):
+        answer: web.StreamResponse = await handler(request)
+        return answer
+    connection.busy = True
+    try:
+        answer = await handler(request)
+    finally:
+        connection.busy = False
+    return answer
+
+
+class BoundedRunner(web.AppRunner):
+    """Hands out at most `max_connections` connections, plus those that arrive in one turn of the event loop."""
+
+    def __init__(self, app: web.Application, *, max_connections: int, idle_seconds: float) -> None:
+        super().__init__(app, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
+        self._max_connections, self._idle_seconds = max_connections, idle_seconds
+
+    @property
+    def server(self) -> Any:
+        """What a site calls for each new connection."""
+        return super().server and self._connect
+
+    @property
+    def connections(self) -> list[Connection]:
+        """Those that are open, the oldest first."""
+        server = cast(web.Server, super().server)  # there as soon as a site listens
+        return [held for held in server.connections if isinstance(held, Connection) and held.transport is not None]
+
+    def _connect(self) -> asyncio.BaseProtocol:
+        if len(connected := self.connections) >= self._max_connections:
+            idle = next((held for held in connected if not held.busy), None)
+            count_refused("connection_replaced" if idle else "too_many_connections")
+            if idle is None:
+                return _Busy()
+            idle.force_close()
+        loop = asyncio.get_running_loop()
+        # the same timer bounds the wait for a request's headers, however slowly they drip in
+        return Connection(super().server, loop=loop, keepalive_timeout=self._idle_seconds, access_log=None)
+
+
+class _Busy(asyncio.Protocol):
+    """Says so and hangs up."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        connection = cast(asyncio.Transport, transport)
+        connection.write(BUSY_ANSWER)
+        connection.close()
+
+
+class BoundedWeb(Web):
+    """Faust's web server on a runner with bounds."""
+
+    def __init__(self, app: Any, settings: Settings) -> None:
+        super().__init__(app)
+        self._runner = BoundedRunner(
+            self.web_app,
+            max_connections=settings.vision_api_max_connections,
+            idle_seconds=settings.vision_api_idle_seconds,
+        )
