@@ -97,6 +97,10 @@ class Worker:
         self._process.wait(timeout=80)
         return time.monotonic() - started
 
+    def send(self, number: signal.Signals) -> None:
+        assert self._process
+        self._process.send_signal(number)
+
     def end(self) -> None:
         if self.alive:
             self.kill()

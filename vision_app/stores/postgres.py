@@ -9,6 +9,7 @@ Reading for people is in `posts.py`.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,13 +26,14 @@ from .ordering import finished, latest, seen
 from .rows import COLUMNS, enrichment_row, media_rows
 from .text import storable
 
-__all__ = ["PostgresSink", "create_pool", "migrate"]
+__all__ = ["PostgresSink", "close_pool", "create_pool", "migrate"]
 
 log = structlog.get_logger(__name__)
 
 POOL_SIZE = 4
 CONNECT_TIMEOUT_SECONDS = 5
 COMMAND_TIMEOUT_SECONDS = 30
+CLOSE_SECONDS = 2
 
 DATA_FAULTS = (
     asyncpg.DataError,
@@ -116,6 +118,14 @@ async def create_pool(settings: Settings, *, size: int = POOL_SIZE, application:
         raise unavailable(fault) from fault
 
 
+async def close_pool(pool: Any) -> None:
+    """Close a pool; after CLOSE_SECONDS cut its connections, for a database that hangs must not hold up an end."""
+    try:
+        await asyncio.wait_for(pool.close(), CLOSE_SECONDS)  # when cancelled it terminates the connections
+    except TimeoutError:
+        log.warning("Postgres did not answer at the end; its connections were cut", waited_seconds=CLOSE_SECONDS)
+
+
 def unavailable(fault: Exception) -> SinkUnavailable:
     """The same fault in our terms, with what to do."""
     remedy = "check DATABASE_URL and that Postgres runs"
@@ -146,7 +156,7 @@ class PostgresSink(Sink[PostResult]):
 
     async def close(self) -> None:
         if self._pool is not None:
-            await self._pool.close()
+            await close_pool(self._pool)
             self._pool = None
 
     async def write(self, batch: Sequence[PostResult]) -> Sequence[PostResult]:

@@ -118,7 +118,7 @@ def _json(line: Any, **_: Any) -> str:
     return json.dumps(line, ensure_ascii=False, separators=(",", ":"))
 
 
-_WORKER = socket.gethostname()
+_WORKER = os.environ.get("VISION_WORKER_ID") or socket.gethostname()
 
 
 def _ordered(_: WrappedLogger, __: str, line: EventDict) -> EventDict:

@@ -15,7 +15,7 @@ import structlog
 
 from vision_app.settings import Settings
 from vision_app.stores.base import SinkUnavailable
-from vision_app.stores.postgres import create_pool
+from vision_app.stores.postgres import close_pool, create_pool
 from vision_app.stores.posts import PostsReader
 from vision_app.telemetry import metrics
 
@@ -40,7 +40,7 @@ class Readers:
 
     async def close(self) -> None:
         if self._pool is not None:
-            await self._pool.close()
+            await close_pool(self._pool)
 
     async def posts(self) -> PostsReader:
         async with self._connecting:
