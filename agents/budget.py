@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+import uuid
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -88,7 +89,7 @@ class AlarmClock:
             self._show(row, now)
             if not row.loaded:
                 self._loader.ask(row.tenant_id)
-            if _needs_waking(row, now):
+            if _needs_waking(row, now, self._rules()):
                 wakes.append(Wake(tenant_id=row.tenant_id))
         await self._outbox.send(wakes, keep_trying=lambda: not self._app.should_stop)
 
@@ -98,10 +99,10 @@ class AlarmClock:
         metrics.BUDGET_STALE_GRANTS.labels(tenant_id=tenant_label(row.tenant_id)).set(stale)
 
 
-def _needs_waking(row: core.BudgetRow, now: Moment) -> bool:
-    """A new day for those who wait, or a grant that is open for too long."""
+def _needs_waking(row: core.BudgetRow, now: Moment, rules: core.Rules) -> bool:
+    """A new day or new rules for those who wait, or a grant that is open for too long."""
     overdue = any(now.time_ms - grant.since_ms >= core.LOST_AFTER_MS for grant in row.open.values())
-    return overdue or bool(row.waiting and row.day < now.day)
+    return overdue or bool(row.waiting and (row.day < now.day or core.outlived(row, rules)))
 
 
 def budget_agent(
@@ -120,7 +121,8 @@ def budget_agent(
     def decide(stored: Any, command: Any, at: Moment) -> Change:
         row = core.BudgetRow.model_validate(stored) if stored else None
         key = key_of(command.tenant_id)
-        decision = core.decide(row, command, at, rules(), lambda number: parked_entry(parked, key, number))
+        new_ledger = uuid.uuid4().hex[:12]
+        decision = core.decide(row, command, at, rules(), lambda number: parked_entry(parked, key, number), new_ledger)
         if decision.load:
             loader.ask(command.tenant_id)
         if decision.row is not None:

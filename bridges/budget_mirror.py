@@ -77,9 +77,12 @@ class BudgetMirrorService(Service):
         self._shown = spent
 
     def _spent(self) -> dict[str, Spent]:
-        """What each tenant of this worker has spent today. Tables keep rows of partitions that went elsewhere."""
+        """What each tenant of this worker has spent today. Tables keep rows of partitions that went elsewhere.
+
+        A ledger that is not loaded yet shows nothing: what a lost one showed last is what it is loaded with.
+        """
         today = Moment(time_ms=round(time.time() * 1000), offset=0).day
-        rows = [row for row in list(self._app.budgets.values()) if self._is_mine(row["tenant_id"])]
+        rows = [row for row in list(self._app.budgets.values()) if row["loaded"] and self._is_mine(row["tenant_id"])]
         return {row["tenant_id"]: Spent(today, row["spent"] if row["day"] >= today else 0) for row in rows}
 
     def _is_mine(self, tenant_id: str) -> bool:

@@ -17,7 +17,7 @@ import structlog
 
 from agents.analysis import analysis_agent
 from agents.analyst import Analyst
-from agents.budget import budget_agent
+from agents.budget import LookUp, budget_agent
 from agents.lag import measure_lag
 from agents.media import media_agent
 from agents.policy import policy_agent
@@ -179,7 +179,13 @@ def create_app(settings: Settings) -> VisionApp:
     posts_agent(app, outbox, dead_letters, app.posts, vision_version=VISION_VERSION)
     media_agent(app, outbox, dead_letters, s3, answers, settings)
     budget_agent(
-        app, outbox, dead_letters, app.budgets, app.parked, rules=app.budget_rules, look_up=app.readers.budget_of
+        app,
+        outbox,
+        dead_letters,
+        app.budgets,
+        app.parked,
+        rules=app.budget_rules,
+        look_up=_look_up(app.readers, mirror),
     )
     app.flow = analysis_agent(app, outbox, dead_letters, analyst)
     app.sinks = sink_agents(
@@ -250,6 +256,16 @@ def _faust(settings: Settings) -> VisionApp:
     app.settings = settings
     hold_until_positioned(app)
     return app
+
+
+def _look_up(readers: Readers, mirror: BudgetMirror) -> LookUp:
+    """What a new ledger starts with: Postgres knows only what announced posts cost, Redis what the last ledger said."""
+
+    async def look_up(tenant_id: str, day: str) -> tuple[int, int | None, bool]:
+        spent, limit, paused = await readers.budget_of(tenant_id, day)
+        return max(spent, await mirror.last_shown(tenant_id, day)), limit, paused
+
+    return look_up
 
 
 def _budget_rules(settings: Settings, policy: PolicyFile, ocr: Tesseract | None) -> Callable[[], budget_core.Rules]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+import vision_app.app as composition
 from agents.budget import AlarmClock
 from tests.agents.conftest import World
 from tests.fakes import until
@@ -225,6 +228,47 @@ async def test_the_same_day_wakes_nobody(world: World, monkeypatch: pytest.Monke
         await _tick(world, monkeypatch, day=today())
         assert _gauge("vision_budget_usage_gauge") == 9_500
         assert world.sent("vision.budget") == []
+
+
+async def test_rules_changed_by_a_deployment_wake_those_who_wait_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rules = world.app.budget_rules
+    async with world.agent("budget") as agent:
+        await loaded(world, agent, spent=9_500)
+        await world.tell(agent, reserve(world), key=KEY)
+        monkeypatch.setattr(world.app, "budget_rules", lambda: dataclasses.replace(rules(), limit=20_000))
+        world.happened.clear()
+        await _tick(world, monkeypatch, day=today())
+        assert [command["type"] for command in world.sent("vision.budget")] == ["wake"]
+        world.happened.clear()
+        monkeypatch.setattr(world.app, "budget_rules", rules)
+        await _tick(world, monkeypatch, day=today())
+        assert world.sent("vision.budget") == []
+
+
+async def test_a_ledger_that_was_lost_never_gives_its_ids_again(world: World) -> None:
+    async with world.agent("budget") as agent:
+        await loaded(world, agent)
+        await world.tell(agent, reserve(world), key=KEY, timestamp=time.time())
+        world.app.budgets.data.data.clear()
+        await world.tell(agent, reserve(world), key=KEY)
+        await loaded(world, agent)
+    first, second = world.sent("vision.analysis")
+    assert first["id"].rpartition("-")[0] != second["id"].rpartition("-")[0]
+    assert world.app.budgets[KEY]["spent"] == 0
+
+
+@pytest.mark.parametrize(("posts", "shown", "spent"), [(700, 0, 700), (700, 900, 900), (900, 700, 900)])
+async def test_a_lost_ledger_starts_with_the_most_that_anybody_knows(posts: int, shown: int, spent: int) -> None:
+    async def budget_of(tenant_id: str, day: str) -> tuple[int, int | None, bool]:
+        return posts, 5_000, True
+
+    async def last_shown(tenant_id: str, day: str) -> int:
+        return shown
+
+    readers, mirror = SimpleNamespace(budget_of=budget_of), SimpleNamespace(last_shown=last_shown)
+    assert await composition._look_up(readers, mirror)("t1", today()) == (spent, 5_000, True)  # type: ignore[arg-type]
 
 
 async def test_a_tenant_of_another_worker_is_not_shown_here(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,8 +53,13 @@ class World:
             raise LeftUnacked
         self.sent += messages
 
-    def spend(self, tenant: str, tokens: int, day: str | None = None) -> None:
-        self.rows[tenant.encode()] = {"tenant_id": tenant, "day": day or today(), "spent": tokens}
+    def spend(self, tenant: str, tokens: int, day: str | None = None, *, loaded: bool = True) -> None:
+        self.rows[tenant.encode()] = {
+            "tenant_id": tenant,
+            "day": day or today(),
+            "spent": tokens,
+            "loaded": loaded,
+        }
 
 
 @pytest.fixture
@@ -85,6 +90,23 @@ async def test_each_tenants_spending_of_the_day_is_shown_and_expires(world: Worl
     await world.service.look()
     assert await redis.get(spent_key("a", today())) == "1300"
     assert await redis.ttl(sentinel_key("a")) == -1
+
+
+async def test_what_a_lost_ledger_showed_last_stays_until_the_new_one_is_loaded_with_it(
+    world: World, redis: Redis
+) -> None:
+    world.spend("a", 900)
+    await world.service.look()
+    world.spend("a", 0, loaded=False)
+    await world.worker().look()
+    assert await world.mirror.last_shown("a", today()) == 900
+    assert await world.mirror.last_shown("nobody", today()) == 0
+
+
+async def test_a_ledger_is_opened_though_redis_is_away() -> None:
+    mirror = BudgetMirror(load_settings(redis_url="redis://127.0.0.1:1"))
+    assert await mirror.last_shown("a", today()) == 0
+    await mirror.close()
 
 
 async def test_only_what_changed_is_written_again(world: World, redis: Redis) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from vision_app.domain.budget import (
     ANNOUNCED_PER_COMMAND,
-    CLOSED_REMEMBERED,
+    KEPT_TASK_BYTES,
     LOST_AFTER_MS,
     BudgetRow,
     Decision,
@@ -18,8 +18,10 @@ from vision_app.domain.budget import (
     Rules,
     decide,
     effective_limit,
+    outlived,
     view,
 )
+from vision_app.domain.closures import SETTLED_REMEMBERED, UNSETTLED_REMEMBERED
 from vision_app.domain.moment import Applied, Moment
 from vision_app.messages import (
     Deferred,
@@ -94,6 +96,12 @@ class Tenant:
         """Bring the ledger's spending up by `tokens` through a grant of its own."""
         [grant] = granted(self.reserve("spender", min(tokens, self.view["remaining"])))
         self.settle(grant, tokens)
+
+    def settle_others(self, count: int) -> None:
+        """Grants of other tasks that begin and end, so that the row's memory fills."""
+        for number in range(count):
+            [grant] = granted(self.reserve(f"other{number}", 1))
+            self.settle(grant, 1)
 
     @property
     def ledger(self) -> BudgetRow:
@@ -356,10 +364,8 @@ def test_a_settlement_older_than_the_rows_memory_is_ignored_and_counted() -> Non
     tenant = Tenant(limit=1000)
     [old] = granted(tenant.reserve("a", 1))
     tenant.settle(old, 1)
-    for number in range(CLOSED_REMEMBERED):
-        [grant] = granted(tenant.reserve(f"n{number}", 1))
-        tenant.settle(grant, 1)
-    assert len(tenant.ledger.closed) == CLOSED_REMEMBERED
+    tenant.settle_others(SETTLED_REMEMBERED)
+    assert len(tenant.ledger.closed) == SETTLED_REMEMBERED
     spent = tenant.ledger.spent
     assert "late_settle" in seen(tenant.settle(old, 500))
     assert tenant.ledger.spent == spent
@@ -369,9 +375,7 @@ def test_a_lost_older_than_the_rows_memory_charges_nothing_but_keeps_its_task() 
     tenant = Tenant(limit=1000)
     [old] = granted(tenant.reserve("a", 1))
     tenant.settle(old, 1)
-    for number in range(CLOSED_REMEMBERED):
-        [grant] = granted(tenant.reserve(f"n{number}", 1))
-        tenant.settle(grant, 1)
+    tenant.settle_others(SETTLED_REMEMBERED)
     spent = tenant.ledger.spent
     late = tenant.lost(old)
     assert ("late_lost" in seen(late), names(late), tenant.ledger.spent) == (True, ["a"], spent)
@@ -390,29 +394,141 @@ def test_a_grant_of_a_lost_ledger_is_charged_here_once() -> None:
     assert granted(after.reserve("b"))[0].id != grant.id
 
 
-def test_two_births_and_two_tenants_never_share_a_grant_id() -> None:
+def test_two_births_and_two_tenants_never_share_a_grant_id_though_all_else_repeats() -> None:
     ids = set()
-    for born in (NOON, NOON + 1):
+    for born in ("one", "other"):
         for tenant_id in ("t", "u"):
-            at = Moment(time_ms=born, offset=0)
+            at = Moment(time_ms=NOON, offset=0)  # the same record, read again after the ledger was lost
             reserve = Reserve(tenant_id=tenant_id, task=task("a"), estimate=1)
-            born_row = decide(None, reserve, at, Rules(limit=9), lambda n: None)
+            born_row = decide(None, reserve, at, Rules(limit=9), lambda n: None, born)
             load = Load(tenant_id=tenant_id, day=at.day, spent=0)
             later = Moment(time_ms=NOON + 9, offset=1)
-            ids |= {g.id for g in granted(decide(born_row.row, load, later, Rules(limit=9), born_row.park.get))}
+            given = decide(born_row.row, load, later, Rules(limit=9), born_row.park.get, "unused")
+            ids |= {g.id for g in granted(given)}
     assert len(ids) == 4
 
 
-def test_a_grant_open_for_a_day_is_charged_by_wake_and_its_task_may_still_report_itself() -> None:
+def test_no_grant_is_given_before_its_ledgers_name_is_stored() -> None:
+    for command in (
+        Load(tenant_id=TENANT, day="2026-11-22", spent=0),
+        Reserve(tenant_id=TENANT, task=task("a"), estimate=1),
+        Resume(tenant_id=TENANT),
+    ):
+        assert granted(decide(None, command, Moment(NOON, 0), Rules(limit=9), lambda n: None, "x")) == []
+
+
+def test_decided_again_under_other_rules_a_command_gives_no_id_to_another_task() -> None:
+    """The worker sent a grant, died before the row was written, and came back with half the limit."""
+    tenant = Tenant(limit=100)
+    row, at = tenant.row, Moment(time_ms=NOON + 100, offset=50)
+    reserve = Reserve(tenant_id=TENANT, task=task("a"), estimate=80)
+    [phantom] = granted(decide(row, reserve, at, tenant.rules, tenant.parked.get))
+    tenant.rules = Rules(limit=50)
+    assert granted(tenant.do(reserve, at=at)) == []
+    tenant.time_ms, tenant.offset = at.time_ms, at.offset
+    [other] = granted(tenant.reserve("b", 10))
+    assert other.id != phantom.id
+    tenant.settle(phantom, 30)
+    assert tenant.ledger.spent == 30, "it was paid, though this row never gave it"
+
+
+def test_a_released_grant_is_charged_when_it_turns_out_paid_however_late() -> None:
+    tenant = Tenant(limit=10_000)
+    [old] = granted(tenant.reserve("a"))
+    tenant.release(old)
+    tenant.settle_others(3 * SETTLED_REMEMBERED)
+    spent = tenant.ledger.spent
+    tenant.settle(old, 30)
+    tenant.settle(old, 30)
+    assert tenant.ledger.spent == spent + 30
+
+
+def test_beyond_the_memory_of_released_grants_too_much_is_charged_never_too_little() -> None:
+    tenant = Tenant(limit=10_000)
+    [settled_] = granted(tenant.reserve("paid"))
+    tenant.settle(settled_, 10)
+    given = []
+    for number in range(UNSETTLED_REMEMBERED + 1):
+        given += granted(tenant.reserve(f"n{number}"))
+        tenant.release(given[-1])
+    tenant.settle_others(SETTLED_REMEMBERED)
+    assert len(tenant.ledger.closed) == SETTLED_REMEMBERED + UNSETTLED_REMEMBERED
+    assert len(tenant.ledger.encode()) < 12_000
+    spent = tenant.ledger.spent
+    for grant in given:
+        tenant.settle(grant, 30)
+    assert tenant.ledger.spent == spent + 30 * len(given)
+    tenant.settle(settled_, 10)
+    assert tenant.ledger.spent == spent + 30 * len(given) + 10, "older than what was forgotten: in doubt, charged"
+
+
+def test_ocr_grants_fill_no_memory_that_paid_ones_need() -> None:
+    tenant = Tenant(limit=1000, ocr_fallback=True)
+    [old] = granted(tenant.reserve("a"))
+    tenant.release(old)
+    tenant.spend(960)
+    for number in range(2 * UNSETTLED_REMEMBERED):
+        [ocr] = granted(tenant.reserve(f"n{number}", 50, ocr=True))
+        tenant.release(ocr)
+    tenant.settle(old, 30)
+    assert tenant.ledger.spent == 990
+
+
+def test_a_grant_open_for_a_day_is_charged_by_wake_and_its_task_is_granted_anew() -> None:
+    """Its message is gone: a topic was made anew, offsets were moved. Nobody would ever report how it ended."""
     tenant = Tenant()
     [grant] = granted(tenant.reserve("a", 40))
     tenant.time_ms += LOST_AFTER_MS - 2
     tenant.do(Wake(tenant_id=TENANT))
     assert tenant.ledger.reserved == 40
-    tenant.do(Wake(tenant_id=TENANT))
+    [again] = granted(tenant.do(Wake(tenant_id=TENANT)))
+    assert (again.task.post_id, again.id != grant.id) == ("a", True)
+    assert (tenant.ledger.reserved, tenant.ledger.spent) == (40, 40)
+    assert granted(tenant.lost(grant)) == [], "it does report itself after all: the task waits already"
+    tenant.settle(again, 0)
     assert (tenant.ledger.reserved, tenant.ledger.spent) == (0, 40)
-    assert names(tenant.lost(grant)) == ["a"]
+
+
+def test_a_task_too_large_for_the_row_is_charged_by_wake_and_queued_when_it_reports_itself() -> None:
+    tenant = Tenant()
+    large = task("a").model_copy(update={"trace_id": "x" * KEPT_TASK_BYTES})
+    [grant] = granted(tenant.do(Reserve(tenant_id=TENANT, task=large, estimate=40)))
+    assert len(tenant.ledger.encode()) < KEPT_TASK_BYTES
+    tenant.time_ms += LOST_AFTER_MS
+    assert granted(tenant.do(Wake(tenant_id=TENANT))) == []
     assert tenant.ledger.spent == 40
+    assert names(tenant.lost(grant)) == [large.post_id]
+    assert tenant.ledger.spent == 40
+
+
+# --- a deployment or the policy file changes the rules ----------------------------------------------------------------
+
+
+def test_a_limit_raised_by_a_deployment_lets_the_queue_go_on_at_the_next_wake() -> None:
+    tenant = Tenant()
+    tenant.spend(90)
+    tenant.reserve("a")
+    assert not outlived(tenant.ledger, tenant.rules)
+    tenant.rules = Rules(limit=200)
+    assert outlived(tenant.ledger, tenant.rules)
+    assert names(tenant.do(Wake(tenant_id=TENANT))) == ["a"]
+    assert not outlived(tenant.ledger, tenant.rules)
+
+
+def test_ocr_allowed_by_a_new_policy_serves_those_who_were_deferred_before() -> None:
+    tenant = Tenant()
+    tenant.spend(90)
+    assert isinstance(outcomes(tenant.reserve("a", ocr=True))["a"], Deferred)
+    tenant.rules = Rules(limit=100, ocr_fallback=True)
+    assert outlived(tenant.ledger, tenant.rules)
+    [grant] = granted(tenant.do(Wake(tenant_id=TENANT)))
+    assert (grant.task.post_id, grant.provider) == ("a", "ocr_fallback")
+
+
+def test_a_tenants_own_limit_is_not_outlived_by_a_deployments() -> None:
+    tenant = Tenant()
+    tenant.do(SetLimit(tenant_id=TENANT, limit=70))
+    assert not outlived(tenant.ledger, Rules(limit=10**6))
 
 
 # --- days -------------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ one sum of what must have been charged.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,6 +29,7 @@ from hypothesis.stateful import (
 )
 
 from vision_app.domain import budget as core
+from vision_app.domain import closures
 from vision_app.domain.moment import Moment
 from vision_app.messages import (
     Deferred,
@@ -76,8 +78,9 @@ class BudgetMachine(RuleBasedStateMachine):
         self.log: list[tuple[Moment, Any]] = []
         self.cursor = self.committed = 0
         self.behind = False
-        self.clock = self.born_after = EVENING
-        self.tried: dict[int, tuple[core.BudgetRow | None, core.Decision]] = {}
+        self.clock = EVENING
+        self.births = 0
+        self.tried: dict[int, tuple[core.BudgetRow | None, core.Rules, core.Decision]] = {}
         self.grants: dict[str, Grant] = {}
         self.names = count()
         self.crashed = False
@@ -94,6 +97,8 @@ class BudgetMachine(RuleBasedStateMachine):
         self.limit_set = self.loaded = self.reset = self.paused = False
         self.due: dict[str, int] = {}
         self.requeued: set[str] = set()
+        self.gone: dict[str, Waiting] = {}  # whom each grant was given to
+        self.told_under: tuple[int, bool] | None = None
 
     # -- what the world does
 
@@ -163,7 +168,14 @@ class BudgetMachine(RuleBasedStateMachine):
 
     @rule(step=st.sampled_from([1, 10 * MINUTE, 2 * HOUR, 25 * HOUR, -100, -2 * HOUR]))
     def time_passes(self, step: int) -> None:
-        self.clock = max(self.clock + step, self.born_after)
+        self.clock += step
+
+    @rule(limit=st.sampled_from([60, 100, 100, 200]), ocr=st.booleans())
+    def redeploy(self, limit: int, ocr: bool) -> None:
+        """Another default limit, or OCR allowed by a new policy file; the alarm clock wakes those who wait."""
+        self.rules = dataclasses.replace(self.rules, limit=limit, ocr_fallback=ocr)
+        if self.row is not None and self.row.waiting and core.outlived(self.row, self.rules):
+            self.send(Wake(tenant_id=TENANT))
 
     # -- what the shell does
 
@@ -172,7 +184,8 @@ class BudgetMachine(RuleBasedStateMachine):
         if self.cursor == len(self.log):
             return
         at, command = self.log[self.cursor]
-        decision = core.decide(self.row, command, at, self.rules, self.parked.get)
+        self.births += self.row is None
+        decision = core.decide(self.row, command, at, self.rules, self.parked.get, f"ledger{self.births}")
         if decision.observed[:1] == [("duplicate", {})] and decision.row is None:
             assert (decision.send, decision.park, decision.unpark) == ([], {}, [])
         elif decision.row is not None:
@@ -223,13 +236,9 @@ class BudgetMachine(RuleBasedStateMachine):
     @precondition(lambda self: len(self.log) > 20)
     @rule(garbage=st.booleans())
     def ledger_is_lost(self, garbage: bool) -> None:
-        """The changelog is gone, perhaps the parked tasks too; the inbox goes on where it was, later than ever.
-
-        (A grant's id is only as new as the ledger's birth: a clock set back beyond the last birth could repeat one.)
-        """
+        """The changelog is gone, perhaps the parked tasks too; the inbox goes on where it was."""
         self.deliver_all()
         self.committed = self.cursor
-        self.clock = self.born_after = max([self.clock, *(at.time_ms for at, _ in self.log)]) + HOUR
         self.row, self.crashed = None, True
         if not garbage:
             self.parked.clear()
@@ -239,9 +248,9 @@ class BudgetMachine(RuleBasedStateMachine):
     def check_repeat(self, at: Moment, decision: core.Decision) -> None:
         """Delivered again on the same row, a command leads to the same decision."""
         before = self.tried.get(at.offset)
-        if before is not None and before[0] == self.row:
-            assert decision == before[1]
-        self.tried[at.offset] = (self.row, decision)
+        if before is not None and before[:2] == (self.row, self.rules):
+            assert decision == before[2]
+        self.tried[at.offset] = (self.row, self.rules, decision)
 
     # -- the model
 
@@ -253,13 +262,19 @@ class BudgetMachine(RuleBasedStateMachine):
         if at.day > self.day:
             self.day, self.spent, self.reset = at.day, 0, False
             self.tell_again()
+        if self.told_under != self.under():
+            self.tell_again()
         self.charge(at, command, was_open, closed)
         self.operate_model(command)
         if isinstance(command, Reserve):
             self.fifo.append(Waiting(command.task.post_id, command.estimate, command.task.ocr_allowed))
         for message in decision.send:
             self.sent(message)
+        self.told_under = self.under()
         self.hold(decision)
+
+    def under(self) -> tuple[int, bool]:
+        return (self.rules.limit if self.limit is None else self.limit, self.rules.ocr_fallback)
 
     def operate_model(self, command: Any) -> None:
         match command:
@@ -298,10 +313,12 @@ class BudgetMachine(RuleBasedStateMachine):
                 for grant_id, grant in was_open.items():
                     if at.time_ms - grant.since_ms >= core.LOST_AFTER_MS:
                         self.owe(grant_id, grant.estimate, closed)
+                        self.requeued.add(grant_id)
+                        self.fifo.append(dataclasses.replace(self.gone[grant_id], told=False))
 
     def remembered(self, grant_id: str, was_open: dict[str, Any], closed: dict[str, Any]) -> bool:
-        ours = self.row is not None and grant_id.split("-")[1] == str(self.row.born_ms)
-        return grant_id in was_open or grant_id in closed or not ours
+        forgotten = self.row is not None and closures.Closures(self.row).settled_long_ago(grant_id)
+        return grant_id in was_open or grant_id in closed or not forgotten
 
     def owe(self, grant_id: str, tokens: int, closed: dict[str, Any]) -> None:
         before = self.due.get(grant_id, 0)
@@ -318,6 +335,7 @@ class BudgetMachine(RuleBasedStateMachine):
                 place = 0 if message.provider == "gigachat" else self.place_of(message.task.post_id)
                 waiting = self.fifo.pop(place)
                 assert waiting.name == message.task.post_id, "not first in, first out"
+                self.gone[message.id] = waiting
                 assert message.estimate == (waiting.estimate if message.provider == "gigachat" else 0)
                 assert message.provider == "gigachat" or (waiting.ocr and self.rules.ocr_fallback)
             case MediaOutcome(outcome=Skipped()):
@@ -411,7 +429,11 @@ class BudgetMachine(RuleBasedStateMachine):
 
 @pytest.fixture(autouse=True)
 def _short_memory() -> Iterator[None]:
-    with patch.object(core, "ANNOUNCED_PER_COMMAND", TOLD_AT_ONCE), patch.object(core, "CLOSED_REMEMBERED", REMEMBERED):
+    with (
+        patch.object(core, "ANNOUNCED_PER_COMMAND", TOLD_AT_ONCE),
+        patch.object(closures, "SETTLED_REMEMBERED", REMEMBERED),
+        patch.object(closures, "UNSETTLED_REMEMBERED", REMEMBERED),
+    ):
         yield
 
 

@@ -11,7 +11,6 @@ out of the table of parked tasks. The rules that hold after every command, whate
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -39,16 +38,17 @@ from vision_app.messages import (
 )
 
 from . import gaps
-from .budget_rows import BudgetRow, ClosedGrant, OpenGrant, Parked, Rules, effective_limit, queue, view
+from .budget_rows import BudgetRow, ClosedGrant, OpenGrant, Parked, Rules, effective_limit, outlived, queue, view
+from .closures import Closures, grant_id
 from .moment import Applied, Moment, end_of
 
-__all__ = ["BudgetRow", "Decision", "Parked", "Rules", "decide", "effective_limit", "queue", "view"]
+__all__ = ["BudgetRow", "Decision", "Parked", "Rules", "decide", "effective_limit", "outlived", "queue", "view"]
 
-CLOSED_REMEMBERED = 32
-"""How many closed grants a row remembers, so that a repeated Settle is recognised; grants open at once are few."""
 ANNOUNCED_PER_COMMAND = 100
 """How many waiting tasks are told at once that the money is gone; a Wake to itself goes on with the rest."""
 LOST_AFTER_MS = 24 * 60 * 60 * 1000
+KEPT_TASK_BYTES = 4096
+"""A larger task is not kept in the row while its grant is open; the row has to stay small."""
 
 
 @dataclass
@@ -66,19 +66,26 @@ class Decision:
 ParkedView = Callable[[int], Parked | None]
 
 
-def decide(row: BudgetRow | None, command: Any, at: Moment, rules: Rules, parked: ParkedView) -> Decision:
-    """Apply one command of the tenant. `parked` looks up a waiting task by its number."""
+def decide(
+    row: BudgetRow | None, command: Any, at: Moment, rules: Rules, parked: ParkedView, ledger: str = "0"
+) -> Decision:
+    """Apply one command of the tenant. `parked` looks up a waiting task by its number.
+
+    `ledger` is the name of the ledger if this command opens one. It has to differ from those of all before it; no
+    grant is given under it until the row that holds it is stored.
+    """
     if row is None:
         if isinstance(command, Wake):
             return Decision(None)
-        row = BudgetRow(tenant_id=command.tenant_id, born_ms=at.time_ms, applied=Applied(), day=at.day)
+        row = BudgetRow(tenant_id=command.tenant_id, born_ms=at.time_ms, ledger=ledger, applied=Applied(), day=at.day)
     if row.applied.covers(at):
         return Decision(None, observed=[("duplicate", {})])
-    ledger = _Ledger(row, at, rules, parked)
-    ledger.roll_over()
-    ledger.apply(command)
-    ledger.serve_queue()
-    return ledger.decision()
+    work = _Ledger(row, at, rules, parked)
+    work.roll_over()
+    work.follow_rules()
+    work.apply(command)
+    work.serve_queue()
+    return work.decision()
 
 
 class _Ledger:
@@ -89,7 +96,7 @@ class _Ledger:
         self.fields: dict[str, Any] = {name: getattr(row, name) for name in BudgetRow.model_fields}
         self.row = row
         self.open = dict(row.open)
-        self.closed = list(row.closed)
+        self.closures = Closures(row)
         self.holes = list(row.holes)
         self.out = Decision(None)
 
@@ -127,48 +134,58 @@ class _Ledger:
             self.fields |= {"day": self.at.day, "spent": 0, "reset": False}
             self.tell_again()
 
+    def follow_rules(self) -> None:
+        """Another limit or policy came with a deployment or a policy file, not by a command."""
+        if outlived(self.row, self.rules):
+            self.tell_again()
+
     def tell_again(self) -> None:
         """Whoever waits hears of the next exhaustion anew."""
         self.fields["told"] = self.fields["first"]
 
     def settle(self, grant_id: str, tokens: int) -> None:
         """Charge a grant once. A call that was charged as lost and turns out dearer pays the difference."""
-        known = self.known(grant_id)
-        if grant_id not in self.open and known is None and self.from_this_ledger(grant_id):
+        if self.settled_long_ago(grant_id):
             self.observe("late_settle", grant_id=grant_id, tokens=tokens)
             return
-        if known and known.charged is not None and known.charged >= tokens:
+        known = self.closures.of(grant_id)
+        charged = max(tokens, (known.charged or 0) if known else 0)
+        if known and known.settled and known.charged == charged:
             self.observe("duplicate", grant_id=grant_id)
             return
-        self.close(grant_id, charged=tokens, requeued=bool(known and known.requeued))
+        self.close(ClosedGrant(id=grant_id, charged=charged, requeued=bool(known and known.requeued), settled=True))
 
     def release(self, grant_id: str) -> None:
         if grant_id in self.open:
-            self.close(grant_id, charged=None)
+            free = self.open[grant_id].provider == "ocr_fallback"  # nothing can ever be owed for it
+            self.close(ClosedGrant(id=grant_id, charged=None, settled=free))
 
     def lose(self, command: Lost) -> None:
-        known = self.known(command.grant_id)
-        if known is None and command.grant_id not in self.open and self.from_this_ledger(command.grant_id):
-            self.observe(
-                "late_lost", grant_id=command.grant_id
-            )  # charged or not long ago; the task still needs a grant
+        if self.settled_long_ago(command.grant_id):  # charged already; the task still needs a grant
+            self.observe("late_lost", grant_id=command.grant_id)
             self.enqueue(command.task, command.estimate, command.purpose)
             return
+        known = self.closures.of(command.grant_id)
         if known and known.requeued:
             self.observe("duplicate", grant_id=command.grant_id)
             return
         estimate = self.open[command.grant_id].estimate if command.grant_id in self.open else command.estimate
         paid = known.charged if known else None
-        self.close(command.grant_id, charged=estimate if paid is None else paid, requeued=True)
+        charged, settled = estimate if paid is None else paid, bool(known and known.settled)
+        self.close(ClosedGrant(id=command.grant_id, charged=charged, requeued=True, settled=settled))
         self.observe("lost", grant_id=command.grant_id, tokens=estimate)
         self.enqueue(command.task, command.estimate, command.purpose)
 
     def lose_the_forgotten(self) -> None:
-        """A grant open for a day is charged; its task is still in Kafka and will report itself as lost."""
-        for grant_id, grant in list(self.open.items()):
-            if self.at.time_ms - grant.since_ms >= LOST_AFTER_MS:
-                self.close(grant_id, charged=grant.estimate)
-                self.observe("forgotten", grant_id=grant_id, tokens=grant.estimate)
+        """A grant open for a day is charged, and its task waits again: nobody may ever report how it ended."""
+        for name, grant in list(self.open.items()):
+            if self.at.time_ms - grant.since_ms < LOST_AFTER_MS:
+                continue
+            again = grant.waiting
+            self.close(ClosedGrant(id=name, charged=grant.estimate, requeued=again is not None))
+            self.observe("forgotten", grant_id=name, tokens=grant.estimate)
+            if again is not None:
+                self.enqueue(again.task, again.estimate, again.purpose)
 
     def load(self, command: Load) -> None:
         if self.fields["loaded"]:
@@ -183,36 +200,21 @@ class _Ledger:
 
     # -- grants
 
-    def known(self, grant_id: str) -> ClosedGrant | None:
-        return next((grant for grant in self.closed if grant.id == grant_id), None)
+    def settled_long_ago(self, grant_id: str) -> bool:
+        known = grant_id in self.open or self.closures.of(grant_id) is not None
+        return not known and self.closures.settled_long_ago(grant_id)
 
-    def from_this_ledger(self, grant_id: str) -> bool:
-        """False for a grant of a ledger that was lost: its cost is real and must be charged here."""
-        return grant_id.startswith(self.grant_prefix())
+    def close(self, closed: ClosedGrant) -> None:
+        self.open.pop(closed.id, None)
+        self.fields["spent"] += self.closures.add(closed)
 
-    def grant_prefix(self) -> str:
-        tenant = hashlib.sha256(self.row.tenant_id.encode()).hexdigest()[:8]
-        return f"{tenant}-{self.row.born_ms}-"
-
-    def close(self, grant_id: str, *, charged: int | None, requeued: bool = False) -> None:
-        """Close a grant whose cost so far is `charged`; what it was charged before is not charged again."""
-        known = self.known(grant_id)
-        before = (known.charged or 0) if known else 0
-        self.open.pop(grant_id, None)
-        self.closed = [grant for grant in self.closed if grant.id != grant_id]
-        self.closed.append(ClosedGrant(id=grant_id, charged=charged, requeued=requeued))
-        self.closed = self.closed[-CLOSED_REMEMBERED:]
-        self.fields["spent"] += max(0, (charged or 0) - before)
-
-    def grant(self, waiting: Parked, provider: Provider) -> None:
-        self.fields["grants_given"] += 1
-        grant_id = f"{self.grant_prefix()}{self.fields['grants_given']}"
+    def grant(self, number: int, waiting: Parked, provider: Provider) -> None:
+        name = grant_id(self.row.tenant_id, self.row.ledger, number, self.at.offset)
         estimate = waiting.estimate if provider == "gigachat" else 0
-        self.open[grant_id] = OpenGrant(estimate=estimate, provider=provider, since_ms=self.at.time_ms)
+        kept = waiting if len(waiting.encode()) <= KEPT_TASK_BYTES else None
+        self.open[name] = OpenGrant(estimate=estimate, provider=provider, since_ms=self.at.time_ms, waiting=kept)
         task = waiting.task.at(granted=self.at.time_ms)
-        self.out.send.append(
-            Grant(id=grant_id, provider=provider, purpose=waiting.purpose, estimate=estimate, task=task)
-        )
+        self.out.send.append(Grant(id=name, provider=provider, purpose=waiting.purpose, estimate=estimate, task=task))
 
     # -- the queue
 
@@ -245,7 +247,7 @@ class _Ledger:
             head = self.waiting(number)
             if head is None:
                 self.observe("missing_parked", number=number)
-            elif not self.serve(head):
+            elif not self.serve(number, head):
                 break
             else:
                 self.take_out(number)
@@ -255,7 +257,7 @@ class _Ledger:
         self.fields["first"] = gaps.past(self.holes, number)
         self.fields["told"] = max(self.fields["told"], self.fields["first"])
 
-    def serve(self, head: Parked) -> bool:
+    def serve(self, number: int, head: Parked) -> bool:
         """Grant or finally refuse the task at the head; False if it has to wait."""
         if self.too_dear(head):
             self.refuse(head)
@@ -263,11 +265,11 @@ class _Ledger:
         slot = len(self.open) < self.rules.max_concurrent
         if head.estimate > self.limit():
             if slot:
-                self.grant(head, "ocr_fallback")
+                self.grant(number, head, "ocr_fallback")
             return slot
         fits = self.fields["spent"] + self.reserved() + head.estimate <= self.limit()
         if fits and slot:
-            self.grant(head, "gigachat")
+            self.grant(number, head, "gigachat")
         return fits and slot
 
     def too_dear(self, waiting: Parked) -> bool:
@@ -307,7 +309,7 @@ class _Ledger:
             if len(self.open) >= self.rules.max_concurrent:
                 return False
             self.observe("blocked", reason="daily_limit")  # from the provider; OCR is what is left
-            self.grant(waiting, "ocr_fallback")
+            self.grant(number, waiting, "ocr_fallback")
             self.leave_out_of_turn(number)
         elif self.too_dear(waiting):
             self.refuse(waiting)
@@ -375,7 +377,11 @@ class _Ledger:
     def decision(self) -> Decision:
         self.fields |= {
             "open": self.open,
-            "closed": self.closed,
+            "closed": self.closures.closed,
+            "settled_below": self.closures.settled_below,
+            "doubtful_below": self.closures.doubtful_below,
+            "told_limit": self.limit(),
+            "told_ocr": self.rules.ocr_fallback,
             "holes": gaps.above(self.holes, self.fields["first"]),
             "applied": self.row.applied.then(self.at),
         }

@@ -24,29 +24,48 @@ class Rules:
     ocr_fallback: bool = False  # the policy wants OCR when the money is gone, and OCR is there
 
 
-class OpenGrant(Message):
+class Parked(Message):
+    """A task that waits for money or for a slot."""
+
+    task: MediaTask
     estimate: int
-    provider: Provider
+    purpose: Purpose = "answer"
     since_ms: int
 
 
+class OpenGrant(Message):
+    """`waiting` is what was granted, should the grant never be heard of again; None if it is too large for the row."""
+
+    estimate: int
+    provider: Provider
+    since_ms: int
+    waiting: Parked | None = None
+
+
 class ClosedGrant(Message):
-    """`charged` is tokens, None when it was released; `requeued`: a repeated Lost must not queue the task again."""
+    """`charged` is tokens, None when it was released; `requeued`: a repeated Lost must not queue the task again.
+
+    `settled`: what it cost was reported, so that nothing more can come of it.
+    """
 
     id: str
     charged: int | None
     requeued: bool = False
+    settled: bool = False
 
 
 class BudgetRow(Message):
     """A tenant's ledger, in tokens.
 
-    `first` and `next` bound the queue's numbers, `holes` are those that left out of turn; `told` is where announcing
-    goes on. `limit_set`, `reset`, `pause_set`: an operator said so, so what is loaded later does not count.
+    `ledger` names it among those that the tenant had before. `first` and `next` bound the queue's numbers, `holes` are
+    those that left out of turn; `told` is where announcing goes on, `told_limit` and `told_ocr` are the rules by then.
+    `limit_set`, `reset`, `pause_set`: an operator said so, so what is loaded later does not count.
+    `settled_below` and `doubtful_below` bound the memory of closed grants (`closures.py`).
     """
 
     tenant_id: str
     born_ms: int
+    ledger: str = ""
     applied: Applied
     day: str
     loaded: bool = False
@@ -56,13 +75,16 @@ class BudgetRow(Message):
     spent: int = 0
     paused: bool = False
     pause_set: bool = False
-    grants_given: int = 0
     open: dict[str, OpenGrant] = Field(default_factory=dict)
     closed: list[ClosedGrant] = Field(default_factory=list)
+    settled_below: int = 0
+    doubtful_below: int = 0
     first: int = 0
     next: int = 0
     told: int = 0
     holes: list[tuple[int, int]] = Field(default_factory=list)
+    told_limit: int | None = None
+    told_ocr: bool = False
 
     @property
     def reserved(self) -> int:
@@ -73,13 +95,9 @@ class BudgetRow(Message):
         return self.next - self.first - gaps.size(self.holes)
 
 
-class Parked(Message):
-    """A task that waits for money or for a slot."""
-
-    task: MediaTask
-    estimate: int
-    purpose: Purpose = "answer"
-    since_ms: int
+def outlived(row: BudgetRow, rules: Rules) -> bool:
+    """Whether the limit or OCR changed since the row was written: those who wait may go on, or hear another answer."""
+    return (row.told_limit, row.told_ocr) != (effective_limit(row, rules), rules.ocr_fallback)
 
 
 def effective_limit(row: BudgetRow, rules: Rules) -> int:

@@ -5,7 +5,8 @@ Per tenant `budget:tenant:{tenant}:{day}` holds the tokens spent on a UTC day. B
 The set `budget:sentinel` names the tenants that have such a key: one that is missing though its tenant is in the set
 was deleted by somebody; where the set is gone too, Redis lost everything and nobody asked for anything.
 
-A projection: nothing is decided by it but whether posts are sampled. All methods but `spent_today` raise redis' errors.
+A projection: nothing is decided by it but whether posts are sampled and, when a ledger is lost, how much was spent at
+least. All methods but `spent_today` and `last_shown` raise redis' errors.
 """
 
 from __future__ import annotations
@@ -118,7 +119,7 @@ class BudgetMirror:
         if now < self._away_until:
             return None
         try:
-            tokens = await self._look_up(tenant_id)
+            tokens = await self._read(tenant_id, datetime.now(UTC).date().isoformat())
         except (RedisError, OSError, ValueError) as fault:
             metrics.RETRIES.labels(stage="redis").inc()
             log.warning("what a tenant has spent cannot be read; its posts are sampled", error=repr(fault))
@@ -129,6 +130,15 @@ class BudgetMirror:
         self._cache[tenant_id] = (now + CACHE_SECONDS, tokens)
         return tokens
 
-    async def _look_up(self, tenant_id: str) -> int | None:
-        value = await self._redis.get(spent_key(tenant_id, datetime.now(UTC).date().isoformat()))
+    async def last_shown(self, tenant_id: str, day: str) -> int:
+        """Tokens spent on that UTC day as they were shown last; 0 if nobody knows. Never raises."""
+        try:
+            return await self._read(tenant_id, day) or 0
+        except (RedisError, OSError, ValueError) as fault:
+            metrics.RETRIES.labels(stage="redis").inc()
+            log.warning("a ledger is opened without what Redis may know of it", tenant_id=tenant_id, error=repr(fault))
+            return 0
+
+    async def _read(self, tenant_id: str, day: str) -> int | None:
+        value = await self._redis.get(spent_key(tenant_id, day))
         return None if value is None else int(value)
