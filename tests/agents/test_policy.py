@@ -44,11 +44,11 @@ async def test_what_was_spent_today_decides_whether_a_large_post_is_sampled(
 ) -> None:
     asked = []
 
-    async def spent_today(mirror: BudgetMirror, tenant_id: str) -> int | None:
+    async def spent_on(mirror: BudgetMirror, tenant_id: str, day: str) -> int | None:
         asked.append(tenant_id)
         return spent
 
-    monkeypatch.setattr(BudgetMirror, "_look_up", spent_today)
+    monkeypatch.setattr(BudgetMirror, "_read", spent_on)
     media = [Medium(sha256=f"{n}", s3_key="a", mime_type="image/png", size_bytes=500_000) for n in range(12)]
     async with world.agent("policy") as agent:
         await world.tell(agent, uploaded(media=media), uploaded("small", media=media[:10]))
