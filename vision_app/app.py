@@ -45,6 +45,8 @@ from .stores.policy_file import PolicyFile
 from .stores.post_documents import PostDocumentSink
 from .stores.postgres import PostgresSink
 from .stores.s3 import S3Store
+from .storage.accounts import Accounts
+from .storage.keeper import StorageKeeper
 from .streams.batches import Batches
 from .streams.confirmed_table import ConfirmedTable
 from .streams.dead_letters import DeadLetters
@@ -71,6 +73,7 @@ class VisionApp(faust.App):
     sinks: list[Batches]
     bridge: RedisIn
     gate: Gate
+    keeper: StorageKeeper
     readers: Readers
     posts: ConfirmedTable
     budgets: ConfirmedTable
@@ -200,6 +203,8 @@ def create_app(settings: Settings) -> VisionApp:
     redis_out_agents(app, outbox, dead_letters, settings)
     measure_lag(app)
     app.bridge = RedisIn(app, outbox, dead_letters, settings, worker_id(settings))
+    app.keeper = StorageKeeper(settings, s3, changes)
+    app.service(cast(Any, app.keeper))
     app.service(cast(Any, BudgetMirrorService(app, outbox, mirror, app.readers.record_reset)))
     if settings.feature_vision_enabled:
         app.service(cast(Any, app.bridge))

@@ -117,6 +117,11 @@ class Settings(BaseSettings):
     s3_vision_ttl_days: Positive = 14
     s3_crawl_max_gb: float = Field(2, gt=0)
     s3_crawl_ttl_days: Positive = 7
+    s3_emergency_vision_days: float = Field(7, ge=0)  # in an emergency, answers older than this give way
+    s3_emergency_crawl_days: float = Field(3, ge=0)
+    s3_upload_grace_hours: float = Field(336, ge=0)  # how long an upload that no post has listed yet is kept
+    s3_cleanup_interval_hours: float = Field(6, gt=0)
+    s3_recount_interval_minutes: float = Field(30, gt=0)
 
     # --- Neo4j
     neo4j_uri: str = "bolt://127.0.0.1:7687"
@@ -221,6 +226,16 @@ class Settings(BaseSettings):
             raise ValueError(
                 "VISION_API_HOST is not a loopback address and nobody would have to authenticate; "
                 "set VISION_API_TOKENS=token=tenant,… or, if something in front authenticates, VISION_API_AUTH=off"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _room(self) -> Settings:
+        if not self.s3_cleanup_target_gb <= self.s3_emergency_threshold_gb <= self.s3_total_limit_gb:
+            raise ValueError(
+                "S3_CLEANUP_TARGET_GB, S3_EMERGENCY_THRESHOLD_GB and S3_TOTAL_LIMIT_GB must not fall in this order: "
+                f"they are {self.s3_cleanup_target_gb:g}, {self.s3_emergency_threshold_gb:g} and "
+                f"{self.s3_total_limit_gb:g}"
             )
         return self
 

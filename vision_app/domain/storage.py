@@ -212,6 +212,18 @@ def stale(item: StoredObject, limits: Limits, now: float) -> bool:
     return now - item.used_at > limits.emergency_age.get(item.content_type, 0.0)
 
 
+def refusal(
+    limits: Limits, content_type: str, size_bytes: int, bucket_bytes: int, tenant_bytes: int, type_bytes: int
+) -> str | None:
+    """Why an object of this size may not come in; None if it may. The rest is what is held now, in bytes."""
+    if bucket_bytes + size_bytes > limits.total_bytes:
+        return "bucket_full"
+    if tenant_bytes + size_bytes > limits.tenant_bytes:
+        return "tenant_limit"
+    of_type = limits.type_bytes.get(content_type)
+    return "type_limit" if of_type is not None and type_bytes + size_bytes > of_type else None
+
+
 def _unlisted(item: StoredObject) -> bool:
     """No post is known that listed the picture since it was uploaded: its event may still be on the way."""
     return item.seen_at is None or item.seen_at < item.modified_at
@@ -343,5 +355,6 @@ __all__ = [
     "plan",
     "plan_deletions",
     "protection",
+    "refusal",
     "stale",
 ]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -54,6 +55,8 @@ _MISCONFIGURED = {
 }
 
 Result = TypeVar("Result")
+Watch = Callable[[str, int | None, int | None, float], None]
+"""Told of every change: the key, its size before and after (None: not there), when the request was begun."""
 
 
 class S3Error(Exception):
@@ -111,6 +114,11 @@ class S3Store:
         self._resources = AsyncExitStack()
         self._slots = asyncio.Semaphore(MAX_CONNECTIONS)
         self.reachability = Reachability()
+        self._watch: Watch | None = None
+
+    def tell(self, watch: Watch) -> None:
+        """From now on, look at what a write replaces and tell `watch` of every `put` and `delete`."""
+        self._watch = watch
 
     async def open(self) -> None:
         """Make the client; nothing is sent yet. Raises StoreMisconfigured if no keys are configured."""
@@ -154,18 +162,43 @@ class S3Store:
     ) -> None:
         """Write an object, replacing what is there. Metadata must be ASCII. Raises as `head`."""
         arguments = {"Bucket": self.bucket, "Key": key, "ContentType": content_type, "Metadata": dict(metadata or {})}
+        began, before = time.time(), await self._size(key)
         with metrics.S3_UPLOAD_DURATION.time():
             await self._call("put", key, lambda s3: s3.put_object(Body=io.BytesIO(body), **arguments))
+        if self._watch is not None:
+            self._watch(key, before, len(body), began)
 
     async def delete(self, keys: Sequence[str]) -> int:
         """Delete objects; one that is not there counts as deleted. Returns how many. Raises StoreUnavailable."""
         for start in range(0, len(keys), DELETE_BATCH):
-            listed = [{"Key": key} for key in keys[start : start + DELETE_BATCH]]
-            request = partial(_delete, Bucket=self.bucket, Delete={"Objects": listed, "Quiet": True})
-            answer = await self._call("delete", None, request)
-            if errors := answer.get("Errors"):
-                raise StoreUnavailable(f"{len(errors)} objects not deleted, the first: {errors[0]}")
+            batch = keys[start : start + DELETE_BATCH]
+            began, sizes = time.time(), [await self._size(key) for key in batch]
+            if errors := await self.delete_untold(batch):
+                raise StoreUnavailable(f"{len(errors)} objects not deleted, the first: {next(iter(errors.items()))}")
+            for key, before in zip(batch, sizes, strict=True):
+                if self._watch is not None:
+                    self._watch(key, before, None, began)
         return len(keys)
+
+    async def delete_untold(self, keys: Sequence[str]) -> dict[str, str]:
+        """Delete at most DELETE_BATCH objects for a caller that keeps the accounts itself.
+
+        Returns the store's error codes for those it refuses to delete. Raises StoreUnavailable.
+        """
+        request = partial(
+            _delete, Bucket=self.bucket, Delete={"Objects": [{"Key": key} for key in keys], "Quiet": True}
+        )
+        answer = await self._call("delete", None, request)
+        return {error["Key"]: error.get("Code", "") for error in answer.get("Errors") or ()}
+
+    async def _size(self, key: str) -> int | None:
+        """What a write is about to replace, if anybody wants to know; None if there is nothing."""
+        if self._watch is None:
+            return None
+        try:
+            return (await self.head(key)).size_bytes
+        except ObjectMissing:
+            return None
 
     async def list(self, prefix: str) -> AsyncIterator[ObjectHead]:
         """Every object under a prefix, in the order of keys, page by page. Raises StoreUnavailable, ObjectForbidden."""

@@ -70,7 +70,7 @@ MEDIA = _known(
 )
 RETRIES = _known(
     _counter("vision_retries_total", "Attempts made again, by what was being tried.", "stage"),
-    *("s3", "vision_api", "db", "neo4j", "redis", "kafka"),
+    *("s3", "vision_api", "db", "neo4j", "redis", "kafka", "storage"),
 )
 EVENT_DURATION = _histogram(
     "vision_event_duration_seconds", "From a post's opening to its completion.", buckets=EVENT_SECONDS
@@ -81,7 +81,7 @@ MEDIA_DURATION = _histogram(
 IDEMPOTENCY_HITS = _counter("vision_worker_idempotency_hits_total", "Repeated posts that needed no work and no event.")
 UNEXPECTED_ERRORS = _known(
     _counter("vision_unexpected_errors_total", "Errors nobody planned for: faults of this program.", "where"),
-    *("policy", "posts", "media", "budget", "analysis", "sinks", "redis_in", "redis_out", "timers", "web"),
+    *("policy", "posts", "media", "budget", "analysis", "sinks", "redis_in", "redis_out", "timers", "web", "storage"),
 )
 POLICY_DECISIONS = _known(
     _counter("vision_policy_decisions_total", "The policy's verdict per medium.", "decision", "reason"),
@@ -236,7 +236,8 @@ WEB_REFUSED = _known(
 
 # --- storage ----------------------------------------------------------------------------------------------------------
 
-CONTENT_TYPES = ("media", "vision", "crawl")
+CONTENT_TYPES = ("media", "vision", "crawl", "album", "other")
+LIMITED_TYPES = ("media", "vision", "crawl")
 
 S3_OPERATIONS = _known(
     _counter("s3_operations_total", "Requests to S3. A missing object is no error.", "operation", "result"),
@@ -245,12 +246,21 @@ S3_OPERATIONS = _known(
 S3_UPLOAD_DURATION = _histogram(
     "s3_upload_duration_seconds", "One upload to S3, retries included.", buckets=WRITE_SECONDS
 )
-BUCKET_USAGE = _known(_gauge("storage_bucket_usage_gb", "Size of the bucket, GiB.", "content_type"), *CONTENT_TYPES)
+BUCKET_USAGE = _known(
+    _gauge("storage_bucket_usage_gb", "What the bucket holds, GiB; all types together are its size.", "content_type"),
+    *CONTENT_TYPES,
+)
 BUCKET_LIMIT = _known(
-    _gauge("storage_bucket_limit_gb", "What each part may hold, GiB.", "content_type"), "total", *CONTENT_TYPES
+    _gauge("storage_bucket_limit_gb", "What each part may hold, GiB.", "content_type"), "total", *LIMITED_TYPES
 )
 TENANT_USAGE = _gauge("tenant_storage_usage_gb", "What a tenant holds, GiB.", "tenant_id", "content_type")
-QUOTA_VIOLATIONS = _counter("storage_quota_violations_total", "Writes refused by a quota.", "tenant_id", "reason")
+STORAGE_COUNTED_AT = _gauge("storage_counted_timestamp_seconds", "When the bucket was last listed and counted.")
+STORAGE_DRIFT = _gauge("storage_drift_gb", "By how much the last count corrected the accounts, GiB.")
+QUOTA_VIOLATIONS = _counter(
+    "storage_quota_violations_total",
+    "Writes refused by a quota, and our own made although there was no room.",
+    *("tenant_id", "reason"),
+)
 QUOTA_CHECK_DURATION = _histogram(
     "storage_quota_check_duration_seconds", "One quota check.", buckets=(0.001, 0.01, 0.1, 1, 10)
 )
@@ -258,7 +268,17 @@ EMERGENCY_CLEANUPS = _known(
     _counter("storage_emergency_cleanups_total", "Clean-ups since the bucket was nearly full.", "trigger_reason"),
     *("threshold", "manual"),
 )
-LRU_EVICTIONS = _counter("storage_lru_evictions_total", "Objects deleted as least used.", "content_type", "tenant_id")
+LRU_EVICTIONS = _counter(
+    "storage_lru_evictions_total", "Objects deleted as least recently used.", "content_type", "tenant_id"
+)
+CLEANUP_DELETED = _known(
+    _counter("storage_cleanup_deleted_total", "Objects deleted by clean-ups, by why.", "content_type", "reason"),
+    *[(kind, reason) for kind in LIMITED_TYPES for reason in ("ttl", "type_limit", "tenant_limit", "emergency")],
+)
+CLEANUP_SHORTFALL = _gauge(
+    "storage_cleanup_shortfall_gb", "By how much the last clean-up missed its target: the rest is protected, GiB."
+)
+CLEANUP_FAILURES = _counter("storage_cleanup_failures_total", "Counts and clean-ups that broke off; tried again.")
 CLEANUP_FREED = _known(
     _histogram(
         *("storage_cleanup_freed_gb", "Freed by one clean-up, GiB.", "cleanup_type"),

@@ -1,0 +1,199 @@
+"""Who holds how much, as `tenant_storage_usage` says: kept by every write of ours, repaired by listings.
+
+A worker notes its changes in memory and writes them every few seconds (`Accounts`), so that no write to S3 waits for
+Postgres or fails with it. What is lost by a crash, and what others write, the next listing repairs (`listing.py`).
+Each change carries its time: a listing that began later has seen it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from vision_app.domain.storage import TYPE_OF
+from vision_app.stores.keys import place_of
+
+MAX_CHANGES = 10_000
+"""Sums (per tenant, type and second) held while Postgres is away; past it they are dropped and a listing is due."""
+
+_GIVEN = """
+FROM jsonb_to_recordset($1::jsonb) AS r(tenant_id text, content_type text, bytes bigint, objects bigint, at float8)
+CROSS JOIN storage_state AS s
+WHERE r.at >= coalesce(extract(epoch FROM s.counted_from), 0)"""
+
+_LOCK = "SELECT only_row FROM storage_state FOR SHARE"  # no listing ends meanwhile
+_ROWS = f"""
+INSERT INTO tenant_storage_usage (tenant_id, content_type, total_bytes, objects_count)
+SELECT DISTINCT r.tenant_id, r.content_type, 0, 0 {_GIVEN} ORDER BY 1, 2 ON CONFLICT DO NOTHING"""
+_ADD = f"""
+WITH given AS (
+    SELECT r.tenant_id, r.content_type, sum(r.bytes)::bigint AS bytes, sum(r.objects)::bigint AS objects,
+        coalesce(sum(r.bytes) FILTER (WHERE r.at >= extract(epoch FROM s.counting_from)), 0)::bigint AS since_bytes,
+        coalesce(sum(r.objects) FILTER (WHERE r.at >= extract(epoch FROM s.counting_from)), 0)::bigint AS since_objects
+    {_GIVEN} GROUP BY 1, 2
+), locked AS (
+    SELECT u.tenant_id, u.content_type FROM tenant_storage_usage AS u JOIN given USING (tenant_id, content_type)
+    ORDER BY 1, 2 FOR UPDATE OF u
+)
+UPDATE tenant_storage_usage AS u SET last_updated = now(),
+    total_bytes = greatest(0, u.total_bytes + given.bytes),
+    objects_count = greatest(0, u.objects_count + given.objects),
+    since_bytes = u.since_bytes + given.since_bytes, since_objects = u.since_objects + given.since_objects
+FROM given JOIN locked USING (tenant_id, content_type)
+WHERE (u.tenant_id, u.content_type) = (given.tenant_id, given.content_type)"""  # noqa: S608 - our own text
+_BACK = "DELETE FROM expired_objects WHERE s3_key = ANY($1) AND expired_at IS NOT NULL"
+_DUE = "UPDATE storage_state SET counted_at = NULL"
+
+_USAGE = """
+SELECT tenant_id, content_type, total_bytes, objects_count, last_updated FROM tenant_storage_usage
+WHERE $1::text IS NULL OR tenant_id = $1"""
+
+
+@dataclass
+class Accounts:
+    """Changes not yet written. `wrote` has the accounts that grew, for whoever watches over quotas."""
+
+    _changes: dict[tuple[str, str, int], list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, 0]))
+    _written_keys: set[str] = field(default_factory=set)
+    _dropped: bool = False
+
+    def changed(self, key: str, before: int | None, after: int | None, began: float) -> None:
+        """One object was written or deleted; sizes in bytes, None where there is none. See `stores.s3.Watch`."""
+        place = place_of(key)
+        change = self._changes[place.account, TYPE_OF[place.kind], int(began)]
+        change[0] += (after or 0) - (before or 0)
+        change[1] += (after is not None) - (before is not None)
+        if after is not None and place.kind in ("answer", "media"):
+            self._written_keys.add(key)
+        if len(self._changes) > MAX_CHANGES or len(self._written_keys) > MAX_CHANGES:
+            self._changes.clear()
+            self._written_keys.clear()
+            self._dropped = True
+
+    async def flush(self, pool: Any) -> dict[tuple[str, str], int]:
+        """Write what was noted; returns the objects added per (account, content type).
+
+        Raises what asyncpg raises; then everything is kept for the next time.
+        """
+        changes, keys, dropped = dict(self._changes), set(self._written_keys), self._dropped
+        if not (changes or keys or dropped):
+            return {}
+        self._changes.clear()
+        self._written_keys.clear()
+        self._dropped = False
+        try:
+            await _write(pool, changes, keys, dropped)
+        except BaseException:
+            self._take_back(changes, keys, dropped)
+            raise
+        grown: dict[tuple[str, str], int] = defaultdict(int)
+        for (account, content_type, _), (_, objects) in changes.items():
+            if objects > 0:
+                grown[account, content_type] += objects
+        return grown
+
+    def _take_back(self, changes: Mapping[tuple[str, str, int], list[int]], keys: set[str], dropped: bool) -> None:
+        for place, (size, objects) in changes.items():
+            change = self._changes[place]
+            change[0] += size
+            change[1] += objects
+        self._written_keys |= keys
+        self._dropped |= dropped
+
+
+async def _write(pool: Any, changes: Mapping[tuple[str, str, int], list[int]], keys: set[str], dropped: bool) -> None:
+    given = [
+        {"tenant_id": account, "content_type": content_type, "bytes": size, "objects": objects, "at": second}
+        for (account, content_type, second), (size, objects) in changes.items()
+    ]
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute(_LOCK)
+        if given:
+            await add(connection, given)
+        if keys:
+            await connection.execute(_BACK, list(keys))
+        if dropped:
+            await connection.execute(_DUE)
+
+
+async def add(connection: Any, given: list[dict[str, Any]]) -> None:
+    """Add changes to the accounts. Must run in a transaction that holds `storage_state`."""
+    records = orjson.dumps(given).decode()
+    await connection.execute(_ROWS, records)
+    await connection.execute(_ADD, records)
+
+
+async def book(connection: Any, account: str, content_type: str, size_bytes: int, objects: int) -> None:
+    """One change made now, in a transaction of the caller's."""
+    await connection.execute(_LOCK)
+    change = {"tenant_id": account, "content_type": content_type, "bytes": size_bytes, "objects": objects}
+    await add(connection, [{**change, "at": time.time()}])
+
+
+async def back(connection: Any, keys: list[str]) -> None:
+    """These objects are there again: nothing says any more that they expired."""
+    await connection.execute(_BACK, keys)
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Bytes and objects by content type; of one account or of the bucket. `updated_at`: None if never counted."""
+
+    size_bytes: Mapping[str, int]
+    objects: Mapping[str, int]
+    updated_at: datetime | None
+
+    @property
+    def total_bytes(self) -> int:
+        return sum(self.size_bytes.values())
+
+    @property
+    def total_objects(self) -> int:
+        return sum(self.objects.values())
+
+
+async def usage(pool: Any, account: str | None = None) -> Usage:
+    """What the bucket holds, or one account of it."""
+    return _summed(await pool.fetch(_USAGE, account))
+
+
+async def usage_by_account(pool: Any) -> dict[str, Usage]:
+    """What every account holds."""
+    rows: dict[str, list[Any]] = defaultdict(list)
+    for row in await pool.fetch(_USAGE, None):
+        rows[row["tenant_id"]].append(row)
+    return {account: _summed(of_account) for account, of_account in rows.items()}
+
+
+def together(usages: Mapping[str, Usage]) -> Usage:
+    """All accounts as one."""
+    sizes: dict[str, int] = defaultdict(int)
+    objects: dict[str, int] = defaultdict(int)
+    for one in usages.values():
+        for content_type, size in one.size_bytes.items():
+            sizes[content_type] += size
+            objects[content_type] += one.objects[content_type]
+    times = [one.updated_at for one in usages.values() if one.updated_at is not None]
+    return Usage(sizes, objects, max(times, default=None))
+
+
+def _summed(rows: list[Any]) -> Usage:
+    sizes: dict[str, int] = defaultdict(int)
+    objects: dict[str, int] = defaultdict(int)
+    for row in rows:
+        sizes[row["content_type"]] += row["total_bytes"]
+        objects[row["content_type"]] += row["objects_count"]
+    return Usage(sizes, objects, max((row["last_updated"] for row in rows), default=None))
+
+
+def at(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)

@@ -1,0 +1,246 @@
+"""Counting and cleaning up the bucket: list, settle the accounts, decide, delete. By one worker at a time.
+
+A decision is written down before anything is deleted (`expired_objects` without `expired_at`). Killed anywhere, the
+next run carries out what was decided and not done, and so ends where this one would have. Before each batch is deleted
+it is looked at again: what a post has come to need since then stays.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from vision_app.domain.storage import TYPE_OF, Aim, Deletion, Limits, Plan, Protection, Reason, Tally, deletion, plan
+from vision_app.settings import Settings
+from vision_app.stores.keys import answers_about, place_of
+from vision_app.stores.s3 import DELETE_BATCH, S3Store
+from vision_app.telemetry import metrics
+from vision_app.telemetry.metrics import tenant_label
+
+from . import listing
+from .accounts import add
+from .limits import gib, limits_of
+from .lock import exclusively
+
+log = structlog.get_logger(__name__)
+
+KEPT_KINDS = ("answer", "media")
+"""Kinds that rows of posts name by key: that one of these has gone is remembered."""
+
+_CONDEMN = """
+INSERT INTO expired_objects AS e (s3_key, tenant_id, kind, size_bytes, modified_at, reason)
+SELECT j.s3_key, j.account, j.kind, j.size_bytes, j.modified_at, c.reason
+FROM unnest($1::text[], $2::text[]) AS c(s3_key, reason) JOIN judged AS j USING (s3_key)
+ON CONFLICT (s3_key) DO UPDATE SET tenant_id = EXCLUDED.tenant_id, kind = EXCLUDED.kind, reason = EXCLUDED.reason,
+    size_bytes = EXCLUDED.size_bytes, modified_at = EXCLUDED.modified_at, condemned_at = now(), expired_at = NULL"""
+_DONE_BEFORE = """
+UPDATE expired_objects AS e SET expired_at = now() WHERE expired_at IS NULL
+  AND NOT EXISTS (SELECT FROM listed AS l WHERE l.s3_key = e.s3_key)"""
+_PENDING = """
+SELECT s3_key, tenant_id, kind, size_bytes, reason FROM expired_objects WHERE expired_at IS NULL
+ORDER BY condemned_at, s3_key LIMIT $1"""
+_UNFINISHED_AMONG = f"""
+SELECT m.s3_key, m.tenant_id, m.file_sha256 FROM media_objects AS m
+JOIN post_media_map AS p USING (tenant_id, file_sha256) JOIN post_enrichment AS pe USING (tenant_id, post_id)
+WHERE (m.s3_key = ANY($1) OR m.file_sha256 = ANY($2)) AND pe.{listing.UNFINISHED}"""  # noqa: S608 - our own text
+_PARDON = "DELETE FROM expired_objects WHERE s3_key = ANY($1) AND expired_at IS NULL"
+_REMEMBER = "UPDATE expired_objects SET expired_at = now() WHERE s3_key = ANY($1)"
+_FORGET = "DELETE FROM expired_objects WHERE s3_key = ANY($1) AND NOT kind = ANY($2)"
+_FORGET_DONE = "DELETE FROM expired_objects WHERE expired_at IS NOT NULL AND NOT kind = ANY($1)"
+
+
+@dataclass
+class Report:
+    """What a run found and did. `freed` and `deleted` by (content type, reason); `would`: of a dry run."""
+
+    aim: Aim
+    dry_run: bool = False
+    listed: int = 0
+    total_bytes: int = 0
+    deleted: Counter[tuple[str, str]] = field(default_factory=Counter)
+    freed: Counter[tuple[str, str]] = field(default_factory=Counter)
+    by_tenant: Counter[str] = field(default_factory=Counter)
+    protected: Counter[Protection] = field(default_factory=Counter)
+    refused: int = 0  # objects the store would not delete
+    pardoned: int = 0  # objects that became needed after the decision
+    emergency: bool = False
+    shortfall_bytes: int = 0
+    seconds: float = 0.0
+
+    @property
+    def deleted_count(self) -> int:
+        return self.deleted.total()
+
+    @property
+    def freed_bytes(self) -> int:
+        return self.freed.total()
+
+    def count(self, account: str, content_type: str, reason: str, size_bytes: int) -> None:
+        self.deleted[content_type, reason] += 1
+        self.freed[content_type, reason] += size_bytes
+        self.by_tenant[account] += size_bytes
+
+
+async def count(settings: Settings, s3: S3Store) -> None:
+    """List the bucket and make the accounts true. Raises StorageBusy, S3Error, and what asyncpg raises."""
+    async with exclusively(settings) as connection:
+        await _count(connection, settings, s3)
+
+
+async def clean_up(
+    settings: Settings,
+    s3: S3Store,
+    aim: Aim | None = None,
+    *,
+    dry_run: bool = False,
+    limits: Limits | None = None,
+) -> Report:
+    """Count, carry out what an earlier run left undone, then decide anew and delete. A dry run deletes nothing.
+
+    Raises StorageBusy, S3Error, and what asyncpg raises; what was decided by then is done by the next run.
+    """
+    started, limits = time.monotonic(), limits or limits_of(settings)
+    report = Report(aim or Aim(), dry_run)
+    async with exclusively(settings) as connection:
+        began, report.listed = await _count(connection, settings, s3)
+        await connection.execute(_DONE_BEFORE)
+        await connection.execute(_FORGET_DONE, list(KEPT_KINDS))
+        if not dry_run:
+            await listing.correct_media(connection, began)
+            await _execute(connection, s3, report)
+        planned = await _decide(connection, limits, report)
+        report.emergency, report.shortfall_bytes = planned.emergency, planned.shortfall_bytes
+        if not dry_run:
+            await _execute(connection, s3, report)
+            await connection.execute("UPDATE storage_state SET cleaned_at = now()")
+    report.seconds = time.monotonic() - started
+    _tell(report)
+    return report
+
+
+async def _count(connection: Any, settings: Settings, s3: S3Store) -> tuple[int, int]:
+    began = await listing.begin(connection, settings.s3_bucket)
+    listed = await listing.load(connection, s3)
+    await listing.settle_accounts(connection, began)
+    await listing.correct_expired(connection)
+    return began, listed
+
+
+async def _decide(connection: Any, limits: Limits, report: Report) -> Plan:
+    """Both passes of the planner. All decisions are written in one transaction: a plan is there whole or not at all."""
+    await listing.judge(connection)
+    tally = Tally(limits, report.aim, time.time())
+    async with connection.transaction():
+        async for page in listing.objects(connection):
+            for item in page:
+                tally.add(item)
+        planned = plan(tally)
+        async for page in listing.objects(connection, by_age=True):
+            decided = [deletion(item, reason) for item in page if (reason := planned.decide(item))]
+            if report.dry_run:
+                for one in decided:
+                    report.count(one.tenant_id, one.content_type, one.reason, one.size_bytes)
+            elif decided:
+                await _condemn(connection, decided)
+    report.total_bytes, report.protected = tally.total_bytes, tally.protected
+    return planned
+
+
+async def _condemn(connection: Any, decided: Sequence[Deletion]) -> None:
+    keys, reasons = [one.key for one in decided], [one.reason for one in decided]
+    await connection.execute(_CONDEMN, keys, reasons)
+
+
+async def _execute(connection: Any, s3: S3Store, report: Report) -> None:
+    """Delete what is condemned, batch by batch: the objects, then in one transaction accounts and memory."""
+    while rows := await connection.fetch(_PENDING, DELETE_BATCH):
+        needed = await _needed_now(connection, [row["s3_key"] for row in rows])
+        batch = [row for row in rows if row["s3_key"] not in needed]
+        refused = await s3.delete_untold([row["s3_key"] for row in batch]) if batch else {}
+        if refused:
+            log.error(
+                "objects not deleted; look at the bucket's locks and permissions",
+                refused=dict(list(refused.items())[:5]),
+            )
+        gone = [row for row in batch if row["s3_key"] not in refused]
+        async with connection.transaction():
+            await connection.execute("SELECT only_row FROM storage_state FOR SHARE")
+            await add(connection, _changes(gone))
+            await connection.execute(_REMEMBER, [row["s3_key"] for row in gone])
+            await connection.execute(_FORGET, [row["s3_key"] for row in gone], list(KEPT_KINDS))
+            await connection.execute(_PARDON, [*needed, *refused])
+        report.refused += len(refused)
+        report.pardoned += len(needed)
+        for row in gone:
+            content_type, reason = TYPE_OF[row["kind"]], row["reason"]
+            report.count(row["tenant_id"], content_type, reason, row["size_bytes"])
+            _measure(row["tenant_id"], content_type, reason)
+
+
+async def _needed_now(connection: Any, keys: Sequence[str]) -> set[str]:
+    """Which of these a post has come to need since the decision."""
+    media = {place_of(key).subject: key for key in keys}
+    shas = [subject.rpartition("/")[2].rstrip("_") for subject in media if subject]
+    rows = await connection.fetch(_UNFINISHED_AMONG, list(keys), shas)
+    subjects = {answers_about(row["tenant_id"], row["file_sha256"]) for row in rows}
+    pictures = {row["s3_key"] for row in rows}
+    return {key for key in keys if key in pictures or place_of(key).subject in subjects}
+
+
+def _changes(gone: Sequence[Any]) -> list[dict[str, Any]]:
+    freed: Counter[tuple[str, str]] = Counter()
+    objects: Counter[tuple[str, str]] = Counter()
+    for row in gone:
+        place = (row["tenant_id"], TYPE_OF[row["kind"]])
+        freed[place] += row["size_bytes"]
+        objects[place] += 1
+    return [
+        {
+            "tenant_id": account,
+            "content_type": kind,
+            "bytes": -freed[account, kind],
+            "objects": -count,
+            "at": time.time(),
+        }
+        for (account, kind), count in objects.items()
+    ]
+
+
+def _measure(account: str, content_type: str, reason: Reason) -> None:
+    metrics.CLEANUP_DELETED.labels(content_type=content_type, reason=reason).inc()
+    if reason != "ttl":
+        metrics.LRU_EVICTIONS.labels(content_type=content_type, tenant_id=tenant_label(account)).inc()
+
+
+_CLEANUP_TYPES = {"ttl": ("ttl",), "lru": ("type_limit", "tenant_limit"), "emergency": ("emergency",)}
+
+
+def _tell(report: Report) -> None:
+    if not report.dry_run:
+        for cleanup_type, reasons in _CLEANUP_TYPES.items():
+            freed = sum(size for (_, reason), size in report.freed.items() if reason in reasons)
+            if freed:
+                metrics.CLEANUP_FREED.labels(cleanup_type=cleanup_type).observe(gib(freed))
+        if report.emergency:
+            reason = "manual" if report.aim.trigger == "manual" else "threshold"
+            metrics.EMERGENCY_CLEANUPS.labels(trigger_reason=reason).inc()
+        metrics.CLEANUP_SHORTFALL.set(gib(report.shortfall_bytes))
+    log.info(
+        "storage cleaned up" if not report.dry_run else "storage looked through; nothing was deleted",
+        trigger=report.aim.trigger,
+        listed=report.listed,
+        deleted=report.deleted_count,
+        freed_bytes=report.freed_bytes,
+        seconds=round(report.seconds, 2),
+    )
+    if report.shortfall_bytes:
+        log.warning(
+            "the bucket stays above its target, the rest is protected; raise S3_TOTAL_LIMIT_GB, see docs/storage.md",
+            shortfall_bytes=report.shortfall_bytes,
+            protected=dict(report.protected),
+        )

@@ -1,0 +1,189 @@
+"""What every worker does beside its work to keep the bucket in order; one of them at a time does the heavy part.
+
+Every few seconds each worker writes its own changes to the accounts, shows them as metrics, and tells when what it
+wrote went beyond a quota. Whoever finds that a listing or a clean-up is due, and gets the lock, does it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Collection, Mapping
+from datetime import datetime
+from typing import Any, Literal
+
+import structlog
+from mode import Service
+
+from vision_app.domain.storage import Aim
+from vision_app.settings import Settings
+from vision_app.stores.base import SinkUnavailable
+from vision_app.stores.postgres import STORE_FAULTS, create_pool
+from vision_app.stores.s3 import S3Error, S3Store
+from vision_app.telemetry import metrics
+
+from . import accounts, cleanup
+from .accounts import Accounts, Usage
+from .limits import gib, limits_of
+from .lock import StorageBusy
+from .quota import exceeded, judge, request_clean_up
+
+log = structlog.get_logger(__name__)
+
+AWAY = (SinkUnavailable, S3Error, *STORE_FAULTS)
+SHOW_SECONDS = 5.0
+LOOK_SECONDS = 5.0
+RETRY_SECONDS = 60.0
+TELL_AGAIN_SECONDS = 60.0
+LAST_WRITE_SECONDS = 5.0
+POOL_SIZE = 2
+
+Due = Literal["nothing", "count", "clean"]
+
+_STATE = """
+SELECT bucket, counted_at, cleaned_at, requested_at, drift_bytes, now() AS now,
+    EXISTS (SELECT FROM expired_objects WHERE expired_at IS NULL) AS pending FROM storage_state"""
+
+
+class StorageKeeper(Service):
+    """`changes` are the accounts that this worker's S3 client fills."""
+
+    def __init__(self, settings: Settings, s3: S3Store, changes: Accounts, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._settings, self._s3, self._changes = settings, s3, changes
+        self._limits = limits_of(settings)
+        self._pool: Any = None
+        self._told: dict[tuple[str, str], float] = {}
+        self._shown: set[tuple[str, str]] = set()
+
+    async def on_stop(self) -> None:
+        """Write what is not written yet; if Postgres is away, the next listing will find it."""
+        if self._pool is None:
+            return
+        try:
+            async with asyncio.timeout(LAST_WRITE_SECONDS):
+                await self._changes.flush(self._pool)
+        except AWAY as fault:
+            log.warning("storage accounts not written; the next listing repairs them", error=repr(fault))
+        self._pool.terminate()
+
+    @Service.task
+    async def _show_for_ever(self) -> None:
+        self._show_limits()
+        while not self.should_stop:
+            await self._guarded(self.show, "storage accounts cannot be written; trying again")
+            await self.sleep(SHOW_SECONDS)
+
+    @Service.task
+    async def _look_for_ever(self) -> None:
+        while not self.should_stop:
+            done = await self._guarded(self.look, "the bucket cannot be counted or cleaned up; trying again")
+            if not done:
+                metrics.CLEANUP_FAILURES.inc()
+            await self.sleep(LOOK_SECONDS if done else RETRY_SECONDS)
+
+    async def _guarded(self, turn: Any, text: str) -> bool:
+        try:
+            await turn()
+        except AWAY as fault:
+            metrics.RETRIES.labels(stage="storage").inc()
+            log.warning(text, error=repr(fault))
+            return False
+        except Exception:
+            metrics.UNEXPECTED_ERRORS.labels(where="storage").inc()
+            log.exception(text)
+            return False
+        return True
+
+    async def pool(self) -> Any:
+        """The keeper's connections. Raises SinkUnavailable while Postgres is away."""
+        if self._pool is None:
+            self._pool = await create_pool(self._settings, size=POOL_SIZE, application="vision-storage")
+        return self._pool
+
+    # -- every worker
+
+    async def show(self) -> None:
+        """Write this worker's changes, show what the accounts say, and tell of quotas that it went beyond."""
+        pool = await self.pool()
+        grown = await self._changes.flush(pool)
+        held = await accounts.usage_by_account(pool)
+        self._shown = show_usage(held, self._shown)
+        state = await pool.fetchrow(_STATE)
+        if state["counted_at"] is not None:
+            metrics.STORAGE_COUNTED_AT.set(state["counted_at"].timestamp())
+        metrics.STORAGE_DRIFT.set(gib(state["drift_bytes"]))
+        if grown and self._violations(grown, held):
+            await request_clean_up(pool)
+
+    def _show_limits(self) -> None:
+        limits = self._limits
+        for content_type, size in {"total": limits.total_bytes, **limits.type_bytes}.items():
+            metrics.BUCKET_LIMIT.labels(content_type=content_type).set(gib(size))
+
+    def _violations(self, grown: Mapping[tuple[str, str], int], held: Mapping[str, Usage]) -> bool:
+        """Whether anything that this worker added went beyond a quota. It is stored: it was paid for."""
+        bucket, found = accounts.together(held), False
+        for account, content_type in grown:
+            own = held.get(account)
+            verdict, why = judge(self._limits, bucket, own, 0, content_type)
+            if why is None:
+                continue
+            found = True
+            if time.monotonic() - self._told.get((account, why), float("-inf")) > TELL_AGAIN_SECONDS:
+                self._told[account, why] = time.monotonic()
+                exceeded(account, why, verdict, 0)
+        return found
+
+    # -- one worker at a time
+
+    async def look(self) -> None:
+        """Do what is due. Somebody else being at it is no failure."""
+        pool = await self.pool()
+        state = await pool.fetchrow(_STATE)
+        due = self._due(state)
+        try:
+            if due == "count":
+                await cleanup.count(self._settings, self._s3)
+                if accounts.together(await accounts.usage_by_account(pool)).total_bytes > self._limits.emergency_bytes:
+                    due = "clean"
+            if due == "clean":
+                await pool.execute("UPDATE storage_state SET requested_at = NULL")
+                await cleanup.clean_up(self._settings, self._s3, Aim("schedule"), limits=self._limits)
+        except StorageBusy:
+            log.debug("another worker counts or cleans up")
+
+    def _due(self, state: Any) -> Due:
+        if state["pending"] or state["requested_at"] is not None or state["bucket"] != self._settings.s3_bucket:
+            return "clean"
+        if _older(state["cleaned_at"], state["now"], self._settings.s3_cleanup_interval_hours * 3600):
+            return "clean"
+        return (
+            "count"
+            if _older(state["counted_at"], state["now"], self._settings.s3_recount_interval_minutes * 60)
+            else "nothing"
+        )
+
+
+def _older(at: datetime | None, now: datetime, seconds: float) -> bool:
+    return at is None or (now - at).total_seconds() >= seconds
+
+
+def show_usage(held: Mapping[str, Usage], shown: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Set the gauges from the accounts; tenants beyond the bound of labels are added up.
+
+    Takes and returns which tenants and types are shown, so that those who hold nothing any more are taken away.
+    """
+    bucket = accounts.together(held)
+    for content_type in metrics.CONTENT_TYPES:
+        metrics.BUCKET_USAGE.labels(content_type=content_type).set(gib(bucket.size_bytes.get(content_type, 0)))
+    sizes: Counter[tuple[str, str]] = Counter()
+    for account, own in held.items():
+        for content_type, size in own.size_bytes.items():
+            sizes[metrics.tenant_label(account), content_type] += size
+    for (label, content_type), size in sizes.items():
+        metrics.TENANT_USAGE.labels(tenant_id=label, content_type=content_type).set(gib(size))
+    for label, content_type in set(shown) - sizes.keys():
+        metrics.TENANT_USAGE.remove(label, content_type)
+    return set(sizes)

@@ -1,0 +1,40 @@
+"""One worker at a time: a Postgres session's advisory lock, held by the connection that does the work.
+
+Not a lease in Redis: a lease has to be renewed during a long listing and outlives a killed worker, while this lock goes
+with its connection at once; and without Postgres there is no clean-up anyway, since nobody knows what is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+
+from vision_app.settings import Settings
+from vision_app.stores.postgres import CONNECT_TIMEOUT_SECONDS
+
+STORAGE_LOCK = 0x73746F72616765  # "storage"
+STATEMENT_TIMEOUT_SECONDS = 600
+
+
+class StorageBusy(Exception):
+    """Another worker or command is counting or cleaning up this very moment. Wait until it has ended."""
+
+
+@asynccontextmanager
+async def exclusively(settings: Settings) -> AsyncIterator[Any]:
+    """A connection that holds the lock. Raises StorageBusy, and what asyncpg raises when Postgres is away."""
+    connection = await asyncpg.connect(
+        settings.database_url.get_secret_value(),
+        timeout=CONNECT_TIMEOUT_SECONDS,
+        command_timeout=STATEMENT_TIMEOUT_SECONDS,
+        server_settings={"application_name": "vision-storage", "timezone": "UTC"},
+    )
+    try:
+        if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", STORAGE_LOCK):
+            raise StorageBusy("a count or clean-up is under way; ask again when it has ended")
+        yield connection
+    finally:
+        connection.terminate()  # without farewell: whatever it was doing, the lock and the temporary tables go at once

@@ -1,0 +1,85 @@
+"""May this still come in? Answered from the accounts, without a listing; a refusal is counted, logged and acted upon.
+
+Asked by producers before they upload (the API) and by `vision upload`. Answers that were paid for are stored whatever
+the quotas say: `keeper.py` tells afterwards, in the same words.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from vision_app.domain.storage import Limits, refusal
+from vision_app.stores.keys import account_of
+from vision_app.telemetry import metrics
+from vision_app.telemetry.metrics import tenant_label
+
+from . import accounts
+from .accounts import Usage
+from .limits import gib
+
+log = structlog.get_logger(__name__)
+
+CLEANUP_PAUSE = "10 minutes"
+"""No clean-up is asked for sooner after the last one: what it could not free then, it cannot free now."""
+
+_REQUEST = f"""
+UPDATE storage_state SET requested_at = now()
+WHERE requested_at IS NULL AND (cleaned_at IS NULL OR cleaned_at < now() - interval '{CLEANUP_PAUSE}')"""  # noqa: S608
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`reason`: `quota_available`, `bucket_full`, `tenant_limit` or, of a type, `media_limit` and so on. Bytes."""
+
+    allowed: bool
+    reason: str
+    tenant_bytes: int
+    tenant_limit_bytes: int
+    bucket_bytes: int
+
+
+async def check(pool: Any, limits: Limits, tenant_id: str, size_bytes: int, content_type: str) -> Verdict:
+    """Whether a tenant may add an object; takes nothing. Raises what asyncpg raises."""
+    with metrics.QUOTA_CHECK_DURATION.time():
+        held = await accounts.usage_by_account(pool)
+    bucket = accounts.together(held)
+    own = held.get(account_of(tenant_id))
+    verdict, why = judge(limits, bucket, own, size_bytes, content_type)
+    if why is not None:
+        exceeded(tenant_id, why, verdict, size_bytes)
+    if why is not None or bucket.total_bytes > limits.emergency_bytes:
+        await request_clean_up(pool)
+    return verdict
+
+
+def judge(
+    limits: Limits, bucket: Usage, own: Usage | None, size_bytes: int, content_type: str
+) -> tuple[Verdict, str | None]:
+    """The verdict, and the reason as metrics name it."""
+    tenant_bytes = own.total_bytes if own else 0
+    of_type = bucket.size_bytes.get(content_type, 0)
+    why = refusal(limits, content_type, size_bytes, bucket.total_bytes, tenant_bytes, of_type)
+    reason = "quota_available" if why is None else f"{content_type}_limit" if why == "type_limit" else why
+    return Verdict(why is None, reason, tenant_bytes, limits.tenant_bytes, bucket.total_bytes), why
+
+
+def exceeded(tenant_id: str, why: str, verdict: Verdict, size_bytes: int) -> None:
+    """Count and log that there is no room."""
+    metrics.QUOTA_VIOLATIONS.labels(tenant_id=tenant_label(tenant_id), reason=why).inc()
+    log.warning(
+        "Quota exceeded",
+        tenant_id=tenant_id,
+        reason=verdict.reason,
+        size_bytes=size_bytes,
+        tenant_gb=round(gib(verdict.tenant_bytes), 6),
+        tenant_limit_gb=gib(verdict.tenant_limit_bytes),
+        bucket_gb=round(gib(verdict.bucket_bytes), 6),
+    )
+
+
+async def request_clean_up(pool: Any) -> None:
+    """Have whichever worker gets to it clean up, unless that was done a moment ago."""
+    await pool.execute(_REQUEST)
