@@ -38,6 +38,7 @@ from .providers.gigachat import GigaChat
 from .providers.ocr import Tesseract
 from .providers.slots import Slots
 from .settings import Settings, SettingsError, load_settings, vision_home
+from .storage.keeper import StorageKeeper
 from .stores.answers import AnswerStore
 from .stores.budget_mirror import BudgetMirror
 from .stores.neo4j import GraphSink
@@ -45,8 +46,6 @@ from .stores.policy_file import PolicyFile
 from .stores.post_documents import PostDocumentSink
 from .stores.postgres import PostgresSink
 from .stores.s3 import S3Store
-from .storage.accounts import Accounts
-from .storage.keeper import StorageKeeper
 from .streams.batches import Batches
 from .streams.confirmed_table import ConfirmedTable
 from .streams.dead_letters import DeadLetters
@@ -203,7 +202,7 @@ def create_app(settings: Settings) -> VisionApp:
     redis_out_agents(app, outbox, dead_letters, settings)
     measure_lag(app)
     app.bridge = RedisIn(app, outbox, dead_letters, settings, worker_id(settings))
-    app.keeper = StorageKeeper(settings, s3, changes)
+    app.keeper = StorageKeeper(settings, s3)
     app.service(cast(Any, app.keeper))
     app.service(cast(Any, BudgetMirrorService(app, outbox, mirror, app.readers.record_reset)))
     if settings.feature_vision_enabled:

@@ -47,11 +47,12 @@ SELECT bucket, counted_at, cleaned_at, requested_at, drift_bytes, now() AS now,
 
 
 class StorageKeeper(Service):
-    """`changes` are the accounts that this worker's S3 client fills."""
+    """Watches the worker's S3 client from now on."""
 
-    def __init__(self, settings: Settings, s3: S3Store, changes: Accounts, **kwargs: Any) -> None:
+    def __init__(self, settings: Settings, s3: S3Store, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._settings, self._s3, self._changes = settings, s3, changes
+        self._settings, self._s3, self._changes = settings, s3, Accounts()
+        s3.tell(self._changes.changed)
         self._limits = limits_of(settings)
         self._pool: Any = None
         self._told: dict[tuple[str, str], float] = {}
