@@ -108,8 +108,8 @@ class Settings(BaseSettings):
     s3_total_limit_gb: float = Field(
         15, gt=0, validation_alias=AliasChoices("s3_total_limit_gb", "s3_storage_limit_gb")
     )
-    s3_emergency_threshold_gb: float = Field(14, gt=0)
-    s3_cleanup_target_gb: float = Field(12, gt=0)
+    s3_emergency_threshold_gb: float = Field(default_factory=lambda given: _share(given, 14), gt=0)  # 14 of 15
+    s3_cleanup_target_gb: float = Field(default_factory=lambda given: _share(given, 12), gt=0)  # 12 of 15
     s3_per_tenant_limit_gb: float = Field(2, gt=0)
     s3_media_max_gb: float = Field(10, gt=0)
     s3_media_ttl_days: Positive = 30
@@ -309,6 +309,11 @@ def _file(settings_cls: type[BaseSettings], path: Path) -> DotEnvSettingsSource:
     return DotEnvSettingsSource(settings_cls, env_file=path, env_file_encoding="utf-8", case_sensitive=False)
 
 
+def _share(given: dict[str, Any], of_15: int) -> float:
+    """So many fifteenths of the total limit, which may have been given alone."""
+    return float(given.get("s3_total_limit_gb", 15)) * of_15 / 15
+
+
 def _scheme(value: SecretStr, *allowed: str) -> SecretStr:
     if not value.get_secret_value().startswith(allowed):
         raise ValueError(f"must start with one of {', '.join(allowed)}")
@@ -352,5 +357,7 @@ def _public(value: SecretStr) -> str:
 
 def _explain(fault: ValidationError) -> Iterator[str]:
     for error in fault.errors(include_url=False, include_input=False):
+        if error["type"] == "default_factory_not_called":
+            continue  # a default that follows from other settings, one of which is told of here
         where = str(error["loc"][0]).upper() if error["loc"] else "settings"
         yield f"{where}: {error['msg'].removeprefix('Value error, ')}"

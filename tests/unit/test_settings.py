@@ -91,6 +91,16 @@ def test_the_assistants_older_names_still_work(monkeypatch: pytest.MonkeyPatch) 
     assert load_settings().vision_max_daily_tokens == 5, "the guide's name wins"
 
 
+def test_the_bucket_s_thresholds_follow_from_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load_settings()
+    assert (settings.s3_emergency_threshold_gb, settings.s3_cleanup_target_gb) == (14, 12)
+    monkeypatch.setenv("S3_TOTAL_LIMIT_GB", "30")
+    assert (load_settings().s3_emergency_threshold_gb, load_settings().s3_cleanup_target_gb) == (28, 24)
+    monkeypatch.setenv("S3_CLEANUP_TARGET_GB", "29")
+    with pytest.raises(SettingsError, match="must not fall in this order: they are 29, 28 and 30"):
+        load_settings()
+
+
 def test_credentials_are_one_value_or_the_pair(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not load_settings().gigachat_authorization.get_secret_value()
     monkeypatch.setenv("GIGACHAT_CLIENT_ID", "id")

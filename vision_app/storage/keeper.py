@@ -183,8 +183,5 @@ def show_usage(held: Mapping[str, Usage], shown: Collection[tuple[str, str]]) ->
     for account, own in held.items():
         for content_type, size in own.size_bytes.items():
             sizes[metrics.tenant_label(account), content_type] += size
-    for (label, content_type), size in sizes.items():
-        metrics.TENANT_USAGE.labels(tenant_id=label, content_type=content_type).set(gib(size))
-    for label, content_type in set(shown) - sizes.keys():
-        metrics.TENANT_USAGE.remove(label, content_type)
+    metrics.show_storage({place: gib(size) for place, size in sizes.items()}, shown)
     return set(sizes)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 import prometheus_client
@@ -329,6 +329,14 @@ def hide_budget(tenant: str) -> None:
         for gauge in (*_BUDGET_GAUGES.values(), BUDGET_STALE_GRANTS):
             with contextlib.suppress(KeyError):  # never shown here
                 gauge.remove(tenant)
+
+
+def show_storage(sizes_gb: Mapping[tuple[str, str], float], shown: Collection[tuple[str, str]]) -> None:
+    """Set what tenants (their labels) hold by content type; take away those of `shown` who hold nothing any more."""
+    for (label, content_type), size in sizes_gb.items():
+        TENANT_USAGE.labels(tenant_id=label, content_type=content_type).set(size)
+    for label, content_type in set(shown) - sizes_gb.keys():
+        TENANT_USAGE.remove(label, content_type)
 
 
 def _create_tenant_children(label: str) -> None:
