@@ -1,0 +1,122 @@
+"""Each dependency misbehaves in each way under load: nothing lost, nothing twice, only what must wait waits.
+
+VISION_FAULT_SECONDS (10) is how long each fault lasts; `make faults` runs them all and writes the table.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Iterator, Mapping
+
+import pytest
+import pytest_asyncio
+
+from tests.faults.report import write_outcomes
+from tests.faults.trial import Outcome, Seen, Trial
+from tests.integration.pipeline import Worker, pipeline
+from vision_app.faults import FAULTS, Fault, proxied
+from vision_app.settings import load_settings
+
+SECONDS = float(os.environ.get("VISION_FAULT_SECONDS", "10"))
+WORKER = {
+    "VISION_MAX_DAILY_TOKENS": "100000000",
+    "GIGACHAT_CIRCUIT_BREAKER_RECOVERY_TIMEOUT": "5",
+    "VISION_PEL_MIN_IDLE_MS": "5000",
+}
+DEPENDENCIES = ("redis", "kafka", "postgres", "s3", "neo4j", "gigachat")
+EVENTS_STOP = ("down", "hang")
+"""Faults through which nothing at all can pass."""
+SETTLING_MS = 1500
+"""After a fault began, what was past the dependency may still come out."""
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest.fixture(scope="module")
+def outcomes() -> Iterator[list[Outcome]]:
+    """Collects the rows; the table is written even if a test failed."""
+    rows: list[Outcome] = []
+    yield rows
+    if len(rows) > 1:
+        write_outcomes(rows)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def trial(stack: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Trial]:
+    settings = load_settings(**{name.lower(): value for name, value in stack.items()})
+    async with proxied(stack) as proxies, pipeline(settings) as pipe:
+        worker = Worker(stack, tmp_path_factory.mktemp("logs"), 1, **proxies.env, **WORKER)
+        worker.start()
+        try:
+            await worker.ready()
+            yield Trial(pipe, worker, proxies)
+        finally:
+            worker.end()
+
+
+@pytest.mark.load
+@pytest.mark.timeout(SECONDS + 500)
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("dependency", DEPENDENCIES)
+async def test_nothing_is_lost_or_doubled(trial: Trial, outcomes: list[Outcome], dependency: str, fault: Fault) -> None:
+    outcome, seen = await trial.run(dependency, fault, SECONDS)
+    outcomes.append(outcome)
+    _check(outcome)
+    if fault in EVENTS_STOP:
+        assert any(dependency in said.lower() for said in outcome.readiness), outcome.readiness
+    CHECKS.get(dependency, lambda *_: None)(outcome, seen)
+
+
+@pytest.mark.timeout(100)
+async def test_a_short_fault_of_the_stores(trial: Trial) -> None:
+    """The smoke test of the above."""
+    outcome, _ = await trial.run("postgres", "reset", 2)
+    _check(outcome)
+
+
+def _check(outcome: Outcome) -> None:
+    assert outcome.discrepancies == []
+    found = outcome.account
+    assert (found["missing"], found["duplicate_events"], found["dead_lettered"]) == (0, 0, 0), outcome
+    assert outcome.kinds == {"gigachat": found["inputs"]}, outcome.kinds
+    assert outcome.recovery_seconds is not None
+    assert found["tokens_ledger"] >= found["tokens_billed"] > 0
+    if outcome.dependency != "gigachat":
+        assert found["calls"] == found["inputs"]
+        assert found["tokens_ledger"] == found["tokens_billed"]
+
+
+def _neo4j(outcome: Outcome, seen: Seen) -> None:
+    """It holds back nothing but the graph."""
+    early = seen.published_between(seen.began_ms, (seen.began_ms + seen.healed_ms) / 2)
+    assert early
+    assert sum(at <= seen.healed_ms for at in seen.events_ms) >= len(
+        seen.published_between(0, (seen.began_ms + seen.healed_ms) / 2)
+    )
+
+
+def _postgres(outcome: Outcome, seen: Seen) -> None:
+    """No row, no event; but analysis goes on, also after a tenant came whose budget cannot be loaded."""
+    if outcome.fault not in EVENTS_STOP:
+        return
+    assert not [at for at in seen.events_ms if seen.began_ms + SETTLING_MS < at < seen.healed_ms]
+    late = [call for call in seen.calls if seen.newcomer_ms + SETTLING_MS < call["time"] * 1000 < seen.healed_ms]
+    assert late, "analysis goes on after the newcomer"
+    newcomers = {each.post for each in seen.load.published if each.tenant == seen.newcomer}
+    assert not [call for call in late if call["session_id"].removeprefix("t-") in newcomers], "it waits for its budget"
+
+
+def _gigachat(outcome: Outcome, seen: Seen) -> None:
+    """Work waits and nothing is spent."""
+    if outcome.fault in EVENTS_STOP:
+        meanwhile = [c for c in seen.calls if seen.began_ms + SETTLING_MS < c["time"] * 1000 < seen.healed_ms]
+        assert meanwhile == []
+        assert len(set(seen.spent_during)) == 1
+
+
+def _redis(outcome: Outcome, seen: Seen) -> None:
+    """Budgets are the ledger's, whatever Redis shows."""
+    assert outcome.account["tokens_ledger"] >= max(seen.spent_during)
+
+
+CHECKS = {"neo4j": _neo4j, "postgres": _postgres, "gigachat": _gigachat, "redis": _redis}

@@ -1,0 +1,182 @@
+"""One dependency misbehaves under load: what was lost, doubled, paid and said meanwhile, and how long recovery took."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from tests.faults.load import Load, Published, percentile
+from tests.integration.pipeline import Pipeline, Worker, unique
+from vision_app.accounting import take_account
+from vision_app.faults import Fault, Proxies
+
+PER_SECOND = 4.0
+TENANTS = 3
+BEFORE_SECONDS = AFTER_SECONDS = 2.0
+RECOVERY_SECONDS = 180.0
+LATENCY = {"endpoint": "chat", "fault": {"kind": "latency", "seconds": 0.2, "max_seconds": 0.6}}
+
+
+@dataclass
+class Outcome:
+    """One row of the table: what the accountant found, and what it cannot see."""
+
+    dependency: str
+    fault: str
+    seconds: float
+    account: dict[str, Any] = field(default_factory=dict)
+    discrepancies: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    kinds: dict[str, int] = field(default_factory=dict)
+    readiness: list[str] = field(default_factory=list)
+    restarts: int = 0
+    recovery_seconds: float | None = None
+    wait_p95_ms: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class Seen:
+    """What a test may look at beyond the row."""
+
+    load: Load
+    began_ms: int
+    healed_ms: int
+    newcomer: str
+    newcomer_ms: int
+    events_ms: list[int]
+    calls: list[dict[str, Any]]
+    spent_during: list[int]
+
+    def published_between(self, start_ms: float, end_ms: float) -> list[Published]:
+        return [each for each in self.load.published if start_ms <= each.at_ms < end_ms]
+
+
+class Trial:
+    """A worker behind proxies; it is started again when it ends, as a supervisor does."""
+
+    def __init__(self, pipe: Pipeline, worker: Worker, proxies: Proxies) -> None:
+        self._pipe, self._worker, self._proxies = pipe, worker, proxies
+
+    async def run(self, dependency: str, fault: Fault, seconds: float) -> tuple[Outcome, Seen]:
+        outcome = Outcome(dependency, fault, seconds)
+        tag = unique(f"{dependency}-{fault}")
+        load = Load(
+            self._pipe, tag, [f"{tag}-tenant-{n}" for n in range(TENANTS)], PER_SECOND, await self._pipe.newest()
+        )
+        await self._pipe.faults(LATENCY)
+        async with self._restarting(outcome), load.running():
+            await asyncio.sleep(BEFORE_SECONDS)
+            began_ms = _now_ms()
+            self._proxies.proxies[dependency].inject(fault)
+            async with self._listening(outcome):
+                await asyncio.sleep(seconds / 2)
+                newcomer, newcomer_ms = f"{tag}-newcomer", _now_ms()
+                load.tenants.append(newcomer)
+                spent_early = await self._spent(load.tenants[:TENANTS])
+                await asyncio.sleep(seconds / 2)
+                spent_late = await self._spent(load.tenants[:TENANTS])
+            self._proxies.heal()
+            healed_ms = _now_ms()
+            await asyncio.sleep(AFTER_SECONDS)
+        async with self._restarting(outcome):
+            await self._recover(outcome, load, healed_ms)
+            await self._pipe.idle()
+            await self._count(outcome, load, began_ms, healed_ms)
+            calls = await self._pipe.billed(tag)
+            events = [event.at_ms for found in (await load.events()).values() for event in found]
+            spent = [spent_early, spent_late]
+            return outcome, Seen(load, began_ms, healed_ms, newcomer, newcomer_ms, events, calls, spent)
+
+    async def _recover(self, outcome: Outcome, load: Load, healed_ms: int) -> None:
+        before = [each for each in load.published if each.at_ms < healed_ms]
+        if await load.announced(before, RECOVERY_SECONDS):
+            outcome.recovery_seconds = round((await _last_first(load, before) - healed_ms) / 1000, 1)
+        await load.announced(load.published, RECOVERY_SECONDS)
+
+    async def _count(self, outcome: Outcome, load: Load, began_ms: int, healed_ms: int) -> None:
+        account = await take_account(self._pipe.settings, since_ms=load.since_ms, tenants=load.tenants)
+        outcome.account = {name: value for name, value in account.as_dict().items() if isinstance(value, int)}
+        outcome.discrepancies, outcome.notes = account.discrepancies, account.notes
+        events = await load.events()
+        outcome.kinds = dict(Counter(_kind(found[-1].body) for found in events.values() if found))
+        during = [each for each in load.published if began_ms <= each.at_ms < healed_ms]
+        calm = [each for each in load.published if each.at_ms < began_ms]
+        outcome.wait_p95_ms = {
+            "before": percentile(load.waits(events, calm), 0.95),
+            "during": percentile(load.waits(events, during), 0.95),
+        }
+
+    async def _spent(self, tenants: list[str]) -> int:
+        """By the ledger; -1 while the worker does not answer."""
+        try:
+            return sum([(await self._pipe.budget(self._worker, tenant))["spent"] for tenant in tenants])
+        except httpx.HTTPError:
+            return -1
+
+    @contextlib.asynccontextmanager
+    async def _restarting(self, outcome: Outcome) -> AsyncIterator[None]:
+        async def keep_alive() -> None:
+            if not self._worker.alive:
+                outcome.restarts += 1
+                self._worker.start()
+
+        async with _every(0.5, keep_alive):
+            yield
+
+    @contextlib.asynccontextmanager
+    async def _listening(self, outcome: Outcome) -> AsyncIterator[None]:
+        """What GET /readyz says meanwhile, each thing once."""
+
+        async def ask() -> None:
+            said = await self.readiness()
+            outcome.readiness += [each for each in said if each not in outcome.readiness]
+
+        async with _every(0.5, ask):
+            yield
+
+    async def readiness(self) -> list[str]:
+        """The reason not to be ready, if any, and what is waited for."""
+        try:
+            async with httpx.AsyncClient(base_url=self._worker.url, trust_env=False, timeout=2) as client:
+                body = (await client.get("/readyz")).json()
+        except httpx.HTTPError:
+            return ["no answer"]
+        return [*([body["reason"]] if body.get("reason") else []), *body["waiting_for"]]
+
+
+@contextlib.asynccontextmanager
+async def _every(seconds: float, look: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    async def for_ever() -> None:
+        while True:
+            await look()
+            await asyncio.sleep(seconds)
+
+    looking = asyncio.create_task(for_ever())
+    try:
+        yield
+    finally:
+        looking.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await looking
+
+
+async def _last_first(load: Load, posts: list[Published]) -> int:
+    events = await load.events()
+    return max((events[each.post][0].at_ms for each in posts), default=0)
+
+
+def _kind(body: Any) -> str:
+    """How the one medium ended: its provider if it has an answer, otherwise its reason."""
+    [item] = body.get("enrichments") or body["reasons"]
+    return str((item.get("analysis") or {}).get("provider") or item.get("provider") or item.get("reason"))
+
+
+def _now_ms() -> int:
+    return round(time.time() * 1000)
