@@ -19,7 +19,7 @@ from uuid import uuid4
 
 import httpx
 import psutil
-from PIL import Image, ImageDraw
+from PIL import Image, ImageOps
 from redis.asyncio import Redis
 
 from vision_app import demo_media
@@ -199,9 +199,8 @@ def unique(prefix: str) -> str:
 
 
 def picture() -> bytes:
-    """A picture that was never seen before."""
-    image = Image.new("RGB", (320, 240), _color())
-    ImageDraw.Draw(image).ellipse((20, 20, 200, 200), fill=_color())
+    """A picture that was never seen before. It looks like a photo, on which the simulator spends no OCR."""
+    image = ImageOps.colorize(Image.radial_gradient("L").resize((128, 96)), _shade(0), _shade(175))
     content = io.BytesIO()
     image.save(content, "PNG")
     return content.getvalue() + uuid4().bytes  # decoders stop at the end of the picture
@@ -213,5 +212,5 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _color() -> tuple[int, int, int]:
-    return random.randrange(256), random.randrange(256), random.randrange(256)
+def _shade(darkest: int) -> tuple[int, int, int]:
+    return random.randrange(darkest, darkest + 80), random.randrange(darkest, darkest + 80), random.randrange(80)
