@@ -3,14 +3,17 @@
 An entry is acknowledged in Redis only after Kafka acknowledged its record, so none is lost; after a crash between the
 two it is relayed again, and the posts actor recognises it. Deliveries are counted by Redis itself: an entry that was
 delivered VISION_MAX_DELIVERIES times before goes to the dead letters without being tried again.
+
+What the worker cannot take yet is held here, in turns by tenant (`fair_queue.py`). Held entries stay pending in Redis,
+renewed so that no other worker claims them; holding counts as no delivery.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -31,10 +34,14 @@ from vision_app.telemetry.tracing import traceparent_for
 from vision_app.topics import UPLOADED
 
 from .backlog import measure
+from .fair_queue import FairQueue, Held
 
 log = structlog.get_logger(__name__)
 
 BLOCK_MS = 1000
+HELD_BLOCK_MS = 10  # while something is held and there is no room for it
+READ_AHEAD = 10_000  # entries held: so far into a flood others are found; 1 to 2 kB each
+RENEW_BATCH = 500
 RECONNECT_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 DLQ_MAXLEN = 100_000
 
@@ -42,10 +49,20 @@ Fields = Mapping[bytes, bytes]
 
 
 class RedisIn(Service):
-    """One consumer of the group on every input stream. `worker_id` must be the same after a restart."""
+    """One consumer of the group on every input stream. `worker_id` must be the same after a restart.
+
+    `room` says how many entries the worker should get now.
+    """
 
     def __init__(
-        self, app: Any, outbox: Outbox, dead_letters: DeadLetters, settings: Settings, worker_id: str, **kwargs: Any
+        self,
+        app: Any,
+        outbox: Outbox,
+        dead_letters: DeadLetters,
+        settings: Settings,
+        worker_id: str,
+        room: Callable[[], int],
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self._app, self._outbox, self._dead_letters, self._settings = app, outbox, dead_letters, settings
@@ -54,6 +71,9 @@ class RedisIn(Service):
             settings.redis_url.get_secret_value(), socket_timeout=10, socket_connect_timeout=5
         )
         self.connected = False
+        self._room = room
+        self._waiting = FairQueue()
+        self._held: dict[str, set[bytes]] = defaultdict(set)  # waiting or being relayed, by stream
         self._failures = 0  # in a row
 
     async def on_shutdown(self) -> None:
@@ -106,6 +126,8 @@ class RedisIn(Service):
 
     async def _relay(self) -> None:
         """Until Redis fails: what this consumer left behind, then what others left behind, then what is new."""
+        self._waiting.clear()
+        self._held.clear()
         for stream in self._settings.input_streams:
             await self._take_over(stream, await self._own_pending(stream))
         claimed_at = 0.0
@@ -113,58 +135,103 @@ class RedisIn(Service):
             if time.monotonic() - claimed_at >= self._settings.vision_pending_check_interval:
                 claimed_at = time.monotonic()
                 await self._claim_abandoned()
-            streams: dict[Any, Any] = dict.fromkeys(self._settings.input_streams, ">")
-            count = self._settings.vision_read_batch_size
-            arrived = await self._redis.xreadgroup(self._group, self._consumer, streams, count=count, block=BLOCK_MS)
-            self._failures = 0
-            for stream, entries in arrived or []:
-                await self._pass_on(stream.decode(), entries)
+            await self._read()
+            await self._pass_on(self._waiting.take(min(self._room(), self._settings.vision_read_batch_size)))
+
+    async def _read(self) -> None:
+        """What is new, as far as it may be held. Waits for it only while there is nothing else to do."""
+        block: int | None = BLOCK_MS
+        if self._waiting:
+            block = None if self._room() else HELD_BLOCK_MS
+        if len(self._waiting) >= READ_AHEAD:
+            await self.sleep(HELD_BLOCK_MS / 1000)
+            return
+        streams: dict[Any, Any] = dict.fromkeys(self._settings.input_streams, ">")
+        count = self._settings.vision_read_batch_size
+        arrived = await self._redis.xreadgroup(self._group, self._consumer, streams, count=count, block=block)
+        self._failures = 0
+        for stream, entries in arrived or []:
+            for entry, fields in entries:
+                self._hold(stream.decode(), entry, fields, attempt=True)
+
+    def _hold(self, stream: str, entry: bytes, fields: Fields, attempt: bool) -> None:
+        if entry in self._held[stream]:
+            return
+        self._held[stream].add(entry)
+        self._waiting.put(Held(stream, entry, fields, self._tenant_of(fields), attempt))
+
+    def _tenant_of(self, fields: Fields) -> str:
+        try:
+            return read_entry(fields, default_tenant=self._settings.s3_default_tenant_id).tenant_id
+        except Unreadable:
+            return ""  # it is buried when its turn comes
+
+    @Service.task
+    async def _renew_for_ever(self) -> None:
+        """Keep others from claiming what is held, however long that takes; this counts as no delivery."""
+        while not self._stopping:
+            await self.sleep(self._settings.vision_pel_min_idle_ms / 3000)
+            try:
+                await self._renew()
+            except (RedisError, OSError) as fault:
+                metrics.RETRIES.labels(stage="redis").inc()
+                log.warning("held entries could not be renewed", error=repr(fault))
+
+    async def _renew(self) -> None:
+        for stream, held in list(self._held.items()):
+            ids: list[Any] = list(held)
+            for start in range(0, len(ids), RENEW_BATCH):
+                batch = ids[start : start + RENEW_BATCH]
+                await self._redis.xclaim(stream, self._group, self._consumer, 0, batch, justid=True)
 
     # -- entries that were delivered before
 
     async def _own_pending(self, stream: str) -> list[bytes]:
         pending = await self._redis.xpending_range(
-            stream, self._group, min="-", max="+", count=10_000, consumername=self._consumer
+            stream, self._group, min="-", max="+", count=READ_AHEAD, consumername=self._consumer
         )
         return [item["message_id"] for item in pending]
 
     async def _claim_abandoned(self) -> None:
         for stream in self._settings.input_streams:
-            while not self._stopping:
-                ids = await self._redis.xautoclaim(
-                    stream,
-                    self._group,
-                    self._consumer,
-                    min_idle_time=self._settings.vision_pel_min_idle_ms,
-                    count=self._settings.vision_pel_batch_size,
-                    justid=True,
-                )
-                await self._take_over(stream, ids)
-                if len(ids) < self._settings.vision_pel_batch_size:
-                    break
+            while not self._stopping and await self._claim_batch(stream) == self._settings.vision_pel_batch_size:
+                continue
+
+    async def _claim_batch(self, stream: str) -> int:
+        """Not XAUTOCLAIM: from its start it looks at ten times the batch only, and more than that may be held."""
+        idle, count = self._settings.vision_pel_min_idle_ms, self._settings.vision_pel_batch_size
+        abandoned = await self._redis.xpending_range(stream, self._group, min="-", max="+", count=count, idle=idle)
+        ids: list[Any] = [item["message_id"] for item in abandoned]
+        if ids:
+            claimed = await self._redis.xclaim(stream, self._group, self._consumer, idle, ids, justid=True)
+            await self._take_over(stream, claimed)
+        return len(ids)
 
     async def _take_over(self, stream: str, ids: Sequence[bytes]) -> None:
-        """Handle entries of our own pending list again; each counts as one more delivery."""
-        if not ids:
-            return
+        """Hold entries of our own pending list again, or give up those that were delivered too often."""
+        for start in range(0, len(ids), RENEW_BATCH):
+            await self._take_over_batch(stream, ids[start : start + RENEW_BATCH])
+
+    async def _take_over_batch(self, stream: str, ids: Sequence[bytes]) -> None:
         delivered = await self._deliveries(stream, ids)
         exhausted = [entry for entry in ids if delivered.get(entry, 0) >= self._settings.vision_max_deliveries]
         for entry in exhausted:
             await self._give_up(stream, entry, delivered[entry])
-        left: list[Any] = [entry for entry in ids if entry not in exhausted]
-        if not left:
-            return
-        entries = [
-            (entry, fields)
-            for entry, fields in await self._redis.xclaim(stream, self._group, self._consumer, 0, left)
-            if fields
-        ]
-        trimmed = set(left) - {entry for entry, _ in entries}
-        if trimmed:
+        left = [entry for entry in ids if entry not in exhausted]
+        found = await self._fields_of(stream, left)
+        for entry, fields in found.items():
+            self._hold(stream, entry, fields, attempt=False)
+        if trimmed := [entry for entry in left if entry not in found]:
             metrics.REDIS_TRIMMED.inc(len(trimmed))
             log.error("pending entries were trimmed from the stream before they were read", entries=len(trimmed))
             await self._redis.xack(stream, self._group, *trimmed)
-        await self._pass_on(stream, entries)
+
+    async def _fields_of(self, stream: str, ids: Sequence[bytes]) -> dict[bytes, Fields]:
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for entry in ids:
+                pipe.xrange(stream, min=entry, max=entry, count=1)
+            found = await pipe.execute()
+        return {entry: fields for entries in found for entry, fields in entries}
 
     async def _deliveries(self, stream: str, ids: Sequence[bytes]) -> dict[bytes, int]:
         async with self._redis.pipeline(transaction=False) as pipe:
@@ -185,17 +252,17 @@ class RedisIn(Service):
 
     # -- handing over
 
-    async def _pass_on(self, stream: str, entries: Sequence[tuple[bytes, Fields]]) -> None:
+    async def _pass_on(self, batch: Sequence[Held]) -> None:
         """Relay a batch, and acknowledge it in one go when Kafka has all of it."""
-        if not entries:
-            return
-        async with self._held(stream, [entry for entry, _ in entries]):
-            results = await asyncio.gather(
-                *(self._pass_on_one(stream, entry, fields) for entry, fields in entries), return_exceptions=True
-            )
-        done = [entry for (entry, _), result in zip(entries, results, strict=True) if result is None]
-        if done:
-            await self._redis.xack(stream, self._group, *done)
+        for stream, again in _by_stream([held for held in batch if not held.attempt]).items():
+            await self._redis.xclaim(stream, self._group, self._consumer, 0, again)  # counts the delivery
+        results = await asyncio.gather(
+            *(self._pass_on_one(held.stream, held.entry_id, held.fields) for held in batch), return_exceptions=True
+        )
+        done = [held for held, result in zip(batch, results, strict=True) if result is None]
+        for stream, ids in _by_stream(done).items():
+            await self._redis.xack(stream, self._group, *ids)
+            self._held[stream] -= set(ids)
         for fault in results:
             if isinstance(fault, BaseException):
                 raise fault
@@ -219,26 +286,6 @@ class RedisIn(Service):
                 return
             metrics.RELAYED.labels(stream=stream).inc()
             log.info("event relayed", stream=stream, stream_id=entry.decode())
-
-    @contextlib.asynccontextmanager
-    async def _held(self, stream: str, ids: Sequence[bytes]) -> AsyncIterator[None]:
-        """While Kafka takes its time, keep others from claiming the entries; this counts as no delivery."""
-
-        async def renew() -> None:
-            while True:
-                await asyncio.sleep(self._settings.vision_pel_min_idle_ms / 3000)
-                try:
-                    await self._redis.xclaim(stream, self._group, self._consumer, 0, list(ids), justid=True)
-                except (RedisError, OSError) as fault:
-                    metrics.RETRIES.labels(stage="redis").inc()
-                    log.warning("entries held for Kafka could not be renewed", error=repr(fault))
-
-        renewing = asyncio.create_task(renew())
-        try:
-            yield
-        finally:
-            renewing.cancel()
-            await asyncio.gather(renewing, return_exceptions=True)
 
     async def _bury(self, stream: str, entry: bytes, fields: Fields, error: str, reason: str, deliveries: int) -> None:
         """Both dead letters, before the entry is acknowledged: the Redis stream others read, and ours in Kafka."""
@@ -271,6 +318,13 @@ class RedisIn(Service):
             first_seen_ms=int(entry.partition(b"-")[0]),
         )
         await self._dead_letters.put(letter, keep_trying=self._keep_trying)
+
+
+def _by_stream(batch: Sequence[Held]) -> dict[str, list[Any]]:
+    ids: dict[str, list[Any]] = defaultdict(list)
+    for held in batch:
+        ids[held.stream].append(held.entry_id)
+    return ids
 
 
 def _text(value: bytes | str) -> str:

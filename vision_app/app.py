@@ -24,6 +24,7 @@ from agents.policy import policy_agent
 from agents.posts import posts_agent
 from agents.sinks import sink_agents
 from bridges.budget_mirror import BudgetMirrorService
+from bridges.fair_queue import room
 from bridges.redis_in import RedisIn
 from bridges.redis_out import redis_out_agents
 from tables.budget import budget_table, parked_table
@@ -201,7 +202,7 @@ def create_app(settings: Settings) -> VisionApp:
     )
     redis_out_agents(app, outbox, dead_letters, settings)
     measure_lag(app)
-    app.bridge = RedisIn(app, outbox, dead_letters, settings, worker_id(settings))
+    app.bridge = RedisIn(app, outbox, dead_letters, settings, worker_id(settings), room=lambda: room(app))
     app.keeper = StorageKeeper(settings, s3)
     app.service(cast(Any, app.keeper))
     app.service(cast(Any, BudgetMirrorService(app, outbox, mirror, app.readers.record_reset)))

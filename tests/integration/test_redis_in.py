@@ -51,13 +51,14 @@ class Way:
 
     def __init__(self, settings: Settings, client: Redis) -> None:
         self.settings, self.client, self.app = settings, client, FakeApp()
+        self.room = 100
 
     @asynccontextmanager
     async def running(self, **changes: Any) -> AsyncIterator[RedisIn]:
         self.app.should_stop = False
         settings = self.settings.model_copy(update=changes)
         outbox = Outbox(self.app)
-        bridge = RedisIn(self.app, outbox, DeadLetters(outbox), settings, "w1")
+        bridge = RedisIn(self.app, outbox, DeadLetters(outbox), settings, "w1", room=lambda: self.room)
         await bridge.start()
         try:
             yield bridge
@@ -80,12 +81,30 @@ class Way:
         """Somebody reads entries and does not acknowledge them."""
         await self.client.xreadgroup(GROUP, consumer, {stream: ">"}, count=count)
 
-    async def pending(self, stream: str = FIRST) -> list[dict[str, Any]]:
+    async def pending(self, count: int = 100) -> list[dict[str, Any]]:
         """Entries delivered and not acknowledged; none while there is no group yet."""
         try:
-            return list(await self.client.xpending_range(stream, GROUP, min="-", max="+", count=100))
+            return list(await self.client.xpending_range(FIRST, GROUP, min="-", max="+", count=count))
         except ResponseError:
             return []
+
+    async def renewed(self) -> bool:
+        """Whether what is held was renewed since it was read: it is younger than it could be otherwise."""
+        before = await self.pending()
+        await asyncio.sleep(IDLE_MS / 1000)
+        after = {item["message_id"]: item["time_since_delivered"] for item in await self.pending()}
+        return all(after[item["message_id"]] < item["time_since_delivered"] + IDLE_MS for item in before)
+
+    async def all_read(self) -> bool:
+        """Whether everything published was delivered, acknowledged or not."""
+        return await self._read(FIRST) and await self._read(SECOND)
+
+    async def _read(self, stream: str) -> bool:
+        try:
+            (group,) = await self.client.xinfo_groups(stream)
+        except (ResponseError, ValueError):
+            return False
+        return bool(group["last-delivered-id"] == (await self.client.xinfo_stream(stream))["last-generated-id"])
 
     async def none_pending(self) -> bool:
         """Whether everything published was delivered and acknowledged."""
@@ -251,6 +270,58 @@ async def test_entries_trimmed_while_they_were_pending_are_acknowledged_and_coun
         await until(lambda: way.relayed == ["p3"])
     assert sample("vision_redis_trimmed_entries_total") == before + 2
     assert way.app.values("vision.dlq") == []
+
+
+# --- what the worker cannot take yet ----------------------------------------------------------------------------------
+
+
+async def test_a_tenant_that_floods_is_passed_by_the_others(way: Way) -> None:
+    way.room = 0
+    for number in range(150):
+        await way.publish(f"flood-{number}")
+    async with way.running():
+        await until(way.all_read)
+        await way.publish("other", tenant_id="t2")
+        await way.publish("third", SECOND, tenant_id="t3")
+        await until(way.all_read)
+        assert way.relayed == []
+        way.room = 3
+        await until(way.none_pending)
+    assert sorted(way.relayed[:3]) == ["flood-0", "other", "third"]
+    assert way.relayed[3:] == [f"flood-{number}" for number in range(1, 150)]
+
+
+async def test_holding_counts_as_no_delivery_however_often_the_worker_starts(way: Way) -> None:
+    way.room = 0
+    await way.publish("p1")
+    for _ in range(4):
+        async with way.running(vision_max_deliveries=2):
+            await until(way.all_read)
+            await until(way.renewed)
+    (held,) = await way.pending()
+    assert held["times_delivered"] == 1
+    way.room = 1
+    async with way.running(vision_max_deliveries=2):
+        await until(way.none_pending)
+    assert way.relayed == ["p1"]
+
+
+async def test_what_others_left_behind_is_found_behind_all_that_is_held(way: Way) -> None:
+    way.room = 0
+    for number in range(100):  # more than XAUTOCLAIM looks at in one go
+        await way.publish(f"held-{number:03}")
+    async with way.running():
+        await until(way.all_read)
+        await way.publish("left", tenant_id="t2")
+        await way.taken_by("tester")
+
+        async def claimed() -> bool:
+            return {item["consumer"] for item in await way.pending(1000)} == {"vision-worker-w1"}
+
+        await until(claimed)
+        way.room = 2
+        await until(way.none_pending)
+    assert "left" in way.relayed[:4]
 
 
 # --- what cannot be relayed -------------------------------------------------------------------------------------------

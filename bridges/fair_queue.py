@@ -1,0 +1,69 @@
+"""Entries that were read but not relayed yet, one queue per tenant: whoever sends much waits for himself.
+
+Streams and partitions are shared and strictly first come, first served: what is in them can no longer be passed by.
+So the way in relays only as much as the worker is about to take, and chooses here whose turn it is.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from vision_app.topics import BUDGET, MEDIA, POSTS, UPLOADED
+
+WINDOW = 32
+"""Unfinished records in the stages that tenants share, beyond which nothing more is relayed: enough to keep the worker
+busy, and no more than it does in about a third of a second."""
+
+SHARED = frozenset(topic.name for topic in (UPLOADED, POSTS, MEDIA, BUDGET))
+"""Not the later ones: there each tenant has its own few calls under way, and each store has its own backlog."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """An entry of an input stream. `attempt`: whether Redis has counted the delivery that it is now held for."""
+
+    stream: str
+    entry_id: bytes
+    fields: Mapping[bytes, bytes]
+    tenant_id: str
+    attempt: bool
+
+
+class FairQueue:
+    """Tenants take turns, one entry each; a tenant's own entries stay in order."""
+
+    def __init__(self) -> None:
+        self._queues: dict[str, deque[Held]] = {}
+        self._length = 0
+
+    def __len__(self) -> int:
+        return self._length
+
+    def put(self, held: Held) -> None:
+        self._queues.setdefault(held.tenant_id, deque()).append(held)
+        self._length += 1
+
+    def take(self, count: int) -> list[Held]:
+        """Up to `count` entries whose turn it is."""
+        taken: list[Held] = []
+        while self._queues and len(taken) < count:
+            tenant = next(iter(self._queues))
+            queue = self._queues.pop(tenant)
+            taken.append(queue.popleft())
+            if queue:
+                self._queues[tenant] = queue  # behind all others
+        self._length -= len(taken)
+        return taken
+
+    def clear(self) -> None:
+        self._queues.clear()
+        self._length = 0
+
+
+def room(app: Any) -> int:
+    """How many more posts the shared stages of this worker should get now."""
+    under_way = sum(message.topic in SHARED for message in app.consumer.unacked)
+    return max(0, WINDOW - under_way)

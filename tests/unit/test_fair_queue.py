@@ -1,0 +1,64 @@
+"""Turns of tenants: whoever sends much waits for himself."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridges.fair_queue import WINDOW, FairQueue, Held, room
+from vision_app.topics import ANALYSIS, BUDGET, POSTS
+
+
+def held(tenant: str, number: int) -> Held:
+    return Held("stream", str(number).encode(), {}, tenant, attempt=True)
+
+
+def filled(tenants: str) -> FairQueue:
+    queue = FairQueue()
+    for number, tenant in enumerate(tenants):
+        queue.put(held(tenant, number))
+    return queue
+
+
+def test_tenants_take_turns() -> None:
+    queue = filled("aaaaaabbc")
+    assert "".join(each.tenant_id for each in queue.take(100)) == "abcabaaaa"
+    assert len(queue) == 0
+
+
+def test_one_that_comes_late_is_served_in_the_next_round() -> None:
+    queue = filled("a" * 1000 + "b" * 1000)
+    queue.take(10)
+    queue.put(held("late", 1))
+    assert "late" in {each.tenant_id for each in queue.take(3)}
+
+
+@given(st.text("abcd", max_size=50), st.lists(st.integers(0, 7), max_size=30))
+def test_nothing_is_lost_and_a_tenants_entries_stay_in_order(tenants: str, takes: list[int]) -> None:
+    queue, taken = filled(tenants), list[Held]()
+    for count in takes:
+        batch = queue.take(count)
+        assert len(batch) <= count
+        taken += batch
+        assert len(queue) == len(tenants) - len(taken)
+    taken += queue.take(len(tenants))
+    assert sorted(int(each.entry_id) for each in taken) == list(range(len(tenants)))
+    for tenant in set(tenants):
+        own = [int(each.entry_id) for each in taken if each.tenant_id == tenant]
+        assert own == sorted(own)
+
+
+@given(st.text("abcd", min_size=1, max_size=50))
+def test_nobody_gets_a_second_turn_while_another_waits_for_the_first(tenants: str) -> None:
+    first_round = filled(tenants).take(len(set(tenants)))
+    assert {each.tenant_id for each in first_round} == set(tenants)
+
+
+def test_room_is_what_the_shared_stages_leave() -> None:
+    unacked = [SimpleNamespace(topic=topic.name) for topic in (POSTS, BUDGET, ANALYSIS) for _ in range(5)]
+    app = SimpleNamespace(consumer=SimpleNamespace(unacked=unacked))
+    assert room(app) == WINDOW - 10, "calls under way are each tenant's own"
+    app.consumer.unacked = unacked * 100
+    assert room(app) == 0
