@@ -243,7 +243,8 @@ async def test_a_tenant_sees_its_own_and_nobody_elses(guarded: Client, worker: W
 
 async def test_one_medium_of_several_tenants_is_not_guessed(client: Client, worker: Worker) -> None:
     shown = {"sha256": "a", "s3_key": "k", "mime_type": "image/png", "size_bytes": 1, "posts": ["p"]}
-    nothing = dict.fromkeys(("vision_classification", "is_meme", "description", "provider", "analyzed_at"))
+    names = ("vision_classification", "is_meme", "description", "provider", "analyzed_at", "expired_at")
+    nothing = dict.fromkeys(names)
     worker.rows = [{**shown, **nothing, "tenant_id": tenant} for tenant in ("x", "y")]
     assert (await client.ask("GET", "/api/v1/vision/media/a"))[0] == 409
     status, body = await client.ask("GET", "/api/v1/vision/media/a?tenant_id=y")

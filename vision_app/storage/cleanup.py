@@ -61,7 +61,8 @@ class Report:
     aim: Aim
     dry_run: bool = False
     listed: int = 0
-    total_bytes: int = 0
+    total_bytes: int = 0  # when it was decided
+    left_bytes: int = 0
     deleted: Counter[tuple[str, str]] = field(default_factory=Counter)
     freed: Counter[tuple[str, str]] = field(default_factory=Counter)
     by_tenant: Counter[str] = field(default_factory=Counter)
@@ -147,7 +148,8 @@ async def _decide(connection: Any, limits: Limits, report: Report) -> Plan:
                     report.count(one.tenant_id, one.content_type, one.reason, one.size_bytes)
             elif decided:
                 await _condemn(connection, decided)
-    report.total_bytes, report.protected = tally.total_bytes, tally.protected
+    report.total_bytes = report.left_bytes = tally.total_bytes
+    report.protected = tally.protected
     return planned
 
 
@@ -174,6 +176,7 @@ async def _execute(connection: Any, s3: S3Store, report: Report) -> None:
             await connection.execute(_REMEMBER, [row["s3_key"] for row in gone])
             await connection.execute(_FORGET, [row["s3_key"] for row in gone], list(KEPT_KINDS))
             await connection.execute(_PARDON, [*needed, *refused])
+        report.left_bytes -= sum(row["size_bytes"] for row in gone)
         report.refused += len(refused)
         report.pardoned += len(needed)
         for row in gone:

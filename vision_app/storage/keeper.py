@@ -25,9 +25,10 @@ from vision_app.telemetry import metrics
 
 from . import accounts, cleanup
 from .accounts import Accounts, Usage
+from .cleanup import Report
 from .limits import gib, limits_of
 from .lock import StorageBusy
-from .quota import exceeded, judge, request_clean_up
+from .quota import Verdict, check, exceeded, judge, request_clean_up
 
 log = structlog.get_logger(__name__)
 
@@ -57,9 +58,12 @@ class StorageKeeper(Service):
         self._pool: Any = None
         self._told: dict[tuple[str, str], float] = {}
         self._shown: set[tuple[str, str]] = set()
+        self._asked: set[asyncio.Task[Report]] = set()
 
     async def on_stop(self) -> None:
         """Write what is not written yet; if Postgres is away, the next listing will find it."""
+        for task in self._asked:
+            task.cancel()
         if self._pool is None:
             return
         try:
@@ -136,6 +140,39 @@ class StorageKeeper(Service):
                 self._told[account, why] = time.monotonic()
                 exceeded(account, why, verdict, 0)
         return found
+
+    # -- for the API
+
+    async def held(self) -> dict[str, Usage]:
+        """What every account holds. Raises one of AWAY."""
+        return await accounts.usage_by_account(await self.pool())
+
+    async def status(self) -> Mapping[str, Any]:
+        """When the bucket was counted and cleaned up last (`counted_at`, `cleaned_at`), and whether it is due."""
+        return dict(await (await self.pool()).fetchrow(_STATE))
+
+    async def check(self, tenant_id: str, size_bytes: int, content_type: str) -> Verdict:
+        """See `quota.check`. Raises one of AWAY."""
+        return await check(await self.pool(), self._limits, tenant_id, size_bytes, content_type)
+
+    def start_clean_up(self, aim: Aim, *, dry_run: bool) -> asyncio.Task[Report]:
+        """Clean up in the background: whoever asked may leave. The task raises StorageBusy or one of AWAY."""
+        task = asyncio.create_task(self._clean_up(aim, dry_run))
+        self._asked.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    async def _clean_up(self, aim: Aim, dry_run: bool) -> Report:
+        report = await cleanup.clean_up(self._settings, self._s3, aim, dry_run=dry_run, limits=self._limits)
+        await self.show()
+        return report
+
+    def _ended(self, task: asyncio.Task[Report]) -> None:
+        self._asked.discard(task)
+        if not task.cancelled() and isinstance(fault := task.exception(), Exception):
+            if not isinstance(fault, StorageBusy):
+                metrics.CLEANUP_FAILURES.inc()
+            log.warning("a clean-up that was asked for broke off; it goes on by itself", error=repr(fault))
 
     # -- one worker at a time
 

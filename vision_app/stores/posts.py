@@ -27,9 +27,15 @@ _JSON_COLUMNS = frozenset(
     }
 )
 
-_GET = """
-SELECT * FROM post_enrichment WHERE post_id = $1 AND kind = 'vision' AND ($2::text IS NULL OR tenant_id = $2)
-ORDER BY tenant_id"""
+# objects that a row names and that have gone since; one that came back is no longer in the table
+_EXPIRED = """
+ARRAY(SELECT e.s3_key FROM expired_objects AS e WHERE e.expired_at IS NOT NULL
+      AND e.s3_key IN (SELECT jsonb_array_elements_text(pe.s3_vision_keys || pe.s3_media_keys)) ORDER BY 1
+) AS expired_keys"""
+
+_GET = f"""
+SELECT *, {_EXPIRED} FROM post_enrichment AS pe
+WHERE post_id = $1 AND kind = 'vision' AND ($2::text IS NULL OR tenant_id = $2) ORDER BY tenant_id"""  # noqa: S608
 
 _STUCK = """
 SELECT tenant_id, post_id, trace_id, status, in_work_since, data FROM post_enrichment
@@ -38,17 +44,19 @@ WHERE in_work_since <= $1 AND ($2::text IS NULL OR tenant_id = $2) ORDER BY in_w
 _MEME = """(coalesce(vision_is_meme, false) OR data @> '{"enrichments": [{"analysis": {"is_meme": true}}]}')"""
 
 _ANALYZED = f"""
-FROM post_enrichment WHERE kind = 'vision' AND vision_analyzed_at IS NOT NULL
+FROM post_enrichment AS pe WHERE kind = 'vision' AND vision_analyzed_at IS NOT NULL
   AND ($1::text IS NULL OR tenant_id = $1)
   AND ($2::text IS NULL OR coalesce(metadata ->> 'channel_id', data #>> '{{event,channel_id}}') = $2)
   AND ($3::boolean IS NULL OR {_MEME} = $3)
   AND ($4::text IS NULL OR vision_provider = $4)
   AND ($5::timestamptz IS NULL OR vision_analyzed_at > $5)"""
 _COUNT = f"SELECT count(*) {_ANALYZED}"
-_PAGE = f"SELECT * {_ANALYZED} ORDER BY vision_analyzed_at DESC, tenant_id, post_id OFFSET $6 LIMIT $7"
+_PAGE = f"SELECT *, {_EXPIRED} {_ANALYZED} ORDER BY vision_analyzed_at DESC, tenant_id, post_id OFFSET $6 LIMIT $7"
 
 _MEDIUM = """
-SELECT m.tenant_id, m.file_sha256 AS sha256, m.s3_key, m.mime AS mime_type, m.size_bytes,
+SELECT m.tenant_id, m.file_sha256 AS sha256, m.s3_key,
+    m.mime AS mime_type, m.size_bytes,
+    (SELECT expired_at FROM expired_objects AS e WHERE e.s3_key = m.s3_key) AS expired_at,
     seen.classification AS vision_classification, seen.is_meme, seen.description, seen.provider, seen.analyzed_at,
     ARRAY(SELECT post_id FROM post_media_map AS p WHERE (p.tenant_id, p.file_sha256) = (m.tenant_id, m.file_sha256)
           ORDER BY uploaded_at DESC, post_id LIMIT 100) AS posts

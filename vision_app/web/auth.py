@@ -86,8 +86,8 @@ def tenant_asked(request: web.Request, named: str | None) -> str | None:
     return own
 
 
-def operator_for(request: web.Request, tenant: str) -> None:
-    """Let only a token for all tenants through: what a tenant may spend is not the tenant's to decide."""
+def operator_for(request: web.Request, tenant: str | None = None) -> None:
+    """Let only a token for all tenants through: what a tenant may spend, or all together hold, is not its matter."""
     tenant_asked(request, tenant)
     if request[TENANT] != ALL_TENANTS:
         raise ApiError(403, "forbidden", "this needs a token for all tenants: token=* in VISION_API_TOKENS")

@@ -29,4 +29,4 @@ class MediaView(Page):
             raise ApiError(409, "ambiguous", "several tenants have this medium; add ?tenant_id=")
         if not rows:
             raise ApiError(404, "not_found", f"no post has listed a medium {path.sha256}")
-        return json_response(request, MediaAnswer(**rows[0]))
+        return json_response(request, MediaAnswer(**rows[0], expired=rows[0]["expired_at"] is not None))

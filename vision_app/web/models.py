@@ -102,6 +102,8 @@ class PostAnswer(Answer):
     media_count: int
     s3_vision_keys: list[str]
     s3_media_keys: list[str]
+    expired: bool = Field(description="a picture or an answer of the post is no longer kept; the result above still is")
+    expired_keys: list[str] = Field(description="which of the keys lead nowhere any more")
     vision_version: str | None
     features_hash: str | None
     post_trace_id: str | None
@@ -146,6 +148,8 @@ class MediaAnswer(Answer):
     s3_key: str
     mime_type: str
     size_bytes: int
+    expired: bool = Field(description="the picture itself is no longer kept; what was seen on it still is")
+    expired_at: datetime | None
     vision_classification: str | None
     is_meme: bool | None
     description: str | None

@@ -15,7 +15,7 @@ from pydantic.json_schema import models_json_schema
 
 from .errors import TRACE_HEADER
 from .models import Answer, ErrorAnswer
-from .operation import Operation
+from .operation import Operation, needs_fields
 from .page import Page
 
 METHODS = ("get", "put", "post", "delete")
@@ -82,8 +82,9 @@ def _operation(path: str, method: str, view: type[Page], declared: Operation) ->
         "security": [] if declared.open else [{"bearer": []}, {}],
     }
     if "body" in declared.takes:
-        schema = {"$ref": REFERENCE.format(model=declared.takes["body"].__name__)}
-        item["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+        model = declared.takes["body"]
+        schema = {"$ref": REFERENCE.format(model=model.__name__)}
+        item["requestBody"] = {"required": needs_fields(model), "content": {"application/json": {"schema": schema}}}
     return item
 
 

@@ -96,7 +96,9 @@ def _query(request: web.Request, model: type[BaseModel] | None) -> dict[str, Bas
 
 def _check(place: Place, model: type[Model], given: Mapping[str, Any] | bytes) -> Model:
     try:
-        return model.model_validate_json(given or b"null") if isinstance(given, bytes) else model.model_validate(given)
+        if isinstance(given, bytes):
+            return model.model_validate_json(given or (b"null" if needs_fields(model) else b"{}"))
+        return model.model_validate(given)
     except ValidationError as fault:
         raise _invalid(
             [
@@ -104,6 +106,11 @@ def _check(place: Place, model: type[Model], given: Mapping[str, Any] | bytes) -
                 for error in fault.errors(include_url=False, include_input=False, include_context=False)
             ]
         ) from fault
+
+
+def needs_fields(model: type[BaseModel]) -> bool:
+    """Whether a body of this model has to be there: one whose fields may all be left out may be left out itself."""
+    return any(field.is_required() for field in model.model_fields.values())
 
 
 def _too_slow(*, caller: bool) -> ApiError:

@@ -103,6 +103,8 @@ def result_of(row: Mapping[str, Any]) -> PostAnswer:
         media_count=row["album_size"] or 0,
         s3_vision_keys=row["s3_vision_keys"],
         s3_media_keys=row["s3_media_keys"],
+        expired=bool(row["expired_keys"]),
+        expired_keys=row["expired_keys"],
         vision_version=row["vision_version"],
         features_hash=row["features_hash"],
         post_trace_id=row["trace_id"],

@@ -18,6 +18,7 @@ from .posts import PostsView, PostView
 from .rate import rate_limit
 from .server import mark_busy
 from .stats import StatsView
+from .storage import CleanupView, QuotaCheckView, QuotaView, StorageStatsView, UsageView
 
 ROUTES: dict[str, type[Page]] = {
     "/healthz": AliveView,
@@ -32,6 +33,11 @@ ROUTES: dict[str, type[Page]] = {
     "/api/v1/budget/{tenant}/resume": ResumeView,
     "/api/v1/budget/{tenant}/parked": ParkedView,
     "/api/v1/budget/{tenant}/parked/{number}": ParkedTaskView,
+    "/api/v1/storage/quota": QuotaView,
+    "/api/v1/storage/quota/check": QuotaCheckView,
+    "/api/v1/storage/stats": StorageStatsView,
+    "/api/v1/storage/usage/{tenant_id}": UsageView,
+    "/api/v1/storage/cleanup": CleanupView,
 }
 DOCUMENT = "/openapi.json"
 

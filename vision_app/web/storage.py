@@ -1,0 +1,248 @@
+"""Storage: what the bucket holds, what may still come in, and clean-ups on demand.
+
+Numbers come from the accounts (`tenant_storage_usage`), never from a listing made for a page.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+import structlog
+from aiohttp import web
+
+from vision_app.domain.storage import Aim
+from vision_app.settings import Settings
+from vision_app.storage.accounts import Usage, together
+from vision_app.storage.cleanup import Report
+from vision_app.storage.keeper import AWAY
+from vision_app.storage.limits import gib
+from vision_app.storage.lock import StorageBusy
+from vision_app.stores.keys import account_of
+from vision_app.telemetry import metrics
+
+from .auth import ALL_TENANTS, TENANT, operator_for, tenant_asked
+from .errors import ApiError, json_response
+from .models import OperatorHeaders
+from .operation import operation
+from .page import Page
+from .storage_models import (
+    CheckAnswer,
+    CheckBody,
+    CleanupAnswer,
+    CleanupBody,
+    CleanupQuery,
+    CleanupRunningAnswer,
+    Current,
+    Freed,
+    Limits,
+    Policies,
+    QuotaAnswer,
+    Share,
+    StorageStatsAnswer,
+    UsageAnswer,
+    UsagePath,
+)
+
+log = structlog.get_logger(__name__)
+
+SHOWN_TENANTS = 20
+CLEANUP_SECONDS = 50.0
+REQUEST_SECONDS = 60.0
+STATS = "/api/v1/storage/stats"
+
+
+class QuotaView(Page):
+    """GET /api/v1/storage/quota: what the bucket holds, by type, and its limits."""
+
+    @operation("What the bucket holds and may hold", answers={200: QuotaAnswer}, errors=(403, 503))
+    async def get(self, request: web.Request) -> web.Response:
+        operator_for(request)
+        with _reachable():
+            bucket = together(await self.app.keeper.held())
+        current = _current(self.app.settings, bucket)
+        answer = QuotaAnswer(
+            **current.model_dump(),
+            emergency_threshold_gb=self.app.settings.s3_emergency_threshold_gb,
+            last_updated=bucket.updated_at,
+        )
+        return json_response(request, answer)
+
+
+class StorageStatsView(Page):
+    """GET /api/v1/storage/stats: usage, limits, rules, the largest tenants, and when the bucket was looked after."""
+
+    @operation("Usage, limits and rules of storage", answers={200: StorageStatsAnswer}, errors=(403, 503))
+    async def get(self, request: web.Request) -> web.Response:
+        operator_for(request)
+        with _reachable():
+            held, state = await self.app.keeper.held(), await self.app.keeper.status()
+        return json_response(request, stats_of(self.app.settings, held, state))
+
+
+class UsageView(Page):
+    """GET /api/v1/storage/usage/{tenant_id}: what one tenant holds; a tenant's token sees its own."""
+
+    @operation("What one tenant holds", path=UsagePath, answers={200: UsageAnswer}, errors=(404, 503))
+    async def get(self, request: web.Request, path: UsagePath) -> web.Response:
+        tenant_asked(request, path.tenant_id)
+        with _reachable():
+            own = (await self.app.keeper.held()).get(account_of(path.tenant_id))
+        limit = self.app.settings.s3_per_tenant_limit_gb
+        usage = gib(own.total_bytes) if own else 0.0
+        answer = UsageAnswer(
+            tenant_id=path.tenant_id,
+            usage_gb=usage,
+            limit_gb=limit,
+            usage_percent=round(100 * usage / limit, 2),
+            by_type=_by_type(own),
+            objects=own.total_objects if own else 0,
+            last_updated=own.updated_at if own else None,
+        )
+        return json_response(request, answer)
+
+
+class QuotaCheckView(Page):
+    """POST /api/v1/storage/quota/check: may a tenant add an object of this size? For producers, before they upload."""
+
+    @operation(
+        "Whether an object may come in",
+        headers=OperatorHeaders,
+        body=CheckBody,
+        answers={200: CheckAnswer},
+        errors=(403, 404, 503),
+    )
+    async def post(self, request: web.Request, headers: OperatorHeaders, body: CheckBody) -> web.Response:
+        tenant_asked(request, body.tenant_id)
+        with _reachable():
+            verdict = await self.app.keeper.check(body.tenant_id, body.size_bytes, body.content_type)
+        answer = CheckAnswer(
+            allowed=verdict.allowed,
+            reason=verdict.reason,
+            current_usage_gb=gib(verdict.tenant_bytes),
+            tenant_limit_gb=gib(verdict.tenant_limit_bytes),
+            bucket_usage_gb=gib(verdict.bucket_bytes) if request[TENANT] == ALL_TENANTS else None,
+        )
+        return json_response(request, answer)
+
+
+class CleanupView(Page):
+    """POST /api/v1/storage/cleanup: delete what has expired, and what is too much. Needs no body.
+
+    Without `target_free_gb` tenants come down to their limit and the bucket to its target. What is protected stays.
+    """
+
+    @operation(
+        "Clean up now",
+        query=CleanupQuery,
+        headers=OperatorHeaders,
+        body=CleanupBody,
+        answers={200: CleanupAnswer, 202: CleanupRunningAnswer},
+        errors=(403, 409, 503),
+        seconds=REQUEST_SECONDS,
+    )
+    async def post(
+        self, request: web.Request, query: CleanupQuery, headers: OperatorHeaders, body: CleanupBody
+    ) -> web.Response:
+        operator_for(request)
+        dry_run = body.dry_run if query.dry_run is None else query.dry_run
+        log.info("a clean-up was asked for", operator=headers.x_operator, **body.model_dump(), dry=dry_run)
+        task = self.app.keeper.start_clean_up(aim_of(self.app.settings, body), dry_run=dry_run)
+        done, _ = await asyncio.wait({task}, timeout=CLEANUP_SECONDS)
+        if not done:
+            return json_response(request, CleanupRunningAnswer(see=STATS), status=202)
+        with _reachable():
+            return json_response(request, _cleaned(task.result()))
+
+
+def aim_of(settings: Settings, body: CleanupBody) -> Aim:
+    """What was asked for, as the planner takes it. Raises ApiError 422 for more room than there is."""
+    if body.target_free_gb is None:
+        return Aim("manual", body.content_type)
+    if body.target_free_gb > settings.s3_total_limit_gb:
+        problem = f"the whole bucket has {settings.s3_total_limit_gb:g} GB (S3_TOTAL_LIMIT_GB)"
+        fault = {"in": "body", "name": "target_free_gb", "problem": problem}
+        raise ApiError(422, "invalid_request", "correct what is named in details.faults", faults=[fault])
+    target = settings.s3_total_limit_gb - body.target_free_gb
+    return Aim("manual", body.content_type, round(target * 1024**3))
+
+
+def stats_of(settings: Settings, held: Mapping[str, Usage], state: Mapping[str, Any]) -> StorageStatsAnswer:
+    bucket = together(held)
+    largest = sorted(held.items(), key=lambda item: (-item[1].total_bytes, item[0]))[:SHOWN_TENANTS]
+    return StorageStatsAnswer(
+        current=_current(settings, bucket),
+        limits=Limits(
+            total_bucket_gb=settings.s3_total_limit_gb,
+            emergency_threshold_gb=settings.s3_emergency_threshold_gb,
+            cleanup_target_gb=settings.s3_cleanup_target_gb,
+            per_tenant_max_gb=settings.s3_per_tenant_limit_gb,
+            media_max_gb=settings.s3_media_max_gb,
+            vision_max_gb=settings.s3_vision_max_gb,
+            crawl_max_gb=settings.s3_crawl_max_gb,
+        ),
+        policies=Policies(
+            media_ttl_days=settings.s3_media_ttl_days,
+            vision_ttl_days=settings.s3_vision_ttl_days,
+            crawl_ttl_days=settings.s3_crawl_ttl_days,
+            compression_required=False,
+        ),
+        last_updated=bucket.updated_at or _counted(state),
+        largest_tenants=[
+            Share(tenant_id=tenant, usage_gb=gib(own.total_bytes), objects=own.total_objects) for tenant, own in largest
+        ],
+        counted_at=_counted(state),
+        cleaned_at=state["cleaned_at"],
+        cleanup_due=bool(state["pending"] or state["requested_at"]),
+        drift_gb=gib(state["drift_bytes"]),
+    )
+
+
+def _counted(state: Mapping[str, Any]) -> datetime | None:
+    at: datetime | None = state["counted_at"]
+    return at
+
+
+def _current(settings: Settings, bucket: Usage) -> Current:
+    total, limit = gib(bucket.total_bytes), settings.s3_total_limit_gb
+    return Current(
+        total_gb=total, limit_gb=limit, usage_percent=round(100 * total / limit, 2), by_type=_by_type(bucket)
+    )
+
+
+def _by_type(usage: Usage | None) -> dict[str, float]:
+    sizes = usage.size_bytes if usage else {}
+    return {content_type: gib(sizes.get(content_type, 0)) for content_type in metrics.CONTENT_TYPES}
+
+
+def _cleaned(report: Report) -> CleanupAnswer:
+    left = report.total_bytes if report.dry_run else report.left_bytes
+    return CleanupAnswer(
+        deleted_count=report.deleted_count,
+        freed_gb=gib(report.freed_bytes),
+        duration_seconds=round(report.seconds, 3),
+        dry_run=report.dry_run,
+        freed=[
+            Freed(content_type=kind, reason=reason, count=count, gb=gib(report.freed[kind, reason]))
+            for (kind, reason), count in sorted(report.deleted.items())
+        ],
+        total_gb=gib(left),
+        protected_gb={why: gib(size) for why, size in report.protected.items()},
+        shortfall_gb=gib(report.shortfall_bytes),
+    )
+
+
+@contextmanager
+def _reachable() -> Iterator[None]:
+    """While Postgres or S3 is away, the page answers 503; while another clean-up is under way, 409."""
+    try:
+        yield
+    except StorageBusy as fault:
+        raise ApiError(409, "cleanup_running", f"{fault}; its effect is to be seen at {STATS}") from fault
+    except AWAY as fault:
+        metrics.RETRIES.labels(stage="storage").inc()
+        log.error("storage cannot be looked after", error=repr(fault))
+        raise ApiError(503, "store_unavailable", "Postgres or S3 does not answer; see `vision doctor`") from fault
