@@ -148,6 +148,8 @@ WRONG = [
     ("/api/v1/vision/posts?has_meme=perhaps", "has_meme"),
     ("/api/v1/vision/posts?provider=openai", "provider"),
     ("/api/v1/vision/posts?analyzed_after=yesterday", "analyzed_after"),
+    ("/api/v1/vision/posts?analyzed_after=2026", "analyzed_after"),
+    ("/api/v1/vision/posts?analyzed_after=0.5", "analyzed_after"),
     ("/api/v1/vision/posts?channel_id=", "channel_id"),
     ("/api/v1/vision/posts?has_mem=true", "has_mem"),
     ("/api/v1/vision/posts?page=1&page=2", "page"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 Id = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00]*$")]
 Tokens = Annotated[int, Field(ge=0)]
@@ -17,6 +17,13 @@ MAX_LIMIT = 10**15
 
 def _aware(at: datetime) -> datetime:
     return at if at.tzinfo else at.replace(tzinfo=UTC)
+
+
+def _written(at: object) -> object:
+    """A bare number would be taken for seconds since 1970, which nobody means who writes 2026."""
+    if isinstance(at, str) and at.strip().lstrip("+-").replace(".", "", 1).isdigit():
+        raise ValueError("give a time as in 2026-11-22T10:00:00Z")
+    return at
 
 
 class Answer(BaseModel):
@@ -67,7 +74,7 @@ class PostsQuery(TenantQuery):
     channel_id: Id | None = None
     has_meme: bool | None = Field(None, description="whether any of the post's pictures is a meme")
     provider: Literal["gigachat", "ocr_fallback", "ocr"] | None = Field(None, description="`ocr` is `ocr_fallback`")
-    analyzed_after: Annotated[datetime, AfterValidator(_aware)] | None = Field(
+    analyzed_after: Annotated[datetime, BeforeValidator(_written), AfterValidator(_aware)] | None = Field(
         None, description="exclusive; without an offset it is UTC"
     )
     page: int = Field(1, ge=1, le=1_000_000)

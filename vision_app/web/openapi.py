@@ -97,8 +97,8 @@ _TRACE_PARAMETER: Json = {
     "name": TRACE_HEADER,
     "in": "header",
     "required": False,
-    "description": "used as the trace id of the answer and of the log",
-    "schema": {"type": "string", "maxLength": 128},
+    "description": "the trace id of the answer and of the log; replaced if it is not 1 to 128 printable characters",
+    "schema": {"type": "string"},
 }
 
 
