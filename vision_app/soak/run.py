@@ -106,7 +106,7 @@ async def soak(wish: Wish, variables: Mapping[str, str], tell: Tell) -> Result:
             left = await operator.worked_off(redis, plan.tenants, time.monotonic() + wish.patience_minutes * 60)
             idle = time.monotonic()
             tell(f"worked off {idle - played:.0f} s after the last post; taking the account")
-            account = await take_account(settings, since_ms=started_ms, tenants=plan.tenants)
+            account = await take_account(settings, since_ms=started_ms)
         for worker in workers:
             await worker.terminate()
     return Result(wish, plan, entries, chaos, left, account, {"playing": played - started, "backlog": idle - played})
