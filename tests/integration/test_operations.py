@@ -155,7 +155,7 @@ async def test_e2e_fails_with_what_to_do(pipe: Pipeline, vision: Vision, tmp_pat
     assert "❌ E2E ТЕСТ НЕ ПРОЙДЕН" in failed
     assert "Что делать: vision diag --post-id" in failed
     full = await vision("e2e", "--tenant-id", unique("full"), code=1, S3_PER_TENANT_LIMIT_GB="0.00001")
-    assert "Квота исчерпана (0.00 GB / 0.00 GB)" in full
+    assert "Квота исчерпана: tenant_limit (0.00 GB / 0.00 GB)" in full
     assert "Шаг 2" not in full
 
 

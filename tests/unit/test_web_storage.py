@@ -21,6 +21,7 @@ from vision_app.stores.base import SinkUnavailable
 from vision_app.telemetry import metrics
 from vision_app.web import storage
 from vision_app.web.storage import CleanupView
+from vision_app.web.storage_answers import by_type
 
 AT = datetime(2026, 11, 22, 12, tzinfo=UTC)
 BASE = "/api/v1/storage"
@@ -229,5 +230,5 @@ async def test_only_an_operator_cleans_up(guarded: Client, keeper: Keeper) -> No
 
 
 def test_the_pages_name_every_type_that_is_counted() -> None:
-    assert set(storage._by_type(None)) == set(metrics.CONTENT_TYPES)
+    assert set(by_type(None)) == set(metrics.CONTENT_TYPES)
     assert CleanupView.__doc__

@@ -31,6 +31,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "e2e": ("e2e", "e2e", "One post through the whole pipeline, checked step by step (acceptance guide)."),
     "publish": ("publish", "publish", "Publish test posts: valid, without their objects, unreadable."),
     "diag": ("diag", "diag", "What is known of a post; counts of streams and storage; would a file be analyzed."),
+    "upload": ("upload", "upload", "Put a picture into the bucket as a producer does, where there is room."),
+    "storage": ("storage", "storage", "What the bucket holds and may hold; clean it up."),
     "trace": ("trace", "trace", "Every hop of one post with its time, and where it stopped."),
     "posts": ("posts", "posts", "Which posts hang, since when, waiting for what."),
     "audit": ("audit", "audit", "Was every input answered once, and every token charged once: the accounts."),

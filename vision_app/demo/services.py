@@ -59,6 +59,13 @@ class Api:
         except (HTTPError, ValueError):
             return None
 
+    async def tell(self, path: str, body: dict[str, Any]) -> bool:
+        """POST once; False while no worker answers."""
+        try:
+            return (await self._http.post(f"{self.url}{path}", json=body, headers=self._headers)).is_success
+        except HTTPError:
+            return False
+
     async def get(self, path: str, deadline: float) -> tuple[int, dict[str, Any]]:
         """Status and body, asked for again while the worker is away or busy. Raises WorkerAway at the deadline."""
         while (answer := await self.once(path)) is None or answer[0] in BUSY:

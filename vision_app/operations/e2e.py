@@ -24,18 +24,23 @@ from vision_app import scenarios
 from vision_app.demo.services import Api, WorkerAway
 from vision_app.messages import Medium
 from vision_app.settings import Settings
+from vision_app.storage import accounts
+from vision_app.storage.limits import gib, limits_of
+from vision_app.storage.quota import judge
+from vision_app.storage.upload import QuotaExceeded, upload
+from vision_app.stores.keys import account_of
 from vision_app.stores.posts import PostsReader, Row
 from vision_app.stores.s3 import S3Store
 
 from .connections import api_of, postgres_of, redis_of, s3_of
 from .hops import entry_waits_for
-from .usage import GIB, usage_of_tenant
 
 LINE = "=" * 70
 PICTURE = "meme_cat.jpg"
 TICK_SECONDS = 15
 POLL_SECONDS = 0.25
 API_SECONDS = 10.0
+ROOM = "освободите место: curl -X POST /api/v1/storage/cleanup, или увеличьте лимит (docs/storage.md)"
 ROW_SECONDS = 10.0  # the event is out after the row is committed, so there is nothing to wait for but a slow read
 
 Tell = Callable[[str], None]
@@ -69,6 +74,7 @@ class _Desk:
     tell: Tell
     redis: Redis
     s3: S3Store
+    pool: Any
     posts: PostsReader
     api: Api
 
@@ -81,13 +87,15 @@ async def end_to_end(settings: Settings, order: Order, tell: Tell) -> None:
     tell(f"  Trace ID: {order.trace_id}")
     content, mime = await asyncio.to_thread(picture, order.image, order.trace_id)
     async with AsyncExitStack() as stack:
+        pool = await stack.enter_async_context(postgres_of(settings))
         desk = _Desk(
             settings,
             order,
             tell,
             await stack.enter_async_context(redis_of(settings)),
             await stack.enter_async_context(s3_of(settings)),
-            PostsReader(await stack.enter_async_context(postgres_of(settings))),
+            pool,
+            PostsReader(pool),
             await stack.enter_async_context(api_of(settings)),
         )
         await _quota(desk, len(content))
@@ -127,21 +135,22 @@ async def _quota(desk: _Desk, size_bytes: int) -> None:
     desk.tell("")
     desk.tell("📊 Шаг 1: Проверка S3 квот...")
     await desk.s3.ensure_bucket()
-    used = await usage_of_tenant(desk.s3, desk.order.tenant_id)
-    limit = desk.settings.s3_per_tenant_limit_gb
-    figures = f"{used.gib:.2f} GB / {limit:.2f} GB"
-    if used.size_bytes + size_bytes > limit * GIB:
-        raise StepFailed(
-            f"Квота исчерпана ({figures})",
-            "освободите место: curl -X POST /api/v1/storage/cleanup, или увеличьте S3_PER_TENANT_LIMIT_GB",
-        )
+    held = await accounts.usage_by_account(desk.pool)
+    own, bucket = held.get(account_of(desk.order.tenant_id)), accounts.together(held)
+    verdict, _ = judge(limits_of(desk.settings), bucket, own, size_bytes, "media")
+    figures = f"{gib(verdict.tenant_bytes):.2f} GB / {gib(verdict.tenant_limit_bytes):.2f} GB"
+    if not verdict.allowed:
+        raise StepFailed(f"Квота исчерпана: {verdict.reason} ({figures})", ROOM)
     desk.tell(f"  ✅ Квота доступна ({figures})")
 
 
 async def _upload(desk: _Desk, content: bytes, mime: str) -> Medium:
     desk.tell("")
     desk.tell("📤 Шаг 2: Создание VisionUploadedEventV1...")
-    medium = await scenarios.upload(desk.s3, desk.order.tenant_id, content, mime)
+    try:
+        medium = (await upload(desk.settings, desk.pool, desk.s3, desk.order.tenant_id, content, mime)).medium
+    except QuotaExceeded as fault:
+        raise StepFailed(str(fault), ROOM) from fault
     desk.tell(f"  Media SHA256: {medium.sha256}")
     desk.tell(f"  S3 Key: {medium.s3_key}")
     return medium

@@ -1,10 +1,9 @@
-"""How much room a tenant, or everyone, takes in the bucket, counted from its listing."""
+"""What is below a prefix of the bucket, from a listing made now. Who holds how much is in `vision_app/storage/`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vision_app.stores.keys import ALBUM_PREFIX, CRAWL_PREFIX, MEDIA_PREFIX, VISION_PREFIX, segment
 from vision_app.stores.s3 import S3Store
 
 GIB = 1024**3
@@ -34,9 +33,3 @@ async def usage_of(s3: S3Store, *prefixes: str) -> Usage:
             if len(samples) < SAMPLES:
                 samples.append(head.key)
     return Usage(objects, size_bytes, tuple(samples))
-
-
-async def usage_of_tenant(s3: S3Store, tenant_id: str) -> Usage:
-    """What counts against a tenant's limit: media, answers, crawled pages and albums."""
-    kinds = (MEDIA_PREFIX, VISION_PREFIX, CRAWL_PREFIX, ALBUM_PREFIX)
-    return await usage_of(s3, *(f"{kind}{segment(tenant_id)}/" for kind in kinds))

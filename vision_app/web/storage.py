@@ -6,17 +6,15 @@ Numbers come from the accounts (`tenant_storage_usage`), never from a listing ma
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
-from typing import Any
 
 import structlog
 from aiohttp import web
 
 from vision_app.domain.storage import Aim
 from vision_app.settings import Settings
-from vision_app.storage.accounts import Usage, together
+from vision_app.storage.accounts import together
 from vision_app.storage.cleanup import Report
 from vision_app.storage.keeper import AWAY
 from vision_app.storage.limits import gib
@@ -29,6 +27,7 @@ from .errors import ApiError, json_response
 from .models import OperatorHeaders
 from .operation import operation
 from .page import Page
+from .storage_answers import by_type, current_of, stats_of
 from .storage_models import (
     CheckAnswer,
     CheckBody,
@@ -36,12 +35,8 @@ from .storage_models import (
     CleanupBody,
     CleanupQuery,
     CleanupRunningAnswer,
-    Current,
     Freed,
-    Limits,
-    Policies,
     QuotaAnswer,
-    Share,
     StorageStatsAnswer,
     UsageAnswer,
     UsagePath,
@@ -49,7 +44,6 @@ from .storage_models import (
 
 log = structlog.get_logger(__name__)
 
-SHOWN_TENANTS = 20
 CLEANUP_SECONDS = 50.0
 REQUEST_SECONDS = 60.0
 STATS = "/api/v1/storage/stats"
@@ -63,7 +57,7 @@ class QuotaView(Page):
         operator_for(request)
         with _reachable():
             bucket = together(await self.app.keeper.held())
-        current = _current(self.app.settings, bucket)
+        current = current_of(self.app.settings, bucket)
         answer = QuotaAnswer(
             **current.model_dump(),
             emergency_threshold_gb=self.app.settings.s3_emergency_threshold_gb,
@@ -98,7 +92,7 @@ class UsageView(Page):
             usage_gb=usage,
             limit_gb=limit,
             usage_percent=round(100 * usage / limit, 2),
-            by_type=_by_type(own),
+            by_type=by_type(own),
             objects=own.total_objects if own else 0,
             last_updated=own.updated_at if own else None,
         )
@@ -168,54 +162,6 @@ def aim_of(settings: Settings, body: CleanupBody) -> Aim:
         raise ApiError(422, "invalid_request", "correct what is named in details.faults", faults=[fault])
     target = settings.s3_total_limit_gb - body.target_free_gb
     return Aim("manual", body.content_type, round(target * 1024**3))
-
-
-def stats_of(settings: Settings, held: Mapping[str, Usage], state: Mapping[str, Any]) -> StorageStatsAnswer:
-    bucket = together(held)
-    largest = sorted(held.items(), key=lambda item: (-item[1].total_bytes, item[0]))[:SHOWN_TENANTS]
-    return StorageStatsAnswer(
-        current=_current(settings, bucket),
-        limits=Limits(
-            total_bucket_gb=settings.s3_total_limit_gb,
-            emergency_threshold_gb=settings.s3_emergency_threshold_gb,
-            cleanup_target_gb=settings.s3_cleanup_target_gb,
-            per_tenant_max_gb=settings.s3_per_tenant_limit_gb,
-            media_max_gb=settings.s3_media_max_gb,
-            vision_max_gb=settings.s3_vision_max_gb,
-            crawl_max_gb=settings.s3_crawl_max_gb,
-        ),
-        policies=Policies(
-            media_ttl_days=settings.s3_media_ttl_days,
-            vision_ttl_days=settings.s3_vision_ttl_days,
-            crawl_ttl_days=settings.s3_crawl_ttl_days,
-            compression_required=False,
-        ),
-        last_updated=bucket.updated_at or _counted(state),
-        largest_tenants=[
-            Share(tenant_id=tenant, usage_gb=gib(own.total_bytes), objects=own.total_objects) for tenant, own in largest
-        ],
-        counted_at=_counted(state),
-        cleaned_at=state["cleaned_at"],
-        cleanup_due=bool(state["pending"] or state["requested_at"]),
-        drift_gb=gib(state["drift_bytes"]),
-    )
-
-
-def _counted(state: Mapping[str, Any]) -> datetime | None:
-    at: datetime | None = state["counted_at"]
-    return at
-
-
-def _current(settings: Settings, bucket: Usage) -> Current:
-    total, limit = gib(bucket.total_bytes), settings.s3_total_limit_gb
-    return Current(
-        total_gb=total, limit_gb=limit, usage_percent=round(100 * total / limit, 2), by_type=_by_type(bucket)
-    )
-
-
-def _by_type(usage: Usage | None) -> dict[str, float]:
-    sizes = usage.size_bytes if usage else {}
-    return {content_type: gib(sizes.get(content_type, 0)) for content_type in metrics.CONTENT_TYPES}
 
 
 def _cleaned(report: Report) -> CleanupAnswer:

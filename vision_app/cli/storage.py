@@ -1,0 +1,214 @@
+"""`vision storage …`: what the bucket holds and may hold, what is in it, cleaning it up.
+
+Exit code 0: shown or done; 1: not, and the text says what to do; 3: cleaned up, but above the target all the same.
+"""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from itertools import groupby
+from typing import Any
+
+import click
+import orjson
+from rich.console import Console
+from rich.table import Table
+
+from vision_app.cli.times import printable
+from vision_app.domain.storage import CLEANED, Aim
+from vision_app.operations.connections import run
+from vision_app.operations.storage import Listed, cleaned, held
+from vision_app.operations.storage import objects as listed_objects
+from vision_app.settings import Settings, load_settings
+from vision_app.storage.accounts import together
+from vision_app.storage.cleanup import Report
+from vision_app.storage.limits import gib
+from vision_app.stores.keys import account_of
+from vision_app.web.storage_answers import stats_of
+
+EXIT_SHORT = 3
+PIPE_WIDTH = 200
+
+_json = click.option("--json", "as_json", is_flag=True, help="For scripts.")
+_type = click.option("--type", "content_type", type=click.Choice(sorted(CLEANED)), help="Only objects of this type.")
+_dry = click.option("--dry-run", is_flag=True, help="Say what would go; delete nothing.")
+
+
+@click.group()
+def storage() -> None:
+    """What the bucket holds and may hold; clean it up. GB are GiB (1024^3 bytes)."""
+
+
+@storage.command()
+@click.argument("tenant", required=False)
+@_json
+def quota(tenant: str | None, as_json: bool) -> None:
+    """What the bucket holds, or TENANT, and how much it may."""
+    settings = load_settings()
+    usages, status = run(held(settings))
+    own = usages.get(account_of(tenant)) if tenant else together(usages)
+    limit = settings.s3_per_tenant_limit_gb if tenant else settings.s3_total_limit_gb
+    total = gib(own.total_bytes) if own else 0.0
+    shown = {
+        **({"tenant_id": tenant} if tenant else {}),
+        "total_gb": total,
+        "limit_gb": limit,
+        "usage_percent": round(100 * total / limit, 2),
+        "by_type": {name: gib(size) for name, size in sorted(own.size_bytes.items())} if own else {},
+        "objects": own.total_objects if own else 0,
+        "counted_at": status["counted_at"],
+    }
+    if as_json:
+        _dump(shown)
+        return
+    whose = printable(tenant) if tenant else "bucket"
+    click.echo(f"{whose}: {_gb(total)} of {limit:g} GB ({shown['usage_percent']} %), {shown['objects']} objects")
+    _print_types(settings, shown["by_type"], tenant is None)
+    click.echo(f"counted: {_when(status['counted_at'])}")
+
+
+@storage.command()
+@_json
+def stats(as_json: bool) -> None:
+    """Usage, limits, rules, the largest tenants; when the bucket was counted and cleaned up."""
+    settings = load_settings()
+    answer = stats_of(settings, *run(held(settings)))
+    if as_json:
+        click.echo(answer.model_dump_json(indent=2, exclude={"trace_id"}))
+        return
+    current, limits = answer.current, answer.limits
+    click.echo(f"bucket: {_gb(current.total_gb)} of {current.limit_gb:g} GB ({current.usage_percent} %)")
+    _print_types(settings, current.by_type, True)
+    click.echo(
+        f"clean-up: above {limits.emergency_threshold_gb:g} GB down to {limits.cleanup_target_gb:g} GB; "
+        f"a tenant may hold {limits.per_tenant_max_gb:g} GB"
+    )
+    kept = (f"{name} {getattr(answer.policies, f'{name}_ttl_days'):g} days" for name in sorted(CLEANED))
+    click.echo(f"kept: {', '.join(kept)}")
+    due = "; one is due" if answer.cleanup_due else ""
+    click.echo(f"counted: {_when(answer.counted_at)}; cleaned up: {_when(answer.cleaned_at)}{due}")
+    table = Table("TENANT", "GB", "OBJECTS", box=None, pad_edge=False)
+    for share in answer.largest_tenants:
+        table.add_row(printable(share.tenant_id) or "(nobody)", _gb(share.usage_gb), str(share.objects))
+    _console().print(table)
+
+
+@storage.command("ls")
+@click.option("--tenant", "tenant_id", help="Only what this tenant pays for.")
+@click.option("--type", "content_type", type=click.Choice(["album", "crawl", "media", "other", "vision"]))
+@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="The first so many, by key.")
+@_json
+def list_objects(tenant_id: str | None, content_type: str | None, limit: int, as_json: bool) -> None:
+    """Objects as they are in the bucket now: whose, what, how large, how old."""
+    found = run(_first(load_settings(), tenant_id, content_type, limit))
+    if as_json:
+        _dump([vars(one) for one in found])
+        return
+    table = Table("KEY", "TENANT", "TYPE", "BYTES", "MODIFIED (UTC)", box=None, pad_edge=False)
+    for one in found:
+        table.add_row(
+            *(printable(text) for text in (one.key, one.tenant_id, one.content_type)),
+            str(one.size_bytes),
+            _when(one.modified_at),
+        )
+    _console().print(table)
+    if len(found) == limit:
+        click.echo(f"there may be more than these {limit}: --limit, --tenant, --type")
+
+
+@storage.command()
+@click.option("--free", "free_gb", type=click.FloatRange(min=0), help="Until so many GB of the limit are free.")
+@_type
+@_dry
+@_json
+def cleanup(free_gb: float | None, content_type: str | None, dry_run: bool, as_json: bool) -> None:
+    """Delete what has expired, and what tenants and the bucket hold too much; never what a post needs."""
+    settings = load_settings()
+    if free_gb is not None and free_gb > settings.s3_total_limit_gb:
+        raise click.BadParameter(f"the whole bucket has {settings.s3_total_limit_gb:g} GB", param_hint="--free")
+    target = None if free_gb is None else round((settings.s3_total_limit_gb - free_gb) * 1024**3)
+    _tell(run(cleaned(settings, Aim("manual", content_type, target), dry_run=dry_run)), as_json)
+
+
+@storage.command()
+@_type
+@click.option("--delete", is_flag=True, help="Delete it; without this, only say what would go.")
+@_json
+def ttl(content_type: str | None, delete: bool, as_json: bool) -> None:
+    """What has outlived the time its type is kept, and nothing else."""
+    _tell(run(cleaned(load_settings(), Aim("ttl", content_type), dry_run=not delete)), as_json)
+
+
+async def _first(settings: Settings, tenant_id: str | None, content_type: str | None, limit: int) -> list[Listed]:
+    found: list[Listed] = []
+    async for one in listed_objects(settings, tenant_id, content_type):
+        found.append(one)
+        if len(found) == limit:
+            break
+    return found
+
+
+def _tell(report: Report, as_json: bool) -> None:
+    if as_json:
+        _dump(_as_json(report))
+    else:
+        _print(report)
+    sys.exit(EXIT_SHORT if report.shortfall_bytes else 0)
+
+
+def _print(report: Report) -> None:
+    verb = "would delete" if report.dry_run else "deleted"
+    click.echo(
+        f"listed {report.listed} objects; {verb} {report.deleted_count} ({_gb(gib(report.freed_bytes))} GB) "
+        f"in {report.seconds:.1f} s"
+    )
+    for reason, of_reason in groupby(sorted(report.deleted, key=lambda place: place[::-1]), key=lambda place: place[1]):
+        parts = [f"{kind} {report.deleted[kind, reason]}" for kind, _ in of_reason]
+        click.echo(f"  {reason}: {', '.join(parts)}")
+    kept = ", ".join(f"{why} {_gb(gib(size))} GB" for why, size in sorted(report.protected.items()))
+    if kept:
+        click.echo(f"protected: {kept}")
+    if report.shortfall_bytes:
+        click.echo(
+            f"the target is missed by {_gb(gib(report.shortfall_bytes))} GB: what is left is protected or too young; "
+            "raise S3_TOTAL_LIMIT_GB, or see docs/storage.md"
+        )
+
+
+def _as_json(report: Report) -> dict[str, Any]:
+    return {
+        "dry_run": report.dry_run,
+        "listed": report.listed,
+        "deleted_count": report.deleted_count,
+        "freed_gb": gib(report.freed_bytes),
+        "freed": [
+            {"content_type": kind, "reason": reason, "count": count, "gb": gib(report.freed[kind, reason])}
+            for (kind, reason), count in sorted(report.deleted.items())
+        ],
+        "protected_gb": {why: gib(size) for why, size in report.protected.items()},
+        "shortfall_gb": gib(report.shortfall_bytes),
+        "duration_seconds": round(report.seconds, 3),
+    }
+
+
+def _print_types(settings: Settings, by_type: dict[str, float], limited: bool) -> None:
+    limits = {name: getattr(settings, f"s3_{name}_max_gb") for name in CLEANED} if limited else {}
+    for name, size in sorted(by_type.items()):
+        click.echo(f"  {name}: {_gb(size)}{f' of {limits[name]:g}' if name in limits else ''} GB")
+
+
+def _gb(size: float) -> str:
+    return f"{size:.4f}" if size < 1 else f"{size:.2f}"
+
+
+def _when(at: datetime | None) -> str:
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}" if at else "never"
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, markup=False, highlight=False, emoji=False)
+
+
+def _dump(document: Any) -> None:
+    click.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())

@@ -1,0 +1,28 @@
+"""`vision upload FILE`: put a picture into the bucket as a producer does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import orjson
+
+from vision_app.operations.connections import run
+from vision_app.operations.storage import uploaded
+from vision_app.settings import load_settings
+
+
+@click.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--tenant", "tenant_id", help="Whose picture it is; default: S3_DEFAULT_TENANT_ID.")
+@click.option("--mime", "mime_type", help="Its type; default: told from its content.")
+def upload(file: Path, tenant_id: str | None, mime_type: str | None) -> None:
+    """Store FILE under its SHA-256, once and where there is room; print it as an event's `media_files` list it.
+
+    Exit code 0: it is there, now or before (`deduplicated`); 1: refused, with the reason.
+    """
+    settings = load_settings()
+    done = run(uploaded(settings, tenant_id or settings.s3_default_tenant_id, file, mime_type))
+    medium = done.medium.model_dump(include={"sha256", "s3_key", "mime_type", "size_bytes"})
+    shown = {**medium, "tenant_id": tenant_id or settings.s3_default_tenant_id, "deduplicated": done.deduplicated}
+    click.echo(orjson.dumps(shown, option=orjson.OPT_INDENT_2).decode())
