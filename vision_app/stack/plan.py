@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
@@ -27,6 +28,7 @@ URL_SETTINGS = {
     "s3": "s3_endpoint_url",
     "simulator": "gigachat_base_url",
 }
+PASSWORD_PARAMETER = re.compile(r"([?&][^=&#]*password[^=&#]*=)[^&#]*", re.I)
 GIGACHAT_CREDENTIALS = ("gigachat_credentials", "gigachat_client_id")
 
 
@@ -112,8 +114,8 @@ class Planner:
 
 
 def without_password(url: str) -> str:
-    """The URL with the password in its user part, if any, replaced by asterisks."""
+    """The URL with every password in it, in the user part or in a parameter, replaced by asterisks."""
     parts = urlsplit(url)
-    if not parts.password:
-        return url
-    return parts._replace(netloc=f"{parts.username or ''}:********@{parts.netloc.rpartition('@')[2]}").geturl()
+    if parts.password:
+        url = parts._replace(netloc=f"{parts.username or ''}:********@{parts.netloc.rpartition('@')[2]}").geturl()
+    return PASSWORD_PARAMETER.sub(r"\1********", url)

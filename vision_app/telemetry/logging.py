@@ -17,7 +17,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, unquote_plus, urlsplit
 
 import structlog
 from pydantic import SecretStr
@@ -165,8 +165,11 @@ def _parts(name: str, value: Any) -> Iterator[str]:
         return
     secret = value.get_secret_value()
     if "://" in secret:  # the host may be seen, the password not, in whichever spelling
-        password = urlsplit(secret).password or ""
-        yield from (password, unquote(password))
+        url = urlsplit(secret)
+        yield from (url.password or "", unquote(url.password or ""))
+        for name, given in (item.partition("=")[::2] for item in url.query.split("&")):
+            if "password" in name.lower():  # redis and Postgres take it there, too
+                yield from (given, unquote_plus(given))
     elif name == "vision_api_tokens":
         yield from (pair.rpartition("=")[0].strip() for pair in secret.split(","))
     else:
