@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo down test load lint types layers clean lock tools image-check
+.PHONY: demo down test load lint types layers clean lock audit tools image-check
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)  ## the main job on real embedded services
@@ -42,6 +42,9 @@ $(STAMP): requirements.lock pyproject.toml
 
 image-check: $(STAMP)  ## build the worker's image without Docker and run the guide's commands in it (root, Debian)
 	sh deploy/image_check.sh
+
+audit: $(STAMP)  ## does any locked version have a known vulnerability? needs the network
+	$(BIN)/python scripts/audit.py
 
 lock:  ## resolve the dependencies anew
 	$(BIN)/uv pip compile pyproject.toml --extra stack --extra test --generate-hashes --no-emit-index-url \

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import http.server
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,6 +84,15 @@ def test_a_jar_deleted_later_is_noticed(mirror: dict[str, bytes], pinned: Jar) -
     path.unlink()
     assert not jars.is_complete("kafka")
     assert jars.classpath("kafka")[0].exists()
+
+
+def test_a_jar_changed_later_is_noticed_even_if_its_size_is_the_same(mirror: dict[str, bytes], pinned: Jar) -> None:
+    mirror["/maven/org/example/thing/1.0/thing-1.0.jar"] = CONTENT
+    [path] = jars.classpath("kafka")
+    path.write_bytes(CONTENT[::-1])
+    os.utime(path, ns=(1, 1))
+    assert not jars.is_complete("kafka")
+    assert jars.classpath("kafka")[0].read_bytes() == CONTENT
 
 
 def test_another_file_under_the_name_is_refused(mirror: dict[str, bytes], pinned: Jar, tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def classpath(name: str, progress: Progress = lambda _: None) -> list[Path]:
 
 
 def is_complete(name: str) -> bool:
-    """Whether all jars of `name` are there, by name and size, as they were when their sums were checked."""
+    """Whether all jars of `name` are as they were when their sums were checked: name, size and time of change."""
     marker = _marker(name)
     if not marker.exists():
         return False
@@ -150,7 +150,7 @@ def _marker(name: str) -> Path:
 def _stamp(name: str, pinned: list[Jar], repository: Path) -> str:
     paths = [jar.path(repository) for jar in pinned]
     head = hashlib.sha256(_lock_file(name).read_bytes()).hexdigest()
-    return "\n".join([head, *(f"{path.stat().st_size} {path}" for path in paths)])
+    return "\n".join([head, *(f"{path.stat().st_size} {path.stat().st_mtime_ns} {path}" for path in paths)])
 
 
 def _sha256(path: Path) -> str:
