@@ -1,10 +1,12 @@
 """What is on the input streams and not yet in Kafka, for the metrics: not read, pending, and pending for how long.
 
-Measured apart from the relaying, since the numbers matter most while that stands still.
+Measured apart from the relaying, since the numbers matter most while that stands still. An entry's age counts from its
+id, the time it was put on the stream: its idle time is renewed while a worker holds it.
 """
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from redis.asyncio import Redis
@@ -19,16 +21,16 @@ MEASURED = 1000
 async def measure(redis: Redis, settings: Settings) -> None:
     """Set the gauges. Raises what redis-py raises, also while the group does not exist yet."""
     group = settings.vision_consumer_group
-    pending, idle = 0, [0.0]
+    pending, ages, now_ms = 0, [0.0], time.time() * 1000
     for stream in settings.input_streams:
         metrics.STREAM_LAG.labels(stream=stream, group=group).set(await _unread(redis, stream, group))
         pending += (await redis.xpending(stream, group))["pending"]
         oldest = await redis.xpending_range(stream, group, min="-", max="+", count=MEASURED)
-        idle += [item["time_since_delivered"] / 1000 for item in oldest]
+        ages += [max(0.0, now_ms - int(item["message_id"].partition(b"-")[0])) / 1000 for item in oldest]
     metrics.PEL_SIZE.labels(consumer_group=group).set(pending)
-    idle.sort()
+    ages.sort()
     for name, share in (("p50", 0.5), ("p95", 0.95), ("max", 1.0)):
-        age = idle[round(share * (len(idle) - 1))]
+        age = ages[round(share * (len(ages) - 1))]
         metrics.PENDING_AGE.labels(percentile=name, consumer_group=group).set(age)
 
 

@@ -21,7 +21,7 @@ import pytest
 from neo4j import AsyncGraphDatabase
 
 from tests.integration.pipeline import Pipeline, Worker, picture, unique
-from vision_app.scenarios import Announced
+from vision_app.scenarios import Announced, never_uploaded
 from vision_app.settings import Settings
 from vision_app.telemetry import metrics
 
@@ -55,8 +55,14 @@ def test_automatic_script(stack: Mapping[str, str], worker: Worker, pipe: Pipeli
     places = [ran.stdout.find(heading) for heading in headings]
     assert -1 not in places, dict(zip(headings, places, strict=True))
     assert places == sorted(places)
+    listed = re.findall(r"^\d\. ✅ ", GUIDE.partition("Скрипт выполняет:")[2].partition("---")[0], re.MULTILINE)
+    assert re.findall(r"Шаг (\d):", ran.stdout) == [str(number + 1) for number in range(len(listed))]
+    for done in re.findall(r"^ +✅ [\w ]+[!\w]", sample, re.MULTILINE):
+        assert done in ran.stdout, done
     for field in ("Analyzed At", "Provider", "Model", "Is Meme", "Tokens Used", "Media SHA256", "S3 Key", "Trace ID"):
         assert f"{field}: " in ran.stdout
+    [trace] = re.findall(r"Trace ID: (e2e_test_\w+)", ran.stdout)
+    assert any(trace in line for line in _log(worker)), "step 4 greps the log for it"
 
 
 def test_automatic_script_with_post_id(stack: Mapping[str, str], worker: Worker, pipe: Pipeline) -> None:
@@ -212,6 +218,22 @@ async def test_diagnosis_budget_exhausted(pipe: Pipeline, worker: Worker) -> Non
     assert any(float(count) > 0 for count in blocked)
 
 
+async def test_diagnosis_not_saved(stack: Mapping[str, str], pipe: Pipeline, worker: Worker) -> None:
+    """Processed, and vision_analyzed_at is NULL: the row is there all the same, and says why, in SQL and in diag."""
+    post, since = unique("null"), await pipe.newest()
+    await pipe.publish("default", post, [never_uploaded("default", post)])
+    await pipe.announced([post], since)
+    connection = await asyncpg.connect(pipe.settings.database_url.get_secret_value())
+    try:
+        [row] = await connection.fetch("SELECT * FROM post_enrichment WHERE post_id = $1", post)
+    finally:
+        await connection.close()
+    assert (row["vision_analyzed_at"], row["status"]) == (None, "skipped")
+    ran = await asyncio.to_thread(_vision, stack, worker, "diag", "--post-id", post)
+    assert ran.returncode == 0
+    assert "s3_missing" in ran.stdout
+
+
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"\b(vision_\w+?)(?:_bucket)?[\[{]", GUIDE))))
 async def test_prometheus_metrics(worker: Worker, analyzed: Announced, name: str) -> None:
     """Every name in the guide's PromQL has samples with the labels it selects."""
@@ -224,6 +246,31 @@ async def test_prometheus_metrics(worker: Worker, analyzed: Announced, name: str
 async def test_redis_stream_metrics(pipe: Pipeline, analyzed: Announced) -> None:
     pending = await pipe.redis.xpending("stream:posts:vision:uploaded", "vision_workers")
     assert pending["pending"] == 0
+
+
+async def test_checklist_metrics_are_updated(pipe: Pipeline, worker: Worker) -> None:
+    tenant, post = unique("guide"), unique("guide")
+    since, before = await pipe.newest(), await _count(worker, "vision_events_total", 'status="ok"')
+    await pipe.publish(tenant, post, [await pipe.upload(tenant, picture())])
+    await pipe.announced([post], since)
+    await pipe.idle()
+    assert await _count(worker, "vision_events_total", 'status="ok"') == before + 1
+    for name in ("vision_analysis_requests_total", "vision_analysis_duration_seconds_count"):
+        assert await _count(worker, name, 'status="success"', 'provider="gigachat"', f'tenant_id="{tenant}"') == 1
+    assert await _count(worker, "vision_tokens_used_total", f'tenant_id="{tenant}"') > 0
+
+
+async def test_checklist_the_posts_image_is_in_the_graph(pipe: Pipeline, analyzed: Announced) -> None:
+    tenant, post = analyzed.body["tenant_id"], analyzed.body["post_id"]
+    sha256 = analyzed.body["media"][0]["sha256"]
+    auth = ("neo4j", pipe.settings.neo4j_password.get_secret_value())
+    query = (
+        "MATCH (:Post {tenant_id: $tenant, post_id: $post})-[:HAS_IMAGE]->"
+        "(img:ImageContent {sha256: $sha256}) RETURN img"
+    )
+    async with AsyncGraphDatabase.driver(pipe.settings.neo4j_uri, auth=auth) as driver:
+        records, _, _ = await driver.execute_query(query, tenant=tenant, post=post, sha256=sha256)
+    assert len(records) == 1
 
 
 async def test_checklist_trace_id_is_in_every_place(pipe: Pipeline, worker: Worker, analyzed: Announced) -> None:
@@ -252,6 +299,12 @@ def _vision(
 
 def _log(worker: Worker) -> list[str]:
     return worker.log().splitlines()
+
+
+async def _count(worker: Worker, name: str, *labels: str) -> float:
+    """The sum of the samples with these labels."""
+    samples = [line for line in (await _metrics(worker)).splitlines() if re.match(rf"{name}[{{ ]", line)]
+    return sum(float(line.rpartition(" ")[2]) for line in samples if all(label in line for label in labels))
 
 
 async def _metrics(worker: Worker) -> str:

@@ -1,7 +1,8 @@
 """What a post and the ledger see of a provider that misbehaves: no fault loses a post, none is paid beyond the bill.
 
 Each case makes the simulator misbehave towards one post only (its session), and says how the post must end.
-The client's own behaviour towards each fault is tested in `tests/integration/test_gigachat_client.py`.
+The client's own behaviour towards each fault is tested in `tests/integration/test_gigachat_client.py`; what befalls many
+calls together, in `test_provider_storms.py`.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ CASES: dict[str, tuple[dict[str, Any], set[str], int]] = {
     "dropped connection": ({"kind": "drop"}, {"gigachat"}, 1),
     "dropped after the work": ({"kind": "drop", "after_work": True}, {"gigachat"}, 2),
     "reset in the answer": ({"kind": "reset"}, {"gigachat"}, 2),
+    "502 after the work": ({**STATUS, "status": 502, "after_work": True}, {"gigachat"}, 2),
+    "hang after the work": ({"kind": "hang", "after_work": True}, {"gigachat"}, 2),
+    "slow drip": ({"kind": "drip", "chunk_bytes": 1, "interval": 0.2}, {"gigachat"}, 2),
     "refusal": ({"kind": "refusal", "name": "blacklist"}, {"ocr_fallback", "failed"}, 1),
     "cannot see": ({"kind": "refusal", "name": "cannot_see"}, {"ocr_fallback", "failed"}, 1),
     "truncated answer": ({"kind": "malformed", "name": "truncated"}, {"gigachat"}, 1),
@@ -36,7 +40,7 @@ CASES: dict[str, tuple[dict[str, Any], set[str], int]] = {
 }
 
 
-WORKER = {"GIGACHAT_VISION_TIMEOUT": "6", "GIGACHAT_CIRCUIT_BREAKER_FAILURE_THRESHOLD": "1000"}
+WORKER = {"GIGACHAT_VISION_TIMEOUT": "10", "GIGACHAT_CIRCUIT_BREAKER_FAILURE_THRESHOLD": "1000"}
 
 
 async def test_every_fault_at_once_and_no_post_is_lost(pipe: Pipeline, worker: Worker) -> None:
@@ -79,9 +83,18 @@ async def test_an_account_without_money_parks_the_work_and_spends_nothing(pipe: 
         while "gigachat" not in (await client.get("/readyz")).json()["waiting_for"]:
             await asyncio.sleep(0.1)
     assert await pipe.billed(post) == []
+    async with asyncio.timeout(40):
+        while not await _sum(worker, 'vision_consumer_lag{topic="vision.analysis"}'):
+            await asyncio.sleep(0.2)
     event = (await pipe.announced([post], since))[post]
     assert event.body["enrichments"][0]["provider"] == "gigachat"
     assert len(await pipe.billed(post)) == 1
+
+
+async def _sum(worker: Worker, name: str) -> float:
+    async with httpx.AsyncClient(trust_env=False) as client:
+        page = (await client.get(f"{worker.metrics_url}/metrics")).text
+    return sum(float(line.rpartition(" ")[2]) for line in page.splitlines() if line.startswith(name))
 
 
 def _name(case: str) -> str:

@@ -142,9 +142,11 @@ class Pipeline:
     async def newest(self) -> str:
         return await newest_announcement(self.redis, self.settings)
 
-    async def announced(self, posts: Collection[str], since: str) -> dict[str, Announced]:
+    async def announced(
+        self, posts: Collection[str], since: str, seconds: float = DEADLINE_SECONDS
+    ) -> dict[str, Announced]:
         """Wait for all; fails naming those that are missing."""
-        found = await await_announcements(self.redis, self.settings, posts, since, time.monotonic() + DEADLINE_SECONDS)
+        found = await await_announcements(self.redis, self.settings, posts, since, time.monotonic() + seconds)
         assert not set(posts) - set(found), f"never announced: {sorted(set(posts) - set(found))}"
         return found
 

@@ -30,7 +30,13 @@ from vision_app.stores.budget_mirror import sentinel_key, spent_key
 from vision_app.stores.posts import PostsReader
 
 LIMIT = 5000
-POSTS = 20
+POSTS = [20, pytest.param(200, marks=[pytest.mark.load, pytest.mark.timeout(900)])]
+WHOLE_SECONDS = 400
+RESETS = 4
+"""So many times the day's money is spent and given again, before the limit is raised for the rest."""
+PLENTY = 1_000_000
+TOLD_SECONDS = 60
+"""Within so many all that wait are told; it takes one on an idle machine."""
 SAMPLE_SECONDS = 0.05
 POLICY = """
 allowed_mime_types: {{images: [image/png], documents: []}}
@@ -83,7 +89,7 @@ class Watch:
         return max(int(state["spent"] + state["reserved"]) for state in self.seen)
 
 
-async def _publish(pipe: Pipeline, tenant: str, count: int = POSTS) -> list[str]:
+async def _publish(pipe: Pipeline, tenant: str, count: int) -> list[str]:
     """Posts of one picture each, all at once; no picture was seen before."""
     posts = [f"{tenant}-{number}" for number in range(count)]
     media = [await pipe.upload(tenant, picture()) for _ in posts]
@@ -127,16 +133,17 @@ async def _metric(worker: Worker, line: str) -> float:
     return sum(float(found.rpartition(" ")[2]) for found in page.splitlines() if found.startswith(line))
 
 
-async def test_twenty_posts_at_once_never_overspend_and_whoever_waits_is_told_and_goes_on_after_a_reset(
-    pipe: Pipeline, worker: Worker
+@pytest.mark.parametrize("count", POSTS)
+async def test_posts_at_once_never_overspend_and_whoever_waits_is_told_and_goes_on_after_a_reset(
+    pipe: Pipeline, worker: Worker, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
     tenant = unique("waiting")
     watch = Watch(pipe, worker, tenant)
     since = await pipe.newest()
     midnight = (datetime.now(UTC) + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
     async with watch.watching():
-        posts = await _publish(pipe, tenant)
-        first = await pipe.announced(posts, since)
+        posts = await _publish(pipe, tenant, count)
+        first = await pipe.announced(posts, since, WHOLE_SECONDS)
     assert watch.most <= LIMIT
     assert len(watch.seen) > 5
     how = {post: _status(event) for post, event in first.items()}
@@ -146,25 +153,32 @@ async def test_twenty_posts_at_once_never_overspend_and_whoever_waits_is_told_an
         item = first[post].body["enrichments"][0]
         assert (item["reason"], item["details"]["deferred"]) == ("budget", True)
         assert datetime.fromisoformat(item["details"]["reset_at"]) == midnight
+    gone = min(datetime.fromisoformat(line["timestamp"]) for line in _exhausted(worker, tenant))
+    told = max(int(first[post].entry_id.partition("-")[0]) / 1000 for post in deferred)
+    assert told - gone.timestamp() < TOLD_SECONDS
     await _everything_that_shows_it(pipe, worker, tenant, len(deferred))
 
     calls = len(await pipe.billed(tenant))
-    assert calls == POSTS - len(deferred)
+    assert calls == count - len(deferred)
     published = await pipe.redis.xlen(pipe.settings.input_streams[0])
+    vision = _command_line(worker, monkeypatch)
     watch.seen.clear()
     async with watch.watching():
-        for _ in range(POSTS):
-            if not (await pipe.budget(worker, tenant))["waiting"]:
-                break
-            await _post(worker, tenant, "reset")
-            await _until(partial(_moved_on, worker, tenant), "the reset's money is spent")
-        await _until(partial(_all_analyzed, pipe, posts, since), "an analysis of every post")
+        for _ in range(RESETS):
+            assert (await vision("budget", "reset", tenant))["limit"] == LIMIT
+            await _until(partial(_moved_on, worker, tenant), "the reset's money is spent", WHOLE_SECONDS)
     assert watch.most <= LIMIT
+    left = (await pipe.budget(worker, tenant))["waiting"]
+    assert left < len(deferred)
+    if left:
+        await vision("budget", "set", str(PLENTY), tenant)
+    await _until(partial(_all_analyzed, pipe, posts, since), "an analysis of every post", WHOLE_SECONDS)
     assert await pipe.redis.xlen(pipe.settings.input_streams[0]) == published
-    assert len(await pipe.billed(tenant)) == POSTS
-    actions = await _actions(pipe.settings, tenant)
-    assert actions
-    assert set(actions) == {("reset", "test", None)}
+    assert len(await pipe.billed(tenant)) == count
+    state = await pipe.budget(worker, tenant)
+    assert (state["waiting"], state["open_grants"], state["reserved"]) == (0, 0, 0)
+    actions = [action for action, _, _ in await _actions(pipe.settings, tenant)]
+    assert actions == ["reset"] * RESETS + ["set_limit"] * (left > 0)
 
 
 async def _moved_on(worker: Worker, tenant: str) -> bool:
@@ -181,12 +195,17 @@ async def _all_analyzed(pipe: Pipeline, posts: list[str], since: str) -> bool:
     return all(_status(announced[-1]) == "gigachat" for announced in events.values())
 
 
+def _exhausted(worker: Worker, tenant: str) -> list[dict[str, Any]]:
+    """The log's lines that say that the tenant's money is gone."""
+    lines = [orjson.loads(line) for line in worker.log().splitlines() if "Budget exhausted" in line]
+    return [line for line in lines if line["tenant_id"] == tenant]
+
+
 async def _everything_that_shows_it(pipe: Pipeline, worker: Worker, tenant: str, deferred: int) -> None:
     """Log, metrics, the mirror in Redis and the queue agree with the ledger."""
     state = await pipe.budget(worker, tenant)
     assert (state["waiting"], state["open_grants"], state["limit"]) == (deferred, 0, LIMIT)
-    lines = [orjson.loads(line) for line in worker.log().splitlines() if "Budget exhausted" in line]
-    ours = [line for line in lines if line["tenant_id"] == tenant]
+    ours = _exhausted(worker, tenant)
     assert ours
     assert {line["reset_at"] for line in ours} == {state["reset_at"].replace("Z", "+00:00")}
     blocks = f'vision_budget_gate_blocks_total{{reason="daily_limit",tenant_id="{tenant}"}}'
@@ -348,10 +367,11 @@ def test_the_command_line_says_what_to_do_when_no_worker_answers(monkeypatch: py
     assert "vision up" in result.output
 
 
+@pytest.mark.parametrize("count", POSTS)
 async def test_with_ocr_every_post_ends_with_an_answer(
-    stack: Mapping[str, str], stack_settings: Settings, worker: Worker, tmp_path: Path
+    stack: Mapping[str, str], stack_settings: Settings, worker: Worker, tmp_path: Path, count: int
 ) -> None:
-    """The last test here: the worker above makes room for one whose policy allows OCR."""
+    """The last tests here: the worker above makes room for one whose policy allows OCR."""
     ocr = Tesseract(load_settings())
     await ocr.open()
     if not ocr.available:
@@ -365,12 +385,12 @@ async def test_with_ocr_every_post_ends_with_an_answer(
             watch = Watch(pipe, reading, tenant)
             since = await pipe.newest()
             async with watch.watching():
-                posts = await _publish(pipe, tenant)
-                events = await pipe.announced(posts, since)
+                posts = await _publish(pipe, tenant, count)
+                events = await pipe.announced(posts, since, WHOLE_SECONDS)
                 await pipe.idle()
             ended = [_status(announced[-1]) for announced in (await pipe.all_announced(posts, since)).values()]
             assert set(ended) == {"gigachat", "ocr_fallback"}
-            assert len(events) == POSTS
+            assert len(events) == count
             assert watch.most <= LIMIT
             state = await pipe.budget(reading, tenant)
             assert (state["waiting"], state["open_grants"]) == (0, 0)

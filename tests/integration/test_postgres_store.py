@@ -89,6 +89,23 @@ async def test_migrating_from_nothing_gives_the_schema_of_the_file(empty_databas
     assert {"post_enrichment", "media_objects", "post_media_map", "tenant_storage_usage", "budget_actions"} <= tables
 
 
+async def test_a_user_without_rights_is_an_outage_that_says_what_to_grant(empty_database: Settings, pool: Any) -> None:
+    """What the worker logs while it waits."""
+    guest = unique("guest").replace("-", "_")
+    await pool.execute(f"CREATE ROLE {guest} LOGIN")
+    address = urlsplit(empty_database.database_url.get_secret_value())
+    url = SecretStr(urlunsplit(address._replace(netloc=f"{guest}@{address.netloc.rpartition('@')[2]}")))
+    sink = PostgresSink(empty_database.model_copy(update={"database_url": url}))
+    try:
+        with pytest.raises(
+            SinkUnavailable, match="give the user of DATABASE_URL the right to log in, create and write"
+        ):
+            await sink.open()
+    finally:
+        await sink.close()
+        await pool.execute(f"DROP ROLE {guest}")
+
+
 async def test_workers_that_start_together_migrate_once(empty_database: Settings) -> None:
     pools = [await create_pool(empty_database) for _ in range(3)]
     try:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
+import asyncpg
 from redis import Redis
 
 from vision_app.stack.client import running_stack
@@ -43,6 +46,42 @@ def test_a_wrong_password_is_told(stack: dict[str, str]) -> None:
     verdict, detail = found["neo4j"]
     assert (code, verdict) == (1, "failed")
     assert "NEO4J_PASSWORD must be the one its data was made with" in detail
+
+
+def test_missing_and_refused_credentials_of_gigachat_are_told(tmp_path: Path) -> None:
+    """The guide's checklist: they are configured."""
+    mine, home = ("GIGACHAT_CLIENT_ID", "GIGACHAT_CLIENT_SECRET"), {"VISION_HOME": str(tmp_path / "empty")}
+    with running_stack(tmp_path, services=("simulator",)) as variables:
+        where = {name: variables[name] for name in ("GIGACHAT_BASE_URL", "GIGACHAT_AUTH_URL")} | home
+        code, none = findings(where)
+        _, wrong = findings(where | dict.fromkeys(mine, "another"))
+        _, right = findings(where | {name: variables[name] for name in mine})
+    assert (code, none["simulator"][0], wrong["simulator"][0]) == (1, "failed", "failed")
+    assert "set GIGACHAT_CREDENTIALS or GIGACHAT_CLIENT_ID and GIGACHAT_CLIENT_SECRET" in none["simulator"][1]
+    assert "the credentials are refused" in wrong["simulator"][1]
+    assert right["simulator"][0] == "ok", right
+    assert "takes the credentials" in right["simulator"][1]
+
+
+async def test_a_postgres_user_without_rights_is_told(stack: dict[str, str]) -> None:
+    owner = await asyncpg.connect(stack["DATABASE_URL"])
+    await owner.execute("DROP ROLE IF EXISTS doctors_guest")
+    await owner.execute("CREATE ROLE doctors_guest LOGIN")
+    await owner.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+    try:
+        guest = make_url(stack["DATABASE_URL"], "doctors_guest")
+        code, found = await asyncio.to_thread(findings, stack | {"DATABASE_URL": guest})
+    finally:
+        await owner.execute("DROP ROLE doctors_guest")
+        await owner.close()
+    assert (code, found["postgres"][0]) == (1, "failed")
+    assert "GRANT CREATE" in found["postgres"][1]
+
+
+def make_url(url: str, user: str) -> str:
+    """The same database, asked as somebody else."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=f"{user}@{parts.netloc.rpartition('@')[2]}"))
 
 
 def test_each_unreachable_service_names_the_variable_to_check(tmp_path: Path) -> None:

@@ -226,15 +226,20 @@ def test_the_dashboard_is_laid_out() -> None:
 
 def test_the_dashboard_has_the_guides_queries() -> None:
     """Its names; where it divides, both sides are sums: without them each series is divided by itself."""
-    [block] = re.findall(r"```promql\n(.*?)```", GUIDE.read_text(), re.DOTALL)
     shown = {name for panel in PANELS.values() for expression in expressions(panel) for name in named(expression)[0]}
-    uncommented = re.sub(r"^#.*$", "", block, flags=re.MULTILINE)
+    uncommented = re.sub(r"^#.*$", "", promql(), flags=re.MULTILINE)
     assert named(uncommented)[0].keys() <= shown
     for expression in [e for panel in PANELS.values() for e in expressions(panel)] + [
         r["expr"] for r in ALERTS.values()
     ]:
         if "vision_analysis_requests_total" in expression and " / " in expression.replace("\n", " "):
             assert len(re.findall(r"\bsum\b", expression)) >= 2, expression
+
+
+def promql() -> str:
+    """The guide's queries."""
+    [block] = re.findall(r"```promql\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+    return str(block)
 
 
 def provisioned() -> dict[str, Any]:
@@ -269,9 +274,10 @@ def test_the_monitors_are_confined_like_everything_else(name: str) -> None:
 
 
 @needs_promtool
-def test_promtool_takes_rules_configuration_and_every_query_of_the_dashboard(tmp_path: Path) -> None:
+def test_promtool_takes_rules_configuration_and_every_query_of_dashboard_and_guide(tmp_path: Path) -> None:
     promtool("check", "config", str(DEPLOY / "prometheus" / "prometheus.yml"))
     shown = [expression for panel in PANELS.values() for expression in expressions(panel)]
+    shown += [query for query in re.split(r"\n\n", re.sub(r"^#.*$", "", promql(), flags=re.MULTILINE)) if query.strip()]
     plain = [expression.replace("$__rate_interval", "5m").replace("$tenant", ".*") for expression in shown]
     rules = [{"record": f"panel:{number}", "expr": expression} for number, expression in enumerate(plain)]
     queries = tmp_path / "queries.yml"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import platform
 import sys
@@ -11,6 +10,7 @@ import click
 import orjson
 from rich.console import Console
 
+from vision_app.operations.connections import run
 from vision_app.settings import Settings, SettingsError, load_settings, sources, vision_home
 from vision_app.stack import checks, client
 from vision_app.stack.checks import Finding, Verdict
@@ -54,7 +54,7 @@ def _with_settings(home: Home, settings: Settings, state: StackState | None) -> 
     return [
         *checks.packages(plan),
         *checks.worker_ports(settings, state),
-        *asyncio.run(checks.services(settings, plan, state)),
+        *run(checks.services(settings, plan, state)),
         checks.tesseract(settings.vision_ocr_languages),
     ]
 

@@ -115,6 +115,11 @@ class GigaChat(VisionProvider):
         self._auth = self._client(self._settings.gigachat_auth_url, tls, AUTH_SECONDS)
         self._tokens = AccessTokens(self._settings, self._post_auth)
 
+    async def sign_in(self) -> None:
+        """Get an access token, which costs nothing. Raises AccountBlocked when there are no credentials or they are
+        refused, RateLimited, ProviderOutage."""
+        await self._tokens.get()
+
     async def close(self) -> None:
         if self._cleanups:
             await asyncio.wait(self._cleanups, timeout=CLEANUP_SECONDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 import asyncpg
@@ -12,9 +13,12 @@ from neo4j.exceptions import AuthError, DriverError, Neo4jError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from vision_app.providers.base import ProviderError
+from vision_app.providers.gigachat import GigaChat
 from vision_app.settings import Settings
 
 SECONDS = 5.0
+_MAY_CREATE = "SELECT current_user, coalesce(has_schema_privilege(current_schema(), 'CREATE'), false)"
 
 
 class Unreachable(Exception):
@@ -57,10 +61,15 @@ async def postgres(settings: Settings) -> str:
     try:
         connection = await asyncpg.connect(settings.database_url.get_secret_value(), timeout=SECONDS)
         version = await connection.fetchval("SHOW server_version")
+        user, may_create = await connection.fetchrow(_MAY_CREATE)
         await connection.close()
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise Unreachable(f"{error}; check DATABASE_URL and that the server runs") from error
-    return f"answers, version {version}"
+    if not may_create:
+        raise Unreachable(
+            f"{user} may not create tables; run as its owner: GRANT CREATE, USAGE ON SCHEMA public TO {user}"
+        )
+    return f"answers, version {version}, tables can be made"
 
 
 async def s3(settings: Settings) -> str:
@@ -107,8 +116,20 @@ async def gigachat(settings: Settings) -> str:
     except httpx.HTTPError as error:
         remedy = "check the network and GIGACHAT_BASE_URL; for a certificate error set GIGACHAT_CA_BUNDLE_FILE"
         raise Unreachable(f"{error or type(error).__name__}; {remedy}") from error
+    await _sign_in(settings)
     kind = "simulated" if settings.gigachat_simulated else "real"
-    return f"{kind}, answers {answer.status_code} at {settings.gigachat_base_url}"
+    return f"{kind}, answers {answer.status_code} at {settings.gigachat_base_url}, takes the credentials"
+
+
+async def _sign_in(settings: Settings) -> None:
+    provider = GigaChat(settings)
+    await provider.open()
+    try:
+        await asyncio.wait_for(provider.sign_in(), SECONDS)
+    except (ProviderError, TimeoutError) as error:
+        raise Unreachable(f"no access token: {error or type(error).__name__}") from error
+    finally:
+        await provider.close()
 
 
 PROBES: dict[str, Callable[[Settings], Awaitable[str]]] = {

@@ -195,7 +195,7 @@ PEL_SIZE = _known(
     "vision_workers",
 )
 PENDING_AGE = _known(
-    _gauge("vision_pending_older_than_seconds", "Idle time of pending entries.", "percentile", "consumer_group"),
+    _gauge("vision_pending_older_than_seconds", "Age of pending entries.", "percentile", "consumer_group"),
     *[(percentile, "vision_workers") for percentile in ("p50", "p95", "max")],
 )
 REDIS_TRIMMED = _counter(
