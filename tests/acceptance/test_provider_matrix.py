@@ -1,8 +1,8 @@
 """What a post and the ledger see of a provider that misbehaves: no fault loses a post, none is paid beyond the bill.
 
 Each case makes the simulator misbehave towards one post only (its session), and says how the post must end.
-The client's own behaviour towards each fault is tested in `tests/integration/test_gigachat_client.py`; what befalls many
-calls together, in `test_provider_storms.py`.
+The client's own behaviour towards each fault is tested in `tests/integration/test_gigachat_client.py`; what
+befalls many calls together, in `test_provider_storms.py`.
 """
 
 from __future__ import annotations

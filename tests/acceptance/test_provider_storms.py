@@ -1,4 +1,4 @@
-"""A provider that refuses many calls at once: every post is answered, none is paid twice, the account is not stormed."""
+"""A provider that refuses many calls at once: every post is answered, none paid twice, the account not stormed."""
 
 from __future__ import annotations
 

@@ -153,6 +153,8 @@ SICK: dict[str, tuple[str, dict[str, str], str, str]] = {
     "VisionPolicyRefused": ("15s", {'vision_policy_reloads_total{result="refused"}': "0x8 1x40"}, "2m", "3m"),
     "VisionStorageFilling": ("1m", {USAGE: "8x5 9x40", LIMIT: "10x60"}, "10m", "20m"),
     "VisionStorageFull": ("1m", {USAGE: "9x5 9.5x40", LIMIT: "10x60"}, "5m", "10m"),
+    "VisionCleanupShort": ("15s", {"storage_cleanup_shortfall_gb": "0x4 1.5x40"}, "5m", "7m"),
+    "VisionCleanupFailed": ("15s", {"storage_cleanup_failures_total": "0x8 1x40"}, "2m", "3m"),
     "VisionQuotaViolations": (
         "1m",
         {'storage_quota_violations_total{tenant_id="t", reason="tenant_limit"}': "0x10 0+1x60"},

@@ -70,6 +70,19 @@ def test_every_use_names_a_metric_of_the_catalogue_with_all_its_labels() -> None
     assert seen
 
 
+def test_every_metric_is_set_somewhere() -> None:
+    """A panel of a metric that nothing sets shows zero for ever."""
+    root = Path(metrics.__file__).parents[2]
+    named: set[str] = set()
+    for path in [file for folder in ("vision_app", "agents", "bridges") for file in (root / folder).rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Attribute):
+                named.add(node.attr)
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+                named.add(node.id)
+    assert set(CATALOGUE) - named == set()
+
+
 @pytest.mark.parametrize(
     "name",
     [
