@@ -1,7 +1,7 @@
 """Entries that were read but not relayed yet, one queue per tenant: whoever sends much waits for himself.
 
 Streams and partitions are shared and strictly first come, first served: what is in them can no longer be passed by.
-So the way in relays only as much as the worker is about to take, and chooses here whose turn it is.
+So the way in relays only as much as the worker is about to take (`window.py`), and chooses here whose turn it is.
 """
 
 from __future__ import annotations
@@ -9,16 +9,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-
-from vision_app.topics import BUDGET, MEDIA, POSTS, UPLOADED
-
-WINDOW = 32
-"""Unfinished records in the stages that tenants share, beyond which nothing more is relayed: enough to keep the worker
-busy, and no more than it does in about a third of a second."""
-
-SHARED = frozenset(topic.name for topic in (UPLOADED, POSTS, MEDIA, BUDGET))
-"""Not the later ones: there each tenant has its own few calls under way, and each store has its own backlog."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +51,3 @@ class FairQueue:
     def clear(self) -> None:
         self._queues.clear()
         self._length = 0
-
-
-def room(app: Any) -> int:
-    """How many more posts the shared stages of this worker should get now."""
-    under_way = sum(message.topic in SHARED for message in app.consumer.unacked)
-    return max(0, WINDOW - under_way)

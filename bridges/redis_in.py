@@ -42,6 +42,7 @@ BLOCK_MS = 1000
 HELD_BLOCK_MS = 10  # while something is held and there is no room for it
 READ_AHEAD = 10_000  # entries held: so far into a flood others are found; 1 to 2 kB each
 RENEW_BATCH = 500
+STILL_SECONDS = 5.0  # without room, one entry goes so often
 RECONNECT_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 DLQ_MAXLEN = 100_000
 
@@ -72,6 +73,7 @@ class RedisIn(Service):
         )
         self.connected = False
         self._room = room
+        self._relayed_at = 0.0
         self._waiting = FairQueue()
         self._held: dict[str, set[bytes]] = defaultdict(set)  # waiting or being relayed, by stream
         self._failures = 0  # in a row
@@ -130,13 +132,21 @@ class RedisIn(Service):
         self._held.clear()
         for stream in self._settings.input_streams:
             await self._take_over(stream, await self._own_pending(stream))
-        claimed_at = 0.0
+        claimed_at, self._relayed_at = 0.0, time.monotonic()
         while not self._stopping:
             if time.monotonic() - claimed_at >= self._settings.vision_pending_check_interval:
                 claimed_at = time.monotonic()
                 await self._claim_abandoned()
             await self._read()
-            await self._pass_on(self._waiting.take(min(self._room(), self._settings.vision_read_batch_size)))
+            await self._pass_on(self._waiting.take(self._turns()))
+
+    def _turns(self) -> int:
+        """How many entries to relay now. One goes now and then whatever `room` says, which only estimates."""
+        now, turns = time.monotonic(), min(self._room(), self._settings.vision_read_batch_size)
+        if turns or now - self._relayed_at > STILL_SECONDS:
+            self._relayed_at = now
+            return max(1, turns)
+        return 0
 
     async def _read(self) -> None:
         """What is new, as far as it may be held. Waits for it only while there is nothing else to do."""

@@ -52,13 +52,13 @@ class FakeTopic:
     def __init__(self, app: FakeApp, name: str) -> None:
         self._app, self._name = app, name
 
-    async def send(self, *, key: Any = None, value: Any = None, headers: Any = None) -> asyncio.Future[None]:
+    async def send(self, *, key: Any = None, value: Any = None, headers: Any = None) -> asyncio.Future[Any]:
         """Like Faust's: awaited once for the buffer, and what comes back once more for the broker."""
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         fault = self._app.refuse(self._name, value)
         if fault is None:
             self._app.sent.append(Sent(self._name, key, value, headers or {}))
-            done.set_result(None)
+            done.set_result(SimpleNamespace(topic=self._name, partition=0, offset=len(self._app.sent)))
         else:
             done.set_exception(fault)
         return done

@@ -24,9 +24,9 @@ from agents.policy import policy_agent
 from agents.posts import posts_agent
 from agents.sinks import sink_agents
 from bridges.budget_mirror import BudgetMirrorService
-from bridges.fair_queue import room
 from bridges.redis_in import RedisIn
 from bridges.redis_out import redis_out_agents
+from bridges.window import Window
 from tables.budget import budget_table, parked_table
 from tables.posts import CHANGELOG, posts_table
 
@@ -51,6 +51,7 @@ from .streams.batches import Batches
 from .streams.confirmed_table import ConfirmedTable
 from .streams.dead_letters import DeadLetters
 from .streams.in_flight import InFlight
+from .streams.last_resort import GOODBYE_SECONDS, LastResort
 from .streams.outbox import Outbox
 from .streams.steady_start import hold_until_positioned
 from .telemetry import metrics
@@ -84,6 +85,10 @@ class VisionApp(faust.App):
     started = False
     _metrics: MetricsServer | None = None
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._last_resort = LastResort()
+
     async def on_first_start(self) -> None:
         self.conf.datadir.mkdir(parents=True, exist_ok=True)
         await super().on_first_start()
@@ -108,6 +113,7 @@ class VisionApp(faust.App):
 
     async def on_stop(self) -> None:
         """First let calls in flight end and be stored: cut off, they would be paid for nothing."""
+        self._last_resort.arm(self.settings.vision_handler_deadline_seconds + GOODBYE_SECONDS)
         await self.flow.drain(self.settings.vision_handler_deadline_seconds)
         await super().on_stop()
 
@@ -118,6 +124,7 @@ class VisionApp(faust.App):
         if self._metrics is not None:
             self._metrics.close()
             self._metrics = None
+        self._last_resort.disarm()
 
     def _new_web(self) -> BoundedWeb:
         return BoundedWeb(self, self.settings)
@@ -202,7 +209,7 @@ def create_app(settings: Settings) -> VisionApp:
     )
     redis_out_agents(app, outbox, dead_letters, settings)
     measure_lag(app)
-    app.bridge = RedisIn(app, outbox, dead_letters, settings, worker_id(settings), room=lambda: room(app))
+    app.bridge = RedisIn(app, outbox, dead_letters, settings, worker_id(settings), Window(app, outbox).room)
     app.keeper = StorageKeeper(settings, s3)
     app.service(cast(Any, app.keeper))
     app.service(cast(Any, BudgetMirrorService(app, outbox, mirror, app.readers.record_reset)))

@@ -323,7 +323,7 @@ def _record_kafka(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
             done.set_exception(fault)
         else:
             world.happened.append(Happened("send", name, key, orjson.loads(value or b"null"), headers))
-            done.set_result(None)
+            done.set_result(SimpleNamespace(topic=name, partition=0, offset=len(world.happened)))
         return done
 
     def send_changelog(table: Any, partition: Any, key: Any, value: Any, *_: Any, **__: Any) -> Any:

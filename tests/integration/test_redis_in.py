@@ -124,6 +124,7 @@ def way(server: RedisServer, client: Redis, monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(redis_in, "BLOCK_MS", 20)
     monkeypatch.setattr(redis_in, "RECONNECT_SECONDS", (0.02, 0.05))
+    monkeypatch.setattr(redis_in, "STILL_SECONDS", 3600)
     monkeypatch.setattr(outbox_module, "RETRY_SECONDS", (0.01,))
     settings = load_settings(redis_url=server.url, vision_pel_min_idle_ms=IDLE_MS, vision_pel_batch_size=3)
     return Way(settings.model_copy(update={"vision_pending_check_interval": 0.05}), client)
@@ -322,6 +323,18 @@ async def test_what_others_left_behind_is_found_behind_all_that_is_held(way: Way
         way.room = 2
         await until(way.none_pending)
     assert "left" in way.relayed[:4]
+
+
+async def test_one_goes_now_and_then_even_if_there_never_seems_to_be_room(
+    way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_in, "STILL_SECONDS", 0.05)
+    way.room = 0
+    for number in range(3):
+        await way.publish(f"p{number}")
+    async with way.running():
+        await until(way.none_pending)
+    assert way.relayed == ["p0", "p1", "p2"]
 
 
 # --- what cannot be relayed -------------------------------------------------------------------------------------------

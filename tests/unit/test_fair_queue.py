@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridges.fair_queue import WINDOW, FairQueue, Held, room
-from vision_app.topics import ANALYSIS, BUDGET, POSTS
+from bridges.fair_queue import FairQueue, Held
 
 
 def held(tenant: str, number: int) -> Held:
@@ -54,11 +51,3 @@ def test_nothing_is_lost_and_a_tenants_entries_stay_in_order(tenants: str, takes
 def test_nobody_gets_a_second_turn_while_another_waits_for_the_first(tenants: str) -> None:
     first_round = filled(tenants).take(len(set(tenants)))
     assert {each.tenant_id for each in first_round} == set(tenants)
-
-
-def test_room_is_what_the_shared_stages_leave() -> None:
-    unacked = [SimpleNamespace(topic=topic.name) for topic in (POSTS, BUDGET, ANALYSIS) for _ in range(5)]
-    app = SimpleNamespace(consumer=SimpleNamespace(unacked=unacked))
-    assert room(app) == WINDOW - 10, "calls under way are each tenant's own"
-    app.consumer.unacked = unacked * 100
-    assert room(app) == 0

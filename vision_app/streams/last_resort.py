@@ -1,0 +1,41 @@
+"""Ending the process when stopping it does not come to an end by itself.
+
+Clients of ours and of others try to say goodbye to services that may be gone: without Kafka, for one, leaving the group
+is tried for ever. Nothing is lost by a sudden end: what is not acknowledged comes again.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+EXIT_STUCK = 71
+GOODBYE_SECONDS = 10.0
+"""For leaving the group and closing connections, after the calls in flight had their time."""
+
+
+class LastResort:
+    """Armed when the stop begins, disarmed when it is over. A thread, since the event loop may be what is stuck."""
+
+    def __init__(self) -> None:
+        self._timer: threading.Timer | None = None
+
+    def arm(self, seconds: float) -> None:
+        self.disarm()
+        self._timer = threading.Timer(seconds, _end, [seconds])
+        self._timer.daemon = True
+        self._timer.start()
+
+    def disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def _end(seconds: float) -> None:
+    log.critical("stopping did not come to an end; the process ends now", after_seconds=seconds, exit_code=EXIT_STUCK)
+    os._exit(EXIT_STUCK)
