@@ -16,9 +16,12 @@ from tests.faults.trial import Outcome, Seen, Trial
 from tests.integration.pipeline import Worker, pipeline
 from vision_app.faults import FAULTS, Fault, proxied
 from vision_app.settings import load_settings
+from vision_app.streams.last_resort import GOODBYE_SECONDS
 
 SECONDS = float(os.environ.get("VISION_FAULT_SECONDS", "10"))
+DEADLINE_SECONDS = 20
 WORKER = {
+    "VISION_HANDLER_DEADLINE_SECONDS": str(DEADLINE_SECONDS),
     "VISION_MAX_DAILY_TOKENS": "100000000",
     "GIGACHAT_CIRCUIT_BREAKER_RECOVERY_TIMEOUT": "5",
     "VISION_PEL_MIN_IDLE_MS": "5000",
@@ -65,6 +68,13 @@ async def test_nothing_is_lost_or_doubled(trial: Trial, outcomes: list[Outcome],
     if fault in EVENTS_STOP:
         assert any(dependency in said.lower() for said in outcome.readiness), outcome.readiness
     CHECKS.get(dependency, lambda *_: None)(outcome, seen)
+
+
+@pytest.mark.load
+@pytest.mark.parametrize("fault", EVENTS_STOP)
+@pytest.mark.parametrize("dependency", DEPENDENCIES)
+async def test_a_worker_told_to_end_meanwhile_ends(trial: Trial, dependency: str, fault: Fault) -> None:
+    assert await trial.end_during(dependency, fault) < DEADLINE_SECONDS + GOODBYE_SECONDS + 10
 
 
 @pytest.mark.timeout(100)

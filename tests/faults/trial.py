@@ -94,6 +94,16 @@ class Trial:
             spent = [spent_early, spent_late]
             return outcome, Seen(load, began_ms, healed_ms, newcomer, newcomer_ms, events, calls, spent)
 
+    async def end_during(self, dependency: str, fault: Fault) -> float:
+        """Tell the worker to end while the fault lasts, then start it again; returns the seconds its end took."""
+        self._proxies.proxies[dependency].inject(fault)
+        try:
+            return await asyncio.to_thread(self._worker.stop)
+        finally:
+            self._proxies.heal()
+            self._worker.start()
+            await self._worker.ready()
+
     async def _recover(self, outcome: Outcome, load: Load, healed_ms: int) -> None:
         before = [each for each in load.published if each.at_ms < healed_ms]
         if await load.announced(before, RECOVERY_SECONDS):
