@@ -36,7 +36,7 @@ class LedgerBook:
         if self.last and self.last.born_ms != version.born_ms:
             self._begin_anew()
         before = None if version.gap else self.last
-        self.gaps += bool(version.gap and self.versions)
+        self.gaps += bool(version.gap and (self.versions or version.closed))  # a new row has closed nothing
         self.versions += 1
         fault = before is not None and self._change(before, version)
         self._limit(before, version, fault)

@@ -21,6 +21,7 @@ from vision_app.faults import Proxies, proxied
 from vision_app.settings import Settings, load_settings
 from vision_app.stores.s3 import S3Store
 
+from .history import keep_ledger_history
 from .operator import Operator
 from .rounds import Round, nth
 from .run import Tell, worker_environment, write_policy
@@ -114,6 +115,8 @@ async def _rounds(
         await _play(now, settings, operator, proxies, redis, s3)
         result.left = await operator.worked_off(redis, [now.tenant, now.poor], time.monotonic() + ROUND_SECONDS)
         result.rounds += 1
+        if result.rounds == 1:
+            await keep_ledger_history(settings)
         quiet = quiet + 1 if len(result.deaths) == deaths else 0
     return tenants
 

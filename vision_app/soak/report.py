@@ -60,12 +60,12 @@ def show(console: Console, result: Result) -> None:
         table.add_row(meaning, f"{getattr(result.account, name):,}")
     table.add_row("backlog worked off after", f"{result.seconds['backlog']:.0f} s")
     console.print(table)
-    console.print(f"Workers struck: {struck}. Services broken: {broken}.")
+    gave_up = len(result.chaos.ended_by_themselves)
+    console.print(f"Workers struck: {struck}; gave up by themselves to recover: {gave_up}. Services broken: {broken}.")
     for line in _faults(result):
         console.print(f"[red]✗ {escape(line)}[/]")
 
 
 def _faults(result: Result) -> list[str]:
     left = [f"not worked off: {result.left}"] if result.left else []
-    ended = [f"{name} ended although nobody struck it" for name in result.chaos.ended_by_themselves]
-    return [*left, *ended, *result.account.discrepancies]
+    return [*left, *result.account.discrepancies]

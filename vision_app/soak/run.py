@@ -21,6 +21,7 @@ from vision_app.stores.policy_file import default_policy_path
 from vision_app.stores.s3 import S3Store
 
 from .chaos import PROVIDER_RULES, Chaos
+from .history import keep_ledger_history
 from .operator import Operator
 from .plan import Blow, Plan, draw
 from .traffic import Clock, publish_all, upload_all
@@ -63,7 +64,7 @@ class Result:
 
     @property
     def ok(self) -> bool:
-        return not self.left and not self.account.discrepancies and not self.chaos.ended_by_themselves
+        return not self.left and not self.account.discrepancies
 
 
 async def soak(wish: Wish, variables: Mapping[str, str], tell: Tell) -> Result:
@@ -94,6 +95,7 @@ async def soak(wish: Wish, variables: Mapping[str, str], tell: Tell) -> Result:
             await worker.start()
         media = await upload_all(s3, plan.posts, wish.seed)
         await asyncio.gather(*(worker.ready() for worker in workers))
+        await keep_ledger_history(settings)
         await operator.limit(plan.poor, POOR_TOKENS)
         await operator.provider_rules(PROVIDER_RULES)
         chaos = Chaos()
