@@ -51,7 +51,7 @@ ACROSS_TENANTS = {
 }
 """Statements that select tenants' data by something else, each with the reason why it may."""
 
-WHOLE_BUCKET = "vision_app.storage."
+WHOLE_BUCKET = ("vision_app.storage.", "vision_app.operations.storage.")
 """Quotas and clean-up work on the bucket as a whole, by object keys, which the tenant is part of. What tenants may see
 of it is decided in `vision_app.web.storage`, whose operations are tried with another tenant's token."""
 

@@ -96,8 +96,8 @@ def _query(request: web.Request, model: type[BaseModel] | None) -> dict[str, Bas
 
 def _check(place: Place, model: type[Model], given: Mapping[str, Any] | bytes) -> Model:
     try:
-        if isinstance(given, bytes):
-            return model.model_validate_json(given or (b"null" if needs_fields(model) else b"{}"))
+        if isinstance(given, bytes):  # strict: in JSON `"dry_run": 0` is no boolean, and what is meant is not guessed
+            return model.model_validate_json(given or (b"null" if needs_fields(model) else b"{}"), strict=True)
         return model.model_validate(given)
     except ValidationError as fault:
         raise _invalid(
