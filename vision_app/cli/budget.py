@@ -45,18 +45,23 @@ class Api:
         self._headers = _headers(settings, self.tenant)
 
     def ask(self, method: str, path: str = "", **more: Any) -> State:
+        """One request; asked too often (`--all` of many tenants), it waits as long as it is told to."""
+        while (answer := self._ask(method, path, **more)).status_code == httpx.codes.TOO_MANY_REQUESTS:
+            time.sleep(float(answer.headers.get("Retry-After", 1)))
+        if answer.is_success:
+            state: State = answer.json()
+            return state
+        raise click.ClickException(_refusal(answer))
+
+    def _ask(self, method: str, path: str, **more: Any) -> httpx.Response:
         url = self._base + self._path + path
         try:
-            answer = httpx.request(method, url, headers=self._headers, timeout=TIMEOUT_SECONDS, trust_env=False, **more)
+            return httpx.request(method, url, headers=self._headers, timeout=TIMEOUT_SECONDS, trust_env=False, **more)
         except httpx.TransportError as fault:
             raise click.ClickException(
                 f"no worker answers at {self._base}: {fault or type(fault).__name__}; start one with `vision up`, "
                 "or set VISION_API_HOST and VISION_API_PORT to where it listens"
             ) from fault
-        if answer.is_success:
-            state: State = answer.json()
-            return state
-        raise click.ClickException(_refusal(answer))
 
     def state(self) -> State:
         return self.ask("GET")

@@ -1,0 +1,41 @@
+"""`vision budget` and `vision pause` towards the API: what they do when it answers otherwise than hoped."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+import httpx
+import pytest
+
+from vision_app.cli import budget
+from vision_app.settings import load_settings
+
+
+def answering(monkeypatch: pytest.MonkeyPatch, *answers: httpx.Response) -> list[float]:
+    """Let the API give these answers, one by one; the waits in between are returned, not waited."""
+    waits: list[float] = []
+    left = list(answers)
+
+    def request(*_: Any, **__: Any) -> httpx.Response:
+        return left.pop(0)
+
+    monkeypatch.setattr(httpx, "request", request)
+    monkeypatch.setattr(budget.time, "sleep", waits.append)
+    return waits
+
+
+def test_asked_too_often_it_waits_as_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`vision pause --all` of a thousand tenants is more than the API takes at once."""
+    too_often = httpx.Response(429, headers={"Retry-After": "2"})
+    waits = answering(monkeypatch, too_often, too_often, httpx.Response(200, json={"spent": 7}))
+    assert budget.Api(load_settings(), "t1").state() == {"spent": 7}
+    assert waits == [2, 2]
+
+
+def test_any_other_refusal_ends_the_command_in_the_apis_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    refusal = {"error": {"code": "forbidden", "message": "this needs a token for all tenants"}}
+    waits = answering(monkeypatch, httpx.Response(403, json=refusal))
+    with pytest.raises(click.ClickException, match="403: this needs a token for all tenants"):
+        budget.Api(load_settings(), "t1").ask("POST", "/pause")
+    assert waits == []
