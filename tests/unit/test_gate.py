@@ -230,6 +230,25 @@ async def test_a_cancelled_waiter_holds_nothing_up() -> None:
     assert (slots.taken, waiting()) == (0, 0)
 
 
+@pytest.mark.parametrize("turns", range(4))
+async def test_a_waiter_cancelled_as_the_gate_changes_leaves_all_the_same(turns: int) -> None:
+    """Python 3.11's `wait_for` swallows that cancellation: the waiter would stay for as long as the outage lasts."""
+    gate = gate_of(NEVER, threshold=1)
+    await fails(gate, 1)
+    waiter = asyncio.create_task(once(gate))
+    while not waiting():
+        await asyncio.sleep(0)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    gate.report(DOWN)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    waiter.cancel()
+    await asyncio.wait({waiter}, timeout=5)
+    assert waiter.cancelled()
+    assert waiting() == 0
+
+
 async def test_a_gate_shut_while_waiting_for_a_slot_is_not_passed() -> None:
     slots = LocalSlots(1)
     gate = gate_of(slots=slots)

@@ -291,6 +291,27 @@ async def test_what_still_runs_when_the_body_ends_at_a_stop_is_cut_off_and_await
     assert stream.acked == []
 
 
+@pytest.mark.parametrize("turns", range(4))
+async def test_a_body_that_waits_for_room_ends_when_cancelled_though_room_comes_at_the_same_moment(turns: int) -> None:
+    """Python 3.11's `wait_for` swallows that cancellation, and Faust would wait for ever for the agent's end."""
+    app, stream, go_on = FakeApp(), FakeStream(), asyncio.Event()
+
+    async def handler(event: FakeEvent) -> None:
+        await go_on.wait()
+
+    flow = flow_of(app, handler, limit=1)
+    stream.put(event(0), event(1))
+    body = asyncio.create_task(flow.run(stream))
+    await until(lambda: flow.running == 1)
+    await settled()
+    go_on.set()
+    await settled(turns)
+    body.cancel()
+    await asyncio.wait({body}, timeout=5)
+    assert body.cancelled()
+    await until(lambda: not flow.running)
+
+
 async def test_a_letter_too_large_for_its_topic_is_cut_and_the_partition_goes_on() -> None:
     app, stream = FakeApp(), FakeStream()
     app.refuse = lambda topic, value: MessageSizeTooLargeError("big") if len(value or b"") > 1_000_000 else None

@@ -7,6 +7,7 @@ provider works. Whoever passes also holds one of the account's slots (`slots.py`
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -148,10 +149,9 @@ class Gate:
     async def _passable(self) -> None:
         while (delay := self._delay()) != 0:
             self._changed.clear()
-            try:
-                await asyncio.wait_for(self._changed.wait(), delay)
-            except TimeoutError:
-                continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(delay):  # not wait_for: Python 3.11's may swallow a cancellation
+                    await self._changed.wait()
 
     def _delay(self) -> float | None:
         """Seconds until the next task may pass; None: until something changes."""

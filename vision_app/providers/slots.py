@@ -7,6 +7,7 @@ next is the gate's matter (`gate.py`).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import random
@@ -117,10 +118,9 @@ class Slots:
             if await self._try(lease):
                 return lease
             pause = POLL_SECONDS * random.uniform(0.5, 1.5)  # noqa: S311 - spreads the workers, not a secret
-            try:
-                await asyncio.wait_for(self._freed.wait(), pause)
-            except TimeoutError:
-                continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):  # not wait_for: Python 3.11's may swallow a cancellation
+                    await self._freed.wait()
 
     async def release(self, lease: str) -> None:
         """Give a slot back. Never fails: what Redis does not learn now it learns when it is back, or it expires."""

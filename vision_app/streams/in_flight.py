@@ -9,6 +9,7 @@ memory and what is handled again after a crash.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
@@ -104,10 +105,9 @@ class InFlight:
             if len(self._running) < self._limit and sum(map(len, self._queues.values())) < self._window:
                 return
             self._moved.clear()
-            try:
-                await asyncio.wait_for(self._moved.wait(), POLL_SECONDS)
-            except TimeoutError:
-                continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(POLL_SECONDS):  # not wait_for: Python 3.11's may swallow a cancellation
+                    await self._moved.wait()
 
     async def _handle(self, key: tuple[Any, int], slot: _Slot) -> None:
         try:
