@@ -18,6 +18,8 @@ from vision_app.telemetry.logging import bind
 from vision_app.topics import UPLOADED
 
 IN_FLIGHT = 64
+MAX_EVENT_BYTES = 256 * 1024
+"""A post's row holds its event and up to 250 kB of analyses, and stays well below what Kafka takes. Most have 2 kB."""
 
 
 def policy_agent(
@@ -41,7 +43,7 @@ def policy_agent(
             return is_ours(app, event)
 
         try:
-            uploaded = read_json(event.value, default_tenant=default_tenant)
+            uploaded = _read(event.value, default_tenant)
         except Unreadable as fault:
             await dead_letters.put_event(event, fault, keep_trying=keep_trying)
             return
@@ -70,6 +72,13 @@ def policy_agent(
         await flow.run(stream)
 
     return app.agent(outbox.channel(UPLOADED), name="policy")(policy_)
+
+
+def _read(value: bytes | None, default_tenant: str) -> Uploaded:
+    """Read one event, unless the row of its post would not fit into the table's log, whatever it says."""
+    if value is not None and len(value) > MAX_EVENT_BYTES:
+        raise Unreadable(f"{len(value)} bytes; an event has at most {MAX_EVENT_BYTES}: publish less beside the media")
+    return read_json(value, default_tenant=default_tenant)
 
 
 def input_id(uploaded: Uploaded, event: Any) -> str:

@@ -215,7 +215,19 @@ class RedisIn(Service):
         if ids:
             claimed = await self._redis.xclaim(stream, self._group, self._consumer, idle, ids, justid=True)
             await self._take_over(stream, claimed)
+            await self._miss(stream, [entry for entry in ids if entry not in claimed])
         return len(ids)
+
+    async def _miss(self, stream: str, unclaimed: Sequence[bytes]) -> None:
+        """Others were quicker, or the entry is gone: from Redis 7 on XCLAIM drops trimmed entries from the pending."""
+        if unclaimed:
+            found = await self._fields_of(stream, unclaimed)
+            self._count_trimmed([entry for entry in unclaimed if entry not in found])
+
+    def _count_trimmed(self, entries: Sequence[bytes]) -> None:
+        if entries:
+            metrics.REDIS_TRIMMED.inc(len(entries))
+            log.error("pending entries were trimmed from the stream before they were read", entries=len(entries))
 
     async def _take_over(self, stream: str, ids: Sequence[bytes]) -> None:
         """Hold entries of our own pending list again, or give up those that were delivered too often."""
@@ -232,8 +244,7 @@ class RedisIn(Service):
         for entry, fields in found.items():
             self._hold(stream, entry, fields, attempt=False)
         if trimmed := [entry for entry in left if entry not in found]:
-            metrics.REDIS_TRIMMED.inc(len(trimmed))
-            log.error("pending entries were trimmed from the stream before they were read", entries=len(trimmed))
+            self._count_trimmed(trimmed)
             await self._redis.xack(stream, self._group, *trimmed)
 
     async def _fields_of(self, stream: str, ids: Sequence[bytes]) -> dict[bytes, Fields]:

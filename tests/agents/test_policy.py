@@ -7,6 +7,7 @@ import asyncio
 import pytest
 from aiokafka.errors import KafkaConnectionError
 
+from agents.policy import MAX_EVENT_BYTES
 from tests.agents.conftest import World, uploaded
 from tests.fakes import until
 from vision_app.messages import Medium
@@ -72,6 +73,16 @@ async def test_what_cannot_be_read_is_dead_lettered_and_the_next_goes_on(world: 
     assert (letter["error"], letter["origin"]) == ("Unreadable", "posts.vision.uploaded")
     assert len(world.sent("vision.posts")) == 1
     assert world.acked == 2
+
+
+async def test_an_event_too_large_for_its_posts_row_is_dead_lettered_whatever_it_says(world: World) -> None:
+    """Unknown fields are kept, so an event may hold anything; a row that the log does not take ends the worker."""
+    large = uploaded("large").model_copy(update={"extra": "x" * MAX_EVENT_BYTES})
+    async with world.agent("policy") as agent:
+        await world.tell(agent, large, uploaded("small"))
+    (letter,) = world.sent("vision.dlq")
+    assert "publish less" in letter["reason"]
+    assert [opened["event"]["post_id"] for opened in world.sent("vision.posts")] == ["small"]
 
 
 async def test_nothing_is_acknowledged_while_kafka_takes_nothing(world: World) -> None:

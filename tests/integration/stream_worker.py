@@ -1,7 +1,7 @@
 """A worker of its own for `test_stream_recovery.py`: one in-flight agent and one actor, on topics named by NAME.
 
-Not a test. What handlers do is written line by line into FOLDER, where it outlives a kill; the first event of
-partition 0 waits until the file `release` is there.
+Not a test. What handlers do is written line by line into FOLDER, where it outlives a kill; an event whose value is
+`slow` waits until the file `release` is there.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def note(text: str) -> None:
 async def handle(event: Any) -> None:
     at = event.message
     note(f"begin {at.partition} {at.offset}")
-    if (at.partition, at.offset) == (0, 0):
+    if event.value == b"slow":
         while not (FOLDER / "release").exists():
             await asyncio.sleep(0.05)
     note(f"end {at.partition} {at.offset}")

@@ -273,6 +273,34 @@ async def test_entries_trimmed_while_they_were_pending_are_acknowledged_and_coun
     assert way.app.values("vision.dlq") == []
 
 
+async def test_entries_that_redis_7_drops_from_the_pending_when_they_are_claimed_are_counted(
+    way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From 7.0 on XCLAIM answers only with what still exists, and forgets the rest; the Redis here is older."""
+    await way.publish("p1")
+    kept = await way.publish("p2")
+    await way.group()
+    await way.taken_by("tester")
+    await way.client.xtrim(FIRST, maxlen=1, approximate=False)
+    xclaim = Redis.xclaim
+
+    async def as_redis_7(
+        client: Redis, stream: str, group: str, consumer: str, idle: int, ids: Any, **more: Any
+    ) -> Any:
+        gone = [entry for entry in ids if not await client.xrange(stream, min=entry, max=entry)]
+        await client.xack(stream, group, *gone or [b"0-0"])
+        return await xclaim(client, stream, group, consumer, idle, [i for i in ids if i not in gone] or ["0-0"], **more)
+
+    monkeypatch.setattr(Redis, "xclaim", as_redis_7)
+    await asyncio.sleep(IDLE_MS / 1000)
+    before = sample("vision_redis_trimmed_entries_total")
+    async with way.running():
+        await until(lambda: way.relayed == ["p2"])
+        await until(way.none_pending)
+    assert sample("vision_redis_trimmed_entries_total") == before + 1
+    assert kept
+
+
 # --- what the worker cannot take yet ----------------------------------------------------------------------------------
 
 

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -137,8 +137,8 @@ async def test_the_unfinished_first_event_comes_again_after_kill_9(
 ) -> None:
     """A new group, the first event still running, the next three done: nothing may be committed."""
     topic = f"{worker.name}.work"
-    for _ in range(4):
-        await producer.send_and_wait(topic, b"x", partition=0)
+    for value in (b"slow", b"x", b"x", b"x"):
+        await producer.send_and_wait(topic, value, partition=0)
     worker.start()
     await worker.until(lambda: {"begin 0 0", "end 0 1", "end 0 2", "end 0 3"} <= set(worker.notes()), "three ends")
 
@@ -162,8 +162,39 @@ async def test_the_unfinished_first_event_comes_again_after_kill_9(
     worker.terminate()
 
 
+async def test_an_unfinished_event_behind_what_is_committed_comes_again_after_kill_9(
+    worker: Worker, admin: AIOKafkaAdminClient, producer: AIOKafkaProducer
+) -> None:
+    """Three committed, the fourth still running, the fifth done: a gap of one, over which Faust would commit."""
+    topic = f"{worker.name}.work"
+
+    def commits(partition: int, offset: int) -> Callable[[], Awaitable[bool]]:
+        async def reached() -> bool:
+            return await committed(admin, worker, partition) == offset
+
+        return reached
+
+    for _ in range(3):
+        await producer.send_and_wait(topic, b"x", partition=0)
+    worker.start()
+    await worker.until(commits(0, 3), "the commit of the first three")
+    await producer.send_and_wait(topic, b"slow", partition=0)
+    await producer.send_and_wait(topic, b"x", partition=0)
+    await worker.until(lambda: {"begin 0 3", "end 0 4"} <= set(worker.notes()), "the fifth event's end")
+    await producer.send_and_wait(topic, b"x", partition=1)  # once this is committed, the fifth could have been
+    await worker.until(commits(1, 1), "the commit of the other partition")
+    assert await committed(admin, worker, 0) == 3
+    worker.kill()
+    (worker.folder / "release").touch()
+    worker.start()
+    await worker.until(commits(0, 5), "the commit of all five")
+    assert (worker.notes().count("begin 0 3"), worker.notes().count("end 0 3")) == (2, 1)
+    assert worker.notes().count("end 0 2") == 1, "what was committed is not handled again"
+    worker.terminate()
+
+
 async def test_sigterm_ends_at_once_although_an_event_is_unfinished(worker: Worker, producer: AIOKafkaProducer) -> None:
-    await producer.send_and_wait(f"{worker.name}.work", b"x", partition=0)
+    await producer.send_and_wait(f"{worker.name}.work", b"slow", partition=0)
     worker.start()
     await worker.until(lambda: "begin 0 0" in worker.notes(), "the first event")
     worker.terminate(8)

@@ -71,8 +71,13 @@ class UnderWay:
 
 
 class BillMachine(RuleBasedStateMachine):
-    @initialize(slots=st.integers(1, 3), ocr=st.booleans(), disaster=st.sampled_from(["ledger", "calls"]))
-    def start(self, slots: int, ocr: bool, disaster: str) -> None:
+    @initialize(
+        slots=st.integers(1, 3),
+        ocr=st.booleans(),
+        disaster=st.sampled_from(["ledger", "calls"]),
+        loaded=st.sampled_from([True, True, True, False]),
+    )
+    def start(self, slots: int, ocr: bool, disaster: str, loaded: bool) -> None:
         self.disaster = disaster  # with both lost, nobody could know of a call that was cut off
         self.rules = core.Rules(limit=100, max_concurrent=slots, max_queue=8, ocr_fallback=ocr)
         self.row: core.BudgetRow | None = None
@@ -92,19 +97,29 @@ class BillMachine(RuleBasedStateMachine):
         self.granted: dict[str, tuple[str, int, int]] = {}  # grant to its task, estimate and time
         self.opened: set[str] = set()
         self.unanswered: set[str] = set()
+        self.behind = False
+        if loaded:
+            self.send(Load(tenant_id=TENANT, day="2026-11-22", spent=0))
 
     # -- the broker and the actor's shell
 
     def send(self, command: Any) -> None:
         self.clock += 7
         self.inbox.append((Moment(time_ms=self.clock, offset=len(self.inbox)), command))
+        if not self.behind:
+            self.deliver_all()
 
-    @rule(crash=st.sampled_from([None, None, None, "sent", "entries", "row"]), many=st.sampled_from([1, 1, 3, 30]))
-    def deliver(self, crash: str | None, many: int) -> None:
-        for _ in range(many):
-            if self.cursor == len(self.inbox):
-                return
-            self.handle(crash)
+    @rule(behind=st.booleans())
+    def lag(self, behind: bool) -> None:
+        """From now on commands are handled at once, or only when `deliver` says so."""
+        self.behind = behind
+        if not behind:
+            self.deliver_all()
+
+    @precondition(lambda self: self.cursor < len(self.inbox))
+    @rule(crash=st.sampled_from([None, None, "sent", "entries", "row"]))
+    def deliver(self, crash: str | None) -> None:
+        self.handle(crash)
 
     def deliver_all(self) -> None:
         while self.cursor < len(self.inbox):
@@ -143,7 +158,8 @@ class BillMachine(RuleBasedStateMachine):
                 if not isinstance(message.outcome, Deferred):
                     self.unanswered.discard(message.post_id)
             case _:
-                self.send(message)
+                self.clock += 7
+                self.inbox.append((Moment(time_ms=self.clock, offset=len(self.inbox)), message))
 
     # -- tenants and operators
 
@@ -364,7 +380,7 @@ class BillMachine(RuleBasedStateMachine):
 def _short_memory() -> Iterator[None]:
     with (
         patch.object(closures, "SETTLED_REMEMBERED", REMEMBERED),
-        patch.object(closures, "UNSETTLED_REMEMBERED", REMEMBERED),
+        patch.object(closures, "UNSETTLED_REMEMBERED", 3 * REMEMBERED),
     ):
         yield
 

@@ -7,6 +7,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.samples import AT, AT_MS, analysis, analyzed, medium, missing
 from vision_app.domain.moment import Moment
@@ -373,3 +375,31 @@ def test_the_same_publication_relayed_again_is_silent_though_its_picture_was_ski
     post.outcome(A.sha256, missing())
     assert post.open(A, publication="stream/1-0").observed == [("duplicate", {})]
     assert tasks(post.open(A, publication="stream/2-0")) == [(A.sha256, 2)]
+
+
+publications = st.lists(
+    st.lists(st.tuples(st.sampled_from([A, B, C]), st.booleans()), min_size=1, max_size=4), min_size=2, max_size=4
+)
+
+
+@given(publications=publications, order=st.randoms(use_true_random=False))
+def test_publications_of_a_post_that_overtake_one_another_ask_the_same_and_once(
+    publications: list[list[tuple[Medium, bool]]], order: Any
+) -> None:
+    """The policy agent handles many at once, so a send that is tried again may come after the next: that is no fault."""
+
+    def opened(indices: list[int]) -> tuple[Any, Any, Any]:
+        post, asked = Post(), []
+        for index in indices:
+            verdicts = [YES if wanted else NO for _, wanted in publications[index]]
+            decision = post.open(*(m for m, _ in publications[index]), verdicts=verdicts, publication=f"s/{index}-0")
+            asked += [sha256 for sha256, _ in tasks(decision)]
+        assert post.row is not None
+        states = {sha256: (state.in_work, state.outcome) for sha256, state in post.row.media.items()}
+        return sorted(asked), states, sorted(item.sha256 for item in post.row.event.media_files)
+
+    indices = list(range(len(publications)))
+    shuffled = indices.copy()
+    order.shuffle(shuffled)
+    assert opened(indices) == opened(shuffled)
+    assert len(set(opened(indices)[0])) == len(opened(indices)[0])

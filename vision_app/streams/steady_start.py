@@ -14,28 +14,27 @@ from __future__ import annotations
 
 from typing import Any
 
+from faust.transport.drivers.aiokafka import Consumer
+
+
+class RewindingConsumer(Consumer):
+    """Faust's consumer, which also rewinds the partitions that have no committed offset."""
+
+    async def perform_seek(self) -> None:
+        await super().perform_seek()
+        for place in self.assignment():
+            if self._read_offset.get(place) is None and place.topic not in self.app.tables.changelog_topics:
+                await self.seek(place, 0)  # an offset that retention has passed is reset to the earliest there is
+
 
 def hold_until_positioned(app: Any) -> None:
-    """Stop the consumer's flow when recovery has ended; Faust itself resumes it once every partition is sought."""
+    """Stop the consumer's flow when recovery has ended; Faust itself resumes it once every partition is sought.
+
+    Call it before the app starts: its consumer is made then.
+    """
 
     async def hold(sender: Any, **_: Any) -> None:
         sender.consumer.stop_flow()
-        _seek_all(sender.consumer)
 
+    app.transport.Consumer = RewindingConsumer
     app.on_rebalance_complete.connect(hold)
-
-
-def _seek_all(consumer: Any) -> None:
-    """Have `perform_seek` also rewind the partitions that have no committed offset."""
-    if getattr(consumer, "rewinds", False):
-        return
-    to_committed = consumer.perform_seek
-
-    async def perform_seek() -> None:
-        await to_committed()
-        for place in consumer.assignment():
-            if consumer._read_offset.get(place) is None and place.topic not in consumer.app.tables.changelog_topics:
-                await consumer.seek(place, 0)  # an offset that retention has passed is reset to the earliest there is
-
-    consumer.perform_seek = perform_seek
-    consumer.rewinds = True
