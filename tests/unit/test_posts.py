@@ -386,7 +386,7 @@ publications = st.lists(
 def test_publications_of_a_post_that_overtake_one_another_ask_the_same_and_once(
     publications: list[list[tuple[Medium, bool]]], order: Any
 ) -> None:
-    """The policy agent handles many at once, so a send that is tried again may come after the next: that is no fault."""
+    """The policy agent handles many at once, so a send tried again may come after the next: that is no fault."""
 
     def opened(indices: list[int]) -> tuple[Any, Any, Any]:
         post, asked = Post(), []
