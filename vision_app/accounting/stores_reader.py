@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import orjson
-from neo4j import AsyncGraphDatabase
+from neo4j import AsyncGraphDatabase, NotificationMinimumSeverity
 
 from vision_app.settings import Settings
 from vision_app.stores.keys import VISION_PREFIX, segment
@@ -102,7 +102,10 @@ async def read_graph(settings: Settings, scope: Scope) -> set[tuple[str, str, st
         return None
     auth = (settings.neo4j_user, settings.neo4j_password.get_secret_value())
     tenants = None if scope.tenants is None else sorted(scope.tenants)
-    driver = AsyncGraphDatabase.driver(settings.neo4j_uri, auth=auth, telemetry_disabled=True)
+    quiet = NotificationMinimumSeverity.OFF  # an empty graph is no warning
+    driver = AsyncGraphDatabase.driver(
+        settings.neo4j_uri, auth=auth, telemetry_disabled=True, notifications_min_severity=quiet
+    )
     async with driver, driver.session() as session:
         answer = await session.run(_LINKS, tenants=tenants, since_ms=scope.since_ms)
         return {(record["tenant"], record["post"], record["sha256"]) async for record in answer}
