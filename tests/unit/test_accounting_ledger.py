@@ -133,6 +133,13 @@ def test_any_other_step_is_noticed(steps: Steps, data: st.DataObject) -> None:
     assert not same or book.overspend >= by - LIMIT - 130
 
 
+def test_a_version_that_comes_late_does_not_count() -> None:
+    first = LedgerVersion("t", "c-0-0", 1, 1, "2026-11-22", 100, 10, True, 1, {}, {"g1": 10}, applied=(5, 50))
+    newer = replace(first, spent=30, closed={"g1": 10, "g2": 20}, applied=(6, 60))
+    book = book_of([first, newer, first, replace(newer, spent=40, closed={"g3": 10}, applied=(7, 60))])
+    assert (book.faults, book.older, book.charged) == ([], 1, {"g1": 10, "g2": 20, "g3": 10})
+
+
 def test_a_grant_that_does_not_fit_is_overspending_but_a_lowered_limit_is_not() -> None:
     first = LedgerVersion("t", "c-0-0", 1, 1, "2026-11-22", 100, 60, True, 1, {"g1": 40}, {})
     lowered = replace(first, limit=50)

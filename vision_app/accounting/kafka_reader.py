@@ -183,6 +183,7 @@ def ledger_version(record: Record, row: Mapping[str, Any], default_limit: int, g
         open={name: int(grant["estimate"]) for name, grant in row.get("open", {}).items()},
         closed={grant["id"]: grant.get("charged") for grant in row.get("closed", ())},
         waiting=int(row.get("next", 0)) - int(row.get("first", 0)) - sum(end - at for at, end in row.get("holes", ())),
+        applied=(int(row["applied"]["offset"]), int(row["applied"]["time_ms"])),
         gap=gap,
     )
 

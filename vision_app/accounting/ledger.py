@@ -16,7 +16,7 @@ from .material import LedgerVersion
 
 @dataclass
 class LedgerBook:
-    """What one tenant's versions came to.
+    """What one tenant's versions came to. `older`: how many came after a newer one, and do not count.
 
     `charged`: the most each grant was seen charged with. A ledger that was lost (its successor is born later) may have
     charged a grant that is charged again by its successor; `before_loss` is what the lost ones charged.
@@ -29,10 +29,14 @@ class LedgerBook:
     overspend: int = 0
     versions: int = 0
     gaps: int = 0
+    older: int = 0
     faults: list[str] = field(default_factory=list)
     last: LedgerVersion | None = None
 
     def add(self, version: LedgerVersion) -> None:
+        if self.last and _older(version, self.last):
+            self.older += 1
+            return
         if self.last and self.last.born_ms != version.born_ms:
             self._begin_anew()
         before = None if version.gap else self.last
@@ -82,6 +86,12 @@ class LedgerBook:
             self.overspend = max(self.overspend, over)
             why = f"{given} tokens were granted" if given else "spent rose"
             self.faults.append(f"at {now.place} {why} although {peak.total} of {peak.limit} tokens were taken then")
+
+
+def _older(version: LedgerVersion, last: LedgerVersion) -> bool:
+    """Written late by a worker that had lost the partition: whoever recovers the ledger passes over it, too."""
+    same = version.born_ms == last.born_ms and version.applied != last.applied
+    return same and version.applied[0] <= last.applied[0] and version.applied[1] <= last.applied[1]
 
 
 class Ledgers:

@@ -154,8 +154,8 @@ class CallRecord:
 class LedgerVersion:
     """One version of a tenant's row in the changelog of the budget table, in its order.
 
-    `open` are estimates, `closed` charges (None: released) by grant; `waiting` are tasks in the queue. `gap`: the
-    version before it may be gone.
+    `open` are estimates, `closed` charges (None: released) by grant; `waiting` are tasks in the queue; `applied` is
+    offset and time of the command applied last. `gap`: the version before it may be gone.
     """
 
     tenant_id: str
@@ -170,6 +170,7 @@ class LedgerVersion:
     open: Mapping[str, int]
     closed: Mapping[str, int | None]
     waiting: int = 0
+    applied: tuple[int, int] = (0, 0)
     gap: bool = False
 
     @property

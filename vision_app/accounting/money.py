@@ -126,6 +126,8 @@ def judge_money(material: Spent, tally: Tally) -> None:
         tenant.counts["overspend"] += book.overspend
         for fault in book.faults:
             tally.complain("faults of ledgers", f"ledger of {tenant_id}: {fault}")
+        if book.older:
+            tally.notes.append(f"ledger of {tenant_id}: {book.older} versions came after a newer one and do not count")
         if book.gaps:
             tally.notes.append(
                 f"ledger of {tenant_id}: compaction removed versions at {book.gaps} places, so its highest state may "
