@@ -78,8 +78,8 @@ FOREIGN_CALL_MARGIN_SECONDS = 15.0
 """Time to store an answer, beyond the provider's own deadline, before another worker's call counts as cut off."""
 
 
-class _BegunElsewhere(Exception):
-    """Another process has begun this grant's call; nothing was sent from here."""
+class _LookAgain(Exception):
+    """Since the grant was looked at its call was begun elsewhere, or became needless; nothing was sent from here."""
 
 
 @dataclass(frozen=True)
@@ -133,8 +133,8 @@ class Analyst:
                 if grant.purpose == "repair":
                     return await self._repair(event, grant)
                 return await self._analyze(event, grant)
-            except _BegunElsewhere:
-                log.warning("another worker has begun this call; its end is waited for", grant_id=grant.id)
+            except _LookAgain:
+                log.info("during the upload another worker dealt with the picture; looking again", grant_id=grant.id)
 
     # -- an answer by the provider
 
@@ -224,7 +224,7 @@ class Analyst:
             await while_ours(self._app, event, slot.enter_async_context(self._gate.slot()))
             try:
                 paid = await call()  # not cut by SIGTERM or a rebalance: it may be paid
-            except (LeftUnacked, StoreUnavailable, _BegunElsewhere):
+            except (LeftUnacked, StoreUnavailable, _LookAgain):
                 raise  # by `_begin`: no request was sent
             except InputFault as fault:
                 self._gate.report(None)
@@ -256,10 +256,17 @@ class Analyst:
         if not is_ours(self._app, event):
             raise LeftUnacked
         record = await self._answers.call(tenant, grant.id)
-        if record is not None and record.owner != self._owner:
-            raise _BegunElsewhere
+        if (record is not None and record.owner != self._owner) or await self._needless(grant):
+            raise _LookAgain
         self._owed[grant.id] = grant.estimate
         await self._answers.start_call(tenant, grant.id, self._owner)
+
+    async def _needless(self, grant: Grant) -> bool:
+        """Whether there is an answer by now: another worker may have settled this very grant with it."""
+        if grant.purpose == "answer":
+            return await self._find(grant, paid=False) is not None
+        broken = await self._find(grant, paid=True)
+        return broken is None or not repairable(broken)
 
     async def _call(self, event: Any, grant: Grant, picture: Picture) -> _Paid:
         """One call, its answer stored and its record closed. Runs to its end even if the event moves elsewhere."""

@@ -184,6 +184,22 @@ async def test_a_call_begun_elsewhere_during_the_upload_is_not_made_here(world: 
     assert settled(world) == [("g1", 777)]
 
 
+async def test_a_picture_answered_elsewhere_during_the_upload_is_not_paid_again(world: World) -> None:
+    async def upload(trace: CallTrace) -> None:
+        if not world.s3.keys(SHA):
+            world.s3.objects[elsewhere[0]] = elsewhere[1]
+
+    async with world.agent("analysis") as agent:
+        await world.tell(agent, world.grant("g0"))
+        (key,) = world.s3.keys(SHA)
+        elsewhere = (key, world.s3.objects.pop(key))
+        world.provider.upload = upload
+        await world.tell(agent, world.grant("g1", task=world.task(post_id="p2")))
+    assert len(world.provider.calls) == 1
+    assert settled(world) == [("g0", 1000), ("g1", 0)]
+    assert found_record(world, "g1") is None
+
+
 async def test_a_store_that_is_away_when_the_call_begins_is_waited_for_without_a_slot(world: World) -> None:
     world.s3.fail("put", ".calls", away(), away())
     outcome = await one(world)

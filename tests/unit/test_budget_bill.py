@@ -287,8 +287,9 @@ class BillMachine(RuleBasedStateMachine):
     @rule(dearer=st.booleans(), dies=st.booleans())
     def call_abroad_ends(self, dearer: bool, dies: bool) -> None:
         call = self.abroad.pop(0)
-        if not call.begun and (dies or call.grant.id in self.records):
-            return  # nothing was sent: it looks once more whether somebody else has begun
+        answered = call.grant.task.medium.sha256 in self.answers
+        if not call.begun and (dies or answered or call.grant.id in self.records):
+            return  # nothing was sent: it looks once more whether somebody else has begun, or has an answer
         cost = call.tokens + (call.grant.estimate + 25 if dearer and not dies else 0)
         self.bill[call.grant.id] += cost
         if not dies:
