@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo down test load lint types layers clean lock audit tools image-check
+.PHONY: demo down test load faults lint types layers clean lock audit tools image-check
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)  ## the main job on real embedded services
@@ -18,6 +18,9 @@ test: $(STAMP) tools lint types layers  ## everything CI runs
 
 load: $(STAMP)  ## what takes too long for every run
 	$(BIN)/python -m pytest -m load
+
+faults: $(STAMP)  ## each service fails in each way, and one tenant floods; VISION_FAULT_SECONDS=60 for the published table
+	$(BIN)/python -m pytest -m load tests/faults/test_dependencies.py tests/faults/test_fairness.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
