@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -17,7 +18,7 @@ from tests.integration.pipeline import Pipeline, Worker, unique
 from vision_app.accounting import take_account
 from vision_app.faults import Fault, Proxies
 
-PER_SECOND = 4.0
+PER_SECOND = float(os.environ.get("VISION_FAULT_POSTS_PER_SECOND", "4"))
 TENANTS = 3
 BEFORE_SECONDS = AFTER_SECONDS = 2.0
 RECOVERY_SECONDS = 180.0
