@@ -1,7 +1,7 @@
 """Each dependency misbehaves in each way under load: nothing lost, nothing twice, only what must wait waits.
 
-VISION_FAULT_SECONDS (10) is how long each fault lasts, VISION_FAULT_POSTS_PER_SECOND (4) the load; `make faults` runs them
-all and writes the table.
+VISION_FAULT_SECONDS (10) is how long each fault lasts, VISION_FAULT_POSTS_PER_SECOND (4) the load; `make faults` runs
+them all and writes the table.
 """
 
 from __future__ import annotations
