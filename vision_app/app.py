@@ -149,10 +149,10 @@ class VisionApp(faust.App):
 
     def waiting_for(self) -> dict[str, str]:
         """Services that hold something back, by name; the rest goes on."""
-        waiting = {flow.sink.name: "unavailable" for flow in self.sinks if flow.waiting_since}
+        waiting = {flow.sink.name: trouble for flow in self.sinks if (trouble := flow.trouble)}
         for name, service in (("kafka", self.outbox.reachability), ("s3", self.s3.reachability)):
             if trouble := service.trouble:
-                waiting[name] = trouble
+                waiting.setdefault(name, trouble)
         gate = self.gate.state
         if gate.state != "closed":
             waiting["gigachat"] = f"{gate.state}: {gate.reason}"

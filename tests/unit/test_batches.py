@@ -17,7 +17,7 @@ from vision_app.streams import batches, ownership
 from vision_app.streams.batches import Batches
 from vision_app.streams.dead_letters import DeadLetters
 from vision_app.streams.outbox import Outbox, Oversized
-from vision_app.telemetry import metrics
+from vision_app.telemetry import metrics, reachability
 
 
 @pytest.fixture(autouse=True)
@@ -123,6 +123,19 @@ async def test_what_arrives_during_a_write_is_the_next_batch_and_none_is_larger_
     assert setup.announced == setup.sink.tries
     assert (setup.sink.opened, setup.sink.closed) == (1, 1)
     assert setup.stream.is_noack
+
+
+async def test_a_write_that_gets_no_answer_is_told_of_while_it_lasts(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reachability, "SILENT_SECONDS", 0.0)
+    setup.sink.gate.clear()
+    setup.stream.put(record(0))
+    async with setup.running():
+        await until(lambda: (setup.flow.trouble or "").startswith("no answer for"))
+        setup.sink.gate.set()
+        await until(lambda: setup.stream.offsets == [0])
+        assert setup.flow.trouble is None
 
 
 async def test_while_the_store_is_away_the_same_records_are_tried_again_in_the_same_order(setup: Setup) -> None:

@@ -16,6 +16,7 @@ import structlog
 
 from vision_app.stores.base import Rejected, Sink, SinkUnavailable
 from vision_app.telemetry import metrics
+from vision_app.telemetry.reachability import Reachability
 
 from .dead_letters import DeadLetters
 from .ownership import LeftUnacked, becomes_ours, is_ours, of_this_generation, sleep_while_ours, while_ours
@@ -51,6 +52,12 @@ class Batches:
         self._queue: asyncio.Queue[Any] = asyncio.Queue(maxsize=size)
         self._open = False
         self.waiting_since: float | None = None
+        self._calls = Reachability()
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the sink holds back its topic: it refuses, or has not answered for a while; None: it does not."""
+        return "unavailable" if self.waiting_since else self._calls.trouble
 
     async def try_open(self) -> None:
         """Open the sink ahead of the first batch if its store answers; otherwise the first batch waits for it."""
@@ -121,7 +128,8 @@ class Batches:
         while pairs:
             try:
                 started = time.monotonic()
-                in_force = await while_ours(self.app, last, self._try([record for _, record in pairs]))
+                with self._calls.call():
+                    in_force = await while_ours(self.app, last, self._try([record for _, record in pairs]))
                 metrics.SINK_DURATION.labels(sink=self.sink.name).observe(time.monotonic() - started)
                 self._works()
                 if self._written is not None:
