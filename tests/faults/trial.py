@@ -54,6 +54,7 @@ class Seen:
     events_ms: list[int]
     calls: list[dict[str, Any]]
     spent_during: list[int]
+    passed: bool
 
     def published_between(self, start_ms: float, end_ms: float) -> list[Published]:
         return [each for each in self.load.published if start_ms <= each.at_ms < end_ms]
@@ -65,7 +66,8 @@ class Trial:
     def __init__(self, pipe: Pipeline, worker: Worker, proxies: Proxies) -> None:
         self._pipe, self._worker, self._proxies = pipe, worker, proxies
 
-    async def run(self, dependency: str, fault: Fault, seconds: float) -> tuple[Outcome, Seen]:
+    async def run(self, dependency: str, fault: Fault, seconds: float, *, passes: bool = False) -> tuple[Outcome, Seen]:
+        """`passes`: the fault lasts on until all that was published before its middle is announced nevertheless."""
         outcome = Outcome(dependency, fault, seconds)
         tag = unique(f"{dependency}-{fault}")
         load = Load(
@@ -83,6 +85,8 @@ class Trial:
                 spent_early = await self._spent(load.tenants[:TENANTS])
                 await asyncio.sleep(seconds / 2)
                 spent_late = await self._spent(load.tenants[:TENANTS])
+                early = [each for each in load.published if each.at_ms < newcomer_ms]
+                passed = passes and await load.announced(early, RECOVERY_SECONDS)
             self._proxies.heal()
             healed_ms = _now_ms()
             await asyncio.sleep(AFTER_SECONDS)
@@ -93,7 +97,7 @@ class Trial:
             calls = await self._pipe.billed(tag)
             events = [event.at_ms for found in (await load.events()).values() for event in found]
             spent = [spent_early, spent_late]
-            return outcome, Seen(load, began_ms, healed_ms, newcomer, newcomer_ms, events, calls, spent)
+            return outcome, Seen(load, began_ms, healed_ms, newcomer, newcomer_ms, events, calls, spent, passed)
 
     async def end_during(self, dependency: str, fault: Fault) -> float:
         """Tell the worker to end while the fault lasts, then start it again; returns the seconds its end took."""
