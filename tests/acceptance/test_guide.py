@@ -1,7 +1,6 @@
 """The acceptance guide, sentence by sentence, against the real stack. The names of the tests are its headings.
 
-What runs in the worker's container is in `test_guide_container.py`; storage quotas, statistics and cleanup come with
-the storage issue. `guide.md` is the guide as it was given.
+What runs in the worker's container is in `test_guide_container.py`. `guide.md` is the guide as it was given.
 """
 
 from __future__ import annotations
@@ -149,6 +148,21 @@ async def test_step_5_through_the_diagnostic_cli(
         assert field in ran.stdout
 
 
+@pytest.mark.parametrize("page", re.findall(r"curl http://localhost:8000(/api/v1/storage/\w+) \| jq", GUIDE))
+async def test_components_1_s3_storage(worker: Worker, analyzed: Announced, page: str) -> None:
+    """`quota` and `stats` answer the guide's curl with the fields of the assistant's API."""
+    fields = {
+        "/api/v1/storage/quota": "total_gb limit_gb usage_percent by_type emergency_threshold_gb last_updated",
+        "/api/v1/storage/stats": "current limits policies last_updated",
+    }[page]
+    async with httpx.AsyncClient(base_url=worker.url, trust_env=False) as client:
+        body = (await client.get(page)).raise_for_status().json()
+    assert set(fields.split()) <= body.keys()
+    held = body.get("current", body)
+    assert held["total_gb"] > 0
+    assert {"media", "vision", "crawl"} <= held["by_type"].keys()
+
+
 def test_components_2_the_policy_is_there(stack: Mapping[str, str], worker: Worker) -> None:
     """`cat /app/config/vision_policy.yml`: the same file that is shipped, and it is valid."""
     assert _vision(stack, worker, "policy", "check").returncode == 0
@@ -232,6 +246,45 @@ async def test_diagnosis_not_saved(stack: Mapping[str, str], pipe: Pipeline, wor
     ran = await asyncio.to_thread(_vision, stack, worker, "diag", "--post-id", post)
     assert ran.returncode == 0
     assert "s3_missing" in ran.stdout
+
+
+async def test_diagnosis_s3_quota_exceeded(
+    stack: Mapping[str, str], worker: Worker, pipe: Pipeline, tmp_path: Path
+) -> None:
+    """ "Quota exceeded" at an upload, the counter grows, `quota` shows the usage, `cleanup` needs no body."""
+    [cleanup] = re.findall(r"curl -X POST (/api/v1/storage/cleanup)", GUIDE)
+    tenant, file = unique("quota"), tmp_path / "large.png"
+    file.write_bytes(picture() + bytes(20_000))
+    limit = {"S3_PER_TENANT_LIMIT_GB": "0.00001"}  # the worker's own is 2, so that it is the command that refuses
+    ran = await asyncio.to_thread(_vision, stack, worker, "upload", str(file), "--tenant", tenant, **limit)
+    assert ran.returncode == 1
+    assert "Quota exceeded" in ran.stderr
+    async with httpx.AsyncClient(base_url=worker.url, trust_env=False, timeout=60) as client:
+        question = {"tenant_id": tenant, "size_bytes": 3 * 1024**3, "content_type": "media"}
+        answer = (await client.post("/api/v1/storage/quota/check", json=question)).raise_for_status().json()
+        assert (answer["allowed"], answer["reason"]) == (False, "tenant_limit")
+        done = (await client.post(cleanup)).raise_for_status().json()
+        assert {"deleted_count", "freed_gb", "duration_seconds"} <= done.keys()
+    counted = re.findall(
+        rf'^storage_quota_violations_total{{reason="tenant_limit",tenant_id="{tenant}"}} (\S+)$',
+        await _metrics(worker),
+        re.M,
+    )
+    assert [float(count) for count in counted] == [1]
+    said = [orjson.loads(line) for line in _log(worker) if "Quota exceeded" in line and tenant in line]
+    assert [line["reason"] for line in said] == ["tenant_limit"]
+
+
+async def test_prometheus_storage_usage(worker: Worker, analyzed: Announced) -> None:
+    [selected] = re.findall(r"^(storage_bucket_usage_gb{.*?})$", GUIDE, re.MULTILINE)
+
+    async def size() -> float:
+        found = re.findall(rf"^{re.escape(selected)} (\S+)$", await _metrics(worker), re.MULTILINE)
+        return float(found[0])
+
+    async with asyncio.timeout(30):  # the worker writes and shows its accounts every few seconds
+        while not await size():
+            await asyncio.sleep(0.2)
 
 
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"\b(vision_\w+?)(?:_bucket)?[\[{]", GUIDE))))

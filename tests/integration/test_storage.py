@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
+import structlog
 
 from tests.integration.storage import (
     SCALED,
@@ -29,14 +30,17 @@ from tests.samples import analyzed, medium, post
 from vision_app.domain.storage import Aim
 from vision_app.messages import Deferred
 from vision_app.settings import Settings
-from vision_app.storage import accounts
+from vision_app.storage import accounts, lock
 from vision_app.storage.accounts import Accounts
 from vision_app.storage.cleanup import clean_up, count
+from vision_app.storage.keeper import StorageKeeper
 from vision_app.storage.lock import StorageBusy, exclusively
+from vision_app.storage.upload import upload
 from vision_app.stores.answers import AnswerStore, CallRecord
 from vision_app.stores.keys import answer_key, media_key
 from vision_app.stores.postgres import PostgresSink
-from vision_app.stores.s3 import S3Store
+from vision_app.stores.s3 import S3Store, StoreUnavailable
+from vision_app.telemetry import metrics
 
 FILL = {"small": 10, "middle": 35, "large": 45, "huge": 55}
 """Objects per tenant: 145 of 150, as 14.5 of 15 GiB."""
@@ -101,7 +105,8 @@ KILLED = """
 import asyncio, os, sys
 from vision_app.settings import load_settings
 from vision_app.storage import cleanup
-from vision_app.stores.s3 import S3Store
+from vision_app.stores.s3 import S3Store, StoreUnavailable
+from vision_app.telemetry import metrics
 
 cleanup.DELETE_BATCH = 5
 batches = 0
@@ -152,7 +157,6 @@ async def test_killed_in_the_middle_and_started_again_it_ends_the_same(
     process.send_signal(signal.SIGKILL)
     await process.wait()
     assert (await objects_by_tenant(s3)).total() in (130, 135), "some have gone, the target is not reached"
-    await until_free(place)
     report = await clean_up(evenly(place), s3)
     assert report.deleted_count in (10, 15)
     assert await objects_by_tenant(s3) == LEVEL
@@ -161,17 +165,8 @@ async def test_killed_in_the_middle_and_started_again_it_ends_the_same(
     assert await pool.fetchval("SELECT count(*) FROM expired_objects") == 25
 
 
-async def until_free(place: Settings) -> None:
-    """Postgres notices a killed client at once, but not in the same instant."""
-    while True:
-        try:
-            async with exclusively(place):
-                return
-        except StorageBusy:
-            await asyncio.sleep(0.05)
-
-
-async def test_one_at_a_time(place: Settings, s3: S3Store) -> None:
+async def test_one_at_a_time(place: Settings, s3: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "WAIT_SECONDS", 0.0)
     async with exclusively(place):
         with pytest.raises(StorageBusy, match="under way"):
             await clean_up(place, s3)
@@ -330,3 +325,86 @@ async def test_usage_of_an_account(place: Settings, s3: S3Store, pool: Any) -> N
     assert (await accounts.usage(pool, "t")).size_bytes == {"media": SIZE, "vision": SIZE}
     assert (await accounts.usage(pool)).total_bytes == 3 * SIZE
     assert accounts.together(await accounts.usage_by_account(pool)).total_objects == 3
+
+
+async def test_what_was_paid_for_is_stored_beyond_the_quota_and_told(place: Settings, s3: S3Store, pool: Any) -> None:
+    """No room for the tenant: the answer is there, the violation is counted and logged, a clean-up is asked for."""
+    tenant = f"t-{uuid4().hex[:8]}"
+    await put_old(s3, [(f"media/{tenant}/00/{number}", 1) for number in range(21)])
+    await clean_up(place, s3)
+    await pool.execute("UPDATE storage_state SET cleaned_at = now() - interval '1 hour'")
+    keeper = StorageKeeper(place, s3)
+    violations = metrics.QUOTA_VIOLATIONS.labels(tenant_id=metrics.tenant_label(tenant), reason="tenant_limit")
+    before = violations._value.get()
+    await AnswerStore(s3, "GigaChat-Pro").finish_call(tenant, "g1", 7, "ok")
+    with structlog.testing.capture_logs() as said:
+        await keeper.show()
+    assert violations._value.get() == before + 1
+    assert [(line["event"], line["reason"]) for line in said] == [("Quota exceeded", "tenant_limit")]
+    assert await accounted(pool) == await listed(s3)
+    assert await pool.fetchval("SELECT requested_at IS NOT NULL FROM storage_state")
+    await keeper.look()
+    assert await pool.fetchval(
+        "SELECT requested_at IS NULL AND cleaned_at > now() - interval '1 minute' FROM storage_state"
+    )
+    await keeper.on_stop()
+
+
+async def test_of_two_uploads_at_once_the_last_room_is_given_to_one(place: Settings, s3: S3Store, pool: Any) -> None:
+    await put_old(s3, [(f"media/t/00/{number}", 1) for number in range(19)])
+    await count(place, s3)
+    files = [uuid4().bytes * (SIZE // 16) for _ in range(2)]
+    done = await asyncio.gather(
+        *(upload(place, pool, s3, "t", content, "image/png") for content in files), return_exceptions=True
+    )
+    assert sorted(type(one).__name__ for one in done) == ["QuotaExceeded", "Upload"]
+    assert await accounted(pool) == await listed(s3) == {("t", "media"): [20 * SIZE, 20]}
+
+
+async def test_an_upload_that_fails_gives_its_room_back(place: Settings, s3: S3Store, pool: Any) -> None:
+    async def refuse(*_: Any, **__: Any) -> None:
+        raise StoreUnavailable("away")
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(S3Store, "put", refuse)
+        with pytest.raises(StoreUnavailable):
+            await upload(place, pool, s3, "t", b"picture", "image/png")
+    assert (await accounts.usage(pool)).total_bytes == 0
+
+
+async def test_an_old_picture_uploaded_again_is_as_good_as_new(place: Settings, s3: S3Store, pool: Any) -> None:
+    """Else it would expire before the post that it was uploaded for comes."""
+    content = uuid4().bytes
+    first = await upload(place, pool, s3, "t", content, "image/png")
+    await put_old(s3, [(first.medium.s3_key, 29.9)], size=16)
+    await pool.execute(
+        "INSERT INTO expired_objects (s3_key, tenant_id, kind, size_bytes, reason) VALUES ($1, 't', 'media', 1, 'ttl')",
+        first.medium.s3_key,
+    )
+    again = await upload(place, pool, s3, "t", content, "image/png")
+    assert (first.deduplicated, again.deduplicated) == (False, True)
+    head = await s3.head(first.medium.s3_key)
+    assert head.last_modified is not None
+    assert (datetime.now(UTC) - head.last_modified).days == 0
+    assert await pool.fetchval("SELECT count(*) FROM expired_objects") == 0
+
+
+async def test_while_postgres_is_away_changes_are_kept(place: Settings, s3: S3Store, pool: Any) -> None:
+    changes = Accounts()
+    s3.tell(changes.changed)
+    await s3.put("vision/t/a_.json", bytes(10))
+    away = await asyncpg.create_pool(place.database_url.get_secret_value(), min_size=1)
+    await away.close()
+    with pytest.raises(asyncpg.InterfaceError):
+        await changes.flush(away)
+    await s3.put("vision/t/a_.json", bytes(30))
+    assert await changes.flush(pool) == {("t", "vision"): 1}
+    assert await accounted(pool) == await listed(s3)
+
+
+def test_accounts_stay_small_while_postgres_is_away() -> None:
+    changes = Accounts()
+    for number in range(3 * accounts.MAX_CHANGES):
+        changes.changed(f"vision/t{number}/posts/a.json", None, 1, 1.0)
+    assert len(changes._changes) <= accounts.MAX_CHANGES
+    assert changes._dropped, "a listing is due"

@@ -6,6 +6,8 @@ with its connection at once; and without Postgres there is no clean-up anyway, s
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -17,6 +19,8 @@ from vision_app.stores.postgres import CONNECT_TIMEOUT_SECONDS
 
 STORAGE_LOCK = 0x73746F72616765  # "storage"
 STATEMENT_TIMEOUT_SECONDS = 600
+WAIT_SECONDS = 5.0
+POLL_SECONDS = 0.05
 
 
 class StorageBusy(Exception):
@@ -33,8 +37,17 @@ async def exclusively(settings: Settings) -> AsyncIterator[Any]:
         server_settings={"application_name": "vision-storage", "timezone": "UTC"},
     )
     try:
-        if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", STORAGE_LOCK):
-            raise StorageBusy("a count or clean-up is under way; ask again when it has ended")
+        await _lock(connection)
         yield connection
+        await connection.close(timeout=CONNECT_TIMEOUT_SECONDS)  # waits until Postgres has let go of the lock
     finally:
-        connection.terminate()  # without farewell: whatever it was doing, the lock and the temporary tables go at once
+        connection.terminate()  # whatever it was doing, lock and temporary tables go; nothing if it is closed
+
+
+async def _lock(connection: Any) -> None:
+    """Take the lock, waiting a little: a session that has just ended may still hold it."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", STORAGE_LOCK):
+        if time.monotonic() >= deadline:
+            raise StorageBusy("a count or clean-up is under way; ask again when it has ended")
+        await asyncio.sleep(POLL_SECONDS)
