@@ -22,8 +22,8 @@ import structlog
 from mode import Service
 from redis.exceptions import RedisError, ResponseError
 
-from vision_app.events import Unreadable, read_entry
-from vision_app.messages import headers_of
+from vision_app.events import Unreadable, entry_value, read_entry
+from vision_app.messages import Uploaded, headers_of
 from vision_app.settings import Settings
 from vision_app.streams.dead_letters import DeadLetters, dead_letter
 from vision_app.streams.outbox import Outbox, Oversized
@@ -172,7 +172,7 @@ class RedisIn(Service):
 
     def _tenant_of(self, fields: Fields) -> str:
         try:
-            return read_entry(fields, default_tenant=self._settings.s3_default_tenant_id).tenant_id
+            return self._event_of("", b"", fields)[0].tenant_id
         except Unreadable:
             return ""  # it is buried when its turn comes
 
@@ -290,28 +290,38 @@ class RedisIn(Service):
 
     async def _pass_on_one(self, stream: str, entry: bytes, fields: Fields) -> None:
         try:
-            event = read_entry(fields, default_tenant=self._settings.s3_default_tenant_id, entry_id=entry.decode())
+            event, value = self._event_of(stream, entry, fields)
         except Unreadable as fault:
             await self._bury(stream, entry, fields, "unreadable", str(fault), 1)
             metrics.EVENTS.labels(status="failed", reason="parse_error").inc()
             return
         with bind(trace_id=event.trace_id, post_id=event.post_id, tenant_id=event.tenant_id):
-            sourced = event.model_copy(update={"source_stream": stream, "source_entry_id": entry.decode()})
             headers = headers_of(event.trace_id, event.event_type, traceparent_for(event.trace_id))
             try:
-                await self._outbox.deliver(
-                    UPLOADED, event.key, sourced.encode(), headers, keep_trying=self._keep_trying
-                )
+                await self._outbox.deliver(UPLOADED, event.key, value, headers, keep_trying=self._keep_trying)
             except Oversized as fault:
                 await self._bury(stream, entry, fields, "oversized", str(fault), 1)
                 return
             metrics.RELAYED.labels(stream=stream).inc()
             log.info("event relayed", stream=stream, stream_id=entry.decode())
 
+    def _event_of(self, stream: str, entry: bytes, fields: Fields) -> tuple[Uploaded, bytes]:
+        """The event of an entry, and its record's value. Raises Unreadable, whatever goes wrong."""
+        try:
+            event = read_entry(fields, default_tenant=self._settings.s3_default_tenant_id, entry_id=entry.decode())
+            sourced = event.model_copy(update={"source_stream": stream, "source_entry_id": entry.decode()})
+            return event, sourced.encode()
+        except Unreadable:
+            raise
+        except Exception as fault:  # nobody planned for this: the entry is kept, the others go on
+            metrics.UNEXPECTED_ERRORS.labels(where="redis_in").inc()
+            log.exception("unexpected error while an entry was read", stream=stream, stream_id=entry.decode())
+            raise Unreadable(f"{type(fault).__name__}: {fault}") from fault
+
     async def _bury(self, stream: str, entry: bytes, fields: Fields, error: str, reason: str, deliveries: int) -> None:
         """Both dead letters, before the entry is acknowledged: the Redis stream others read, and ours in Kafka."""
-        named = {_text(name): _text(value) for name, value in fields.items()}
-        payload = named.get("data") or named.get("payload") or orjson.dumps(named).decode()
+        kept = entry_value(fields)
+        payload = fields.get(b"data") or fields.get(b"payload") or kept
         trace_id = _trace_of(payload)
         await self._redis.xadd(
             self._settings.vision_dlq_stream,
@@ -331,7 +341,7 @@ class RedisIn(Service):
             id=f"{stream}-{entry.decode()}",
             origin=stream,
             offset=entry.decode(),
-            value=orjson.dumps(named),
+            value=kept,
             fault=reason,
             error=error,
             attempts=deliveries,
@@ -348,11 +358,7 @@ def _by_stream(batch: Sequence[Held]) -> dict[str, list[Any]]:
     return ids
 
 
-def _text(value: bytes | str) -> str:
-    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
-
-
-def _trace_of(payload: str) -> str:
+def _trace_of(payload: bytes) -> str:
     try:
         event = orjson.loads(payload)
     except orjson.JSONDecodeError:

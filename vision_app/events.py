@@ -24,6 +24,8 @@ SCHEMA_VERSIONS = frozenset({"v1", "1", "1.0"})
 
 _TEXTS = frozenset({"tenant_id", "post_id", "trace_id", "idempotency_key", "channel_id"})
 """Fields that stay as they came even if they look like JSON."""
+MAX_DEPTH = 64
+"""Levels of lists and objects; what nests deeper cannot be written as JSON by everybody further on."""
 _TRUE, _FALSE = frozenset({"true", "1", "yes"}), frozenset({"false", "0", "no"})
 
 
@@ -37,7 +39,7 @@ class Unreadable(ValueError):
 def read_entry(fields: Mapping[Any, Any], *, default_tenant: str, entry_id: str | None = None) -> Uploaded:
     """Read one entry of an input stream, whatever of the four shapes it has. Raises Unreadable."""
     flat = {_text(name): _text(value) for name, value in fields.items()}
-    body = next((flat[name] for name in ("data", "payload") if flat.get(name)), None)
+    body = flat.get("data") or flat.get("payload")
     if body is None:
         flat.setdefault("event_type", flat.get("event", ""))
         return read_event(flat, default_tenant=default_tenant, entry_id=entry_id)
@@ -46,6 +48,32 @@ def read_entry(fields: Mapping[Any, Any], *, default_tenant: str, entry_id: str 
         raise Unreadable(f"the field data holds {type(event).__name__}, not a JSON object")
     event.setdefault("event_type", flat.get("event"))
     return read_event(event, default_tenant=default_tenant, entry_id=entry_id)
+
+
+def entry_value(fields: Mapping[bytes, bytes]) -> bytes:
+    """An entry as one JSON object, to the byte: bytes that are no UTF-8 become escapes that stand for nothing else."""
+    try:
+        return orjson.dumps({name.decode(): value.decode() for name, value in fields.items()})
+    except UnicodeDecodeError:
+        named = {_escaped(name): _escaped(value) for name, value in fields.items()}
+        return json.dumps(named).encode()
+
+
+def entry_fields(value: bytes) -> dict[str | bytes, str | bytes]:
+    """The fields that `entry_value` has written; those that are no UTF-8 as bytes. Raises ValueError."""
+    return {_unescaped(str(name)): _unescaped(str(text)) for name, text in json.loads(value).items()}
+
+
+def _escaped(value: bytes) -> str:
+    return value.decode("utf-8", "surrogateescape")
+
+
+def _unescaped(text: str) -> str | bytes:
+    try:
+        text.encode()
+        return text
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogateescape")
 
 
 def read_json(value: bytes | None, *, default_tenant: str) -> Uploaded:
@@ -59,6 +87,7 @@ def read_json(value: bytes | None, *, default_tenant: str) -> Uploaded:
 def read_event(event: Mapping[str, Any], *, default_tenant: str, entry_id: str | None = None) -> Uploaded:
     """Bring one event, as a mapping of its top-level keys, to the canonical form. Raises Unreadable."""
     raw = {n: v if n in _TEXTS else _unquoted(v) for n, v in event.items() if v is not None}
+    _check_depth(raw)
     if (kind := raw.get("event_type")) not in (None, "", UPLOADED_EVENT):
         raise Unreadable(f"event_type is {kind!r}; this stream takes {UPLOADED_EVENT}")
     if (version := str(raw.get("schema_version") or "1.0")) not in SCHEMA_VERSIONS:
@@ -105,6 +134,7 @@ def _medium(position: int, item: Any) -> Medium:
     item = _unquoted(item)
     if not isinstance(item, dict):
         raise Unreadable(f"media_files[{position}] is not an object")
+    _check_depth(item)
     given = {name: value for name, value in item.items() if value is not None}
     sha256 = _identity(given.get("sha256"))
     if not sha256:
@@ -124,7 +154,11 @@ def _medium(position: int, item: Any) -> Medium:
 
 
 def _text(value: Any) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    """As text. What is no UTF-8 is refused: replaced by a stand-in, two different ids would become one."""
+    try:
+        return value.decode() if isinstance(value, bytes) else str(value)
+    except UnicodeDecodeError as fault:
+        raise Unreadable(f"not UTF-8: {fault.reason} at byte {fault.start}") from None
 
 
 def _json(text: str | bytes) -> Any:
@@ -142,6 +176,17 @@ def _unquoted(value: Any) -> Any:
         except orjson.JSONDecodeError:
             return value
     return value
+
+
+def _check_depth(value: Any) -> None:
+    """Raises Unreadable if lists and objects nest too deep."""
+    level, depth = [value], 0
+    while level:
+        depth += 1
+        if depth > MAX_DEPTH:
+            raise Unreadable(f"lists and objects nest more than {MAX_DEPTH} deep")
+        inner = (item.values() if isinstance(item, dict) else item for item in level)
+        level = [item for items in inner for item in items if isinstance(item, dict | list)]
 
 
 def _identity(value: Any) -> str | None:

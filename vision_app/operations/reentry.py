@@ -11,11 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
-
 from vision_app import topics
 from vision_app.domain.posts import FORGET_AFTER_MS
-from vision_app.events import Unreadable, read_entry, read_json
+from vision_app.events import Unreadable, entry_fields, read_entry, read_json
 from vision_app.messages import (
     REPLAY_HEADER,
     BudgetCommand,
@@ -51,7 +49,7 @@ class Reentry:
     destination: str
     key: bytes | None = None
     value: bytes = b""
-    fields: Mapping[str, str] | None = None
+    fields: Mapping[str | bytes, str | bytes] | None = None
     headers: Mapping[str, bytes] = field(default_factory=dict)
     media: tuple[tuple[str, Medium, bool], ...] = ()
     whole_post: bool = False
@@ -80,7 +78,7 @@ def reentry(letter: DeadLetter, *, input_streams: tuple[str, ...], default_tenan
 
 
 def _into_redis(letter: DeadLetter, default_tenant: str) -> Reentry:
-    fields = {str(name): str(text) for name, text in orjson.loads(content(letter)).items()}
+    fields = entry_fields(content(letter))
     if not fields:
         raise CannotReplay("the entry was trimmed from its stream before it could be kept; discard it")
     try:

@@ -1,0 +1,148 @@
+"""The way in under fire: whatever an entry holds, it is relayed whole or kept whole, and nothing crashes.
+
+The real bridge, outbox and dead letters; below them a Redis and a Kafka that write down what they are given.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from types import SimpleNamespace
+from typing import Any
+
+import orjson
+import pytest
+import structlog
+from aiokafka.errors import MessageSizeTooLargeError
+
+from bridges.redis_in import RedisIn
+from tests.event_mutations import Fields, entries
+from tests.fakes import FakeApp
+from vision_app.events import read_json
+from vision_app.messages import DeadLetter, decode
+from vision_app.operations.reentry import reentry
+from vision_app.settings import load_settings
+from vision_app.streams.dead_letters import CUT_HEADER, DeadLetters
+from vision_app.streams.outbox import Outbox
+from vision_app.telemetry import metrics
+from vision_app.topics import DLQ, MAX_MESSAGE_BYTES, UPLOADED
+
+SETTINGS = load_settings()
+STREAM = SETTINGS.input_streams[0]
+BATCH = 100
+
+
+class WritesDown:
+    """Redis, as far as the way in uses it for one batch."""
+
+    def __init__(self) -> None:
+        self.acked: set[bytes] = set()
+        self.buried: dict[str, dict[str, Any]] = {}
+
+    async def xack(self, stream: str, group: str, *ids: bytes) -> None:
+        self.acked.update(ids)
+
+    async def xadd(self, stream: str, fields: dict[str, Any], **_: Any) -> None:
+        assert all(isinstance(value, bytes | str | int | float) for value in fields.values()), "Redis refuses others"
+        self.buried[str(fields["original_message_id"])] = fields
+
+
+def way_in() -> tuple[RedisIn, WritesDown, FakeApp]:
+    app, redis = FakeApp(), WritesDown()
+    app.refuse = lambda topic, value: MessageSizeTooLargeError() if len(value or b"") > MAX_MESSAGE_BYTES else None
+    outbox = Outbox(app)
+    bridge = RedisIn(app, outbox, DeadLetters(outbox), SETTINGS, "fuzzer", room=lambda: BATCH)
+    bridge._redis = redis
+    return bridge, redis, app
+
+
+async def survive(seed: int, count: int) -> Counter[str]:
+    """Pass `count` mutated entries through; every one must be accounted for. Returns how many went where."""
+    bridge, redis, app = way_in()
+    ended: Counter[str] = Counter()
+    batch: list[tuple[bytes, Fields]] = []
+    for number, fields in enumerate(entries(seed, count), 1):
+        batch.append((f"1763812800000-{number}".encode(), fields))
+        if len(batch) == BATCH or number == count:
+            with structlog.testing.capture_logs():
+                for entry, given in batch:
+                    bridge._hold(STREAM, entry, given, attempt=True)
+                await bridge._pass_on(bridge._waiting.take(BATCH))
+            ended += accounted_for(batch, redis, app)
+            batch, redis.acked, redis.buried = [], set(), {}
+            app.sent.clear()
+    return ended
+
+
+def accounted_for(batch: list[tuple[bytes, Fields]], redis: WritesDown, app: FakeApp) -> Counter[str]:
+    assert redis.acked == {entry for entry, _ in batch}
+    relayed = {sent.body["source_entry_id"]: sent for sent in app.sent if sent.topic == UPLOADED.name}
+    letters = {
+        letter.offset: letter for letter in (decode(DeadLetter, s.value) for s in app.sent if s.topic == DLQ.name)
+    }
+    assert len(app.sent) == len(relayed) + len(letters) == len(batch), "each once"
+    ended: Counter[str] = Counter()
+    for entry, fields in batch:
+        name = entry.decode()
+        if name in relayed:
+            assert name not in redis.buried
+            kept_all(relayed[name], fields)
+            ended["relayed"] += 1
+        else:
+            kept_whole(letters[name], redis.buried[name], fields)
+            ended[letters[name].error] += 1
+    return ended
+
+
+def kept_all(sent: Any, fields: Fields) -> None:
+    """What was relayed can be read again, names the same post, and no key of the event is missing."""
+    event = read_json(sent.value, default_tenant="nobody")
+    assert sent.key == event.key
+    assert sent.headers["trace_id"].decode() == event.trace_id
+    body = fields.get(b"data") or fields.get(b"payload")
+    given = orjson.loads(body) if body else {name.decode(): value.decode() for name, value in fields.items()}
+    missing = {name for name, value in given.items() if value is not None} - set(sent.body)
+    assert missing <= {"media", "event", "uploaded_at", "channel_id"}, missing
+    listed = given.get("media_files", given.get("media"))
+    listed = orjson.loads(listed) if isinstance(listed, str) else listed
+    if listed is not None:
+        assert len(event.media_files) == len(listed)
+    for name in ("tenant_id", "post_id"):
+        if str(given.get(name) or "").strip():
+            assert sent.body[name] in (str(given[name]), str(given[name]).strip())
+
+
+def kept_whole(letter: DeadLetter, buried: dict[str, Any], fields: Fields) -> None:
+    """Both dead letters have everything; from ours the entry comes back to the byte."""
+    assert letter.reason
+    assert buried["error"]
+    body = fields.get(b"data") or fields.get(b"payload")
+    if body:
+        data = buried["data"]
+        assert (data if isinstance(data, bytes) else data.encode()) == body
+    if CUT_HEADER in letter.headers:
+        return  # too large for a record; Redis has it all
+    again = reentry(letter, input_streams=SETTINGS.input_streams, default_tenant="t", now_ms=0)
+    assert {as_bytes(name): as_bytes(value) for name, value in (again.fields or {}).items()} == fields
+
+
+def as_bytes(value: Any) -> bytes:
+    return value if isinstance(value, bytes) else str(value).encode()
+
+
+async def test_three_thousand_entries_are_relayed_or_kept() -> None:
+    unexpected = metrics.UNEXPECTED_ERRORS.labels(where="redis_in")._value.get()
+    ended = await survive(seed=20261122, count=3000)
+    assert sum(ended.values()) == 3000
+    assert ended["relayed"] > 800
+    assert ended["unreadable"] > 300
+    assert metrics.UNEXPECTED_ERRORS.labels(where="redis_in")._value.get() == unexpected
+
+
+@pytest.mark.load
+@pytest.mark.timeout(1800)
+async def test_a_hundred_and_twenty_thousand_entries_are_relayed_or_kept() -> None:
+    started = time.monotonic()
+    ended = await survive(seed=6, count=120_000)
+    print(SimpleNamespace(seconds=round(time.monotonic() - started), **ended))
+    assert sum(ended.values()) == 120_000
