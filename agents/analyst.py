@@ -45,6 +45,7 @@ from vision_app.providers.base import (
     RawAnswer,
     VisionProvider,
 )
+from vision_app.providers.decoders import Decoders
 from vision_app.providers.gate import Gate
 from vision_app.providers.ocr import OcrFault, Tesseract
 from vision_app.providers.pictures import estimate_text_tokens
@@ -102,12 +103,13 @@ class Analyst:
         provider: VisionProvider,
         gate: Gate,
         ocr: Tesseract | None,
+        decoders: Decoders,
         worker_id: str,
     ) -> None:
         self._app, self._settings = app, settings
         self._owner = f"{worker_id.replace('/', '-')}/{uuid.uuid4().hex}"
         self._s3, self._answers = s3, answers
-        self._provider, self._gate, self._ocr = provider, gate, ocr
+        self._provider, self._gate, self._ocr, self._decoders = provider, gate, ocr, decoders
         self._single = SingleFlight()
         self._owed: dict[str, int] = {}  # what the calls of grants in work may have cost, until the grant is closed
 
@@ -151,7 +153,7 @@ class Analyst:
             metrics.CACHE_HITS.labels(cache_type="s3").inc()
             return await self._ended(event, grant, found, tokens=0)
         picture = await through_outages(
-            self._app, event, lambda: read_picture(self._s3, grant.task.medium, self._settings), "s3"
+            self._app, event, lambda: read_picture(self._s3, grant.task.medium, self._decoders), "s3"
         )
         if not isinstance(picture, Picture):
             return self._end(grant, picture)
@@ -384,7 +386,7 @@ class Analyst:
         if self._ocr is None or not self._ocr.available or not grant.task.ocr_allowed:
             return otherwise
         picture = await through_outages(
-            self._app, event, lambda: read_picture(self._s3, grant.task.medium, self._settings), "s3"
+            self._app, event, lambda: read_picture(self._s3, grant.task.medium, self._decoders), "s3"
         )
         if not isinstance(picture, Picture):
             return picture

@@ -6,15 +6,15 @@ import hashlib
 
 from vision_app.messages import Failed, Medium, Skipped
 from vision_app.providers.base import Picture
-from vision_app.providers.pictures import UnusablePicture, prepare
-from vision_app.settings import Settings
+from vision_app.providers.decoders import Decoders
+from vision_app.providers.decoding import UnusablePicture
 from vision_app.stores.s3 import ObjectForbidden, ObjectMissing, ObjectTooLarge, S3Store
 
 MAX_OBJECT_BYTES = 41_943_040
 
 
-async def read_picture(s3: S3Store, medium: Medium, settings: Settings) -> Picture | Skipped | Failed:
-    """The picture, or the outcome of one that cannot be sent. Raises StoreUnavailable."""
+async def read_picture(s3: S3Store, medium: Medium, decoders: Decoders) -> Picture | Skipped | Failed:
+    """The picture, or the outcome of one that cannot be sent. Raises StoreUnavailable, DecodersUnavailable."""
     try:
         content = await s3.read(medium.s3_key, MAX_OBJECT_BYTES)
     except ObjectMissing:
@@ -27,6 +27,6 @@ async def read_picture(s3: S3Store, medium: Medium, settings: Settings) -> Pictu
     if seen != medium.sha256:
         return Failed(reason="hash_mismatch", details={"expected": medium.sha256, "found": seen})
     try:
-        return await prepare(content, medium.mime_type, settings)
+        return await decoders.prepare(content, medium.mime_type)
     except UnusablePicture as fault:
         return Failed(reason=fault.reason, details=fault.details)

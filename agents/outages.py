@@ -1,4 +1,4 @@
-"""Waiting out a store that is away: the message stays un-acknowledged, is tried again, and counts as no failure."""
+"""Waiting out what is away, a store or the decoders: the message stays un-acknowledged and counts as no failure."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import structlog
 
+from vision_app.providers.decoders import DecodersUnavailable
 from vision_app.stores.s3 import StoreUnavailable
 from vision_app.streams.ownership import sleep_while_ours
 from vision_app.telemetry import metrics
@@ -18,7 +19,7 @@ RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0)
 
 
 async def through_outages(app: Any, event: Any, attempt: Callable[[], Awaitable[Result]], stage: str) -> Result:
-    """Run `attempt` until the store is there. Raises LeftUnacked when the worker stops or the partition moves."""
+    """Run `attempt` until what it needs is there. Raises LeftUnacked when the worker stops or the partition moves."""
     tries = 0
     while True:
         try:
@@ -26,5 +27,8 @@ async def through_outages(app: Any, event: Any, attempt: Callable[[], Awaitable[
         except StoreUnavailable as fault:
             metrics.RETRIES.labels(stage=stage).inc()
             log.warning("store unavailable; the task waits", stage=stage, error=str(fault), attempt=tries + 1)
+        except DecodersUnavailable as fault:
+            metrics.RETRIES.labels(stage="decoders").inc()
+            log.error("no picture can be decoded; the task waits", error=str(fault), attempt=tries + 1)
         await sleep_while_ours(app, event, RETRY_SECONDS[min(tries, len(RETRY_SECONDS) - 1)])
         tries += 1

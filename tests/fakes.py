@@ -13,6 +13,9 @@ from typing import Any
 
 import orjson
 
+from vision_app.providers.base import Picture
+from vision_app.providers.decoding import Wish, decode
+
 Refusal = Callable[[str, bytes | None], Exception | None]
 
 
@@ -133,3 +136,19 @@ async def settled(ticks: int = 20) -> None:
     """Let everything that can run now run, for tests that something does not happen."""
     for _ in range(ticks):
         await asyncio.sleep(0)
+
+
+class LocalDecoders:
+    """Decodes in this process: what the pool of `providers/decoders.py` does, without its processes."""
+
+    def __init__(self, settings: Any) -> None:
+        self._wish = Wish(max_dim=settings.vision_preprocess_max_dim, jpeg_quality=75)
+
+    async def open(self) -> None:
+        return
+
+    async def close(self) -> None:
+        return
+
+    async def prepare(self, content: bytes, declared_mime: str) -> Picture:
+        return decode(content, declared_mime, self._wish)

@@ -34,6 +34,7 @@ from .domain import budget as budget_core
 from .domain.policy import Policy, PolicyError
 from .kafka_topics import create_topics
 from .prompts import PROMPT_VERSION, VISION_VERSION
+from .providers.decoders import Decoders
 from .providers.gate import Gate
 from .providers.gigachat import GigaChat
 from .providers.ocr import Tesseract
@@ -176,7 +177,8 @@ def create_app(settings: Settings) -> VisionApp:
     answers = AnswerStore(s3, settings.gigachat_vision_model, PROMPT_VERSION)
     provider, slots = GigaChat(settings), Slots(settings)
     app.gate = Gate(settings, slots)
-    analyst = Analyst(app, settings, s3, answers, provider, app.gate, ocr, worker_id(settings))
+    decoders = Decoders(settings)
+    analyst = Analyst(app, settings, s3, answers, provider, app.gate, ocr, decoders, worker_id(settings))
 
     def current_policy() -> Policy:
         policy.refresh()
@@ -216,7 +218,7 @@ def create_app(settings: Settings) -> VisionApp:
     if settings.feature_vision_enabled:
         app.service(cast(Any, app.bridge))
     add_routes(app)
-    app.resources = [s3, provider, slots, app.readers, mirror, *([ocr] if ocr else [])]
+    app.resources = [s3, provider, slots, decoders, app.readers, mirror, *([ocr] if ocr else [])]
     return app
 
 

@@ -150,6 +150,8 @@ class Settings(BaseSettings):
     vision_preprocess_enabled: bool = True
     vision_preprocess_max_dim: int = Field(1024, ge=64, le=8192)
     vision_preprocess_jpeg_quality: int = Field(75, ge=1, le=95)
+    vision_decoding_timeout: Positive = 15  # seconds of processor time for one picture; the slowest usual one takes 3
+    vision_decoding_memory_mb: int = Field(1280, ge=128)  # per process; 60 million pixels take up to 993
     vision_ocr_fallback_enabled: bool = True
     vision_ocr_languages: str = "rus+eng"
     vision_ocr_timeout: Positive = 30

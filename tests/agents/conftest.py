@@ -25,7 +25,7 @@ from faust.topics import Topic
 from PIL import Image
 
 import vision_app.app as composition
-from tests.fakes import until
+from tests.fakes import LocalDecoders, until
 from vision_app.messages import Analysis, Grant, MediaTask, Medium, Message, Ocr, Uploaded
 from vision_app.providers.base import BeforeChat, CallTrace, Picture, RawAnswer, VisionProvider
 from vision_app.providers.gate import Gate, GateTimes
@@ -351,6 +351,7 @@ def _replace_services(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
         "Slots": lambda settings: world.slots,
         "Gate": lambda settings, slots: Gate(settings, slots, times),
         "Tesseract": lambda settings: world.ocr,
+        "Decoders": LocalDecoders,
         "PostgresSink": lambda settings: world.sinks["postgres"],
         "PostDocumentSink": lambda settings, s3: world.sinks["s3"],
         "GraphSink": lambda settings: world.sinks["neo4j"],

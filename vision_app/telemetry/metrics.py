@@ -70,7 +70,7 @@ MEDIA = _known(
 )
 RETRIES = _known(
     _counter("vision_retries_total", "Attempts made again, by what was being tried.", "stage"),
-    *("s3", "vision_api", "db", "neo4j", "redis", "kafka", "storage"),
+    *("s3", "vision_api", "db", "neo4j", "redis", "kafka", "storage", "decoders"),
 )
 EVENT_DURATION = _histogram(
     "vision_event_duration_seconds", "From a post's opening to its completion.", buckets=EVENT_SECONDS
@@ -131,6 +131,18 @@ OCR_REQUESTS = _known(
 )
 OCR_DURATION = _known(
     _histogram("ocr_duration_seconds", "One run of the OCR engine.", "engine", buckets=CALL_SECONDS), "tesseract"
+)
+PICTURES_DECODED = _known(
+    _counter("vision_pictures_decoded_total", "Pictures and documents checked before they are sent.", "result"),
+    *("ok", "empty", "unsupported_type", "too_large", "too_many_pixels", "undecodable"),
+    *("decoding_memory", "decoding_timeout", "decoding_crashed", "interrupted"),
+)
+DECODING_DURATION = _histogram(
+    "vision_decoding_duration_seconds", "Checking one picture, waiting for a decoder included.", buckets=WRITE_SECONDS
+)
+DECODERS_REPLACED = _known(
+    _counter("vision_decoders_replaced_total", "Decoder processes ended and replaced, by why.", "cause"),
+    *("used_up", "memory", "timeout", "died", "interrupted"),
 )
 BREAKER_STATE = _known(
     _gauge("circuit_breaker_state", "1 for the state the breaker is in, 0 for the others.", "name", "state"),

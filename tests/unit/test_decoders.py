@@ -1,0 +1,258 @@
+"""The pool of decoder processes: their limits, their ends, and what is left in each case."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.fakes import until
+from tests.hostile_pictures import encoded, png, scan_bomb, zeros
+from vision_app.providers import decoders as pool
+from vision_app.providers.decoder_child import HEADER
+from vision_app.providers.decoders import Child, ChildDied, Decoders, DecodersUnavailable
+from vision_app.providers.decoding import UnusablePicture
+from vision_app.settings import load_settings
+from vision_app.telemetry import metrics
+
+PICTURE = encoded("JPEG")
+
+
+@contextlib.asynccontextmanager
+async def running(children: int = 1, **changes: Any) -> AsyncIterator[Decoders]:
+    opened = Decoders(load_settings(**changes), children)
+    await opened.open()
+    try:
+        yield opened
+    finally:
+        await opened.close()
+
+
+def replaced(cause: str) -> float:
+    return float(metrics.DECODERS_REPLACED.labels(cause=cause)._value.get())
+
+
+async def fault_of(decoders: Decoders, content: bytes) -> UnusablePicture:
+    with pytest.raises(UnusablePicture) as caught:
+        await decoders.prepare(content, "image/jpeg")
+    return caught.value
+
+
+def status_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/status").read_text()
+
+
+async def busy(*pids: int) -> None:
+    """Wait until one of these processes computes more than it did."""
+    before = {pid: _cpu(pid) for pid in pids}
+    await until(lambda: any(_cpu(pid) > before[pid] + 0.05 for pid in pids))
+
+
+async def test_children_know_nothing_and_can_open_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIGACHAT_CLIENT_SECRET", "canary")
+    async with running() as decoders:
+        [pid] = decoders.pids
+        process = psutil.Process(pid)
+        assert set(process.environ()) == {"PATH", "LC_ALL", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "MALLOC_ARENA_MAX"}
+        assert sorted(os.listdir(f"/proc/{pid}/fd")) == ["0", "1", "2"]
+        assert process.cwd() == "/"
+        limits = {name: process.rlimit(getattr(psutil, f"RLIMIT_{name}")) for name in ("NOFILE", "CORE", "FSIZE")}
+        assert limits == {"NOFILE": (3, 3), "CORE": (0, 0), "FSIZE": (0, 0)}
+        assert process.rlimit(psutil.RLIMIT_AS) == (1280 * 1024**2,) * 2
+        assert "NoNewPrivs:\t1\n" in status_of(pid)
+
+
+async def test_two_pictures_at_a_time_and_the_children_stay() -> None:
+    async with running(2) as decoders:
+        pids = sorted(decoders.pids)
+        pictures = await asyncio.gather(*(decoders.prepare(PICTURE, "image/jpeg") for _ in range(20)))
+        assert {picture.width for picture in pictures} == {300}
+        assert sorted(decoders.pids) == pids
+
+
+async def test_memory_is_bounded_and_the_child_is_replaced() -> None:
+    """16 million pixels with transparency need 175 MB; 128 are given."""
+    before = replaced("memory")
+    async with running(vision_decoding_memory_mb=128) as decoders:
+        pids = decoders.pids
+        fault = await fault_of(decoders, png(3990, 3990, zeros(64_000_000), depth=8, colour=6))
+        assert fault.reason == "decoding_memory"
+        assert (await decoders.prepare(PICTURE, "image/jpeg")).width == 300
+        assert decoders.pids != pids
+    assert replaced("memory") == before + 1
+
+
+async def test_processor_time_is_bounded_per_picture_and_not_per_child() -> None:
+    before = replaced("timeout")
+    async with running(vision_decoding_timeout=1) as decoders:
+        pids = decoders.pids
+        slow = encoded("PNG", (1500, 1000))
+        while psutil.Process(pids[0]).cpu_times().user < 1.1:
+            await decoders.prepare(slow, "image/png")
+        assert decoders.pids == pids
+        fault = await fault_of(decoders, scan_bomb())
+        assert (fault.reason, fault.details) == ("decoding_timeout", {"limit_cpu_seconds": 1})
+        assert (await decoders.prepare(PICTURE, "image/jpeg")).width == 300
+    assert replaced("timeout") == before + 1
+
+
+async def test_a_child_that_hangs_is_ended_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "DEADLINE_SLACK_SECONDS", 0)
+    async with running(vision_decoding_timeout=1) as decoders:
+        os.kill(decoders.pids[0], signal.SIGSTOP)
+        assert (await fault_of(decoders, PICTURE)).reason == "decoding_timeout"
+        assert (await decoders.prepare(PICTURE, "image/jpeg")).width == 300
+
+
+async def test_a_picture_survives_the_death_of_its_child_once() -> None:
+    async with running() as decoders:
+        [idle] = decoders.pids
+        working = asyncio.create_task(decoders.prepare(scan_bomb(3000, 100), "image/jpeg"))
+        await busy(idle)
+        os.kill(idle, signal.SIGKILL)
+        assert (await working).mime_type == "image/jpeg"
+        assert decoders.pids != [idle]
+
+
+async def test_a_picture_that_ends_two_children_is_to_blame(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = replaced("died")
+    async with running() as decoders:
+
+        async def dies(child: Child, *_: Any) -> None:
+            os.kill(child.pid, signal.SIGSEGV)
+            raise ChildDied(child._process.wait())
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Child, "decode", dies)
+            fault = await fault_of(decoders, PICTURE)
+        assert fault.reason == "decoding_crashed"
+        assert fault.details == {"exit_status": -signal.SIGSEGV, "attempts": 2}
+        assert (await decoders.prepare(PICTURE, "image/jpeg")).width == 300
+    assert replaced("died") == before + 2
+
+
+async def test_an_idle_child_that_died_is_replaced_unnoticed() -> None:
+    async with running() as decoders:
+        [pid] = decoders.pids
+        os.kill(pid, signal.SIGKILL)
+        assert (await decoders.prepare(PICTURE, "image/jpeg")).width == 300
+        assert decoders.pids != [pid]
+
+
+async def test_children_are_used_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "PICTURES_PER_CHILD", 2)
+    async with running() as decoders:
+        seen = set()
+        for _ in range(4):
+            seen.update(decoders.pids)
+            await decoders.prepare(PICTURE, "image/jpeg")
+        assert len(seen) == 2
+
+
+async def test_whoever_waits_in_vain_leaves_no_half_spoken_child() -> None:
+    async with running() as decoders:
+        [pid] = decoders.pids
+        working = asyncio.create_task(decoders.prepare(scan_bomb(), "image/jpeg"))
+        await busy(pid)
+        working.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await working
+        assert not psutil.pid_exists(pid)
+        assert (await decoders.prepare(PICTURE, "image/jpeg")).width == 300
+
+
+async def test_closing_ends_all_also_those_at_work() -> None:
+    decoders = Decoders(load_settings(), 2)
+    await decoders.open()
+    pids = decoders.pids
+    working = asyncio.create_task(decoders.prepare(scan_bomb(), "image/jpeg"))
+    await busy(*pids)
+    await decoders.close()
+    with pytest.raises(DecodersUnavailable, match="the worker stops"):
+        await working
+    assert not any(psutil.pid_exists(pid) for pid in pids)
+
+
+async def test_what_a_child_says_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A decoder that was taken over may answer anything: no type of its own, no endless content, no other reason."""
+    monkeypatch.setattr(pool, "TRIES", 1)
+    image = {"mime_type": "image/png", "width": 1, "height": 1, "same": False}
+    answers: list[tuple[dict[str, Any], bytes]] = [
+        ({**image, "mime_type": "text/html"}, b"<script>"),
+        ({**image, "width": "many"}, b"x"),
+        ({**image, "same": True}, b""),
+        (image, bytes(15_000_001)),
+        ({"reason": "budget", "details": {}}, b""),
+        ({}, b""),
+    ]
+    async with running(len(answers)) as decoders:
+        for answer in answers:
+            monkeypatch.setattr(Child, "_ask", lambda *_, answer=answer: answer)
+            assert (await fault_of(decoders, PICTURE)).reason == "decoding_crashed", answer
+
+
+async def test_nonsense_on_the_pipe_ends_the_conversation() -> None:
+    async with running() as decoders:
+        [child] = decoders._idle
+        child._process.kill()
+        assert child._process.stdout
+        child._process.stdout.close()
+        for garbage in (HEADER.pack(2**31, 5), HEADER.pack(4, 2**31) + b"null", HEADER.pack(4, 0) + b"nope", b"short"):
+            child._process.stdout = io.BytesIO(garbage)
+            with pytest.raises(ChildDied):
+                child._ask(b"{}", PICTURE)
+
+
+async def test_without_children_the_worker_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "PROGRAM", "vision_app.providers.no_such_program")
+    with pytest.raises(DecodersUnavailable, match="run it with python -m"):
+        await Decoders(load_settings(), 1).open()
+
+
+def test_children_end_when_the_worker_is_killed() -> None:
+    program = textwrap.dedent("""
+        import asyncio
+        from tests.hostile_pictures import scan_bomb
+        from vision_app.providers.decoders import Decoders
+        from vision_app.settings import load_settings
+        async def main():
+            decoders = Decoders(load_settings(), 2)
+            await decoders.open()
+            print(*decoders.pids, flush=True)
+            await decoders.prepare(scan_bomb(), "image/jpeg")
+        asyncio.run(main())
+    """)
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as worker:
+        assert worker.stdout
+        pids = [int(pid) for pid in worker.stdout.readline().split()]
+        deadline = time.monotonic() + 20
+        while all(_cpu(pid) < 0.2 for pid in pids) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        worker.kill()
+    while any(_alive(pid) for pid in pids) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert len(pids) == 2
+    assert not any(_alive(pid) for pid in pids)
+
+
+def _cpu(pid: int) -> float:
+    times = psutil.Process(pid).cpu_times()
+    return times.user + times.system
+
+
+def _alive(pid: int) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return False

@@ -1,0 +1,313 @@
+"""Child processes that decode pictures, so that hostile bytes can hurt nothing but their own process.
+
+A few of them live on, since starting one takes 0.2 s; each is replaced after a number of pictures, and at once when a
+picture killed it, took its memory or its time. What a child says is checked like any other untrusted input. Not here:
+decoding itself (`decoding.py`) and the limits that a child sets itself (`decoder_child.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import orjson
+import PIL
+import puremagic
+import structlog
+
+from vision_app.providers.base import Picture
+from vision_app.providers.decoder_child import HEADER
+from vision_app.providers.decoding import MAX_SENT_IMAGE_BYTES, REASONS, SENT_TYPES, UnusablePicture, Wish
+from vision_app.settings import Settings
+from vision_app.telemetry import metrics
+
+log = structlog.get_logger(__name__)
+
+CHILDREN = 2  # each uses a core while it works
+PICTURES_PER_CHILD = 500  # bounds whatever a decoder's library leaks
+START_SECONDS = 30.0
+MAX_SAID_BYTES = 8 * 1024
+MAX_TEXT_BYTES = 120_000_000  # a text document grows at most threefold when it becomes UTF-8
+DEADLINE_FACTOR = 2  # of time to processor time: the machine has other things to do,
+DEADLINE_SLACK_SECONDS = 15  # and is sometimes very busy with them
+TRIES = 2  # a child may be killed from outside; a picture that ends two is to blame
+
+PROGRAM = "vision_app.providers.decoder_child"
+
+Reply = tuple[dict[str, Any], bytes]
+
+
+class DecodersUnavailable(Exception):
+    """No process for decoding pictures can be started. Look at the log, free memory or processes; tried again."""
+
+
+class ChildDied(Exception):
+    """The child ended in the middle of a picture; `reason` is why as far as its exit status tells."""
+
+    def __init__(self, status: int | None) -> None:
+        super().__init__(f"exit status {status}")
+        self.status = status
+
+    @property
+    def out_of_time(self) -> bool:
+        return self.status == -signal.SIGXCPU
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one picture may take of a child: address space (all it ever gets), processor time, and time."""
+
+    memory_bytes: int
+    cpu_seconds: int
+
+    @property
+    def deadline_seconds(self) -> float:
+        return float(self.cpu_seconds * DEADLINE_FACTOR + DEADLINE_SLACK_SECONDS)
+
+
+class Child:
+    """One process. Asked for one picture at a time; after any exception but UnusablePicture it must not be used.
+
+    Pipes are read and written by a thread that ends with the process: asyncio's own subprocesses report an end only
+    when every pipe was read to its end, which a process that was killed in the middle may never let happen.
+    """
+
+    def __init__(self, limits: Limits, threads: Executor) -> None:
+        """Start the process. Must be called in the main thread, since it is to end with it. Raises OSError."""
+        bounds = (os.getpid(), limits.memory_bytes, limits.cpu_seconds)
+        self._limits, self._threads = limits, threads
+        self._process = subprocess.Popen(  # noqa: S603 - our own program
+            [sys.executable, "-S", "-P", "-m", PROGRAM, *map(str, bounds)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=_environment(),
+        )
+        self.pictures = 0
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def usable(self) -> bool:
+        return self._process.poll() is None and self.pictures < PICTURES_PER_CHILD
+
+    async def ready(self) -> None:
+        """Wait until it can be asked. Raises DecodersUnavailable; it has ended then."""
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                said, _ = await loop.run_in_executor(self._threads, self._reply)
+        except (TimeoutError, ChildDied) as fault:
+            await self.kill()
+            raise DecodersUnavailable(
+                f"{PROGRAM} does not start: {fault!r}; run it with python -m to see why"
+            ) from fault
+        except BaseException:
+            await self.kill()
+            raise
+        if said.get("not_limited"):
+            log.warning("the decoder of pictures lacks limits that this system does not have", **said)
+
+    async def decode(self, content: bytes, declared_mime: str, wish: Wish) -> Picture:
+        """Have one picture decoded. Raises UnusablePicture, ChildDied, TimeoutError."""
+        self.pictures += 1
+        asked = orjson.dumps({"mime_type": declared_mime, "max_dim": wish.max_dim, "jpeg_quality": wish.jpeg_quality})
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(self._limits.deadline_seconds):
+            said, encoded = await loop.run_in_executor(self._threads, self._ask, asked, content)
+        return _picture(said, encoded, content)
+
+    async def kill(self) -> None:
+        """End it at once; it keeps nothing that would be lost."""
+        self._process.kill()
+        await asyncio.shield(asyncio.to_thread(self._buried))
+
+    def _ask(self, asked: bytes, content: bytes) -> Reply:
+        pipe = self._process.stdin
+        assert pipe is not None  # noqa: S101 - it was started with a pipe
+        with contextlib.suppress(BrokenPipeError):  # why it ended, the missing reply tells
+            pipe.write(HEADER.pack(len(asked), len(content)) + asked)
+            pipe.write(content)
+            pipe.flush()
+        return self._reply()
+
+    def _reply(self) -> Reply:
+        pipe = self._process.stdout
+        assert pipe is not None  # noqa: S101
+        try:
+            said, length = HEADER.unpack(_whole(pipe, HEADER.size))
+            if said > MAX_SAID_BYTES or length > MAX_TEXT_BYTES:
+                raise ValueError("a reply of impossible length")
+            return dict(orjson.loads(_whole(pipe, said))), _whole(pipe, length)
+        except EOFError:
+            raise ChildDied(self._process.wait()) from None
+        except (TypeError, ValueError) as fault:  # it no longer does what it was written to do
+            log.error("a decoder answered nonsense; it is ended", error=repr(fault))
+            raise ChildDied(None) from fault
+
+    def _buried(self) -> None:
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
+
+
+class Decoders:
+    """The pool. `prepare` waits for a free child; nothing else of the worker waits for a picture."""
+
+    def __init__(self, settings: Settings, children: int = CHILDREN) -> None:
+        scaled = settings.vision_preprocess_enabled
+        self._wish = Wish(
+            max_dim=settings.vision_preprocess_max_dim if scaled else None,
+            jpeg_quality=settings.vision_preprocess_jpeg_quality,
+        )
+        self._limits = Limits(settings.vision_decoding_memory_mb * 1024**2, settings.vision_decoding_timeout)
+        self._free = asyncio.Semaphore(children)
+        self._children = children
+        self._threads = ThreadPoolExecutor(children, thread_name_prefix="decoders")
+        self._closed = False
+        self._idle: list[Child] = []
+        self._busy: set[Child] = set()
+
+    async def open(self) -> None:
+        """Start the children. Raises DecodersUnavailable: without them no picture can be looked at."""
+        self._idle += await asyncio.gather(*(self._started() for _ in range(self._children)))
+
+    async def close(self) -> None:
+        """End the children, also those that are at work; none is started any more."""
+        self._closed = True
+        children, self._idle = [*self._idle, *self._busy], []
+        await asyncio.gather(*(child.kill() for child in children))
+        self._threads.shutdown()
+
+    @property
+    def pids(self) -> list[int]:
+        return [child.pid for child in (*self._idle, *self._busy)]
+
+    async def prepare(self, content: bytes, declared_mime: str) -> Picture:
+        """Check, turn upright, scale and encode anew. Raises UnusablePicture, DecodersUnavailable."""
+        started = time.perf_counter()
+        result = "ok"
+        try:
+            async with self._free:
+                return await self._decoded(content, declared_mime)
+        except UnusablePicture as fault:
+            result = fault.reason
+            log.info("picture unusable", reason=fault.reason, declared_mime=declared_mime, details=fault.details)
+            raise
+        except BaseException:
+            result = "interrupted"
+            raise
+        finally:
+            metrics.PICTURES_DECODED.labels(result=result).inc()
+            metrics.DECODING_DURATION.observe(time.perf_counter() - started)
+
+    async def _decoded(self, content: bytes, declared_mime: str) -> Picture:
+        for attempt in range(1, TRIES + 1):
+            try:
+                return await self._by_a_child(content, declared_mime)
+            except ChildDied as fault:
+                if fault.out_of_time:
+                    raise self._too_slow() from fault
+                if attempt == TRIES:
+                    details = {"exit_status": fault.status, "attempts": attempt}
+                    raise UnusablePicture("decoding_crashed", details) from fault
+            except TimeoutError as fault:
+                raise self._too_slow() from fault
+        raise AssertionError("unreachable")
+
+    def _too_slow(self) -> UnusablePicture:
+        return UnusablePicture("decoding_timeout", {"limit_cpu_seconds": self._limits.cpu_seconds})
+
+    async def _by_a_child(self, content: bytes, declared_mime: str) -> Picture:
+        """One attempt with one child, which goes back to the idle ones only if it is as good as before."""
+        child = await self._take()
+        self._busy.add(child)
+        cause = "interrupted"
+        try:
+            picture = await child.decode(content, declared_mime, self._wish)
+            cause = ""
+            return picture
+        except UnusablePicture as fault:
+            cause = "memory" if fault.reason == "decoding_memory" else ""
+            raise
+        except ChildDied as fault:
+            cause = "timeout" if fault.out_of_time else "died"
+            log.warning("a decoder ended in the middle of a picture", exit_status=fault.status, pid=child.pid)
+            raise
+        except TimeoutError:
+            cause = "timeout"
+            raise
+        finally:
+            self._busy.discard(child)
+            if not cause and child.usable:
+                self._idle.append(child)
+            else:
+                metrics.DECODERS_REPLACED.labels(cause=cause or "used_up").inc()
+                await child.kill()
+
+    async def _take(self) -> Child:
+        while self._idle:
+            child = self._idle.pop()
+            if child.usable:
+                return child
+            metrics.DECODERS_REPLACED.labels(cause="died").inc()
+            await child.kill()
+        return await self._started()
+
+    async def _started(self) -> Child:
+        if self._closed:
+            raise DecodersUnavailable("the worker stops; the picture is decoded after its start")
+        try:
+            child = Child(self._limits, self._threads)
+        except OSError as fault:
+            raise DecodersUnavailable(f"{PROGRAM} does not start: {fault}; free memory or processes") from fault
+        await child.ready()
+        return child
+
+
+def _whole(pipe: IO[bytes], length: int) -> bytes:
+    content = pipe.read(length)
+    if len(content) < length:
+        raise EOFError
+    return content
+
+
+def _environment() -> dict[str, str]:
+    """Nothing of ours but where the code is: no password, no address."""
+    folders = [Path(__file__).parents[2], Path(PIL.__file__).parents[1], Path(puremagic.__file__).parents[1]]
+    return {
+        "PATH": "/usr/bin:/bin",
+        "LC_ALL": "C.UTF-8",
+        "PYTHONPATH": os.pathsep.join(dict.fromkeys(map(str, folders))),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "MALLOC_ARENA_MAX": "1",
+    }
+
+
+def _picture(said: dict[str, Any], encoded: bytes, content: bytes) -> Picture:
+    """What the child answered, believed only as far as it can be true. Raises UnusablePicture, ChildDied."""
+    if (reason := said.get("reason")) is not None:
+        if reason not in REASONS:
+            raise ChildDied(None)
+        details = said.get("details")
+        raise UnusablePicture(reason, details if isinstance(details, dict) else {})
+    mime, width, height, same = (said.get(name) for name in ("mime_type", "width", "height", "same"))
+    sent = content if same else encoded
+    image = str(mime).startswith("image/")
+    sound = mime in SENT_TYPES and isinstance(width, int) and isinstance(height, int) and bool(sent)
+    if not sound or (image and (same or len(sent) > MAX_SENT_IMAGE_BYTES)):
+        raise ChildDied(None)
+    return Picture(sent, str(mime), int(str(width)), int(str(height)))
