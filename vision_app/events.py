@@ -328,7 +328,12 @@ def vision_of(outcome: Analyzed) -> dict[str, Any]:
         "provider": answer.provider,
         "model": answer.model,
         "schema_version": "1.0",
-        "classification": {"type": analysis.classification, "confidence": analysis.confidence, "tags": analysis.labels},
+        "classification": {
+            "type": analysis.classification,
+            "confidence": analysis.confidence,
+            "tags": analysis.labels,
+            "tags_from_text": analysis.labels_from_text,
+        },
         "description": analysis.description,
         "ocr_text": analysis.ocr.text if analysis.ocr else None,
         "is_meme": analysis.is_meme,
@@ -375,9 +380,12 @@ def reason_of(medium: MediumResult) -> tuple[str, dict[str, Any]]:
 
 
 def features_hash(analyzed: Iterable[MediumResult]) -> str:
-    """sha256 over what was seen on the media of a post, so that a reader can tell whether anything changed."""
+    """sha256 over what was seen on the media of a post, so that a reader can tell whether anything changed.
+
+    Without what follows from the rest of an answer: else a hash would change though nothing was seen anew.
+    """
     seen = [
-        (medium.medium.sha256, medium.outcome.answer.analysis.model_dump(mode="json"))
+        (medium.medium.sha256, medium.outcome.answer.analysis.model_dump(mode="json", exclude={"labels_from_text"}))
         for medium in analyzed
         if isinstance(medium.outcome, Analyzed) and medium.outcome.answer.analysis
     ]

@@ -100,6 +100,7 @@ class Analysis(Message):
     description: str
     is_meme: bool = False
     labels: list[str] = Field(default_factory=list, max_length=20)
+    labels_from_text: list[str] = Field(default_factory=list, max_length=20)  # those that only its text bears out
     objects: list[str] = Field(default_factory=list, max_length=10)
     scene: str | None = None
     ocr: Ocr | None = None

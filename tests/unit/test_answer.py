@@ -144,5 +144,5 @@ def test_a_cut_answer_keeps_only_what_was_said(answer: dict[str, Any], cut: int)
 def test_the_plain_answer_is_taken_over_whole() -> None:
     analysis = read_answer(json.dumps(CAT, ensure_ascii=False)).analysis
     assert analysis is not None
-    expected = {**CAT, "ocr": {**CAT["ocr"], "confidence": None}, "confidence": None}
+    expected = {**CAT, "ocr": {**CAT["ocr"], "confidence": None}, "confidence": None, "labels_from_text": []}
     assert analysis.model_dump() == expected

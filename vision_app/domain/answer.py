@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, get_args
 
 from vision_app.domain.json_salvage import clean, find_object
+from vision_app.domain.overlay import labels_from_text
 from vision_app.domain.refusals import FILTERED, is_refusal, opens_with_refusal
 from vision_app.messages import Analysis, Kind, Ocr, Verdict
 
@@ -112,6 +113,7 @@ def _analysis(fields: dict[str, Any], faults: list[str]) -> Analysis | None:
         description=description,
         is_meme=_is_meme(fields.get("is_meme"), kind, faults),
         labels=labels,
+        labels_from_text=labels_from_text(labels, objects, scene, ocr.text if ocr else None),
         objects=objects,
         scene=scene,
         ocr=ocr,

@@ -1,6 +1,6 @@
 """The sink that draws the graph: posts, the pictures they show, the labels on them.
 
-    (:Post)-[:HAS_IMAGE {trace_id, created_at, position}]->(:ImageContent:Image)-[:HAS_LABEL]->(:Label)
+    (:Post)-[:HAS_IMAGE {trace_id, created_at, position}]->(:ImageContent:Image)-[:HAS_LABEL {from_text}]->(:Label)
 
 Only analyzed media are drawn. Pictures belong to a tenant; labels are plain words and shared. What the model said is
 only ever a parameter, never part of a statement.
@@ -58,7 +58,8 @@ DELETE old
 WITH DISTINCT i, row
 UNWIND row.labels AS name
 MERGE (label:Label {name: name})
-MERGE (i)-[:HAS_LABEL]->(label)
+MERGE (i)-[has:HAS_LABEL]->(label)
+SET has.from_text = name IN row.from_text
 """
 
 WRITE_LINKS = """
@@ -188,11 +189,12 @@ def _drawing(index: int, result: PostResult) -> _Drawing:
 
 def _image(tenant_id: str, item: Seen, at: datetime) -> dict[str, Any]:
     medium, answer, analysis = item.medium.medium, item.outcome.answer, item.analysis
-    labels = {storable(label).strip().lower()[:MAX_LABEL_CHARS] for label in analysis.labels}
+    labels, from_text = _names(analysis.labels), _names(analysis.labels_from_text)
     return {
         "tenant_id": tenant_id,
         "sha256": storable(medium.sha256),
-        "labels": sorted(labels - {""}),
+        "labels": sorted(labels),
+        "from_text": sorted(from_text),
         "properties": {
             "s3_key": storable(medium.s3_key),
             "mime_type": storable(medium.mime_type),
@@ -207,6 +209,10 @@ def _image(tenant_id: str, item: Seen, at: datetime) -> dict[str, Any]:
             "updated_at": at,
         },
     }
+
+
+def _names(labels: Iterable[str]) -> set[str]:
+    return {name for label in labels if (name := storable(label).strip().lower()[:MAX_LABEL_CHARS])}
 
 
 def _position(item: Seen, result: PostResult) -> int:
