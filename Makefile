@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo down test load faults lint types layers clean lock audit tools image-check
+.PHONY: demo down test load crash faults lint types layers clean lock audit tools image-check
 .DELETE_ON_ERROR:
 
 demo: $(STAMP)  ## the main job on real embedded services
@@ -17,7 +17,10 @@ test: $(STAMP) tools lint types layers  ## everything CI runs
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
 
 load: $(STAMP)  ## what takes too long for every run
-	$(BIN)/python -m pytest -m load
+	$(BIN)/python -m pytest -m load --ignore=tests/faults/test_crash_points.py
+
+crash: $(STAMP)  ## a worker dies once at every await; an hour
+	$(BIN)/python -m pytest -m load tests/faults/test_crash_points.py
 
 faults: $(STAMP)  ## each service fails in each way, and one tenant floods; VISION_FAULT_SECONDS=60 for the published table
 	$(BIN)/python -m pytest -m load tests/faults/test_dependencies.py tests/faults/test_fairness.py
