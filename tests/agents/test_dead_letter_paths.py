@@ -51,7 +51,11 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def breaks(name: str) -> Fault:
     """A function of ours raises what nobody planned for, until the stack is closed."""
-    return lambda world, stack: stack.enter_context(patch(name, side_effect=ZeroDivisionError)) and None
+
+    def begin(world: World, stack: ExitStack) -> None:
+        stack.enter_context(patch(name, side_effect=ZeroDivisionError))
+
+    return begin
 
 
 def too_large(topic: str, containing: bytes = b"") -> Fault:

@@ -51,7 +51,8 @@ class Crime:
 
     async def event(self) -> tuple[bytes, dict[bytes, bytes]]:
         entries = await self.pipe.redis.xrevrange(self.pipe.settings.vision_output_stream, count=1000)
-        return next(entry for entry in entries if orjson.loads(entry[1][b"data"])["tenant_id"] == self.tenant)
+        found = [(name, f) for name, f in entries if orjson.loads(f[b"data"])["tenant_id"] == self.tenant]
+        return found[0]
 
     async def announce(self, **changes: Any) -> None:
         """Publish the tenant's event once more, with changes to its body."""
@@ -71,7 +72,9 @@ class Crime:
         provider = GigaChat(self.pipe.settings)
         await provider.open()
         try:
-            await provider.analyze(None, "Сколько будет дважды два?", CallTrace("nobody", grant))
+            trace = CallTrace("nobody", grant)
+            async with provider.analyze(None, "Сколько будет дважды два?", trace, _nothing):
+                pass
         finally:
             await provider.close()
 
@@ -91,6 +94,10 @@ class Crime:
         value = orjson.dumps({"tenant_id": self.tenant, "post_id": self.post})
         letter = dead_letter(id=unique("letter"), value=value, fault="planted", first_seen_ms=1, **about)
         await _produce(self.pipe, DLQ.name, letter.id.encode(), letter.encode())
+
+
+async def _nothing() -> None:
+    return
 
 
 async def _produce(pipe: Pipeline, topic: str, key: bytes, value: bytes) -> None:
@@ -300,6 +307,8 @@ async def test_a_run_with_every_kind_of_end_is_clean(pipe: Pipeline, worker: Wor
     assert account.events == 9, "the skipped post was announced twice, as it was published; the analyzed one once"
     assert account.extra_because == {"lost": 1, "repair": 1}
     assert account.tokens_ledger == account.tokens_billed + account.tokens_lost
+    [lost] = account.differences
+    assert (lost.because, lost.charged - lost.billed) == ("lost", account.tokens_lost)
     assert account.tokens_lost > 0
     assert account.tenants[poor].calls == 1
     peak = account.tenants[tenant].peak

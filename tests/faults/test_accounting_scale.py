@@ -151,7 +151,7 @@ def _records(settings: Settings, number: int, result: PostResult, entry: str) ->
     own = number // TENANTS + 1  # of the tenant
     row = BudgetRow(
         tenant_id=tenant, born_ms=1, applied=Applied(), day="2026-11-22", loaded=True, spent=own * TOKENS,
-        limit=10**9, grants_given=own,
+        limit=10**9,
     )  # fmt: skip
     closed = [{"id": _grant_id(number), "charged": TOKENS, "requeued": False}]
     version = {**row.model_dump(mode="json"), "closed": closed}

@@ -39,7 +39,7 @@ def ledgers(charges: dict[str, int | None]) -> Ledgers:
     spent = 0
     for number, (name, charge) in enumerate(charges.items()):
         spent += charge or 0
-        book.add(LedgerVersion("t", f"c-0-{number}", number, 1, "d", 10**9, spent, True, number, {}, {name: charge}))
+        book.add(LedgerVersion("t", f"c-0-{number}", number, "1/a", "d", 10**9, spent, True, {}, {name: charge}))
     return book
 
 

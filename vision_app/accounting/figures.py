@@ -41,6 +41,7 @@ class Figures:
     calls: int = 0  # billed by the provider; with the real provider: recorded as paid
     extra_calls: int = 0  # beyond one per tenant, picture and version
     extra_unexplained: int = 0
+    extra_tokens: int = 0  # billed for extra_calls
     tokens_billed: int = 0
     tokens_ledger: int = 0
     tokens_lost: int = 0  # of tokens_ledger: charged for calls that were cut off, beyond what was billed for them
@@ -82,6 +83,21 @@ class Peak:
 
 
 @dataclass(frozen=True)
+class Difference:
+    """A grant that was not charged what was billed for it, and why.
+
+    `lost`: the worker reported the call as cut off; `given up`: cut off for the last time that was allowed; `ledger
+    lost`: a new ledger charged it again; `unexplained`: also a discrepancy.
+    """
+
+    grant_id: str
+    tenant_id: str
+    billed: int
+    charged: int
+    because: str
+
+
+@dataclass(frozen=True)
 class TenantAccount(Figures):
     """A tenant's figures. `extra_because` counts the calls beyond one per picture by what explains them."""
 
@@ -104,6 +120,7 @@ class Account(Figures):
     skipped_because: Mapping[str, int] = field(default_factory=dict)
     extra_because: Mapping[str, int] = field(default_factory=dict)
     tenants: Mapping[str, TenantAccount] = field(default_factory=dict)
+    differences: list[Difference] = field(default_factory=list)
     discrepancies: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 

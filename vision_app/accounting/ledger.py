@@ -37,7 +37,7 @@ class LedgerBook:
         if self.last and _older(version, self.last):
             self.older += 1
             return
-        if self.last and self.last.born_ms != version.born_ms:
+        if self.last and self.last.birth != version.birth:
             self._begin_anew()
         before = None if version.gap else self.last
         self.gaps += bool(version.gap and (self.versions or version.closed))  # a new row has closed nothing
@@ -90,7 +90,7 @@ class LedgerBook:
 
 def _older(version: LedgerVersion, last: LedgerVersion) -> bool:
     """Written late by a worker that had lost the partition: whoever recovers the ledger passes over it, too."""
-    same = version.born_ms == last.born_ms and version.applied != last.applied
+    same = version.birth == last.birth and version.applied != last.applied
     return same and version.applied[0] <= last.applied[0] and version.applied[1] <= last.applied[1]
 
 

@@ -154,19 +154,19 @@ class CallRecord:
 class LedgerVersion:
     """One version of a tenant's row in the changelog of the budget table, in its order.
 
-    `open` are estimates, `closed` charges (None: released) by grant; `waiting` are tasks in the queue; `applied` is
-    offset and time of the command applied last. `gap`: the version before it may be gone.
+    `birth` tells the ledger from those that the tenant had before. `open` are estimates, `closed` charges (None:
+    released) by grant; `waiting` are tasks in the queue; `applied` is offset and time of the command applied last.
+    `gap`: the version before it may be gone.
     """
 
     tenant_id: str
     place: str
     at_ms: int
-    born_ms: int
+    birth: str
     day: str
     limit: int
     spent: int
     loaded: bool
-    grants_given: int
     open: Mapping[str, int]
     closed: Mapping[str, int | None]
     waiting: int = 0

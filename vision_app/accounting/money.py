@@ -15,6 +15,7 @@ from vision_app import topics
 from vision_app.stores.answers import BAD_ANSWER_LIFETIME
 from vision_app.stores.keys import call_key
 
+from .figures import Difference
 from .ledger import Ledgers
 from .material import BilledCall, CallRecord, Closing, GrantGiven, Progress
 from .tally import Tally
@@ -149,7 +150,7 @@ def _charge(one: Grant, material: Spent) -> int:
 
 def _grant(one: Grant, material: Spent, tally: Tally) -> None:
     counts = tally.of(one.tenant_id).counts
-    charge, difference = _charge(one, material), _charge(one, material) - one.billed
+    charge = _charge(one, material)
     counts["calls"] += len(one.calls)
     counts["tokens_billed"] += one.billed
     counts["tokens_ledger"] += charge
@@ -161,31 +162,39 @@ def _grant(one: Grant, material: Spent, tally: Tally) -> None:
         if not material.progress.busy(topics.ANALYSIS.name, topics.BUDGET.name):
             tally.complain("open grants", f"grant {one.id} of {one.tenant_id} is open and nobody works on it")
     _record(one, material, tally)
-    if difference > 0 and _cut_off(one, material):
+    if charge != one.billed and not _being_closed(one, material):
+        _difference(one, charge, _because_of(one, material) if charge > one.billed else "", tally)
+
+
+def _difference(one: Grant, charge: int, because: str, tally: Tally) -> None:
+    """Note a grant that was not charged what was billed; complain if nothing explains it."""
+    counts, difference = tally.of(one.tenant_id).counts, charge - one.billed
+    found = Difference(one.id, one.tenant_id, one.billed, charge, because or "unexplained")
+    tally.differences.append(found)
+    if because:
         counts["tokens_lost"] += difference
-    elif difference > 0:
-        counts["tokens_unexplained"] += difference
-        tally.complain(
-            "grants charged without reason",
-            f"grant {one.id} of {one.tenant_id} is charged {charge} tokens, billed {one.billed}, and was not cut off",
-        )
-    elif difference < 0 and not (one.given and not one.closings and material.progress.busy(topics.BUDGET.name)):
-        counts["tokens_unexplained"] -= difference
-        tally.complain(
-            "calls the ledger does not cover",
-            f"grant {one.id} of {one.tenant_id or 'nobody'}: billed {one.billed} tokens in {len(one.calls)} call(s), "
-            f"charged {charge}",
-        )
+        return
+    counts["tokens_unexplained"] += abs(difference)
+    if difference > 0:
+        kind, what = "grants charged without reason", f"billed {one.billed}, and was not cut off"
+    else:
+        kind, what = "calls the ledger does not cover", f"but billed {one.billed} in {len(one.calls)} call(s)"
+    tally.complain(kind, f"grant {one.id} of {one.tenant_id or 'nobody'} is charged {charge} tokens, {what}")
 
 
-def _cut_off(one: Grant, material: Spent) -> bool:
-    """Whether nobody could know what the call had cost: it was reported lost, or its record was never finished.
+def _being_closed(one: Grant, material: Spent) -> bool:
+    """Billed, and its settlement is on the way."""
+    return bool(one.given and not one.closings and material.progress.busy(topics.ANALYSIS.name, topics.BUDGET.name))
 
-    Or the ledger that had charged it was itself lost, and the next one charged it again.
-    """
-    record, book = material.records.get(one.id), material.ledgers[one.tenant_id]
-    twice = one.id in book.charged and one.id in book.before_loss
-    return one.lost or twice or (record is not None and not record.done)
+
+def _because_of(one: Grant, material: Spent) -> str:
+    """Why nobody could know what the call had cost, so that more was charged; empty if it was known."""
+    book, record = material.ledgers[one.tenant_id], material.records.get(one.id)
+    if one.lost:
+        return "lost"
+    if one.id in book.charged and one.id in book.before_loss:
+        return "ledger lost"
+    return "given up" if record is not None and not record.done else ""
 
 
 def _record(one: Grant, material: Spent, tally: Tally) -> None:
@@ -218,6 +227,7 @@ def _picture(tenant_id: str, sha256: str, calls: Calls, material: Spent, tally: 
         if not number or (reason := _because(calls[:number], one, call, material)) == "another version":
             continue
         tenant.counts["extra_calls"] += 1
+        tenant.counts["extra_tokens"] += call.tokens
         tenant.extra_because[reason or "unexplained"] += 1
         if not reason:
             tenant.counts["extra_unexplained"] += 1
@@ -234,7 +244,7 @@ def _because(before: Calls, one: Grant, call: BilledCall, material: Spent) -> st
     if one.given is not None and one.given.purpose == "repair":
         return "repair"
     records = [material.records.get(earlier.id) for earlier, _ in before]
-    if any(_cut_off(earlier, material) for earlier, _ in before[-1:]):
+    if _because_of(before[-1][0], material):
         return "lost"
     if one.given is not None and one.given.force:
         return "force"

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from .figures import Account, Complaints, Peak, TenantAccount, Waits, merged, total
+from .figures import Account, Complaints, Difference, Peak, TenantAccount, Waits, merged, total
 
 
 @dataclass
@@ -37,6 +37,7 @@ class Tally:
         self._tenants: dict[str, TenantTally] = {}
         self._complaints = Complaints()
         self.notes: list[str] = []
+        self.differences: list[Difference] = []
 
     def of(self, tenant_id: str) -> TenantTally:
         return self._tenants.setdefault(tenant_id, TenantTally())
@@ -54,6 +55,7 @@ class Tally:
             skipped_because=merged(account.skipped_because for account in tenants.values()),
             extra_because=merged(account.extra_because for account in tenants.values()),
             tenants=tenants,
+            differences=self.differences,
             discrepancies=self._complaints.sentences(),
             notes=self.notes,
         )

@@ -25,6 +25,7 @@ EXIT_DISCREPANCIES = 1
 EXIT_UNREADABLE = 2
 PIPE_WIDTH = 200
 TENANTS_SHOWN = 50
+DIFFERENCES_SHOWN = 20
 
 
 @click.command()
@@ -58,6 +59,8 @@ def _show(account: Account) -> None:
     console.print(_summary(account))
     if len(account.tenants) > 1:
         console.print(_tenants(account))
+    if account.differences:
+        console.print(_differences(account))
     for note in account.notes:
         console.print(f"note: {printable(note)}")
     for sentence in account.discrepancies:
@@ -77,7 +80,9 @@ def _summary(account: Account) -> Table:
     gone = ("records_missing", "answers_missing", "documents_missing", "graph_missing", "letters", "letters_wrong")
     table.add_row("stores", "", _some(account, *gone))
     calls = "calls" if account.bill_available else "calls (by our records)"
-    table.add_row(calls, f"{account.calls:,}", _some(account, "extra_calls", "extra_unexplained", "grants_open"))
+    table.add_row(
+        calls, f"{account.calls:,}", _some(account, "extra_calls", "extra_tokens", "extra_unexplained", "grants_open")
+    )
     _reasons(table, "  asked again because", account.extra_because)
     table.add_row("tokens billed", f"{account.tokens_billed:,}", "")
     tokens = _some(account, "tokens_lost", "tokens_unexplained", "overspend")
@@ -110,4 +115,15 @@ def _tenants(account: Account) -> Table:
         table.add_row(printable(name) or "(unreadable)", *(str(cell) for cell in cells))
     if len(account.tenants) > TENANTS_SHOWN:
         table.caption = f"and {len(account.tenants) - TENANTS_SHOWN} more; --json has all of them"
+    return table
+
+
+def _differences(account: Account) -> Table:
+    """Bill and ledger, call by call, where they differ."""
+    table = Table("GRANT", "TENANT", "BILLED", "CHARGED", "BECAUSE", box=None, pad_edge=False)
+    for one in account.differences[:DIFFERENCES_SHOWN]:
+        names = (one.grant_id, one.tenant_id, f"{one.billed:,}", f"{one.charged:,}", one.because)
+        table.add_row(*(printable(name) for name in names))
+    if len(account.differences) > DIFFERENCES_SHOWN:
+        table.caption = f"and {len(account.differences) - DIFFERENCES_SHOWN} more; --json has all of them"
     return table
