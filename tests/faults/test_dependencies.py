@@ -74,6 +74,15 @@ async def test_nothing_is_lost_or_doubled(trial: Trial, outcomes: list[Outcome],
 
 
 @pytest.mark.load
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("fault", EVENTS_STOP)
+async def test_a_missing_graph_holds_back_nothing_when_its_own_buffers_are_full(trial: Trial, fault: Fault) -> None:
+    """Several times more posts than a sink and its stream hold in memory, all announced before the graph is back."""
+    posts = await trial.skipped_posts(500, "neo4j", fault)
+    assert len(posts) == 500
+
+
+@pytest.mark.load
 @pytest.mark.parametrize("fault", EVENTS_STOP)
 @pytest.mark.parametrize("dependency", DEPENDENCIES)
 async def test_a_worker_told_to_end_meanwhile_ends(trial: Trial, dependency: str, fault: Fault) -> None:

@@ -17,11 +17,13 @@ from tests.faults.load import Load, Published, percentile
 from tests.integration.pipeline import Pipeline, Worker, unique
 from vision_app.accounting import take_account
 from vision_app.faults import Fault, Proxies
+from vision_app.scenarios import await_announcements, never_uploaded
 
 PER_SECOND = float(os.environ.get("VISION_FAULT_POSTS_PER_SECOND", "4"))
 TENANTS = 3
 BEFORE_SECONDS = AFTER_SECONDS = 2.0
 RECOVERY_SECONDS = 180.0
+MANY_SECONDS = 600.0
 LATENCY = {"endpoint": "chat", "fault": {"kind": "latency", "seconds": 0.2, "max_seconds": 0.6}}
 
 
@@ -98,6 +100,21 @@ class Trial:
             events = [event.at_ms for found in (await load.events()).values() for event in found]
             spent = [spent_early, spent_late]
             return outcome, Seen(load, began_ms, healed_ms, newcomer, newcomer_ms, events, calls, spent, passed)
+
+    async def skipped_posts(self, count: int, dependency: str, fault: Fault) -> set[str]:
+        """Publish posts whose pictures are missing, which is quickly told, and return those announced meanwhile."""
+        tag, since = unique(f"{dependency}-{fault}-many"), await self._pipe.newest()
+        posts = [f"{tag}-{number:04}" for number in range(count)]
+        self._proxies.proxies[dependency].inject(fault)
+        try:
+            for post in posts:
+                await self._pipe.publish(tag, post, [never_uploaded(tag, post)])
+            deadline = time.monotonic() + MANY_SECONDS
+            found = await await_announcements(self._pipe.redis, self._pipe.settings, posts, since, deadline)
+        finally:
+            self._proxies.heal()
+        await self._pipe.idle()
+        return set(found)
 
     async def end_during(self, dependency: str, fault: Fault) -> float:
         """Tell the worker to end while the fault lasts, then start it again; returns the seconds its end took."""
