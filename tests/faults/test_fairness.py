@@ -1,7 +1,7 @@
 """One tenant floods, nine others go on as before: how long the nine wait from publishing to the event.
 
-VISION_FLOOD_POSTS (5000): size of the flood. VISION_FLOOD_SECONDS (60): length of the calm phase and of the one under
-flood. VISION_FLOOD_NEIGHBOURS_PER_SECOND (9): posts of all nine together. `make faults` runs it.
+FLOOD_POSTS (5000): size of the flood. FLOOD_SECONDS (60): length of the calm phase and of the one under
+flood. FLOOD_NEIGHBOURS_PER_SECOND (9): posts of all nine together. `make faults` runs it.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from vision_app.messages import Medium
 from vision_app.scenarios import uploaded_event
 from vision_app.settings import Settings
 
-FLOOD = int(os.environ.get("VISION_FLOOD_POSTS", "5000"))
-SECONDS = float(os.environ.get("VISION_FLOOD_SECONDS", "60"))
-PER_SECOND = float(os.environ.get("VISION_FLOOD_NEIGHBOURS_PER_SECOND", "9"))
+FLOOD = int(os.environ.get("FLOOD_POSTS", "5000"))
+SECONDS = float(os.environ.get("FLOOD_SECONDS", "60"))
+PER_SECOND = float(os.environ.get("FLOOD_NEIGHBOURS_PER_SECOND", "9"))
 WORKER = {"VISION_MAX_DAILY_TOKENS": "100000000"}
 NEIGHBOURS = 9
 LATENCY = {"endpoint": "chat", "fault": {"kind": "latency", "seconds": 0.2, "max_seconds": 0.6}}

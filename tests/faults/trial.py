@@ -19,11 +19,13 @@ from vision_app.accounting import take_account
 from vision_app.faults import Fault, Proxies
 from vision_app.scenarios import await_announcements, never_uploaded
 
-PER_SECOND = float(os.environ.get("VISION_FAULT_POSTS_PER_SECOND", "4"))
+PER_SECOND = float(os.environ.get("FAULT_POSTS_PER_SECOND", "4"))
 TENANTS = 3
 BEFORE_SECONDS = AFTER_SECONDS = 2.0
 RECOVERY_SECONDS = 180.0
 MANY_SECONDS = 600.0
+NAMED_SECONDS = 60.0
+NOTHING_PASSES: tuple[Fault, ...] = ("down", "hang")
 LATENCY = {"endpoint": "chat", "fault": {"kind": "latency", "seconds": 0.2, "max_seconds": 0.6}}
 
 
@@ -42,6 +44,11 @@ class Outcome:
     restarts: int = 0
     recovery_seconds: float | None = None
     wait_p95_ms: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def named(self) -> bool:
+        """Whether readiness has named the service."""
+        return any(self.dependency in said.lower() for said in self.readiness)
 
 
 @dataclass
@@ -69,7 +76,8 @@ class Trial:
         self._pipe, self._worker, self._proxies = pipe, worker, proxies
 
     async def run(self, dependency: str, fault: Fault, seconds: float, *, passes: bool = False) -> tuple[Outcome, Seen]:
-        """`passes`: the fault lasts on until all that was published before its middle is announced nevertheless."""
+        """With "down" and "hang" the fault lasts on until readiness names the service; `passes`: until all that was
+        published before its middle is announced nevertheless."""
         outcome = Outcome(dependency, fault, seconds)
         tag = unique(f"{dependency}-{fault}")
         load = Load(
@@ -88,6 +96,8 @@ class Trial:
                 await asyncio.sleep(seconds / 2)
                 spent_late = await self._spent(load.tenants[:TENANTS])
                 early = [each for each in load.published if each.at_ms < newcomer_ms]
+                if fault in NOTHING_PASSES:
+                    await self._named(outcome)
                 passed = passes and await load.announced(early, RECOVERY_SECONDS)
             self._proxies.heal()
             healed_ms = _now_ms()
@@ -125,6 +135,11 @@ class Trial:
             self._proxies.heal()
             self._worker.start()
             await self._worker.ready()
+
+    async def _named(self, outcome: Outcome) -> None:
+        deadline = time.monotonic() + NAMED_SECONDS
+        while not outcome.named and time.monotonic() < deadline:
+            await asyncio.sleep(0.2)
 
     async def _recover(self, outcome: Outcome, load: Load, healed_ms: int) -> None:
         before = [each for each in load.published if each.at_ms < healed_ms]
