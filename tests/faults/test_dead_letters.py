@@ -105,6 +105,7 @@ async def test_a_row_that_postgres_refuses_is_written_and_announced_after_its_re
     assert (account.dead_lettered, account.analyzed, account.calls, account.events) == (0, 2, 1, 2)
 
 
+@pytest.mark.load
 async def test_poison_on_every_topic_is_buried_replayed_twice_and_then_refused(pipe: Pipeline, vision: Vision) -> None:
     """Each replay leads to one letter more and to nothing else; the third is refused; the work goes on."""
     tag = unique("poison")

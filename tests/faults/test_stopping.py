@@ -13,6 +13,8 @@ from tests.integration.pipeline import Pipeline, Worker, picture, pipeline, uniq
 from vision_app.faults import Proxies, proxied
 from vision_app.settings import Settings
 
+pytestmark = pytest.mark.load
+
 SESSION_SECONDS = 6
 END_SECONDS = 30.0
 """A worker that only waits has no call to finish: it ends in a few seconds, far below the deadline of one handler."""
@@ -80,7 +82,6 @@ async def test_told_to_end_while_calls_wait_at_the_gate(pipe: Pipeline, workers:
     await _ended_once(pipe, tag, posts, since)
 
 
-@pytest.mark.load
 async def test_frozen_beyond_its_session_and_let_go_on(pipe: Pipeline, workers: list[Worker]) -> None:
     for worker in workers:
         worker.start()
