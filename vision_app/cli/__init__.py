@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from vision_app.printable import printable
 from vision_app.settings import SettingsError
 from vision_app.stack.errors import StackError
 
@@ -67,10 +68,10 @@ class CommandLine(click.Group):
         try:
             return super().invoke(ctx)
         except SettingsError as error:
-            click.echo(str(error), err=True)
+            click.echo(printable(str(error)), err=True)
             sys.exit(EXIT_SETTINGS)
         except StackError as error:
-            click.echo(f"vision: {error}", err=True)
+            click.echo(printable(f"vision: {error}"), err=True)
             sys.exit(EXIT_FAILED)
 
 

@@ -10,7 +10,6 @@ from datetime import datetime
 from typing import Any
 
 import click
-import orjson
 from rich.console import Console
 from rich.table import Table
 
@@ -18,6 +17,7 @@ from vision_app.accounting import Account, take_account
 from vision_app.accounting.figures import Figures, Waits
 from vision_app.cli.times import MOMENT, clock, milliseconds, printable
 from vision_app.operations.connections import run
+from vision_app.printable import json_text
 from vision_app.settings import load_settings
 from vision_app.stack.errors import StackError
 
@@ -45,7 +45,7 @@ def audit(tenants: tuple[str, ...], since: datetime | None, as_json: bool) -> No
         click.echo(f"vision: {fault}", err=True)
         sys.exit(EXIT_UNREADABLE)
     if as_json:
-        click.echo(orjson.dumps(account.as_dict(), option=orjson.OPT_INDENT_2).decode())
+        click.echo(json_text(account.as_dict()))
     else:
         _show(account)
     sys.exit(0 if account.clean else EXIT_DISCREPANCIES)

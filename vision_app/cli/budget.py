@@ -15,11 +15,11 @@ from urllib.parse import quote
 
 import click
 import httpx
-import orjson
 from rich.console import Console
 from rich.table import Table
 
 from vision_app.operations.connections import postgres_of, run
+from vision_app.printable import json_text
 from vision_app.settings import Settings, load_settings, parse_tokens
 from vision_app.stores.posts import PostsReader
 from vision_app.web.auth import ALL_TENANTS
@@ -224,7 +224,7 @@ def _switch_all(settings: Settings, path: str, as_json: bool, done: str) -> None
         api.ask("POST", path)
     states = [api.wait(lambda state: bool(state["paused"]) is paused) for api in apis]
     if as_json:
-        click.echo(orjson.dumps(states, option=orjson.OPT_INDENT_2).decode())
+        click.echo(json_text(states))
         return
     for state in states:
         click.echo(
@@ -298,7 +298,7 @@ def _print(state: State, as_json: bool) -> None:
 
 
 def _dump(answer: State) -> None:
-    click.echo(orjson.dumps(answer, option=orjson.OPT_INDENT_2).decode())
+    click.echo(json_text(answer))
 
 
 def _printable(text: str) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 
 import click
-import orjson
 from pydantic import BaseModel, SecretStr
 from rich.console import Console
 from rich.table import Table
 
+from vision_app.printable import json_text
 from vision_app.settings import Settings, load_settings, sources, without_effect
 from vision_app.stack.plan import without_password
 
@@ -32,7 +32,7 @@ def config(machine_readable: bool) -> None:
     values = effective(load_settings())
     if machine_readable:
         document = {v.variable: {"value": v.value, "source": v.source} for v in values}
-        click.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
+        click.echo(json_text(document))
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("VARIABLE", "VALUE", "FROM"):

@@ -11,7 +11,6 @@ from datetime import datetime
 from typing import Any
 
 import click
-import orjson
 from rich.console import Console
 from rich.live import Live
 from rich.panel import Panel
@@ -23,6 +22,7 @@ from vision_app.demo.progress import Board
 from vision_app.demo.report import as_json, show
 from vision_app.demo.run import Outcome, run
 from vision_app.demo.services import FAULTS, WorkerAway
+from vision_app.printable import json_text
 from vision_app.settings import Settings, load_settings, vision_home
 from vision_app.stack import client
 from vision_app.stack.errors import StackError
@@ -79,7 +79,7 @@ def demo(
         if not keep:
             ctx.invoke(stop_stack)
     if machine_readable:
-        click.echo(orjson.dumps(as_json(outcome), option=orjson.OPT_INDENT_2).decode())
+        click.echo(json_text(as_json(outcome)))
     sys.exit(0 if outcome.ok else EXIT_FAILED)
 
 

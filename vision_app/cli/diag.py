@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import orjson
 import puremagic
 from pydantic import SecretStr
 from rich.console import Console
@@ -20,6 +19,7 @@ from vision_app.domain.policy import PolicyError, explain
 from vision_app.messages import Medium, Uploaded
 from vision_app.operations.connections import OperationError, run
 from vision_app.operations.diagnosis import Diagnosis, diagnose, statistics
+from vision_app.printable import json_text
 from vision_app.providers.pictures import estimate_tokens
 from vision_app.settings import Settings, load_settings
 from vision_app.stores.keys import media_key
@@ -121,7 +121,7 @@ def _show(found: Diagnosis) -> None:
     fields = {name: value for name, value in found.fields().items() if name not in unsaid or value is not None}
     _print({name: "-" if value is None else value for name, value in fields.items()})
     if found.classification:
-        click.echo(f"Classification: {orjson.dumps(found.classification).decode()}")
+        click.echo(f"Classification: {json_text(found.classification, indent=False)}")
     if found.description:
         click.echo(f"Description: {printable(found.description)}")
     for medium in found.media:
@@ -172,4 +172,4 @@ def _console() -> Console:
 
 
 def _json(document: Any) -> None:
-    click.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
+    click.echo(json_text(document))

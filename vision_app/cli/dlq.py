@@ -22,6 +22,7 @@ from vision_app.operations.costs import Cost, Prices
 from vision_app.operations.kafka_log import kafka_log, kafka_sender
 from vision_app.operations.letter_replay import Plan, Planner, carry_out, cost_of
 from vision_app.operations.letters import Actions, Filter, Listed, read_letters
+from vision_app.printable import json_text
 from vision_app.settings import Settings, load_settings
 from vision_app.stores.base import SinkUnavailable
 from vision_app.stores.posts import PostsReader
@@ -80,7 +81,7 @@ def ls(
     shown = found[-limit:]
     if as_json:
         for listed in shown:
-            click.echo(orjson.dumps(_as_json(listed)).decode())
+            click.echo(json_text(_as_json(listed), indent=False))
         return
     if not found:
         click.echo("No dead letters." if everything else "No dead letters that wait for a decision (--all: every one).")
@@ -97,7 +98,7 @@ def show(letter_id: str, as_json: bool) -> None:
     """Show one letter whole, and what was done with it."""
     listed = _one(run(_listed(load_settings(), Filter(ids=(letter_id,)), True)), letter_id)
     if as_json:
-        click.echo(orjson.dumps(_as_json(listed), option=orjson.OPT_INDENT_2).decode())
+        click.echo(json_text(_as_json(listed)))
         return
     for name, value in _as_json(listed).items():
         if value not in (None, "", {}, []) and name not in ("type", "value"):
@@ -130,7 +131,7 @@ def replay(
     chosen = _chosen(_filter(ids, origin, error, since, tenant), every)
     plans, cost, places = run(_replay(load_settings(), chosen, everything, again, dry_run))
     if as_json:
-        click.echo(orjson.dumps(_plans_as_json(plans, cost, places), option=orjson.OPT_INDENT_2).decode())
+        click.echo(json_text(_plans_as_json(plans, cost, places)))
     else:
         for plan in plans:
             click.echo(printable(_plan_line(plan, places)))

@@ -7,10 +7,10 @@ import platform
 import sys
 
 import click
-import orjson
 from rich.console import Console
 
 from vision_app.operations.connections import run
+from vision_app.printable import json_text
 from vision_app.settings import Settings, SettingsError, load_settings, sources, vision_home
 from vision_app.stack import checks, client
 from vision_app.stack.checks import Finding, Verdict
@@ -29,7 +29,7 @@ def doctor(machine_readable: bool) -> None:
     logging.disable(logging.CRITICAL)  # clients log their failed connections; the findings say it better
     findings = _findings()
     if machine_readable:
-        click.echo(orjson.dumps([f.model_dump() for f in findings], option=orjson.OPT_INDENT_2).decode())
+        click.echo(json_text([f.model_dump() for f in findings]))
     else:
         _show(findings)
     sys.exit(1 if any(f.verdict is Verdict.FAILED for f in findings) else 0)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import click
-import orjson
 from rich.console import Console
 from rich.table import Table
 
@@ -18,6 +17,7 @@ from vision_app.operations.connections import run
 from vision_app.operations.inputs import Selection, recorded
 from vision_app.operations.kafka_log import kafka_log
 from vision_app.operations.policy_trial import Trial, compare
+from vision_app.printable import json_text
 from vision_app.settings import Settings, load_settings
 from vision_app.stores.policy_file import default_policy_path, read_policy
 from vision_app.topics import UPLOADED
@@ -59,7 +59,7 @@ def explain_command(
         raise click.ClickException(f"the event cannot be read: {fault}; give one as on the input stream") from fault
     explanations = explain(policy, post, context=Context(quota_exhausted, spent_today))
     if as_json:
-        click.echo(orjson.dumps([_as_json(explanation) for explanation in explanations]))
+        click.echo(json_text([_as_json(explanation) for explanation in explanations], indent=False))
         return
     console = Console(markup=False, highlight=False, emoji=False)  # the texts are other people's
     if not explanations:
@@ -80,7 +80,7 @@ def dry_run(file: Path, since: datetime | None, tenant_id: str | None, as_json: 
     selection = run(_recorded(settings, since, tenant_id))
     trial = compare((one.event for one in selection.inputs), now, then, settings)
     if as_json:
-        click.echo(orjson.dumps(_trial_as_json(trial), option=orjson.OPT_INDENT_2).decode())
+        click.echo(json_text(_trial_as_json(trial)))
         return
     click.echo(f"{trial.media} media of {trial.posts} recorded inputs; {sum(trial.changed.values())} would change.")
     for (before, after), count in sorted(trial.changed.items()):

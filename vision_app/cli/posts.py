@@ -7,7 +7,6 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import click
-import orjson
 from rich.console import Console
 from rich.table import Table
 
@@ -15,6 +14,7 @@ from vision_app.cli.times import DURATION, printable
 from vision_app.operations.connections import api_of, postgres_of, run
 from vision_app.operations.waiting import Stuck
 from vision_app.operations.waiting import stuck as find_stuck
+from vision_app.printable import json_text
 from vision_app.settings import Settings, load_settings
 from vision_app.stores.posts import PostsReader
 
@@ -34,7 +34,7 @@ def posts(stuck: bool, older_than: timedelta, tenant_id: str | None, limit: int,
         raise click.UsageError("say which posts: --stuck; for one post `vision diag --post-id` and `vision trace`")
     found = run(_stuck(load_settings(), older_than, tenant_id, limit))
     if as_json:
-        click.echo(orjson.dumps([one.as_json() for one in found], option=orjson.OPT_INDENT_2).decode())
+        click.echo(json_text([one.as_json() for one in found]))
     elif not found:
         click.echo(f"No post has been in work for longer than {older_than}.")
     else:

@@ -7,11 +7,11 @@ from dataclasses import asdict
 from typing import Any
 
 import click
-import orjson
 
 from vision_app.operations.connections import run
 from vision_app.operations.publishing import Batch
 from vision_app.operations.publishing import publish as publish_posts
+from vision_app.printable import json_text
 from vision_app.settings import load_settings
 
 
@@ -67,7 +67,7 @@ def publish(
     )
     sent = run(publish_posts(settings, batch))
     if as_json:
-        click.echo(orjson.dumps([asdict(one) for one in sent], option=orjson.OPT_INDENT_2).decode())
+        click.echo(json_text([asdict(one) for one in sent]))
         return
     for one in sent:
         click.echo(f"{one.entry_id} {one.post_id} {one.trace_id} {one.kind}")

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import click
-import orjson
 
 from vision_app.cli.times import MOMENT, milliseconds
 from vision_app.operations.connections import postgres_of, run, s3_of
@@ -25,6 +24,7 @@ from vision_app.operations.inputs import (
 )
 from vision_app.operations.kafka_log import KafkaSender, kafka_log, kafka_sender
 from vision_app.operations.rows import RowFinder
+from vision_app.printable import json_text
 from vision_app.settings import Settings, load_settings
 from vision_app.topics import UPLOADED
 
@@ -77,7 +77,7 @@ def replay(
     force = force or provider == "ocr_fallback"
     selection, cost = run(_replay(load_settings(), wish, force, dry_run))
     if as_json:
-        click.echo(orjson.dumps(_as_json(selection, cost, force, dry_run), option=orjson.OPT_INDENT_2).decode())
+        click.echo(json_text(_as_json(selection, cost, force, dry_run)))
         return
     for one in selection.inputs[:SHOWN_POSTS]:
         click.echo(f"{one.origin}: {one.event.tenant_id!a} {one.event.post_id!a}")

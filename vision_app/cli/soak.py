@@ -15,6 +15,7 @@ import orjson
 import structlog
 from rich.console import Console
 
+from vision_app.printable import json_text
 from vision_app.settings import vision_home
 from vision_app.soak.report import as_json, show
 from vision_app.soak.run import Result, Wish, soak
@@ -66,7 +67,7 @@ def soak_command(
     )
     result = _run(console, wish)
     if machine_readable:
-        click.echo(orjson.dumps(as_json(result), option=orjson.OPT_INDENT_2).decode())
+        click.echo(json_text(as_json(result)))
     show(console, result)
     _clean_up(console, result, home, keep)
     sys.exit(0 if result.ok else EXIT_FAILED)

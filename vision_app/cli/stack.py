@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
-import orjson
 from rich.console import Console
 from rich.live import Live
 
 from vision_app.cli.stack_view import Progress, as_json, gigachat_line, status_table, total_line
+from vision_app.printable import json_text
 from vision_app.settings import load_settings, vision_home
 from vision_app.stack import client
 from vision_app.stack.checks import before_start
@@ -114,7 +114,7 @@ def status(machine_readable: bool) -> None:
     """What runs, where, since when, with how much memory. Exit code 0 if everything is ready, otherwise 1."""
     state = client.live_state(Home(vision_home()))
     if machine_readable:
-        click.echo(orjson.dumps(as_json(state), option=orjson.OPT_INDENT_2).decode())
+        click.echo(json_text(as_json(state)))
     elif state is None:
         click.echo("Nothing is running. Start it with: vision up")
     else:

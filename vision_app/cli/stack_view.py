@@ -6,8 +6,10 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
+from vision_app.printable import printable
 from vision_app.stack.process import resident_bytes
 from vision_app.stack.state import Condition, ServiceState, StackState
 
@@ -35,7 +37,7 @@ def status_table(state: StackState) -> Table:
             str(service.restarts),
             _uptime(service),
             f"{_resident(service) / 1e6:.0f}" if service.process else "",
-            _trouble(service),
+            escape(printable(_trouble(service))),
         )
     return table
 
@@ -89,7 +91,8 @@ class Progress:
         table = Table(box=None, show_header=False, pad_edge=False)
         for service in state.services:
             mark = f"[{STYLES[service.condition]}]{service.condition}[/]"
-            table.add_row(service.name, mark, service.detail or service.url, service.last_error)
+            texts = (service.detail or service.url, service.last_error)
+            table.add_row(service.name, mark, *(escape(printable(text)) for text in texts))
         return table
 
     def news(self, state: StackState) -> Iterator[str]:

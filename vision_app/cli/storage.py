@@ -11,7 +11,6 @@ from itertools import groupby
 from typing import Any
 
 import click
-import orjson
 from rich.console import Console
 from rich.table import Table
 
@@ -20,6 +19,7 @@ from vision_app.domain.storage import CLEANED, Aim
 from vision_app.operations.connections import run
 from vision_app.operations.storage import Listed, cleaned, held
 from vision_app.operations.storage import objects as listed_objects
+from vision_app.printable import json_text
 from vision_app.settings import Settings, load_settings
 from vision_app.storage.accounts import together
 from vision_app.storage.cleanup import Report
@@ -211,4 +211,4 @@ def _console() -> Console:
 
 
 def _dump(document: Any) -> None:
-    click.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
+    click.echo(json_text(document))

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from vision_app.printable import printable as printable
+
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _DURATION = re.compile(r"(\d+)([smhd])")
 
@@ -54,11 +56,6 @@ def milliseconds(at: datetime | None) -> int | None:
 def clock(at_ms: int) -> str:
     """Epoch milliseconds for people, in UTC."""
     return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(sep=" ", timespec="milliseconds").removesuffix("+00:00")
-
-
-def printable(text: str) -> str:
-    """Without control characters, which could steer the operator's terminal: the texts are other people's."""
-    return "".join(sign if sign.isprintable() or sign == "\n" else "?" for sign in text)
 
 
 def _duration(text: str) -> timedelta | None:

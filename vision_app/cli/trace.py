@@ -7,7 +7,6 @@ from dataclasses import asdict
 from datetime import datetime
 
 import click
-import orjson
 from rich.console import Console
 from rich.table import Table
 
@@ -15,6 +14,7 @@ from vision_app.cli.times import MOMENT, clock, milliseconds, printable
 from vision_app.operations.connections import run
 from vision_app.operations.trace import Trace
 from vision_app.operations.trace import trace as trace_post
+from vision_app.printable import json_text
 from vision_app.settings import load_settings
 
 EXIT_UNFINISHED = 3
@@ -33,7 +33,7 @@ def trace(identity: str, tenant_id: str | None, since: datetime, as_json: bool) 
     """
     found = run(trace_post(load_settings(), identity, tenant_id=tenant_id, since_ms=milliseconds(since) or 0))
     if as_json:
-        click.echo(orjson.dumps([asdict(one) for one in found], option=orjson.OPT_INDENT_2).decode())
+        click.echo(json_text([asdict(one) for one in found]))
     else:
         console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, markup=False, highlight=False, emoji=False)
         for one in found:

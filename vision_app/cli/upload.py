@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-import orjson
 
 from vision_app.operations.connections import run
 from vision_app.operations.storage import uploaded
+from vision_app.printable import json_text
 from vision_app.settings import load_settings
 
 
@@ -25,4 +25,4 @@ def upload(file: Path, tenant_id: str | None, mime_type: str | None) -> None:
     done = run(uploaded(settings, tenant_id or settings.s3_default_tenant_id, file, mime_type))
     medium = done.medium.model_dump(include={"sha256", "s3_key", "mime_type", "size_bytes"})
     shown = {**medium, "tenant_id": tenant_id or settings.s3_default_tenant_id, "deduplicated": done.deduplicated}
-    click.echo(orjson.dumps(shown, option=orjson.OPT_INDENT_2).decode())
+    click.echo(json_text(shown))

@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from vision_app.printable import printable
 from vision_app.settings import Settings
 
 from .checks import Check
@@ -67,7 +68,8 @@ def post_view(evidence: Evidence) -> RenderableType:
     for heading, ratio in (("PICTURE", 3), ("KIND", 2), ("WHAT IS SEEN", 8), ("TEXT ON IT", 4), ("TOKENS", 2)):
         table.add_column(heading, ratio=ratio, overflow="fold")
     for picture, item, medium in zip(post.pictures, evidence.enrichments, evidence.media, strict=False):
-        table.add_row(*map(escape, (picture.file, *_medium_cells(item, medium))))
+        cells = (picture.file, *_medium_cells(item, medium))
+        table.add_row(*(escape(printable(cell)) for cell in cells))
     return Group(table, *_under_the_table(evidence))
 
 
@@ -92,7 +94,7 @@ def _under_the_table(evidence: Evidence) -> Iterator[Text]:
         cost = f", cost {evidence.answers[key].answer.tokens} tokens" if key in evidence.answers else ": NOT THERE"
         yield Text(f"  S3     {key}{cost}", overflow="fold")
     for sha256, image in (evidence.images or {}).items():
-        labels = ", ".join(sorted(image["labels"])) or "no labels"
+        labels = printable(", ".join(sorted(image["labels"]))) or "no labels"
         yield Text(
             f"  graph  (:Post)-[:HAS_IMAGE]->(:ImageContent {{sha256: '{sha256[:12]}…'}}) {labels}", overflow="fold"
         )
@@ -139,7 +141,7 @@ def check_lines(check: Check) -> Text:
     if check.ok:
         return Text(f"✓ {check.name}", style="green")
     lines = [f"✗ {check.name}", *(f"    {fault}" for fault in check.faults), f"    What to do: {check.remedy}"]
-    return Text("\n".join(lines), style="red")
+    return Text(printable("\n".join(lines)), style="red")
 
 
 # --- next -------------------------------------------------------------------------------------------------------------

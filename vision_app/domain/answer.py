@@ -45,6 +45,7 @@ _NO = frozenset({False, "false", "no", "нет", "0"})
 _NOTHING = frozenset({"", "null", "none", "n/a", "-", "нет", "нет текста", "текст отсутствует", "no text"})
 _FIELDS = frozenset({"classification", "description", "labels", "objects", "ocr"})
 _SUBSTANCE = ("truncated", "mended", "classification", "description", "labels", "objects", "ocr")
+_INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u200b\u200c\u2060\ufeff"))  # two names that look the same are one
 _COLOR = re.compile(r"#?([0-9a-fA-F]{6})")
 
 
@@ -220,8 +221,10 @@ def _names(name: str, fields: dict[str, Any], faults: list[str], limit: int, nor
 def _plain_names(items: list[Any]) -> Iterator[str]:
     for item in items:
         text = item.get("name", item.get("label")) if isinstance(item, dict) else item
-        if isinstance(text, str) and (plain := " ".join(clean(text).split())[:MAX_NAME_CHARS].strip()):
-            yield plain
+        if isinstance(text, str):
+            seen = clean(text).translate(_INVISIBLE)
+            if plain := " ".join(seen.split())[:MAX_NAME_CHARS].strip():
+                yield plain
 
 
 def _score(name: str, value: object, faults: list[str]) -> float | None:

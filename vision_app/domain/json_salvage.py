@@ -21,7 +21,12 @@ MAX_CUT_DEPTH = 4  # an answer's own fields nest three deep
 MAX_PYTHON_CHARS = 50_000
 
 _TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|[{}\[\],]', re.DOTALL)
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+_UNPRINTABLE = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff"
+    "\x80-\x9f"  # control characters too: \x9b begins a command to a terminal
+    "\u200e\u200f\u061c\u202a-\u202e\u2066-\u2069"  # they turn the direction of what follows: gpj.exe
+    "\U000e0000-\U000e007f]"  # letters that no one sees and the next model reads
+)
 _INNER_QUOTE = re.compile(r'\\.|"', re.DOTALL)
 _AFTER_STRING = re.compile(r"\s*(?:[,:}\]]|\Z)")
 _UNTIDY = re.compile(r'("[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z))|,(?=\s*[}\]])|//[^\n]*|/\*.*?\*/', re.DOTALL)
@@ -52,7 +57,7 @@ class _Scan:
 
 
 def clean(text: str) -> str:
-    """Without what UTF-8, JSON or Postgres cannot carry: NUL, control characters, lone surrogates."""
+    """Without what UTF-8, JSON or Postgres cannot carry, or what makes a text look other than it is."""
     return _UNPRINTABLE.sub("", text)
 
 

@@ -17,6 +17,7 @@ from typing import Literal
 
 import structlog
 
+from vision_app.domain.json_salvage import clean
 from vision_app.messages import Analysis, Kind, Ocr
 from vision_app.providers.base import Picture
 from vision_app.settings import Settings
@@ -177,7 +178,7 @@ def _analysis(kind: Kind, description: str, labels: list[str], ocr: Ocr | None) 
 
 def _words(table: str) -> Iterator[tuple[tuple[str, ...], float, str]]:
     for row in csv.DictReader(table.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE):
-        word = (row.get("text") or "").strip()
+        word = clean(row.get("text") or "").strip()
         try:
             confidence = float(row["conf"])
         except (KeyError, TypeError, ValueError):

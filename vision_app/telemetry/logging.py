@@ -23,6 +23,8 @@ import structlog
 from pydantic import SecretStr
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from vision_app.printable import escaped, printable
+
 if TYPE_CHECKING:
     from vision_app.settings import Settings
 
@@ -106,7 +108,7 @@ def _rendering(settings: Settings) -> list[Processor]:
             colors=bool(sys.__stderr__ and sys.__stderr__.isatty()),
             exception_formatter=structlog.dev.plain_traceback,
         )
-        return [*common, structlog.processors.format_exc_info, mask, renderer]
+        return [*common, structlog.processors.format_exc_info, mask, _harmless, renderer]
     # Locals stay out of tracebacks: they hold pictures, tokens and other people's texts.
     tracebacks = structlog.processors.ExceptionRenderer(
         structlog.tracebacks.ExceptionDictTransformer(show_locals=False, max_frames=20, use_rich=False)
@@ -115,10 +117,15 @@ def _rendering(settings: Settings) -> list[Processor]:
 
 
 def _json(line: Any, **_: Any) -> str:
-    return json.dumps(line, ensure_ascii=False, separators=(",", ":"))
+    return escaped(json.dumps(line, ensure_ascii=False, separators=(",", ":")))
 
 
 _WORKER = os.environ.get("VISION_WORKER_ID") or socket.gethostname()
+
+
+def _harmless(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
+    """For a terminal: texts of others must not steer it."""
+    return {name: printable(value) if isinstance(value, str) else value for name, value in line.items()}
 
 
 def _ordered(_: WrappedLogger, __: str, line: EventDict) -> EventDict:

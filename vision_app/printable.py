@@ -1,0 +1,33 @@
+"""Other people's texts where people read them: nothing in them may steer a terminal or look other than it is.
+
+Not for what programs read: there every text stays what it is, escaped as its format demands.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import orjson
+
+_SUSPECT = re.compile(r"[^\n -~]")  # ASCII needs no second look
+
+
+def printable(text: str) -> str:
+    """With `?` for what has no glyph: control characters, escape sequences, changes of direction, invisible letters."""
+    return _SUSPECT.sub(lambda found: found[0] if found[0].isprintable() else "?", text)
+
+
+def json_text(document: Any, *, indent: bool = True) -> str:
+    """A document as JSON that may be shown in a terminal. Raises orjson.JSONEncodeError."""
+    return escaped(orjson.dumps(document, option=orjson.OPT_INDENT_2 if indent else 0).decode())
+
+
+def escaped(text: str) -> str:
+    """JSON text that means the same, with escapes for what has no glyph."""
+    return _SUSPECT.sub(lambda found: found[0] if found[0].isprintable() else _escape(found[0]), text)
+
+
+def _escape(sign: str) -> str:
+    units = sign.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))
