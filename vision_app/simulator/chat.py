@@ -20,10 +20,11 @@ from vision_app.simulator.config import (
 )
 from vision_app.simulator.delivery import before_work, deliver, gone
 from vision_app.simulator.errors import ApiError, api_error, invalid
-from vision_app.simulator.faults import Chosen, Fault, FinishReason, Malformed, Refusal, Subject
+from vision_app.simulator.faults import Chosen, Fault, FinishReason, Malformed, Obey, Refusal, Subject
 from vision_app.simulator.files import StoredFile
 from vision_app.simulator.malformed import spoil
 from vision_app.simulator.oauth import Caller
+from vision_app.simulator.obedience import obey
 from vision_app.simulator.pricing import (
     CHARS_PER_TOKEN,
     TOKENS_PER_MESSAGE,
@@ -145,6 +146,8 @@ def _content(said: answers.Said, attempt: _Attempt, model: str) -> tuple[str, st
             return said.text[: max(CHARS_PER_TOKEN, len(said.text) // 2)], "length"
         case Malformed() if said.fields is not None:
             return spoil(fault.name, said.fields), "stop"
+        case Obey() if said.fields is not None:
+            return obey(fault.text, fault.how, said.fields), "stop"
         case _ if said.fields is not None and not catalogue.sees(model) and _has_image(attempt.files):
             return CANNOT_SEE, "stop"
         case _:

@@ -116,11 +116,22 @@ class FinishReason(_Model):
     reason: Literal["length", "error"]
 
 
+class Obey(_Model):
+    """Chat only: the model does what the picture says. `text` is what is written on it; None: what OCR reads. Billed.
+
+    `how`: `answer` makes the text the whole answer; `fields` puts it into every field of the usual one.
+    """
+
+    kind: Literal["obey"]
+    text: str | None = Field(None, max_length=100_000)
+    how: Literal["answer", "fields"] = "answer"
+
+
 Fault = Annotated[
-    Latency | Status | Hang | Drop | Reset | Drip | Revoke | TokenTtl | Malformed | Refusal | FinishReason,
+    Latency | Status | Hang | Drop | Reset | Drip | Revoke | TokenTtl | Malformed | Refusal | FinishReason | Obey,
     Field(discriminator="kind"),
 ]
-CHAT_ONLY = (Malformed, Refusal, FinishReason)
+CHAT_ONLY = (Malformed, Refusal, FinishReason, Obey)
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +253,8 @@ def describe(fault: Fault) -> str:
             return f"{fault.kind} {fault.name}"
         case FinishReason():
             return f"finish_reason {fault.reason}"
+        case Obey():
+            return f"obey {fault.how}"
         case Hang() | Drop():
             return f"{fault.kind} {'after' if fault.after_work else 'before'} work"
         case _:
