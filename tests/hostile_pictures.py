@@ -137,11 +137,10 @@ def broken_exif() -> bytes:
 
 
 def large_jpeg() -> bytes:
-    """15 MiB, a picture all the same."""
+    """15 MiB to the byte, a picture all the same."""
     plain = encoded("JPEG", (1200, 900), quality=95)
-    return (
-        plain[:2] + segment(0xFE, bytes(60_000)) * ((15 * 1024**2 - len(plain)) // 60_004) + plain[2:] + bytes(60_000)
-    )
+    comments = segment(0xFE, bytes(60_000)) * ((15 * 1024**2 - len(plain)) // 60_004)
+    return (plain[:2] + comments + plain[2:]).ljust(15 * 1024**2, b"\0")
 
 
 def scan_bomb(side: int = 7000, scans: int = 4000) -> bytes:

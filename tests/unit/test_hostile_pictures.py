@@ -23,7 +23,7 @@ SOUND = encoded("PNG", (8, 8))
 @pytest_asyncio.fixture(loop_scope="module", scope="module", params=[True, False], ids=["scaled", "unscaled"])
 async def decoders(request: pytest.FixtureRequest) -> AsyncIterator[Decoders]:
     settings = load_settings(
-        vision_preprocess_enabled=request.param, vision_decoding_timeout=2, vision_decoding_memory_mb=MEMORY_MB
+        vision_preprocess_enabled=request.param, vision_decoding_timeout=1, vision_decoding_memory_mb=MEMORY_MB
     )
     opened = Decoders(settings, children=1)
     await opened.open()
