@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ TINY_PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000a49444154789c6300010000050001"
     "0d0a2db40000000049454e44ae426082"
 )
+SCENARIO_SECONDS = 300  # the assistant's own limit
 MISSING_KEY = "no/such/key.jpg"
 
 
@@ -137,6 +137,7 @@ async def test_6_poison_goes_to_the_dead_letters(
         await worker.ready()
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("count", [100, pytest.param(2000, marks=pytest.mark.load)])
 async def test_7_load(pipe: Pipeline, stream: str, count: int) -> None:
     """60 % valid posts with one picture, 30 % missing, 10 % poison (missing, as the assistant's script has it)."""
@@ -146,9 +147,7 @@ async def test_7_load(pipe: Pipeline, stream: str, count: int) -> None:
     for number, post in enumerate(posts):
         valid = number % 10 < 6
         await _publish(pipe, stream, post, [medium if valid else never_uploaded(DEFAULT_TENANT, post)])
-    started = time.monotonic()
-    events = await pipe.announced(posts, since)
-    assert time.monotonic() - started < 300
+    events = await pipe.announced(posts, since, SCENARIO_SECONDS)
     await pipe.idle()
     kinds = [event.event_type for event in events.values()]
     assert kinds.count("posts.vision.analyzed") == count * 6 // 10
