@@ -10,6 +10,8 @@ import pytest
 
 from tests.integration.pipeline import Pipeline, Worker, picture, unique
 
+pytestmark = pytest.mark.load
+
 WAITING = 50
 WORKER = {"VISION_PROVIDER_STREAMS": str(WAITING)}
 

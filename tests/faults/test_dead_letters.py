@@ -23,6 +23,8 @@ from vision_app.operations.letters import Filter, read_letters
 from vision_app.scenarios import uploaded_event
 from vision_app.topics import ALL, ANALYSIS, DLQ
 
+pytestmark = pytest.mark.load
+
 WORKER = {"VISION_PENDING_CHECK_INTERVAL": "1"}
 
 
@@ -105,7 +107,6 @@ async def test_a_row_that_postgres_refuses_is_written_and_announced_after_its_re
     assert (account.dead_lettered, account.analyzed, account.calls, account.events) == (0, 2, 1, 2)
 
 
-@pytest.mark.load
 async def test_poison_on_every_topic_is_buried_replayed_twice_and_then_refused(pipe: Pipeline, vision: Vision) -> None:
     """Each replay leads to one letter more and to nothing else; the third is refused; the work goes on."""
     tag = unique("poison")
