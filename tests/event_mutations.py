@@ -80,7 +80,7 @@ def _rare(dice: random.Random) -> Any:
     if kind == 0:
         return "x" * 200_000
     if kind == 1:
-        return [EVENT["media_files"][0]] * 2000
+        return [dict(EVENT["media_files"][0]) for _ in range(2000)]
     if kind < 12:
         nested: Any = 1
         for _ in range(dice.choice((30, 120, 200, 250, 300, 800))):
