@@ -24,16 +24,19 @@ async def best(work: Callable[[], Awaitable[object]]) -> float:
     return min(times)
 
 
+def pictures() -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(Path(demo_media.__path__[0]).glob("*.[jp][pn]g"))}
+
+
 async def main() -> None:
     settings = load_settings()
     wish = Wish(settings.vision_preprocess_max_dim, settings.vision_preprocess_jpeg_quality)
     decoders = Decoders(settings)
     await decoders.open()
-    for path in sorted(Path(demo_media.__path__[0]).glob("*.[jp][pn]g")):
-        content = path.read_bytes()
+    for name, content in pictures().items():
         child = await best(lambda content=content: decoders.prepare(content, "image/jpeg"))
         thread = await best(lambda content=content: asyncio.to_thread(decode, content, "image/jpeg", wish))
-        print(f"{path.name:24} in a process {child:7.2f}  in a thread {thread:7.2f}  more {child - thread:6.2f}")
+        print(f"{name:24} in a process {child:7.2f}  in a thread {thread:7.2f}  more {child - thread:6.2f}")
     await decoders.close()
 
 
