@@ -6,7 +6,11 @@ An estimate for fairness' sake, never a matter of right or wrong: the way in rel
 from __future__ import annotations
 
 import time
+from collections import defaultdict, deque
+from collections.abc import Iterable
 from typing import Any
+
+from faust.types import TP
 
 from vision_app.streams.outbox import Outbox
 from vision_app.topics import BUDGET, MEDIA, POSTS, UPLOADED
@@ -28,20 +32,34 @@ class Window:
     """
 
     def __init__(self, app: Any, outbox: Outbox) -> None:
-        self._app, self._outbox = app, outbox
+        self._app = app
         self._generation: int | None = None
+        self._sent: dict[TP, deque[tuple[int, float]]] = defaultdict(deque)  # offset and time of what is not read yet
         self._size, self._halved_at = LEAST, 0.0
+        outbox.on_sent = self._note
 
     def room(self) -> int:
         """How many more posts may be relayed now."""
         if self._generation != self._app.consumer_generation_id:
             self._generation = self._app.consumer_generation_id
-            self._outbox.newest.clear()  # partitions have moved: what was sent before may have been read elsewhere
+            self._sent.clear()  # partitions have moved: what was sent before may have been read elsewhere
         consumer, now = self._app.consumer, time.monotonic()
-        reading = [message.time_in or now for message in consumer.unacked if message.topic in SHARED]
-        under_way = len(reading) + self._unread(consumer)
-        self._adapt(now, longest=now - min(reading, default=now), full=under_way >= self._size)
-        return max(0, self._size - under_way)
+        since = [message.time_in or now for message in consumer.unacked if message.topic in SHARED]
+        since += [at for sent in self._unread(consumer) for _, at in sent]
+        self._adapt(now, longest=now - min(since, default=now), full=len(since) >= self._size)
+        return max(0, self._size - len(since))
+
+    def _note(self, tp: TP, offset: int) -> None:
+        if tp.topic in SHARED:
+            self._sent[tp].append((offset, time.monotonic()))
+
+    def _unread(self, consumer: Any) -> Iterable[deque[tuple[int, float]]]:
+        ours = consumer.assignment()
+        for tp, sent in self._sent.items():
+            read = consumer._read_offset[tp]  # as Faust keeps it; None: nothing was read yet
+            while sent and (tp not in ours or (read is not None and sent[0][0] <= read)):
+                sent.popleft()
+        return self._sent.values()
 
     def _adapt(self, now: float, longest: float, full: bool) -> None:
         if longest > SLOW_SECONDS:
@@ -49,12 +67,3 @@ class Window:
                 self._size, self._halved_at = max(LEAST, self._size // 2), now
         elif full:
             self._size = min(MOST, self._size + 1)
-
-    def _unread(self, consumer: Any) -> int:
-        ours = consumer.assignment()
-        unread = 0
-        for tp, (first, newest) in self._outbox.newest.items():
-            if tp.topic in SHARED and tp in ours:
-                read = consumer._read_offset[tp]  # as Faust keeps it; None: nothing was read yet
-                unread += max(0, newest - max(first - 1, -1 if read is None else read))
-        return unread

@@ -25,7 +25,7 @@ class World:
         self.read: dict[TP, int | None] = defaultdict(lambda: None)
         self.consumer = SimpleNamespace(unacked=[], _read_offset=self.read, assignment=self.assignment)
         self.app = SimpleNamespace(consumer=self.consumer, consumer_generation_id=1)
-        self.outbox: Any = SimpleNamespace(newest={})
+        self.outbox: Any = SimpleNamespace(on_sent=None)
         self.window = Window(self.app, self.outbox)
         self.window.room()
         self.window._size = MOST
@@ -34,7 +34,8 @@ class World:
         return {TP(topic.name, OURS) for topic in (UPLOADED, POSTS, BUDGET, ANALYSIS)}
 
     def sent(self, topic: Topic, first: int, newest: int, partition: int = OURS) -> None:
-        self.outbox.newest[TP(topic.name, partition)] = (first, newest)
+        for offset in range(first, newest + 1):
+            self.outbox.on_sent(TP(topic.name, partition), offset)
 
     def message(self, topic: Topic) -> Any:
         return SimpleNamespace(topic=topic.name, time_in=self.now)
@@ -93,6 +94,13 @@ def test_it_shrinks_while_records_take_long_and_grows_while_they_do_not(world: W
         world.consumer.unacked = [world.message(POSTS) for _ in range(MOST)]
         world.window.room()
     assert world.window._size == MOST
+
+
+def test_what_is_not_read_for_long_shrinks_it_too(world: World) -> None:
+    world.sent(POSTS, 0, 5)
+    world.now += 0.4
+    world.window.room()
+    assert world.window._size == MOST // 2
 
 
 def test_it_does_not_grow_while_there_is_nothing_to_do(world: World) -> None:

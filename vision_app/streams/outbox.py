@@ -10,7 +10,6 @@ import structlog
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from faust.exceptions import NotReady, ProducerSendError
 from faust.types import TP
-from faust.types.tuples import RecordMetadata
 
 from vision_app.messages import Message, headers_of
 from vision_app.telemetry import metrics
@@ -36,8 +35,8 @@ class Outbox:
     def __init__(self, app: Any) -> None:
         self._app = app
         self.reachability = Reachability()
-        self.newest: dict[TP, tuple[int, int]] = {}
-        """The first and the newest offset sent to each partition; whoever clears it counts anew."""
+        self.on_sent: Callable[[TP, int], None] = lambda tp, offset: None
+        """Told the place of every record that the broker has taken."""
         self._topics = {
             topic.name: app.topic(
                 topic.name, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw"
@@ -79,7 +78,7 @@ class Outbox:
             try:
                 with self.reachability.call():
                     record = await (await channel.send(key=key, value=value, headers=dict(headers)))
-                self._sent(record)
+                self.on_sent(TP(record.topic, record.partition), record.offset)
                 self.reachability.worked()
                 return
             except (KafkaError, ProducerSendError, NotReady, OSError) as fault:
@@ -92,11 +91,6 @@ class Outbox:
                 raise LeftUnacked
             await asyncio.sleep(RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])
             attempt += 1
-
-    def _sent(self, record: RecordMetadata) -> None:
-        tp = TP(record.topic, record.partition)
-        first, newest = self.newest.get(tp, (record.offset, record.offset))
-        self.newest[tp] = (min(first, record.offset), max(newest, record.offset))
 
 
 def headers_for(message: Message) -> Mapping[str, bytes]:
