@@ -35,7 +35,7 @@ class Window:
         self._app = app
         self._generation: int | None = None
         self._sent: dict[TP, deque[tuple[int, float]]] = defaultdict(deque)  # offset and time of what is not read yet
-        self._size, self._halved_at = LEAST, 0.0
+        self._size, self._changed_at = LEAST, 0.0
         outbox.on_sent = self._note
 
     def room(self) -> int:
@@ -62,8 +62,10 @@ class Window:
         return self._sent.values()
 
     def _adapt(self, now: float, longest: float, full: bool) -> None:
+        """One change per `SLOW_SECONDS`: what the last one did is seen only when its records are through."""
+        if now - self._changed_at <= SLOW_SECONDS:
+            return
         if longest > SLOW_SECONDS:
-            if now - self._halved_at > SLOW_SECONDS:
-                self._size, self._halved_at = max(LEAST, self._size // 2), now
+            self._size, self._changed_at = max(LEAST, self._size // 2), now
         elif full:
-            self._size = min(MOST, self._size + 1)
+            self._size, self._changed_at = min(MOST, self._size + 1), now

@@ -28,7 +28,7 @@ class World:
         self.outbox: Any = SimpleNamespace(on_sent=None)
         self.window = Window(self.app, self.outbox)
         self.window.room()
-        self.window._size = MOST
+        self.window._size, self.now = MOST, 1001.0
 
     def assignment(self) -> set[TP]:
         return {TP(topic.name, OURS) for topic in (UPLOADED, POSTS, BUDGET, ANALYSIS)}
@@ -90,7 +90,8 @@ def test_it_shrinks_while_records_take_long_and_grows_while_they_do_not(world: W
         sizes.append(world.window._size)
     assert sizes[:3] == [16, 8, LEAST]
     assert sizes[-1] == LEAST, "some go on: a slow worker has work, too"
-    for _ in range(100):
+    for _ in range(1000):
+        world.now += 0.1
         world.consumer.unacked = [world.message(POSTS) for _ in range(MOST)]
         world.window.room()
     assert world.window._size == MOST
