@@ -15,10 +15,10 @@ from faust.types import TP
 from vision_app.streams.outbox import Outbox
 from vision_app.topics import BUDGET, MEDIA, POSTS, UPLOADED
 
-LEAST, MOST = 4, 32
+LEAST, MOST = 4, 16
 """Unfinished records in the stages that tenants share: the fewest keep a slow worker busy, the most a fast one."""
 
-SLOW_SECONDS = 0.3
+SLOW_SECONDS = 0.2
 """A record unfinished for so long shows that there are too many before it; when all is well it takes 10 to 50 ms."""
 
 SHARED = frozenset(topic.name for topic in (UPLOADED, POSTS, MEDIA, BUDGET))
