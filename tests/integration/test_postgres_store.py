@@ -145,7 +145,8 @@ async def test_the_guides_query_finds_every_column_filled(sink: PostgresSink, po
     assert None not in row.values()
     assert (row["vision_provider"], row["vision_model"], row["vision_is_meme"]) == ("gigachat", "GigaChat-Pro", True)
     assert (row["vision_tokens_used"], row["vision_analyzed_at"]) == (1320, AT)
-    assert orjson.loads(row["vision_classification"]) == {"type": "photo", "confidence": 0.8, "tags": ["кот", "окно"]}
+    seen = {"type": "photo", "confidence": 0.8, "tags": ["кот", "окно"], "tags_from_text": []}
+    assert orjson.loads(row["vision_classification"]) == seen
     assert orjson.loads(row["s3_media_keys"]) == [m.s3_key for m in result.event.media_files]
     assert len(orjson.loads(row["s3_vision_keys"])) == 1
 
