@@ -72,7 +72,8 @@ async def api(worker: Worker, pipe: Pipeline) -> AsyncIterator[httpx.AsyncClient
 async def metrics_of(worker: Worker) -> dict[str, float]:
     async with httpx.AsyncClient(trust_env=False) as client:
         page = (await client.get(f"{worker.metrics_url}/metrics")).text
-    lines = (line.rpartition(" ") for line in page.splitlines() if not line.startswith("#"))
+    # not splitlines(): tenants' names may hold what that takes for the end of a line
+    lines = (line.rpartition(" ") for line in page.rstrip("\n").split("\n") if not line.startswith("#"))
     return {name: float(value) for name, _, value in lines}
 
 
