@@ -9,6 +9,7 @@ one sum of what must have been charged.
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -80,7 +81,7 @@ class BudgetMachine(RuleBasedStateMachine):
         self.behind = False
         self.clock = EVENING
         self.births = 0
-        self.tried: dict[int, tuple[core.BudgetRow | None, core.Rules, core.Decision]] = {}
+        self.tried: dict[int, tuple[core.BudgetRow | None, core.Rules, str]] = {}
         self.grants: dict[str, Grant] = {}
         self.names = count()
         self.crashed = False
@@ -246,11 +247,12 @@ class BudgetMachine(RuleBasedStateMachine):
         self.forget_everything()
 
     def check_repeat(self, at: Moment, decision: core.Decision) -> None:
-        """Delivered again on the same row, a command leads to the same decision."""
-        before = self.tried.get(at.offset)
+        """Delivered again on the same row, a command leads to the same decision, but for a new ledger's random name."""
+        assert decision.row is not None
+        before, now = self.tried.get(at.offset), repr(decision).replace(decision.row.ledger, "this ledger")
         if before is not None and before[:2] == (self.row, self.rules):
-            assert decision == before[2]
-        self.tried[at.offset] = (self.row, self.rules, decision)
+            assert now == before[2]
+        self.tried[at.offset] = (self.row, self.rules, now)
 
     # -- the model
 
@@ -406,7 +408,7 @@ class BudgetMachine(RuleBasedStateMachine):
     @invariant()
     def a_row_stays_small(self) -> None:
         if self.row is not None:
-            assert len(self.row.closed) <= REMEMBERED
+            assert max(Counter(grant.settled for grant in self.row.closed).values(), default=0) <= REMEMBERED
             assert len(self.row.holes) <= self.row.waiting
             assert core.BudgetRow.model_validate_json(self.row.encode()) == self.row
 
@@ -437,7 +439,6 @@ def _short_memory() -> Iterator[None]:
         yield
 
 
-@pytest.mark.load  # minutes, and Hypothesis calls its choice of rules inconsistent now and then; to be mended
 def test_the_ledger_keeps_its_rules_whatever_happens() -> None:
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         BudgetMachine,
