@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
@@ -15,10 +14,10 @@ import asyncpg
 from pydantic import SecretStr
 
 from vision_app.domain.storage import DAY, TYPE_OF
+from vision_app.operations.connections import postgres_of, s3_of
 from vision_app.settings import Settings
 from vision_app.stores.keys import place_of
 from vision_app.stores.migrate import migrate
-from vision_app.stores.postgres import create_pool
 from vision_app.stores.s3 import S3Store
 
 SIZE = 10_000
@@ -49,30 +48,11 @@ async def place_of_its_own(settings: Settings) -> Settings:
     database_url = SecretStr(urlunsplit(urlsplit(url)._replace(path=f"/{name}")))
     changes: dict[str, Any] = {"database_url": database_url, "s3_bucket": name.replace("_", "-"), **SCALED}
     own = settings.model_copy(update=changes)
-    async with pool_of(own) as pool:
+    async with postgres_of(own) as pool:
         await migrate(pool)
-    async with store_of(own) as s3:
+    async with s3_of(own) as s3:
         await s3.ensure_bucket()
     return own
-
-
-@asynccontextmanager
-async def pool_of(settings: Settings) -> AsyncIterator[Any]:
-    pool = await create_pool(settings)
-    try:
-        yield pool
-    finally:
-        await pool.close()
-
-
-@asynccontextmanager
-async def store_of(settings: Settings) -> AsyncIterator[S3Store]:
-    s3 = S3Store(settings)
-    await s3.open()
-    try:
-        yield s3
-    finally:
-        await s3.close()
 
 
 async def put_old(s3: S3Store, objects: Iterable[tuple[str, float]], size: int = SIZE) -> None:

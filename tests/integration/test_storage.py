@@ -22,13 +22,12 @@ from tests.integration.storage import (
     listed,
     objects_by_tenant,
     place_of_its_own,
-    pool_of,
     put_old,
-    store_of,
 )
 from tests.samples import analyzed, medium, post
 from vision_app.domain.storage import Aim
 from vision_app.messages import Deferred
+from vision_app.operations.connections import postgres_of, s3_of
 from vision_app.settings import Settings
 from vision_app.storage import accounts, lock
 from vision_app.storage.accounts import Accounts
@@ -56,13 +55,13 @@ async def place(stack_settings: Settings) -> Settings:
 
 @pytest.fixture
 async def s3(place: Settings) -> AsyncIterator[S3Store]:
-    async with store_of(place) as store:
+    async with s3_of(place) as store:
         yield store
 
 
 @pytest.fixture
 async def pool(place: Settings) -> AsyncIterator[Any]:
-    async with pool_of(place) as opened:
+    async with postgres_of(place) as opened:
         yield opened
 
 

@@ -14,7 +14,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from tests.integration.storage import SCALED, place_of_its_own, pool_of
+from tests.integration.storage import SCALED, place_of_its_own
+from vision_app.operations.connections import postgres_of
 from vision_app.settings import Settings
 
 pytestmark = pytest.mark.load
@@ -86,7 +87,7 @@ async def test_100_000_objects_are_planned_in_bounded_time_and_memory(
     assert figures["deleted"] > OBJECTS / 2
     assert figures["planned"] < SECONDS
     assert figures["peak_mib"] < MIB
-    async with pool_of(place) as pool:
+    async with postgres_of(place) as pool:
         assert await pool.fetchval("SELECT count(*) FROM expired_objects WHERE expired_at IS NULL") == 0
         kept = await pool.fetchval("SELECT sum(objects_count) FROM tenant_storage_usage")
     assert kept == OBJECTS - figures["deleted"]

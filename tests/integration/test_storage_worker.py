@@ -18,9 +18,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.integration.pipeline import Pipeline, Worker, picture, pipeline, unique
-from tests.integration.storage import SCALED, SIZE, accounted, listed, place_of_its_own, pool_of, put_old
+from tests.integration.storage import SCALED, SIZE, accounted, listed, place_of_its_own, put_old
 from vision_app.cli import main
 from vision_app.messages import Medium
+from vision_app.operations.connections import postgres_of
 from vision_app.settings import Settings, load_settings
 from vision_app.storage.cleanup import clean_up
 from vision_app.storage.limits import gib
@@ -59,7 +60,7 @@ async def pipe(place: Settings, worker: Worker) -> AsyncIterator[Pipeline]:
 
 @pytest.fixture
 async def pool(place: Settings) -> AsyncIterator[Any]:
-    async with pool_of(place) as opened:
+    async with postgres_of(place) as opened:
         yield opened
 
 

@@ -21,7 +21,7 @@ from redis.exceptions import RedisError
 
 from vision_app.settings import Settings
 from vision_app.stores.base import SinkUnavailable
-from vision_app.stores.postgres import create_pool
+from vision_app.stores.postgres import close_pool, create_pool
 from vision_app.stores.posts import PostsReader
 from vision_app.stores.s3 import S3Error, S3Store
 
@@ -135,7 +135,7 @@ async def connected(settings: Settings, api_url: str) -> AsyncIterator[Services]
         await s3.open()
         stack.push_async_callback(s3.close)
         pool = await create_pool(settings, application="vision-demo")
-        stack.push_async_callback(pool.close)
+        stack.push_async_callback(close_pool, pool)
         http = await stack.enter_async_context(httpx.AsyncClient(timeout=REQUEST_SECONDS, trust_env=False))
         yield Services(
             settings=settings,

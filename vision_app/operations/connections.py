@@ -20,7 +20,7 @@ from vision_app.settings import Settings, vision_home
 from vision_app.stack import client
 from vision_app.stack.errors import StackError
 from vision_app.stack.home import Home
-from vision_app.stores.postgres import create_pool
+from vision_app.stores.postgres import close_pool, create_pool
 from vision_app.stores.s3 import S3Store
 
 Result = TypeVar("Result")
@@ -77,7 +77,7 @@ async def postgres_of(settings: Settings) -> AsyncIterator[Any]:
     try:
         yield pool
     finally:
-        await pool.close()
+        await close_pool(pool)
 
 
 @asynccontextmanager

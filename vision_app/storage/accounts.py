@@ -27,7 +27,7 @@ FROM jsonb_to_recordset($1::jsonb) AS r(tenant_id text, content_type text, bytes
 CROSS JOIN storage_state AS s
 WHERE r.at >= coalesce(extract(epoch FROM s.counted_from), 0)"""
 
-_LOCK = "SELECT only_row FROM storage_state FOR SHARE"  # no listing ends meanwhile
+_LOCK = "SELECT only_row FROM storage_state FOR SHARE"
 _ROWS = f"""
 INSERT INTO tenant_storage_usage (tenant_id, content_type, total_bytes, objects_count)
 SELECT DISTINCT r.tenant_id, r.content_type, 0, 0 {_GIVEN} ORDER BY 1, 2 ON CONFLICT DO NOTHING"""
@@ -113,9 +113,7 @@ async def _write(pool: Any, changes: Mapping[tuple[str, str, int], list[int]], k
         for (account, content_type, second), (size, objects) in changes.items()
     ]
     async with pool.acquire() as connection, connection.transaction():
-        await connection.execute(_LOCK)
-        if given:
-            await add(connection, given)
+        await add(connection, given)
         if keys:
             await connection.execute(_BACK, list(keys))
         if dropped:
@@ -123,7 +121,10 @@ async def _write(pool: Any, changes: Mapping[tuple[str, str, int], list[int]], k
 
 
 async def add(connection: Any, given: list[dict[str, Any]]) -> None:
-    """Add changes to the accounts. Must run in a transaction that holds `storage_state`."""
+    """Add changes to the accounts. Must run in a transaction; no listing ends before that does."""
+    await connection.execute(_LOCK)
+    if not given:
+        return
     records = orjson.dumps(given).decode()
     await connection.execute(_ROWS, records)
     await connection.execute(_ADD, records)
@@ -131,7 +132,6 @@ async def add(connection: Any, given: list[dict[str, Any]]) -> None:
 
 async def book(connection: Any, account: str, content_type: str, size_bytes: int, objects: int) -> None:
     """One change made now, in a transaction of the caller's."""
-    await connection.execute(_LOCK)
     change = {"tenant_id": account, "content_type": content_type, "bytes": size_bytes, "objects": objects}
     await add(connection, [{**change, "at": time.time()}])
 

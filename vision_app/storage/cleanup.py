@@ -171,7 +171,6 @@ async def _execute(connection: Any, s3: S3Store, report: Report) -> None:
             )
         gone = [row for row in batch if row["s3_key"] not in refused]
         async with connection.transaction():
-            await connection.execute("SELECT only_row FROM storage_state FOR SHARE")
             await add(connection, _changes(gone))
             await connection.execute(_REMEMBER, [row["s3_key"] for row in gone])
             await connection.execute(_FORGET, [row["s3_key"] for row in gone], list(KEPT_KINDS))
