@@ -10,21 +10,13 @@ import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from tests.samples import WIRE_EVENT
+
 Fields = dict[bytes, bytes]
 
 SHA = "4e5b10df" * 8
 EVENT: dict[str, Any] = {
-    "event_type": "posts.vision.uploaded",
-    "schema_version": "1.0",
-    "trace_id": "t-1001",
-    "occurred_at": "2026-11-22T12:00:00+00:00",
-    "idempotency_key": "t:p-1001:vision_upload",
-    "producer": "telethon-ingest",
-    "tenant_id": "t",
-    "post_id": "p-1001",
-    "channel_id": "-100200",
-    "uploaded_at": "2026-11-22T11:59:00+00:00",
-    "requires_vision": True,
+    **WIRE_EVENT,
     "media_files": [
         {"sha256": SHA, "s3_key": "media/t/4e.png", "mime_type": "image/png", "size_bytes": 67, "position": 0},
         {"sha256": SHA[::-1], "s3_key": "media/t/fd.jpg", "mime_type": "image/jpeg", "size_bytes": 1 << 20},

@@ -25,6 +25,21 @@ from vision_app.messages import (
 AT = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 AT_MS = int(AT.timestamp() * 1000)
 
+WIRE_EVENT: dict[str, Any] = {
+    "event_type": "posts.vision.uploaded",
+    "schema_version": "1.0",
+    "trace_id": "t-1001",
+    "occurred_at": "2026-11-22T12:00:00+00:00",
+    "idempotency_key": "t:p-1001:vision_upload",
+    "producer": "telethon-ingest",
+    "tenant_id": "t",
+    "post_id": "p-1001",
+    "channel_id": "-100200",
+    "uploaded_at": "2026-11-22T11:59:00+00:00",
+    "requires_vision": True,
+}
+"""What a producer sends, but for its `media_files`."""
+
 
 def unique(prefix: str) -> str:
     return f"{prefix}-{uuid4().hex}"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.pipeline import Pipeline, Worker, picture, pipeline, unique
+from tests.integration.pipeline import Pipeline, Worker, pair_of_workers, picture, pipeline, unique
 from vision_app.faults import Proxies, proxied
 from vision_app.settings import Settings
 
@@ -30,12 +30,10 @@ async def proxies(stack: dict[str, str]) -> AsyncIterator[Proxies]:
 
 @pytest.fixture
 def workers(stack: Mapping[str, str], proxies: Proxies, tmp_path: Path) -> Iterator[list[Worker]]:
-    """Two workers behind the proxies, not started; whoever still runs at the end is ended."""
+    """Behind the proxies."""
     extra = {**proxies.env, "KAFKA_SESSION_TIMEOUT_SECONDS": str(SESSION_SECONDS)}
-    pair = [Worker(stack, tmp_path, number, **extra) for number in (1, 2)]
-    yield pair
-    for worker in pair:
-        worker.end()
+    with pair_of_workers(stack, tmp_path, **extra) as pair:
+        yield pair
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -117,6 +117,15 @@ class Worker:
     def open_files(self) -> int:
         assert self._process
         return psutil.Process(self._process.pid).num_fds()
+
+
+@contextlib.contextmanager
+def pair_of_workers(stack: Mapping[str, str], logs: Path, **extra: str) -> Iterator[list[Worker]]:
+    """Two workers, not started; whoever still runs at the end is ended."""
+    pair = [Worker(stack, logs, number, **extra) for number in (1, 2)]
+    yield pair
+    for worker in pair:
+        worker.end()
 
 
 class Pipeline:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.pipeline import Pipeline, Worker, picture, pipeline, unique
+from tests.integration.pipeline import Pipeline, Worker, pair_of_workers, picture, pipeline, unique
 from vision_app.settings import Settings
 
 LATENCY = {"endpoint": "chat", "fault": {"kind": "latency", "seconds": 0.5, "max_seconds": 1.5}}
@@ -19,11 +19,8 @@ LATENCY = {"endpoint": "chat", "fault": {"kind": "latency", "seconds": 0.5, "max
 
 @pytest.fixture
 def workers(stack: Mapping[str, str], tmp_path: Path) -> Iterator[list[Worker]]:
-    """Two workers of their own, not started; whoever still runs at the end is ended."""
-    pair = [Worker(stack, tmp_path, number) for number in (1, 2)]
-    yield pair
-    for worker in pair:
-        worker.end()
+    with pair_of_workers(stack, tmp_path) as pair:
+        yield pair
 
 
 @pytest.fixture

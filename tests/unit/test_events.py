@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tests.samples import WIRE_EVENT
 from vision_app.events import Unreadable, read_entry, read_json, redis_fields
 from vision_app.messages import Uploaded
 
@@ -23,20 +24,7 @@ MEDIUM: dict[str, Any] = {
     "position": 1,
     "role": "primary",
 }
-EVENT: dict[str, Any] = {
-    "event_type": "posts.vision.uploaded",
-    "schema_version": "1.0",
-    "trace_id": "t-1001",
-    "occurred_at": "2026-11-22T12:00:00+00:00",
-    "idempotency_key": "t:p-1001:vision_upload",
-    "producer": "telethon-ingest",
-    "tenant_id": "t",
-    "post_id": "p-1001",
-    "channel_id": "-100200",
-    "uploaded_at": "2026-11-22T11:59:00+00:00",
-    "requires_vision": True,
-    "media_files": [MEDIUM],
-}
+EVENT: dict[str, Any] = {**WIRE_EVENT, "media_files": [MEDIUM]}
 
 
 def per_key(event: dict[str, Any]) -> dict[str, str]:
