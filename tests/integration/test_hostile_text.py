@@ -11,6 +11,7 @@ import io
 import re
 from collections import Counter
 from collections.abc import Mapping
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 import asyncpg
@@ -49,6 +50,7 @@ def picture(number: int, text: str) -> bytes:
 async def test_obeyed_texts_change_nothing_but_data(
     pipe: Pipeline, worker: Worker, stack: Mapping[str, str], stack_settings: Settings
 ) -> None:
+    await clear_of_midnight()
     tenant, tag = unique("hostile"), unique("hostile")
     calm = f"{tag}-calm"
     posts = {calm: None} | {f"{tag}-{how}-{at}": (how, text) for how in HOWS for at, text in enumerate(TEXTS.values())}
@@ -173,6 +175,14 @@ async def test_what_tesseract_reads_is_obeyed_without_harm(pipe: Pipeline, stack
 def _sendable(text: str) -> str:
     """As it can travel to the simulator in JSON."""
     return text.encode("utf-8", "replace").decode()
+
+
+async def clear_of_midnight() -> None:
+    """Budgets of all tenants begin anew at midnight UTC: a comparison across it would see that, and nothing else."""
+    now = datetime.now(UTC)
+    midnight = datetime.combine(now.date() + timedelta(days=1), time(), UTC)
+    if midnight - now < timedelta(minutes=3):
+        await asyncio.sleep((midnight - now).total_seconds() + 30)
 
 
 # --- the world around -------------------------------------------------------------------------------------------------

@@ -99,20 +99,20 @@ def test_the_smoke_scrape_finds_labelled_zeros_before_anything_happened(name: st
 
 
 @pytest.mark.parametrize(
-    "sample",
+    "series",
     [
-        'vision_analysis_requests_total{provider="gigachat",reason="none",status="success",tenant_id="t1"} 0.0',
-        'vision_analysis_requests_total{provider="gigachat",reason="outage",status="error",tenant_id="t1"} 0.0',
-        'vision_analysis_duration_seconds_bucket{le="5.0",provider="gigachat",status="success",tenant_id="t1"} 0.0',
-        'vision_budget_usage_gauge{tenant_id="t1"} 0.0',
-        'vision_budget_gate_blocks_total{reason="daily_limit",tenant_id="t1"} 0.0',
-        'storage_quota_violations_total{reason="tenant_limit",tenant_id="t1"} 0.0',
-        'storage_bucket_usage_gb{content_type="vision"} 0.0',
+        'vision_analysis_requests_total{provider="gigachat",reason="none",status="success",tenant_id="t1"}',
+        'vision_analysis_requests_total{provider="gigachat",reason="outage",status="error",tenant_id="t1"}',
+        'vision_analysis_duration_seconds_bucket{le="5.0",provider="gigachat",status="success",tenant_id="t1"}',
+        'vision_budget_usage_gauge{tenant_id="t1"}',
+        'vision_budget_gate_blocks_total{reason="daily_limit",tenant_id="t1"}',
+        'storage_quota_violations_total{reason="tenant_limit",tenant_id="t1"}',
+        'storage_bucket_usage_gb{content_type="vision"}',
     ],
 )
-def test_the_guides_queries_find_their_series_from_a_tenants_first_event_on(sample: str) -> None:
+def test_the_guides_queries_find_their_series_from_a_tenants_first_event_on(series: str) -> None:
     metrics.tenant_label("t1")
-    assert sample in page().splitlines()
+    assert any(line.startswith(f"{series} ") for line in page().splitlines())
 
 
 def test_no_creation_times_on_the_page() -> None:
