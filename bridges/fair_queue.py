@@ -7,7 +7,7 @@ So the way in relays only as much as the worker is about to take (`window.py`), 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 
@@ -19,6 +19,7 @@ class Held:
     entry_id: bytes
     fields: Mapping[bytes, bytes]
     tenant_id: str
+    post_id: str
     attempt: bool
 
 
@@ -36,15 +37,17 @@ class FairQueue:
         self._queues.setdefault(held.tenant_id, deque()).append(held)
         self._length += 1
 
-    def take(self, count: int) -> list[Held]:
-        """Up to `count` entries whose turn it is."""
+    def take(self, count: int, may_go: Callable[[str], bool] = lambda tenant_id: True) -> list[Held]:
+        """Up to `count` entries whose turn it is; a tenant that may not go is passed over and keeps its place."""
         taken: list[Held] = []
-        while self._queues and len(taken) < count:
-            tenant = next(iter(self._queues))
+        ready = deque(tenant for tenant in self._queues if may_go(tenant)) if count > 0 else deque[str]()
+        while ready and len(taken) < count:
+            tenant = ready.popleft()
             queue = self._queues.pop(tenant)
             taken.append(queue.popleft())
             if queue:
                 self._queues[tenant] = queue  # behind all others
+                ready.append(tenant)
         self._length -= len(taken)
         return taken
 

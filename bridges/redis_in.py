@@ -4,8 +4,9 @@ An entry is acknowledged in Redis only after Kafka acknowledged its record, so n
 two it is relayed again, and the posts actor recognises it. Deliveries are counted by Redis itself: an entry that was
 delivered VISION_MAX_DELIVERIES times before goes to the dead letters without being tried again.
 
-What the worker cannot take yet is held here, in turns by tenant (`fair_queue.py`). Held entries stay pending in Redis,
-renewed so that no other worker claims them; holding counts as no delivery.
+What the worker cannot take yet (`window.py`), and what its own tenant's posts are in the way of (`unfinished.py`), is
+held here, in turns by tenant (`fair_queue.py`). Held entries stay pending in Redis, renewed so that no other worker
+claims them; holding counts as no delivery.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from vision_app.topics import UPLOADED
 
 from .backlog import measure
 from .fair_queue import FairQueue, Held
+from .unfinished import Unfinished
 
 log = structlog.get_logger(__name__)
 
@@ -75,6 +77,7 @@ class RedisIn(Service):
         self._room = room
         self._relayed_at = 0.0
         self._waiting = FairQueue()
+        self._unfinished = Unfinished(self._redis)
         self._held: dict[str, set[bytes]] = defaultdict(set)  # waiting or being relayed, by stream
         self._failures = 0  # in a row
 
@@ -130,15 +133,18 @@ class RedisIn(Service):
         """Until Redis fails: what this consumer left behind, then what others left behind, then what is new."""
         self._waiting.clear()
         self._held.clear()
+        self._unfinished.clear()
         for stream in self._settings.input_streams:
             await self._take_over(stream, await self._own_pending(stream))
-        claimed_at, self._relayed_at = 0.0, time.monotonic()
+        claimed_at, self._relayed_at, batch = 0.0, time.monotonic(), list[Held]()
         while not self._stopping:
             if time.monotonic() - claimed_at >= self._settings.vision_pending_check_interval:
                 claimed_at = time.monotonic()
                 await self._claim_abandoned()
-            await self._read()
-            await self._pass_on(self._waiting.take(self._turns()))
+            await self._read(going_on=bool(batch))
+            await self._unfinished.look()
+            batch = self._waiting.take(self._turns(), self._unfinished.has_room)
+            await self._pass_on(batch)
 
     def _turns(self) -> int:
         """How many entries to relay now. One goes now and then whatever `room` says, which only estimates."""
@@ -148,11 +154,11 @@ class RedisIn(Service):
             return max(1, turns)
         return 0
 
-    async def _read(self) -> None:
+    async def _read(self, going_on: bool) -> None:
         """What is new, as far as it may be held. Waits for it only while there is nothing else to do."""
         block: int | None = BLOCK_MS
         if self._waiting:
-            block = None if self._room() else HELD_BLOCK_MS
+            block = None if going_on else HELD_BLOCK_MS
         if len(self._waiting) >= READ_AHEAD:
             await self.sleep(HELD_BLOCK_MS / 1000)
             return
@@ -168,13 +174,15 @@ class RedisIn(Service):
         if entry in self._held[stream]:
             return
         self._held[stream].add(entry)
-        self._waiting.put(Held(stream, entry, fields, self._tenant_of(fields), attempt))
+        self._waiting.put(Held(stream, entry, fields, *self._post_of(fields), attempt))
 
-    def _tenant_of(self, fields: Fields) -> str:
+    def _post_of(self, fields: Fields) -> tuple[str, str]:
+        """Tenant and post."""
         try:
-            return self._event_of("", b"", fields)[0].tenant_id
+            event, _ = self._event_of("", b"", fields)
         except Unreadable:
-            return ""  # it is buried when its turn comes
+            return "", ""  # it is buried when its turn comes
+        return event.tenant_id, event.post_id
 
     @Service.task
     async def _renew_for_ever(self) -> None:
@@ -284,6 +292,9 @@ class RedisIn(Service):
         for stream, ids in _by_stream(done).items():
             await self._redis.xack(stream, self._group, *ids)
             self._held[stream] -= set(ids)
+        for held in done:
+            if held.tenant_id:
+                self._unfinished.add(held.tenant_id, held.post_id)
         for fault in results:
             if isinstance(fault, BaseException):
                 raise fault

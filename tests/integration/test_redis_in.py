@@ -15,11 +15,12 @@ from aiokafka.errors import KafkaConnectionError, MessageSizeTooLargeError
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from bridges import redis_in
+from bridges import redis_in, unfinished
 from bridges.redis_in import RedisIn
 from tests.fakes import FakeApp
 from tests.redis_server import RedisServer
 from vision_app.settings import Settings, load_settings
+from vision_app.stores.redis_announcer import emitted_key
 from vision_app.streams import outbox as outbox_module
 from vision_app.streams.dead_letters import DeadLetters
 from vision_app.streams.outbox import Outbox
@@ -125,6 +126,7 @@ def way(server: RedisServer, client: Redis, monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.setattr(redis_in, "BLOCK_MS", 20)
     monkeypatch.setattr(redis_in, "RECONNECT_SECONDS", (0.02, 0.05))
     monkeypatch.setattr(redis_in, "STILL_SECONDS", 3600)
+    monkeypatch.setattr(unfinished, "MOST", 1_000_000)  # nothing is announced here
     monkeypatch.setattr(outbox_module, "RETRY_SECONDS", (0.01,))
     settings = load_settings(redis_url=server.url, vision_pel_min_idle_ms=IDLE_MS, vision_pel_batch_size=3)
     return Way(settings.model_copy(update={"vision_pending_check_interval": 0.05}), client)
@@ -317,6 +319,27 @@ async def test_a_tenant_that_floods_is_passed_by_the_others(way: Way) -> None:
         await until(way.none_pending)
     assert sorted(way.relayed[:3]) == ["flood-0", "other", "third"]
     assert way.relayed[3:] == [f"flood-{number}" for number in range(1, 150)]
+
+
+async def test_a_tenant_gets_so_far_ahead_of_its_own_posts_and_others_do_not_wait_for_it(
+    way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unfinished, "MOST", 2)
+    way.room = 1
+    for number in range(5):
+        await way.publish(f"p{number}")
+    async with way.running():
+        await until(lambda: way.relayed == ["p0", "p1"])
+        await way.publish("other", tenant_id="t2")
+        await until(lambda: way.relayed[2:] == ["other"])
+        await way.client.set(emitted_key("t1", "p1"), "1-1")
+        await until(lambda: way.relayed[3:] == ["p2"])
+        await way.publish("another", tenant_id="t2")
+        await until(lambda: way.relayed[4:] == ["another"])
+        assert len(await way.pending()) == 2
+        monkeypatch.setattr(unfinished, "PATIENCE_SECONDS", 0)
+        await until(way.none_pending)
+    assert way.relayed[5:] == ["p3", "p4"]
 
 
 async def test_holding_counts_as_no_delivery_however_often_the_worker_starts(way: Way) -> None:

@@ -9,7 +9,7 @@ from bridges.fair_queue import FairQueue, Held
 
 
 def held(tenant: str, number: int) -> Held:
-    return Held("stream", str(number).encode(), {}, tenant, attempt=True)
+    return Held("stream", str(number).encode(), {}, tenant, f"post-{number}", attempt=True)
 
 
 def filled(tenants: str) -> FairQueue:
@@ -51,3 +51,9 @@ def test_nothing_is_lost_and_a_tenants_entries_stay_in_order(tenants: str, takes
 def test_nobody_gets_a_second_turn_while_another_waits_for_the_first(tenants: str) -> None:
     first_round = filled(tenants).take(len(set(tenants)))
     assert {each.tenant_id for each in first_round} == set(tenants)
+
+
+def test_a_tenant_that_may_not_go_is_passed_over_and_keeps_its_place() -> None:
+    queue = filled("aabbc")
+    assert "".join(each.tenant_id for each in queue.take(2, lambda tenant: tenant != "a")) == "bc"
+    assert "".join(each.tenant_id for each in queue.take(9)) == "aba"
