@@ -9,7 +9,7 @@ import pytest
 
 from vision_app.faults import FAULTS
 from vision_app.soak.plan import SHARES, draw
-from vision_app.soak.rounds import COMMANDS, SERVICES, nth
+from vision_app.soak.rounds import COMMANDS, EVENTS, SERVICES, nth
 from vision_app.soak.traffic import draw_picture
 
 ALL = ("redis", "kafka", "postgres", "s3", "neo4j", "gigachat")
@@ -62,3 +62,4 @@ def test_rounds_of_the_crash_suite_have_tenants_posts_and_pictures_of_their_own(
     assert sum(map(len, pictures)) == len(set().union(*pictures))
     assert {one.service for one in rounds} == set(SERVICES)
     assert {one.command for one in rounds} == set(COMMANDS)
+    assert {one.event for one in rounds} == set(EVENTS)

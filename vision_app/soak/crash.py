@@ -1,15 +1,17 @@
 """The crash suite: a worker that dies once at every await it passes, and the account of what it had to do meanwhile.
 
 One worker, started again after each death with the same file of points (`vision_app.crash_points`), while rounds
-of posts go through it. The run ends when rounds bring no new death any more.
+of posts go through it; in some of them a second worker joins, which dies nowhere. The run ends when rounds bring no new
+death any more.
 """
 
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,12 +23,13 @@ from vision_app.faults import Proxies, proxied
 from vision_app.settings import Settings, load_settings
 from vision_app.stores.s3 import S3Store
 
+from .disturb import abandoning, company, poison
 from .history import keep_ledger_history
 from .operator import Operator
 from .rounds import Round, nth
 from .run import Tell, worker_environment, write_policy
 from .traffic import Clock, publish_all, upload_all
-from .workers import WorkerProcess
+from .workers import END_SECONDS, WorkerProcess
 
 QUIET_ROUNDS = 12  # so many rounds without a death end the run: each kind of round has had its turn again
 MAX_ROUNDS = 60
@@ -50,99 +53,161 @@ class CrashResult:
     account: Account | None = None
 
 
+class Lives:
+    """The worker's: whenever it has died it is started again, and where it did is noted."""
+
+    def __init__(self, worker: WorkerProcess, passed: Path, result: CrashResult, tell: Tell) -> None:
+        self.worker = worker
+        self._passed, self._result, self._tell = passed, result, tell
+        self._told = False
+        self._endings = 0
+
+    async def go_on(self) -> None:
+        """For ever."""
+        await self.worker.start()
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            if self.worker.ended_by_itself:
+                await self._note()
+                await self.worker.start()
+
+    async def _note(self) -> None:
+        deaths = self._result.deaths
+        known = await asyncio.to_thread(_points_in, self._passed)
+        new = known[len(deaths) :]
+        for point in new:
+            deaths.append(point)
+            self._tell(f"death {len(deaths)} at {point}")
+        if not new:
+            self._endings += 1
+        if not new and not self._told:
+            self._result.unexplained.append(f"the worker ended at no point of ours; see {self.worker.log}")
+        self._told = False
+
+    async def end(self) -> None:
+        """Tell the worker to end (SIGTERM), again and again, until it gets through without dying on the way."""
+        endings = self._endings
+        while self._endings == endings:
+            await self.worker.ready()
+            deaths, self._told, started = len(self._result.deaths), True, time.monotonic()
+            self.worker.signal(signal.SIGTERM)
+            while self._endings == endings and len(self._result.deaths) == deaths:
+                if time.monotonic() - started > END_SECONDS:
+                    self._result.unexplained.append(f"told to end, it had not after {END_SECONDS:.0f} s")
+                    self.worker.signal(signal.SIGKILL)
+                    return
+                await asyncio.sleep(POLL_SECONDS)
+
+
 async def crash_everywhere(home: Path, run: str, variables: Mapping[str, str], tell: Tell) -> CrashResult:
     """Let a worker die everywhere. Raises what the stores raise when one of them is away."""
     settings = load_settings(**{name.lower(): value for name, value in variables.items()})
     result, passed, started_ms = CrashResult(), home / "crash-points", int(time.time() * 1000)
     async with AsyncExitStack() as stack:
         proxies = await stack.enter_async_context(proxied(variables))
-        environment = {**variables, **proxies.env, **worker_environment(home), VARIABLE: f"@{passed}"}
+        environment = {**variables, **proxies.env, **worker_environment(home)}
         environment |= {"VISION_MAX_DAILY_TOKENS": str(PLENTY_TOKENS), "VISION_OCR_FALLBACK_ENABLED": "true"}
-        worker = WorkerProcess(1, environment, home / "logs", set())
+        taken = set[int]()
+        worker = WorkerProcess(1, {**environment, VARIABLE: f"@{passed}"}, home / "logs", taken)
         redis = await stack.enter_async_context(Redis.from_url(settings.redis_url.get_secret_value()))
         s3 = S3Store(settings)
         await s3.open()
         stack.push_async_callback(s3.close)
         stack.push_async_callback(worker.kill)
-        reviving = asyncio.create_task(_revive(worker, passed, result, tell))
-        stack.callback(reviving.cancel)
-        operator = Operator(settings, [worker])
-        tenants = await _rounds(home, run, settings, operator, proxies, redis, s3, result, tell)
+        lives = Lives(worker, passed, result, tell)
+        living = asyncio.create_task(lives.go_on())
+        stack.callback(living.cancel)
+        suite = Suite(
+            home,
+            run,
+            settings,
+            Operator(settings, [worker]),
+            proxies,
+            redis,
+            s3,
+            lives,
+            environment,
+            taken,
+            result,
+            tell,
+        )
+        tenants = await suite.play_rounds()
         result.account = await take_account(settings, since_ms=started_ms, tenants=tenants)
     result.never = sorted(set(points()) - set(result.deaths))
     return result
-
-
-async def _revive(worker: WorkerProcess, passed: Path, result: CrashResult, tell: Tell) -> None:
-    """For ever: start the worker whenever it has died, and note where it did."""
-    await worker.start()
-    while True:
-        await asyncio.sleep(POLL_SECONDS)
-        if not worker.ended_by_itself:
-            continue
-        known = await asyncio.to_thread(_points_in, passed)
-        if len(known) == len(result.deaths):
-            result.unexplained.append(f"the worker ended at no point of ours; see {worker.log}")
-        for point in known[len(result.deaths) :]:
-            tell(f"death {len(known)} at {point}")
-        result.deaths = known
-        await worker.start()
 
 
 def _points_in(passed: Path) -> list[str]:
     return passed.read_text("utf-8").split() if passed.exists() else []
 
 
-async def _rounds(
-    home: Path,
-    run: str,
-    settings: Settings,
-    operator: Operator,
-    proxies: Proxies,
-    redis: Redis,
-    s3: S3Store,
-    result: CrashResult,
-    tell: Tell,
-) -> list[str]:
-    """Round after round until nothing new happens. Returns the tenants of all rounds."""
-    tenants: list[str] = []
-    quiet = 0
-    while quiet < QUIET_ROUNDS and result.rounds < MAX_ROUNDS and not result.left:
-        now, deaths = nth(run, result.rounds), len(result.deaths)
-        tenants += [now.tenant, now.poor]
-        tell(f"round {result.rounds + 1}")
-        write_policy(home, ocr=now.ocr)
-        await _play(now, settings, operator, proxies, redis, s3)
-        result.left = await operator.worked_off(redis, [now.tenant, now.poor], time.monotonic() + ROUND_SECONDS)
-        result.rounds += 1
-        if result.rounds == 1:
-            await keep_ledger_history(settings)
-        quiet = quiet + 1 if len(result.deaths) == deaths else 0
-    return tenants
+@dataclass
+class Suite:
+    """The rounds, and all that they are played on."""
 
+    home: Path
+    run: str
+    settings: Settings
+    operator: Operator
+    proxies: Proxies
+    redis: Redis
+    s3: S3Store
+    lives: Lives
+    environment: Mapping[str, str]
+    taken: set[int]
+    result: CrashResult
+    tell: Tell
 
-async def _play(
-    now: Round, settings: Settings, operator: Operator, proxies: Proxies, redis: Redis, s3: S3Store
-) -> None:
-    await operator.provider_rules([*now.rules, LATENCY])
-    await operator.limit(now.poor, FEW_TOKENS)
-    media = await upload_all(s3, now.posts, 0)
-    publishing = asyncio.create_task(publish_all(redis, settings, now.posts, media, Clock(0)))
-    if now.service:
-        proxies.proxies[now.service].inject("down")
-        await asyncio.sleep(OUTAGE_SECONDS)
-        proxies.heal()
-    await publishing
-    await _act(now, operator, redis)
-    await operator.limit(now.poor, PLENTY_TOKENS)
+    async def play_rounds(self) -> list[str]:
+        """Round after round until nothing new happens. Returns the tenants of all rounds."""
+        tenants: list[str] = []
+        result, quiet = self.result, 0
+        while quiet < QUIET_ROUNDS and result.rounds < MAX_ROUNDS and not result.left:
+            now, deaths = nth(self.run, result.rounds), len(result.deaths)
+            tenants += [now.tenant, now.poor]
+            self.tell(f"round {result.rounds + 1}: {now.service or 'no service'} fails, {now.event or 'nothing else'}")
+            write_policy(self.home, ocr=now.ocr)
+            async with self._company(now):
+                await self._play(now)
+                deadline = time.monotonic() + ROUND_SECONDS
+                result.left = await self.operator.worked_off(self.redis, [now.tenant, now.poor], deadline)
+            result.rounds += 1
+            if result.rounds == 1:
+                await keep_ledger_history(self.settings)
+            quiet = quiet + 1 if len(result.deaths) == deaths else 0
+        return tenants
 
+    def _company(self, now: Round) -> AbstractAsyncContextManager[None]:
+        if now.event == "a second worker":
+            return company(self.environment, self.home / "logs", self.taken)
+        return nullcontext()
 
-async def _act(now: Round, operator: Operator, redis: Redis) -> None:
-    if now.command == "deleted key":
-        await redis.delete(f"budget:tenant:{now.poor}:*")
-    elif now.command == "reset":
-        await operator.command(now.poor, "reset")
-    elif now.command == "pause and resume":
-        await operator.command(now.tenant, "pause")
-        await asyncio.sleep(PAUSE_SECONDS)
-        await operator.command(now.tenant, "resume")
+    async def _play(self, now: Round) -> None:
+        await self.operator.provider_rules([*now.rules, LATENCY])
+        await self.operator.limit(now.poor, FEW_TOKENS)
+        media = await upload_all(self.s3, now.posts, 0)
+        if now.event == "abandoned entries":
+            async with abandoning(self.lives.worker, self.redis, self.settings):
+                await publish_all(self.redis, self.settings, now.posts, media, Clock(0))
+        else:
+            await publish_all(self.redis, self.settings, now.posts, media, Clock(0))
+        if now.event == "poison":
+            await poison(self.settings, now.tenant)
+        if now.service:
+            self.proxies.proxies[now.service].inject("down")
+            await asyncio.sleep(OUTAGE_SECONDS)
+            self.proxies.heal()
+        if now.event == "endings":
+            await self.lives.end()
+        await self._act(now)
+        await self.operator.limit(now.poor, PLENTY_TOKENS)
+
+    async def _act(self, now: Round) -> None:
+        if now.command == "deleted key":
+            await self.redis.delete(f"budget:tenant:{now.poor}:*")
+        elif now.command == "reset":
+            await self.operator.command(now.poor, "reset")
+        elif now.command == "pause and resume":
+            await self.operator.command(now.tenant, "pause")
+            await asyncio.sleep(PAUSE_SECONDS)
+            await self.operator.command(now.tenant, "resume")

@@ -35,13 +35,18 @@ PROVIDER: tuple[tuple[dict[str, Any], ...], ...] = (
     ({"endpoint": "delete", "times": 3, "fault": {"kind": "status", "status": 500}},),
     ({"endpoint": "oauth", "times": 2, "fault": {"kind": "status", "status": 500}},),
 )
-SERVICES = ("", "postgres", "neo4j", "s3", "redis", "")
+SERVICES = ("", "postgres", "neo4j", "s3", "redis", "kafka", "gigachat")
 COMMANDS = ("reset", "limit", "deleted key", "pause and resume")
+EVENTS = ("", "endings", "a second worker", "abandoned entries", "poison")
 
 
 @dataclass(frozen=True)
 class Round:
-    """One round. `service` fails for a moment, "" for none. `ocr`: who has no money gets the text at least."""
+    """One round. `service` fails for a moment, "" for none. `ocr`: who has no money gets the text at least.
+
+    `event`: the worker is told to end again and again, another one joins and leaves, somebody has read the entries and
+    left them, or records that nobody can read lie in the worker's own topics.
+    """
 
     posts: Sequence[PlannedPost]
     tenant: str
@@ -49,6 +54,7 @@ class Round:
     rules: Sequence[dict[str, Any]]
     service: str
     command: str
+    event: str
     ocr: bool
 
 
@@ -68,6 +74,7 @@ def nth(run: str, number: int) -> Round:
         rules=PROVIDER[number % len(PROVIDER)],
         service=SERVICES[number % len(SERVICES)],
         command=COMMANDS[number % len(COMMANDS)],
+        event=EVENTS[number % len(EVENTS)],
         ocr=number % 3 == 2,
     )
 

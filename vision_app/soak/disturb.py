@@ -1,0 +1,65 @@
+"""What a round of the crash suite does to the worker beside its services: neighbours that come, go and make a mess."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+from aiokafka import AIOKafkaProducer
+from redis.asyncio import Redis
+
+from vision_app import topics
+from vision_app.settings import Settings
+
+from .workers import WorkerProcess
+
+GHOST = "ghost"  # a consumer of the group that reads and is never seen again
+LEFT_BY_GHOST = 4
+
+
+@asynccontextmanager
+async def company(environment: Mapping[str, str], logs: Path, taken: set[int]) -> AsyncIterator[None]:
+    """A second worker joins, which dies nowhere, and leaves at the end: partitions move twice."""
+    other = WorkerProcess(2, environment, logs, taken)
+    await other.start()
+    try:
+        await other.ready()
+        yield
+        await other.terminate()
+    finally:
+        await other.kill()
+
+
+@asynccontextmanager
+async def abandoning(worker: WorkerProcess, redis: Redis, settings: Settings) -> AsyncIterator[None]:
+    """Of what is published meanwhile, somebody reads some entries and leaves them, one after too many deliveries."""
+    worker.signal(signal.SIGSTOP)
+    try:
+        yield
+        await _read_and_leave(redis, settings)
+    finally:
+        worker.signal(signal.SIGCONT)
+
+
+async def _read_and_leave(redis: Redis, settings: Settings) -> None:
+    group = settings.vision_consumer_group
+    streams: dict[Any, Any] = dict.fromkeys(settings.input_streams, ">")
+    for stream, entries in await redis.xreadgroup(group, GHOST, streams, count=LEFT_BY_GHOST) or []:
+        for _ in range(settings.vision_max_deliveries):
+            await redis.xclaim(stream, group, GHOST, 0, [entries[0][0]])
+
+
+async def poison(settings: Settings, run: str) -> None:
+    """One record that nobody can read on each of the worker's own topics."""
+    producer = AIOKafkaProducer(bootstrap_servers=settings.kafka_bootstrap_servers)
+    await producer.start()
+    try:
+        for topic in topics.ALL:
+            if topic is not topics.DLQ:
+                await producer.send_and_wait(topic.name, orjson.dumps([run, topic.name]), key=b"poison")
+    finally:
+        await producer.stop()
