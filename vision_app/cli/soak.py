@@ -37,6 +37,9 @@ COUNT = click.IntRange(min=0)
 @click.option(
     "--outage-seconds", type=click.FloatRange(min=0), default=15, show_default=True, help="Each service once; 0: none."
 )
+@click.option(
+    "--calm-provider", is_flag=True, help="Its answers take their time, none goes wrong: what kills alone cost."
+)
 @click.option("--seed", type=int, default=None, help="Repeat a run; chosen and shown when not given.")
 @click.option("--patience", type=click.FloatRange(min=0.1), default=10, show_default=True, help="Minutes for the rest.")
 @click.option("--keep", is_flag=True, help="Keep the run's folder (logs and data) also when all went well.")
@@ -49,6 +52,7 @@ def soak_command(
     terminations: int,
     freezes: int,
     outage_seconds: float,
+    calm_provider: bool,
     seed: int | None,
     patience: float,
     keep: bool,
@@ -63,7 +67,17 @@ def soak_command(
     chosen = secrets.randbelow(1_000_000) if seed is None else seed
     home = vision_home() / "soak" / f"{chosen}-{int(time.time())}"
     wish = Wish(
-        home, chosen, posts, minutes, workers, kills, terminations, freezes, outage_seconds, patience_minutes=patience
+        home=home,
+        seed=chosen,
+        posts=posts,
+        minutes=minutes,
+        workers=workers,
+        kills=kills,
+        terminations=terminations,
+        freezes=freezes,
+        outage_seconds=outage_seconds,
+        calm_provider=calm_provider,
+        patience_minutes=patience,
     )
     result = _run(console, wish)
     if machine_readable:

@@ -19,8 +19,12 @@ DOWN_SECONDS = 0.5  # between a worker's end and its next start, as a supervisor
 FREEZE_BEYOND_SECONDS = 5.0  # longer than the session: the group takes the frozen worker for dead
 
 # What the provider does all the time, beside outages: answers take as long as real ones, and some go wrong.
+SLOW_ANSWERS: dict[str, Any] = {
+    "endpoint": "chat",
+    "fault": {"kind": "latency", "seconds": 0.2, "max_seconds": 1.5},
+}
 PROVIDER_RULES: list[dict[str, Any]] = [
-    {"endpoint": "chat", "fault": {"kind": "latency", "seconds": 0.2, "max_seconds": 1.5}},
+    SLOW_ANSWERS,
     {"endpoint": "chat", "probability": 0.03, "fault": {"kind": "status", "status": 429, "retry_after": 1}},
     {"endpoint": "chat", "probability": 0.02, "fault": {"kind": "status", "status": 503}},
     {"endpoint": "chat", "probability": 0.02, "fault": {"kind": "reset"}},

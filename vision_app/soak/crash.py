@@ -121,7 +121,7 @@ async def crash_everywhere(home: Path, run: str, variables: Mapping[str, str], t
             home,
             run,
             settings,
-            Operator(settings, [worker]),
+            Operator(settings, [worker.url]),
             proxies,
             redis,
             s3,

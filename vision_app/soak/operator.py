@@ -15,17 +15,15 @@ from redis.asyncio import Redis
 from vision_app import scenarios
 from vision_app.settings import Settings
 
-from .workers import WorkerProcess
-
 RETRY_SECONDS = 0.5
 API_SECONDS = 600.0  # workers may be dying and recovering all the time
 REQUEST_SECONDS = 10.0
 
 
 class Operator:
-    """Speaks to `workers` in turn."""
+    """Speaks to the workers at these addresses in turn."""
 
-    def __init__(self, settings: Settings, workers: Sequence[WorkerProcess]) -> None:
+    def __init__(self, settings: Settings, workers: Sequence[str]) -> None:
         self._settings = settings
         self._workers = itertools.cycle(workers)
 
@@ -75,7 +73,7 @@ class Operator:
         async with httpx.AsyncClient(trust_env=False, timeout=REQUEST_SECONDS) as http:
             while True:
                 try:
-                    answer = await http.request(method, f"{next(self._workers).url}{path}", json=body)
+                    answer = await http.request(method, f"{next(self._workers)}{path}", json=body)
                     return dict(answer.raise_for_status().json())
                 except httpx.HTTPError:
                     if time.monotonic() >= deadline:

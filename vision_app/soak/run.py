@@ -20,7 +20,7 @@ from vision_app.stack.files import write_atomically
 from vision_app.stores.policy_file import default_policy_path
 from vision_app.stores.s3 import S3Store
 
-from .chaos import PROVIDER_RULES, Chaos
+from .chaos import PROVIDER_RULES, SLOW_ANSWERS, Chaos
 from .history import keep_ledger_history
 from .operator import Operator
 from .plan import Blow, Plan, draw
@@ -47,6 +47,7 @@ class Wish:
     terminations: int
     freezes: int
     outage_seconds: float
+    calm_provider: bool
     patience_minutes: float
 
 
@@ -89,7 +90,7 @@ async def soak(wish: Wish, variables: Mapping[str, str], tell: Tell) -> Result:
         await s3.open()
         stack.push_async_callback(s3.close)
         stack.push_async_callback(_end_all, workers)
-        operator = Operator(settings, workers)
+        operator = Operator(settings, [worker.url for worker in workers])
         tell(f"uploading the pictures of {len(plan.posts)} posts, starting {wish.workers} workers")
         for worker in workers:
             await worker.start()
@@ -97,13 +98,13 @@ async def soak(wish: Wish, variables: Mapping[str, str], tell: Tell) -> Result:
         await asyncio.gather(*(worker.ready() for worker in workers))
         await keep_ledger_history(settings)
         await operator.limit(plan.poor, POOR_TOKENS)
-        await operator.provider_rules(PROVIDER_RULES)
+        await operator.provider_rules([SLOW_ANSWERS] if wish.calm_provider else PROVIDER_RULES)
         chaos = Chaos()
         async with _watched(chaos, workers):
             entries = await _play(wish, plan, chaos, redis, settings, media, workers, proxies.proxies, tell)
             played = time.monotonic()
             tell(f"all sent after {played - started:.0f} s; the poor tenant gets money, the backlog is worked off")
-            await operator.provider_rules(PROVIDER_RULES[:1])
+            await operator.provider_rules([SLOW_ANSWERS])
             await operator.limit(plan.poor, RICH_TOKENS)
             left = await operator.worked_off(redis, plan.tenants, time.monotonic() + wish.patience_minutes * 60)
             idle = time.monotonic()
