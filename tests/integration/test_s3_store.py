@@ -168,13 +168,16 @@ def _application(odd: OddStore) -> web.Application:
     return application
 
 
-async def test_500_to_the_head_of_a_missing_key_is_seen_through(stack_settings: Settings) -> None:
+async def test_a_head_is_a_get_since_some_stores_answer_500_to_head(stack_settings: Settings) -> None:
     with pytest.raises(ObjectMissing):
         await _ask(stack_settings, OddStore({"HEAD": [(500, "")], "GET": [(404, "NoSuchKey")]}))
-
-
-async def test_500_to_the_head_of_a_present_key_is_seen_through(stack_settings: Settings) -> None:
     assert (await _ask(stack_settings, OddStore({"HEAD": [(500, "")], "GET": [(206, "")]}))).size_bytes == 77
+
+
+async def test_an_object_without_a_first_byte_is_empty(stack_settings: Settings) -> None:
+    odd = OddStore({"HEAD": [(200, "")], "GET": [(416, "InvalidRange")]})
+    assert (await _ask(stack_settings, odd)).size_bytes == 0
+    assert odd.asked == ["GET", "HEAD"]
 
 
 @pytest.mark.parametrize("code", ["KeyTooLongError", "InvalidArgument"])
@@ -197,7 +200,7 @@ async def test_an_outage_is_retried_and_then_named(stack_settings: Settings) -> 
     odd = OddStore({"HEAD": [(503, "")], "GET": [(503, "SlowDown")]})
     with pytest.raises(StoreUnavailable, match="503 SlowDown"):
         await _ask(stack_settings, odd)
-    assert odd.asked.count("HEAD") == 3
+    assert odd.asked == ["GET"] * 3
 
 
 async def test_a_passing_outage_is_not_noticed(stack_settings: Settings) -> None:

@@ -82,7 +82,9 @@ class AnswerStore:
         self, tenant_id: str, sha256: str, provider: Provider, *, only_good: bool = False
     ) -> StoredAnswer | None:
         """The answer to give out, or None: good ones at any age, others for a day and not if `only_good` (force)."""
-        stored = await self._load(StoredAnswer, self.key(tenant_id, sha256, provider))
+        key = self.key(tenant_id, sha256, provider)
+        content = await self._read(key)
+        stored = _parsed(StoredAnswer, key, content) if content is not None else None
         if stored is None or (stored.tenant_id, stored.sha256) != (tenant_id, sha256):
             return None
         if stored.answer.verdict == "ok":
@@ -99,10 +101,9 @@ class AnswerStore:
     async def call(self, tenant_id: str, grant_id: str) -> CallRecord | None:
         """The record of a grant's call; None if none was begun. One that cannot be read counts as begun."""
         key = call_key(tenant_id, grant_id)
-        record = await self._load(CallRecord, key)
-        if record is None and await self._exists(key):
-            return CallRecord(state="started", grant_id=grant_id, at=datetime.now(UTC))
-        return record
+        if (stored := await self._read(key)) is None:
+            return None
+        return _parsed(CallRecord, key, stored) or CallRecord(state="started", grant_id=grant_id, at=datetime.now(UTC))
 
     async def start_call(self, tenant_id: str, grant_id: str, owner: str) -> None:
         """Note that the request is about to be sent, and by which process."""
@@ -127,29 +128,27 @@ class AnswerStore:
         """Forget a call that was refused before any work was done, and so cost nothing."""
         await self._s3.delete([call_key(tenant_id, grant_id)])
 
-    async def _load(self, model: type[Model], key: str) -> Model | None:
+    async def _read(self, key: str) -> bytes | None:
         try:
-            return model.model_validate_json(await self._s3.read(key, MAX_STORED_BYTES))
+            return await self._s3.read(key, MAX_STORED_BYTES)
         except ObjectMissing:
             return None
         except ObjectForbidden as fault:
             raise _not_ours(key) from fault
-        except ValidationError as fault:
-            log.warning("stored object unreadable, treated as absent", key=key, errors=fault.error_count())
-            return None
-
-    async def _exists(self, key: str) -> bool:
-        try:
-            await self._s3.head(key)
-        except ObjectMissing:
-            return False
-        return True
 
     async def _put(self, key: str, record: BaseModel) -> None:
         try:
             await self._s3.put(key, record.model_dump_json().encode(), JSON_TYPE)
         except ObjectForbidden as fault:
             raise _not_ours(key) from fault
+
+
+def _parsed(model: type[Model], key: str, content: bytes) -> Model | None:
+    try:
+        return model.model_validate_json(content)
+    except ValidationError as fault:
+        log.warning("stored object unreadable", key=key, errors=fault.error_count())
+        return None
 
 
 def _not_ours(key: str) -> StoreMisconfigured:

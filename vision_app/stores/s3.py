@@ -32,6 +32,8 @@ from vision_app.settings import Settings
 from vision_app.telemetry import metrics
 from vision_app.telemetry.reachability import Reachability
 
+from .sizes import Sizes
+
 log = structlog.get_logger(__name__)
 
 MAX_CONNECTIONS = 32
@@ -46,6 +48,7 @@ MAX_KEY_BYTES = 1024  # S3's own limit
 _MISSING = frozenset({"NoSuchKey", "404", "NotFound"})
 _FORBIDDEN = frozenset({"AccessDenied", "403", "Forbidden", "AllAccessDisabled", "InvalidObjectState"})
 _BAD_KEY = frozenset({"InvalidArgument", "InvalidObjectName", "InvalidURI", "KeyTooLongError", "MethodNotAllowed"})
+_EMPTY = frozenset({"InvalidRange", "416"})  # there is no first byte
 _NO_BUCKET = "NoSuchBucket"
 _MISCONFIGURED = {
     _NO_BUCKET: "the bucket does not exist; create it or correct S3_BUCKET",
@@ -115,6 +118,7 @@ class S3Store:
         self._slots = asyncio.Semaphore(MAX_CONNECTIONS)
         self.reachability = Reachability()
         self._watch: Watch | None = None
+        self._sizes = Sizes()
 
     def tell(self, watch: Watch) -> None:
         """From now on, look at what a write replaces and tell `watch` of every `put` and `delete`."""
@@ -147,11 +151,21 @@ class S3Store:
 
     async def head(self, key: str) -> ObjectHead:
         """Size, type and metadata. Raises ObjectMissing, ObjectForbidden, StoreUnavailable."""
-        return await self._call("head", key, lambda s3: self._head(s3, key))
+        return await self._sized(key, self._call("head", key, lambda s3: self._head(s3, key)), _size_of_head)
 
     async def read(self, key: str, limit_bytes: int) -> bytes:
         """The whole body. Raises ObjectTooLarge before reading on past the limit, else as `head`."""
-        return await self._call("get", key, lambda s3: self._read(s3, key, limit_bytes))
+        return await self._sized(key, self._call("get", key, lambda s3: self._read(s3, key, limit_bytes)), len)
+
+    async def _sized(self, key: str, answer: Awaitable[Result], size: Callable[[Result], int]) -> Result:
+        """Remember how large an object is, or that there is none."""
+        try:
+            found = await answer
+        except ObjectMissing:
+            self._sizes.note(key, None)
+            raise
+        self._sizes.note(key, size(found))
+        return found
 
     async def put(
         self,
@@ -165,6 +179,7 @@ class S3Store:
         began, before = time.time(), await self._size(key)
         with metrics.S3_UPLOAD_DURATION.time():
             await self._call("put", key, lambda s3: s3.put_object(Body=io.BytesIO(body), **arguments))
+        self._sizes.note(key, len(body))
         if self._watch is not None:
             self._watch(key, before, len(body), began)
 
@@ -189,12 +204,17 @@ class S3Store:
             _delete, Bucket=self.bucket, Delete={"Objects": [{"Key": key} for key in keys], "Quiet": True}
         )
         answer = await self._call("delete", None, request)
-        return {error["Key"]: error.get("Code", "") for error in answer.get("Errors") or ()}
+        errors = {error["Key"]: error.get("Code", "") for error in answer.get("Errors") or ()}
+        for key in set(keys) - set(errors):
+            self._sizes.note(key, None)
+        return errors
 
     async def _size(self, key: str) -> int | None:
         """What a write is about to replace, if anybody wants to know; None if there is nothing."""
         if self._watch is None:
             return None
+        if self._sizes.knows(key):
+            return self._sizes[key]
         try:
             return (await self.head(key)).size_bytes
         except ObjectMissing:
@@ -212,22 +232,24 @@ class S3Store:
             token = {"ContinuationToken": page["NextContinuationToken"]}
 
     async def _head(self, s3: Any, key: str) -> ObjectHead:
-        try:
-            answer = await s3.head_object(Bucket=self.bucket, Key=key)
-        except ClientError:
-            return await self._probe(s3, key)
-        return _described(key, answer, int(answer.get("ContentLength") or 0))
-
-    async def _probe(self, s3: Any, key: str) -> ObjectHead:
-        """Ask again by GET, whose error has a body that says what is at fault.
+        """By a GET of the first byte, whose error has a body that says what is at fault.
 
         HEAD's has none: a missing bucket looks like a missing key, a wrong secret like a forbidden object, and Cloud.ru
         answers 500 for a missing key.
         """
-        answer = await s3.get_object(Bucket=self.bucket, Key=key, Range="bytes=0-0")
-        answer["Body"].close()
+        try:
+            answer = await s3.get_object(Bucket=self.bucket, Key=key, Range="bytes=0-0")
+        except ClientError as fault:
+            if _code(fault) not in _EMPTY:
+                raise
+            return _described(key, await s3.head_object(Bucket=self.bucket, Key=key), 0)
         total = str(answer.get("ContentRange", "")).rpartition("/")[2]
-        return _described(key, answer, int(total) if total.isdigit() else int(answer.get("ContentLength") or 0))
+        async with answer["Body"] as body:
+            if total.isdigit():
+                await body.read()  # one byte, after which the connection can be used again
+                return _described(key, answer, int(total))
+            body.close()
+        return _described(key, answer, int(answer.get("ContentLength") or 0))
 
     async def _read(self, s3: Any, key: str, limit_bytes: int) -> bytes:
         answer = await s3.get_object(Bucket=self.bucket, Key=key)
@@ -291,7 +313,7 @@ class S3Store:
         return error
 
     def _translated(self, fault: ClientError, key: str | None) -> S3Error:
-        code = str(fault.response.get("Error", {}).get("Code", ""))
+        code = _code(fault)
         status = fault.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
         if remedy := _MISCONFIGURED.get(code):
             return StoreMisconfigured(f"{self._endpoint}, bucket {self.bucket}: {remedy}", code)
@@ -313,6 +335,14 @@ def usable_key(key: str) -> bool:
         and len(key.encode()) <= MAX_KEY_BYTES
         and not any(segment in ("", ".", "..") for segment in segments)
     )
+
+
+def _code(fault: ClientError) -> str:
+    return str(fault.response.get("Error", {}).get("Code", ""))
+
+
+def _size_of_head(head: ObjectHead) -> int:
+    return head.size_bytes
 
 
 def _count(operation: str, result: str) -> None:

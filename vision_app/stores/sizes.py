@@ -1,0 +1,33 @@
+"""How large objects were when this process saw them last: a write that is to say what it replaces need not ask again.
+
+An estimate: another process may have written meanwhile. The accounts that are kept with it are repaired by listings.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+
+MOST = 10_000
+SECONDS = 120.0
+
+
+class Sizes:
+    """The last `MOST` objects that were read, written or found missing."""
+
+    def __init__(self) -> None:
+        self._seen: OrderedDict[str, tuple[int | None, float]] = OrderedDict()
+
+    def note(self, key: str, size_bytes: int | None) -> None:
+        """`size_bytes` None: there is no such object."""
+        self._seen[key] = size_bytes, time.monotonic()
+        self._seen.move_to_end(key)
+        if len(self._seen) > MOST:
+            self._seen.popitem(last=False)
+
+    def knows(self, key: str) -> bool:
+        """Whether it was seen lately."""
+        return key in self._seen and time.monotonic() - self._seen[key][1] < SECONDS
+
+    def __getitem__(self, key: str) -> int | None:
+        return self._seen[key][0]
