@@ -37,19 +37,17 @@ class FairQueue:
         self._queues.setdefault(held.tenant_id, deque()).append(held)
         self._length += 1
 
-    def take(self, count: int, may_go: Callable[[str], bool] = lambda tenant_id: True) -> list[Held]:
-        """Up to `count` entries whose turn it is; a tenant that may not go is passed over and keeps its place."""
-        taken: list[Held] = []
-        ready = deque(tenant for tenant in self._queues if may_go(tenant)) if count > 0 else deque[str]()
-        while ready and len(taken) < count:
-            tenant = ready.popleft()
-            queue = self._queues.pop(tenant)
-            taken.append(queue.popleft())
-            if queue:
-                self._queues[tenant] = queue  # behind all others
-                ready.append(tenant)
-        self._length -= len(taken)
-        return taken
+    def take(self, may_go: Callable[[str], bool] = lambda tenant_id: True) -> Held | None:
+        """The entry whose turn it is; a tenant that may not go is passed over and keeps its place."""
+        tenant = next(filter(may_go, self._queues), None)
+        if tenant is None:
+            return None
+        queue = self._queues.pop(tenant)
+        held = queue.popleft()
+        if queue:
+            self._queues[tenant] = queue  # behind all others
+        self._length -= 1
+        return held
 
     def clear(self) -> None:
         self._queues.clear()

@@ -4,9 +4,8 @@ An entry is acknowledged in Redis only after Kafka acknowledged its record, so n
 two it is relayed again, and the posts actor recognises it. Deliveries are counted by Redis itself: an entry that was
 delivered VISION_MAX_DELIVERIES times before goes to the dead letters without being tried again.
 
-What the worker cannot take yet (`window.py`), and what its own tenant's posts are in the way of (`unfinished.py`), is
-held here, in turns by tenant (`fair_queue.py`). Held entries stay pending in Redis, renewed so that no other worker
-claims them; holding counts as no delivery.
+What its own tenant's posts are in the way of (`unfinished.py`) is held here, in turns by tenant (`fair_queue.py`).
+Held entries stay pending in Redis, renewed so that no other worker claims them; holding counts as no delivery.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -41,10 +40,9 @@ from .unfinished import Unfinished
 log = structlog.get_logger(__name__)
 
 BLOCK_MS = 1000
-HELD_BLOCK_MS = 10  # while something is held and there is no room for it
+HELD_BLOCK_MS = 10  # while something is held that may not go yet
 READ_AHEAD = 10_000  # entries held: so far into a flood others are found; 1 to 2 kB each
 RENEW_BATCH = 500
-STILL_SECONDS = 5.0  # without room, one entry goes so often
 RECONNECT_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 DLQ_MAXLEN = 100_000
 
@@ -52,10 +50,7 @@ Fields = Mapping[bytes, bytes]
 
 
 class RedisIn(Service):
-    """One consumer of the group on every input stream. `worker_id` must be the same after a restart.
-
-    `room` says how many entries the worker should get now.
-    """
+    """One consumer of the group on every input stream. `worker_id` must be the same after a restart."""
 
     def __init__(
         self,
@@ -64,7 +59,6 @@ class RedisIn(Service):
         dead_letters: DeadLetters,
         settings: Settings,
         worker_id: str,
-        room: Callable[[], int],
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -74,8 +68,6 @@ class RedisIn(Service):
             settings.redis_url.get_secret_value(), socket_timeout=10, socket_connect_timeout=5
         )
         self.connected = False
-        self._room = room
-        self._relayed_at = 0.0
         self._waiting = FairQueue()
         self._unfinished = Unfinished(self._redis)
         self._held: dict[str, set[bytes]] = defaultdict(set)  # waiting or being relayed, by stream
@@ -136,23 +128,24 @@ class RedisIn(Service):
         self._unfinished.clear()
         for stream in self._settings.input_streams:
             await self._take_over(stream, await self._own_pending(stream))
-        claimed_at, self._relayed_at, batch = 0.0, time.monotonic(), list[Held]()
+        claimed_at, batch = 0.0, list[Held]()
         while not self._stopping:
             if time.monotonic() - claimed_at >= self._settings.vision_pending_check_interval:
                 claimed_at = time.monotonic()
                 await self._claim_abandoned()
             await self._read(going_on=bool(batch))
             await self._unfinished.look()
-            batch = self._waiting.take(self._turns(), self._unfinished.has_room)
+            batch = list(self._whose_turn_it_is())
             await self._pass_on(batch)
 
-    def _turns(self) -> int:
-        """How many entries to relay now. One goes now and then whatever `room` says, which only estimates."""
-        now, turns = time.monotonic(), min(self._room(), self._settings.vision_read_batch_size)
-        if turns or now - self._relayed_at > STILL_SECONDS:
-            self._relayed_at = now
-            return max(1, turns)
-        return 0
+    def _whose_turn_it_is(self) -> Iterator[Held]:
+        for _ in range(self._settings.vision_read_batch_size):
+            held = self._waiting.take(self._unfinished.has_room)
+            if held is None:
+                return
+            if held.tenant_id:
+                self._unfinished.add(held.tenant_id, held.post_id)
+            yield held
 
     async def _read(self, going_on: bool) -> None:
         """What is new, as far as it may be held. Waits for it only while there is nothing else to do."""
@@ -292,9 +285,6 @@ class RedisIn(Service):
         for stream, ids in _by_stream(done).items():
             await self._redis.xack(stream, self._group, *ids)
             self._held[stream] -= set(ids)
-        for held in done:
-            if held.tenant_id:
-                self._unfinished.add(held.tenant_id, held.post_id)
         for fault in results:
             if isinstance(fault, BaseException):
                 raise fault

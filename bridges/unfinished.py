@@ -12,8 +12,9 @@ from typing import Any
 
 from vision_app.stores.redis_announcer import emitted_key
 
-MOST = 32
-"""Posts of one tenant on their way: some seconds of calls, so that its next ones are prepared in time."""
+ALONE, AMONG_OTHERS = 32, 3
+"""Posts of one tenant on their way: some seconds of calls while nobody else posts, as many as get a call at a time
+while others do."""
 
 PATIENCE_SECONDS = 30.0
 """A post that takes longer waits for something else than its turn (an outage, a new day's budget), or never ends."""
@@ -39,7 +40,8 @@ class Unfinished:
 
     def has_room(self, tenant_id: str) -> bool:
         """Whether one more post of the tenant may be relayed."""
-        return len(self._posts.get(tenant_id, ())) < MOST
+        most = ALONE if not self._posts.keys() - {tenant_id} else AMONG_OTHERS
+        return len(self._posts.get(tenant_id, ())) < most
 
     async def look(self) -> None:
         """Forget what has ended or is too old. Raises RedisError."""

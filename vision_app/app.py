@@ -26,7 +26,6 @@ from agents.sinks import sink_agents
 from bridges.budget_mirror import BudgetMirrorService
 from bridges.redis_in import RedisIn
 from bridges.redis_out import redis_out_agents
-from bridges.window import Window
 from tables.budget import budget_table, parked_table
 from tables.posts import CHANGELOG, posts_table
 
@@ -211,7 +210,7 @@ def create_app(settings: Settings) -> VisionApp:
     )
     redis_out_agents(app, outbox, dead_letters, settings)
     measure_lag(app)
-    app.bridge = RedisIn(app, outbox, dead_letters, settings, worker_id(settings), Window(app, outbox).room)
+    app.bridge = RedisIn(app, outbox, dead_letters, settings, worker_id(settings))
     app.keeper = StorageKeeper(settings, s3)
     app.service(cast(Any, app.keeper))
     app.service(cast(Any, BudgetMirrorService(app, outbox, mirror, app.readers.record_reset)))

@@ -29,12 +29,21 @@ def changes() -> dict[str, Any]:
 @pytest.fixture(autouse=True)
 async def postgres(world: World, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What the loader finds: tokens spent today and the limit; `faults` are raised first."""
-    known: dict[str, Any] = {"spent": 0, "limit": None, "paused": False, "asked": 0, "faults": []}
+    known: dict[str, Any] = {
+        "spent": 0,
+        "limit": None,
+        "paused": False,
+        "asked": 0,
+        "faults": [],
+        "answers": asyncio.Event(),
+    }
+    known["answers"].set()
 
     async def look_up(tenant_id: str, day: str) -> tuple[int, int | None, bool]:
         known["asked"] += 1
         if known["faults"]:
             raise known["faults"].pop(0)
+        await known["answers"].wait()
         return known["spent"], known["limit"], known["paused"]
 
     loader = _loader(world)
@@ -65,9 +74,11 @@ async def loaded(world: World, agent: Any, spent: int = 0, limit: int | None = N
 
 async def test_a_tenant_without_a_row_parks_and_asks_for_what_was_spent(world: World, postgres: dict[str, Any]) -> None:
     postgres.update(spent=7_500, limit=9_000, paused=True)
+    postgres["answers"].clear()
     async with world.agent("budget") as agent:
         await world.tell(agent, reserve(world), reserve(world, "p2"), key=KEY)
         assert world.sent("vision.analysis") == []
+        postgres["answers"].set()
         await until(lambda: world.sent("vision.budget"))
     (load,) = world.sent("vision.budget")
     assert (load["type"], load["spent"], load["limit"], load["paused"]) == ("load", 7_500, 9_000, True)

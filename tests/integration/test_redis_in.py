@@ -29,6 +29,7 @@ from vision_app.telemetry import metrics
 FIRST, SECOND = "stream:posts:vision:uploaded", "stream:posts:vision"
 DLQ, GROUP = "stream:posts:vision:dlq", "vision_workers"
 IDLE_MS = 300
+PLENTY = 1_000_000
 
 
 @pytest.fixture(scope="module")
@@ -50,16 +51,22 @@ async def client(server: RedisServer) -> AsyncIterator[Redis]:
 class Way:
     """The bridge under test, a Kafka that records, and what is to be seen in Redis."""
 
-    def __init__(self, settings: Settings, client: Redis) -> None:
+    def __init__(self, settings: Settings, client: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
         self.settings, self.client, self.app = settings, client, FakeApp()
-        self.room = 100
+        self._monkeypatch = monkeypatch
+        self.allow(PLENTY)  # nothing is announced here
+
+    def allow(self, posts: int) -> None:
+        """So many unfinished posts of each tenant."""
+        self._monkeypatch.setattr(unfinished, "ALONE", posts)
+        self._monkeypatch.setattr(unfinished, "AMONG_OTHERS", posts)
 
     @asynccontextmanager
     async def running(self, **changes: Any) -> AsyncIterator[RedisIn]:
         self.app.should_stop = False
         settings = self.settings.model_copy(update=changes)
         outbox = Outbox(self.app)
-        bridge = RedisIn(self.app, outbox, DeadLetters(outbox), settings, "w1", room=lambda: self.room)
+        bridge = RedisIn(self.app, outbox, DeadLetters(outbox), settings, "w1")
         await bridge.start()
         try:
             yield bridge
@@ -125,11 +132,9 @@ def way(server: RedisServer, client: Redis, monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(redis_in, "BLOCK_MS", 20)
     monkeypatch.setattr(redis_in, "RECONNECT_SECONDS", (0.02, 0.05))
-    monkeypatch.setattr(redis_in, "STILL_SECONDS", 3600)
-    monkeypatch.setattr(unfinished, "MOST", 1_000_000)  # nothing is announced here
     monkeypatch.setattr(outbox_module, "RETRY_SECONDS", (0.01,))
     settings = load_settings(redis_url=server.url, vision_pel_min_idle_ms=IDLE_MS, vision_pel_batch_size=3)
-    return Way(settings.model_copy(update={"vision_pending_check_interval": 0.05}), client)
+    return Way(settings.model_copy(update={"vision_pending_check_interval": 0.05}), client, monkeypatch)
 
 
 async def until(condition: Callable[[], Any], seconds: float = 15) -> None:
@@ -306,7 +311,7 @@ async def test_entries_that_redis_7_drops_from_the_pending_when_they_are_claimed
 
 
 async def test_a_tenant_that_floods_is_passed_by_the_others(way: Way) -> None:
-    way.room = 0
+    way.allow(0)
     for number in range(150):
         await way.publish(f"flood-{number}")
     async with way.running():
@@ -315,7 +320,7 @@ async def test_a_tenant_that_floods_is_passed_by_the_others(way: Way) -> None:
         await way.publish("third", SECOND, tenant_id="t3")
         await until(way.all_read)
         assert way.relayed == []
-        way.room = 3
+        way.allow(PLENTY)
         await until(way.none_pending)
     assert sorted(way.relayed[:3]) == ["flood-0", "other", "third"]
     assert way.relayed[3:] == [f"flood-{number}" for number in range(1, 150)]
@@ -324,26 +329,27 @@ async def test_a_tenant_that_floods_is_passed_by_the_others(way: Way) -> None:
 async def test_a_tenant_gets_so_far_ahead_of_its_own_posts_and_others_do_not_wait_for_it(
     way: Way, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(unfinished, "MOST", 2)
-    way.room = 1
-    for number in range(5):
+    monkeypatch.setattr(unfinished, "ALONE", 3)
+    monkeypatch.setattr(unfinished, "AMONG_OTHERS", 2)
+    for number in range(6):
         await way.publish(f"p{number}")
     async with way.running():
-        await until(lambda: way.relayed == ["p0", "p1"])
+        await until(lambda: way.relayed == ["p0", "p1", "p2"])
         await way.publish("other", tenant_id="t2")
-        await until(lambda: way.relayed[2:] == ["other"])
-        await way.client.set(emitted_key("t1", "p1"), "1-1")
-        await until(lambda: way.relayed[3:] == ["p2"])
+        await until(lambda: way.relayed[3:] == ["other"])
+        await way.client.set(emitted_key("t1", "p0"), "1-1")
         await way.publish("another", tenant_id="t2")
         await until(lambda: way.relayed[4:] == ["another"])
-        assert len(await way.pending()) == 2
+        assert len(await way.pending()) == 3, "two are under way, and somebody else posts, too"
+        await way.client.set(emitted_key("t1", "p2"), "1-1")
+        await until(lambda: way.relayed[5:] == ["p3"])
         monkeypatch.setattr(unfinished, "PATIENCE_SECONDS", 0)
         await until(way.none_pending)
-    assert way.relayed[5:] == ["p3", "p4"]
+    assert way.relayed[6:] == ["p4", "p5"]
 
 
 async def test_holding_counts_as_no_delivery_however_often_the_worker_starts(way: Way) -> None:
-    way.room = 0
+    way.allow(0)
     await way.publish("p1")
     for _ in range(4):
         async with way.running(vision_max_deliveries=2):
@@ -351,14 +357,14 @@ async def test_holding_counts_as_no_delivery_however_often_the_worker_starts(way
             await until(way.renewed)
     (held,) = await way.pending()
     assert held["times_delivered"] == 1
-    way.room = 1
+    way.allow(PLENTY)
     async with way.running(vision_max_deliveries=2):
         await until(way.none_pending)
     assert way.relayed == ["p1"]
 
 
 async def test_what_others_left_behind_is_found_behind_all_that_is_held(way: Way) -> None:
-    way.room = 0
+    way.allow(0)
     for number in range(100):  # more than XAUTOCLAIM looks at in one go
         await way.publish(f"held-{number:03}")
     async with way.running():
@@ -370,21 +376,9 @@ async def test_what_others_left_behind_is_found_behind_all_that_is_held(way: Way
             return {item["consumer"] for item in await way.pending(1000)} == {"vision-worker-w1"}
 
         await until(claimed)
-        way.room = 2
+        way.allow(PLENTY)
         await until(way.none_pending)
     assert "left" in way.relayed[:4]
-
-
-async def test_one_goes_now_and_then_even_if_there_never_seems_to_be_room(
-    way: Way, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(redis_in, "STILL_SECONDS", 0.05)
-    way.room = 0
-    for number in range(3):
-        await way.publish(f"p{number}")
-    async with way.running():
-        await until(way.none_pending)
-    assert way.relayed == ["p0", "p1", "p2"]
 
 
 # --- what cannot be relayed -------------------------------------------------------------------------------------------

@@ -51,7 +51,7 @@ def way_in() -> tuple[RedisIn, WritesDown, FakeApp]:
     app, redis = FakeApp(), WritesDown()
     app.refuse = lambda topic, value: MessageSizeTooLargeError() if len(value or b"") > MAX_MESSAGE_BYTES else None
     outbox = Outbox(app)
-    bridge = RedisIn(app, outbox, DeadLetters(outbox), SETTINGS, "fuzzer", room=lambda: BATCH)
+    bridge = RedisIn(app, outbox, DeadLetters(outbox), SETTINGS, "fuzzer")
     bridge._redis = redis
     return bridge, redis, app
 
@@ -67,7 +67,7 @@ async def survive(seed: int, count: int) -> Counter[str]:
             with structlog.testing.capture_logs():
                 for entry, given in batch:
                     bridge._hold(STREAM, entry, given, attempt=True)
-                await bridge._pass_on(bridge._waiting.take(BATCH))
+                await bridge._pass_on([held for _ in range(BATCH) if (held := bridge._waiting.take())])
             ended += accounted_for(batch, redis, app)
             batch, redis.acked, redis.buried = [], set(), {}
             app.sent.clear()

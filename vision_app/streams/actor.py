@@ -1,5 +1,7 @@
 """The shell of an actor: one inbox, its tables, a pure core. State is applied exactly once, effects at least once.
 
+Commands of one key are dealt with one after the other, those of different keys at the same time.
+
 For each command, in this order: decide; send the effects and await them; write the rows and await their changelog
 records; acknowledge. Until the row is written a redelivered command finds the old row and decides the same again, and
 whoever receives effects is idempotent. An entry of a second table is confirmed before the row that points to it, and
@@ -21,10 +23,15 @@ from vision_app.telemetry.logging import bind
 
 from .confirmed_table import ConfirmedTable
 from .dead_letters import DeadLetters
+from .in_flight import InFlight
 from .outbox import Outbox, Oversized
-from .ownership import LeftUnacked, becomes_ours, is_ours, of_this_generation
+from .ownership import LeftUnacked, is_ours
+from .single_flight import SingleFlight
 
 log = structlog.get_logger(__name__)
+
+KEYS_AT_ONCE = 64
+"""Commands under way. Each spends most of its time waiting for Kafka's acknowledgements."""
 
 
 @dataclass
@@ -58,16 +65,13 @@ class Actor:
 
     async def run(self, stream: Any) -> None:
         """The agent's body. Never raises: an unexpected error of one command dead-letters that command."""
-        stream = stream.noack()
-        async for event in stream.events():
-            if not await becomes_ours(self.app, event):
-                continue  # un-acknowledged: it comes again
-            try:
+        turns = SingleFlight()
+
+        async def in_turn(event: Any) -> None:
+            async with turns.flight(self.app, event, event.key):
                 await self._handle(event)
-            except LeftUnacked:
-                continue
-            if of_this_generation(self.app, event):
-                await stream.ack(event)
+
+        await InFlight(self.app, self.name, in_turn, self.dead_letters, limit=KEYS_AT_ONCE).run(stream)
 
     async def _handle(self, event: Any) -> None:
         try:

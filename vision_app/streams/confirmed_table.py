@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Iterable
 from typing import Any
@@ -29,15 +30,17 @@ class ConfirmedTable(Table[Any, Any]):
         return future
 
     async def confirm(self) -> None:
-        """Wait until the broker has every record written so far.
+        """Wait until the broker has every record written so far, by whomever.
 
         If it does not take one, memory is ahead of the log and nothing here can be trusted: the process ends at once,
         with nothing acknowledged, and whoever gets the partition recovers the row from the log.
         """
-        pending, self._unconfirmed = self._unconfirmed, []
+        pending = tuple(self._unconfirmed)
         try:
+            if pending:
+                await asyncio.wait(pending)  # nobody's cancellation reaches the others that wait for the same record
             for future in pending:
-                await future
+                future.result()
         except Exception as fault:  # noqa: BLE001 - whatever it is, the process ends
             log.critical(
                 "changelog record not confirmed; the worker ends and recovers from the log",
@@ -45,6 +48,7 @@ class ConfirmedTable(Table[Any, Any]):
                 error=repr(fault),
             )
             os._exit(70)
+        self._unconfirmed = [future for future in self._unconfirmed if not future.done()]
 
     def apply_changelog_batch(self, batch: Iterable[Any]) -> None:
         """Recovery, minus records older than one before them: a worker cut off from the group may have written late.

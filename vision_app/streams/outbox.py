@@ -9,7 +9,6 @@ from typing import Any
 import structlog
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from faust.exceptions import NotReady, ProducerSendError
-from faust.types import TP
 
 from vision_app.messages import Message, headers_of
 from vision_app.telemetry import metrics
@@ -35,8 +34,6 @@ class Outbox:
     def __init__(self, app: Any) -> None:
         self._app = app
         self.reachability = Reachability()
-        self.on_sent: Callable[[TP, int], None] = lambda tp, offset: None
-        """Told the place of every record that the broker has taken."""
         self._topics = {
             topic.name: app.topic(
                 topic.name, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw"
@@ -77,8 +74,7 @@ class Outbox:
         while True:
             try:
                 with self.reachability.call():
-                    record = await (await channel.send(key=key, value=value, headers=dict(headers)))
-                self.on_sent(TP(record.topic, record.partition), record.offset)
+                    await (await channel.send(key=key, value=value, headers=dict(headers)))
                 self.reachability.worked()
                 return
             except (KafkaError, ProducerSendError, NotReady, OSError) as fault:

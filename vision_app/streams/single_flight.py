@@ -1,31 +1,39 @@
-"""One handler at a time per key, within this process. Across processes grants, call records and slots do it."""
+"""One handler at a time per key, in the order of arrival, within this process."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Hashable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from .ownership import while_ours
+from .ownership import LeftUnacked, is_ours, while_ours
 
 
 class SingleFlight:
-    """Whoever waits for a picture finds the answer of the one before. Key: (tenant, sha256)."""
+    """Who comes later for a key waits until those before are through."""
 
     def __init__(self) -> None:
-        self._locks: dict[tuple[str, str], asyncio.Lock] = {}
-        self._users: Counter[tuple[str, str]] = Counter()
+        self._locks: dict[Hashable, asyncio.Lock] = {}
+        self._users: Counter[Hashable] = Counter()
 
     @asynccontextmanager
-    async def flight(self, app: Any, event: Any, key: tuple[str, str]) -> AsyncIterator[None]:
-        """Hold the key. Raises LeftUnacked when the wait has to end."""
+    async def flight(self, app: Any, event: Any, key: Hashable) -> AsyncIterator[None]:
+        """Hold the key. Raises LeftUnacked when the wait has to end, and when it ended too late.
+
+        Where an event was left un-acknowledged, no later one of its key gets through in this generation.
+        """
         lock = self._locks.setdefault(key, asyncio.Lock())
         self._users[key] += 1
         try:
-            await while_ours(app, event, lock.acquire())
+            if self._users[key] == 1:
+                await lock.acquire()  # at once
+            else:
+                await while_ours(app, event, lock.acquire())
             try:
+                if app.should_stop or not is_ours(app, event):
+                    raise LeftUnacked
                 yield
             finally:
                 lock.release()
