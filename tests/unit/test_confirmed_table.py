@@ -75,6 +75,23 @@ async def test_confirm_waits_for_every_record_and_for_none_twice(futures: Future
     assert exits == []
 
 
+async def test_whoever_confirms_waits_for_the_records_of_all_and_cancels_none(
+    futures: Futures, exits: list[int]
+) -> None:
+    table = new_table()
+    table.send_changelog(0, b"a", {})
+    first, second = asyncio.create_task(table.confirm()), asyncio.create_task(table.confirm())
+    await asyncio.sleep(0)
+    assert not first.done()
+    assert not second.done()
+    first.cancel()
+    await asyncio.wait([first])
+    assert not futures[0].cancelled()
+    futures[0].set_result(None)
+    await asyncio.wait_for(second, 2)
+    assert exits == []
+
+
 async def test_a_record_that_is_not_taken_ends_the_process(futures: Futures, exits: list[int]) -> None:
     table = new_table()
     table.send_changelog(0, b"a", {})
