@@ -108,6 +108,7 @@ async def test_nothing_of_a_key_passes_a_command_that_was_left() -> None:
     async with world.running():
         world.put(b"a", b"a", b"a")
         await until(lambda: len(world.decided) == 1)
+        await settled()  # the others have begun to wait for the key
         world.app.rebalancing = world.table.left = True
         world.table.open.set()
         await settled(200)
