@@ -27,7 +27,9 @@ FIGURES = (
     ("calls", "paid calls"),
     ("extra_calls", "… beyond one per tenant and picture"),
     ("tokens_billed", "tokens billed"),
+    ("extra_tokens", "… for the extra calls"),
     ("tokens_ledger", "tokens in the ledger"),
+    ("tokens_lost", "… for calls that were cut off, beyond their bill"),
     ("overspend", "tokens beyond a limit"),
 )
 
