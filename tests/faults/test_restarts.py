@@ -86,12 +86,17 @@ class Stack:
         self._supervisor.process.wait()
         await asyncio.to_thread(psutil.wait_procs, children, BACK_SECONDS)
 
+    def stop(self) -> None:
+        client.stop(self.home)
+        if self._supervisor is not None:
+            self._supervisor.process.wait()
+
 
 @pytest.fixture
 def stack(tmp_path: Path) -> Iterator[Stack]:
-    home = Home(tmp_path)
-    yield Stack(home)
-    client.stop(home)
+    stack = Stack(Home(tmp_path))
+    yield stack
+    stack.stop()
 
 
 async def test_services_and_supervisor_are_killed_under_load(stack: Stack, capsys: pytest.CaptureFixture[str]) -> None:
