@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -50,7 +50,10 @@ Fields = Mapping[bytes, bytes]
 
 
 class RedisIn(Service):
-    """One consumer of the group on every input stream. `worker_id` must be the same after a restart."""
+    """One consumer of the group on every input stream. `worker_id` must be the same after a restart.
+
+    `held_up` says whether a service is away that posts need to be announced.
+    """
 
     def __init__(
         self,
@@ -59,6 +62,7 @@ class RedisIn(Service):
         dead_letters: DeadLetters,
         settings: Settings,
         worker_id: str,
+        held_up: Callable[[], bool],
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -69,7 +73,7 @@ class RedisIn(Service):
         )
         self.connected = False
         self._waiting = FairQueue()
-        self._unfinished = Unfinished(self._redis)
+        self._unfinished = Unfinished(self._redis, held_up)
         self._held: dict[str, set[bytes]] = defaultdict(set)  # waiting or being relayed, by stream
         self._failures = 0  # in a row
 

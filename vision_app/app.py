@@ -158,6 +158,10 @@ class VisionApp(faust.App):
             waiting["gigachat"] = f"{gate.state}: {gate.reason}"
         return waiting
 
+    def held_up(self) -> bool:
+        """Whether a service is away that posts need to be announced; none waits for the graph."""
+        return bool(self.waiting_for().keys() - {"neo4j"})
+
 
 def create_app(settings: Settings) -> VisionApp:
     """Build the worker: every table, agent, bridge and page, wired to the services that the settings name."""
@@ -210,7 +214,7 @@ def create_app(settings: Settings) -> VisionApp:
     )
     redis_out_agents(app, outbox, dead_letters, settings)
     measure_lag(app)
-    app.bridge = RedisIn(app, outbox, dead_letters, settings, worker_id(settings))
+    app.bridge = RedisIn(app, outbox, dead_letters, settings, worker_id(settings), app.held_up)
     app.keeper = StorageKeeper(settings, s3)
     app.service(cast(Any, app.keeper))
     app.service(cast(Any, BudgetMirrorService(app, outbox, mirror, app.readers.record_reset)))

@@ -53,6 +53,7 @@ class Way:
 
     def __init__(self, settings: Settings, client: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
         self.settings, self.client, self.app = settings, client, FakeApp()
+        self.held_up = False
         self._monkeypatch = monkeypatch
         self.allow(PLENTY)  # nothing is announced here
 
@@ -66,7 +67,7 @@ class Way:
         self.app.should_stop = False
         settings = self.settings.model_copy(update=changes)
         outbox = Outbox(self.app)
-        bridge = RedisIn(self.app, outbox, DeadLetters(outbox), settings, "w1")
+        bridge = RedisIn(self.app, outbox, DeadLetters(outbox), settings, "w1", lambda: self.held_up)
         await bridge.start()
         try:
             yield bridge
@@ -346,6 +347,19 @@ async def test_a_tenant_gets_so_far_ahead_of_its_own_posts_and_others_do_not_wai
         monkeypatch.setattr(unfinished, "PATIENCE_SECONDS", 0)
         await until(way.none_pending)
     assert way.relayed[6:] == ["p4", "p5"]
+
+
+async def test_while_a_service_is_away_nobody_waits_for_his_own_posts(
+    way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unfinished, "ALONE", 2)
+    for number in range(6):
+        await way.publish(f"p{number}")
+    async with way.running():
+        await until(lambda: way.relayed == ["p0", "p1"])
+        way.held_up = True
+        await until(way.none_pending)
+    assert len(way.relayed) == 6
 
 
 async def test_holding_counts_as_no_delivery_however_often_the_worker_starts(way: Way) -> None:

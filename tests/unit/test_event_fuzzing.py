@@ -51,7 +51,7 @@ def way_in() -> tuple[RedisIn, WritesDown, FakeApp]:
     app, redis = FakeApp(), WritesDown()
     app.refuse = lambda topic, value: MessageSizeTooLargeError() if len(value or b"") > MAX_MESSAGE_BYTES else None
     outbox = Outbox(app)
-    bridge = RedisIn(app, outbox, DeadLetters(outbox), SETTINGS, "fuzzer")
+    bridge = RedisIn(app, outbox, DeadLetters(outbox), SETTINGS, "fuzzer", lambda: False)
     bridge._redis = redis
     return bridge, redis, app
 
