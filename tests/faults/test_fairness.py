@@ -86,7 +86,7 @@ async def test_a_flood_of_one_tenant_does_not_make_others_wait(pipe: Pipeline, w
     await _drained(pipe, f"{tag}-flood", since)
     flood = await _ended(pipe, f"{tag}-flood", since)
     assert len(flood) == FLOOD, "the flood itself lost nothing"
-    assert phases[1].p95 <= 2 * phases[0].p95, f"the target is missed, as known (docs/faults.md): {phases}"
+    assert phases[1].p95 <= 2 * phases[0].p95, f"the target is missed (docs/faults.md): {phases}"
 
 
 async def _uploaded(pipe: Pipeline, tenant: str) -> list[Medium]:
