@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from vision_app.stores.redis_announcer import emitted_key
@@ -43,8 +43,9 @@ class Unfinished:
 
     def has_room(self, tenant_id: str) -> bool:
         """Whether one more post of the tenant may be relayed."""
-        alone = not self._posts.keys() - {tenant_id}
-        return len(self._posts.get(tenant_id, ())) < (self._alone if alone else self._among_others)
+        own = self._posts.get(tenant_id)
+        alone = len(self._posts) == (own is not None)
+        return len(own or ()) < (self._alone if alone else self._among_others)
 
     async def look(self) -> None:
         """See how things are, and forget what has ended or is too old. Raises RedisError."""
@@ -53,14 +54,19 @@ class Unfinished:
             return
         self._looked_at, too_old = now, now - PATIENCE_SECONDS
         self._among_others, self._alone = (HELD_UP, HELD_UP) if self._held_up() else (AMONG_OTHERS, ALONE)
+        ended = await self._announced([tenant_id for tenant_id in self._posts if not self.has_room(tenant_id)])
         for tenant_id, posts in list(self._posts.items()):
-            ended = set() if self.has_room(tenant_id) else await self._announced(tenant_id, list(posts))
-            left = {post: since for post, since in posts.items() if post not in ended and since > too_old}
+            left = {
+                post_id: since
+                for post_id, since in posts.items()
+                if since > too_old and (tenant_id, post_id) not in ended
+            }
             if left:
                 self._posts[tenant_id] = left
             else:
                 del self._posts[tenant_id]
 
-    async def _announced(self, tenant_id: str, posts: list[str]) -> set[str]:
-        found = await self._redis.mget([emitted_key(tenant_id, post_id) for post_id in posts])
-        return {post_id for post_id, emission in zip(posts, found, strict=True) if emission is not None}
+    async def _announced(self, tenants: Iterable[str]) -> set[tuple[str, str]]:
+        asked = [(tenant_id, post_id) for tenant_id in tenants for post_id in self._posts[tenant_id]]
+        found = await self._redis.mget([emitted_key(*post) for post in asked]) if asked else []
+        return {post for post, emission in zip(asked, found, strict=True) if emission is not None}
