@@ -33,7 +33,7 @@ class Unfinished:
         self._redis, self._held_up = redis, held_up
         self._posts: dict[str, dict[str, float]] = defaultdict(dict)  # since when
         self._looked_at = 0.0
-        self._among_others, self._alone = AMONG_OTHERS, ALONE
+        self._waits_for_a_service = False
 
     def add(self, tenant_id: str, post_id: str) -> None:
         self._posts[tenant_id][post_id] = time.monotonic()
@@ -45,7 +45,8 @@ class Unfinished:
         """Whether one more post of the tenant may be relayed."""
         own = self._posts.get(tenant_id)
         alone = len(self._posts) == (own is not None)
-        return len(own or ()) < (self._alone if alone else self._among_others)
+        most = HELD_UP if self._waits_for_a_service else ALONE if alone else AMONG_OTHERS
+        return len(own or ()) < most
 
     async def look(self) -> None:
         """See how things are, and forget what has ended or is too old. Raises RedisError."""
@@ -53,7 +54,7 @@ class Unfinished:
         if now - self._looked_at < LOOK_SECONDS:
             return
         self._looked_at, too_old = now, now - PATIENCE_SECONDS
-        self._among_others, self._alone = (HELD_UP, HELD_UP) if self._held_up() else (AMONG_OTHERS, ALONE)
+        self._waits_for_a_service = self._held_up()
         ended = await self._announced([tenant_id for tenant_id in self._posts if not self.has_room(tenant_id)])
         for tenant_id, posts in list(self._posts.items()):
             left = {

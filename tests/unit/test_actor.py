@@ -20,6 +20,7 @@ from vision_app.streams.actor import Actor, Change
 from vision_app.streams.dead_letters import DeadLetters
 from vision_app.streams.outbox import Outbox
 from vision_app.streams.ownership import LeftUnacked
+from vision_app.telemetry import metrics
 
 
 class Add(Message):
@@ -77,6 +78,10 @@ class World:
             await asyncio.gather(body, return_exceptions=True)
 
 
+def under_way() -> float | None:
+    return metrics.REGISTRY.get_sample_value("vision_inflight", {"agent": "posts"})
+
+
 def _command(offset: int, key: bytes) -> FakeEvent:
     return event(offset, Add().encode(), key=key)
 
@@ -108,11 +113,11 @@ async def test_nothing_of_a_key_passes_a_command_that_was_left() -> None:
     async with world.running():
         world.put(b"a", b"a", b"a")
         await until(lambda: len(world.decided) == 1)
-        await settled()  # the others have begun to wait for the key
+        await until(lambda: under_way() == 3)  # the others wait for the key
+        await settled()
         world.app.rebalancing = world.table.left = True
         world.table.open.set()
-        await settled(200)
-        await asyncio.sleep(0.01)
+        await until(lambda: under_way() == 0)
         assert world.decided == [(b"a", 0)]
     assert world.stream.offsets == []
 

@@ -188,7 +188,12 @@ CONSUMER_LAG = _known(
     _gauge("vision_consumer_lag", "Records of this worker's partitions not yet acknowledged.", "topic"), *WORK_TOPICS
 )
 INFLIGHT = _known(
-    _gauge("vision_inflight", "Messages being worked on in this worker.", "agent"), "policy", "media", "analysis"
+    _gauge("vision_inflight", "Messages being worked on in this worker.", "agent"),
+    "policy",
+    "posts",
+    "media",
+    "budget",
+    "analysis",
 )
 RELAYED = _known(
     _counter("vision_relayed_total", "Entries relayed from a Redis stream into Kafka.", "stream"),
