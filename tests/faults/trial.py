@@ -17,7 +17,7 @@ from tests.faults.load import Load, Published, percentile
 from tests.integration.pipeline import Pipeline, Worker, unique
 from vision_app.accounting import take_account
 from vision_app.faults import Fault, Proxies
-from vision_app.scenarios import await_announcements, never_uploaded
+from vision_app.scenarios import Announced, await_announcements, never_uploaded
 
 PER_SECOND = float(os.environ.get("FAULT_POSTS_PER_SECOND", "4"))
 TENANTS = 3
@@ -53,7 +53,7 @@ class Outcome:
 
 @dataclass
 class Seen:
-    """What a test may look at beyond the row."""
+    """What a test may look at beyond the row. `ended_by`: per post its answer's provider, or why there is none."""
 
     load: Load
     began_ms: int
@@ -61,6 +61,7 @@ class Seen:
     newcomer: str
     newcomer_ms: int
     events_ms: list[int]
+    ended_by: dict[str, str]
     calls: list[dict[str, Any]]
     spent_during: list[int]
     passed: bool
@@ -105,11 +106,14 @@ class Trial:
         async with self._restarting(outcome):
             await self._recover(outcome, load, healed_ms)
             await self._pipe.idle()
-            await self._count(outcome, load, began_ms, healed_ms)
+            found = await load.events()
+            ended_by = {post: _kind(events[-1].body) for post, events in found.items() if events}
+            outcome.kinds = dict(Counter(ended_by.values()))
+            await self._count(outcome, load, found, began_ms, healed_ms)
             calls = await self._pipe.billed(tag)
-            events = [event.at_ms for found in (await load.events()).values() for event in found]
+            at = [event.at_ms for events in found.values() for event in events]
             spent = [spent_early, spent_late]
-            return outcome, Seen(load, began_ms, healed_ms, newcomer, newcomer_ms, events, calls, spent, passed)
+            return outcome, Seen(load, began_ms, healed_ms, newcomer, newcomer_ms, at, ended_by, calls, spent, passed)
 
     async def skipped_posts(self, count: int, dependency: str, fault: Fault) -> set[str]:
         """Publish posts whose pictures are missing, which is quickly told, and return those announced meanwhile."""
@@ -147,12 +151,12 @@ class Trial:
             outcome.recovery_seconds = round((await _last_first(load, before) - healed_ms) / 1000, 1)
         await load.announced(load.published, RECOVERY_SECONDS)
 
-    async def _count(self, outcome: Outcome, load: Load, began_ms: int, healed_ms: int) -> None:
+    async def _count(
+        self, outcome: Outcome, load: Load, events: dict[str, list[Announced]], began_ms: int, healed_ms: int
+    ) -> None:
         account = await take_account(self._pipe.settings, since_ms=load.since_ms, tenants=load.tenants)
         outcome.account = {name: value for name, value in account.as_dict().items() if isinstance(value, int)}
         outcome.discrepancies, outcome.notes = account.discrepancies, account.notes
-        events = await load.events()
-        outcome.kinds = dict(Counter(_kind(found[-1].body) for found in events.values() if found))
         during = [each for each in load.published if began_ms <= each.at_ms < healed_ms]
         calm = [each for each in load.published if each.at_ms < began_ms]
         outcome.wait_p95_ms = {

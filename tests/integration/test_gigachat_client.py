@@ -172,6 +172,18 @@ async def test_what_the_hook_raises_ends_the_call_unbilled(simulator: RunningSim
     assert (simulator.bill()["attempts"], simulator.bill()["files"]) == (0, [])
 
 
+async def test_the_hook_may_take_longer_than_the_deadline(simulator: RunningSimulator) -> None:
+    """It waits for the store: that takes no time from the paid request, and nobody blames the provider for it."""
+
+    async def before_chat() -> None:
+        await asyncio.sleep(2)
+
+    simulator.add_faults({"endpoint": "chat", "fault": {"kind": "latency", "seconds": 0.5, "max_seconds": 0.5}})
+    async with opened(settings_for(simulator, gigachat_vision_timeout=2)) as client:
+        raw = await ask(client, before_chat=before_chat)
+    assert raw.tokens == simulator.bill()["tokens"]["total_tokens"] > 0
+
+
 @pytest.mark.parametrize(
     ("name", "kind"),
     [

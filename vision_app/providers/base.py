@@ -109,7 +109,8 @@ class VisionProvider(abc.ABC):
     ) -> AbstractAsyncContextManager[RawAnswer]:
         """Ask about one picture, or about the prompt alone (None). Store the answer inside the block.
 
-        `before_chat` is awaited right before the first request that may cost money; what it raises ends the call.
+        `before_chat` is awaited right before the first request that may cost money; what it raises ends the call, and
+        its time does not count towards the call's deadline.
         What the provider still keeps of the picture is deleted when the block ends, so that nothing comes between a
         paid answer and its storing. Entering raises ProviderError (see the tree above), CancelledError and what
         `before_chat` raises; never anything else.

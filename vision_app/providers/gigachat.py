@@ -142,12 +142,16 @@ class GigaChat(VisionProvider):
     # --- steps --------------------------------------------------------------------------------------------------------
 
     async def _ask(self, call: _Call, picture: Picture | None, prompt: str, before_chat: BeforeChat) -> Reply:
-        total = self._settings.gigachat_vision_timeout
+        total, clock = self._settings.gigachat_vision_timeout, asyncio.get_running_loop().time
+        due = clock() + total - self._cleanup_seconds
         try:
-            async with asyncio.timeout(total - self._cleanup_seconds):
+            async with asyncio.timeout_at(due) as deadline:
                 if picture is not None:
                     await self._upload(call, picture)
+                uploaded = clock()
+                deadline.reschedule(None)  # the hook has its own: a slow store must not cut off a call that is paid for
                 await before_chat()
+                deadline.reschedule(due + clock() - uploaded)
                 return await self._chat(call, prompt)
         except TimeoutError as late:
             waited = f"no answer within {total} s (GIGACHAT_VISION_TIMEOUT)"
