@@ -7,4 +7,4 @@ __version__ = "0.1.0"
 if _crash_at := os.environ.get("VISION_CRASH_AT"):  # the crash suite's; see the module
     from .crash_points import install
 
-    install(_crash_at)
+    install(_crash_at, os.environ.get("VISION_RAISE_AT", ""))

@@ -8,11 +8,15 @@ a new point by itself.
 A point is named `module:function#number`, the number counting the awaits of that function from 1. VISION_CRASH_AT is
 such a name, or `@file`: die at any point that the file does not hold yet, one per line, after adding it. A worker that
 is started again and again with the same file dies at every point that it reaches, once each.
+
+Some points lie behind errors that nothing outside can provoke. VISION_RAISE_AT=@file makes points raise: each line is
+a point, how many times it raises in one life of the process, and the exception (`module:Class`; `Injected` without).
 """
 
 from __future__ import annotations
 
 import ast
+import importlib
 import importlib.util
 import os
 import signal
@@ -25,6 +29,7 @@ from types import CodeType, ModuleType
 from typing import Any
 
 VARIABLE = "VISION_CRASH_AT"
+RAISING = "VISION_RAISE_AT"
 COVERED = (
     "agents",
     "bridges",
@@ -41,18 +46,35 @@ COVERED = (
 _CHECK = "__crash_point__"
 
 
-def install(wanted: str) -> None:
-    """Compile the covered modules that are imported from now on with their points, and die as `wanted` says.
+class Injected(Exception):
+    """What a point raises when it is told no other exception: an error nobody planned for."""
+
+
+def install(wanted: str, raising: str = "") -> None:
+    """Compile the covered modules that are imported from now on with their points; die and raise as told.
 
     Raises ValueError if there is no such point.
     """
+    known = set(points())
+    errors = _errors(Path(raising[1:]), known) if raising else {}
     if wanted.startswith("@"):
-        check = _Check(set(points()), Path(wanted[1:]))
-    elif wanted in (known := set(points())):
-        check = _Check(known & {wanted})
+        check = _Check(known, Path(wanted[1:]), errors=errors)
+    elif wanted in known:
+        check = _Check({wanted}, errors=errors)
     else:
         raise ValueError(f"{VARIABLE}={wanted} names no await; `python -m vision_app.crash_points` lists them")
     sys.meta_path.insert(0, _Finder(check))
+
+
+def _errors(path: Path, known: set[str]) -> dict[str, list[str]]:
+    """The exceptions of every point that raises, the next one last."""
+    found: dict[str, list[str]] = {}
+    for line in path.read_text("utf-8").splitlines() if path.exists() else []:
+        point, times, *named = line.split()
+        if point not in known:
+            raise ValueError(f"{RAISING}: {point} names no await; `python -m vision_app.crash_points` lists them")
+        found[point] = (named or [f"{__name__}:{Injected.__name__}"]) * int(times) + found.get(point, [])
+    return found
 
 
 def points() -> list[str]:
@@ -81,10 +103,13 @@ def _modules() -> Iterator[tuple[str, Path]]:
 
 
 class _Check:
-    """What a point calls. Dies by SIGKILL, so that nothing can tidy up. `passed` keeps the points of earlier deaths."""
+    """What a point calls. Dies by SIGKILL, so that nothing can tidy up. `passed` keeps the points of earlier deaths.
 
-    def __init__(self, wanted: set[str], passed: Path | None = None) -> None:
-        self._passed = passed
+    `errors`: what a point raises that it does not die at.
+    """
+
+    def __init__(self, wanted: set[str], passed: Path | None = None, *, errors: dict[str, list[str]]) -> None:
+        self._passed, self._errors = passed, errors
         self._wanted = wanted - (set(passed.read_text("utf-8").split()) if passed and passed.exists() else set())
 
     def __call__(self, point: str, value: Any = None) -> Any:
@@ -93,6 +118,9 @@ class _Check:
                 with self._passed.open("a", encoding="utf-8") as file:
                     file.write(f"{point}\n")
             os.kill(os.getpid(), signal.SIGKILL)
+        if left := self._errors.get(point):
+            module, _, name = left.pop().partition(":")
+            raise getattr(importlib.import_module(module), name)(f"as told by {RAISING}")
         return value
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import importlib.util
 import os
 import signal
@@ -15,6 +16,7 @@ import pytest
 
 import vision_app
 from vision_app import crash_points
+from vision_app.soak.rounds import ERRORS
 
 SAMPLE = """
 import asyncio
@@ -44,14 +46,20 @@ def run(tmp_path: Path):  # type: ignore[no-untyped-def]
     (tmp_path / "sample.py").write_text(SAMPLE)
     script = (
         "import sys, asyncio; from vision_app import crash_points as c; c.COVERED = ('sample',)\n"
-        "if sys.argv[1]: c.install(sys.argv[1])\n"
-        "import sample; asyncio.run(sample.Worker().work())"
+        "if sys.argv[1]: c.install(*sys.argv[1:])\n"
+        "import sample\n"
+        "while True:\n"
+        "    try: asyncio.run(sample.Worker().work())\n"
+        "    except (c.Injected, LookupError) as error: print(repr(error), flush=True)\n"
+        "    else: break"
     )
 
-    def ran(wanted: str) -> tuple[int, list[str]]:
+    def ran(wanted: str, raising: str = "") -> tuple[int, list[str]]:
         root = Path(vision_app.__file__).parent.parent
         environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{root}"}
-        done = subprocess.run([sys.executable, "-c", script, wanted], env=environment, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-c", script, wanted, raising], env=environment, capture_output=True, text=True
+        )
         assert done.returncode in (0, -signal.SIGKILL), done.stderr
         return done.returncode, done.stdout.splitlines()
 
@@ -82,9 +90,39 @@ def test_started_again_with_one_file_a_process_dies_at_every_point_once(run, tmp
     assert deaths == 5
 
 
-def test_an_unknown_point_is_refused() -> None:
+def test_a_point_raises_what_it_is_told_and_dies_first(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    raising, passed = tmp_path / "raising", tmp_path / "passed"
+    raising.write_text("sample:Worker.work#2 1\nsample:Worker.work#2 2 builtins:LookupError\n")
+    others = set(crash_points.points_of(SAMPLE, "sample")) - {"sample:Worker.work#2"}
+    passed.write_text("".join(f"{point}\n" for point in others))
+    assert run(f"@{passed}", f"@{raising}") == (-signal.SIGKILL, ["first", "second"])
+    code, lines = run(f"@{passed}", f"@{raising}")
+    before = ["first", "second"]
+    assert [line.partition("(")[0] for line in lines] == [
+        *(*before, "Injected"),
+        *(*before, "LookupError") * 2,
+        *EVERYTHING,
+    ]
+    assert code == 0
+
+
+def test_an_unknown_point_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="names no await"):
         crash_points.install("agents.analysis:nothing#1")
+    (tmp_path / "raising").write_text("agents.analysis:nothing#1 2")
+    with pytest.raises(ValueError, match=r"VISION_RAISE_AT: .* names no await"):
+        crash_points.install(crash_points.points()[0], f"@{tmp_path / 'raising'}")
+
+
+def test_the_errors_of_the_crash_suite_can_be_raised(tmp_path: Path) -> None:
+    known = set(crash_points.points())
+    for line in ERRORS:
+        point, times, *named = line.split()
+        assert point in known
+        assert int(times) > 0
+        for name in named:
+            module, _, exception = name.partition(":")
+            assert issubclass(getattr(importlib.import_module(module), exception), Exception)
 
 
 def test_every_await_of_the_covered_code_is_a_point() -> None:

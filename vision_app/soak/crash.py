@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,15 +18,16 @@ from pathlib import Path
 from redis.asyncio import Redis
 
 from vision_app.accounting import Account, take_account
-from vision_app.crash_points import VARIABLE, points
+from vision_app.crash_points import RAISING, VARIABLE, points
 from vision_app.faults import Proxies, proxied
+from vision_app.scenarios import await_idle
 from vision_app.settings import Settings, load_settings
 from vision_app.stores.s3 import S3Store
 
-from .disturb import abandoning, company, poison
+from .disturb import abandoning, company, poison, replay_letters
 from .history import keep_ledger_history
 from .operator import Operator
-from .rounds import Round, nth
+from .rounds import ERRORS, Round, nth
 from .run import Tell, worker_environment, write_policy
 from .traffic import Clock, publish_all, upload_all
 from .workers import END_SECONDS, WorkerProcess
@@ -39,6 +40,8 @@ OUTAGE_SECONDS = 6.0
 PAUSE_SECONDS = 1.0
 PLENTY_TOKENS, FEW_TOKENS = 1_000_000, 3_000
 LATENCY = {"endpoint": "chat", "fault": {"kind": "latency", "seconds": 0.1, "max_seconds": 0.4}}
+LONG_CALLS = {"endpoint": "chat", "fault": {"kind": "latency", "seconds": 4, "max_seconds": 6}}
+LONG_CALL_SECONDS = 3.0  # after publishing some of them are under way
 
 
 @dataclass
@@ -84,6 +87,11 @@ class Lives:
             self._result.unexplained.append(f"the worker ended at no point of ours; see {self.worker.log}")
         self._told = False
 
+    def begin_anew(self) -> None:
+        """Kill the worker, so that it starts with what its files say now."""
+        self._told = True
+        self.worker.signal(signal.SIGKILL)
+
     async def end(self) -> None:
         """Tell the worker to end (SIGTERM), again and again, until it gets through without dying on the way."""
         endings = self._endings
@@ -107,8 +115,9 @@ async def crash_everywhere(home: Path, run: str, variables: Mapping[str, str], t
         proxies = await stack.enter_async_context(proxied(variables))
         environment = {**variables, **proxies.env, **worker_environment(home)}
         environment |= {"VISION_MAX_DAILY_TOKENS": str(PLENTY_TOKENS), "VISION_OCR_FALLBACK_ENABLED": "true"}
-        taken = set[int]()
-        worker = WorkerProcess(1, {**environment, VARIABLE: f"@{passed}"}, home / "logs", taken)
+        taken, raising = set[int](), home / "raising-points"
+        told = {VARIABLE: f"@{passed}", RAISING: f"@{raising}"}
+        worker = WorkerProcess(1, {**environment, **told}, home / "logs", taken)
         redis = await stack.enter_async_context(Redis.from_url(settings.redis_url.get_secret_value()))
         s3 = S3Store(settings)
         await s3.open()
@@ -120,14 +129,15 @@ async def crash_everywhere(home: Path, run: str, variables: Mapping[str, str], t
         suite = Suite(
             home,
             run,
+            variables,
             settings,
             Operator(settings, [worker.url]),
             proxies,
             redis,
             s3,
             lives,
-            environment,
-            taken,
+            WorkerProcess(2, environment, home / "logs", taken),
+            raising,
             result,
             tell,
         )
@@ -147,14 +157,15 @@ class Suite:
 
     home: Path
     run: str
+    variables: Mapping[str, str]
     settings: Settings
     operator: Operator
     proxies: Proxies
     redis: Redis
     s3: S3Store
     lives: Lives
-    environment: Mapping[str, str]
-    taken: set[int]
+    other: WorkerProcess
+    raising: Path
     result: CrashResult
     tell: Tell
 
@@ -166,7 +177,7 @@ class Suite:
             now, deaths = nth(self.run, result.rounds), len(result.deaths)
             tenants += [now.tenant, now.poor]
             self.tell(f"round {result.rounds + 1}: {now.service or 'no service'} fails, {now.event or 'nothing else'}")
-            write_policy(self.home, ocr=now.ocr)
+            write_policy(self.home, ocr=now.ocr, sampling=now.event == "sampling")
             async with self._company(now):
                 await self._play(now)
                 deadline = time.monotonic() + ROUND_SECONDS
@@ -178,19 +189,24 @@ class Suite:
         return tenants
 
     def _company(self, now: Round) -> AbstractAsyncContextManager[None]:
-        if now.event == "a second worker":
-            return company(self.environment, self.home / "logs", self.taken)
-        return nullcontext()
+        return company(self.other) if now.event.startswith("a second worker") else nullcontext()
 
     async def _play(self, now: Round) -> None:
-        await self.operator.provider_rules([*now.rules, LATENCY])
+        await self.operator.provider_rules(
+            [*now.rules, LONG_CALLS if now.event == "a second worker is killed" else LATENCY]
+        )
         await self.operator.limit(now.poor, FEW_TOKENS)
+        if now.event == "errors":
+            await self._raise(ERRORS)
         media = await upload_all(self.s3, now.posts, 0)
         if now.event == "abandoned entries":
             async with abandoning(self.lives.worker, self.redis, self.settings):
                 await publish_all(self.redis, self.settings, now.posts, media, Clock(0))
         else:
             await publish_all(self.redis, self.settings, now.posts, media, Clock(0))
+        if now.event == "a second worker is killed":
+            await asyncio.sleep(LONG_CALL_SECONDS)
+            await self.other.kill()
         if now.event == "poison":
             await poison(self.settings, now.tenant)
         if now.service:
@@ -201,6 +217,24 @@ class Suite:
             await self.lives.end()
         await self._act(now)
         await self.operator.limit(now.poor, PLENTY_TOKENS)
+        if now.event == "errors":
+            await self._mend(now)
+
+    async def _raise(self, errors: Sequence[str]) -> None:
+        """From now on the worker has these errors, in each of its lives."""
+        await asyncio.to_thread(self.raising.write_text, "\n".join(errors), "utf-8")
+        self.lives.begin_anew()
+
+    async def _mend(self, now: Round) -> None:
+        """What an operator does after a bad version: start the good one, and replay what the bad one could not do."""
+        left = await await_idle(self.redis, self.settings, time.monotonic() + ROUND_SECONDS)
+        await self._raise(())
+        for tenant in (now.tenant, now.poor):
+            for error in ("Injected", "Oversized"):
+                if not await replay_letters(self.variables, tenant, error):
+                    self.result.unexplained.append(f"{tenant}: not all letters with {error} can be replayed")
+        if left:
+            self.result.unexplained.append(f"with errors, {left} was not worked off")
 
     async def _act(self, now: Round) -> None:
         if now.command == "deleted key":

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -22,9 +24,8 @@ LEFT_BY_GHOST = 4
 
 
 @asynccontextmanager
-async def company(environment: Mapping[str, str], logs: Path, taken: set[int]) -> AsyncIterator[None]:
-    """A second worker joins, which dies nowhere, and leaves at the end: partitions move twice."""
-    other = WorkerProcess(2, environment, logs, taken)
+async def company(other: WorkerProcess) -> AsyncIterator[None]:
+    """A second worker joins, which dies at no point, and leaves at the end: partitions move twice."""
     await other.start()
     try:
         await other.ready()
@@ -36,11 +37,16 @@ async def company(environment: Mapping[str, str], logs: Path, taken: set[int]) -
 
 @asynccontextmanager
 async def abandoning(worker: WorkerProcess, redis: Redis, settings: Settings) -> AsyncIterator[None]:
-    """Of what is published meanwhile, somebody reads some entries and leaves them, one after too many deliveries."""
+    """Of what is published meanwhile, somebody reads some entries and leaves them, one after too many deliveries.
+
+    Another entry, of no post, is trimmed from the stream then.
+    """
     worker.signal(signal.SIGSTOP)
     try:
+        doomed = await redis.xadd(settings.input_streams[0], {"event": "none"})
         yield
         await _read_and_leave(redis, settings)
+        await redis.xdel(settings.input_streams[0], doomed)
     finally:
         worker.signal(signal.SIGCONT)
 
@@ -50,7 +56,14 @@ async def _read_and_leave(redis: Redis, settings: Settings) -> None:
     streams: dict[Any, Any] = dict.fromkeys(settings.input_streams, ">")
     for stream, entries in await redis.xreadgroup(group, GHOST, streams, count=LEFT_BY_GHOST) or []:
         for _ in range(settings.vision_max_deliveries):
-            await redis.xclaim(stream, group, GHOST, 0, [entries[0][0]])
+            await redis.xclaim(stream, group, GHOST, 0, [entries[-1][0]])
+
+
+async def replay_letters(environment: Mapping[str, str], tenant: str, error: str) -> bool:
+    """`vision dlq replay`: whether all of this tenant's letters with this error could be sent again."""
+    command = [sys.executable, "-m", "vision_app", "dlq", "replay", "--again", "--tenant", tenant, "--error", error]
+    process = await asyncio.create_subprocess_exec(*command, env={**os.environ, **environment})
+    return await process.wait() == 0
 
 
 async def poison(settings: Settings, run: str) -> None:

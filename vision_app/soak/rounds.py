@@ -19,6 +19,7 @@ POSTS: tuple[tuple[Kind, tuple[int, ...]], ...] = (
     ("missing", (-1,)),
     ("repeated", (4,)),
     ("unreadable", (5,)),
+    ("oversized", (9,)),
 )
 PICTURES = 10  # of a round; the poor tenant has its own, from here on
 POOR_POSTS: tuple[tuple[Kind, tuple[int, ...]], ...] = (("new", (6,)), ("new", (7,)), ("new", (8,)))
@@ -29,6 +30,7 @@ PROVIDER: tuple[tuple[dict[str, Any], ...], ...] = (
     ({"endpoint": "chat", "times": 8, "fault": {"kind": "status", "status": 503}},),
     ({"endpoint": "chat", "times": 2, "fault": {"kind": "malformed", "name": "prose"}},),
     ({"endpoint": "chat", "times": 2, "fault": {"kind": "refusal"}},),
+    ({"endpoint": "chat", "times": 2, "fault": {"kind": "status", "status": 400}},),
     ({"endpoint": "chat", "times": 2, "fault": {"kind": "reset"}},),
     ({"endpoint": "chat", "times": 2, "fault": {"kind": "revoke"}},),
     ({"endpoint": "upload", "times": 2, "fault": {"kind": "status", "status": 500}},),
@@ -37,15 +39,35 @@ PROVIDER: tuple[tuple[dict[str, Any], ...], ...] = (
 )
 SERVICES = ("", "postgres", "neo4j", "s3", "redis", "kafka", "gigachat")
 COMMANDS = ("reset", "limit", "deleted key", "pause and resume")
-EVENTS = ("", "endings", "a second worker", "abandoned entries", "poison")
+EVENTS = (
+    "",
+    "endings",
+    "errors",
+    "a second worker",
+    "abandoned entries",
+    "poison",
+    "errors",
+    "a second worker is killed",
+    "sampling",
+)
+ERRORS: tuple[str, ...] = (
+    "vision_app.streams.batches:Batches._try#2 6",  # behind a sink's write
+    "vision_app.streams.batches:Batches._handle#2 2",  # behind a batch
+    "vision_app.streams.actor:Actor._apply#2 2",  # behind an actor's effects
+    "vision_app.streams.actor:Actor._apply#2 2 vision_app.streams.outbox:Oversized",
+    "vision_app.stores.answers:AnswerStore.save#1 2 vision_app.stores.s3:StoreUnavailable",
+    "bridges.redis_in:RedisIn._relay#6 1",  # behind what was passed on
+)
+"""Errors that nothing outside of the worker provokes, as `crash_points` reads them."""
 
 
 @dataclass(frozen=True)
 class Round:
     """One round. `service` fails for a moment, "" for none. `ocr`: who has no money gets the text at least.
 
-    `event`: the worker is told to end again and again, another one joins and leaves, somebody has read the entries and
-    left them, or records that nobody can read lie in the worker's own topics.
+    `event`: the worker is told to end again and again; errors of our own come up in it; another one joins and leaves,
+    or is killed in the middle of its calls; somebody has read the entries and left them; records that nobody can read
+    lie in the worker's own topics; or who has spent something has its albums sampled.
     """
 
     posts: Sequence[PlannedPost]

@@ -155,10 +155,14 @@ def _workers(wish: Wish, environment: Mapping[str, str]) -> list[WorkerProcess]:
     return [WorkerProcess(number + 1, environment, wish.home / "logs", taken) for number in range(wish.workers)]
 
 
-def write_policy(home: Path, *, ocr: bool) -> Path:
-    """The shipped policy without sampling, for all pictures to be looked at. `ocr`: without money, at their text."""
+def write_policy(home: Path, *, ocr: bool, sampling: bool = False) -> Path:
+    """The shipped policy, for all pictures to be looked at. `ocr`: without money, at their text. `sampling`: but one
+    picture of a post is enough for a tenant that has spent something today."""
     policy = yaml.safe_load(default_policy_path().read_text("utf-8"))
-    policy["budget_gates"] |= {"fallback_to_ocr_if_exhausted": ocr, "sampling_threshold_per_day": RICH_TOKENS}
+    threshold = 1 if sampling else RICH_TOKENS
+    policy["budget_gates"] |= {"fallback_to_ocr_if_exhausted": ocr, "sampling_threshold_per_day": threshold}
+    if sampling:
+        policy["sampling"]["per_post_max_images"] = 1
     path = home / "vision_policy.yml"
     write_atomically(path, yaml.safe_dump(policy, allow_unicode=True))
     return path

@@ -19,6 +19,7 @@ from vision_app.events import UPLOADED_EVENT
 from vision_app.messages import Medium
 from vision_app.settings import Settings
 from vision_app.stores.s3 import S3Error, S3Store
+from vision_app.topics import MAX_MESSAGE_BYTES
 
 from .plan import PlannedPost
 
@@ -101,6 +102,8 @@ async def _publish(
     data = orjson.dumps(scenarios.uploaded_event(post.tenant_id, post.post_id, listed, trace_id))
     if post.kind == "unreadable":
         data = data[: len(data) // 2]
+    elif post.kind == "oversized":
+        data = data.replace(b"{", b'{"padding":"' + b"x" * MAX_MESSAGE_BYTES + b'",', 1)
     async for attempt in stamina.retry_context(on=RedisError, timeout=PATIENCE_SECONDS, attempts=None):
         with attempt:
             await redis.xadd(settings.input_streams[0], {"event": UPLOADED_EVENT, "data": data})
