@@ -343,11 +343,12 @@ class Analyst:
     async def _cut_off(self, event: Any, grant: Grant, why: str) -> list[Message]:
         """Nobody knows whether the call was billed. Ask again a few times; then the picture is to blame.
 
-        It is not while the gate is shut, since then no picture gets an answer.
+        It is not while other pictures get no answer either.
         """
-        if grant.task.attempt < max(1, self._settings.vision_api_max_retries) or self._gate.down:
+        attempt = grant.task.attempt
+        if attempt < max(1, self._settings.vision_api_max_retries) or not self._gate.blames(attempt):
             return self._lost(grant, why)
-        failed = Failed(reason="analysis_failed", details={"error": why, "attempts": grant.task.attempt})
+        failed = Failed(reason="analysis_failed", details={"error": why, "attempts": attempt})
         metrics.CALLS_LOST.inc()
         return self._end(grant, await self._or_ocr(event, grant, failed), tokens=grant.estimate)
 

@@ -75,10 +75,12 @@ class Gate:
     def state(self) -> GateState:
         return GateState(self._state(), self._why, self._since)
 
-    @property
-    def down(self) -> bool:
-        """Whether the breaker is open: no picture is to blame for what happens now."""
-        return self._shut_until is not None
+    def blames(self, calls: int) -> bool:
+        """Whether a picture is to blame whose so many calls were all cut off.
+
+        Not while the breaker is open, nor when more calls in a row failed than its own: then others fail, too.
+        """
+        return self._shut_until is None and self._outages <= calls
 
     @asynccontextmanager
     async def slot(self, stop: Callable[[], bool] | None = None) -> AsyncIterator[None]:
