@@ -21,7 +21,7 @@ from vision_app.accounting import Account, take_account
 from vision_app.crash_points import RAISING, VARIABLE, points
 from vision_app.faults import Proxies, proxied
 from vision_app.scenarios import await_idle
-from vision_app.settings import Settings, load_settings
+from vision_app.settings import load_settings
 from vision_app.stores.s3 import S3Store
 
 from .disturb import abandoning, company, poison, replay_letters
@@ -61,7 +61,7 @@ class Lives:
 
     def __init__(self, worker: WorkerProcess, passed: Path, result: CrashResult, tell: Tell) -> None:
         self.worker = worker
-        self._passed, self._result, self._tell = passed, result, tell
+        self._passed, self.result, self.tell = passed, result, tell
         self._told = False
         self._endings = 0
 
@@ -75,16 +75,16 @@ class Lives:
                 await self.worker.start()
 
     async def _note(self) -> None:
-        deaths = self._result.deaths
+        deaths = self.result.deaths
         known = await asyncio.to_thread(_points_in, self._passed)
         new = known[len(deaths) :]
         for point in new:
             deaths.append(point)
-            self._tell(f"death {len(deaths)} at {point}")
+            self.tell(f"death {len(deaths)} at {point}")
         if not new:
             self._endings += 1
         if not new and not self._told:
-            self._result.unexplained.append(f"the worker ended at no point of ours; see {self.worker.log}")
+            self.result.unexplained.append(f"the worker ended at no point of ours; see {self.worker.log}")
         self._told = False
 
     def begin_anew(self) -> None:
@@ -97,11 +97,11 @@ class Lives:
         endings = self._endings
         while self._endings == endings:
             await self.worker.ready()
-            deaths, self._told, started = len(self._result.deaths), True, time.monotonic()
+            deaths, self._told, started = len(self.result.deaths), True, time.monotonic()
             self.worker.signal(signal.SIGTERM)
-            while self._endings == endings and len(self._result.deaths) == deaths:
+            while self._endings == endings and len(self.result.deaths) == deaths:
                 if time.monotonic() - started > END_SECONDS:
-                    self._result.unexplained.append(f"told to end, it had not after {END_SECONDS:.0f} s")
+                    self.result.unexplained.append(f"told to end, it had not after {END_SECONDS:.0f} s")
                     self.worker.signal(signal.SIGKILL)
                     return
                 await asyncio.sleep(POLL_SECONDS)
@@ -110,13 +110,13 @@ class Lives:
 async def crash_everywhere(home: Path, run: str, variables: Mapping[str, str], tell: Tell) -> CrashResult:
     """Let a worker die everywhere. Raises what the stores raise when one of them is away."""
     settings = load_settings(**{name.lower(): value for name, value in variables.items()})
-    result, passed, started_ms = CrashResult(), home / "crash-points", int(time.time() * 1000)
+    result, started_ms = CrashResult(), int(time.time() * 1000)
+    passed, raising = home / "crash-points", home / "raising-points"
     async with AsyncExitStack() as stack:
         proxies = await stack.enter_async_context(proxied(variables))
         environment = {**variables, **proxies.env, **worker_environment(home)}
         environment |= {"VISION_MAX_DAILY_TOKENS": str(PLENTY_TOKENS), "VISION_OCR_FALLBACK_ENABLED": "true"}
-        taken, raising = set[int](), home / "raising-points"
-        told = {VARIABLE: f"@{passed}", RAISING: f"@{raising}"}
+        taken, told = set[int](), {VARIABLE: f"@{passed}", RAISING: f"@{raising}"}
         worker = WorkerProcess(1, {**environment, **told}, home / "logs", taken)
         redis = await stack.enter_async_context(Redis.from_url(settings.redis_url.get_secret_value()))
         s3 = S3Store(settings)
@@ -126,22 +126,8 @@ async def crash_everywhere(home: Path, run: str, variables: Mapping[str, str], t
         lives = Lives(worker, passed, result, tell)
         living = asyncio.create_task(lives.go_on())
         stack.callback(living.cancel)
-        suite = Suite(
-            home,
-            run,
-            variables,
-            settings,
-            Operator(settings, [worker.url]),
-            proxies,
-            redis,
-            s3,
-            lives,
-            WorkerProcess(2, environment, home / "logs", taken),
-            raising,
-            result,
-            tell,
-        )
-        tenants = await suite.play_rounds()
+        other = WorkerProcess(2, environment, home / "logs", taken)
+        tenants = await Suite(home, run, variables, proxies, redis, s3, lives, other, raising).play_rounds()
         result.account = await take_account(settings, since_ms=started_ms, tenants=tenants)
     result.never = sorted(set(points()) - set(result.deaths))
     return result
@@ -153,21 +139,22 @@ def _points_in(passed: Path) -> list[str]:
 
 @dataclass
 class Suite:
-    """The rounds, and all that they are played on."""
+    """The rounds, and all that they are played on. `raising`: where the worker reads which points raise what."""
 
     home: Path
     run: str
     variables: Mapping[str, str]
-    settings: Settings
-    operator: Operator
     proxies: Proxies
     redis: Redis
     s3: S3Store
     lives: Lives
     other: WorkerProcess
     raising: Path
-    result: CrashResult
-    tell: Tell
+
+    def __post_init__(self) -> None:
+        self.settings = load_settings(**{name.lower(): value for name, value in self.variables.items()})
+        self.operator = Operator(self.settings, [self.lives.worker.url])
+        self.result, self.tell = self.lives.result, self.lives.tell
 
     async def play_rounds(self) -> list[str]:
         """Round after round until nothing new happens. Returns the tenants of all rounds."""
