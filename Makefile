@@ -14,7 +14,7 @@ down: $(STAMP)  ## stop everything that demo or `vision up` started
 	$(BIN)/vision down
 
 test: $(STAMP) tools lint types layers  ## everything CI runs
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --cov --cov-report=term:skip-covered
 
 load: $(STAMP)  ## what takes too long for every run
 	$(BIN)/python -m pytest -m load --ignore=tests/faults/test_crash_points.py

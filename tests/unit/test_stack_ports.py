@@ -35,6 +35,21 @@ def test_a_port_on_which_a_connection_was_just_closed_is_free(taken_port: int) -
     assert ports.is_free(free)
 
 
+def test_ports_are_chosen_where_they_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VISION_PORTS", "31000-31029")
+    chosen = {ports.choose(taken=set()) for _ in range(20)}
+    assert chosen <= set(range(31000, 31030))
+    with pytest.raises(StackError, match="no free port from 31000 to 31029; stop what listens there, or set VISION_P"):
+        ports.choose(taken=set(range(31000, 31030)))
+
+
+@pytest.mark.parametrize("given", ["", "31000", "31030-31000", "0-10", "65000-70000", "a-b"])
+def test_a_wrong_range_is_refused(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    monkeypatch.setenv("VISION_PORTS", given)
+    with pytest.raises(StackError, match="is no range of ports; write it as 20000-31999"):
+        ports.choose(taken=set())
+
+
 def test_the_holder_of_a_port_is_named(taken_port: int) -> None:
     with pytest.raises(StackError, match=rf"port {taken_port} is used by pid {os.getpid()} .*; stop it or"):
         check_worker_ports(taken_port, 0)

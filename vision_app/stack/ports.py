@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import re
 import socket
 
 import psutil
@@ -10,9 +12,10 @@ import psutil
 from vision_app.stack.errors import StackError
 
 LOOPBACK = "127.0.0.1"
-# Below the range from which Linux (32768) and macOS (49152) take the ports of outgoing connections: a port from there
-# could be taken by a passing client just before the service binds it.
-CHOSEN_FROM = range(20_000, 32_000)
+VARIABLE = "VISION_PORTS"
+CHOSEN_FROM = "20000-31999"
+"""Below the range from which Linux (32768) and macOS (49152) take the ports of outgoing connections: a port from there
+could be taken by a passing client just before the service binds it."""
 
 
 def is_free(port: int, host: str = LOOPBACK) -> bool:
@@ -28,11 +31,21 @@ def is_free(port: int, host: str = LOOPBACK) -> bool:
 
 
 def choose(taken: set[int]) -> int:
-    """A port that is free now and not in `taken`."""
-    for port in random.sample(CHOSEN_FROM, 200):
+    """A port that is free now and not in `taken`, of those in VISION_PORTS (20000-31999). Raises StackError."""
+    ports = _chosen_from()
+    for port in random.sample(ports, min(200, len(ports))):
         if port not in taken and is_free(port):
             return port
-    raise StackError(f"no free port between {CHOSEN_FROM.start} and {CHOSEN_FROM.stop}; stop what listens there")
+    raise StackError(f"no free port from {ports[0]} to {ports[-1]}; stop what listens there, or set {VARIABLE}")
+
+
+def _chosen_from() -> range:
+    given = os.environ.get(VARIABLE, CHOSEN_FROM)
+    match = re.fullmatch(r"(\d{1,5})-(\d{1,5})", given)
+    first, last = map(int, match.groups()) if match else (0, 0)
+    if not 0 < first <= last < 65536:
+        raise StackError(f"{VARIABLE}={given} is no range of ports; write it as {CHOSEN_FROM}, or leave it out")
+    return range(first, last + 1)
 
 
 def holder(port: int) -> psutil.Process | None:
