@@ -54,6 +54,7 @@ async def test_obeyed_texts_change_nothing_but_data(
     tenant, tag = unique("hostile"), unique("hostile")
     calm = f"{tag}-calm"
     posts = {calm: None} | {f"{tag}-{how}-{at}": (how, text) for how in HOWS for at, text in enumerate(TEXTS.values())}
+    await pipe.idle()  # what earlier tests left behind is not this one's
     before, since = await world(pipe, stack_settings), await pipe.newest()
     await pipe.faults(
         *(
