@@ -21,6 +21,7 @@ from .workers import WorkerProcess
 
 GHOST = "ghost"  # a consumer of the group that reads and is never seen again
 LEFT_BY_GHOST = 4
+VISION = (sys.executable, "-c", "from vision_app.cli import main; main()")
 
 
 @asynccontextmanager
@@ -61,7 +62,7 @@ async def _read_and_leave(redis: Redis, settings: Settings) -> None:
 
 async def replay_letters(environment: Mapping[str, str], tenant: str, error: str) -> bool:
     """`vision dlq replay`: whether all of this tenant's letters with this error could be sent again."""
-    command = [sys.executable, "-m", "vision_app", "dlq", "replay", "--again", "--tenant", tenant, "--error", error]
+    command = [*VISION, "dlq", "replay", "--again", "--tenant", tenant, "--error", error]
     process = await asyncio.create_subprocess_exec(*command, env={**os.environ, **environment})
     return await process.wait() == 0
 
