@@ -17,6 +17,7 @@ PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), ROOT / ".env
 NOT_SETTINGS = {
     "VISION_HOME": "the embedded stack's folder",
     "VISION_CACHE": "where jars are kept",
+    "VISION_PORTS": "where embedded services may listen",
     "VISION_MAVEN_URL": "a mirror for the jars",
     "VISION_WORKER_ID": "given by whoever starts workers",
 }
