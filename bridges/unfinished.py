@@ -1,7 +1,7 @@
 """How far ahead of its own posts a tenant may get: what is relayed beyond that would only wait somewhere else.
 
-A tenant gets three calls at a time (`domain/budget.py`), so more posts on their way end no sooner. Held back here they
-cost no processor time that others need, and fill no queue that overflows.
+More posts on their way than keep the worker busy end no sooner. Held back here they cost no processor time that others
+need, and fill no queue that overflows.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any
 
 from vision_app.stores.redis_announcer import emitted_key
 
-AMONG_OTHERS, ALONE, HELD_UP = 3, 32, 500
-"""Posts of one tenant on their way: as many as get a call at a time while others post, too; some seconds of calls while
-nobody else does; and many while a service is away that they wait for, since it is not for the processor then."""
+TOGETHER, AT_LEAST, HELD_UP = 24, 2, 500
+"""Posts on their way: so many together, in equal parts for the tenants that have posted lately, but two for each; and
+many of each while a service is away that they wait for, since it is not for the processor then."""
 
 PATIENCE_SECONDS = 30.0
 """A post that takes longer waits for something else than its turn (its budget, a paused tenant), or never ends."""
@@ -43,10 +43,10 @@ class Unfinished:
 
     def has_room(self, tenant_id: str) -> bool:
         """Whether one more post of the tenant may be relayed."""
-        own = self._posts.get(tenant_id)
-        alone = len(self._posts) == (own is not None)
-        most = HELD_UP if self._waits_for_a_service else ALONE if alone else AMONG_OTHERS
-        return len(own or ()) < most
+        own = self._posts.get(tenant_id, {})
+        tenants = len(self._posts) + (not own)
+        most = HELD_UP if self._waits_for_a_service else max(AT_LEAST, TOGETHER // tenants)
+        return len(own) < most
 
     async def look(self) -> None:
         """See how things are, and forget what has ended or is too old. Raises RedisError."""

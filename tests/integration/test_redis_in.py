@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from itertools import pairwise
@@ -59,8 +60,8 @@ class Way:
 
     def allow(self, posts: int) -> None:
         """So many unfinished posts of each tenant."""
-        self._monkeypatch.setattr(unfinished, "ALONE", posts)
-        self._monkeypatch.setattr(unfinished, "AMONG_OTHERS", posts)
+        self._monkeypatch.setattr(unfinished, "TOGETHER", posts)
+        self._monkeypatch.setattr(unfinished, "AT_LEAST", posts)
 
     @asynccontextmanager
     async def running(self, **changes: Any) -> AsyncIterator[RedisIn]:
@@ -330,8 +331,8 @@ async def test_a_tenant_that_floods_is_passed_by_the_others(way: Way) -> None:
 async def test_a_tenant_gets_so_far_ahead_of_its_own_posts_and_others_do_not_wait_for_it(
     way: Way, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(unfinished, "ALONE", 3)
-    monkeypatch.setattr(unfinished, "AMONG_OTHERS", 2)
+    monkeypatch.setattr(unfinished, "TOGETHER", 3)
+    monkeypatch.setattr(unfinished, "AT_LEAST", 2)
     for number in range(6):
         await way.publish(f"p{number}")
     async with way.running():
@@ -349,10 +350,25 @@ async def test_a_tenant_gets_so_far_ahead_of_its_own_posts_and_others_do_not_wai
     assert way.relayed[6:] == ["p4", "p5"]
 
 
-async def test_while_a_service_is_away_nobody_waits_for_his_own_posts(
-    way: Way, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(unfinished, "ALONE", 2)
+async def test_tenants_share_what_keeps_a_worker_busy(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unfinished, "TOGETHER", 8)
+    monkeypatch.setattr(unfinished, "AT_LEAST", 2)
+    for number in range(20):
+        await way.publish(f"p{number}")
+        await way.publish(f"q{number}", tenant_id="t2")
+    async with way.running():
+        await until(lambda: len(way.relayed) == 8)
+        assert Counter(post[0] for post in way.relayed) == {"p": 4, "q": 4}
+        for number in range(4):
+            for post in ("a", "b", "c"):
+                await way.publish(f"{post}{number}", tenant_id=f"u{number}")
+        await until(lambda: len(way.relayed) == 16)
+        await until(way.all_read)
+    assert Counter(way.relayed[8:]) == Counter(f"{post}{number}" for number in range(4) for post in ("a", "b"))
+
+
+async def test_while_a_service_is_away_nobody_waits_for_his_own_posts(way: Way) -> None:
+    way.allow(2)
     for number in range(6):
         await way.publish(f"p{number}")
     async with way.running():
