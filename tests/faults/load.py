@@ -75,9 +75,3 @@ class Load:
     def waits(self, events: dict[str, list[Announced]], posts: Sequence[Published]) -> list[int]:
         """Milliseconds from publishing to the first event, of those that have one."""
         return [events[each.post][0].at_ms - each.at_ms for each in posts if events[each.post]]
-
-
-def percentile(values: Sequence[float], share: float) -> float:
-    """The value that `share` of them do not exceed; 0 of none."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, round(share * (len(ordered) - 1)))] if ordered else 0

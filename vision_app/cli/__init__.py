@@ -43,6 +43,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "pause": ("budget", "pause", "Let nothing new start for a tenant, or for all."),
     "resume": ("budget", "resume", "Let the work of a paused tenant, or of all, go on."),
     "soak": ("soak", "soak_command", "A long run with killed workers and failing services, and its account."),
+    "bench": ("bench", "bench_command", "How long posts take, also while one tenant floods."),
     "kafka": ("kafka", "kafka", "Kafka's own console tools, connected to the configured broker."),
 }
 

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import secrets
-import shutil
 import sys
 import time
-from pathlib import Path
 
 import click
-import orjson
-import structlog
 from rich.console import Console
 
+from vision_app.cli.own_services import clean_up, on_own_services
 from vision_app.printable import json_text
 from vision_app.settings import vision_home
 from vision_app.soak.report import as_json, show
-from vision_app.soak.run import Result, Wish, soak
-from vision_app.soak.workers import WorkerLost
-from vision_app.stack.client import running_stack
-from vision_app.stack.errors import StackError
+from vision_app.soak.run import Wish, soak
 
 EXIT_FAILED = 1
 COUNT = click.IntRange(min=0)
@@ -79,33 +71,10 @@ def soak_command(
         calm_provider=calm_provider,
         patience_minutes=patience,
     )
-    result = _run(console, wish)
+    console.print(f"Seed {chosen}", highlight=False)
+    result = on_own_services(console, home, lambda variables, tell: soak(wish, variables, tell))
     if machine_readable:
         click.echo(json_text(as_json(result)))
     show(console, result)
-    _clean_up(console, result, home, keep)
+    clean_up(console, home, as_json(result), keep or not result.ok)
     sys.exit(0 if result.ok else EXIT_FAILED)
-
-
-def _run(console: Console, wish: Wish) -> Result:
-    wish.home.mkdir(parents=True)
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
-    started = time.monotonic()
-
-    def tell(line: str) -> None:
-        console.print(f"[dim]{time.monotonic() - started:6.0f} s[/]  {line}", highlight=False)
-
-    tell(f"seed {wish.seed}; starting services in {wish.home}")
-    with running_stack(wish.home) as variables:
-        try:
-            return asyncio.run(soak(wish, variables, tell))
-        except WorkerLost as fault:
-            raise StackError(str(fault)) from fault
-
-
-def _clean_up(console: Console, result: Result, home: Path, keep: bool) -> None:
-    (home / "result.json").write_bytes(orjson.dumps(as_json(result), option=orjson.OPT_INDENT_2))
-    if keep or not result.ok:
-        console.print(f"Logs, data and result.json: {home}")
-    else:
-        shutil.rmtree(home)

@@ -65,6 +65,10 @@ class WorkerProcess:
             return False
 
     @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process is not None else None
+
+    @property
     def ended_by_itself(self) -> bool:
         return self._wanted and self._process is not None and self._process.returncode is not None
 
