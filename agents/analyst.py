@@ -77,6 +77,8 @@ STORE_RETRY_SECONDS = 1.0
 FOREIGN_CALL_POLL_SECONDS = 1.0
 FOREIGN_CALL_MARGIN_SECONDS = 15.0
 """Time to store an answer, beyond the provider's own deadline, before another worker's call counts as cut off."""
+BEGIN_SECONDS = 5.0
+"""Of that, what writing the record of the start may take: its time is from before."""
 
 
 class _LookAgain(Exception):
@@ -252,7 +254,8 @@ class Analyst:
     async def _begin(self, event: Any, grant: Grant) -> None:
         """Note that the request is about to be sent: from here to the stored answer a crash costs the estimate.
 
-        The upload may have taken long: whoever got the partition meanwhile makes the call, not we.
+        The upload may have taken long: whoever got the partition meanwhile makes the call, not we. The same while the
+        record was written; and it must not look old while the call still runs.
         """
         tenant = grant.task.tenant_id
         if not is_ours(self._app, event):
@@ -261,7 +264,17 @@ class Analyst:
         if (record is not None and record.owner != self._owner) or await self._needless(grant):
             raise _LookAgain
         self._owed[grant.id] = grant.estimate
+        began = time.monotonic()
         await self._answers.start_call(tenant, grant.id, self._owner)
+        took = time.monotonic() - began
+        if is_ours(self._app, event) and took <= BEGIN_SECONDS:
+            return
+        record = await self._answers.call(tenant, grant.id)
+        if record is not None and record.owner == self._owner:
+            await self._clear(grant)
+        if not is_ours(self._app, event):
+            raise LeftUnacked
+        raise StoreUnavailable(f"a record took {took:.0f} s; by its time others tell whether the call still runs")
 
     async def _needless(self, grant: Grant) -> bool:
         """Whether there is an answer by now: another worker may have settled this very grant with it."""

@@ -11,14 +11,12 @@ from tests.integration.pipeline import Pipeline, Worker, pipeline
 from vision_app.settings import Settings, load_settings
 from vision_app.stack.client import running_stack
 
-PORTS_OF_A_PROCESS = 4000
-
 
 def pytest_configure(config: pytest.Config) -> None:
     """Tests in several processes (`-n`) start services at the same time: each process has ports of its own."""
-    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 3
-    first = 20_000 + number * PORTS_OF_A_PROCESS
-    os.environ["VISION_PORTS"] = f"{first}-{first + PORTS_OF_A_PROCESS - 1}"
+    count = 12_000 // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    first = 20_000 + count * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    os.environ["VISION_PORTS"] = f"{first}-{first + count - 1}"
 
 
 @pytest.fixture(scope="session")

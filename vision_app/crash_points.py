@@ -11,6 +11,7 @@ is started again and again with the same file dies at every point that it reache
 
 Some points lie behind errors that nothing outside can provoke. VISION_RAISE_AT=@file makes points raise: each line is
 a point, how many times it raises in one life of the process, and the exception (`module:Class`; `Injected` without).
+No file, no errors; it counts together with VISION_CRASH_AT only.
 """
 
 from __future__ import annotations
@@ -56,6 +57,8 @@ def install(wanted: str, raising: str = "") -> None:
     Raises ValueError if there is no such point.
     """
     known = set(points())
+    if raising and not raising.startswith("@"):
+        raise ValueError(f"{RAISING}={raising} names no file; write @ and its path")
     errors = _errors(Path(raising[1:]), known) if raising else {}
     if wanted.startswith("@"):
         check = _Check(known, Path(wanted[1:]), errors=errors)

@@ -136,7 +136,7 @@ class Settings(BaseSettings):
     gigachat_base_url: str = "https://gigachat.devices.sberbank.ru/api/v1"
     gigachat_auth_url: str = "https://ngw.devices.sberbank.ru:9443/api/v2/oauth"
     gigachat_vision_model: str = "GigaChat-Pro"
-    gigachat_vision_timeout: Positive = 45  # seconds for one picture: upload, answer and deletion together
+    gigachat_vision_timeout: Positive = 45  # seconds at the provider for one picture: upload, answer, deletion
     gigachat_ca_bundle_file: Path | None = None
     gigachat_simulated: bool = False  # set by the embedded stack when answers come from the simulator
     vision_provider_streams: Positive = 10  # requests in flight per account, all workers together

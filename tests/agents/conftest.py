@@ -59,12 +59,13 @@ class Happened:
 
 
 class FakeS3(S3Store):
-    """A bucket in memory. `faults` by method and key are raised as often as they are listed."""
+    """A bucket in memory. `faults` by method and key are raised as often as they are listed; `written` is told of puts."""
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.objects: dict[str, bytes] = {}
         self.faults: dict[tuple[str, str], list[S3Error]] = {}
         self.asked: list[tuple[str, str]] = []
+        self.written: Callable[[str], None] = lambda key: None
 
     async def open(self) -> None:
         return
@@ -81,6 +82,7 @@ class FakeS3(S3Store):
     async def put(self, key: str, body: bytes, content_type: str = "", metadata: Any = None) -> None:
         self._asked("put", key)
         self.objects[key] = body
+        self.written(key)
 
     async def delete(self, keys: Sequence[str]) -> int:
         for key in keys:

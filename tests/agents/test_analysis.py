@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
+from agents import analyst
 from tests.agents.conftest import GOOD, PNG, REFUSED, SHA, World, away, png
 from tests.fakes import until
 from vision_app.messages import Medium
@@ -205,6 +206,46 @@ async def test_a_store_that_is_away_when_the_call_begins_is_waited_for_without_a
     outcome = await one(world)
     assert (outcome["kind"], len(world.provider.calls), world.slots.given) == ("analyzed", 1, 3)
     assert settled(world) == [("g1", 1000)]
+
+
+async def test_a_call_whose_record_took_too_long_is_begun_anew(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others would take the call for cut off while it still runs."""
+    allowed = iter((-1.0, 60.0))
+
+    async def upload(trace: CallTrace) -> None:
+        monkeypatch.setattr(analyst, "BEGIN_SECONDS", next(allowed))
+
+    world.provider.upload = upload
+    outcome = await one(world)
+    assert ("delete", RECORD) in world.s3.asked
+    assert (outcome["kind"], len(world.provider.calls)) == ("analyzed", 1)
+    assert settled(world) == [("g1", 1000)]
+
+
+async def test_a_call_that_moves_while_its_record_is_written_is_not_made(world: World) -> None:
+    def moved(key: str) -> None:
+        world.app.consumer_generation_id += 1
+
+    world.s3.written = moved
+    async with world.agent("analysis") as agent:
+        await world.put(agent, world.grant())
+        await until(lambda: ("delete", RECORD) in world.s3.asked and world.app.flow.running == 0)
+    assert (world.provider.calls, found_record(world), world.happened) == ([], None, [])
+
+
+async def test_a_record_written_elsewhere_while_ours_was_stays(world: World) -> None:
+    def moved(key: str) -> None:
+        world.app.consumer_generation_id += 1
+        record(world, "started", owner="worker-2/x")
+
+    world.s3.written = moved
+    async with world.agent("analysis") as agent:
+        await world.put(agent, world.grant())
+        await until(lambda: ("put", RECORD) in world.s3.asked and world.app.flow.running == 0)
+    assert world.provider.calls == []
+    left = found_record(world)
+    assert left is not None
+    assert left["owner"] == "worker-2/x"
 
 
 async def test_another_workers_call_of_long_ago_is_lost(world: World) -> None:

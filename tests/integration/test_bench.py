@@ -47,16 +47,28 @@ def phase(p95: float, announced: int = 10) -> Phase:
 
 
 def test_a_run_fails_by_what_is_lost_and_not_by_what_is_slow() -> None:
-    assert Result(wish(), [phase(100), phase(900)]).ok
+    assert Result(wish(), [phase(100), phase(900)], flood_announced=5).ok
     assert Result(wish(), [phase(100), phase(900)]).ratio == 9
-    assert Result(wish(), [phase(100)]).ratio is None
-    assert not Result(wish(), [phase(100, announced=9)]).ok
-    assert not Result(wish(), [phase(100)], left="vision.posts: 1 waiting").ok
+    calm = wish(flood=0)
+    assert Result(calm, [phase(100)]).ok
+    assert Result(calm, [phase(100)]).ratio is None
+    assert not Result(calm, [phase(100, announced=9)]).ok
+    assert not Result(calm, [phase(100)], left="vision.posts: 1 waiting").ok
+    assert not Result(wish(), [phase(100), phase(900)], flood_announced=4).ok
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [(["--answers", "0.6", "0.2"], "the shortest first"), (["--max-ratio", "2"], "nothing to compare without --flood")],
+)
+def test_what_makes_no_sense_is_refused(options: list[str], said: str) -> None:
+    done = subprocess.run([*COMMAND, *options], capture_output=True, text=True, check=False)
+    assert (done.returncode, said in done.stderr) == (2, True)
 
 
 def test_a_short_run_with_a_flood(tmp_path: Path) -> None:
     environment = {**os.environ, "VISION_HOME": str(tmp_path / "home"), "COLUMNS": "200"}
-    options = ["--seconds=3", "--warm-up=1", "--tenants=3", "--rate=4", "--flood=12", "--json"]
+    options = ["--seconds=3", "--warm-up=1", "--tenants=3", "--rate=4", "--flood=12", "--max-ratio=1000", "--json"]
     done = subprocess.run([*COMMAND, *options], env=environment, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
     result = orjson.loads(done.stdout)
@@ -68,6 +80,6 @@ def test_a_short_run_with_a_flood(tmp_path: Path) -> None:
         assert 200 <= one["p50"] <= one["p95"] <= one["p99"] <= one["longest"], "the provider takes 200 ms at least"
         assert one["cpu_ms"] > 0
         assert sum(one["stages"].values()) > 200
-    assert (result["left"], result["flood_ended"] <= 12, result["flood_seconds"] > 0) == ("", True, True)
+    assert (result["left"], result["flood_announced"], result["flood_seconds"] > 0) == ("", 12, True)
     assert b"The p95 under flood is" in done.stderr
     assert list((tmp_path / "home" / "bench").iterdir()) == [], "nothing is left of a good run"

@@ -11,7 +11,7 @@ from typing import cast
 import pytest
 
 from vision_app.providers.base import AccountBlocked, CallLost, InputFault, ProviderError, ProviderOutage, RateLimited
-from vision_app.providers.gate import Gate, GateLeft, GateTimes
+from vision_app.providers.gate import Gate, GateTimes
 from vision_app.providers.slots import Slots
 from vision_app.settings import load_settings
 from vision_app.telemetry.metrics import BREAKER_STATE, PROVIDER_WAITING
@@ -133,6 +133,17 @@ async def test_a_probe_that_fails_shuts_the_gate_again() -> None:
     assert await once(gate) >= 0.1
 
 
+async def test_probes_that_are_charged_come_ever_less_often_and_free_ones_do_not() -> None:
+    """Two pictures that no call survives, and nobody else posts: each probe costs an estimate."""
+    gate, lost = gate_of(GateTimes(recovery=0.1, longest=0.5)), CallLost("no answer")
+    await fails(gate, 3, lost)
+    waits = [await once(gate, each) for each in (lost, lost, lost, DOWN, None)]
+    for waited, least in zip(waits, (0.1, 0.2, 0.4, 0.5, 0.5), strict=True):
+        assert waited > least - 0.02
+    await fails(gate, 3, DOWN)
+    assert await once(gate, DOWN) < 0.5, "after an answer it begins anew"
+
+
 async def test_a_probe_that_ends_without_an_outcome_leaves_its_place_to_the_next() -> None:
     gate = gate_of()
     await fails(gate, 3)
@@ -199,22 +210,6 @@ async def test_waiters_pass_first_come_first_served() -> None:
         await asyncio.sleep(0)
     await asyncio.gather(*tasks)
     assert order == list(range(8))
-
-
-async def test_a_waiter_leaves_when_asked() -> None:
-    gate, slots, stop = gate_of(NEVER), LocalSlots(1), [False]
-    gate = gate_of(NEVER, slots)
-    await fails(gate, 3)
-
-    async def wait() -> None:
-        async with gate.slot(lambda: stop[0]):
-            pytest.fail("passed a shut gate")
-
-    tasks = [asyncio.create_task(wait()) for _ in range(3)]
-    await until(lambda: waiting() == 3)
-    stop[0] = True
-    assert [type(end) for end in await asyncio.gather(*tasks, return_exceptions=True)] == [GateLeft] * 3
-    assert (slots.taken, waiting()) == (0, 0)
 
 
 async def test_a_cancelled_waiter_holds_nothing_up() -> None:

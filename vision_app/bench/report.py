@@ -39,7 +39,8 @@ def show(console: Console, result: Result) -> None:
     if wish.flood:
         console.print(
             f"The p95 under flood is {result.ratio} times the calm one. Of {wish.flood} posts of the flood "
-            f"{result.flood_ended} had ended by then, all after {result.flood_seconds:.0f} s.",
+            f"{result.flood_early} had been announced by then, {result.flood_announced} after "
+            f"{result.flood_seconds:.0f} s.",
             highlight=False,
         )
     for line in _faults(result):
@@ -53,8 +54,11 @@ def _cells(phase: Phase) -> list[str]:
 
 def _faults(result: Result) -> list[str]:
     missing = [
-        f"{phase.name}: {phase.posts - phase.announced} posts were not announced"
-        for phase in result.phases
-        if phase.announced < phase.posts
+        f"{name}: {posts - announced} posts were not analyzed"
+        for name, posts, announced in [
+            *((phase.name, phase.posts, phase.announced) for phase in result.phases),
+            ("flood", result.wish.flood, result.flood_announced),
+        ]
+        if announced < posts
     ]
     return [*missing, *([f"not worked off: {result.left}"] if result.left else [])]

@@ -4,32 +4,42 @@ themselves."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncpg
 import orjson
 import psutil
 from redis.asyncio import Redis
 
-from vision_app.scenarios import announcements_since, await_announcements, await_idle, newest_announcement
+from vision_app.events import ANALYZED_EVENT
+from vision_app.scenarios import (
+    Announced,
+    announcements_since,
+    await_announcements,
+    await_idle,
+    newest_announcement,
+)
 from vision_app.settings import Settings, load_settings
 from vision_app.soak.operator import Operator
 from vision_app.soak.plan import PlannedPost
 from vision_app.soak.run import Tell
 from vision_app.soak.traffic import Clock, publish_all, upload_all
-from vision_app.soak.workers import WorkerProcess
+from vision_app.soak.workers import WorkerLost, WorkerProcess
 from vision_app.stores.s3 import S3Store
 
 from .plan import Plan, Wish, draw
 
 PATIENCE_SECONDS = 900.0  # for what was published, once a phase has ended
+Awaited = TypeVar("Awaited")
+
 ENVIRONMENT = {"VISION_MAX_DAILY_TOKENS": "1000000000"}
 
 
@@ -53,21 +63,22 @@ class Phase:
 
 @dataclass
 class Result:
-    """`flood_ended`: how many posts of the flood had ended when the phase under it had; `flood_seconds`: when all had.
-
-    `left`: unfinished work.
+    """`flood_early`: how many posts of the flood had been announced when the phase under it ended; `flood_announced`:
+    in the end, after `flood_seconds`. `left`: unfinished work.
     """
 
     wish: Wish
     phases: list[Phase] = field(default_factory=list)
-    flood_ended: int = 0
+    flood_early: int = 0
+    flood_announced: int = 0
     flood_seconds: float = 0.0
     left: str = ""
 
     @property
     def ok(self) -> bool:
         """Whether everything ended; how long it took is for the reader to judge."""
-        return not self.left and all(phase.announced == phase.posts for phase in self.phases)
+        announced = all(phase.announced == phase.posts for phase in self.phases)
+        return announced and self.flood_announced == self.wish.flood and not self.left
 
     @property
     def ratio(self) -> float | None:
@@ -124,11 +135,15 @@ class _Run:
             self.tell(f"{name}: {len(posts)} posts in {self.wish.seconds:g} s")
             result.phases.append(await self._publish(name, posts, self.wish.seconds))
         if self.plan.flood:
-            result.flood_ended = sum(map(bool, (await self._events(self.plan.flood, since)).values()))
-            self.tell(f"of the flood {result.flood_ended} posts have ended; the rest has to")
+            result.flood_early = len(await self._flood(since))
+            self.tell(f"of the flood {result.flood_early} posts have ended; the rest has to")
         await self.operator.provider_rules([])
         result.left = str(await self._left() or "")
-        result.flood_seconds = await self._flood_seconds(since)
+        if flood := await self._flood(since):
+            times = await _times(self.settings, list(flood))
+            result.flood_announced = len(flood)
+            started = min(times[post]["published"] for post in flood)
+            result.flood_seconds = round((max(flood.values()) - started) / 1000, 1)
         return result
 
     async def _left(self) -> Any:
@@ -139,14 +154,14 @@ class _Run:
         since, busy = await newest_announcement(self.redis, self.settings), self._cpu_seconds()
         await publish_all(self.redis, self.settings, posts, self.media, Clock(seconds))
         ids, deadline = [post.post_id for post in posts], time.monotonic() + PATIENCE_SECONDS
-        found = await await_announcements(self.redis, self.settings, ids, since, deadline)
+        found = await self._while_workers_live(await_announcements(self.redis, self.settings, ids, since, deadline))
         cpu_ms = (self._cpu_seconds() - busy) * 1000 / len(posts)
         times = await _times(self.settings, ids)
-        waits = [event.at_ms - times[post]["published"] for post, event in found.items() if post in times]
+        waits = [event.at_ms - times[post]["published"] for post, event in found.items() if _analyzed(event)]
         return Phase(
             name,
             posts=len(posts),
-            announced=len(found),
+            announced=len(waits),
             p50=percentile(waits, 0.5),
             p95=percentile(waits, 0.95),
             p99=percentile(waits, 0.99),
@@ -155,20 +170,36 @@ class _Run:
             stages=_stages(list(times.values())),
         )
 
-    async def _events(self, posts: Sequence[PlannedPost], since: str) -> dict[str, Any]:
-        return await announcements_since(self.redis, self.settings, [post.post_id for post in posts], since)
+    async def _flood(self, since: str) -> dict[str, int]:
+        """When each analyzed post of the flood was announced first."""
+        posts = [post.post_id for post in self.plan.flood]
+        found = await announcements_since(self.redis, self.settings, posts, since)
+        return {post: events[0].at_ms for post, events in found.items() if events and _analyzed(events[0])}
 
-    async def _flood_seconds(self, since: str) -> float:
-        """From the flood's publishing to its last first event."""
-        times = await _times(self.settings, [post.post_id for post in self.plan.flood])
-        ends = [events[0].at_ms for events in (await self._events(self.plan.flood, since)).values() if events]
-        return round((max(ends) - min(each["published"] for each in times.values())) / 1000, 1) if ends else 0.0
+    async def _while_workers_live(self, waiting: Awaitable[Awaited]) -> Awaited:
+        """Wait, but not for what a dead worker does no more. Raises WorkerLost."""
+        task = asyncio.ensure_future(waiting)
+        while not (await asyncio.wait({task}, timeout=1))[0]:
+            for worker in self.workers:
+                if worker.ended_by_itself:
+                    task.cancel()
+                    raise WorkerLost(f"{worker.name} has ended; see {worker.log}")
+        return task.result()
 
     def _cpu_seconds(self) -> float:
-        """Of the workers and their decoders, so far."""
-        processes = [psutil.Process(worker.pid) for worker in self.workers]
-        times = [each.cpu_times() for one in processes for each in (one, *one.children())]
-        return sum(each.user + each.system for each in times)
+        """Of the workers and their decoders, also of those that have ended, so far."""
+        seconds = 0.0
+        for worker in self.workers:
+            process = psutil.Process(worker.pid)
+            for each in (process, *process.children()):
+                with contextlib.suppress(psutil.NoSuchProcess):  # a decoder that ends now: its parent counts it
+                    times = each.cpu_times()
+                    seconds += times.user + times.system + times.children_user + times.children_system
+        return seconds
+
+
+def _analyzed(event: Announced) -> bool:
+    return event.event_type == ANALYZED_EVENT
 
 
 def percentile(values: Sequence[float], share: float) -> float:

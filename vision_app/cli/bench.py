@@ -31,6 +31,7 @@ SECONDS = click.FloatRange(min=0)
 @click.option(
     "--answers", type=(SECONDS, SECONDS), default=(0.2, 0.6), show_default=True, help="The provider's, in seconds."
 )
+@click.option("--max-ratio", type=click.FloatRange(min=1), help="Of the p95 under flood to the calm one.")
 @click.option("--keep", is_flag=True, help="Keep the run's folder (logs and data).")
 @click.option("--json", "machine_readable", is_flag=True, help="One JSON document on stdout; progress goes to stderr.")
 def bench_command(
@@ -41,14 +42,20 @@ def bench_command(
     flood: int,
     workers: int,
     answers: tuple[float, float],
+    max_ratio: float | None,
     keep: bool,
     machine_readable: bool,
 ) -> None:
     """Publish posts with new pictures at an even pace and measure how long each takes until it is announced.
 
     With --flood the same again while one more tenant has published many at once. Runs on services of its own beside
-    those of `vision up`; GigaChat is simulated. Exit code 0 only if every post was announced; no time is too long.
+    those of `vision up`; GigaChat is simulated. Exit code 0 only if every post was analyzed and announced, and the p95
+    under flood is at most --max-ratio times the calm one.
     """
+    if answers[0] > answers[1]:
+        raise click.BadParameter("the shortest first, then the longest", param_hint="--answers")
+    if max_ratio is not None and not flood:
+        raise click.BadParameter("there is nothing to compare without --flood", param_hint="--max-ratio")
     console = Console(file=sys.stderr if machine_readable else sys.stdout)
     home = vision_home() / "bench" / str(int(time.time()))
     wish = Wish(home, seconds, warm_up, tenants, rate, flood, workers, answers)
@@ -57,4 +64,7 @@ def bench_command(
         click.echo(json_text(as_json(result)))
     show(console, result)
     clean_up(console, home, as_json(result), keep or not result.ok)
-    sys.exit(0 if result.ok else EXIT_FAILED)
+    slow = max_ratio is not None and result.ratio is not None and result.ratio > max_ratio
+    if slow:
+        console.print(f"[red]✗ more than {max_ratio:g} times the calm p95[/]")
+    sys.exit(0 if result.ok and not slow else EXIT_FAILED)

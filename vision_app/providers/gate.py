@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,7 +27,6 @@ log = structlog.get_logger(__name__)
 State = Literal["closed", "open", "half_open", "paused", "blocked"]
 
 NAME = "gigachat"
-STOP_POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -35,6 +34,7 @@ class GateTimes:
     """Seconds the gate stays shut, by reason."""
 
     recovery: float
+    longest: float = 600.0  # a probe that is cut off costs an estimate: each in a row doubles the pause, up to this
     blocked: float = 60.0  # a refused account is put right by a person; one probe a minute costs nothing
     pauses: tuple[float, ...] = (10.0, 20.0, 40.0, 60.0)  # the n-th 429 in a row; the provider sends no Retry-After
 
@@ -48,10 +48,6 @@ class GateState:
     since: datetime
 
 
-class GateLeft(Exception):
-    """The caller's `stop` asked to leave the gate. Nothing was called; the task goes back un-acknowledged."""
-
-
 class Gate:
     """One per worker and provider account. Waiters pass first come, first served."""
 
@@ -62,6 +58,7 @@ class Gate:
         self._turnstile = asyncio.Lock()  # asyncio's locks are fair; only the head of the queue watches the gate
         self._changed = asyncio.Event()
         self._outages = 0  # in a row
+        self._charged_probes = 0  # in a row
         self._refusals = 0  # pauses in a row
         self._shut_until: float | None = None  # open or blocked; None: closed
         self._blocked = False
@@ -83,14 +80,14 @@ class Gate:
         return self._shut_until is None and self._outages <= calls
 
     @asynccontextmanager
-    async def slot(self, stop: Callable[[], bool] | None = None) -> AsyncIterator[None]:
+    async def slot(self) -> AsyncIterator[None]:
         """Wait for the gate and for a slot, then hold the slot for the length of the block.
 
-        Inside, every provider call's outcome is given to `report`. Raises GateLeft when `stop` turns true meanwhile.
+        Inside, every provider call's outcome is given to `report`.
         """
         ticket = object()
         with metrics.PROVIDER_WAITING.track_inprogress():
-            lease = await self._wait(ticket, stop)
+            lease = await self._wait(ticket)
         try:
             yield
         finally:
@@ -107,24 +104,20 @@ class Gate:
             case AccountBlocked():
                 self._shut(str(outcome), self._times.blocked, blocked=True)
             case ProviderOutage() | CallLost():
-                self._outage(str(outcome))
+                self._outage(str(outcome), charged=isinstance(outcome, CallLost))
             case _:
                 self._worked()
         self._tell()
 
     # --- waiting ------------------------------------------------------------------------------------------------------
 
-    async def _wait(self, ticket: object, stop: Callable[[], bool] | None) -> str:
+    async def _wait(self, ticket: object) -> str:
         entering = asyncio.create_task(self._enter(ticket), name="gate-wait")
         try:
-            while not entering.done():
-                await asyncio.wait({entering}, timeout=None if stop is None else STOP_POLL_SECONDS)
-                if stop is not None and not entering.done() and stop():
-                    raise GateLeft("left the provider's gate since the worker is stopping or rebalancing")
+            return await asyncio.shield(entering)
         except BaseException:
             await asyncio.shield(self._leave(entering, ticket))
             raise
-        return entering.result()
 
     async def _leave(self, entering: asyncio.Task[str], ticket: object) -> None:
         entering.cancel()
@@ -186,11 +179,14 @@ class Gate:
         self._note(str(fault))
         log.warning("gate_paused", seconds=round(self._paused_until - now, 1), reason=str(fault))
 
-    def _outage(self, reason: str) -> None:
+    def _outage(self, reason: str, *, charged: bool) -> None:
         self._outages += 1
-        probing = self._shut_until is not None and time.monotonic() >= self._shut_until
-        if probing or (self._shut_until is None and self._outages >= self._threshold):
+        if self._shut_until is None and self._outages >= self._threshold:
             self._shut(reason, self._times.recovery, blocked=False)
+        elif self._shut_until is not None and time.monotonic() >= self._shut_until:
+            self._charged_probes += charged
+            pause = self._times.recovery * 2**self._charged_probes
+            self._shut(reason, min(pause, max(self._times.longest, self._times.recovery)), blocked=False)
 
     def _shut(self, reason: str, seconds: float, *, blocked: bool) -> None:
         self._shut_until = time.monotonic() + seconds
@@ -203,7 +199,7 @@ class Gate:
     def _reopen(self) -> None:
         if self._shut_until is None:
             return
-        self._shut_until, self._blocked, self._probe = None, False, None
+        self._shut_until, self._blocked, self._probe, self._charged_probes = None, False, None, 0
         self._note("")
         log.info("gate_closed", reason="the provider answers again")
 

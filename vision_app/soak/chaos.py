@@ -44,7 +44,7 @@ class Chaos:
     async def strike(
         self, blows: Sequence[PlannedBlow], workers: Sequence[WorkerProcess], clock: Clock, session_seconds: float
     ) -> None:
-        """Strike every blow at its time. A worker that ended by itself is noted and started again."""
+        """Strike every blow at its time."""
         for blow in blows:
             await clock.wait_for(blow.at)
             worker = workers[blow.worker]

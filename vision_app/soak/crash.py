@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeVar
 
 from redis.asyncio import Redis
 
@@ -42,6 +43,9 @@ PLENTY_TOKENS, FEW_TOKENS = 1_000_000, 3_000
 LATENCY = {"endpoint": "chat", "fault": {"kind": "latency", "seconds": 0.1, "max_seconds": 0.4}}
 LONG_CALLS = {"endpoint": "chat", "fault": {"kind": "latency", "seconds": 4, "max_seconds": 6}}
 LONG_CALL_SECONDS = 3.0  # after publishing some of them are under way
+
+
+Result = TypeVar("Result")
 
 
 @dataclass
@@ -124,13 +128,25 @@ async def crash_everywhere(home: Path, run: str, variables: Mapping[str, str], t
         stack.push_async_callback(s3.close)
         stack.push_async_callback(worker.kill)
         lives = Lives(worker, passed, result, tell)
-        living = asyncio.create_task(lives.go_on())
-        stack.callback(living.cancel)
         other = WorkerProcess(2, environment, home / "logs", taken)
-        tenants = await Suite(home, run, variables, proxies, redis, s3, lives, other, raising).play_rounds()
+        suite = Suite(home, run, variables, proxies, redis, s3, lives, other, raising)
+        tenants = await _while_it_lives(lives.go_on(), suite.play_rounds())
         result.account = await take_account(settings, since_ms=started_ms, tenants=tenants)
     result.never = sorted(set(points()) - set(result.deaths))
     return result
+
+
+async def _while_it_lives(living: Coroutine[Any, Any, None], playing: Coroutine[Any, Any, Result]) -> Result:
+    """Play while somebody starts the worker again; raises what ends either."""
+    tasks = asyncio.create_task(living), asyncio.create_task(playing)
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if tasks[0].done():
+            tasks[0].result()
+        return await tasks[1]
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 def _points_in(passed: Path) -> list[str]:

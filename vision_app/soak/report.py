@@ -42,6 +42,7 @@ def as_json(result: Result) -> dict[str, Any]:
         "wish": wish,
         "entries": result.entries,
         "left": result.left,
+        "forced": result.forced,
         "seconds": {name: round(seconds, 1) for name, seconds in result.seconds.items()},
         "blows": result.chaos.blows,
         "outages": result.chaos.outages,
@@ -70,4 +71,5 @@ def show(console: Console, result: Result) -> None:
 
 def _faults(result: Result) -> list[str]:
     left = [f"not worked off: {result.left}"] if result.left else []
-    return [*left, *result.account.discrepancies]
+    forced = [f"{result.forced} workers that were told to end had to be killed"] if result.forced else []
+    return [*left, *forced, *result.account.discrepancies]

@@ -61,11 +61,12 @@ class Result:
     chaos: Chaos
     left: str
     account: Account
+    forced: int = 0  # workers told to end that had to be killed
     seconds: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
-        return not self.left and not self.account.discrepancies
+        return not (self.left or self.forced or self.account.discrepancies)
 
 
 async def soak(wish: Wish, variables: Mapping[str, str], tell: Tell) -> Result:
@@ -112,7 +113,9 @@ async def soak(wish: Wish, variables: Mapping[str, str], tell: Tell) -> Result:
             account = await take_account(settings, since_ms=started_ms)
         for worker in workers:
             await worker.terminate()
-    return Result(wish, plan, entries, chaos, left, account, {"playing": played - started, "backlog": idle - played})
+    forced = sum(worker.forced for worker in workers)
+    seconds = {"playing": played - started, "backlog": idle - played}
+    return Result(wish, plan, entries, chaos, left, account, forced, seconds)
 
 
 def _blows(wish: Wish) -> dict[Blow, int]:

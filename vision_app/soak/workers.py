@@ -44,10 +44,15 @@ class WorkerProcess:
         }
         self._process: asyncio.subprocess.Process | None = None
         self._wanted = False
+        self._starting = asyncio.Lock()
+        self.forced = 0
 
     async def start(self) -> None:
-        self._process = await spawn(list(COMMAND), self._environment, self.log, signal.SIGTERM)
-        self._wanted = True
+        """Start it unless it runs. Whoever watches over it and whoever strikes it may do so at the same time."""
+        async with self._starting:
+            if self._process is None or self._process.returncode is not None:
+                self._process = await spawn(list(COMMAND), self._environment, self.log, signal.SIGTERM)
+            self._wanted = True
 
     async def ready(self, seconds: float = READY_SECONDS) -> None:
         """Wait until GET /readyz says 200. Raises WorkerLost."""
@@ -78,18 +83,20 @@ class WorkerProcess:
             self._process.send_signal(number)
 
     async def kill(self) -> None:
-        self._wanted = False
-        self.signal(signal.SIGKILL)
-        await self._ended()
+        async with self._starting:
+            self._wanted = False
+            self.signal(signal.SIGKILL)
+            await self._ended()
 
     async def terminate(self) -> float:
-        """SIGTERM, SIGKILL if that does not help in time. Returns the seconds it took."""
+        """SIGTERM, SIGKILL if that does not help in time, counted in `forced`. Returns the seconds it took."""
         self._wanted = False
         started = time.monotonic()
         self.signal(signal.SIGTERM)
         try:
             await asyncio.wait_for(self._ended(), END_SECONDS)
         except TimeoutError:
+            self.forced += 1
             await self.kill()
         return time.monotonic() - started
 
