@@ -59,7 +59,7 @@ class Happened:
 
 
 class FakeS3(S3Store):
-    """A bucket in memory. `faults` by method and key are raised as often as they are listed; `written` is told of puts."""
+    """A bucket in memory. `faults` by method and key are raised as often as listed; `written` is told of puts."""
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.objects: dict[str, bytes] = {}
