@@ -6,6 +6,7 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,11 @@ SESSION_SECONDS = 6
 END_SECONDS = 30.0
 """A worker that only waits has no call to finish: it ends in a few seconds, far below the deadline of one handler."""
 
-DOWN = {"endpoint": "chat", "fault": {"kind": "status", "status": 429, "retry_after": 1}}
+SHARE_SECONDS = 60.0
+"""So long may a worker need to start, with a store that hangs, and to get its part of the work."""
+
+BUSY = {"endpoint": "chat", "fault": {"kind": "status", "status": 429, "retry_after": 1}}
+DOWN = {"endpoint": "upload", "fault": {"kind": "status", "status": 503}}
 
 
 @pytest.fixture
@@ -31,7 +36,12 @@ async def proxies(stack: dict[str, str]) -> AsyncIterator[Proxies]:
 @pytest.fixture
 def workers(stack: Mapping[str, str], proxies: Proxies, tmp_path: Path) -> Iterator[list[Worker]]:
     """Behind the proxies."""
-    extra = {**proxies.env, "KAFKA_SESSION_TIMEOUT_SECONDS": str(SESSION_SECONDS)}
+    extra = {
+        **proxies.env,
+        "KAFKA_SESSION_TIMEOUT_SECONDS": str(SESSION_SECONDS),
+        "GIGACHAT_CIRCUIT_BREAKER_FAILURE_THRESHOLD": "2",
+        "GIGACHAT_CIRCUIT_BREAKER_RECOVERY_TIMEOUT": "5",
+    }
     with pair_of_workers(stack, tmp_path, **extra) as pair:
         yield pair
 
@@ -54,8 +64,7 @@ async def test_told_to_end_and_to_share_while_the_rows_wait_for_postgres(
     posts = known + await _publish(pipe, tag, 6, first=3)
     await _until(lambda: _says(workers[0], "Vision analysis completed", len(posts)))
 
-    workers[1].start()  # the sink that waits must let go of its partitions
-    await _until(lambda: _says(workers[1], "Vision Analysis task started", 1))
+    await _shared(workers[1])  # the sink that waits must let go of its partitions
     assert await asyncio.to_thread(workers[0].stop) < END_SECONDS
     proxies.heal()
 
@@ -64,17 +73,20 @@ async def test_told_to_end_and_to_share_while_the_rows_wait_for_postgres(
     await _ended_once(pipe, tag, posts, since)
 
 
-async def test_told_to_end_while_calls_wait_at_the_gate(pipe: Pipeline, workers: list[Worker]) -> None:
+@pytest.mark.parametrize(("fault", "said"), [(BUSY, "gate_paused"), (DOWN, "gate_opened")], ids=["paused", "open"])
+async def test_told_to_end_and_to_share_while_calls_wait_at_the_gate(
+    pipe: Pipeline, workers: list[Worker], fault: dict[str, Any], said: str
+) -> None:
     workers[0].start()
     await workers[0].ready()
     tag, since = unique("gate"), await pipe.newest()
-    await pipe.faults(DOWN)
-    posts = await _publish(pipe, tag, 4)
-    await _until(lambda: _says(workers[0], "the task waits at the gate", 1))
+    await pipe.faults(fault)
+    posts = await _publish(pipe, tag, 6)
+    await _until(lambda: _says(workers[0], said, 1))
 
+    await _shared(workers[1])
     assert await asyncio.to_thread(workers[0].stop) < END_SECONDS
     await pipe.faults()
-    workers[1].start()
     await pipe.announced(posts, since)
     await pipe.idle()
     await _ended_once(pipe, tag, posts, since)
@@ -95,6 +107,13 @@ async def test_frozen_beyond_its_session_and_let_go_on(pipe: Pipeline, workers: 
     await pipe.announced(posts, since)
     await pipe.idle()
     await _ended_once(pipe, tag, posts, since)
+
+
+async def _shared(worker: Worker) -> None:
+    """One more worker joins and gets its part in time."""
+    worker.start()
+    async with asyncio.timeout(SHARE_SECONDS):
+        await worker.ready()
 
 
 async def _publish(pipe: Pipeline, tag: str, count: int, first: int = 0) -> list[str]:

@@ -132,14 +132,22 @@ class Trial:
         return set(found)
 
     async def end_during(self, dependency: str, fault: Fault) -> float:
-        """Tell the worker to end while the fault lasts, then start it again; returns the seconds its end took."""
+        """Tell the worker to end while the fault lasts and posts are on their way, then start it again; returns the
+        seconds its end took. All posts must have ended then."""
+        tag, since = unique(f"{dependency}-{fault}-end"), await self._pipe.newest()
+        await self._pipe.faults(LATENCY)
+        load = Load(self._pipe, tag, [f"{tag}-tenant-{n}" for n in range(TENANTS)], PER_SECOND, since)
+        for tenant in load.tenants * 3:
+            await load.publish(tenant)
         self._proxies.proxies[dependency].inject(fault)
         try:
-            return await asyncio.to_thread(self._worker.stop)
+            seconds = await asyncio.to_thread(self._worker.stop)
         finally:
             self._proxies.heal()
             self._worker.start()
             await self._worker.ready()
+        assert await load.announced(load.published, RECOVERY_SECONDS)
+        return seconds
 
     async def _named(self, outcome: Outcome) -> None:
         deadline = time.monotonic() + NAMED_SECONDS
