@@ -1,4 +1,4 @@
-"""The shell of an actor: one inbox, its tables, a pure core. State is applied exactly once, effects at least once.
+"""The shell of an actor: one inbox, its tables, a pure core. A command may come again, its effects at least once.
 
 Commands of one key are dealt with one after the other, those of different keys at the same time.
 
