@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,6 +66,7 @@ class Lives:
     def __init__(self, worker: WorkerProcess, passed: Path, result: CrashResult, tell: Tell) -> None:
         self.worker = worker
         self._passed, self.result, self.tell = passed, result, tell
+        self._first = len(_points_in(passed))
         self._told = False
         self._endings = 0
 
@@ -81,7 +82,7 @@ class Lives:
     async def _note(self) -> None:
         deaths = self.result.deaths
         known = await asyncio.to_thread(_points_in, self._passed)
-        new = known[len(deaths) :]
+        new = known[self._first + len(deaths) :]
         for point in new:
             deaths.append(point)
             self.tell(f"death {len(deaths)} at {point}")
@@ -111,15 +112,19 @@ class Lives:
                 await asyncio.sleep(POLL_SECONDS)
 
 
-async def crash_everywhere(home: Path, run: str, variables: Mapping[str, str], tell: Tell) -> CrashResult:
-    """Let a worker die everywhere. Raises what the stores raise when one of them is away."""
+async def crash_everywhere(
+    home: Path, run: str, variables: Mapping[str, str], tell: Tell, but: Collection[str] = ()
+) -> CrashResult:
+    """Let a worker die everywhere `but` at these points. Raises what the stores raise when one of them is away."""
     settings = load_settings(**{name.lower(): value for name, value in variables.items()})
     result, started_ms = CrashResult(), int(time.time() * 1000)
     passed, raising = home / "crash-points", home / "raising-points"
+    passed.write_text("".join(f"{point}\n" for point in but), "utf-8")
     async with AsyncExitStack() as stack:
         proxies = await stack.enter_async_context(proxied(variables))
         environment = {**variables, **proxies.env, **worker_environment(home)}
         environment |= {"VISION_MAX_DAILY_TOKENS": str(PLENTY_TOKENS), "VISION_OCR_FALLBACK_ENABLED": "true"}
+        environment["VISION_PROVIDER_STREAMS"] = "2"  # so few that calls wait for one
         taken, told = set[int](), {VARIABLE: f"@{passed}", RAISING: f"@{raising}"}
         worker = WorkerProcess(1, {**environment, **told}, home / "logs", taken)
         redis = await stack.enter_async_context(Redis.from_url(settings.redis_url.get_secret_value()))
@@ -132,7 +137,7 @@ async def crash_everywhere(home: Path, run: str, variables: Mapping[str, str], t
         suite = Suite(home, run, variables, proxies, redis, s3, lives, other, raising)
         tenants = await _while_it_lives(lives.go_on(), suite.play_rounds())
         result.account = await take_account(settings, since_ms=started_ms, tenants=tenants)
-    result.never = sorted(set(points()) - set(result.deaths))
+    result.never = sorted(set(points()) - set(result.deaths) - set(but))
     return result
 
 

@@ -15,6 +15,7 @@ from aiokafka import AIOKafkaProducer
 from redis.asyncio import Redis
 
 from vision_app import topics
+from vision_app.messages import Failed, MediaOutcome
 from vision_app.settings import Settings
 
 from .workers import WorkerProcess
@@ -67,13 +68,24 @@ async def replay_letters(environment: Mapping[str, str], tenant: str, error: str
     return await process.wait() == 0
 
 
-async def poison(settings: Settings, run: str) -> None:
-    """One record that nobody can read on each of the worker's own topics."""
+async def poison(settings: Settings, tenant: str) -> None:
+    """One record that nobody can read on each of the worker's own topics, and two that are read and refused."""
+    nobodys = MediaOutcome(
+        tenant_id=tenant,
+        post_id="never-opened",
+        trace_id=f"t-{tenant}",
+        sha256="0" * 64,
+        dispatch=0,
+        outcome=Failed(reason="poison"),
+    )
     producer = AIOKafkaProducer(bootstrap_servers=settings.kafka_bootstrap_servers)
     await producer.start()
     try:
         for topic in topics.ALL:
             if topic is not topics.DLQ:
-                await producer.send_and_wait(topic.name, orjson.dumps([run, topic.name]), key=b"poison")
+                await producer.send_and_wait(topic.name, orjson.dumps([tenant, topic.name]), key=b"poison")
+        [(place, key)] = topics.routes(nobodys)
+        await producer.send_and_wait(place.name, nobodys.encode(), key=key)
+        await producer.send_and_wait(topics.ANALYZED.name, b"{}", key=b"poison")
     finally:
         await producer.stop()
