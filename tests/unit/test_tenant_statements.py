@@ -47,6 +47,7 @@ ACROSS_TENANTS = {
     "vision_app.stores.posts.tenants": "`vision pause --all` has to know everybody; a command of operators",
     "vision_app.accounting.stores_reader._COLUMNS": "the head of two statements which both select by tenant",
     "vision_app.stores.posts._EXPIRED": "part of statements that select by tenant: the keys that their rows name",
+    "vision_app.bench.run._times": "the benchmark's own posts, in a database of its own",
     "vision_app.demo.report.next_steps": "shown to be typed, never run",
 }
 """Statements that select tenants' data by something else, each with the reason why it may."""
