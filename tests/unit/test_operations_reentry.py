@@ -15,7 +15,11 @@ from vision_app.messages import (
     Medium,
     Message,
     Opened,
+    Pause,
     Reserve,
+    Reset,
+    Resume,
+    SetLimit,
     Settle,
     Skipped,
     decode,
@@ -105,6 +109,17 @@ def test_what_closes_a_grant_goes_back_to_the_budget() -> None:
     settle = Settle(tenant_id="t", grant_id="g-1", tokens=5)
     found = way(letter(topics.BUDGET.name, settle))
     assert (found.destination, found.value, found.media) == (topics.BUDGET.name, settle.encode(), ())
+
+
+@pytest.mark.parametrize(
+    "command",
+    [Reset(tenant_id="t"), SetLimit(tenant_id="t", limit=5), Pause(tenant_id="t"), Resume(tenant_id="t")],
+    ids=lambda command: command.type,
+)
+def test_what_an_operator_said_is_not_said_again(command: Message) -> None:
+    """It would undo what was said after it."""
+    with pytest.raises(CannotReplay, match="give it again if need be, and discard it"):
+        way(letter(topics.BUDGET.name, command))
 
 
 def test_an_unreadable_grant_cannot_be_replayed() -> None:

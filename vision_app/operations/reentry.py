@@ -1,8 +1,9 @@
 """Where a dead letter is sent to be tried again, and as what. Pure: the letter in, the way out.
 
-A letter goes back to where it came from, with two exceptions. Work that had reached the budget or a call starts again
-before the budget, since an old grant must never be used twice. And work for a post that nobody holds open any more
-starts again as the whole post, since its outcome would find nobody.
+A letter goes back to where it came from, with three exceptions. Work that had reached the budget or a call starts again
+before the budget, since an old grant must never be used twice. Work for a post that nobody holds open any more starts
+again as the whole post, since its outcome would find nobody. And what an operator said about a budget is not said again,
+since it would undo what was said after it.
 """
 
 from __future__ import annotations
@@ -18,11 +19,16 @@ from vision_app.messages import (
     REPLAY_HEADER,
     BudgetCommand,
     DeadLetter,
+    Drop,
     Grant,
     MediaTask,
     Medium,
     Opened,
+    Pause,
     PostCommand,
+    Reset,
+    Resume,
+    SetLimit,
     decode,
 )
 from vision_app.streams.dead_letters import CUT_HEADER
@@ -69,6 +75,10 @@ def reentry(letter: DeadLetter, *, input_streams: tuple[str, ...], default_tenan
         again = task.model_copy(update={"attempt": 1})
         [(topic, task_key)] = topics.routes(again)
         return Reentry(topic.name, task_key, again.encode(), headers=_headers(letter, again.type), media=_asks(again))
+    if letter.origin == topics.BUDGET.name and _by_operator(value):
+        raise CannotReplay(
+            "a command of an operator; others may have followed: give it again if need be, and discard it"
+        )
     if letter.origin not in _AS_IT_WAS:
         raise CannotReplay(f"nothing in it could be sent to {letter.origin} again; discard it")
     if letter.origin == topics.POSTS.name and letter.error == "rejected":
@@ -106,6 +116,13 @@ def _task(origin: str, value: bytes) -> MediaTask | None:
         return None
     task = message if isinstance(message, MediaTask) else getattr(message, "task", None)
     return task if isinstance(task, MediaTask) else None
+
+
+def _by_operator(value: bytes) -> bool:
+    try:
+        return isinstance(decode(BudgetCommand, value), Reset | SetLimit | Pause | Resume | Drop)
+    except ValueError:
+        return False
 
 
 def _asks(task: MediaTask) -> tuple[tuple[str, Medium, bool], ...]:
