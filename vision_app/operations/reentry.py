@@ -2,8 +2,8 @@
 
 A letter goes back to where it came from, with three exceptions. Work that had reached the budget or a call starts again
 before the budget, since an old grant must never be used twice. Work for a post that nobody holds open any more starts
-again as the whole post, since its outcome would find nobody. And what an operator said about a budget is not said again,
-since it would undo what was said after it.
+again as the whole post, since its outcome would find nobody. And what an operator said about a budget is not said
+again, since it would undo what was said after it.
 """
 
 from __future__ import annotations

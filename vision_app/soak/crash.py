@@ -226,6 +226,7 @@ class Suite:
         await self._act(now)
         if now.event == "errors":
             await self._mend(now)
+            await self.operator.command(now.tenant, "resume")  # what an operator said is among the letters, too
         await self.operator.limit(now.poor, PLENTY_TOKENS)
 
     async def _raise(self, errors: Sequence[str]) -> None:
