@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import vision_app
+from tests.faults.test_crash_points import UNREACHED
 from vision_app import crash_points
 from vision_app.soak.rounds import ERRORS
 
@@ -168,6 +169,10 @@ def test_what_the_worker_awaits_is_covered_or_needs_no_points() -> None:
     known = {name for name, count in waiting.items() if count}
     covered = {name for package in crash_points.COVERED for name, _ in _files(package)}
     assert known - covered == EXEMPT.keys()
+
+
+def test_what_the_crash_suite_need_not_reach_is_there() -> None:
+    assert UNREACHED.keys() <= set(crash_points.points())
 
 
 def _awaits() -> dict[str, int]:

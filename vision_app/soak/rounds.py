@@ -31,7 +31,7 @@ PROVIDER: tuple[tuple[dict[str, Any], ...], ...] = (
     ({"endpoint": "chat", "times": 2, "fault": {"kind": "malformed", "name": "prose"}},),
     ({"endpoint": "chat", "times": 2, "fault": {"kind": "refusal"}},),
     ({"endpoint": "chat", "times": 2, "fault": {"kind": "status", "status": 400}},),
-    ({"endpoint": "chat", "times": 2, "fault": {"kind": "reset"}},),
+    ({"endpoint": "chat", "probability": 0.6, "times": 20, "fault": {"kind": "reset"}},),
     ({"endpoint": "chat", "times": 2, "fault": {"kind": "revoke"}},),
     ({"endpoint": "upload", "times": 2, "fault": {"kind": "status", "status": 500}},),
     ({"endpoint": "delete", "times": 3, "fault": {"kind": "status", "status": 500}},),
