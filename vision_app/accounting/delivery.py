@@ -26,7 +26,7 @@ ON_THE_WAY_OUT = (topics.SINK_POSTGRES.name, topics.ANALYZED.name, topics.SKIPPE
 class Delivered:
     """Everything about inputs and what came of them. `graph` None: it is switched off.
 
-    `judged`: per post, the sorted times at which the policy handed a publication on.
+    `judged`: per post, the sorted times at which the policy handed a publication on, or a command was replayed.
     `events_from_ms`: older events may have been trimmed from the stream. `answers` and `documents` are keys in S3;
     those of rows older than `objects_from_ms` may have been cleaned up.
     """

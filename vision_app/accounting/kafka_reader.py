@@ -28,7 +28,8 @@ CLOSINGS = ("settle", "lost", "release")
 
 @dataclass
 class KafkaMaterial:
-    """`judged`: when the policy handed each publication of a post on. `ends`: next offsets of partitions."""
+    """`judged`: when the policy handed each publication of a post on, or an operator replayed a command of it. `ends`:
+    next offsets of partitions."""
 
     inputs: dict[str, Input] = field(default_factory=dict)
     judged: dict[Post, dict[str, int]] = field(default_factory=lambda: defaultdict(dict))
@@ -74,7 +75,7 @@ class _Reader:
         self._last: dict[bytes, int] = {}
         self._kinds: dict[str, Callable[[Record], None]] = {
             topics.UPLOADED.name: self._uploaded,
-            topics.POSTS.name: self._opened,
+            topics.POSTS.name: self._post,
             topics.DLQ.name: self._letter,
             topics.ANALYSIS.name: self._grant,
             topics.BUDGET.name: self._closing,
@@ -107,12 +108,18 @@ class _Reader:
         known = self.found.inputs.get(name) or Input(name, event.tenant_id, event.post_id, at_ms, pictures)
         self.found.inputs[name] = replace(known, relayed=True)
 
-    def _opened(self, record: Record) -> None:
-        if record.headers.get("type", b"opened") != b"opened" or not self._scope.takes_key(record.key):
+    def _post(self, record: Record) -> None:
+        opened, replayed = record.headers.get("type", b"opened") == b"opened", REPLAY_HEADER in record.headers
+        if not (opened or replayed) or not self._scope.takes_key(record.key):
             return
         body = orjson.loads(record.value)
-        if body.get("type") != "opened":
-            return
+        if replayed:  # its effects may have been out before it was dead-lettered: they come again
+            of = body.get("event", body)
+            self.found.judged[of["tenant_id"], of["post_id"]][record.id] = record.at_ms
+        if body.get("type") == "opened":
+            self._opened(record, body)
+
+    def _opened(self, record: Record, body: dict[str, Any]) -> None:
         name, event = _input_named(str(body.get("input_id", ""))), body["event"]
         self.found.judged[event["tenant_id"], event["post_id"]].setdefault(name, record.at_ms)
         known = self.found.inputs.get(name)

@@ -50,12 +50,15 @@ Result = TypeVar("Result")
 
 @dataclass
 class CrashResult:
-    """`deaths`: the points in their order; `never`: those that no round led through; `left`: unfinished work."""
+    """`deaths`: the points in their order; `never`: those that no round led through; `left`: unfinished work;
+    `gave_up`: how often the worker ended by itself since Kafka was away.
+    """
 
     deaths: list[str] = field(default_factory=list)
     never: list[str] = field(default_factory=list)
     rounds: int = 0
     left: str = ""
+    gave_up: int = 0
     unexplained: list[str] = field(default_factory=list)
     account: Account | None = None
 
@@ -69,6 +72,7 @@ class Lives:
         self._first = len(_points_in(passed))
         self._told = False
         self._endings = 0
+        self.without_kafka = False  # it may give up then: it cannot start, or is not sure of its tables
 
     async def go_on(self) -> None:
         """For ever."""
@@ -88,7 +92,9 @@ class Lives:
             self.tell(f"death {len(deaths)} at {point}")
         if not new:
             self._endings += 1
-        if not new and not self._told:
+        if not new and not self._told and self.without_kafka:
+            self.result.gave_up += 1
+        elif not new and not self._told:
             self.result.unexplained.append(f"the worker ended at no point of ours; see {self.worker.log}")
         self._told = False
 
@@ -185,6 +191,7 @@ class Suite:
             now, deaths = nth(self.run, result.rounds), len(result.deaths)
             tenants += [now.tenant, now.poor]
             self.tell(f"round {result.rounds + 1}: {now.service or 'no service'} fails, {now.event or 'nothing else'}")
+            self.lives.without_kafka = now.service == "kafka"
             write_policy(self.home, ocr=now.ocr, sampling=now.event == "sampling")
             async with self._company(now):
                 await self._play(now)
