@@ -27,6 +27,7 @@ log = structlog.get_logger(__name__)
 State = Literal["closed", "open", "half_open", "paused", "blocked"]
 
 NAME = "gigachat"
+MAX_DOUBLINGS = 16  # of the pause between probes, which has a limit of its own
 
 
 @dataclass(frozen=True)
@@ -184,9 +185,9 @@ class Gate:
         if self._shut_until is None and self._outages >= self._threshold:
             self._shut(reason, self._times.recovery, blocked=False)
         elif self._shut_until is not None and time.monotonic() >= self._shut_until:
-            self._charged_probes += charged
-            pause = self._times.recovery * 2**self._charged_probes
-            self._shut(reason, min(pause, max(self._times.longest, self._times.recovery)), blocked=False)
+            self._charged_probes = min(self._charged_probes + charged, MAX_DOUBLINGS)
+            longest = max(self._times.longest, self._times.recovery)
+            self._shut(reason, min(self._times.recovery * 2**self._charged_probes, longest), blocked=False)
 
     def _shut(self, reason: str, seconds: float, *, blocked: bool) -> None:
         self._shut_until = time.monotonic() + seconds
