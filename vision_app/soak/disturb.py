@@ -86,6 +86,7 @@ async def poison(settings: Settings, tenant: str) -> None:
                 await producer.send_and_wait(topic.name, orjson.dumps([tenant, topic.name]), key=b"poison")
         [(place, key)] = topics.routes(nobodys)
         await producer.send_and_wait(place.name, nobodys.encode(), key=key)
-        await producer.send_and_wait(topics.ANALYZED.name, b"{}", key=b"poison")
+        event = orjson.dumps({"event_type": topics.ANALYZED.name})
+        await producer.send_and_wait(topics.ANALYZED.name, event, key=b"poison")
     finally:
         await producer.stop()
