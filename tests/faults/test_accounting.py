@@ -320,6 +320,11 @@ async def test_a_run_with_every_kind_of_end_is_clean(pipe: Pipeline, worker: Wor
     later = await take_account(pipe.settings, tenants=[tenant, poor], since_ms=account.taken_ms)
     assert (later.discrepancies, later.inputs, later.calls) == ([], 0, 0), "nothing was published since"
 
+    # The worker of the next module has OCR and would go on with what waits for money.
+    await _limit(pipe, worker, poor, 10 * ONE_PICTURE)
+    await pipe.idle()
+    assert (await pipe.budget(worker, poor))["waiting"] == 0
+
 
 def _fault(post: str, fault: dict[str, Any]) -> dict[str, Any]:
     return {"endpoint": "chat", "session": f"t-{post}", "times": 1, "fault": fault}
