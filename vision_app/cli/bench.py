@@ -11,8 +11,7 @@ from rich.console import Console
 from vision_app.bench.plan import Wish
 from vision_app.bench.report import as_json, show
 from vision_app.bench.run import bench
-from vision_app.cli.own_services import clean_up, on_own_services
-from vision_app.printable import json_text
+from vision_app.cli.own_services import finish, on_own_services
 from vision_app.settings import vision_home
 
 EXIT_FAILED = 1
@@ -60,10 +59,8 @@ def bench_command(
     home = vision_home() / "bench" / str(int(time.time()))
     wish = Wish(home, seconds, warm_up, tenants, rate, flood, workers, answers)
     result = on_own_services(console, home, lambda variables, tell: bench(wish, variables, tell))
-    if machine_readable:
-        click.echo(json_text(as_json(result)))
     show(console, result)
-    clean_up(console, home, as_json(result), keep or not result.ok)
+    finish(console, home, as_json(result), machine_readable=machine_readable, keep=keep or not result.ok)
     slow = max_ratio is not None and result.ratio is not None and result.ratio > max_ratio
     if slow:
         console.print(f"[red]✗ more than {max_ratio:g} times the calm p95[/]")

@@ -10,10 +10,12 @@ from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+import click
 import orjson
 import structlog
 from rich.console import Console
 
+from vision_app.printable import json_text
 from vision_app.soak.run import Tell
 from vision_app.soak.workers import WorkerLost
 from vision_app.stack.client import running_stack
@@ -41,8 +43,10 @@ def on_own_services(
             raise StackError(str(fault)) from fault
 
 
-def clean_up(console: Console, home: Path, result: Mapping[str, Any], keep: bool) -> None:
-    """Remove the run's folder, or leave it with its result."""
+def finish(console: Console, home: Path, result: Mapping[str, Any], *, machine_readable: bool, keep: bool) -> None:
+    """Give the result to a script that wants it; remove the run's folder, or leave it with its result."""
+    if machine_readable:
+        click.echo(json_text(result))
     if not keep:
         shutil.rmtree(home)
         return

@@ -9,8 +9,7 @@ import time
 import click
 from rich.console import Console
 
-from vision_app.cli.own_services import clean_up, on_own_services
-from vision_app.printable import json_text
+from vision_app.cli.own_services import finish, on_own_services
 from vision_app.settings import vision_home
 from vision_app.soak.report import as_json, show
 from vision_app.soak.run import Wish, soak
@@ -73,8 +72,6 @@ def soak_command(
     )
     console.print(f"Seed {chosen}", highlight=False)
     result = on_own_services(console, home, lambda variables, tell: soak(wish, variables, tell))
-    if machine_readable:
-        click.echo(json_text(as_json(result)))
     show(console, result)
-    clean_up(console, home, as_json(result), keep or not result.ok)
+    finish(console, home, as_json(result), machine_readable=machine_readable, keep=keep or not result.ok)
     sys.exit(0 if result.ok else EXIT_FAILED)
