@@ -16,7 +16,7 @@ import httpx
 from tests.faults.load import Load, Published
 from tests.integration.pipeline import Pipeline, Worker, unique
 from vision_app.accounting import take_account
-from vision_app.bench.run import percentile
+from vision_app.accounting.figures import percentile
 from vision_app.faults import Fault, Proxies
 from vision_app.scenarios import Announced, await_announcements, never_uploaded
 

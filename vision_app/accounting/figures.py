@@ -6,9 +6,9 @@ Counts of inputs are of publications: a post that was published twice counts twi
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, TypeVar
 
 SENTENCES_PER_KIND = 20
 """So many discrepancies of one kind are told one by one; of the rest only how many."""
@@ -50,6 +50,15 @@ class Figures:
     overspend: int = 0  # tokens by which something was granted although the limit did not allow it
 
 
+Number = TypeVar("Number", int, float)
+
+
+def percentile(values: Sequence[Number], share: float) -> Number:
+    """The value that `share` of them do not exceed; 0 of none."""
+    ordered = sorted(values)
+    return ordered[round(share * (len(ordered) - 1))] if ordered else 0
+
+
 @dataclass(frozen=True)
 class Waits:
     """From publication to final event, in milliseconds."""
@@ -61,11 +70,8 @@ class Waits:
 
     @classmethod
     def of(cls, waits: Iterable[int]) -> Waits:
-        ordered = sorted(waits)
-        if not ordered:
-            return cls()
-        at = len(ordered) - 1
-        return cls(len(ordered), ordered[round(at * 0.5)], ordered[round(at * 0.95)], ordered[-1])
+        known = list(waits)
+        return cls(len(known), percentile(known, 0.5), percentile(known, 0.95), max(known, default=0))
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ import orjson
 import psutil
 from redis.asyncio import Redis
 
+from vision_app.accounting.figures import percentile
 from vision_app.events import ANALYZED_EVENT
 from vision_app.scenarios import (
     Announced,
@@ -200,12 +201,6 @@ class _Run:
 
 def _analyzed(event: Announced) -> bool:
     return event.event_type == ANALYZED_EVENT
-
-
-def percentile(values: Sequence[float], share: float) -> float:
-    """The value that `share` of them do not exceed; 0 of none."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, round(share * (len(ordered) - 1)))] if ordered else 0
 
 
 async def _times(settings: Settings, posts: Sequence[str]) -> dict[str, dict[str, int]]:
