@@ -1,0 +1,1 @@
+"""The bridges of vision_app between Redis and Kafka."""

@@ -1,4 +1,4 @@
-"""Make the virtual environment `.venv` hold exactly what a lock names: `python scripts/install.py requirements-demo.lock`.
+"""Make `.venv` hold exactly what a lock names: `python scripts/install.py requirements-demo.lock`.
 
 Standard library only. Nothing is resolved (`--no-deps`) and nothing is compiled (`--only-binary`): the lock is closed,
 which tests/unit/test_locks.py proves. A start that was cut off leaves no stamp, and the next one begins with an empty
@@ -116,8 +116,8 @@ def _uv() -> str | None:
         raise InstallError("INSTALLER=uv is set, but uv is not on the PATH; install it, or leave INSTALLER out")
     version = f"{sys.version_info[0]}.{sys.version_info[1]}"
     raise InstallError(
-        f"this Python has no venv with pip; on Debian and Ubuntu: apt-get install python3-venv (or python{version}-venv). "
-        "Or install uv; then run the same command again"
+        f"this Python has no venv with pip. On Debian and Ubuntu: apt-get install python3-venv or python{version}-venv; "
+        "or install uv. Then run the same command again"
     )
 
 
@@ -127,7 +127,7 @@ def _make_environment(uv: str | None) -> None:
         command = [uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(VENV)]
     else:
         command = [sys.executable, "-m", "venv", "--clear", str(VENV)]
-    outcome = subprocess.run(command, capture_output=True, text=True, check=False)
+    outcome = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
     if outcome.returncode:
         raise InstallError(f"cannot make {VENV}: {outcome.stdout}{outcome.stderr}".strip())
 
@@ -145,7 +145,7 @@ def _environment() -> dict[str, str]:
 
 
 def _write_authorities(named: list[str]) -> None:
-    """The authorities of the variables, of the system and of pip, in one file: pip before 24.2 looks only at its own."""
+    """The authorities of the variables, of the system and of pip in one file. Pip before 24.2 knows only its own."""
     system = ssl.get_default_verify_paths().openssl_cafile
     of_pip = VENV.glob("lib/python*/site-packages/pip/_vendor/certifi/cacert.pem")
     usual = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt"]
@@ -160,7 +160,7 @@ def _run(uv: str | None, arguments: list[str], environment: dict[str, str], prog
         command = [str(PYTHON), "-m", "pip", "--disable-pip-version-check", "--no-input", "install"]
         command += ["--progress-bar=off", *arguments]
     last: deque[str] = deque(maxlen=40)
-    with subprocess.Popen(
+    with subprocess.Popen(  # noqa: S603
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, cwd=ROOT
     ) as process:
         for line in process.stdout or ():

@@ -40,7 +40,6 @@ INPUTS = {
 """Every lock with what it is made from. The first holds everything; the others take its versions."""
 
 
-
 @dataclass(frozen=True)
 class Place:
     """One Python on one platform."""
@@ -81,13 +80,9 @@ class Place:
                 tags.append(f"{older[2, minor]}_{self.machine}")
         return [*tags, f"linux_{self.machine}"]
 
-    @cache
     def tags(self) -> frozenset[Tag]:
         """All tags of wheels that can be installed here."""
-        major, minor = map(int, self.python.split("."))
-        platforms = self.platforms()
-        own = cpython_tags((major, minor), platforms=platforms)
-        return frozenset([*own, *compatible_tags((major, minor), f"cp{major}{minor}", platforms)])
+        return _tags(self)
 
 
 PLACES = [Place(python, *platform) for platform in PLATFORMS for python in PYTHONS]
@@ -125,10 +120,15 @@ class Package:
 
     def has_wheel(self, place: Place, hashes: frozenset[str]) -> bool:
         tags = place.tags()
-        return any(
-            sha256 in hashes and not tags.isdisjoint(_wheel_tags(name))
-            for name, sha256 in self.wheels.items()
-        )
+        return any(sha256 in hashes and not tags.isdisjoint(_wheel_tags(name)) for name, sha256 in self.wheels.items())
+
+
+@cache
+def _tags(place: Place) -> frozenset[Tag]:
+    major, minor = map(int, place.python.split("."))
+    platforms = place.platforms()
+    own = cpython_tags((major, minor), platforms=platforms)
+    return frozenset([*own, *compatible_tags((major, minor), f"cp{major}{minor}", platforms)])
 
 
 @cache

@@ -1,4 +1,4 @@
-# Says in one sentence when vision_app cannot be installed here. Written for any Python: an old one must be able to read it.
+# Says in one sentence why vision_app cannot be installed here. An old Python must be able to read this file.
 import os
 import platform
 import struct

@@ -1,0 +1,1 @@
+"""The Faust tables of vision_app."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -22,16 +22,13 @@ TOOLS = {"tesseract": "OCR", "promtool": "the alerts"}
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Tests see nothing of this folder's `.vision` and `.env`, nor of the caller's settings.
+    """Tests see nothing of the caller's settings.
 
     Tests in several processes (`-n`) start services at the same time: each process has ports of its own.
     """
     for name in list(os.environ):
         if name not in KEPT and (name.startswith(PREFIXES) or name in SETTINGS):
             del os.environ[name]
-    folder = tempfile.mkdtemp(prefix="vision-tests-")
-    os.chdir(folder)
-    config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
     count = 12_000 // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     first = 20_000 + count * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     os.environ["VISION_PORTS"] = f"{first}-{first + count - 1}"
@@ -41,7 +38,18 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Name once what is not installed here and makes tests be skipped, with the command that gets it."""
     missing = [f"{name} ({purpose})" for name, purpose in TOOLS.items() if shutil.which(name) is None]
     if missing:
-        terminalreporter.write_line(f"Not here: {', '.join(missing)}; tests that need it were skipped. Get it: make tools")
+        terminalreporter.write_line(
+            f"Not here: {', '.join(missing)}; tests that need it were skipped. Get it: make tools"
+        )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _empty_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tests run in an empty folder, so that they see nothing of this one's `.vision` and `.env`."""
+    here = Path.cwd()
+    os.chdir(tmp_path_factory.mktemp("empty"))
+    yield
+    os.chdir(here)
 
 
 @pytest.fixture(scope="session")

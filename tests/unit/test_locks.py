@@ -90,7 +90,7 @@ def test_a_missing_requirement_of_an_extra_is_noticed(lock: Any) -> None:
     wheels[coverage].requires.append('absent-package>=1; extra == "toml"')  # pytest-cov asks for coverage[toml]
     problems = found(lock, "requirements.lock", text, wheels)
     assert any(f"{coverage} requires absent-package" in problem for problem in problems)
-    assert not [line for line in found(lock, "requirements-demo.lock", (ROOT / "requirements-demo.lock").read_text(), wheels)]
+    assert found(lock, "requirements-demo.lock", (ROOT / "requirements-demo.lock").read_text(), wheels) == []
 
 
 def test_a_package_without_a_wheel_for_one_platform_is_noticed(lock: Any) -> None:
@@ -110,7 +110,10 @@ def test_a_wheel_whose_hash_is_not_in_the_lock_does_not_count(lock: Any) -> None
     (pin,) = [pin for pin in lock.read_lock(text) if pin.name == "faust-streaming"]
     for sha256 in pin.hashes:
         text = text.replace(sha256, "0" * 64)
-    assert any("faust-streaming" in problem and "has no wheel" in problem for problem in found(lock, "requirements-run.lock", text))
+    assert any(
+        "faust-streaming" in problem and "has no wheel" in problem
+        for problem in found(lock, "requirements-run.lock", text)
+    )
 
 
 def test_an_unpinned_line_is_refused(lock: Any) -> None:

@@ -5,17 +5,21 @@ from __future__ import annotations
 import hashlib
 import http.server
 import os
+import ssl
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import trustme
 
 from vision_app.stack import jars
+from vision_app.stack.certificates import VARIABLES
 from vision_app.stack.errors import StackError
 from vision_app.stack.jars import Jar
 
-CONTENT = b"the bytes of a jar"
+CONTENT = b"the bytes of a jar" * 100
 
 
 @pytest.fixture(autouse=True)
@@ -23,31 +27,63 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VISION_CACHE", str(tmp_path))
 
 
-@pytest.fixture
-def mirror(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, bytes]]:
-    """A Maven repository on this machine: path → content."""
-    files: dict[str, bytes] = {}
+class Mirror:
+    """A Maven repository on this machine. `files`: path → content; `cut`: how many answers end half-way."""
 
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200 if self.path in files else 404)
-            self.end_headers()
-            self.wfile.write(files.get(self.path, b""))
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.cut = 0
+        self.asked: list[str | None] = []  # the Range of each request
+        self.paths: list[str] = []
 
-        def log_message(self, *_: object) -> None:
-            """Keep the test's output clean."""
+    def serve(self, tls: trustme.LeafCert | None = None) -> http.server.ThreadingHTTPServer:
+        mirror = self
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        monkeypatch.setenv("VISION_MAVEN_URL", f"http://127.0.0.1:{server.server_port}/maven/")
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                mirror.paths.append(self.path)
+                mirror.asked.append(self.headers["Range"])
+                body = mirror.files.get(self.path.rpartition("/maven/")[2])
+                if body is None:
+                    self.send_error(404)
+                    return
+                start = int((self.headers["Range"] or "bytes=0-").removeprefix("bytes=").removesuffix("-"))
+                self.send_response(206 if start else 200)
+                self.send_header("Content-Length", str(len(body) - start))
+                self.end_headers()
+                end = len(body) // 2 if mirror.cut else len(body)
+                mirror.cut = max(0, mirror.cut - 1)
+                self.wfile.write(body[start:end])
+
+            def log_message(self, *_: object) -> None:
+                """Keep the test's output clean."""
+
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        if tls is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            tls.configure_cert(context)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield files
+        return server
+
+
+JAR = "org/example/thing/1.0/thing-1.0.jar"
+
+
+@pytest.fixture
+def mirror(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
+    mirror = Mirror()
+    with mirror.serve() as server:
+        monkeypatch.setenv("VISION_MAVEN_URL", f"http://127.0.0.1:{server.server_port}/maven/")
+        yield mirror
         server.shutdown()
 
 
 @pytest.fixture
 def pinned(monkeypatch: pytest.MonkeyPatch) -> Jar:
-    jar = Jar("org.example", "thing", "1.0", "", hashlib.sha256(CONTENT).hexdigest())
+    jar = Jar("org.example", "thing", "1.0", "", hashlib.sha256(CONTENT).hexdigest(), len(CONTENT))
     monkeypatch.setattr(jars, "read_lock", lambda name: [jar])
+    monkeypatch.setattr(jars, "PAUSE_SECONDS", 0.01)
     return jar
 
 
@@ -55,30 +91,31 @@ def pinned(monkeypatch: pytest.MonkeyPatch) -> Jar:
 def test_every_line_of_a_lock_pins_one_jar(name: str) -> None:
     locked = jars.read_lock(name)
     assert len(locked) > 90
-    assert all(len(jar.sha256) == 64 and jar.version for jar in locked)
+    assert all(len(jar.sha256) == 64 and jar.version and jar.size_bytes > 500 for jar in locked)
     assert len({(jar.group, jar.artifact, jar.classifier) for jar in locked}) == len(locked)
 
 
-def test_a_jar_is_downloaded_once(mirror: dict[str, bytes], pinned: Jar) -> None:
-    mirror["/maven/org/example/thing/1.0/thing-1.0.jar"] = CONTENT
+def test_a_jar_is_downloaded_once(mirror: Mirror, pinned: Jar) -> None:
+    mirror.files[JAR] = CONTENT
     heard: list[str] = []
     [path] = jars.classpath("kafka", heard.append)
     assert path.read_bytes() == CONTENT
-    assert heard == ["downloading jars: 1 of 1"]
-    mirror.clear()
+    assert heard[-1] == "downloading jars: 1 of 1, 0 of 0 MB, 0 s"
+    assert not list(path.parent.glob("*.part"))
+    mirror.files.clear()
     assert jars.classpath("kafka") == [path]
 
 
-def test_a_jar_cut_short_is_downloaded_again(mirror: dict[str, bytes], pinned: Jar, tmp_path: Path) -> None:
-    mirror["/maven/org/example/thing/1.0/thing-1.0.jar"] = CONTENT
+def test_a_jar_cut_short_is_downloaded_again(mirror: Mirror, pinned: Jar, tmp_path: Path) -> None:
+    mirror.files[JAR] = CONTENT
     partial = pinned.path(tmp_path / "maven")
     partial.parent.mkdir(parents=True)
     partial.write_bytes(CONTENT[:5])
     assert jars.classpath("kafka")[0].read_bytes() == CONTENT
 
 
-def test_a_jar_deleted_later_is_noticed(mirror: dict[str, bytes], pinned: Jar) -> None:
-    mirror["/maven/org/example/thing/1.0/thing-1.0.jar"] = CONTENT
+def test_a_jar_deleted_later_is_noticed(mirror: Mirror, pinned: Jar) -> None:
+    mirror.files[JAR] = CONTENT
     [path] = jars.classpath("kafka")
     assert jars.is_complete("kafka")
     path.unlink()
@@ -86,8 +123,8 @@ def test_a_jar_deleted_later_is_noticed(mirror: dict[str, bytes], pinned: Jar) -
     assert jars.classpath("kafka")[0].exists()
 
 
-def test_a_jar_changed_later_is_noticed_even_if_its_size_is_the_same(mirror: dict[str, bytes], pinned: Jar) -> None:
-    mirror["/maven/org/example/thing/1.0/thing-1.0.jar"] = CONTENT
+def test_a_jar_changed_later_is_noticed_even_if_its_size_is_the_same(mirror: Mirror, pinned: Jar) -> None:
+    mirror.files[JAR] = CONTENT
     [path] = jars.classpath("kafka")
     path.write_bytes(CONTENT[::-1])
     os.utime(path, ns=(1, 1))
@@ -95,8 +132,8 @@ def test_a_jar_changed_later_is_noticed_even_if_its_size_is_the_same(mirror: dic
     assert jars.classpath("kafka")[0].read_bytes() == CONTENT
 
 
-def test_another_file_under_the_name_is_refused(mirror: dict[str, bytes], pinned: Jar, tmp_path: Path) -> None:
-    mirror["/maven/org/example/thing/1.0/thing-1.0.jar"] = b"something else"
+def test_another_file_under_the_name_is_refused(mirror: Mirror, pinned: Jar, tmp_path: Path) -> None:
+    mirror.files[JAR] = b"something else"
     with pytest.raises(StackError, match=r"thing-1\.0\.jar .* SHA-256 differs.*VISION_MAVEN_URL"):
         jars.classpath("kafka")
     assert not pinned.path(tmp_path / "maven").exists()
@@ -105,4 +142,115 @@ def test_another_file_under_the_name_is_refused(mirror: dict[str, bytes], pinned
 def test_a_failed_download_says_what_to_do(monkeypatch: pytest.MonkeyPatch, pinned: Jar) -> None:
     monkeypatch.setenv("VISION_MAVEN_URL", "http://127.0.0.1:1")
     with pytest.raises(StackError, match=r"cannot download thing-1\.0\.jar: .*Check the network.*VISION_MAVEN_URL"):
+        jars.classpath("kafka")
+
+
+# --- interrupted ------------------------------------------------------------------------------------------------------
+
+
+def test_a_download_cut_off_goes_on_where_it_stopped(mirror: Mirror, pinned: Jar) -> None:
+    mirror.files[JAR], mirror.cut = CONTENT, 1
+    [path] = jars.classpath("kafka")
+    assert path.read_bytes() == CONTENT
+    assert mirror.asked == [None, f"bytes={len(CONTENT) // 2}-"]
+
+
+def test_an_unfinished_file_of_an_earlier_start_is_continued(mirror: Mirror, pinned: Jar, tmp_path: Path) -> None:
+    mirror.files[JAR] = CONTENT
+    path = pinned.path(tmp_path / "maven")
+    path.parent.mkdir(parents=True)
+    path.with_name(f"{path.name}.part").write_bytes(CONTENT[:7])
+    assert jars.classpath("kafka") == [path]
+    assert mirror.asked == ["bytes=7-"]
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
+
+
+def test_an_unfinished_file_that_is_another_one_is_not_taken(mirror: Mirror, pinned: Jar, tmp_path: Path) -> None:
+    mirror.files[JAR] = CONTENT
+    path = pinned.path(tmp_path / "maven")
+    path.parent.mkdir(parents=True)
+    path.with_name(f"{path.name}.part").write_bytes(b"x" * 7)
+    assert jars.classpath("kafka")[0].read_bytes() == CONTENT
+    assert mirror.asked == ["bytes=7-", None], "begun anew"
+
+
+def test_a_download_that_never_ends_well_keeps_what_it_has(mirror: Mirror, pinned: Jar, tmp_path: Path) -> None:
+    mirror.files[JAR], mirror.cut = CONTENT, 10
+    with pytest.raises(StackError, match="what is downloaded already is kept"):
+        jars.classpath("kafka")
+    path = pinned.path(tmp_path / "maven")
+    assert not path.exists()
+    assert path.with_name(f"{path.name}.part").stat().st_size == len(CONTENT) // 2
+
+
+def test_two_at_once_download_a_jar_once(mirror: Mirror, pinned: Jar) -> None:
+    mirror.files[JAR] = CONTENT
+    with ThreadPoolExecutor(8) as pool:
+        found = {job.result()[0] for job in [pool.submit(jars.classpath, "kafka") for _ in range(8)]}
+    assert {path.read_bytes() for path in found} == {CONTENT}
+    assert len(mirror.asked) == 1
+    assert [each.name for each in found.pop().parent.iterdir()] == ["thing-1.0.jar"]
+
+
+# --- certificates and proxies -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tls_mirror(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[tuple[Mirror, Path]]:
+    """A mirror behind an authority that nobody knows, and the file of that authority."""
+    authority, mirror = trustme.CA(), Mirror()
+    file = tmp_path / "authority.pem"
+    authority.cert_pem.write_to_path(str(file))
+    mirror.files[JAR] = CONTENT
+    with mirror.serve(authority.issue_cert("localhost")) as server:
+        monkeypatch.setenv("VISION_MAVEN_URL", f"https://localhost:{server.server_port}/maven")
+        yield mirror, file
+        server.shutdown()
+
+
+@pytest.mark.parametrize("variable", VARIABLES)
+def test_an_authority_of_the_companys_own(
+    tls_mirror: tuple[Mirror, Path], pinned: Jar, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.setenv(variable, str(tls_mirror[1]))
+    assert jars.classpath("kafka")[0].read_bytes() == CONTENT
+
+
+def test_an_unknown_authority_is_refused_at_once_and_both_variables_are_named(
+    tls_mirror: tuple[Mirror, Path], pinned: Jar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in VARIABLES:
+        monkeypatch.delenv(variable, raising=False)
+    with pytest.raises(StackError, match=r"not trusted here.*SSL_CERT_FILE.*REQUESTS_CA_BUNDLE.*run `vision up` again"):
+        jars.classpath("kafka")
+    assert tls_mirror[0].asked == []
+
+
+@pytest.mark.parametrize("variable", VARIABLES)
+def test_a_variable_that_names_no_certificates(
+    mirror: Mirror, pinned: Jar, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str
+) -> None:
+    monkeypatch.setenv(variable, str(tmp_path / "absent.pem"))
+    with pytest.raises(StackError, match=rf"{variable}=.*absent\.pem is no file of certificates"):
+        jars.classpath("kafka")
+
+
+def test_the_proxy_is_asked_unless_the_host_is_excepted(
+    mirror: Mirror, pinned: Jar, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    mirror.files[JAR] = CONTENT
+    address = os.environ["VISION_MAVEN_URL"].removesuffix("/maven/")
+    monkeypatch.setenv("HTTP_PROXY", address)  # a proxy is asked for the whole address
+    monkeypatch.setenv("VISION_MAVEN_URL", "http://maven.invalid/maven")
+    monkeypatch.setenv("NO_PROXY", "localhost")
+    assert jars.classpath("kafka")[0].read_bytes() == CONTENT
+    assert mirror.paths == [f"http://maven.invalid/maven/{JAR}"]
+    monkeypatch.setenv("VISION_CACHE", str(tmp_path / "other"))
+    monkeypatch.setenv("NO_PROXY", "maven.invalid")
+    with pytest.raises(StackError, match="HTTPS_PROXY, NO_PROXY"):
+        jars.classpath("kafka")
+
+
+def test_a_mirror_without_the_jar_is_named(mirror: Mirror, pinned: Jar) -> None:
+    with pytest.raises(StackError, match=r"127\.0\.0\.1 answered 404.*VISION_MAVEN_URL"):
         jars.classpath("kafka")

@@ -27,7 +27,11 @@ def status_table(state: StackState) -> Table:
     """The table of `vision status`."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("SERVICE", "STATE", "PID", "WHERE", "RESTARTS", "UPTIME", "RSS MB", "LAST ERROR"):
-        table.add_column(heading, justify="right" if heading in ("PID", "RESTARTS", "UPTIME", "RSS MB") else "left")
+        if heading in ("WHERE", "LAST ERROR"):
+            table.add_column(heading, overflow="fold")
+        else:
+            numbers = heading in ("PID", "RESTARTS", "UPTIME", "RSS MB")
+            table.add_column(heading, justify="right" if numbers else "left", no_wrap=True)
     for service in state.services:
         table.add_row(
             service.name,

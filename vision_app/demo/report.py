@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
@@ -66,13 +67,29 @@ def post_view(evidence: Evidence) -> RenderableType:
     mark = " · [magenta]simulated[/]" if (row.get("data") or {}).get("simulated") else ""
     repeated = f" · published {len(post.trace_ids)} times" if len(post.trace_ids) > 1 else ""
     title = f"[bold]{post.name}[/] · {post.tenant_id}/{post.post_id} · {row.get('status', 'no row')}{repeated}{mark}"
-    table = Table(title=title, title_justify="left", header_style="bold", expand=True, title_style="")
-    for heading, ratio in (("PICTURE", 3), ("KIND", 2), ("WHAT IS SEEN", 8), ("TEXT ON IT", 4), ("TOKENS", 2)):
-        table.add_column(heading, ratio=ratio, overflow="fold")
+    table = _table(title)
+    table.expand = True
+    table.add_column("PICTURE", no_wrap=True)
+    table.add_column("KIND", no_wrap=True)
+    table.add_column("WHAT IS SEEN", ratio=3, overflow="fold")
+    table.add_column("TEXT ON IT", ratio=2, overflow="fold")
+    table.add_column("TOKENS", no_wrap=True, justify="right")
     for picture, item, medium in zip(post.pictures, evidence.enrichments, evidence.media, strict=False):
         cells = (picture.file, *_medium_cells(item, medium))
         table.add_row(*(escape(printable(cell)) for cell in cells))
-    return Group(table, *_under_the_table(evidence))
+    more = Table.grid(padding=(0, 1))
+    more.add_column(no_wrap=True)
+    more.add_column(overflow="fold")
+    for label, text in _under_the_table(evidence):
+        more.add_row(f"  {label}", Text(text))
+    return Group(table, more)
+
+
+def _table(title: str) -> Table:
+    """A table without lines around it: on 80 columns they would take the room of the words."""
+    return Table(
+        title=title, title_justify="left", title_style="", header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
+    )
 
 
 def _medium_cells(item: Mapping[str, Any], medium: Mapping[str, Any]) -> tuple[str, str, str, str]:
@@ -88,21 +105,19 @@ def _medium_cells(item: Mapping[str, Any], medium: Mapping[str, Any]) -> tuple[s
 def tokens_text(medium: Mapping[str, Any]) -> str:
     """What this post was charged for a medium. Twins share one call: the second shows 0."""
     billed = str(medium.get("tokens_billed", 0))
-    return f"{billed} (cached)" if medium.get("cached") else billed
+    return f"{billed} cached" if medium.get("cached") else billed
 
 
-def _under_the_table(evidence: Evidence) -> Iterator[Text]:
+def _under_the_table(evidence: Evidence) -> Iterator[tuple[str, str]]:
     for key in (evidence.row or {}).get("s3_vision_keys") or ():
         cost = f", cost {evidence.answers[key].answer.tokens} tokens" if key in evidence.answers else ": NOT THERE"
-        yield Text(f"  S3     {key}{cost}", overflow="fold")
+        yield "S3", f"{key}{cost}"
     for sha256, image in (evidence.images or {}).items():
         labels = printable(", ".join(sorted(image["labels"]))) or "no labels"
-        yield Text(
-            f"  graph  (:Post)-[:HAS_IMAGE]->(:ImageContent {{sha256: '{sha256[:12]}…'}}) {labels}", overflow="fold"
-        )
+        yield "graph", f"(:Post)-[:HAS_IMAGE]->(:ImageContent {{sha256: '{sha256[:12]}…'}}) {labels}"
     times = stages(evidence)
     total = sum(milliseconds for _, milliseconds in times)
-    yield Text(f"  ms     {' · '.join(f'{hop} {ms}' for hop, ms in times)} = {total}", overflow="fold")
+    yield "ms", f"{' · '.join(f'{hop} {ms}' for hop, ms in times)} = {total}"
 
 
 def stages(evidence: Evidence) -> list[tuple[str, int]]:
@@ -129,9 +144,10 @@ def _times(evidence: Evidence) -> dict[str, int]:
 
 
 def budget_table(accounts: Sequence[Account]) -> Table:
-    table = Table(title="[bold]Budgets today[/]", title_justify="left", header_style="bold", title_style="")
-    for heading in ("TENANT", "SPENT", "BILLED BY PROVIDER", "CALLS", "LIMIT", "REMAINING"):
-        table.add_column(heading, justify="left" if heading == "TENANT" else "right")
+    table = _table("[bold]Budgets today[/]")
+    table.add_column("TENANT", overflow="fold")
+    for heading in ("SPENT", "BILLED", "CALLS", "LIMIT", "REMAINING"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for account in accounts:
         budget = account.budget
         numbers = (budget["spent"], account.billed_tokens, account.billed_calls, budget["limit"], budget["remaining"])

@@ -32,7 +32,6 @@ DOWNLOADS_AT_ONCE = 8
 REQUEST_SECONDS = 60
 ATTEMPTS = 3
 PAUSE_SECONDS = 1.0  # between two attempts
-CHUNK_BYTES = 1 << 18
 TELL_SECONDS = 0.5  # how often progress is told
 MIRROR_VARIABLE = "VISION_MAVEN_URL"
 
@@ -70,7 +69,7 @@ def classpath(name: str, progress: Progress = lambda _: None) -> list[Path]:
     repository, pinned = cache_folder() / "maven", read_lock(name)
     if not is_complete(name):
         _fetch_missing(pinned, repository, progress)
-        write_atomically(_marker(name), _stamp(name, pinned, repository))
+        write_atomically(_marker(name), _stamp(pinned, repository))
     return [jar.path(repository) for jar in pinned]
 
 
@@ -80,7 +79,7 @@ def is_complete(name: str) -> bool:
     if not marker.exists():
         return False
     try:
-        return marker.read_text() == _stamp(name, read_lock(name), cache_folder() / "maven")
+        return marker.read_text() == _stamp(read_lock(name), cache_folder() / "maven")
     except FileNotFoundError:
         return False
 
@@ -163,7 +162,7 @@ def _fetch(client: httpx.Client, base: str, jar: Jar, repository: Path, meter: _
 
 
 def _continue(client: httpx.Client, url: str, jar: Jar, part: IO[bytes], meter: _Meter) -> None:
-    """Download what `part` does not have yet. Raises httpx.HTTPError, or StackError for another file than the pinned."""
+    """Download what `part` does not have yet. Raises httpx.HTTPError; StackError if it is not the pinned file."""
     have = part.seek(0, os.SEEK_END)
     if have >= jar.size_bytes:  # cut off between its last byte and its final name, or another file
         if _sha256(Path(part.name)) == jar.sha256:
@@ -176,16 +175,20 @@ def _continue(client: httpx.Client, url: str, jar: Jar, part: IO[bytes], meter: 
             have = 0
         part.seek(have)
         part.truncate()
-        for chunk in answer.iter_raw(CHUNK_BYTES):
+        for chunk in answer.iter_raw():
             part.write(chunk)
             meter.tell(jar, part.tell())
     part.flush()
-    if _sha256(Path(part.name)) != jar.sha256:
-        part.truncate(0)
-        raise StackError(
-            f"{jar.filename} as downloaded is not the file this version was tested with (its SHA-256 differs); "
-            f"check the mirror or proxy in between ({MIRROR_VARIABLE}, HTTPS_PROXY) and run `vision up` again"
-        )
+    if _sha256(Path(part.name)) == jar.sha256:
+        return
+    part.truncate(0)
+    if have:  # what was there before was not the beginning of this jar
+        _continue(client, url, jar, part, meter)
+        return
+    raise StackError(
+        f"{jar.filename} as downloaded is not the file this version was tested with (its SHA-256 differs); "
+        f"check the mirror or proxy in between ({MIRROR_VARIABLE}, HTTPS_PROXY) and run `vision up` again"
+    )
 
 
 def _not_downloaded(jar: Jar, error: httpx.HTTPError) -> StackError:
@@ -237,13 +240,13 @@ def _lock_file(name: str) -> Path:
 
 
 def _marker(name: str) -> Path:
-    return cache_folder() / f"{name}.complete"
+    """One for each version of the lock, as checkouts of several versions share the cache."""
+    return cache_folder() / f"{name}-{hashlib.sha256(_lock_file(name).read_bytes()).hexdigest()[:12]}.complete"
 
 
-def _stamp(name: str, pinned: list[Jar], repository: Path) -> str:
+def _stamp(pinned: list[Jar], repository: Path) -> str:
     paths = [jar.path(repository) for jar in pinned]
-    head = hashlib.sha256(_lock_file(name).read_bytes()).hexdigest()
-    return "\n".join([head, *(f"{path.stat().st_size} {path.stat().st_mtime_ns} {path}" for path in paths)])
+    return "\n".join(f"{path.stat().st_size} {path.stat().st_mtime_ns} {path}" for path in paths)
 
 
 def _sha256(path: Path) -> str:
