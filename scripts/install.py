@@ -116,7 +116,7 @@ def _uv() -> str | None:
         raise InstallError("INSTALLER=uv is set, but uv is not on the PATH; install it, or leave INSTALLER out")
     version = f"{sys.version_info[0]}.{sys.version_info[1]}"
     raise InstallError(
-        f"this Python has no venv with pip. On Debian and Ubuntu: apt-get install python3-venv or python{version}-venv; "
+        f"this Python has no venv with pip. On Debian: apt-get install python3-venv or python{version}-venv; "
         "or install uv. Then run the same command again"
     )
 

@@ -1,0 +1,136 @@
+"""`make fresh-check`: the README's commands as a newcomer runs them, on a new Debian 12 and 13. Root, Debian, network.
+
+For each release: a minimal root made by debootstrap, with python3, python3-venv, make, git and ca-certificates and no
+compiler; a plain user; a clone of the last commit; `make demo`, `make demo` again in a network namespace with nothing
+but lo, and `make down`. A root that exists is kept for the next time (FRESH_ROOTS, else `.vision/fresh`), the clone and
+the user's home are made anew. The roots know no certificate authorities but Debian's; those of this machine are handed
+over in a file, named by SSL_CERT_FILE, as in a company with an authority of its own.
+
+`python scripts/fresh_check.py [RELEASE …] [--tests]`; with --tests also `make test`, which takes half an hour each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[1]
+ROOTS = Path(os.environ.get("FRESH_ROOTS") or REPOSITORY / ".vision" / "fresh")
+PACKAGES = "python3,python3-venv,make,git,ca-certificates"
+RELEASES = {"bookworm": "Debian 12", "trixie": "Debian 13"}
+USER = "newcomer"
+AUTHORITIES = "/home/newcomer/authorities.pem"
+TOOLS = {"debootstrap": "debootstrap", "unshare": "util-linux", "ip": "iproute2"}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("releases", nargs="*", default=list(RELEASES), metavar="RELEASE", help="bookworm, trixie")
+    parser.add_argument("--tests", action="store_true", help="run make test, too")
+    wanted = parser.parse_args()
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        print("This makes roots of Debian, which needs root on Debian: run it there, or in a virtual machine.")
+        return 2
+    missing = [package for program, package in TOOLS.items() if not shutil.which(program)]
+    if missing:
+        subprocess.run(["apt-get", "update", "-qq"], check=True)  # noqa: S607
+        subprocess.run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing], check=True)  # noqa: S603, S607
+    results = [line for release in wanted.releases for line in check(release, wanted.tests)]
+    print("\n".join(["", *results]))
+    return 0 if all(": ok" in line for line in results) else 1
+
+
+def check(release: str, with_tests: bool) -> Iterator[str]:
+    """One line for each step: what, how it ended, how long it took."""
+    name, root = RELEASES[release], ROOTS / release
+    _make_root(release, root)
+    with _mounted(root):
+        _make_user(root)
+        facts = _in(root, "python3 --version; python3 -m pip --version 2>/dev/null | cut -d' ' -f2; command -v gcc cc")
+        python = " ".join(facts.stdout.split())
+        steps = {
+            "git clone": f"rm -rf project && git clone -q {REPOSITORY} project",
+            "make demo, everything downloaded": "cd project && make demo",
+            "make demo, second time, without network": "cd project && make down && make demo",
+            "make down": "cd project && make down",
+        }
+        if with_tests:
+            steps |= {"make demo and make test": "cd project && make demo && make test", "the end": "cd project && make down"}
+        for step, command in steps.items():
+            started = time.monotonic()
+            print(f"--- {name} ({python}): {step}", flush=True)
+            done = _in(root, command, show=True, network="without network" not in step)
+            seconds = time.monotonic() - started
+            if done.returncode:
+                _in(root, "cd project && make down")
+                yield f"{name}, {step}: FAILED with exit code {done.returncode} after {seconds:.0f} s"
+                return
+            yield f"{name}, {step}: ok, {seconds:.0f} s"
+        sizes = _in(root, "du -sm project/.venv .cache | tr '\\n\\t' '  '").stdout
+        yield f"{name}, megabytes in .venv and the cache: ok, {sizes.strip()}"
+
+
+def _make_root(release: str, root: Path) -> None:
+    if (root / ".complete").exists():
+        return
+    if root.exists():
+        shutil.rmtree(root)
+    root.parent.mkdir(parents=True, exist_ok=True)
+    print(f"--- making a root of {RELEASES[release]} in {root}", flush=True)
+    command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", release, str(root)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)  # noqa: S603
+    (root / ".complete").touch()
+
+
+@contextlib.contextmanager
+def _mounted(root: Path) -> Iterator[None]:
+    """/proc, /dev and the repository inside the root."""
+    inside = root / str(REPOSITORY).lstrip("/")
+    places = {"/proc": root / "proc", "/dev": root / "dev", str(REPOSITORY): inside}
+    inside.mkdir(parents=True, exist_ok=True)
+    mounted: list[Path] = []
+    try:
+        for source, target in places.items():
+            kind = ["-t", "proc", "proc"] if source == "/proc" else ["--bind", source]
+            subprocess.run(["mount", *kind, str(target)], check=True)  # noqa: S603, S607
+            mounted.append(target)
+        yield
+    finally:
+        for target in reversed(mounted):
+            subprocess.run(["umount", "--lazy", str(target)], check=False)  # noqa: S603, S607
+
+
+def _make_user(root: Path) -> None:
+    subprocess.run(["chroot", str(root), "useradd", "-m", USER], check=False, capture_output=True)  # noqa: S603, S607
+    home = root / "home" / USER
+    shutil.rmtree(home, ignore_errors=True)
+    home.mkdir()
+    shutil.copy("/etc/ssl/certs/ca-certificates.crt", root / AUTHORITIES.lstrip("/"))
+    shutil.copy("/etc/resolv.conf", root / "etc" / "resolv.conf")
+    (home / ".gitconfig").write_text("[safe]\n\tdirectory = *\n")
+    subprocess.run(["chroot", str(root), "chown", "-R", f"{USER}:", f"/home/{USER}"], check=True)  # noqa: S603, S607
+
+
+def _in(root: Path, command: str, *, show: bool = False, network: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run a command in the root as the user, in the user's home, with nothing of this environment."""
+    variables = {"HOME": f"/home/{USER}", "PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "TERM": "dumb"}
+    variables["SSL_CERT_FILE"] = AUTHORITIES
+    assigned = [f"{name}={value}" for name, value in variables.items()]
+    inside = shlex.join(["env", "-i", *assigned, "sh", "-c", f"cd && {{ {command}; }}"])
+    as_user = ["chroot", str(root), "su", USER, "-s", "/bin/sh", "-c", inside]
+    if not network:
+        as_user = ["unshare", "--net", "sh", "-c", f"ip link set lo up && exec {shlex.join(as_user)}"]
+    pipes = None if show else subprocess.PIPE
+    return subprocess.run(as_user, stdout=pipes, stderr=pipes, text=True, check=False)  # noqa: S603
+
+
+if __name__ == "__main__":
+    sys.exit(main())
