@@ -2,9 +2,11 @@
 
 For each release: a minimal root made by debootstrap, with python3, python3-venv, make, git and ca-certificates and no
 compiler; a plain user; a clone of the last commit; `make demo`, `make demo` again in a network namespace with nothing
-but lo, and `make down`. A root that exists is kept for the next time (FRESH_ROOTS, else `.vision/fresh`), the clone and
-the user's home are made anew. The roots know no certificate authorities but Debian's; those of this machine are handed
-over in a file, named by SSL_CERT_FILE, as in a company with an authority of its own.
+but lo, and `make down`. A root that exists is kept in the cache for the next time, the clone and the user's home are
+made anew. Everything is mounted in a namespace of this process, so that nothing stays mounted however it ends.
+
+The roots know no certificate authorities but Debian's. Those of this machine are handed over in a file that
+SSL_CERT_FILE names, as in a company with an authority of its own.
 
 `python scripts/fresh_check.py [RELEASE …] [--tests]`; with --tests also `make test`, which takes half an hour each.
 """
@@ -12,7 +14,6 @@ over in a file, named by SSL_CERT_FILE, as in a company with an authority of its
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import shlex
 import shutil
@@ -23,11 +24,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[1]
-ROOTS = Path(os.environ.get("FRESH_ROOTS") or REPOSITORY / ".vision" / "fresh")
+ROOTS = Path(os.environ.get("VISION_CACHE") or Path.home() / ".cache" / "vision_app") / "fresh"
 PACKAGES = "python3,python3-venv,make,git,ca-certificates"
 RELEASES = {"bookworm": "Debian 12", "trixie": "Debian 13"}
 USER = "newcomer"
-AUTHORITIES = "/home/newcomer/authorities.pem"
+AUTHORITIES = f"/home/{USER}/authorities.pem"
 TOOLS = {"debootstrap": "debootstrap", "unshare": "util-linux", "ip": "iproute2"}
 
 
@@ -43,6 +44,9 @@ def main() -> int:
     if missing:
         subprocess.run(["apt-get", "update", "-qq"], check=True)  # noqa: S607
         subprocess.run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing], check=True)  # noqa: S603, S607
+    if "FRESH_NAMESPACE" not in os.environ:
+        command = ["unshare", "--mount", "--propagation", "private", sys.executable, *sys.argv]
+        os.execvpe(command[0], command, {**os.environ, "FRESH_NAMESPACE": "1"})  # noqa: S606
     results = [line for release in wanted.releases for line in check(release, wanted.tests)]
     print("\n".join(["", *results]))
     return 0 if all(": ok" in line for line in results) else 1
@@ -52,30 +56,33 @@ def check(release: str, with_tests: bool) -> Iterator[str]:
     """One line for each step: what, how it ended, how long it took."""
     name, root = RELEASES[release], ROOTS / release
     _make_root(release, root)
-    with _mounted(root):
-        _make_user(root)
-        facts = _in(root, "python3 --version; python3 -m pip --version 2>/dev/null | cut -d' ' -f2; command -v gcc cc")
-        python = " ".join(facts.stdout.split())
-        steps = {
-            "git clone": f"rm -rf project && git clone -q {REPOSITORY} project",
-            "make demo, everything downloaded": "cd project && make demo",
-            "make demo, second time, without network": "cd project && make down && make demo",
-            "make down": "cd project && make down",
+    _mount(root)
+    _make_user(root)
+    facts = _in(root, "python3 --version; python3 -m pip --version 2>/dev/null | cut -d' ' -f2; command -v gcc cc")
+    python = " ".join(facts.stdout.split())
+    steps = {
+        "git clone": f"rm -rf project && git clone -q {REPOSITORY} project",
+        "make demo, everything downloaded": "cd project && make demo",
+        "make demo, second time, without network": "cd project && make down && make demo",
+        "make down": "cd project && make down",
+    }
+    if with_tests:
+        steps |= {
+            "make demo and make test": "cd project && make demo && make test",
+            "the end": "cd project && make down",
         }
-        if with_tests:
-            steps |= {"make demo and make test": "cd project && make demo && make test", "the end": "cd project && make down"}
-        for step, command in steps.items():
-            started = time.monotonic()
-            print(f"--- {name} ({python}): {step}", flush=True)
-            done = _in(root, command, show=True, network="without network" not in step)
-            seconds = time.monotonic() - started
-            if done.returncode:
-                _in(root, "cd project && make down")
-                yield f"{name}, {step}: FAILED with exit code {done.returncode} after {seconds:.0f} s"
-                return
-            yield f"{name}, {step}: ok, {seconds:.0f} s"
-        sizes = _in(root, "du -sm project/.venv .cache | tr '\\n\\t' '  '").stdout
-        yield f"{name}, megabytes in .venv and the cache: ok, {sizes.strip()}"
+    for step, command in steps.items():
+        started = time.monotonic()
+        print(f"--- {name} ({python}): {step}", flush=True)
+        done = _in(root, command, show=True, network="without network" not in step)
+        seconds = time.monotonic() - started
+        if done.returncode:
+            _in(root, "cd project && make down")
+            yield f"{name}, {step}: FAILED with exit code {done.returncode} after {seconds:.0f} s"
+            return
+        yield f"{name}, {step}: ok, {seconds:.0f} s"
+    sizes = _in(root, "du -sm project/.venv .cache | tr '\\n\\t' '  '").stdout
+    yield f"{name}, megabytes in .venv and the cache: ok, {sizes.strip()}"
 
 
 def _make_root(release: str, root: Path) -> None:
@@ -90,22 +97,16 @@ def _make_root(release: str, root: Path) -> None:
     (root / ".complete").touch()
 
 
-@contextlib.contextmanager
-def _mounted(root: Path) -> Iterator[None]:
-    """/proc, /dev and the repository inside the root."""
+def _mount(root: Path) -> None:
+    """/proc, /dev and the repository, read-only, inside the root."""
     inside = root / str(REPOSITORY).lstrip("/")
-    places = {"/proc": root / "proc", "/dev": root / "dev", str(REPOSITORY): inside}
     inside.mkdir(parents=True, exist_ok=True)
-    mounted: list[Path] = []
-    try:
-        for source, target in places.items():
-            kind = ["-t", "proc", "proc"] if source == "/proc" else ["--bind", source]
-            subprocess.run(["mount", *kind, str(target)], check=True)  # noqa: S603, S607
-            mounted.append(target)
-        yield
-    finally:
-        for target in reversed(mounted):
-            subprocess.run(["umount", "--lazy", str(target)], check=False)  # noqa: S603, S607
+    for options in (
+        ["-t", "proc", "proc", str(root / "proc")],
+        ["--bind", "/dev", str(root / "dev")],
+        ["--bind", "-o", "ro", str(REPOSITORY), str(inside)],
+    ):
+        subprocess.run(["mount", *options], check=True)  # noqa: S603, S607
 
 
 def _make_user(root: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -9,6 +10,7 @@ from importlib import resources
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from vision_app import scenarios
 from vision_app.demo.checks import GUIDE_COLUMNS, Check, judge
@@ -16,7 +18,7 @@ from vision_app.demo.evidence import Account, Evidence, Findings
 from vision_app.demo.plan import ACT, CHAT, LOST, MISSING_REASON, PlannedPost, calls_expected, plan, tenants
 from vision_app.demo.progress import Board, live_text
 from vision_app.demo.publish import Published
-from vision_app.demo.report import as_json, post_view, stages, tokens_text
+from vision_app.demo.report import as_json, budget_table, post_view, stages, tokens_text
 from vision_app.demo.run import Outcome
 from vision_app.demo.services import token_for_all
 from vision_app.events import ANALYZED_EVENT, SKIPPED_EVENT
@@ -272,6 +274,26 @@ def test_every_post_can_be_drawn_also_when_nothing_was_found(findings: Findings)
     for evidence in findings.posts:
         post_view(evidence)
         post_view(replace(evidence, row=None, announced=[], answers={}, images=None))
+
+
+def test_on_a_terminal_of_80_columns_nothing_is_cut(findings: Findings) -> None:
+    output = io.StringIO()
+    console = Console(file=output, width=80, force_terminal=False)
+    for evidence in findings.posts:
+        console.print(post_view(evidence))
+    budget = {"spent": 1, "limit": 250_000, "remaining": 249_999}
+    console.print(budget_table([Account("t" * 40, budget, [], [])]))
+    lines = output.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    text = "".join(line.strip() for line in lines)
+    for evidence in findings.posts:
+        for picture in evidence.post.pictures:
+            assert any(picture.file in line for line in lines), picture.file
+        for key in (evidence.row or {}).get("s3_vision_keys") or ():
+            assert key in text
+    assert sum(line.count("t" * 20) for line in lines) >= 1
+    assert "REMAINING" in text
+    assert "249999" in text
 
 
 def test_tokens_say_when_an_answer_was_cached() -> None:

@@ -1,0 +1,67 @@
+"""`make pythons`: the unit tests on every supported Python that this machine has, on the PATH or under pyenv.
+
+Each gets an environment of its own in the cache, with the same lock; what is not there is named.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+ENVIRONMENTS = Path(os.environ.get("VISION_CACHE") or Path.home() / ".cache" / "vision_app") / "pythons"
+VERSIONS = ("3.11", "3.12", "3.13", "3.14")
+
+
+def main() -> int:
+    """Arguments go to pytest. Exit code 0 if all that were found passed."""
+    found, results = dict(pythons()), []
+    for version in VERSIONS:
+        if version not in found:
+            results.append(f"Python {version}: not on this machine")
+            continue
+        outcome = test(version, found[version], sys.argv[1:])
+        results.append(f"Python {version} ({found[version]}): {outcome}")
+    print("\n".join(["", *results]))
+    return 1 if any("FAILED" in line for line in results) else 0
+
+
+def pythons() -> Iterator[tuple[str, Path]]:
+    """Version and program of each supported Python. A pyenv shim that leads nowhere is none."""
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
+    for version in VERSIONS:
+        candidates = sorted(pyenv.glob(f"{version}.*/bin/python{version}"), reverse=True)
+        if on_path := shutil.which(f"python{version}"):
+            candidates.append(Path(on_path))
+        for program in candidates:
+            code = "import sys; print('%d.%d' % sys.version_info[:2])"
+            told = subprocess.run([program, "-c", code], capture_output=True, text=True, check=False)  # noqa: S603
+            if told.stdout.strip() == version:
+                yield version, program
+                break
+
+
+def test(version: str, program: Path, arguments: list[str]) -> str:
+    """Install the lock and run the unit tests. Returns pytest's last line, or why there is none."""
+    folder = ENVIRONMENTS / version
+    print(f"--- Python {version}: {program}", flush=True)
+    subprocess.run([program, "-m", "venv", folder], check=True)  # noqa: S603
+    install = [folder / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps"]
+    locked = ["--require-hashes", "--only-binary=:all:", "-r", "requirements.lock"]
+    for what in (locked, ["--no-build-isolation", "-e", "."]):
+        if subprocess.run([*install, *what], cwd=ROOT, check=False).returncode:  # noqa: S603
+            return "FAILED: the lock cannot be installed, see above"
+    command = [folder / "bin" / "python", "-m", "pytest", "-q", "--numprocesses=2", "tests/unit", *arguments]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)  # noqa: S603
+    print(done.stdout, flush=True)
+    last = next((line for line in reversed(done.stdout.splitlines()) if re.search(r"\d+ (passed|failed)", line)), "")
+    return last if done.returncode == 0 else f"FAILED: {last or 'no test ran, see above'}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
