@@ -15,7 +15,7 @@ down: environment  ## stop everything that demo or `vision up` started
 	@$(BIN)/vision down
 
 test: test-environment $(if $(filter true,$(CI)),tools) lint types layers  ## everything CI runs
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --cov --cov-report=term:skip-covered
+	$(BIN)/python -m pytest --basetemp=.pytest_tmp --numprocesses=2 --dist=loadfile --cov --cov-report=term:skip-covered
 
 load: test-environment  ## what takes too long for every run
 	$(BIN)/python -m pytest -m load --ignore=tests/faults/test_crash_points.py
@@ -67,4 +67,4 @@ lock: test-environment  ## resolve the dependencies anew
 
 clean:  ## forget the environment and the embedded services' data
 	-test -x $(BIN)/vision && $(BIN)/vision down
-	rm -rf $(VENV) .venv.lock .vision .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv.lock .vision .coverage .mypy_cache .ruff_cache .pytest_cache .pytest_tmp .hypothesis .import_linter_cache

@@ -14,9 +14,11 @@ SSL_CERT_FILE names, as in a company with an authority of its own.
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -81,6 +83,8 @@ def check(release: str, with_tests: bool) -> Iterator[str]:
             yield f"{name}, {step}: FAILED with exit code {done.returncode} after {seconds:.0f} s"
             return
         yield f"{name}, {step}: ok, {seconds:.0f} s"
+    strangers = _written_elsewhere(root)
+    yield f"{name}, files written outside the clone and the cache: {'FAILED, ' if strangers else 'ok, '}{strangers}"
     sizes = _in(root, "du -sm project/.venv .cache | tr '\\n\\t' '  '").stdout
     yield f"{name}, megabytes in .venv and the cache: ok, {sizes.strip()}"
 
@@ -120,10 +124,36 @@ def _make_user(root: Path) -> None:
     subprocess.run(["chroot", str(root), "chown", "-R", f"{USER}:", f"/home/{USER}"], check=True)  # noqa: S603, S607
 
 
+def _written_elsewhere(root: Path) -> list[str]:
+    """Files changed since the user was made, outside the clone and the user's cache."""
+    expected = ("proc", "dev", str(REPOSITORY).strip("/"), f"home/{USER}/project", f"home/{USER}/.cache")
+    since = (root / AUTHORITIES.lstrip("/")).stat().st_mtime
+    found = []
+    for folder, folders, files in os.walk(root):
+        here = Path(folder).relative_to(root)
+        folders[:] = [name for name in folders if str(here / name) not in expected]
+        changed = (Path(folder, name) for name in files)
+        found += [str(path.relative_to(root)) for path in changed if path.lstat().st_mtime > since + 1]
+    return [path for path in found if path != f"home/{USER}/.gitconfig"]
+
+
+@functools.cache
+def _free_ports() -> dict[str, str]:
+    """Other ports for the API and the metrics, where something on this machine uses the usual ones."""
+    with socket.socket() as usual, socket.socket() as one, socket.socket() as other:
+        try:
+            usual.bind(("127.0.0.1", 8000))
+        except OSError:
+            one.bind(("127.0.0.1", 0))
+            other.bind(("127.0.0.1", 0))
+            return {"VISION_API_PORT": str(one.getsockname()[1]), "METRICS_PORT": str(other.getsockname()[1])}
+    return {}
+
+
 def _in(root: Path, command: str, *, show: bool = False, network: bool = True) -> subprocess.CompletedProcess[str]:
     """Run a command in the root as the user, in the user's home, with nothing of this environment."""
     variables = {"HOME": f"/home/{USER}", "PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "TERM": "dumb"}
-    variables["SSL_CERT_FILE"] = AUTHORITIES
+    variables |= {"SSL_CERT_FILE": AUTHORITIES, **_free_ports()}
     assigned = [f"{name}={value}" for name, value in variables.items()]
     inside = shlex.join(["env", "-i", *assigned, "sh", "-c", f"cd && {{ {command}; }}"])
     as_user = ["chroot", str(root), "su", USER, "-s", "/bin/sh", "-c", inside]

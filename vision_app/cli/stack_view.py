@@ -90,13 +90,15 @@ class Progress:
 
     def __init__(self) -> None:
         self._told: dict[str, str] = {}
+        self._begun, self._took = time.monotonic(), dict[str, float]()
         self._next_download_line: dict[str, float] = {}
 
     def table(self, state: StackState) -> Table:
         table = Table(box=None, show_header=False, pad_edge=False)
         for service in state.services:
             mark = f"[{STYLES[service.condition]}]{service.condition}[/]"
-            texts = (service.detail or service.url, service.last_error)
+            texts = (service.detail or f"{service.url}{self._after(service)}", service.last_error)
+            self._told.setdefault(service.name, "")
             table.add_row(service.name, mark, *(escape(printable(text)) for text in texts))
         return table
 
@@ -110,12 +112,20 @@ class Progress:
 
     def _line(self, service: ServiceState) -> str:
         if service.condition in (Condition.READY, Condition.EXTERNAL):
-            return f"{service.condition} at {service.url}"
+            return f"{service.condition} at {service.url}{self._after(service)}"
         if service.condition is Condition.BACKOFF:
             return f"failed: {service.last_error}; {service.detail}"
         if service.detail.startswith("downloading") and self._is_due(service.name):
             return service.detail
         return self._told.get(service.name) or "starting"
+
+    def _after(self, service: ServiceState) -> str:
+        """How long a service took, when it became ready before our eyes."""
+        if service.name not in self._told or service.condition is not Condition.READY:
+            return ""
+        if service.name not in self._took:
+            self._took[service.name] = time.monotonic() - self._begun
+        return f" after {self._took[service.name]:.0f} s"
 
     def _is_due(self, service: str) -> bool:
         now = time.monotonic()
