@@ -48,6 +48,7 @@ MEDIUM_LIMITS = {
 """The same of each medium. S3 takes keys of 1,024 bytes: a longer one that is still read is skipped as missing."""
 MAX_OFFSET = timedelta(hours=15, minutes=59)
 """Of a time from UTC. Python takes up to a day, Postgres no more than this."""
+MAX_TOLD_CHARS = 100
 MAX_DEPTH = 64
 """Levels of lists and objects; what nests deeper cannot be written as JSON by everybody further on."""
 _TRUE, _FALSE = frozenset({"true", "1", "yes"}), frozenset({"false", "0", "no"})
@@ -113,9 +114,9 @@ def read_event(event: Mapping[str, Any], *, default_tenant: str, entry_id: str |
     raw = {n: v if n in _TEXTS else _unquoted(v) for n, v in event.items() if v is not None}
     _check_depth(raw)
     if (kind := raw.get("event_type")) not in (None, "", UPLOADED_EVENT):
-        raise Unreadable(f"event_type is {kind!r}; this stream takes {UPLOADED_EVENT}")
+        raise Unreadable(f"event_type is {_told(kind)}; this stream takes {UPLOADED_EVENT}")
     if (version := str(raw.get("schema_version") or "1.0")) not in SCHEMA_VERSIONS:
-        raise Unreadable(f"schema_version is {version!r}; known are {', '.join(sorted(SCHEMA_VERSIONS))}")
+        raise Unreadable(f"schema_version is {_told(version)}; known are {', '.join(sorted(SCHEMA_VERSIONS))}")
     given = raw.get("tenant_id")
     blank = given is None or (isinstance(given, str) and not given.strip())
     tenant = default_tenant if blank else (_identity(given) or "").strip()
@@ -147,6 +148,11 @@ def read_event(event: Mapping[str, Any], *, default_tenant: str, entry_id: str |
         first = fault.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise Unreadable(f"{where}: {first['msg']}") from None
+
+
+def _told(value: Any) -> str:
+    """A value for a text that people read."""
+    return repr(value if len(str(value)) <= MAX_TOLD_CHARS else f"{str(value)[:MAX_TOLD_CHARS]}…")
 
 
 def _media(listed: Any) -> list[Medium]:
