@@ -307,7 +307,7 @@ def reduced(body: Mapping[str, Any]) -> dict[str, Any]:
     """
     vision = body.get("vision")
     return {
-        **{name: _short(value) for name, value in body.items() if isinstance(value, str)},
+        **{name: value[: LIMITS["idempotency_key"]] for name, value in body.items() if isinstance(value, str)},
         **{name: value for name, value in body.items() if isinstance(value, int | float)},
         **({"media": [_named(item) for item in body["media"]][:MAX_MEDIA]} if "media" in body else {}),
         **({"media_summary": body["media_summary"]} if "media_summary" in body else {}),
