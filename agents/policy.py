@@ -18,6 +18,8 @@ from vision_app.telemetry.logging import bind
 from vision_app.topics import UPLOADED
 
 IN_FLIGHT = 64
+MAX_TIME_DIGITS = 18
+"""Of an entry's id: producers may choose ids, and a larger number fits into no column."""
 MAX_EVENT_BYTES = 256 * 1024
 """A post's row holds its event and up to 250 kB of analyses, and stays well below what Kafka takes. Most have 2 kB."""
 
@@ -96,4 +98,6 @@ def input_id(uploaded: Uploaded, event: Any) -> str:
 def published_ms(uploaded: Uploaded) -> int:
     """When the event was put on its Redis stream; its own time if it came another way."""
     entry_time = str((uploaded.model_extra or {}).get("source_entry_id", "")).partition("-")[0]
-    return int(entry_time) if entry_time.isdigit() else round(uploaded.occurred_at.timestamp() * 1000)
+    if entry_time.isdecimal() and len(entry_time) <= MAX_TIME_DIGITS:
+        return int(entry_time)
+    return round(uploaded.occurred_at.timestamp() * 1000)

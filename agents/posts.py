@@ -9,7 +9,7 @@ import structlog
 
 from vision_app.domain import posts as core
 from vision_app.domain.moment import Moment
-from vision_app.messages import Analyzed, Forget, MediaOutcome, Outcome, PostCommand
+from vision_app.messages import Analyzed, DeadLetter, Failed, Forget, MediaOutcome, Message, Outcome, PostCommand
 from vision_app.streams.actor import Actor, Change
 from vision_app.streams.confirmed_table import ConfirmedTable
 from vision_app.streams.dead_letters import DeadLetters
@@ -40,7 +40,7 @@ def posts_agent(
             _count(row.media.get(command.sha256), decision.row.media[command.sha256])
         return Change(send=decision.send, row=decision.row, forget=decision.forget, reject=decision.reject)
 
-    actor = Actor(app, "posts", PostCommand, table, outbox, dead_letters, decide)
+    actor = Actor(app, "posts", PostCommand, table, outbox, dead_letters, decide, companions=_companions)
 
     async def posts(stream: Any) -> None:
         await actor.run(stream)
@@ -60,6 +60,19 @@ def posts_agent(
 
     every(app, SWEEP_SECONDS, sweep)
     return app.agent(outbox.channel(POSTS), name="posts")(posts)
+
+
+def _companions(command: Any, letter: DeadLetter) -> list[Message]:
+    """An outcome that is lost, since it leads to something too large, ends its medium as failed: the post goes on.
+
+    Not when nobody asked for it, and not when it is such an ending itself.
+    """
+    if not isinstance(command, MediaOutcome) or letter.error == "rejected":
+        return []
+    if isinstance(command.outcome, Failed) and command.outcome.dead_letter_id:
+        return []
+    failed = Failed(reason="exception", details={"error": letter.error}, dead_letter_id=letter.id)
+    return [command.model_copy(update={"outcome": failed})]
 
 
 def _count(before: core.MediumState | None, now: core.MediumState) -> None:

@@ -9,12 +9,12 @@ from typing import Any
 import orjson
 import structlog
 
-from vision_app.events import SKIPPED_EVENT, announcement, entry_key
+from vision_app.events import MAX_TRACE_CHARS, SKIPPED_EVENT, announcement, entry_key, reduced
 from vision_app.messages import PostResult, decode, headers_of
 from vision_app.stores.base import Sink
 from vision_app.streams.batches import Batches
 from vision_app.streams.dead_letters import DeadLetters
-from vision_app.streams.outbox import Outbox
+from vision_app.streams.outbox import Outbox, Oversized
 from vision_app.telemetry import metrics
 from vision_app.telemetry.tracing import traceparent_for
 from vision_app.topics import ANALYZED, SINK_NEO4J, SINK_POSTGRES, SINK_S3, SKIPPED, Topic
@@ -71,7 +71,13 @@ async def _announce(outbox: Outbox, result: PostResult, emit_skipped: bool, keep
     topic = SKIPPED if event_type == SKIPPED_EVENT else ANALYZED
     trace = result.event.trace_id
     headers = headers_of(trace, event_type, traceparent_for(trace))
-    await outbox.deliver(topic, entry_key(body), orjson.dumps(body), headers, keep_trying=keep_trying)
+    try:
+        await outbox.deliver(topic, entry_key(body), orjson.dumps(body), headers, keep_trying=keep_trying)
+    except Oversized:
+        metrics.ENDINGS_REDUCED.labels(what="announcement").inc()
+        log.warning("the announcement is too large; a reduced one goes out", trace_id=trace[:MAX_TRACE_CHARS])
+        less, headers = reduced(body), headers_of(trace[:MAX_TRACE_CHARS], event_type)
+        await outbox.deliver(topic, entry_key(body), orjson.dumps(less), headers, keep_trying=keep_trying)
     _count(result)
 
 

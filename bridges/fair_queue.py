@@ -1,7 +1,7 @@
 """Entries that were read but not relayed yet, one queue per tenant: whoever sends much waits for himself.
 
 Streams and partitions are shared and strictly first come, first served: what is in them can no longer be passed by.
-So the way in relays only as much as the worker is about to take (`window.py`), and chooses here whose turn it is.
+So the way in relays only as much as the worker is about to take (`unfinished.py`), and chooses here whose turn it is.
 """
 
 from __future__ import annotations
@@ -13,14 +13,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Held:
-    """An entry of an input stream. `attempt`: whether Redis has counted the delivery that it is now held for."""
+    """An entry of an input stream. `attempt`: whether Redis has counted the delivery that it is now held for.
+
+    `size_bytes`: how much its fields take. `fields` None: they are not held, and read again when its turn comes.
+    """
 
     stream: str
     entry_id: bytes
-    fields: Mapping[bytes, bytes]
+    fields: Mapping[bytes, bytes] | None
     tenant_id: str
     post_id: str
     attempt: bool
+    size_bytes: int = 0
 
 
 class FairQueue:
@@ -29,6 +33,7 @@ class FairQueue:
     def __init__(self) -> None:
         self._queues: dict[str, deque[Held]] = {}
         self._length = 0
+        self.held_bytes = 0  # of the fields that are held
 
     def __len__(self) -> int:
         return self._length
@@ -36,6 +41,7 @@ class FairQueue:
     def put(self, held: Held) -> None:
         self._queues.setdefault(held.tenant_id, deque()).append(held)
         self._length += 1
+        self.held_bytes += held.size_bytes if held.fields is not None else 0
 
     def take(self, may_go: Callable[[str], bool] = lambda tenant_id: True) -> Held | None:
         """The entry whose turn it is; a tenant that may not go is passed over and keeps its place."""
@@ -47,8 +53,9 @@ class FairQueue:
         if queue:
             self._queues[tenant] = queue  # behind all others
         self._length -= 1
+        self.held_bytes -= held.size_bytes if held.fields is not None else 0
         return held
 
     def clear(self) -> None:
         self._queues.clear()
-        self._length = 0
+        self._length = self.held_bytes = 0

@@ -5,15 +5,21 @@ two it is relayed again, and the posts actor recognises it. Deliveries are count
 delivered VISION_MAX_DELIVERIES times before goes to the dead letters without being tried again.
 
 What its own tenant's posts are in the way of (`unfinished.py`) is held here, in turns by tenant (`fair_queue.py`).
-Held entries stay pending in Redis, renewed so that no other worker claims them; holding counts as no delivery.
+Held entries stay pending in Redis, renewed so that no other worker claims them; holding counts as no delivery. Beyond
+READ_AHEAD_BYTES only the ids are held, and the entries are read again when their turn comes.
+
+An entry ends in Kafka or among the dead letters, and never stands in the way of its siblings: both dead letters have a
+form that always fits. Where even that fails for a reason that is not in the entry, the process ends.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from enum import StrEnum
 from typing import Any
 
 import orjson
@@ -26,6 +32,7 @@ from vision_app.events import Unreadable, entry_value, read_entry
 from vision_app.messages import Uploaded, headers_of
 from vision_app.settings import Settings
 from vision_app.streams.dead_letters import DeadLetters, dead_letter
+from vision_app.streams.last_resort import end_process
 from vision_app.streams.outbox import Outbox, Oversized
 from vision_app.streams.ownership import LeftUnacked
 from vision_app.telemetry import metrics
@@ -35,16 +42,35 @@ from vision_app.topics import UPLOADED
 
 from .backlog import measure
 from .fair_queue import FairQueue, Held
+from .reply_size import READ_BYTES, ReplySize, size_of
 from .unfinished import Unfinished
 
 log = structlog.get_logger(__name__)
 
 BLOCK_MS = 1000
 HELD_BLOCK_MS = 10  # while something is held that may not go yet
-READ_AHEAD = 10_000  # entries held: so far into a flood others are found; 1 to 2 kB each
+READ_AHEAD = 10_000  # entries held: so far into a flood others are found
+READ_AHEAD_BYTES = 32 * 1024 * 1024  # of their fields in memory; an entry without them takes half a kilobyte
 RENEW_BATCH = 500
 RECONNECT_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 DLQ_MAXLEN = 100_000
+DLQ_DATA_BYTES = 512 * 1024  # of an entry that the Redis dead-letter stream keeps; the entry has at most 520 kB
+DLQ_TEXT_CHARS = 2000  # of each other field there
+ROUNDS_FAILED = 5  # in a row, for a reason nobody planned for; then the process ends
+
+
+class RoundState(StrEnum):
+    """What the way in does just now."""
+
+    CONNECTING = "connecting"
+    """Redis is asked for the groups and what is pending, or it is away and asked again after a pause."""
+    READING = "reading"
+    """New entries are awaited; what is held waits for its tenant's turn."""
+    RELAYING = "relaying"
+    """A batch is being handed to Kafka and acknowledged in Redis."""
+    FAILED = "failed"
+    """A round failed for a reason nobody planned for; the next begins after a pause. Not more than ROUNDS_FAILED."""
+
 
 Fields = Mapping[bytes, bytes]
 
@@ -75,7 +101,14 @@ class RedisIn(Service):
         self._waiting = FairQueue()
         self._unfinished = Unfinished(self._redis, held_up)
         self._held: dict[str, set[bytes]] = defaultdict(set)  # waiting or being relayed, by stream
+        self._reply = ReplySize(settings.vision_read_batch_size)
         self._failures = 0  # in a row
+        self._unplanned = 0  # failures in a row that nobody planned for
+        self.round_state, self.round_since = RoundState.CONNECTING, time.monotonic()
+
+    def _enter(self, state: RoundState) -> None:
+        if state is not self.round_state:
+            self.round_state, self.round_since = state, time.monotonic()
 
     async def on_shutdown(self) -> None:
         await self._redis.aclose()
@@ -83,20 +116,26 @@ class RedisIn(Service):
     @Service.task
     async def _relay_for_ever(self) -> None:
         while not self._stopping:
+            self._enter(RoundState.CONNECTING)
             try:
                 await self._prepare()
                 await self._relay()
             except LeftUnacked:
                 return  # Kafka does not take what is held and the worker stops: it is relayed after the restart
             except (RedisError, OSError) as fault:
+                self._enter(RoundState.CONNECTING)
                 self.connected = False
                 metrics.RETRIES.labels(stage="redis").inc()
                 log.warning("Redis is away; connecting again", error=repr(fault))
                 await self.sleep(RECONNECT_SECONDS[min(self._failures, len(RECONNECT_SECONDS) - 1)])
                 self._failures += 1
-            except Exception:
+            except Exception as fault:
                 metrics.UNEXPECTED_ERRORS.labels(where="redis_in").inc()
-                log.exception("unexpected error of the way in; going on")
+                self._enter(RoundState.FAILED)
+                self._unplanned += 1
+                if self._unplanned >= ROUNDS_FAILED and not self._stopping:
+                    end_process("the way in cannot go on", fault, streams=list(self._settings.input_streams))
+                log.exception("unexpected error of the way in; going on", in_a_row=self._unplanned)
                 await self.sleep(RECONNECT_SECONDS[-1])
 
     @Service.task
@@ -137,18 +176,27 @@ class RedisIn(Service):
             if time.monotonic() - claimed_at >= self._settings.vision_pending_check_interval:
                 claimed_at = time.monotonic()
                 await self._claim_abandoned()
+            self._enter(RoundState.READING)
             await self._read(going_on=bool(batch))
             await self._unfinished.look()
             batch = list(self._whose_turn_it_is())
+            if batch:
+                self._enter(RoundState.RELAYING)
             await self._pass_on(batch)
+            metrics.READ_AHEAD_BYTES.set(self._waiting.held_bytes)
+            self._unplanned = 0
 
     def _whose_turn_it_is(self) -> Iterator[Held]:
+        room = READ_BYTES
         for _ in range(self._settings.vision_read_batch_size):
+            if room <= 0:
+                return
             held = self._waiting.take(self._unfinished.has_room)
             if held is None:
                 return
             if held.tenant_id:
                 self._unfinished.add(held.tenant_id, held.post_id)
+            room -= held.size_bytes
             yield held
 
     async def _read(self, going_on: bool) -> None:
@@ -160,9 +208,10 @@ class RedisIn(Service):
             await self.sleep(HELD_BLOCK_MS / 1000)
             return
         streams: dict[Any, Any] = dict.fromkeys(self._settings.input_streams, ">")
-        count = self._settings.vision_read_batch_size
+        count = self._reply.count
         arrived = await self._redis.xreadgroup(self._group, self._consumer, streams, count=count, block=block)
         self._failures = 0
+        self._reply.note(size_of(fields) for _, entries in arrived or [] for _, fields in entries)
         for stream, entries in arrived or []:
             for entry, fields in entries:
                 self._hold(stream.decode(), entry, fields, attempt=True)
@@ -171,7 +220,9 @@ class RedisIn(Service):
         if entry in self._held[stream]:
             return
         self._held[stream].add(entry)
-        self._waiting.put(Held(stream, entry, fields, *self._post_of(fields), attempt))
+        size = size_of(fields)
+        kept = fields if self._waiting.held_bytes + size <= READ_AHEAD_BYTES else None
+        self._waiting.put(Held(stream, entry, kept, *self._post_of(fields), attempt, size))
 
     def _post_of(self, fields: Fields) -> tuple[str, str]:
         """Tenant and post."""
@@ -236,8 +287,11 @@ class RedisIn(Service):
 
     async def _take_over(self, stream: str, ids: Sequence[bytes]) -> None:
         """Hold entries of our own pending list again, or give up those that were delivered too often."""
-        for start in range(0, len(ids), RENEW_BATCH):
-            await self._take_over_batch(stream, ids[start : start + RENEW_BATCH])
+        done = 0
+        while done < len(ids):
+            batch = ids[done : done + self._reply.count]
+            await self._take_over_batch(stream, batch)
+            done += len(batch)
 
     async def _take_over_batch(self, stream: str, ids: Sequence[bytes]) -> None:
         delivered = await self._deliveries(stream, ids)
@@ -246,11 +300,16 @@ class RedisIn(Service):
             await self._give_up(stream, entry, delivered[entry])
         left = [entry for entry in ids if entry not in exhausted]
         found = await self._fields_of(stream, left)
+        self._reply.note(map(size_of, found.values()))
         for entry, fields in found.items():
             self._hold(stream, entry, fields, attempt=False)
-        if trimmed := [entry for entry in left if entry not in found]:
-            self._count_trimmed(trimmed)
-            await self._redis.xack(stream, self._group, *trimmed)
+        await self._let_go_of_trimmed(stream, [entry for entry in left if entry not in found])
+
+    async def _let_go_of_trimmed(self, stream: str, entries: Sequence[bytes]) -> None:
+        if entries:
+            self._count_trimmed(entries)
+            await self._redis.xack(stream, self._group, *entries)
+            self._held[stream] -= set(entries)
 
     async def _fields_of(self, stream: str, ids: Sequence[bytes]) -> dict[bytes, Fields]:
         async with self._redis.pipeline(transaction=False) as pipe:
@@ -282,16 +341,38 @@ class RedisIn(Service):
         """Relay a batch, and acknowledge it in one go when Kafka has all of it."""
         for stream, again in _by_stream([held for held in batch if not held.attempt]).items():
             await self._redis.xclaim(stream, self._group, self._consumer, 0, again)  # counts the delivery
+        whole = await self._with_fields(batch)
         results = await asyncio.gather(
-            *(self._pass_on_one(held.stream, held.entry_id, held.fields) for held in batch), return_exceptions=True
+            *(self._end(held.stream, held.entry_id, fields) for held, fields in whole), return_exceptions=True
         )
-        done = [held for held, result in zip(batch, results, strict=True) if result is None]
+        done = [held for (held, _), result in zip(whole, results, strict=True) if result is None]
         for stream, ids in _by_stream(done).items():
             await self._redis.xack(stream, self._group, *ids)
             self._held[stream] -= set(ids)
         for fault in results:
             if isinstance(fault, BaseException):
                 raise fault
+
+    async def _with_fields(self, batch: Sequence[Held]) -> list[tuple[Held, Fields]]:
+        """The batch with its entries' fields: those that were not held are read again, or have been trimmed."""
+        found: dict[tuple[str, bytes], Fields] = {}
+        for stream, ids in _by_stream([held for held in batch if held.fields is None]).items():
+            read = await self._fields_of(stream, ids)
+            found |= {(stream, entry): fields for entry, fields in read.items()}
+            await self._let_go_of_trimmed(stream, [entry for entry in ids if entry not in read])
+        found |= {(held.stream, held.entry_id): held.fields for held in batch if held.fields is not None}
+        return [(held, fields) for held in batch if (fields := found.get((held.stream, held.entry_id))) is not None]
+
+    async def _end(self, stream: str, entry: bytes, fields: Fields) -> None:
+        """Bring an entry to its end: relayed or buried. Raises only LeftUnacked and what Redis raises."""
+        try:
+            await self._pass_on_one(stream, entry, fields)
+        except (LeftUnacked, RedisError, OSError):
+            raise
+        except Exception as fault:
+            metrics.UNEXPECTED_ERRORS.labels(where="redis_in").inc()
+            log.exception("an entry could not be relayed; it is dead-lettered", stream=stream, stream_id=entry.decode())
+            await self._bury(stream, entry, fields, "unexpected", f"{type(fault).__name__}: {fault}", 1)
 
     async def _pass_on_one(self, stream: str, entry: bytes, fields: Fields) -> None:
         try:
@@ -324,7 +405,22 @@ class RedisIn(Service):
             raise Unreadable(f"{type(fault).__name__}: {fault}") from fault
 
     async def _bury(self, stream: str, entry: bytes, fields: Fields, error: str, reason: str, deliveries: int) -> None:
-        """Both dead letters, before the entry is acknowledged: the Redis stream others read, and ours in Kafka."""
+        """Both dead letters, before the entry is acknowledged: the Redis stream others read, and ours in Kafka.
+
+        Raises only LeftUnacked and what Redis raises; whatever else fails ends the process.
+        """
+        try:
+            await self._write_letters(stream, entry, fields, error, reason, deliveries)
+        except (LeftUnacked, RedisError, OSError):
+            raise
+        except Exception as fault:
+            if self._stopping:
+                raise LeftUnacked from fault
+            end_process("a dead letter failed", fault, stream=stream, stream_id=entry.decode())
+
+    async def _write_letters(
+        self, stream: str, entry: bytes, fields: Fields, error: str, reason: str, deliveries: int
+    ) -> None:
         kept = entry_value(fields)
         payload = fields.get(b"data") or fields.get(b"payload") or kept
         trace_id = _trace_of(payload)
@@ -333,11 +429,11 @@ class RedisIn(Service):
             {
                 "original_stream": stream,
                 "original_message_id": entry.decode(),
-                "error": reason,
+                "error": reason[:DLQ_TEXT_CHARS],
                 "delivery_count": deliveries,
                 "max_deliveries": self._settings.vision_max_deliveries,
-                "trace_id": trace_id,
-                "data": payload,
+                "trace_id": trace_id[:DLQ_TEXT_CHARS],
+                **_data(payload),
             },
             maxlen=DLQ_MAXLEN,
             approximate=True,
@@ -356,7 +452,15 @@ class RedisIn(Service):
         await self._dead_letters.put(letter, keep_trying=self._keep_trying)
 
 
-def _by_stream(batch: Sequence[Held]) -> dict[str, list[Any]]:
+def _data(payload: bytes) -> dict[Any, Any]:
+    """The payload for the Redis dead-letter stream; of one that is too large the start, and what the whole is."""
+    if len(payload) <= DLQ_DATA_BYTES:
+        return {"data": payload}
+    whole = {"data_bytes": len(payload), "data_sha256": hashlib.sha256(payload).hexdigest()}
+    return {"data": payload[:DLQ_DATA_BYTES], **whole}
+
+
+def _by_stream(batch: Iterable[Held]) -> dict[str, list[Any]]:
     ids: dict[str, list[Any]] = defaultdict(list)
     for held in batch:
         ids[held.stream].append(held.entry_id)

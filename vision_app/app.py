@@ -48,6 +48,7 @@ from .stores.policy_file import PolicyFile
 from .stores.post_documents import PostDocumentSink
 from .stores.postgres import PostgresSink
 from .stores.s3 import S3Store
+from .stores.whole_letters import WholeLetters
 from .streams.batches import Batches
 from .streams.confirmed_table import ConfirmedTable
 from .streams.dead_letters import DeadLetters
@@ -181,7 +182,7 @@ def create_app(settings: Settings) -> VisionApp:
     app.readers, mirror = Readers(settings), BudgetMirror(settings)
     app.outbox = outbox = Outbox(app)
     app.s3 = s3 = S3Store(settings)
-    dead_letters = DeadLetters(outbox)
+    dead_letters = DeadLetters(outbox, WholeLetters(s3).keep)
     answers = AnswerStore(s3, settings.gigachat_vision_model, PROMPT_VERSION)
     provider, slots = GigaChat(settings), Slots(settings)
     app.gate = Gate(settings, slots)

@@ -1,7 +1,8 @@
 """The Redis wire contract: a tolerant reader of uploaded posts, strict writers of what is announced.
 
 Four shapes of an entry are read (fields `event`+`data`, `data` alone, `payload` instead of `data`, one field per key),
-schema versions v1, 1, 1.0 or none. An entry is refused only when tenant, post or media identity is missing.
+schema versions v1, 1, 1.0 or none. An entry is refused only when tenant, post or media identity is missing, or when a
+field that travels further than the event is larger than `LIMITS` allow.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import orjson
@@ -24,6 +25,30 @@ SCHEMA_VERSIONS = frozenset({"v1", "1", "1.0"})
 
 _TEXTS = frozenset({"tenant_id", "post_id", "trace_id", "idempotency_key", "channel_id"})
 """Fields that stay as they came even if they look like JSON."""
+MAX_TRACE_CHARS = 512
+MAX_MEDIA = 100
+"""Media of one event; an album of Telegram has ten."""
+LIMITS = {
+    "tenant_id": 256,
+    "post_id": 256,
+    "trace_id": MAX_TRACE_CHARS,
+    "idempotency_key": 1024,
+    "channel_id": 256,
+    "source_stream": 256,
+    "source_entry_id": 256,
+}
+"""Characters of an event's fields that become keys, headers, log fields or indexed columns."""
+MEDIUM_LIMITS = {
+    "sha256": 128,
+    "s3_key": 2048,
+    "mime_type": 256,
+    "telegram_file_id": 512,
+    "role": 64,
+}
+"""The same of each medium. S3 takes keys of 1,024 bytes: a longer one that is still read is skipped as missing."""
+MAX_OFFSET = timedelta(hours=15, minutes=59)
+"""Of a time from UTC. Python takes up to a day, Postgres no more than this."""
+MAX_TOLD_CHARS = 100
 MAX_DEPTH = 64
 """Levels of lists and objects; what nests deeper cannot be written as JSON by everybody further on."""
 _TRUE, _FALSE = frozenset({"true", "1", "yes"}), frozenset({"false", "0", "no"})
@@ -89,9 +114,9 @@ def read_event(event: Mapping[str, Any], *, default_tenant: str, entry_id: str |
     raw = {n: v if n in _TEXTS else _unquoted(v) for n, v in event.items() if v is not None}
     _check_depth(raw)
     if (kind := raw.get("event_type")) not in (None, "", UPLOADED_EVENT):
-        raise Unreadable(f"event_type is {kind!r}; this stream takes {UPLOADED_EVENT}")
+        raise Unreadable(f"event_type is {_told(kind)}; this stream takes {UPLOADED_EVENT}")
     if (version := str(raw.get("schema_version") or "1.0")) not in SCHEMA_VERSIONS:
-        raise Unreadable(f"schema_version is {version!r}; known are {', '.join(sorted(SCHEMA_VERSIONS))}")
+        raise Unreadable(f"schema_version is {_told(version)}; known are {', '.join(sorted(SCHEMA_VERSIONS))}")
     given = raw.get("tenant_id")
     blank = given is None or (isinstance(given, str) and not given.strip())
     tenant = default_tenant if blank else (_identity(given) or "").strip()
@@ -116,6 +141,7 @@ def read_event(event: Mapping[str, Any], *, default_tenant: str, entry_id: str |
     }
     if "channel_id" in raw:
         raw["channel_id"] = str(raw["channel_id"])
+    _check_sizes(raw, LIMITS, "")
     try:
         return Uploaded.model_validate(raw)
     except ValidationError as fault:
@@ -124,9 +150,16 @@ def read_event(event: Mapping[str, Any], *, default_tenant: str, entry_id: str |
         raise Unreadable(f"{where}: {first['msg']}") from None
 
 
+def _told(value: Any) -> str:
+    """A value for a text that people read."""
+    return repr(value if len(str(value)) <= MAX_TOLD_CHARS else f"{str(value)[:MAX_TOLD_CHARS]}…")
+
+
 def _media(listed: Any) -> list[Medium]:
     if not isinstance(listed, list):
         raise Unreadable("media_files is missing or not a list")
+    if len(listed) > MAX_MEDIA:
+        raise Unreadable(f"media_files lists {len(listed)} media; at most {MAX_MEDIA} are taken: publish several posts")
     return [_medium(position, item) for position, item in enumerate(listed)]
 
 
@@ -146,6 +179,7 @@ def _medium(position: int, item: Any) -> Medium:
     for name in ("size_bytes", "position"):
         given[name] = _int(given.get(name))
     given["size_bytes"] = max(0, given["size_bytes"] or 0)
+    _check_sizes(given, MEDIUM_LIMITS, f"media_files[{position}].")
     try:
         return Medium.model_validate(given)
     except ValidationError as fault:
@@ -189,6 +223,13 @@ def _check_depth(value: Any) -> None:
         level = [item for items in inner for item in items if isinstance(item, dict | list)]
 
 
+def _check_sizes(fields: Mapping[str, Any], limits: Mapping[str, int], where: str) -> None:
+    """Raises Unreadable if a field is too long: in a key, a header or an index it would stop more than its event."""
+    for name, most in limits.items():
+        if (length := len(str(fields.get(name) or ""))) > most:
+            raise Unreadable(f"{where}{name}: {length} characters; at most {most} are taken: shorten it")
+
+
 def _identity(value: Any) -> str | None:
     """A usable identity, as it was given: text or a whole number, without control characters. Otherwise None."""
     if isinstance(value, bool) or not isinstance(value, str | int):
@@ -212,7 +253,10 @@ def _bool(value: Any, *, default: bool) -> bool:
 
 
 def _time(*candidates: Any) -> datetime | None:
-    """The first candidate that is a time: ISO 8601, or seconds since the epoch. Naive times are UTC."""
+    """The first candidate that is a time: ISO 8601, or seconds since the epoch. Naive times are UTC.
+
+    A time whose offset Postgres does not take is given in UTC; one outside the years 1 to 9999 in UTC is none.
+    """
     for value in candidates:
         try:
             time = (
@@ -220,9 +264,12 @@ def _time(*candidates: Any) -> datetime | None:
                 if isinstance(value, int | float) or str(value).replace(".", "", 1).isdigit()
                 else datetime.fromisoformat(str(value))
             )
+            if not time.tzinfo:
+                return time.replace(tzinfo=UTC)
+            in_utc, offset = time.astimezone(UTC), time.utcoffset() or timedelta(0)
         except (ValueError, OverflowError, OSError):
             continue
-        return time if time.tzinfo else time.replace(tzinfo=UTC)
+        return time if abs(offset) <= MAX_OFFSET and not offset % timedelta(minutes=1) else in_utc
     return None
 
 
@@ -251,6 +298,51 @@ def announcement(result: PostResult) -> tuple[str, dict[str, Any]]:
         if isinstance(medium.outcome, Analyzed) and medium.outcome.answer.analysis is not None
     ]
     return (ANALYZED_EVENT, _analyzed(result, analyzed)) if analyzed else (SKIPPED_EVENT, _skipped(result))
+
+
+def reduced(body: Mapping[str, Any]) -> dict[str, Any]:
+    """A public event without what makes it large: texts are cut, what is known of each medium is its identity.
+
+    `reduced` names what is missing; the whole is in Postgres and S3. For events that Kafka does not take.
+    """
+    vision = body.get("vision")
+    return {
+        **{name: value[: LIMITS["idempotency_key"]] for name, value in body.items() if isinstance(value, str)},
+        **{name: value for name, value in body.items() if isinstance(value, int | float)},
+        **({"media": [_named(item) for item in body["media"]][:MAX_MEDIA]} if "media" in body else {}),
+        **({"media_summary": body["media_summary"]} if "media_summary" in body else {}),
+        **({"vision": _short_vision(vision)} if isinstance(vision, dict) else {}),
+        **({"reasons": [_short_reason(item) for item in body["reasons"]][:MAX_MEDIA]} if "reasons" in body else {}),
+        "enrichments": [_short_enrichment(item) for item in body.get("enrichments", ())][:MAX_MEDIA],
+        "reduced": ["media", "vision", "reasons", "enrichments"],
+    }
+
+
+def _short(value: Any) -> Any:
+    return value[:MAX_TRACE_CHARS] if isinstance(value, str) else value
+
+
+def _named(medium: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("sha256", "s3_key", "mime_type", "size_bytes", "position")
+    return {name: _short(medium[name]) for name in names if name in medium}
+
+
+def _short_vision(vision: Mapping[str, Any]) -> dict[str, Any]:
+    short = {name: _short(value) for name, value in vision.items()}
+    return {**short, "ocr_text": None, "context": {}}
+
+
+def _short_reason(item: Mapping[str, Any]) -> dict[str, Any]:
+    return {"media_id": _short(item["media_id"]), "reason": _short(item["reason"]), "details": {}}
+
+
+def _short_enrichment(item: Mapping[str, Any]) -> dict[str, Any]:
+    short = {name: _short(value) for name, value in item.items() if isinstance(value, str | bool)}
+    analysis = item.get("analysis")
+    if not isinstance(analysis, dict):
+        return {**short, "details": {}}
+    kept = ("classification", "description", "is_meme", "labels", "confidence")
+    return {**short, "analysis": {name: _short(analysis.get(name)) for name in kept}}
 
 
 def redis_fields(event_type: str, body: Mapping[str, Any]) -> dict[str, str]:

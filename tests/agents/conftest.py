@@ -62,6 +62,7 @@ class FakeS3(S3Store):
     """A bucket in memory. `faults` by method and key are raised as often as listed; `written` is told of puts."""
 
     def __init__(self, settings: Settings | None = None) -> None:
+        self.bucket = "bucket"
         self.objects: dict[str, bytes] = {}
         self.faults: dict[tuple[str, str], list[S3Error]] = {}
         self.asked: list[tuple[str, str]] = []

@@ -19,12 +19,14 @@ from aiokafka.errors import KafkaConnectionError, MessageSizeTooLargeError
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from bridges import redis_in, unfinished
+from bridges import redis_in, reply_size, unfinished
 from bridges.redis_in import RedisIn
 from tests.fakes import FakeApp
 from tests.redis_server import REDIS_6, VALKEY, RedisServer
+from vision_app.events import LIMITS
 from vision_app.settings import Settings, load_settings
 from vision_app.stores.redis_announcer import emitted_key
+from vision_app.streams import last_resort
 from vision_app.streams import outbox as outbox_module
 from vision_app.streams.dead_letters import DeadLetters
 from vision_app.streams.outbox import Outbox
@@ -401,6 +403,99 @@ async def test_what_others_left_behind_is_found_behind_all_that_is_held(way: Way
     assert "left" in way.relayed[:4]
 
 
+# --- how much is held -------------------------------------------------------------------------------------------------
+
+
+async def test_what_is_held_is_bounded_in_bytes_and_the_rest_is_read_again_in_its_turn(
+    way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Row 11 of issue 12: 2,500 events of 200 kB took 828 MB, since the read-ahead counted entries."""
+    monkeypatch.setattr(redis_in, "READ_AHEAD_BYTES", 1_000_000)
+    way.allow(0)
+    for number in range(30):
+        await way.publish(f"p{number}", caption="x" * 200_000)
+    async with way.running() as bridge:
+        await until(way.all_read)
+        await way.publish("other", tenant_id="t2")
+        await until(way.all_read)
+        await until(lambda: len(bridge._waiting) == 31)
+        assert bridge._waiting.held_bytes <= 1_000_000
+        await until(lambda: 0 < sample("vision_read_ahead_bytes") <= 1_000_000)
+        held = [entry for queue in bridge._waiting._queues.values() for entry in queue]
+        large = [entry for entry in held if entry.tenant_id == "t1"]
+        assert sum(entry.fields is not None for entry in large) == 4
+        way.allow(PLENTY)
+        await until(way.none_pending)
+        await until(lambda: sample("vision_read_ahead_bytes") == 0)
+    assert "other" in way.relayed[:2], "nobody waits for somebody else's large entries"
+    assert [post for post in way.relayed if post != "other"] == [f"p{number}" for number in range(30)]
+    assert len(way.app.values("posts.vision.uploaded")[5]["caption"]) == 200_000
+
+
+async def test_what_is_not_held_and_trimmed_meanwhile_is_acknowledged_and_counted(
+    way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_in, "READ_AHEAD_BYTES", 0)
+    way.allow(0)
+    for number in range(3):
+        await way.publish(f"p{number}")
+    before = sample("vision_redis_trimmed_entries_total")
+    async with way.running():
+        await until(way.all_read)
+        await way.client.xtrim(FIRST, maxlen=1, approximate=False)
+        way.allow(PLENTY)
+        await until(way.none_pending)
+    assert way.relayed == ["p2"]
+    assert sample("vision_redis_trimmed_entries_total") == before + 2
+
+
+async def test_an_answer_of_redis_is_bounded_as_soon_as_entries_are_large(
+    way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reply_size, "READ_BYTES", 1_000_000)
+    monkeypatch.setattr(redis_in, "READ_BYTES", 1_000_000)
+    asked: list[int] = []
+    xreadgroup = Redis.xreadgroup
+
+    async def seen(client: Redis, *arguments: Any, **named: Any) -> Any:
+        answer = await xreadgroup(client, *arguments, **named)
+        if answer:
+            asked.append(sum(len(entries) for _, entries in answer))
+        return answer
+
+    monkeypatch.setattr(Redis, "xreadgroup", seen)
+    for number in range(40):
+        await way.publish(f"p{number}", caption="x" * 300_000)
+    async with way.running():
+        await until(way.none_pending)
+    assert len(way.relayed) == 40
+    assert asked[0] <= reply_size.FIRST
+    assert max(asked[1:]) <= 3, "three of them make a megabyte"
+
+
+async def test_what_was_left_behind_is_read_in_answers_of_a_bounded_size(
+    way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reply_size, "READ_BYTES", 1_000_000)
+    sizes: list[int] = []
+    fields_of = redis_in.RedisIn._fields_of
+
+    async def seen(bridge: RedisIn, stream: str, ids: Any) -> Any:
+        found = await fields_of(bridge, stream, ids)
+        sizes.append(len(found))
+        return found
+
+    monkeypatch.setattr(redis_in.RedisIn, "_fields_of", seen)
+    for number in range(40):
+        await way.publish(f"p{number}", caption="x" * 300_000)
+    await way.group()
+    await way.taken_by("vision-worker-w1", count=40)
+    async with way.running(vision_pel_min_idle_ms=3_600_000):
+        await until(way.none_pending)
+    assert sorted(way.relayed) == sorted(f"p{number}" for number in range(40))
+    assert max(sizes[1:]) <= 3
+
+
 # --- what cannot be relayed -------------------------------------------------------------------------------------------
 
 
@@ -438,6 +533,93 @@ async def test_an_entry_too_large_for_kafka_is_buried_cut_and_the_way_stays_open
     assert len(dead["data"]) > 400_000
     (letter,) = way.app.values("vision.dlq")
     assert int(letter["headers"]["vision-cut"]) > 400_000
+
+
+@pytest.mark.parametrize("name", ["trace_id", "tenant_id", "post_id"])
+async def test_an_id_of_two_megabytes_is_buried_once_in_both_and_its_siblings_go_on(way: Way, name: str) -> None:
+    """Row 2 of issue 12: nothing new was read any more, and each round added to the Redis dead letters."""
+    way.app.refuse = lambda topic, value: MessageSizeTooLargeError("big") if len(value or b"") > 2**21 else None
+    await way.publish("before")
+    entry = await way.publish(**{"post_id": "p1", name: "x" * 2_200_000})
+    await way.publish("after")
+    await way.publish("other stream", SECOND)
+    async with way.running():
+        await until(lambda: sorted(way.relayed) == ["after", "before", "other stream"])
+        await until(way.none_pending)
+    ((_, dead),) = await way.client.xrange(DLQ)
+    assert dead["error"] == f"{name}: 2200000 characters; at most {LIMITS[name]} are taken: shorten it"
+    assert int(dead["data_bytes"]) > 2_200_000
+    assert sum(len(text) for text in dead.values()) < redis_in.DLQ_DATA_BYTES + 10_000
+    (letter,) = way.app.values("vision.dlq")
+    assert (letter["id"], letter["error"]) == (f"{FIRST}-{entry}", "unreadable")
+    assert letter["reason"].startswith(dead["error"])
+    assert dead["data_sha256"] != letter["headers"]["vision-sha256"], "ours is that of the whole entry, theirs of data"
+    (sent,) = [sent for sent in way.app.sent if sent.topic == "vision.dlq"]
+    assert len(sent.key or b"") + len(sent.value or b"") + sum(map(len, sent.headers.values())) < 1_000_000
+
+
+async def test_an_entry_delivered_too_often_with_hostile_ids_is_given_up_once(way: Way) -> None:
+    way.app.refuse = lambda topic, value: MessageSizeTooLargeError("big") if len(value or b"") > 2**21 else None
+    await way.publish("p1", trace_id="x" * 2_200_000)
+    await way.publish("p2")
+    await way.group()
+    await way.taken_by("vision-worker-w1", count=1)
+    async with way.running(vision_max_deliveries=1):
+        await until(lambda: way.relayed == ["p2"])
+        await until(way.none_pending)
+    ((_, dead),) = await way.client.xrange(DLQ)
+    assert (dead["error"], len(dead["trace_id"])) == ("max deliveries exceeded", redis_in.DLQ_TEXT_CHARS)
+    (letter,) = way.app.values("vision.dlq")
+    assert (letter["error"], letter["reason"].partition(";")[0]) == (
+        "max_deliveries_exceeded",
+        "max deliveries exceeded",
+    )
+
+
+async def test_an_entry_that_nobody_can_relay_is_buried_and_its_siblings_go_on(way: Way) -> None:
+    way.app.refuse = lambda topic, value: (
+        ZeroDivisionError() if topic == "posts.vision.uploaded" and b'"p1"' in (value or b"") else None
+    )
+    for post_id in ("p0", "p1", "p2"):
+        await way.publish(post_id)
+    before = sample("vision_unexpected_errors_total", where="redis_in")
+    async with way.running():
+        await until(way.none_pending)
+    assert sorted(way.relayed) == ["p0", "p2"]
+    (letter,) = way.app.values("vision.dlq")
+    assert (letter["post_id"], letter["error"]) == ("p1", "unexpected")
+    assert len(await way.client.xrange(DLQ)) == 1
+    assert sample("vision_unexpected_errors_total", where="redis_in") == before + 1
+
+
+async def test_a_letter_that_fails_for_no_reason_of_the_entry_ends_the_process(
+    way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class ProcessEnded(BaseException):
+        pass
+
+    codes: list[int] = []
+
+    def end(code: int) -> None:
+        codes.append(code)
+        raise ProcessEnded
+
+    monkeypatch.setattr(last_resort.os, "_exit", end)
+    way.app.refuse = lambda topic, value: ZeroDivisionError() if topic == "vision.dlq" else None
+    await way.client.xadd(FIRST, {"data": "not json"})
+    async with way.running():
+        await until(lambda: codes == [last_resort.EXIT_UNENDED])
+    assert len(await way.pending()) == 1, "it comes again"
+
+
+async def test_rounds_that_fail_one_after_the_other_end_the_process(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
+    codes: list[int] = []
+    monkeypatch.setattr(last_resort.os, "_exit", codes.append)
+    monkeypatch.setattr(redis_in.RedisIn, "_own_pending", lambda bridge, stream: 1 / 0)
+    async with way.running() as bridge:
+        await until(lambda: bridge.round_state == "failed" or codes)
+        await until(lambda: codes)
+    assert codes[0] == last_resort.EXIT_UNENDED
 
 
 async def test_the_dead_letter_is_written_before_the_entry_is_acknowledged(way: Way) -> None:

@@ -236,6 +236,22 @@ async def test_a_batch_that_cannot_even_be_buried_is_tried_again_and_nothing_ove
     assert setup.sink.tries == [["r0", "r1"]] * 2
 
 
+async def test_a_batch_that_never_works_is_tried_record_by_record_and_the_culprit_is_buried(setup: Setup) -> None:
+    """The contract stays broken whenever the record is there: the topic must not stand for that."""
+
+    def poison(batch: Sequence[str]) -> None:
+        if "bad" in batch:
+            raise Rejected(7, "no such place")
+
+    setup.sink.poison = poison
+    setup.stream.put(record(0), record(1, "bad"), record(2))
+    async with setup.running():
+        await until(lambda: setup.stream.offsets == [0, 1, 2])
+    assert setup.letters == [("1", "IndexError")]
+    assert setup.sink.written[-2:] == ["r0", "r2"]
+    assert setup.announced[-2:] == [["r0"], ["r2"]]
+
+
 @pytest.mark.parametrize("lost", ["generation", "stop"])
 async def test_a_batch_under_way_is_left_when_the_partition_moves_or_the_worker_stops(setup: Setup, lost: str) -> None:
     setup.sink.gate.clear()

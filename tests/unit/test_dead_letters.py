@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import hashlib
+from typing import Any
 
 import pytest
 from aiokafka.errors import KafkaConnectionError, MessageSizeTooLargeError
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agents.results import buried
 from tests.fakes import FakeApp, event
 from vision_app import __version__
 from vision_app.messages import DeadLetter, MediaTask, Medium, Release, Reserve, decode
+from vision_app.stores.s3 import StoreUnavailable
+from vision_app.streams import dead_letters
 from vision_app.streams.dead_letters import CUT_HEADER, DeadLetters, dead_letter
 from vision_app.streams.outbox import Outbox
 from vision_app.streams.ownership import LeftUnacked
@@ -99,6 +105,145 @@ async def test_what_is_too_large_is_cut_and_says_so(app: FakeApp, value: bytes) 
     (letter,) = app.values("vision.dlq")
     assert int(letter["headers"][CUT_HEADER]) >= 2_000_000
     assert "vision.media, partition 2, offset 7" in letter["reason"]
+
+
+LIMIT = 2 * 1024 * 1024
+
+
+def kafka_takes(limit: int, app: FakeApp) -> None:
+    """The broker's own rule, with key and headers, as `FakeApp` cannot know it: `limit` bytes a value."""
+    app.refuse = lambda topic, sent: MessageSizeTooLargeError("big") if len(sent or b"") > limit else None
+
+
+def hostile_ids() -> Any:
+    """Row 1 of issue 12: everything about the event is too large, its ids first."""
+    task = MediaTask(
+        tenant_id="t" * 2_000_000,
+        post_id="p" * 2_000_000,
+        trace_id="x" * 2_000_000,
+        medium=Medium(sha256="ab"),
+        dispatch=1,
+    )
+    headers = {"trace_id": b"x" * 2_000_000}
+    return event(7, task.encode(), partition=2, topic="vision.media", key=b"k" * 2_000_000, headers=headers)
+
+
+@pytest.mark.parametrize("limit", [LIMIT, 900_000, 30_000])
+async def test_a_letter_whose_parts_are_all_too_large_shrinks_until_it_fits(app: FakeApp, limit: int) -> None:
+    kafka_takes(limit, app)
+    dead = hostile_ids()
+    reduced = _reduced("letter")
+    await DeadLetters(Outbox(app)).put_event(dead, "x" * 9_000_000, keep_trying=lambda: True)
+    (sent,) = [sent for sent in app.sent if sent.topic == "vision.dlq"]
+    letter = decode(DeadLetter, sent.value)
+    assert len(sent.key or b"") + len(sent.value or b"") + sum(map(len, sent.headers.values())) < limit + 10_000
+    assert (letter.id, letter.origin, letter.partition, letter.offset) == ("vision.media-2-7", "vision.media", 2, "7")
+    assert letter.headers["vision-sha256"] == hashlib.sha256(dead.value).hexdigest()
+    assert f"value={len(dead.value)}" in letter.headers["vision-sizes"]
+    assert letter.reason.startswith("x" * 1000)
+    assert _reduced("letter") == reduced + 1
+
+
+async def test_the_whole_of_a_letter_that_is_too_large_is_in_s3(app: FakeApp) -> None:
+    kafka_takes(LIMIT, app)
+    kept: dict[str, bytes] = {}
+
+    async def keep(letter_id: str, content: bytes) -> str:
+        kept[letter_id] = content
+        return f"s3://bucket/{letter_id}"
+
+    dead = hostile_ids()
+    await DeadLetters(Outbox(app), keep).put_event(dead, "Oversized", keep_trying=lambda: True)
+    (letter,) = app.values("vision.dlq")
+    assert letter["headers"]["vision-whole"] == "s3://bucket/vision.media-2-7"
+    assert "s3://bucket/vision.media-2-7" in letter["reason"]
+    whole = decode(DeadLetter, kept["vision.media-2-7"])
+    assert (whole.value or "").encode() == dead.value
+    assert whole.key == "k" * 2_000_000
+
+
+async def test_what_fits_is_not_put_into_s3(app: FakeApp) -> None:
+    async def keep(letter_id: str, content: bytes) -> str:
+        raise AssertionError("nothing was too large")
+
+    await DeadLetters(Outbox(app), keep).put_event(event(0), "x", keep_trying=lambda: True)
+    assert len(app.values("vision.dlq")) == 1
+
+
+@pytest.mark.parametrize("how", ["refuses", "hangs", "breaks"])
+async def test_s3_neither_holds_a_letter_back_nor_fails_it(
+    app: FakeApp, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setattr(dead_letters, "WHOLE_SECONDS", 0.01)
+    kafka_takes(LIMIT, app)
+
+    async def keep(letter_id: str, content: bytes) -> str:
+        if how == "hangs":
+            await asyncio.Event().wait()
+        raise StoreUnavailable("away") if how == "refuses" else ZeroDivisionError
+
+    failed = metrics.REGISTRY.get_sample_value("vision_whole_letters_total", {"result": "failed"}) or 0
+    await DeadLetters(Outbox(app), keep).put_event(hostile_ids(), "Oversized", keep_trying=lambda: True)
+    (letter,) = app.values("vision.dlq")
+    assert "vision-whole" not in letter["headers"]
+    assert "vision.media, partition 2, offset 7" in letter["reason"]
+    assert metrics.REGISTRY.get_sample_value("vision_whole_letters_total", {"result": "failed"}) == failed + 1
+
+
+async def test_a_companion_that_is_too_large_goes_out_smaller(app: FakeApp) -> None:
+    kafka_takes(LIMIT, app)
+    task = MediaTask(tenant_id="t", post_id="p", trace_id="x" * 2_500_000, medium=Medium(sha256="ab"), dispatch=1)
+    await DeadLetters(Outbox(app)).put_event(
+        event(7, task.encode(), topic="vision.media"),
+        "Oversized",
+        keep_trying=lambda: True,
+        companions=lambda letter: [buried(task, letter), Release(tenant_id="t", grant_id="g")],
+    )
+    (outcome,) = app.values("vision.posts")
+    (letter,) = app.values("vision.dlq")
+    assert (outcome["tenant_id"], outcome["post_id"], outcome["sha256"]) == ("t", "p", "ab")
+    assert outcome["outcome"]["dead_letter_id"] == letter["id"]
+    assert [release["grant_id"] for release in app.values("vision.budget")] == ["g"]
+
+
+async def test_a_companion_that_fits_in_no_form_does_not_hold_the_letter_back(app: FakeApp) -> None:
+    kafka_takes(LIMIT, app)
+    await DeadLetters(Outbox(app)).put_event(
+        event(7),
+        "Oversized",
+        keep_trying=lambda: True,
+        companions=lambda letter: [Release(tenant_id="t" * 3_000_000, grant_id="g")],
+    )
+    assert len(app.values("vision.dlq")) == 1
+    assert app.values("vision.budget") == []
+
+
+async def test_companions_that_cannot_be_made_do_not_hold_the_letter_back(app: FakeApp) -> None:
+    def companions(letter: DeadLetter) -> list[Release]:
+        raise RecursionError
+
+    await DeadLetters(Outbox(app)).put_event(event(7), "x", keep_trying=lambda: True, companions=companions)
+    assert len(app.values("vision.dlq")) == 1
+
+
+async def test_an_event_that_cannot_be_described_leaves_its_place(app: FakeApp) -> None:
+    class Odd(Exception):
+        def __str__(self) -> str:
+            raise ValueError("no text")
+
+    await DeadLetters(Outbox(app)).put_event(event(7, topic="vision.media"), Odd(), keep_trying=lambda: True)
+    (letter,) = app.values("vision.dlq")
+    assert (letter["id"], letter["error"]) == ("vision.media-0-7", "Odd")
+
+
+async def test_what_is_not_the_events_fault_is_raised(app: FakeApp) -> None:
+    app.refuse = lambda topic, value: RuntimeError("a fault of this program")
+    with pytest.raises(RuntimeError):
+        await DeadLetters(Outbox(app)).put_event(event(0), "x", keep_trying=lambda: True)
+
+
+def _reduced(what: str) -> float:
+    return metrics.REGISTRY.get_sample_value("vision_endings_reduced_total", {"what": what}) or 0
 
 
 def _counted() -> float:

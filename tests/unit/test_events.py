@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.samples import WIRE_EVENT
-from vision_app.events import Unreadable, read_entry, read_json, redis_fields
+from vision_app.events import LIMITS, MAX_MEDIA, MEDIUM_LIMITS, Unreadable, read_entry, read_json, redis_fields
 from vision_app.messages import Uploaded
 
 SHA = "4e5b10df" * 8
@@ -185,6 +185,61 @@ def test_derived_ids_are_the_same_when_the_entry_is_read_again() -> None:
 def test_an_unreadable_entry_says_what_is_wrong(fields: dict[str, str], text: str) -> None:
     with pytest.raises(Unreadable, match=text):
         read_entry(fields, default_tenant="default")
+
+
+@pytest.mark.parametrize("name", [name for name in LIMITS if name not in ("source_stream", "source_entry_id")])
+def test_a_field_that_travels_has_a_largest_size(name: str) -> None:
+    longest = {name: "й" * LIMITS[name]}
+    assert getattr(read({**EVENT, **longest}), name) == longest[name]
+    with pytest.raises(Unreadable, match=rf"{name}: .*(at most {LIMITS[name]} are taken: shorten it|missing)"):
+        read({**EVENT, name: "й" * (LIMITS[name] + 1)})
+
+
+@pytest.mark.parametrize("name", MEDIUM_LIMITS)
+def test_a_field_of_a_medium_has_a_largest_size(name: str) -> None:
+    longest = "x" * MEDIUM_LIMITS[name]
+    assert getattr(read({**EVENT, "media_files": [{**MEDIUM, name: longest}]}).media_files[0], name) == longest
+    with pytest.raises(Unreadable, match=rf"media_files\[1\]\.{name}: \d+ characters; at most {MEDIUM_LIMITS[name]} "):
+        read({**EVENT, "media_files": [MEDIUM, {**MEDIUM, name: longest + "x"}]})
+
+
+def test_a_post_has_a_largest_number_of_media() -> None:
+    assert len(read({**EVENT, "media_files": [MEDIUM] * MAX_MEDIA}).media_files) == MAX_MEDIA
+    with pytest.raises(Unreadable, match=f"lists {MAX_MEDIA + 1} media; at most {MAX_MEDIA} are taken"):
+        read({**EVENT, "media_files": [MEDIUM] * (MAX_MEDIA + 1)})
+
+
+@pytest.mark.parametrize("size", [1_000_000, 2_200_000])
+@pytest.mark.parametrize("name", ["trace_id", "tenant_id", "post_id", "channel_id", "idempotency_key"])
+def test_the_sizes_of_issue_12_are_refused_with_a_short_text(name: str, size: int) -> None:
+    for shape in shapes({**EVENT, name: "x" * size}).values():
+        with pytest.raises(Unreadable, match=f"{name}: {size} characters") as refused:
+            read_entry(shape, default_tenant="default")
+        assert len(str(refused.value)) < 200
+
+
+@pytest.mark.parametrize(
+    ("given_value", "expected"),
+    [
+        ("2026-11-22T12:00:00+16:00", "2026-11-21T20:00:00+00:00"),
+        ("2026-11-22T12:00:00-23:59", "2026-11-23T11:59:00+00:00"),
+        ("2026-11-22T12:00:00+03:00:07", "2026-11-22T08:59:53+00:00"),
+        ("2026-11-22T12:00:00+15:59", "2026-11-22T12:00:00+15:59"),
+        ("2026-11-22T12:00:00+03:00", "2026-11-22T12:00:00+03:00"),
+        ("9999-12-31T23:59:59-12:00", "2026-11-22T11:59:00+00:00"),
+        ("0001-01-01T00:00:00+14:00", "2026-11-22T11:59:00+00:00"),
+        ("9999-12-31T23:59:59+00:00", "9999-12-31T23:59:59+00:00"),
+    ],
+)
+def test_a_time_that_postgres_or_python_does_not_take_is_given_in_utc_or_is_none(
+    given_value: str, expected: str
+) -> None:
+    """None falls back to the time of the upload."""
+    read_back = read({**EVENT, "occurred_at": given_value})
+    assert read_back.occurred_at.isoformat() == expected
+    assert read_back.occurred_at.astimezone(UTC)
+    again = read({**EVENT, "uploaded_at": given_value}).uploaded_at
+    assert again is None or again.astimezone(UTC)
 
 
 @pytest.mark.parametrize("value", [None, b"", b"null", b"\xff", b"[]"])

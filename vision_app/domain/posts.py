@@ -41,6 +41,11 @@ REDISPATCH_AFTER_MS = FORGET_AFTER_MS = 24 * 60 * 60 * 1000
 ANALYSES_BYTES_PER_POST = 250_000
 """Analyses kept in a row, all media together, encoded; so a row stays under 500 kB. The whole of each is in S3."""
 
+MAX_LISTED = 200
+"""Media of all publications of a post together. One more publication with others is rejected."""
+MAX_EVENT_BYTES = 512 * 1024
+"""The event in a row, with the media of all publications. A single one has at most half of that."""
+
 _RANK = {"deferred": 1, "skipped": 2, "failed": 2, "analyzed": 3}
 
 
@@ -116,6 +121,9 @@ def decide(row: PostRow | None, command: Any, at: Moment, rules: Rules) -> Decis
 def _open(row: PostRow | None, command: Opened, at: Moment, rules: Rules) -> Decision:
     if row is not None and command.input_id and command.input_id == row.input_id:
         return Decision(row.model_copy(update={"applied": row.applied.then(at)}), observed=[("duplicate", {})])
+    event = _merged(row.event if row else None, command.event)
+    if row is not None and (reason := _too_much(event)):
+        return Decision(None, reject=reason)
     media = dict(row.media) if row else {}
     dispatched: list[str] = []
     changed = False
@@ -137,7 +145,6 @@ def _open(row: PostRow | None, command: Opened, at: Moment, rules: Rules) -> Dec
         silent = row.model_copy(update=known)
         return Decision(silent, observed=[("nothing_new", {})])
     applied = (row.applied if row else Applied()).then(at)
-    event = _merged(row.event if row else None, command.event)
     times = {**command.times, "opened": at.time_ms}
     bounded = {sha256: _bounded_state(state, len(media)) for sha256, state in media.items()}
     opened = PostRow(
@@ -213,6 +220,17 @@ def _merged(old: Uploaded | None, new: Uploaded) -> Uploaded:
     return new.model_copy(update={"media_files": [*kept, *new.media_files]})
 
 
+def _too_much(event: Uploaded) -> str | None:
+    """Why a post with all that its publications list does not fit into a row; None if it does."""
+    if (listed := len(event.media_files)) > MAX_LISTED:
+        return (
+            f"the post's publications list {listed} media, more than {MAX_LISTED}: publish the new ones as a new post"
+        )
+    if (size := len(event.encode())) > MAX_EVENT_BYTES:
+        return f"the post's publications have {size} bytes, more than {MAX_EVENT_BYTES}: publish a new post"
+    return None
+
+
 # --- collecting -------------------------------------------------------------------------------------------------------
 
 
@@ -265,10 +283,15 @@ def _bounded_state(state: MediumState, media: int) -> MediumState:
 
 
 def _bounded(outcome: Analyzed | Skipped | Failed | Deferred, media: int) -> Analyzed | Skipped | Failed | Deferred:
-    """The outcome with its analysis cut, OCR text first, so that a row with so many media stays small."""
-    if not isinstance(outcome, Analyzed) or not (analysis := outcome.answer.analysis):
-        return outcome
+    """The outcome with its analysis cut, OCR text first, or its details left out, so that a row with so many media
+    stays small."""
     room = ANALYSES_BYTES_PER_POST // max(media, 8)
+    if not isinstance(outcome, Analyzed):
+        if (size := len(to_json(outcome.details))) > room:
+            return outcome.model_copy(update={"details": {"reduced": f"{size} bytes of details"}})
+        return outcome
+    if not (analysis := outcome.answer.analysis):
+        return outcome
     less = _less_text(analysis, room)
     for name, nothing in (("context", {}), ("objects", []), ("labels", [])):
         if len(less.encode()) > room:

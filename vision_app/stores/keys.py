@@ -21,6 +21,7 @@ MEDIA_PREFIX = "media/"
 VISION_PREFIX = "vision/"
 CRAWL_PREFIX = "crawl/"
 ALBUM_PREFIX = "album/"
+DEAD_LETTER_PREFIX = "dead-letters/"
 
 MAX_SEGMENT_BYTES = 150
 MAX_NAME_PART_BYTES = 64  # three of them share one segment in an answer's name; a SHA-256 in hex fits
@@ -66,6 +67,11 @@ def call_key(tenant_id: str, grant_id: str) -> str:
 def post_key(tenant_id: str, post_id: str) -> str:
     """Where the document of a finished post is."""
     return f"{VISION_PREFIX}{segment(tenant_id)}/posts/{segment(post_id)}.json"
+
+
+def dead_letter_key(letter_id: str) -> str:
+    """Where the whole of a dead letter is that was too large for Kafka. No clean-up deletes it."""
+    return f"{DEAD_LETTER_PREFIX}{segment(letter_id)}.json"
 
 
 class Place(NamedTuple):

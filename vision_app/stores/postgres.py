@@ -4,12 +4,15 @@ One transaction per batch. What is written is decided in the statements, so that
 * an emission older than the stored one changes nothing;
 * a result without any analysis never replaces one with; it only ends the row's time in work;
 * an opened post (`in_work`) makes a row if there is none, else only notes since when it is in work.
+A row that Postgres refuses for what is in it is written with the offending parts emptied, and names them in
+`data.reduced`: what was paid for is stored and announced.
 Reading for people is in `posts.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,11 +22,21 @@ import structlog
 
 from vision_app.messages import PostResult
 from vision_app.settings import Settings
+from vision_app.telemetry import metrics
 
 from .base import Rejected, Sink, SinkUnavailable
 from .migrate import migrate
 from .ordering import finished, latest, seen
-from .rows import COLUMNS, enrichment_row, media_rows
+from .rows import (
+    COLUMNS,
+    MAX_REASON_CHARS,
+    PARTS,
+    bare_row,
+    enrichment_row,
+    media_rows,
+    reduced_media,
+    reduced_row,
+)
 from .text import storable
 
 __all__ = ["PostgresSink", "close_pool", "create_pool", "migrate"]
@@ -174,23 +187,42 @@ class PostgresSink(Sink[PostResult]):
                     async with connection.transaction():
                         written = await _write(connection, records)
                 except DATA_FAULTS as fault:
-                    raise await _rejected(connection, records, fault) from fault
+                    records = await _reduced(connection, records, fault)
+                    async with connection.transaction():
+                        written = await _write(connection, records)
         except STORE_FAULTS as fault:
             raise unavailable(fault) from fault
         return [record.result for record in records if record.index in written]
 
 
 class _Record:
-    """One result of the batch with its rows as JSON. Raises Rejected if they cannot be made."""
+    """One result of the batch with its rows as JSON; with a bare row if the usual ones cannot be made."""
 
     def __init__(self, index: int, result: PostResult, bucket: str) -> None:
         self.index, self.result = index, result
         self.key = (str(storable(result.event.tenant_id)), str(storable(result.event.post_id)))
+        self.emptied: tuple[str, ...] = ()
         try:
-            self.row = _json(enrichment_row(result))
-            self.media = [_json(row) for row in media_rows(result, bucket)]
+            self._row, self._media = enrichment_row(result), media_rows(result, bucket)
+            self._encode()
         except (TypeError, ValueError, OverflowError, OSError, RecursionError) as fault:
-            raise Rejected(index, f"cannot be written as JSON: {type(fault).__name__}: {fault}") from fault
+            reason = f"cannot be written as JSON: {type(fault).__name__}: {fault}"
+            self._row, self._media = bare_row(result, reason), []
+            self._encode()
+            self.emptied = PARTS
+            _tell(self, reason)
+
+    def without(self, emptied: Sequence[str], reason: str) -> _Record:
+        """The same record with these parts emptied."""
+        less = copy.copy(self)
+        less._row = reduced_row(self.result, self._row, emptied, reason)
+        less._media = reduced_media(self._media, emptied)
+        less.emptied = tuple(emptied)
+        less._encode()
+        return less
+
+    def _encode(self) -> None:
+        self.row, self.media = _json(self._row), [_json(row) for row in self._media]
 
 
 async def _write(connection: Any, records: Sequence[_Record]) -> set[int]:
@@ -221,18 +253,60 @@ async def _write_finished(connection: Any, records: Sequence[_Record]) -> set[in
     return {record.index for record in records if record.key in stored}
 
 
-async def _rejected(connection: Any, records: Sequence[_Record], fault: Exception) -> Exception:
-    """Find whose fault it was by trying each record alone and undoing it. Returns what to raise."""
-    for record in records:
-        attempt = connection.transaction()
-        await attempt.start()
-        try:
-            await _write(connection, [record])
-        except DATA_FAULTS as own:
-            return Rejected(record.index, f"Postgres refuses it: {type(own).__name__}: {own}")
-        finally:
-            await attempt.rollback()
-    return SinkUnavailable(f"Postgres refuses the batch but none of its records alone: {type(fault).__name__}: {fault}")
+async def _reduced(connection: Any, records: Sequence[_Record], fault: Exception) -> list[_Record]:
+    """The records, those that Postgres refuses with as little emptied as it takes. Nothing is written.
+
+    Raises Rejected if it refuses a record whatever is emptied, SinkUnavailable if it refuses none of them alone.
+    """
+    found = list(records)
+    for place, record in enumerate(records):
+        own = await _refusal(connection, record)
+        if own is None:
+            continue
+        reason = f"Postgres refuses it: {type(own).__name__}: {own}"
+        found[place] = await _as_much_as_it_takes(connection, record, reason)
+        _tell(found[place], reason)
+    if found == list(records):
+        text = f"Postgres refuses the batch but none of its records alone: {type(fault).__name__}: {fault}"
+        raise SinkUnavailable(text)
+    return found
+
+
+async def _as_much_as_it_takes(connection: Any, record: _Record, reason: str) -> _Record:
+    """The record without what is to blame: all is emptied, then filled again part by part. Raises Rejected."""
+    less = record.without(PARTS, reason)
+    if await _refusal(connection, less) is not None:
+        raise Rejected(record.index, reason)
+    for part in PARTS:
+        more = record.without([name for name in less.emptied if name != part], reason)
+        if await _refusal(connection, more) is None:
+            less = more
+    return less
+
+
+async def _refusal(connection: Any, record: _Record) -> Exception | None:
+    """Why Postgres refuses this record alone; None if it does not. The attempt is undone."""
+    attempt = connection.transaction()
+    await attempt.start()
+    try:
+        await _write(connection, [record])
+    except DATA_FAULTS as own:
+        refusal: Exception = own
+        return refusal
+    finally:
+        await attempt.rollback()
+    return None
+
+
+def _tell(record: _Record, reason: str) -> None:
+    metrics.ENDINGS_REDUCED.labels(what="row").inc()
+    log.error(
+        "a row was written without the parts that Postgres refuses; the post is announced all the same",
+        tenant_id=record.key[0],
+        post_id=record.key[1],
+        emptied=list(record.emptied),
+        reason=reason[:MAX_REASON_CHARS],
+    )
 
 
 def _pick(records: Sequence[_Record], places: Sequence[int]) -> list[_Record]:

@@ -7,20 +7,21 @@ and says everything else of every listed medium under `media` and `enrichments`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
 from vision_app import events
-from vision_app.messages import Failed, MediumResult, PostResult, Skipped
+from vision_app.messages import Analyzed, Failed, MediumResult, PostResult, Skipped
 
 from .ordering import Seen, seen
 from .text import storable
 
 MAX_OCR_CHARS = 100_000
 MAX_INTEGER = 2**31 - 1
+MAX_BIGINT = 2**63 - 1
 NO_DESCRIPTION = "Описание отсутствует"
 
 COLUMNS = {
@@ -61,6 +62,20 @@ COLUMNS = {
 }
 """Columns of post_enrichment that a result fills, with their types."""
 
+_KEYS = frozenset({"tenant_id", "post_id", "kind", "provider", "status", "emission_time_ms", "emission_offset"})
+"""Columns without which a row is no row."""
+_NO_LIST = frozenset({"s3_vision_keys", "s3_media_keys", "s3_crawl_keys"})
+
+PARTS = (
+    "media",
+    "data",
+    *(name for name in COLUMNS if name not in _KEYS and name != "data"),
+    *("media.uploaded_at", "media.mime", "media.s3_key", "media.size_bytes"),
+    *("data.event", "data.media", "data.enrichments"),
+)
+"""What can be emptied of a post's rows, wholes before their parts; `media` are the rows of its media."""
+MAX_REASON_CHARS = 500
+
 _ROLES = frozenset({"primary", "attachment", "thumbnail"})
 
 
@@ -86,6 +101,60 @@ def enrichment_row(result: PostResult) -> dict[str, Any]:
         "in_work_since": _iso(result.emission.time_ms) if waiting else None,
         **(_vision_columns(found) if found else _no_vision_columns(waiting)),
     }
+
+
+def reduced_row(result: PostResult, row: dict[str, Any], emptied: Collection[str], reason: str) -> dict[str, Any]:
+    """The row with these parts emptied, and named in `data.reduced` with the reason."""
+    row = dict(row)
+    for name in emptied:
+        if name in COLUMNS and name != "data":
+            row[name] = _emptied(result, name)
+    data = (
+        {} if "data" in emptied else {name: item for name, item in row["data"].items() if f"data.{name}" not in emptied}
+    )
+    return {**row, "data": {**data, "reduced": {"fields": list(emptied), "reason": reason[:MAX_REASON_CHARS]}}}
+
+
+def bare_row(result: PostResult, reason: str) -> dict[str, Any]:
+    """The row of a result of which nothing can be written but which post it is, how it ended and when."""
+    analyzed = [medium.outcome for medium in result.media if isinstance(medium.outcome, Analyzed)]
+    row = {
+        "tenant_id": result.event.tenant_id,
+        "post_id": result.event.post_id,
+        "kind": "vision",
+        "provider": analyzed[0].answer.provider if analyzed else "none",
+        "status": result.status,
+        "emission_time_ms": result.emission.time_ms,
+        "emission_offset": result.emission.offset,
+        "data": {},
+    }
+    return reduced_row(result, row, PARTS, reason)
+
+
+def _emptied(result: PostResult, column: str) -> Any:
+    """What a column holds instead of what Postgres refuses; what other statements rely on is kept true."""
+    match column:
+        case "vision_analyzed_at":
+            return _iso(result.emission.time_ms) if seen(result) else None
+        case "in_work_since":
+            return _iso(result.emission.time_ms) if result.status == "in_work" else None
+        case "vision_tokens_used":
+            return min(sum(_billed(medium) for medium in _distinct(result.media)), MAX_BIGINT)
+        case "ocr_present":
+            return False
+        case "album_size":
+            return min(len(result.media), MAX_INTEGER)
+    return [] if column in _NO_LIST else None
+
+
+def reduced_media(rows: Sequence[dict[str, Any]], emptied: Collection[str]) -> list[dict[str, Any]]:
+    """The rows of the media with these parts emptied."""
+    if "media" in emptied:
+        return []
+    nothing = {"media.mime": ("mime", ""), "media.s3_key": ("s3_key", ""), "media.size_bytes": ("size_bytes", 0)}
+    changes = dict(change for name, change in nothing.items() if name in emptied)
+    late = "media.uploaded_at" in emptied
+    return [{**row, **changes, "uploaded_at": row["seen_at" if late else "uploaded_at"]} for row in rows]
 
 
 def _vision_columns(found: Sequence[Seen]) -> dict[str, Any]:

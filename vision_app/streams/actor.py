@@ -20,6 +20,7 @@ from vision_app.domain.moment import Moment
 from vision_app.messages import DeadLetter, Message, decode
 from vision_app.telemetry import metrics
 from vision_app.telemetry.logging import bind
+from vision_app.topics import MAX_MESSAGE_BYTES
 
 from .confirmed_table import ConfirmedTable
 from .dead_letters import DeadLetters
@@ -32,6 +33,8 @@ log = structlog.get_logger(__name__)
 
 KEYS_AT_ONCE = 64
 """Commands under way. Each spends most of its time waiting for Kafka's acknowledgements."""
+MAX_ROW_BYTES = MAX_MESSAGE_BYTES - 64 * 1024
+"""Largest row: it has to fit into a record of the changelog, with its key and what Faust adds."""
 
 
 @dataclass
@@ -64,7 +67,7 @@ class Actor:
     companions: Callable[[Any, DeadLetter], Iterable[Message]] = lambda command, letter: ()
 
     async def run(self, stream: Any) -> None:
-        """The agent's body. Never raises: an unexpected error of one command dead-letters that command."""
+        """The agent's body. An unexpected error of one command dead-letters that command; see `in_flight.py`."""
         turns = SingleFlight()
 
         async def in_turn(event: Any) -> None:
@@ -98,6 +101,7 @@ class Actor:
         if change.reject is not None:
             await self._bury(event, change.reject, command)
             return
+        _check_sizes(change)
         await self.outbox.send(change.send, keep_trying=lambda: is_ours(self.app, event))
         if not is_ours(self.app, event):
             raise LeftUnacked
@@ -122,6 +126,13 @@ class Actor:
             keep_trying=lambda: is_ours(self.app, event),
             companions=lambda letter: self.companions(command, letter) if command is not None else (),
         )
+
+
+def _check_sizes(change: Change) -> None:
+    """Raises Oversized if a row does not fit into the changelog: written, it would end the process again and again."""
+    for row in (change.row, *change.entries.values()):
+        if row is not None and (size := len(row.encode())) > MAX_ROW_BYTES:
+            raise Oversized(f"the {type(row).__name__} would have {size} bytes, more than {MAX_ROW_BYTES}")
 
 
 def _context(command: Any) -> dict[str, str]:

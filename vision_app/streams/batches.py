@@ -2,6 +2,9 @@
 
 A batch is acknowledged when the sink has it. While the sink is away the batch waits, un-acknowledged, and with it the
 topic: one sink, one topic. What the sink will never take goes to the dead letters and the rest goes on.
+
+The flow is in one of the states of `BatchState`. A batch that fails for no known reason is tried TRIES times, then
+record by record, and a record that fails alone goes to the dead letters. If even that fails, the process ends.
 """
 
 from __future__ import annotations
@@ -9,8 +12,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from enum import StrEnum
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import structlog
 
@@ -19,6 +23,7 @@ from vision_app.telemetry import metrics
 from vision_app.telemetry.reachability import Reachability
 
 from .dead_letters import DeadLetters
+from .last_resort import end_process
 from .ownership import LeftUnacked, becomes_ours, is_ours, of_this_generation, sleep_while_ours, while_ours
 
 log = structlog.get_logger(__name__)
@@ -27,6 +32,24 @@ RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 OPEN_SECONDS = 10.0
 """How long a start waits for one store before it goes on without it."""
+
+TRIES = 3
+"""Times a batch is tried whose failure nobody planned for, before its records are tried one by one."""
+
+
+class BatchState(StrEnum):
+    """What a flow does just now."""
+
+    EMPTY = "empty"
+    """Nothing has arrived that is not acknowledged."""
+    WRITING = "writing"
+    """The store has been asked to take the batch, or it is being announced."""
+    WAITING = "waiting"
+    """The store is away; the batch is tried again after a while, for as long as that lasts."""
+    ENDING = "ending"
+    """A record that the store will never take is being dead-lettered."""
+    LEFT = "left"
+    """The batch is left un-acknowledged, since the worker stops or the partitions move: it comes again."""
 
 
 class Batches:
@@ -52,6 +75,8 @@ class Batches:
         self._queue: asyncio.Queue[Any] = asyncio.Queue(maxsize=size)
         self._open = False
         self.waiting_since: float | None = None
+        self.state, self.state_since = BatchState.EMPTY, time.monotonic()
+        self.batch: Sequence[Any] = ()  # events that are not acknowledged
         self._calls = Reachability()
 
     @property
@@ -72,6 +97,7 @@ class Batches:
     async def run(self, stream: Any) -> None:
         stream = stream.noack()
         writer = asyncio.create_task(self._write_for_ever(stream))
+        writer.add_done_callback(self._writer_ended)
         try:
             async for event in stream.events():
                 await self._queue.put(event)
@@ -80,31 +106,78 @@ class Batches:
             await asyncio.gather(writer, return_exceptions=True)
             await self._close()
 
+    def _writer_ended(self, writer: asyncio.Task[None]) -> None:
+        """Nobody would write any more, and the topic would stand: it ends only when it is told to."""
+        if writer.cancelled() or self.app.should_stop:
+            return
+        self._end_process("a sink's writer ended", writer.exception())
+
+    def _end_process(self, what: str, fault: BaseException | None) -> NoReturn:
+        at = self.batch[0].message if self.batch else None
+        place = {"topic": at.topic, "partition": at.partition, "offset": at.offset} if at else {}
+        end_process(what, fault, sink=self.sink.name, **place)
+
+    def _enter(self, state: BatchState) -> None:
+        if state is not self.state:
+            self.state, self.state_since = state, time.monotonic()
+
     async def _write_for_ever(self, stream: Any) -> None:
         while True:
+            self.batch = ()
+            self._enter(BatchState.EMPTY)
             events = [event for event in await self._arrived() if await becomes_ours(self.app, event)]
             if not events:
                 continue
-            try:
-                await self._until_handled(events)
-            except LeftUnacked:
+            self.batch = events
+            if not await self._until_handled(events):
                 continue
             for event in events:
                 if of_this_generation(self.app, event):
                     await stream.ack(event)
 
-    async def _until_handled(self, events: Sequence[Any]) -> None:
-        """Not even an error of our own may let the next batch pass: its acknowledgement would cover this one."""
+    async def _until_handled(self, events: Sequence[Any]) -> bool:
+        """Whether the batch has ended; if not, it comes again. No other batch may pass it: its acknowledgement would
+        cover this one."""
+        failures = 0
         while True:
             try:
-                await self._handle(events)
-                return
+                if failures < TRIES:
+                    await self._handle(events)
+                else:
+                    await self._handle_alone(events)
+                return True
+            except LeftUnacked:
+                self._enter(BatchState.LEFT)
+                if not await becomes_ours(self.app, events[-1]):
+                    return False
+            except asyncio.CancelledError as fault:
+                task = asyncio.current_task()
+                if task is None or task.cancelling():
+                    raise
+                self._end_process("something that a sink waited for was cancelled", fault)
+            except Exception as fault:
+                metrics.UNEXPECTED_ERRORS.labels(where="sinks").inc()
+                if failures >= TRIES and is_ours(self.app, events[-1]) and not self.app.should_stop:
+                    self._end_process("a record's write and its dead letter failed", fault)
+                log.exception("unexpected error; the batch is tried again", sink=self.sink.name, records=len(events))
+                failures += 1
+            self._enter(BatchState.WAITING)
+            try:
+                await sleep_while_ours(self.app, events[-1], RETRY_SECONDS[-1])
+            except LeftUnacked:
+                if not await becomes_ours(self.app, events[-1]):
+                    return False
+
+    async def _handle_alone(self, events: Sequence[Any]) -> None:
+        """One record after the other. One that fails for no known reason is dead-lettered."""
+        for event in events:
+            try:
+                await self._handle([event])
             except LeftUnacked:
                 raise
-            except Exception:
-                metrics.UNEXPECTED_ERRORS.labels(where="sinks").inc()
-                log.exception("unexpected error; the batch is tried again", sink=self.sink.name, records=len(events))
-            await sleep_while_ours(self.app, events[-1], RETRY_SECONDS[-1])
+            except Exception as fault:
+                log.exception("unexpected error; the record is dead-lettered", sink=self.sink.name)
+                await self._bury(event, fault)
 
     async def _arrived(self) -> list[Any]:
         events = [await self._queue.get()]
@@ -126,6 +199,7 @@ class Batches:
             return
         attempt, last = 0, pairs[-1][0]
         while pairs:
+            self._enter(BatchState.WRITING)
             try:
                 started = time.monotonic()
                 with self._calls.call():
@@ -191,6 +265,7 @@ class Batches:
         self.waiting_since = None
 
     async def _wait(self, event: Any, attempt: int, fault: SinkUnavailable) -> None:
+        self._enter(BatchState.WAITING)
         self.waiting_since = self.waiting_since or time.time()
         metrics.SINK_UNAVAILABLE.labels(sink=self.sink.name).inc()
         metrics.SINK_WAITING.labels(sink=self.sink.name).set(1)
@@ -198,4 +273,5 @@ class Batches:
         await sleep_while_ours(self.app, event, RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])
 
     async def _bury(self, event: Any, fault: BaseException) -> None:
+        self._enter(BatchState.ENDING)
         await self._dead_letters.put_event(event, fault, keep_trying=lambda: is_ours(self.app, event))

@@ -1,15 +1,17 @@
 """What cannot be processed is kept whole on the topic vision.dlq: bytes, key, headers, origin, and why.
 
-Only what is too large for a record of its own is cut; its letter says so in the header CUT_HEADER, and where to find
-the whole.
+Only what is too large for a record of its own is cut (`letter_forms.py`); its letter says so in the header CUT_HEADER,
+and where to find the whole: in S3, if S3 takes it in time. Nothing in an event can keep its letter from being written:
+what fails because of the event is replaced by something smaller. Other failures are raised.
 """
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 import structlog
@@ -18,21 +20,30 @@ from vision_app import __version__
 from vision_app.messages import DeadLetter, Message
 from vision_app.telemetry import metrics
 
+from . import letter_forms
+from .letter_forms import CUT_HEADER, REASON_BYTES, WHOLE_HEADER
 from .outbox import Outbox, Oversized
+
+__all__ = ["CUT_HEADER", "WHOLE_HEADER", "DeadLetters", "dead_letter"]
 
 log = structlog.get_logger(__name__)
 
-CUT_HEADER = "vision-cut"
-"""Set on a letter whose value was cut; its value is the size of the whole in bytes. Not to be replayed as it is."""
-KEPT_CHARACTERS = 100_000
-"""What is kept of a value that is too large: escaped and copied it stays far below the largest record."""
+WHOLE_SECONDS = 5.0
+"""How long a letter waits for S3 to take its whole; then it goes without."""
+
+KeepWhole = Callable[[str, bytes], Awaitable[str]]
+"""(letter id, the whole letter as JSON) -> where it is now."""
 
 
 class DeadLetters:
-    """Puts events among the dead letters; returning means the broker has them."""
+    """Puts events among the dead letters; returning means the broker has them.
 
-    def __init__(self, outbox: Outbox) -> None:
-        self._outbox = outbox
+    Raises LeftUnacked when Kafka does not take the letter and the event is no longer ours; anything else that is raised
+    is not the event's fault.
+    """
+
+    def __init__(self, outbox: Outbox, keep_whole: KeepWhole | None = None) -> None:
+        self._outbox, self._keep_whole = outbox, keep_whole
 
     async def put_event(
         self,
@@ -43,32 +54,17 @@ class DeadLetters:
         companions: Callable[[DeadLetter], Iterable[Message]] = lambda letter: (),
     ) -> DeadLetter:
         """Keep a Kafka event. `companions` are sent along, so that nobody waits for what is dead."""
-        at = event.message
-        headers = {name: _text(value) for name, value in dict(event.headers or {}).items()}
-        letter = dead_letter(
-            id=f"{at.topic}-{at.partition}-{at.offset}",
-            origin=at.topic,
-            partition=at.partition,
-            offset=str(at.offset),
-            key=_text(event.key) if event.key else None,
-            value=event.value or b"",
-            headers=headers,
-            fault=fault,
-            trace_id=headers.get("trace_id"),
-            first_seen_ms=int(at.timestamp * 1000),
-        )
-        await self.put(letter, companions(letter), keep_trying=keep_trying)
+        letter = _letter_of(event, fault)
+        await self.put(letter, _companions_of(companions, letter), keep_trying=keep_trying)
         return letter
 
     async def put(
         self, letter: DeadLetter, companions: Iterable[Message] = (), *, keep_trying: Callable[[], bool]
     ) -> None:
         """Keep a letter that is made already. Companions go first: a crash between repeats both."""
-        await self._outbox.send(companions, keep_trying=keep_trying)
-        try:
-            await self._outbox.send([letter], keep_trying=keep_trying)
-        except Oversized:
-            await self._outbox.send([_cut(letter)], keep_trying=keep_trying)
+        for companion in companions:
+            await self._send_companion(companion, letter, keep_trying)
+        await self._send_letter(letter, keep_trying)
         metrics.DEAD_LETTERS.labels(base_event=letter.origin, error_code=letter.error).inc()
         log.error(
             "dead-lettered; look at it with `vision dlq show ID`",
@@ -76,6 +72,94 @@ class DeadLetters:
             error=letter.error,
             reason=letter.reason,
         )
+
+    async def _send_letter(self, letter: DeadLetter, keep_trying: Callable[[], bool]) -> None:
+        try:
+            await self._outbox.send([letter], keep_trying=keep_trying)
+            return
+        except Oversized:
+            metrics.ENDINGS_REDUCED.labels(what="letter").inc()
+        whole_at = await self._keep(letter)
+        try:
+            await self._outbox.send([letter_forms.cut(letter, whole_at)], keep_trying=keep_trying)
+        except Oversized:
+            await self._outbox.send([letter_forms.place(letter, whole_at)], keep_trying=keep_trying)
+
+    async def _keep(self, letter: DeadLetter) -> str | None:
+        """Put the whole letter into S3. Where it is now; None if S3 does not take it in time."""
+        if self._keep_whole is None:
+            return None
+        try:
+            async with asyncio.timeout(WHOLE_SECONDS):
+                kept_at = await self._keep_whole(letter.id, letter.encode())
+        except Exception as fault:  # noqa: BLE001 - whatever S3 says, the letter must not wait for it
+            metrics.WHOLE_LETTERS.labels(result="failed").inc()
+            log.warning(
+                "S3 did not take the whole of a large dead letter; the letter says where else it is",
+                dead_letter_id=letter.id,
+                error=repr(fault)[:REASON_BYTES],
+            )
+            return None
+        metrics.WHOLE_LETTERS.labels(result="kept").inc()
+        return kept_at
+
+    async def _send_companion(self, companion: Message, letter: DeadLetter, keep_trying: Callable[[], bool]) -> None:
+        try:
+            await self._outbox.send([companion], keep_trying=keep_trying)
+            return
+        except (Oversized, ValueError) as fault:
+            metrics.ENDINGS_REDUCED.labels(what="companion").inc()
+            less, refused = letter_forms.smaller(companion), fault
+        try:
+            if less is not None:
+                await self._outbox.send([less], keep_trying=keep_trying)
+                return
+        except (Oversized, ValueError) as fault:
+            refused = fault
+        # ids that the way in takes fit into any record: nobody waits under these
+        log.error(
+            "a message that goes along with a dead letter cannot be written in any form; nobody is told",
+            dead_letter_id=letter.id,
+            message=type(companion).__name__,
+            error=repr(refused)[:REASON_BYTES],
+        )
+
+
+def _letter_of(event: Any, fault: BaseException | str) -> DeadLetter:
+    """The letter about a Kafka event; with less in it if the event, or what was said of it, cannot be read."""
+    at = event.message
+    named: dict[str, Any] = {
+        "id": f"{at.topic}-{at.partition}-{at.offset}",
+        "origin": at.topic,
+        "partition": at.partition,
+        "offset": str(at.offset),
+        "first_seen_ms": int(at.timestamp * 1000),
+    }
+    try:
+        headers = {str(name): _text(value) for name, value in dict(event.headers or {}).items()}
+        return dead_letter(
+            **named,
+            key=_text(event.key) if event.key else None,
+            value=event.value or b"",
+            headers=headers,
+            fault=fault,
+            trace_id=headers.get("trace_id"),
+        )
+    except Exception as unexpected:
+        metrics.UNEXPECTED_ERRORS.labels(where="dead_letters").inc()
+        log.exception("a dead letter cannot be made as usual; it names the place only", **named)
+        reason = f"{type(unexpected).__name__} while the letter of a {type(fault).__name__} was made"
+        return dead_letter(**named, value=b"", fault=reason, error=type(fault).__name__)
+
+
+def _companions_of(companions: Callable[[DeadLetter], Iterable[Message]], letter: DeadLetter) -> list[Message]:
+    """The messages that go along; none, if making them fails: that is a fault of the event, too."""
+    try:
+        return list(companions(letter))
+    except Exception:
+        metrics.UNEXPECTED_ERRORS.labels(where="dead_letters").inc()
+        log.exception("what goes along with a dead letter cannot be made; nobody is told", dead_letter_id=letter.id)
+        return []
 
 
 def dead_letter(
@@ -123,23 +207,6 @@ def _content(value: bytes) -> tuple[str | None, str | None]:
         return value.decode(), None
     except UnicodeDecodeError:
         return None, base64.b64encode(value).decode()
-
-
-def _cut(letter: DeadLetter) -> DeadLetter:
-    size = len((letter.value or letter.value_base64 or "").encode())
-    where = f"{letter.origin}, partition {letter.partition}, offset {letter.offset}"
-    return letter.model_copy(
-        update={
-            "value": letter.value and letter.value[:KEPT_CHARACTERS],
-            "value_base64": letter.value_base64 and letter.value_base64[:KEPT_CHARACTERS],
-            "key": letter.key and letter.key[:1000],
-            "headers": {
-                **{name: text[:1000] for name, text in list(letter.headers.items())[:20]},
-                CUT_HEADER: str(size),
-            },
-            "reason": f"{letter.reason}; too large to be kept here, read the whole at {where}",
-        }
-    )
 
 
 def _about(text: str | None) -> dict[str, str]:

@@ -3,15 +3,21 @@
 An event is acknowledged only when it and every earlier event of the same partition and generation has finished, so
 what Faust commits never covers unfinished work. Order of handling is given up; order of commits is not.
 `limit` bounds handlers running at once, `window` bounds finished-but-unacknowledged plus running events, and with it
-memory and what is handled again after a crash.
+what is handled again after a crash; WINDOW_BYTES bounds the memory they take.
+
+Every event is in one of the states of `SlotState`. In each of them somebody works on it, or it waits for something that
+comes, or the process ends: an event whose end fails for no reason of its own is never left open in a worker that looks
+well.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterable
+from enum import StrEnum
 from typing import Any
 
 import structlog
@@ -20,6 +26,7 @@ from vision_app.messages import DeadLetter, Message
 from vision_app.telemetry import metrics
 
 from .dead_letters import DeadLetters
+from .last_resort import end_process
 from .ownership import POLL_SECONDS, LeftUnacked, becomes_ours, is_ours, of_this_generation
 
 log = structlog.get_logger(__name__)
@@ -28,21 +35,48 @@ Handler = Callable[[Any], Awaitable[None]]
 Companions = Callable[[Any, DeadLetter], Iterable[Message]]
 
 
-class _Slot:
-    """One event between its arrival and its acknowledgement."""
+WINDOW_BYTES = 64 * 1024 * 1024
+"""Values of the events of one flow that are not acknowledged yet; a single larger one is taken all the same."""
 
-    __slots__ = ("done", "event")
+
+class SlotState(StrEnum):
+    """What becomes of an event just now."""
+
+    WORKING = "working"
+    """Its handler runs."""
+    ENDING = "ending"
+    """Its handler failed, and its dead letter is being written."""
+    DONE = "done"
+    """It has ended, and is acknowledged as soon as every earlier event of its partition has ended, too."""
+    LEFT = "left"
+    """It is left un-acknowledged, since the worker stops or the partition moves: it comes again."""
+
+
+class Slot:
+    """One event between its arrival and its acknowledgement. `since`: when its state began, by `time.monotonic`."""
+
+    __slots__ = ("bytes", "event", "since", "state")
 
     def __init__(self, event: Any) -> None:
         self.event = event
-        self.done = False
+        self.bytes = len(event.value or b"")
+        self.enter(SlotState.WORKING)
+
+    def enter(self, state: SlotState) -> None:
+        self.state, self.since = state, time.monotonic()
+
+    @property
+    def place(self) -> dict[str, Any]:
+        at = self.event.message
+        return {"topic": at.topic, "partition": at.partition, "offset": at.offset}
 
 
 class InFlight:
     """Runs `handler` on up to `limit` events at once; call `run` as the body of an agent.
 
     A handler that returns has finished; one that raises LeftUnacked leaves its event to be delivered again; any other
-    exception dead-letters the event, together with the messages that `companions` makes of it.
+    exception dead-letters the event, together with the messages that `companions` makes of it. If even that fails, for
+    a reason that is not in the event, the process ends.
     """
 
     def __init__(
@@ -59,8 +93,9 @@ class InFlight:
         self.app, self.name = app, name
         self._handler, self._dead_letters, self._companions = handler, dead_letters, companions
         self._limit, self._window = limit, window or limit * 8
-        self._queues: dict[tuple[Any, int], deque[_Slot]] = defaultdict(deque)
+        self._queues: dict[tuple[Any, int], deque[Slot]] = defaultdict(deque)
         self._running: set[asyncio.Task[None]] = set()
+        self._leaving: set[asyncio.Task[None]] = set()
         self._moved = asyncio.Event()
         self._stream: Any = None
 
@@ -85,63 +120,98 @@ class InFlight:
     def running(self) -> int:
         return len(self._running)
 
+    @property
+    def slots(self) -> Iterable[Slot]:
+        """What has arrived in this generation and is not acknowledged, the oldest of each partition first."""
+        generation = self.app.consumer_generation_id
+        return [slot for key, queue in self._queues.items() if key[1] == generation for slot in queue]
+
     def _begin(self, event: Any) -> None:
-        slot, key = _Slot(event), (event.message.tp, event.message.generation_id)
+        slot, key = Slot(event), (event.message.tp, event.message.generation_id)
         self._queues[key].append(slot)
-        task = asyncio.create_task(self._handle(key, slot))
+        task = asyncio.create_task(self._see_through(key, slot))
         self._running.add(task)
         metrics.INFLIGHT.labels(agent=self.name).set(len(self._running))
         task.add_done_callback(self._ended)
 
     async def _end_all(self) -> None:
         """Cut off what still runs when the worker stops: the producer goes next, and nothing could be sent."""
-        for task in self._running:
+        tasks = self._running | self._leaving
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _room(self) -> None:
         while True:
             self._drop_lost_generations()
-            if len(self._running) < self._limit and sum(map(len, self._queues.values())) < self._window:
+            if self._has_room():
                 return
             self._moved.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(POLL_SECONDS):  # not wait_for: Python 3.11's may swallow a cancellation
                     await self._moved.wait()
 
-    async def _handle(self, key: tuple[Any, int], slot: _Slot) -> None:
+    def _has_room(self) -> bool:
+        slots = sum(map(len, self._queues.values()))
+        held = sum(slot.bytes for queue in self._queues.values() for slot in queue)
+        return len(self._running) < self._limit and slots < self._window and held < WINDOW_BYTES
+
+    async def _see_through(self, key: tuple[Any, int], slot: Slot) -> None:
+        """Bring an event to its acknowledgement, or leave it to come again, or end the process."""
+        try:
+            await self._handle(slot)
+            slot.enter(SlotState.DONE)
+            await self._acknowledge_head(key)
+        except LeftUnacked:
+            self._leave(slot)
+        except BaseException as fault:
+            if _cancelled():  # the worker stops
+                slot.enter(SlotState.LEFT)
+                raise
+            if is_ours(self.app, slot.event) and not self.app.should_stop:
+                end_process("its handler and its dead letter failed", fault, agent=self.name, **slot.place)
+            log.warning("an event's ending failed; it comes again", agent=self.name, exc_info=fault)
+            self._leave(slot)
+
+    async def _handle(self, slot: Slot) -> None:
+        """Returns when the event has ended, as it was meant to or among the dead letters. Raises LeftUnacked."""
         try:
             await self._handler(slot.event)
         except LeftUnacked:
-            return
+            raise
         except Exception as fault:
             metrics.UNEXPECTED_ERRORS.labels(where=self.name).inc()
             log.exception("unexpected error; the message is dead-lettered", agent=self.name)
-            if not await self._bury(slot.event, fault):
-                return
-        slot.done = True
-        await self._acknowledge_head(key)
+            slot.enter(SlotState.ENDING)
+            await self._bury(slot.event, fault)
 
-    async def _bury(self, event: Any, fault: Exception) -> bool:
-        try:
-            await self._dead_letters.put_event(
-                event,
-                fault,
-                keep_trying=lambda: is_ours(self.app, event),
-                companions=lambda letter: self._companions(event, letter),
-            )
-        except LeftUnacked:
-            return False
-        return True
+    async def _bury(self, event: Any, fault: Exception) -> None:
+        await self._dead_letters.put_event(
+            event,
+            fault,
+            keep_trying=lambda: is_ours(self.app, event),
+            companions=lambda letter: self._companions(event, letter),
+        )
+
+    def _leave(self, slot: Slot) -> None:
+        """Leave an event un-acknowledged. That is right only if the worker stops or a new generation begins."""
+        slot.enter(SlotState.LEFT)
+        task = asyncio.create_task(self._see_off(slot))
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
+
+    async def _see_off(self, slot: Slot) -> None:
+        if await becomes_ours(self.app, slot.event):
+            end_process("an event was left although it is ours", agent=self.name, **slot.place)
 
     async def _acknowledge_head(self, key: tuple[Any, int]) -> None:
         queue = self._queues.get(key)
-        while queue and queue[0].done:
+        while queue and queue[0].state is SlotState.DONE:
             slot = queue.popleft()
             if of_this_generation(self.app, slot.event):
                 await self._stream.ack(slot.event)
-        if queue is not None and not queue:
-            self._queues.pop(key, None)
+        if queue is not None and not queue and self._queues.get(key) is queue:
+            del self._queues[key]
 
     def _drop_lost_generations(self) -> None:
         """Events of an earlier generation are delivered anew; their handlers may finish, their acks mean nothing."""
@@ -152,6 +222,9 @@ class InFlight:
         self._running.discard(task)
         metrics.INFLIGHT.labels(agent=self.name).set(len(self._running))
         self._moved.set()
-        if not task.cancelled() and (fault := task.exception()) is not None:
-            metrics.UNEXPECTED_ERRORS.labels(where=self.name).inc()
-            log.error("a handler's own ending failed; its event comes again", agent=self.name, error=repr(fault))
+
+
+def _cancelled() -> bool:
+    """Whether somebody cancelled this very task, rather than something that it waits for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

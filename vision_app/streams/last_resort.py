@@ -1,4 +1,4 @@
-"""Ending the process when stopping it does not come to an end by itself.
+"""Ending the process at once: when stopping it does not come to an end, and when an event cannot be ended.
 
 Clients of ours and of others try to say goodbye to services that may be gone: without Kafka, for one, leaving the group
 is tried for ever. Nothing is lost by a sudden end: what is not acknowledged comes again.
@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import os
 import threading
+from typing import Any, NoReturn
 
 import structlog
 
 log = structlog.get_logger(__name__)
 
 EXIT_STUCK = 71
+EXIT_UNENDED = 72
+"""An event could neither be handled nor dead-lettered, for a reason that is not in the event."""
 GOODBYE_SECONDS = 10.0
 """For leaving the group and closing connections, after the calls in flight had their time."""
 
@@ -39,3 +42,19 @@ class LastResort:
 def _end(seconds: float) -> None:
     log.critical("stopping did not come to an end; the process ends now", after_seconds=seconds, exit_code=EXIT_STUCK)
     os._exit(EXIT_STUCK)
+
+
+def end_process(what: str, fault: BaseException | None = None, **place: Any) -> NoReturn:
+    """End the process now: an event that nobody works on must not stay un-acknowledged while the worker looks well.
+
+    Everything un-acknowledged comes again after the restart. `what` says what could not be done, `place` where.
+    """
+    log.critical(
+        "the worker ends: an event could not be ended; it comes again after the restart. "
+        "If this repeats, report the traceback and set the event aside",
+        what=what,
+        exit_code=EXIT_UNENDED,
+        exc_info=fault,
+        **place,
+    )
+    os._exit(EXIT_UNENDED)

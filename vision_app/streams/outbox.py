@@ -77,6 +77,14 @@ class Outbox:
                     await (await channel.send(key=key, value=value, headers=dict(headers)))
                 self.reachability.worked()
                 return
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if task is None or task.cancelling():
+                    raise
+                # the producer gave the record up, for instance since it was started anew
+                self.reachability.failed("gave a record up")
+                metrics.RETRIES.labels(stage="kafka").inc()
+                log.warning("kafka's producer gave a record up; trying again", topic=topic.name)
             except (KafkaError, ProducerSendError, NotReady, OSError) as fault:
                 if _oversized(fault):
                     raise Oversized(f"{len(value or b'')} bytes for {topic.name}: {fault}") from fault

@@ -82,6 +82,7 @@ IDEMPOTENCY_HITS = _counter("vision_worker_idempotency_hits_total", "Repeated po
 UNEXPECTED_ERRORS = _known(
     _counter("vision_unexpected_errors_total", "Errors nobody planned for: faults of this program.", "where"),
     *("policy", "posts", "media", "budget", "analysis", "sinks", "redis_in", "redis_out", "timers", "web", "storage"),
+    "dead_letters",
 )
 POLICY_DECISIONS = _known(
     _counter("vision_policy_decisions_total", "The policy's verdict per medium.", "decision", "reason"),
@@ -222,6 +223,16 @@ DEAD_LETTERS = _known(
     _counter("events_dlq_total", "Messages put among the dead letters, by where from.", "base_event", "error_code"),
     *[("stream:posts:vision:uploaded", code) for code in ("unreadable", "max_deliveries_exceeded")],
 )
+
+ENDINGS_REDUCED = _known(
+    _counter("vision_endings_reduced_total", "Endings written in a smaller form since the whole was refused.", "what"),
+    *("letter", "companion", "row", "announcement"),
+)
+WHOLE_LETTERS = _known(
+    _counter("vision_whole_letters_total", "Letters too large for Kafka that were put whole into S3.", "result"),
+    *("kept", "failed"),
+)
+READ_AHEAD_BYTES = _gauge("vision_read_ahead_bytes", "Bytes of entries that the way in holds in memory.")
 
 # --- sinks ------------------------------------------------------------------------------------------------------------
 
