@@ -81,7 +81,20 @@ MEDIA_DURATION = _histogram(
 IDEMPOTENCY_HITS = _counter("vision_worker_idempotency_hits_total", "Repeated posts that needed no work and no event.")
 UNEXPECTED_ERRORS = _known(
     _counter("vision_unexpected_errors_total", "Errors nobody planned for: faults of this program.", "where"),
-    *("policy", "posts", "media", "budget", "analysis", "sinks", "redis_in", "redis_out", "timers", "web", "storage"),
+    *(
+        "policy",
+        "posts",
+        "media",
+        "budget",
+        "analysis",
+        "sinks",
+        "redis_in",
+        "redis_out",
+        "timers",
+        "web",
+        "storage",
+        "close",
+    ),
 )
 POLICY_DECISIONS = _known(
     _counter("vision_policy_decisions_total", "The policy's verdict per medium.", "decision", "reason"),

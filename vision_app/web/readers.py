@@ -41,6 +41,7 @@ class Readers:
     async def close(self) -> None:
         if self._pool is not None:
             await close_pool(self._pool)
+            self._pool = None
 
     async def posts(self) -> PostsReader:
         async with self._connecting:
