@@ -88,5 +88,6 @@ async def _apply(connection: Any, migration: Migration, applied: dict[int, str])
 
 def _foreign(migration: Migration, fault: Exception) -> MigrationError:
     return MigrationError(
-        f"{migration.name}: {fault}, and was not made by us; give this service a database of its own in DATABASE_URL"
+        f"{migration.name}: {fault}, and was not made by us; give this service a database of its own in DATABASE_URL. "
+        "If it was and only the table schema_migrations is lost: `vision migrate repair`"
     )
