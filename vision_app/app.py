@@ -29,7 +29,7 @@ from bridges.budget_mirror import BudgetMirrorService
 from bridges.redis_in import RedisIn
 from bridges.redis_out import redis_out_agents
 from tables.budget import budget_table, parked_table
-from tables.posts import CHANGELOG, posts_table
+from tables.posts import posts_table
 
 from .domain import budget as budget_core
 from .domain.policy import Policy, PolicyError
@@ -112,8 +112,7 @@ class VisionApp(faust.App):
         if self._metrics is None:
             self._metrics = start_metrics_server(self.settings)
             metrics.READY.set_function(lambda: self.not_ready() is None)
-        names = {f"{self.conf.id}-{table}-changelog": CHANGELOG for table in self.tables}
-        await create_topics(self.settings, names)
+        await create_topics(self.settings)
         for resource in self.resources:
             await resource.open()
         await asyncio.gather(*(flow.try_open() for flow in self.sinks))
