@@ -1,4 +1,4 @@
-"""`vision migrate status|apply|repair`: what a worker makes at its start, looked at and put back without one."""
+"""`vision migrate status|apply|repair|refill`: what a worker makes at its start, looked at and put back without one."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from vision_app.stores.repair import Repair, Schema
 
 EXIT_UNSOUND = 1
 PARTS = ("postgres", "kafka", "s3")
+REFILL = "`vision migrate refill` writes the results that Kafka still has once more, free and unannounced"
 ROWS_OF = {
-    "post_enrichment": "`vision replay --since 14d` sends the recorded inputs again; stored answers cost nothing",
-    "media_objects": "`vision replay --since 14d` sends the recorded inputs again; stored answers cost nothing",
-    "post_media_map": "`vision replay --since 14d` sends the recorded inputs again; stored answers cost nothing",
+    "post_enrichment": REFILL,
+    "media_objects": REFILL,
+    "post_media_map": REFILL,
     "budget_actions": "set the limits and pauses again (`vision budget set`, `vision pause`)",
     "dead_letter_actions": "letters dealt with are listed once more by `vision dlq ls`",
     "tenant_storage_usage": "the next listing of the bucket fills it (S3_RECOUNT_INTERVAL_MINUTES)",
@@ -79,6 +80,19 @@ def repair(parts: tuple[str, ...]) -> None:
             click.echo(printable(f"{part}: {fault}"), err=True)
             failed = True
     sys.exit(EXIT_UNSOUND if failed else 0)
+
+
+@migrate.command()
+def refill() -> None:
+    """Fill tables that were made anew with the results that Kafka still has (KAFKA_RETENTION_DAYS).
+
+    Nobody is asked, nothing is charged and nothing announced. A newer row is never replaced, so it may run at any time.
+    """
+    told = run(foundations.refill(load_settings()))
+    click.echo(f"Wrote {told.written} results once more.")
+    if told.refused:
+        click.echo(printable(f"{told.refused} could not be written, the first: {told.reason}"), err=True)
+        sys.exit(EXIT_UNSOUND)
 
 
 # --- looking ----------------------------------------------------------------------------------------------------------
@@ -159,7 +173,8 @@ def _mended_tables(settings: Settings) -> bool:
 
 
 def _about(outcome: Repair) -> list[str]:
-    lines = [f"put back: {str(one).removesuffix(' is missing')}" for one in outcome.done]
+    told = [one for one in outcome.done if one.kind == "table" or one.table not in outcome.emptied]
+    lines = [f"put back: {str(one).removesuffix(' is missing')}" for one in told]
     lines += [f"{table} is empty: {ROWS_OF[table]}" for table in outcome.emptied if table in ROWS_OF]
     lines += [
         f"put back for new rows only, since rows that are there break it: {one.name} of {one.table}; when they are "

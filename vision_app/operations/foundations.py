@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
 
 from vision_app.kafka_topics import Found, create_topics, look_at_topics
+from vision_app.messages import PostResult, decode
 from vision_app.settings import Settings
 from vision_app.stores import migrate, repair
-from vision_app.stores.postgres import CONNECT_TIMEOUT_SECONDS, STORE_FAULTS, unavailable
+from vision_app.stores.base import Rejected
+from vision_app.stores.postgres import CONNECT_TIMEOUT_SECONDS, STORE_FAULTS, PostgresSink, unavailable
+from vision_app.topics import SINK_POSTGRES
 
 from .connections import s3_of
+from .kafka_log import kafka_log
+
+AT_ONCE = 100  # results in one transaction
 
 
 @asynccontextmanager
@@ -46,6 +53,57 @@ async def mend(settings: Settings) -> repair.Repair:
     """Put back what is missing in the database. Raises SinkUnavailable, MigrationError."""
     async with _connected(settings) as connection:
         return await repair.repair(connection)
+
+
+@dataclass
+class Refilled:
+    """Results written once more, those that Postgres refuses or that cannot be read, and the first reason."""
+
+    written: int = 0
+    refused: int = 0
+    reason: str = ""
+
+    def refuse(self, reason: str) -> None:
+        self.refused += 1
+        self.reason = self.reason or reason
+
+
+async def refill(settings: Settings) -> Refilled:
+    """Write the results that Kafka still has once more, which asks nobody, costs nothing and announces nothing.
+
+    An older result never replaces a newer one (`PostgresSink`), so it may run beside workers. Raises SinkUnavailable,
+    KafkaError.
+    """
+    told, batch = Refilled(), list[PostResult]()
+    sink = PostgresSink(settings)
+    await sink.open()
+    try:
+        async with kafka_log(settings) as kafka:
+            stretches = await kafka.between(kafka.partitions([SINK_POSTGRES.name]), None, None)
+            async for record in kafka.read(stretches):
+                try:
+                    batch.append(decode(PostResult, record.value))
+                except ValueError as fault:
+                    told.refuse(f"{record.id}: {fault}")
+                if len(batch) >= AT_ONCE:
+                    await _write(sink, batch, told)
+                    batch = []
+        await _write(sink, batch, told)
+    finally:
+        await sink.close()
+    return told
+
+
+async def _write(sink: PostgresSink, batch: list[PostResult], told: Refilled) -> None:
+    while batch:
+        try:
+            await sink.write(batch)
+        except Rejected as fault:
+            refused = batch.pop(fault.index)
+            told.refuse(f"{refused.event.tenant_id} {refused.event.post_id}: {fault}")
+        else:
+            told.written += len(batch)
+            return
 
 
 async def topics(settings: Settings) -> Found:

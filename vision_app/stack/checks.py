@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from vision_app.settings import Settings
 from vision_app.stack import java, postgres, redis, s3
+from vision_app.stack.environment import plain
 from vision_app.stack.errors import StackError
 from vision_app.stack.home import Home, cache_folder
 from vision_app.stack.jars import is_complete
@@ -134,7 +135,8 @@ def tesseract(languages: str) -> Finding:
     program = shutil.which("tesseract")
     if program is None:
         return _hint("tesseract", f"not found: {remedy}")
-    listing = subprocess.run([program, "--list-langs"], capture_output=True, text=True, check=False)  # noqa: S603
+    command = [program, "--list-langs"]
+    listing = subprocess.run(command, capture_output=True, text=True, check=False, env=plain())  # noqa: S603
     missing = set(languages.split("+")) - set(listing.stdout.split())
     if missing:
         return _hint("tesseract", f"has no data for {', '.join(sorted(missing))}: {remedy}")

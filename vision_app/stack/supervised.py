@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import structlog
 
+from vision_app.stack.environment import of_a_worker, plain
 from vision_app.stack.errors import StackError
 from vision_app.stack.files import size_of
 from vision_app.stack.process import Identity, kill_tree, spawn
@@ -97,7 +98,8 @@ class Supervised:
 
     async def _start(self) -> None:
         self._gave_up = False
-        environment = dict(os.environ) | self.service.environment()
+        inherited = of_a_worker(os.environ) if self.service.is_worker else plain()
+        environment = inherited | self.service.environment()
         command, log = self.service.command(), Path(self.state.log)
         self._log_begins = size_of(log)
         self._process = await spawn(command, environment, log, self.service.stop_signal, self.service.user)

@@ -96,6 +96,10 @@ UNEXPECTED_ERRORS = _known(
         "close",
     ),
 )
+LOG_LINES_COUNTED = _known(
+    _counter("vision_log_lines_counted_total", "Log lines that said the same again and were only counted.", "level"),
+    *("debug", "info", "warning", "error", "critical"),
+)
 POLICY_DECISIONS = _known(
     _counter("vision_policy_decisions_total", "The policy's verdict per medium.", "decision", "reason"),
     *[("allow", "policy_passed"), ("deny", "unsupported_mime"), ("deny", "file_too_large"), ("skip", "channel")],
