@@ -6,8 +6,7 @@ from typing import Any
 
 from vision_app.domain.budget import Parked
 from vision_app.streams.confirmed_table import ConfirmedTable
-
-from .posts import CHANGELOG
+from vision_app.topics import CHANGELOG
 
 
 def budget_table(app: Any, partitions: int) -> ConfirmedTable:

@@ -5,15 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from vision_app.streams.confirmed_table import ConfirmedTable
-
-CHANGELOG = {
-    "cleanup.policy": "compact",
-    "segment.ms": "600000",
-    "segment.bytes": "33554432",
-    "min.cleanable.dirty.ratio": "0.1",
-    "delete.retention.ms": "3600000",
-}
-"""Rows are rewritten often: compact eagerly, or recovery replays days of them."""
+from vision_app.topics import CHANGELOG
 
 
 def posts_table(app: Any, partitions: int) -> ConfirmedTable:

@@ -15,6 +15,7 @@ from typing import Any, cast
 
 import faust
 import structlog
+from aiokafka.errors import KafkaError
 
 from agents.analysis import analysis_agent
 from agents.analyst import Analyst
@@ -28,7 +29,7 @@ from bridges.budget_mirror import BudgetMirrorService
 from bridges.redis_in import RedisIn
 from bridges.redis_out import redis_out_agents
 from tables.budget import budget_table, parked_table
-from tables.posts import CHANGELOG, posts_table
+from tables.posts import posts_table
 
 from .domain import budget as budget_core
 from .domain.policy import Policy, PolicyError
@@ -99,13 +100,20 @@ class VisionApp(faust.App):
         await super().on_first_start()
 
     async def on_start(self) -> None:
+        """Connect and open everything. What goes wrong is the last thing that is said with a reason."""
+        try:
+            await self._open()
+        except Exception as fault:
+            log.error("The worker cannot start", error=_reason(fault), next_step="run `vision doctor`")
+            raise
+
+    async def _open(self) -> None:
         await super().on_start()
         configure_logging(self.settings)  # Faust's command line has set a level of its own
         if self._metrics is None:
             self._metrics = start_metrics_server(self.settings)
             metrics.READY.set_function(lambda: self.not_ready() is None)
-        names = {f"{self.conf.id}-{table}-changelog": CHANGELOG for table in self.tables}
-        await create_topics(self.settings, names)
+        await create_topics(self.settings)
         for resource in self.resources:
             await resource.open()
         await asyncio.gather(*(flow.try_open() for flow in self.sinks))
@@ -126,7 +134,7 @@ class VisionApp(faust.App):
     async def on_shutdown(self) -> None:
         await super().on_shutdown()
         for resource in reversed(self.resources):
-            await resource.close()
+            await _close(resource)
         if self._metrics is not None:
             self._metrics.close()
             self._metrics = None
@@ -229,6 +237,20 @@ def create_app(settings: Settings) -> VisionApp:
     add_routes(app)
     app.resources = [s3, provider, slots, decoders, app.readers, mirror, *([ocr] if ocr else [])]
     return app
+
+
+async def _close(resource: Any) -> None:
+    """Close a resource, opened or not. What fails is told of, and neither keeps the others open nor hides a cause."""
+    try:
+        await resource.close()
+    except Exception:
+        metrics.UNEXPECTED_ERRORS.labels(where="close").inc()
+        log.exception("a resource cannot be closed; the others are", resource=type(resource).__name__)
+
+
+def _reason(fault: Exception) -> str:
+    text = str(fault) or type(fault).__name__
+    return f"{text}; check KAFKA_BOOTSTRAP_SERVERS and that the broker runs" if isinstance(fault, KafkaError) else text
 
 
 def _spare_the_collector() -> None:

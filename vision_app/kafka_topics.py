@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import structlog
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from .settings import Settings
-from .topics import ALL, MAX_MESSAGE_BYTES, Topic
+from .topics import ALL, MAX_MESSAGE_BYTES, Topic, changelogs
 
 log = structlog.get_logger(__name__)
 
@@ -21,12 +22,48 @@ class TopicsUnfit(Exception):
     """Topics exist that do not fit the settings. Set KAFKA_TOPIC_PARTITIONS to their count, or recreate them."""
 
 
-async def create_topics(settings: Settings, changelogs: Mapping[str, Mapping[str, str]]) -> None:
-    """Create what is missing; `changelogs` are names and configurations of the tables' topics.
+@dataclass(frozen=True)
+class Found:
+    """Which of our topics the broker has."""
+
+    topics: int  # of anybody's
+    missing: list[str]
+    other_count: dict[str, int]  # partitions of those that have not as many as the settings say
+    is_new: bool  # none of ours is there
+
+
+def wanted_topics(
+    settings: Settings, tables: Mapping[str, Mapping[str, str]] | None = None
+) -> dict[str, dict[str, str]]:
+    """All topics of ours, changelogs included, each with its configuration."""
+    ours = {topic.name: _config(topic, settings) for topic in ALL}
+    logs = changelogs(settings.kafka_app_id) if tables is None else tables
+    return ours | {name: dict(config) for name, config in logs.items()}
+
+
+async def look_at_topics(settings: Settings, request_seconds: float = 40.0) -> Found:
+    """See which topics are there; creates nothing. Raises KafkaError."""
+    admin = AIOKafkaAdminClient(
+        bootstrap_servers=settings.kafka_bootstrap_servers, request_timeout_ms=int(request_seconds * 1000)
+    )
+    wanted = wanted_topics(settings)
+    try:
+        await admin.start()
+        existing = set(await admin.list_topics())
+        counts = await _counts(admin, [name for name in wanted if name in existing])
+    finally:
+        await admin.close()
+    missing = [name for name in wanted if name not in existing]
+    other = {name: count for name, count in counts.items() if count != settings.kafka_topic_partitions}
+    return Found(len(existing), missing, other, is_new=len(missing) == len(wanted))
+
+
+async def create_topics(settings: Settings, tables: Mapping[str, Mapping[str, str]] | None = None) -> list[str]:
+    """Create what is missing, and return its names; `tables`: other changelogs than those of the worker.
 
     Raises TopicsUnfit when a topic has another partition count, KafkaError when the broker cannot be reached.
     """
-    wanted = {topic.name: _config(topic, settings) for topic in ALL} | {k: dict(v) for k, v in changelogs.items()}
+    wanted = wanted_topics(settings, tables)
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap_servers)
     try:
         await admin.start()
@@ -35,9 +72,20 @@ async def create_topics(settings: Settings, changelogs: Mapping[str, Mapping[str
         if missing:
             await _create(admin, {name: wanted[name] for name in missing}, settings)
             log.info("topics created", topics=missing)
-        await _check(admin, [name for name in wanted if name in existing], settings)
+        counts = await _counts(admin, [name for name in wanted if name in existing])
     finally:
         await admin.close()
+    for name, count in counts.items():
+        if count != settings.kafka_topic_partitions:
+            raise TopicsUnfit(unfit(name, count, settings))
+    return missing
+
+
+def unfit(name: str, count: int, settings: Settings) -> str:
+    return (
+        f"topic {name} has {count} partitions, KAFKA_TOPIC_PARTITIONS says "
+        f"{settings.kafka_topic_partitions}; set it to {count}, or recreate the topics"
+    )
 
 
 async def _create(admin: AIOKafkaAdminClient, wanted: Mapping[str, dict[str, str]], settings: Settings) -> None:
@@ -57,14 +105,10 @@ async def _create(admin: AIOKafkaAdminClient, wanted: Mapping[str, dict[str, str
             raise KafkaError(f"topic {name} cannot be created: {fault.__name__} {' '.join(map(str, text))}")
 
 
-async def _check(admin: AIOKafkaAdminClient, names: list[str], settings: Settings) -> None:
-    for found in await admin.describe_topics(names) if names else ():
-        count = len(found["partitions"])
-        if count != settings.kafka_topic_partitions:
-            raise TopicsUnfit(
-                f"topic {found['topic']} has {count} partitions, KAFKA_TOPIC_PARTITIONS says "
-                f"{settings.kafka_topic_partitions}; set it to {count}, or recreate the topics"
-            )
+async def _counts(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, int]:
+    """The partition count of each of these topics."""
+    described = await admin.describe_topics(names) if names else ()
+    return {found["topic"]: len(found["partitions"]) for found in described}
 
 
 def _config(topic: Topic, settings: Settings) -> dict[str, str]:

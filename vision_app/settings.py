@@ -170,7 +170,7 @@ class Settings(BaseSettings):
     vision_api_host: str = "127.0.0.1"
     vision_api_port: Port = 8000
     vision_api_tokens: SecretStr = SecretStr("")  # "token=tenant,token=*"
-    vision_api_auth: Literal["on", "off"] = "on"
+    vision_api_auth: Literal["on", "auto", "off"] = "on"  # auto: on as soon as there are tokens, else off
     vision_allowed_hosts: str = ""  # host names with a dot under which open ports may be asked; * for all
     vision_api_rate_per_second: float = Field(100, gt=0)  # of each token, or of each address where there are none
     vision_api_max_body_bytes: Positive = 65_536
@@ -228,6 +228,22 @@ class Settings(BaseSettings):
             raise ValueError(
                 "VISION_API_HOST is not a loopback address and nobody would have to authenticate; "
                 "set VISION_API_TOKENS=token=tenant,… or, if something in front authenticates, VISION_API_AUTH=off"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _one_wish(self) -> Settings:
+        """Whoever wrote both lines believes in one of them, and which one must not be guessed."""
+        tokens, auth = bool(parse_tokens(self.vision_api_tokens)), self.vision_api_auth
+        if tokens and auth == "off":
+            raise ValueError(
+                "VISION_API_TOKENS is set and VISION_API_AUTH=off says that nobody needs a token; "
+                "remove VISION_API_AUTH=off to have the tokens checked, or VISION_API_TOKENS to leave the API open"
+            )
+        if not tokens and auth == "on" and "vision_api_auth" in self.model_fields_set:
+            raise ValueError(
+                "VISION_API_AUTH=on and there are no tokens, so that nobody could be let in or kept out; "
+                "set VISION_API_TOKENS=token=tenant,token=* or remove VISION_API_AUTH"
             )
         return self
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -32,8 +33,25 @@ DLQ = Topic("vision.dlq", "as at the origin", m.DeadLetter, retention="dlq")
 
 ALL = (UPLOADED, POSTS, MEDIA, BUDGET, ANALYSIS, SINK_POSTGRES, SINK_S3, SINK_NEO4J, ANALYZED, SKIPPED, DLQ)
 
+TABLES = ("posts", "budget", "parked")
+"""Faust's tables, each with a changelog topic."""
+
+CHANGELOG = {
+    "cleanup.policy": "compact",
+    "segment.ms": "600000",
+    "segment.bytes": "33554432",
+    "min.cleanable.dirty.ratio": "0.1",
+    "delete.retention.ms": "3600000",
+}
+"""Rows are rewritten often: compact eagerly, or recovery replays days of them."""
+
 MAX_MESSAGE_BYTES = 2 * 1024 * 1024
 """Largest record. A post's result with ten pictures and bounded OCR texts stays under a quarter of it."""
+
+
+def changelogs(app_id: str) -> Mapping[str, Mapping[str, str]]:
+    """The names, as Faust gives them, and the configurations of the tables' topics."""
+    return {f"{app_id}-{table}-changelog": CHANGELOG for table in TABLES}
 
 
 def routes(message: m.Message) -> list[tuple[Topic, bytes]]:

@@ -278,6 +278,27 @@ async def test_a_stale_letter_starts_its_post_again_from_its_row(pipe: Pipeline,
     assert len(await pipe.billed(post)) == 1, "the answer was there"
 
 
+async def test_an_entry_from_the_end_of_time_is_shown_and_traced(pipe: Pipeline, vision: Vision) -> None:
+    """A producer may choose the ids of its entries, up to 2^64 - 1 in the place of the milliseconds."""
+    tenant, post, stream, far = unique("far"), unique("far"), unique("stream:far"), 2**64 - 616
+    body = {"event_type": "posts.vision.uploaded", "tenant_id": tenant, "post_id": post, "trace_id": f"t-{post}"}
+    entry = (await pipe.redis.xadd(stream, {"data": json.dumps(body)}, id=f"{far}-0")).decode()
+    value = json.dumps({"type": "none", **body}).encode()
+    letter = dead_letter(id=f"{stream}-{entry}", origin=stream, value=value, fault="boom", first_seen_ms=far)
+    await _produce(pipe.settings, DLQ.name, letter.id.encode(), letter.encode())
+    shown = await vision("dlq", "show", letter.id)
+    assert f"first_seen_ms: not in the years 1 to 9999 ({far} ms)" in shown
+    assert (await vision.json("dlq", "show", letter.id))["first_seen_ms"] == far
+    await vision("dlq", "ls", "--tenant", tenant)
+    for identity in (entry, post, letter.id):
+        traced = await vision("trace", identity, "--tenant", tenant, code=3, VISION_INPUT_STREAMS=stream)
+        assert f"({far} ms)" in traced
+        assert stream in traced
+    beyond = await vision("trace", f"{2**64}-0", code=1, VISION_INPUT_STREAMS=stream)
+    assert "nothing is known" in beyond
+    assert "Traceback" not in beyond
+
+
 # --- replay, stuck ----------------------------------------------------------------------------------------------------
 
 

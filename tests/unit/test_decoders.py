@@ -17,13 +17,14 @@ from typing import Any
 
 import psutil
 import pytest
+from PIL import Image, ImageCms
 
 from tests.fakes import until
 from tests.hostile_pictures import encoded, png, scan_bomb, zeros
 from vision_app.providers import decoders as pool
 from vision_app.providers.decoder_child import HEADER
 from vision_app.providers.decoders import Child, ChildDied, Decoders, DecodersUnavailable
-from vision_app.providers.decoding import UnusablePicture
+from vision_app.providers.decoding import UnusablePicture, told
 from vision_app.settings import load_settings
 from vision_app.telemetry import metrics
 
@@ -256,3 +257,71 @@ def _alive(pid: int) -> bool:
     with contextlib.suppress(psutil.NoSuchProcess):
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     return False
+
+
+# --- every kind of colours, in a child that can open nothing any more -------------------------------------------------
+
+RED = (204, 51, 51)  # one of the 216 colours of a palette
+CONTENTS = {"1": 255, "L": 120, "LA": (120, 255), "I": 120, "I;16": 120 * 256, "I;16B": 120 * 256, "F": 120.0}
+
+
+def coloured(form: str, mode: str, **options: Any) -> tuple[bytes, tuple[int, int, int]]:
+    """A picture of one colour, and that colour."""
+    if mode in CONTENTS:
+        grey = 255 if mode == "1" else 120
+        image, seen = Image.new(mode, (40, 30), CONTENTS[mode]), (grey, grey, grey)
+    elif mode == "LAB":
+        profiles = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
+        made = ImageCms.profileToProfile(Image.new("RGB", (40, 30), RED), *profiles, outputMode="LAB")
+        assert made is not None
+        image, seen = made, RED
+    else:
+        first = Image.new("RGB", (40, 30), RED).convert("P" if mode == "PA" else mode)
+        image, seen = first.convert(mode), RED
+    out = io.BytesIO()
+    image.save(out, form, **options)
+    return out.getvalue(), seen
+
+
+SOUND: list[tuple[str, str, dict[str, Any]]] = [
+    *(
+        ("TIFF", mode, {})
+        for mode in ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "LAB", "I", "I;16", "I;16B", "F")
+    ),
+    *(("TIFF", "LAB", {"compression": how}) for how in ("tiff_lzw", "tiff_adobe_deflate", "packbits")),
+    *(("TIFF", "YCbCr", {"compression": "jpeg"}), ("TIFF", "1", {"compression": "group4"})),
+    *(("PNG", mode, {}) for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")),
+    *(("PNG", "P", {"transparency": 255}), ("GIF", "P", {"transparency": 255})),
+    *(("JPEG", mode, {}) for mode in ("L", "RGB", "CMYK", "YCbCr")),
+    *(("WEBP", mode, {"lossless": True}) for mode in ("RGB", "RGBA", "LA")),
+    *(("BMP", mode, {}) for mode in ("1", "L", "P", "RGB", "RGBA")),
+]
+
+
+@pytest.mark.parametrize("scaled", [True, False])
+async def test_sound_pictures_of_every_kind_of_colours_are_decoded_in_a_child(scaled: bool) -> None:
+    async with running(vision_preprocess_enabled=scaled) as decoders:
+        for form, mode, options in SOUND:
+            content, colour = coloured(form, mode, **options)
+            picture = await decoders.prepare(content, "image/x")
+            with Image.open(io.BytesIO(picture.content)) as image:
+                seen = image.convert("RGB").getpixel((20, 15))
+            assert seen == pytest.approx(colour, abs=12), (form, mode, options)
+
+
+PATHS = [
+    (OSError(24, "Too many open files", "/opt/app/lib/PIL/ImageCms.py"), "OSError: this form of picture"),
+    (ImportError("cannot import name x from y (/opt/app/y.py)"), "ImportError: this form of picture"),
+    (ValueError("bad table in '/opt/app/x.py', line 3"), "ValueError: bad table in '…', line 3"),
+    (SyntaxError(r"in C:\app\opt\x.py: no"), "SyntaxError: in … no"),
+    (OSError("image file is truncated (3 bytes not processed)"), "OSError: image file is truncated (3 bytes"),
+    (ValueError("seen image/tiff, 1/2 of it"), "ValueError: seen image/tiff, 1/2 of it"),
+]
+
+
+@pytest.mark.parametrize(("fault", "text"), PATHS)
+def test_an_error_is_told_without_what_is_on_this_machine(fault: Exception, text: str) -> None:
+    said = told(fault)
+    assert said.startswith(text)
+    assert "opt" not in said
+    assert "Too many open files" not in said

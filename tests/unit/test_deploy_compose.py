@@ -10,7 +10,7 @@ import pytest
 import yaml
 from dotenv import dotenv_values
 
-from vision_app.settings import Settings, load_settings, variables
+from vision_app.settings import Settings, load_settings, parse_tokens, variables
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docker-compose.yml").read_text()
@@ -153,3 +153,19 @@ def test_the_example_leaves_the_embedded_stack_alone() -> None:
     """`make demo` in the same folder reads the same .env: no address in it may lead into the compose network."""
     addresses = {n for n in EXAMPLE if n.endswith(("_URL", "_URI", "_SERVERS"))}
     assert {n: EXAMPLE[n] for n in addresses if EXAMPLE[n]} == {}
+
+
+def test_no_token_filled_in_contradicts_the_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tokens alone, nothing else changed, and the container has them checked."""
+    monkeypatch.chdir(tmp_path)
+    example = (ROOT / ".env.example").read_text()
+    assert "VISION_API_TOKENS=\n" in example
+    (tmp_path / ".env").write_text(example.replace("VISION_API_TOKENS=\n", "VISION_API_TOKENS=one=t1,two=*\n"))
+    given = SERVICES["worker"]["environment"]
+    by_compose = given["VISION_API_AUTH"].partition(":-")[2].rstrip("}")
+    for auth in (EXAMPLE["VISION_API_AUTH"], by_compose):
+        settings = load_settings(
+            vision_api_auth=auth, vision_api_host=SERVICES["worker"]["environment"]["VISION_API_HOST"]
+        )
+        assert settings.vision_api_auth != "off"
+        assert parse_tokens(settings.vision_api_tokens) == {"one": "t1", "two": "*"}

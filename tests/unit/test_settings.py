@@ -69,6 +69,45 @@ def test_an_open_address_needs_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load_settings().vision_api_host == "0.0.0.0"  # noqa: S104
 
 
+@pytest.mark.parametrize(
+    ("given", "remedy"),
+    [
+        ({"VISION_API_TOKENS": "one=t1", "VISION_API_AUTH": "off"}, "remove VISION_API_AUTH=off"),
+        ({"VISION_API_AUTH": "on"}, "set VISION_API_TOKENS"),
+        ({"VISION_API_AUTH": "on", "VISION_API_TOKENS": " , "}, "set VISION_API_TOKENS"),
+    ],
+)
+def test_contradictory_wishes_about_authentication_are_refused(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], remedy: str
+) -> None:
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError) as refused:
+        load_settings()
+    (line,) = str(refused.value).splitlines()
+    assert remedy in line
+    assert "one=t1" not in line
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"VISION_API_AUTH": ""},
+        {"VISION_API_AUTH": "off"},
+        {"VISION_API_AUTH": "auto"},
+        {"VISION_API_AUTH": "auto", "VISION_API_TOKENS": "one=t1"},
+        {"VISION_API_AUTH": "on", "VISION_API_TOKENS": "one=t1"},
+        {"VISION_API_AUTH": "auto", "VISION_API_HOST": "0.0.0.0"},  # noqa: S104
+        {"VISION_API_TOKENS": "one=t1"},
+    ],
+)
+def test_other_wishes_about_authentication_are_taken(monkeypatch: pytest.MonkeyPatch, given: dict[str, str]) -> None:
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    load_settings()
+
+
 def test_the_environment_beats_dotenv_beats_the_stack(empty_place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (empty_place / "home" / "env").write_text("REDIS_URL=redis://stack\nLOG_LEVEL=ERROR\nS3_BUCKET=stack\n")
     (empty_place / ".env").write_text("LOG_LEVEL=DEBUG\nS3_BUCKET=dotenv\n")

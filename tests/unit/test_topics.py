@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -11,7 +12,9 @@ from hypothesis import strategies as st
 from tests.samples import AT, analyzed, medium, post
 from vision_app import messages as m
 from vision_app import topics
+from vision_app.app import create_app
 from vision_app.domain.budget import Parked
+from vision_app.settings import load_settings
 from vision_app.topics import routes, trace_of
 
 TASK = m.MediaTask(tenant_id="t:1", post_id="p/2", trace_id="trace", medium=medium("abc"), dispatch=1)
@@ -69,6 +72,13 @@ def test_every_message_that_carries_a_type_is_routed() -> None:
 def test_what_does_not_travel_has_no_topic() -> None:
     with pytest.raises(TypeError, match="no topic for Parked"):
         routes(Parked(task=TASK, estimate=1, since_ms=1))
+
+
+def test_the_changelogs_are_those_of_the_tables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What `vision doctor` looks for without a worker, is what a worker makes."""
+    monkeypatch.chdir(tmp_path)
+    app = create_app(load_settings(kafka_app_id="mine"))
+    assert set(topics.changelogs("mine")) == {table.changelog_topic.topics[0] for table in app.tables.values()}
 
 
 def test_topics_have_distinct_names_and_only_dead_letters_are_kept_longer() -> None:

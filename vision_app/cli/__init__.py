@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "logs": ("stack", "logs", "Show the log of a service."),
     "worker": ("stack", "worker", "Run a worker here, in the foreground."),
     "doctor": ("doctor", "doctor", "Look for what keeps the system from working, and say what to do."),
+    "migrate": ("migrate", "migrate", "Tables, topics and bucket: are they as we made them; put back what is missing."),
     "config": ("config", "config", "The effective configuration and where each value comes from."),
     "policy": ("policy", "policy_group", "Which media are analyzed: check the policy file, explain its verdicts."),
     "e2e": ("e2e", "e2e", "One post through the whole pipeline, checked step by step (acceptance guide)."),

@@ -10,8 +10,10 @@ import click
 
 from vision_app.printable import printable as printable
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _DURATION = re.compile(r"(\d+)([smhd])")
+LONGEST = timedelta(days=100_000)  # 273 years: long enough for anything, and now minus so much is still a time
 
 
 class Duration(click.ParamType):
@@ -24,7 +26,11 @@ class Duration(click.ParamType):
             return value
         length = _duration(value)
         if length is None:
-            self.fail(f"{value!r} is no duration; give a number and s, m, h or d, for example 5m", param, ctx)
+            self.fail(
+                f"{value!r} is no duration; give a number and s, m, h or d, for example 5m; at most {LONGEST.days}d",
+                param,
+                ctx,
+            )
         return length
 
 
@@ -40,9 +46,9 @@ class Moment(click.ParamType):
             return datetime.now(UTC) - length
         try:
             at = datetime.fromisoformat(value)
-        except ValueError:
+            return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
+        except (ValueError, OverflowError):  # the latter: an offset leads out of the years 1 to 9999
             self.fail(f"{value!r} is no time; give 2h (ago) or 2026-11-22T18:00", param, ctx)
-        return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
 DURATION, MOMENT = Duration(), Moment()
@@ -54,10 +60,18 @@ def milliseconds(at: datetime | None) -> int | None:
 
 
 def clock(at_ms: int) -> str:
-    """Epoch milliseconds for people, in UTC."""
-    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(sep=" ", timespec="milliseconds").removesuffix("+00:00")
+    """Epoch milliseconds for people, in UTC. Any number: the time in an id is whatever a producer has written."""
+    try:
+        at = _EPOCH + timedelta(milliseconds=at_ms)
+    except OverflowError:
+        return f"not in the years 1 to 9999 ({at_ms} ms)"
+    return at.isoformat(sep=" ", timespec="milliseconds").removesuffix("+00:00")
 
 
 def _duration(text: str) -> timedelta | None:
     match = _DURATION.fullmatch(text.strip())
-    return timedelta(**{_UNITS[match[2]]: int(match[1])}) if match else None
+    try:
+        length = timedelta(**{_UNITS[match[2]]: int(match[1])}) if match else None
+    except (OverflowError, ValueError):  # the latter: more digits than Python turns into a number
+        return None
+    return None if length is None or length > LONGEST else length

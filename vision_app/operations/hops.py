@@ -23,6 +23,7 @@ from .kafka_log import KafkaLog, Record, Stretch
 
 BEFORE_MS, AFTER_MS = 5_000, 60_000
 """How far around a known moment of a post is looked. What comes much later has a moment of its own."""
+LAST_ENTRY_MS = 2**64 - 1  # of the time in the id of a Redis entry, which a producer may choose
 MAX_RECORDS = 200_000
 MAX_ENTRIES = 10_000
 
@@ -198,8 +199,9 @@ async def redis_hops(redis: Redis, settings: Settings, subject: Subject) -> tupl
 async def _entries(redis: Redis, stream: str, around: Sequence[Window]) -> tuple[list[Any], bool]:
     """A stream's entries of some stretches of time, and whether there were no more than are read."""
     found: list[Any] = []
-    for start, end in around or [(0, 2**63 - 1)]:
-        found += await redis.xrange(stream, min=str(max(0, start)), max=str(end), count=MAX_ENTRIES - len(found))
+    for start, end in around or [(0, LAST_ENTRY_MS)]:
+        first, last = (str(min(max(0, at_ms), LAST_ENTRY_MS)) for at_ms in (start, end))
+        found += await redis.xrange(stream, min=first, max=last, count=MAX_ENTRIES - len(found))
         if len(found) >= MAX_ENTRIES:
             return found, False
     return found, True

@@ -5,6 +5,7 @@ Every read has an end that was fixed before it began, so that it ends although t
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -24,8 +25,10 @@ from .connections import OperationError
 Stretch = tuple[int, int]
 """Offsets of one partition: from the first up to, but without, the second."""
 
+_NUMBER = re.compile(r"[0-9]{1,19}")
 STALLED_SECONDS = 30.0
 FETCH_MS = 500
+LAST_MS = 2**63 - 1  # of a time in Kafka; those in ids of Redis go on to 2**64 - 1
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,8 @@ class KafkaLog:
     async def _at(
         self, places: Sequence[TopicPartition], at_ms: int, ends: Mapping[TopicPartition, int]
     ) -> dict[TopicPartition, int]:
-        found = await self._consumer.offsets_for_times(dict.fromkeys(places, max(0, at_ms)))
+        asked = min(max(0, at_ms), LAST_MS)
+        found = await self._consumer.offsets_for_times(dict.fromkeys(places, asked))
         return {place: found[place].offset if found.get(place) else ends[place] for place in places}
 
     async def read(self, stretches: Mapping[TopicPartition, Stretch]) -> AsyncIterator[Record]:
@@ -163,7 +167,7 @@ class KafkaSender:
 def parse_id(text: str) -> tuple[str, int, int]:
     """Topic, partition and offset of a record's id. Raises OperationError."""
     parts = text.rsplit("-", 2)
-    if len(parts) != 3 or not all(part.isdigit() for part in parts[1:]):
+    if len(parts) != 3 or not all(_NUMBER.fullmatch(part) for part in parts[1:]):
         raise OperationError(f"{text!r} is no place in Kafka; give it as topic-partition-offset")
     return parts[0], int(parts[1]), int(parts[2])
 

@@ -17,7 +17,7 @@ from vision_app.settings import Settings
 from vision_app.stores.posts import Row
 
 from .connections import OperationError, api_of, postgres_of, redis_of
-from .hops import Hop, Subject, kafka_hops, redis_hops, windows
+from .hops import LAST_ENTRY_MS, Hop, Subject, kafka_hops, redis_hops, windows
 from .kafka_log import KafkaLog, kafka_log
 from .rows import RowFinder
 from .unrecorded import Named, search
@@ -89,7 +89,7 @@ async def _of_row(settings: Settings, row: Row, redis: Redis, kafka: KafkaLog, a
 
 
 async def _of_event(settings: Settings, named: Named, redis: Redis, kafka: KafkaLog, api: Api, since_ms: int) -> Trace:
-    subject = Subject(named.tenant_id, named.post_id, named.pictures, [(since_ms, _now_ms())])
+    subject = Subject(named.tenant_id, named.post_id, named.pictures, [(since_ms, LAST_ENTRY_MS)])
     return await _made(settings, subject, named.trace_id, "no row", [], [], redis, kafka, api)
 
 

@@ -13,11 +13,11 @@ from redis.asyncio import Redis
 from vision_app import topics
 from vision_app.settings import Settings
 
-from .hops import MAX_ENTRIES, entry_body
+from .hops import LAST_ENTRY_MS, MAX_ENTRIES, entry_body
 from .kafka_log import KafkaLog, parse_id
 
-_ENTRY_ID = re.compile(r"\d{6,}-\d+")
-_RECORD_ID = re.compile(r"[a-z][a-z0-9._]*-\d+-\d+")
+_ENTRY_ID = re.compile(r"([0-9]{6,20})-([0-9]{1,20})")
+_RECORD_ID = re.compile(r"[a-z][a-z0-9._]*-[0-9]{1,19}-[0-9]{1,19}")
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,12 @@ async def search(settings: Settings, text: str, redis: Redis, kafka: KafkaLog, s
     if _RECORD_ID.fullmatch(text) and (record := await kafka.one(*parse_id(text))):
         bodies.append(_json(record.value))
     for stream in streams:
-        exact = text if _ENTRY_ID.fullmatch(text) else None
+        exact = text if _is_entry_id(text) else None
         entries = await redis.xrange(
-            stream, min=exact or str(max(0, since_ms)), max=exact or "+", count=None if exact else MAX_ENTRIES
+            stream,
+            min=exact or str(min(max(0, since_ms), LAST_ENTRY_MS)),
+            max=exact or "+",
+            count=None if exact else MAX_ENTRIES,
         )
         found = [entry_body(fields) for _, fields in entries]
         bodies += [body for body in found if exact or text in _ids(body)]
@@ -51,6 +54,12 @@ async def search(settings: Settings, text: str, redis: Redis, kafka: KafkaLog, s
                 bodies.append(body)
     named = [one for body in bodies if (one := named_by(body, settings.s3_default_tenant_id))]
     return list({(one.tenant_id, one.post_id): one for one in named}.values())
+
+
+def _is_entry_id(text: str) -> bool:
+    """Whether Redis takes it for an id: two numbers of 64 bits. Else it may still be a post's or a trace's."""
+    parts = _ENTRY_ID.fullmatch(text)
+    return parts is not None and all(int(part) <= LAST_ENTRY_MS for part in parts.groups())
 
 
 def named_by(body: Mapping[str, Any], default_tenant: str) -> Named | None:

@@ -82,26 +82,27 @@ def _prepared() -> Any:
         except MemoryError:
             return {"reason": "decoding_memory", "details": {}}, b""
         except Exception as fault:  # noqa: BLE001 - whatever it is, it is this picture's, and told to the worker
-            return {"reason": "undecodable", "details": {"error": f"{type(fault).__name__}: {fault}"[:200]}}, b""
+            return {"reason": "undecodable", "details": {"error": decoding.told(fault)}}, b""
         said = {"mime_type": picture.mime_type, "width": picture.width, "height": picture.height}
         same = picture.content is content
         return {**said, "same": same}, b"" if same else picture.content
 
     for sample in _samples():  # what a library imports or reads when it is first used, it reads now
-        decode({"mime_type": "", "max_dim": 8, "jpeg_quality": 75}, sample)
+        for max_dim in (8, None):
+            decode({"mime_type": "", "max_dim": max_dim, "jpeg_quality": 75}, sample)
     return decode
 
 
 def _samples() -> list[bytes]:
-    """A picture in every form that is decoded, and nothing that is anything."""
+    """A picture in every form and one in every kind of colours that is decoded, and nothing that is anything."""
     from PIL import Image
 
-    from vision_app.providers.decoding import DECODERS
+    from vision_app.providers.decoding import COLOURS, DECODERS
 
     samples = [b"\0"]
-    for form in DECODERS:
+    for form, mode in [*((form, "RGB") for form in DECODERS), *(("TIFF", mode) for mode in COLOURS)]:
         out = io.BytesIO()
-        Image.new("RGB", (16, 16)).save(out, form)
+        Image.new(mode, (16, 16)).save(out, form)
         samples.append(out.getvalue())
     return samples
 

@@ -183,7 +183,11 @@ class Decoders:
 
     async def open(self) -> None:
         """Start the children. Raises DecodersUnavailable: without them no picture can be looked at."""
-        self._idle += await asyncio.gather(*(self._started() for _ in range(self._children)))
+        started = await asyncio.gather(*(self._started() for _ in range(self._children)), return_exceptions=True)
+        self._idle += [child for child in started if isinstance(child, Child)]  # `close` ends them, whatever comes now
+        for fault in started:
+            if isinstance(fault, BaseException):
+                raise fault
 
     async def close(self) -> None:
         """End the children, also those that are at work; none is started any more."""

@@ -8,6 +8,7 @@ and profiles nor whatever hides behind a picture's end can travel along. Which m
 from __future__ import annotations
 
 import io
+import re
 import zipfile
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -38,6 +39,10 @@ MAX_UNPACKED_BYTES = 400_000_000  # of a document that is a ZIP, as its director
 MAX_ZIP_ENTRIES = 10_000
 ACCEPTED_BY_VENDOR = {"JPEG": "image/jpeg", "PNG": "image/png", "TIFF": "image/tiff", "BMP": "image/bmp"}
 DECODERS = (*ACCEPTED_BY_VENDOR, "WEBP", "GIF")
+COLOURS = ("1", "L", "LA", "P", "PA", "RGBA", "CMYK", "YCbCr", "LAB", "I", "I;16", "I;16B", "F")
+"""Pillow's modes, beside RGB, in which a decoder may hand over a picture; a TIFF may have any of them. Each is tried
+once before a child limits itself: the conversion from LAB, for one, imports a module when it is first used."""
+MAX_ERROR_CHARACTERS = 200
 UNSCALED_JPEG_QUALITY = 95  # of a picture that had no JPEG tables of its own
 
 _OOXML = "application/vnd.openxmlformats-officedocument."
@@ -50,6 +55,7 @@ _ZIPPED = {
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _POWERPOINT = "PowerPoint Document".encode("utf-16-le")
 _LAYOUT = dict.fromkeys(map(ord, "\t\n\r\f\ufeff\xa0\xad\u200b\u200d\u2028"))  # not printable, yet found in texts
+_PATH = re.compile(r"""(?<![\w/])(?:[A-Za-z]:)?[/\\][^\s'",;)]+""")
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -101,8 +107,18 @@ def decode(content: bytes, declared_mime: str, wish: Wish) -> Picture:
     except MemoryError as fault:
         raise UnusablePicture("decoding_memory", {"seen_type": _seen(content)}) from fault
     except Exception as fault:  # hostile bytes make the decoders raise almost anything
-        details = {"error": f"{type(fault).__name__}: {fault}"[:200], "seen_type": _seen(content)}
-        raise UnusablePicture("undecodable", details) from fault
+        raise UnusablePicture("undecodable", {"error": told(fault), "seen_type": _seen(content)}) from fault
+
+
+def told(fault: BaseException) -> str:
+    """An error as a tenant may read it: of the picture, and nothing of the machine that decodes.
+
+    An error of the system, or of an import, is not the picture's. Only its kind is told.
+    """
+    kind = type(fault).__name__
+    if isinstance(fault, ImportError) or (isinstance(fault, OSError) and fault.errno is not None):
+        return f"{kind}: this form of picture cannot be decoded here; save it as JPEG or PNG in RGB"
+    return f"{kind}: {_PATH.sub('…', str(fault))}"[:MAX_ERROR_CHARACTERS]
 
 
 def _image(content: bytes, wish: Wish) -> Picture:

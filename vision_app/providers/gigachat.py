@@ -18,7 +18,7 @@ import random
 import ssl
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -107,13 +107,17 @@ class GigaChat(VisionProvider):
         self._transport = transport
         self._cleanups: set[asyncio.Task[None]] = set()
         self._cleanup_seconds = min(CLEANUP_SECONDS, settings.gigachat_vision_timeout / 4)
+        self._opened = AsyncExitStack()
 
     async def open(self) -> None:
         """Prepare connections; sends nothing. Raises SettingsError when the CA bundle cannot be read."""
         tls = _tls(self._settings)
         self._api = self._client(self._settings.gigachat_base_url, tls, self._settings.gigachat_vision_timeout)
+        self._opened.push_async_callback(self._api.aclose)
         self._auth = self._client(self._settings.gigachat_auth_url, tls, AUTH_SECONDS)
+        self._opened.push_async_callback(self._auth.aclose)
         self._tokens = AccessTokens(self._settings, self._post_auth)
+        self._opened.push_async_callback(self._tokens.close)
 
     async def sign_in(self) -> None:
         """Get an access token, which costs nothing. Raises AccountBlocked when there are no credentials or they are
@@ -123,9 +127,7 @@ class GigaChat(VisionProvider):
     async def close(self) -> None:
         if self._cleanups:
             await asyncio.wait(self._cleanups, timeout=CLEANUP_SECONDS)
-        await self._tokens.close()
-        await self._api.aclose()
-        await self._auth.aclose()
+        await self._opened.aclose()
 
     @asynccontextmanager
     async def analyze(

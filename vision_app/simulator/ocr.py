@@ -8,6 +8,8 @@ import shutil
 
 import structlog
 
+_PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "TESSDATA_PREFIX")
+"""All that Tesseract is given of the environment: the rest may hold what is not its business."""
 _TIMEOUT_SECONDS = 20.0
 _MIN_LETTERS = 3  # less is noise
 
@@ -25,7 +27,7 @@ async def read_text(data: bytes) -> str | None:
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, "OMP_THREAD_LIMIT": "1"},
+        env={name: os.environ[name] for name in _PASSED_ON if name in os.environ} | {"OMP_THREAD_LIMIT": "1"},
     )
     try:
         out, err = await asyncio.wait_for(process.communicate(data), _TIMEOUT_SECONDS)

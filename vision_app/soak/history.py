@@ -5,9 +5,9 @@ from __future__ import annotations
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from tables.posts import CHANGELOG
 from vision_app.accounting.kafka_reader import budget_changelog
 from vision_app.settings import Settings
+from vision_app.topics import CHANGELOG
 
 DAY_MS = "86400000"
 

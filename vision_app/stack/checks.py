@@ -14,12 +14,13 @@ from pydantic import BaseModel
 
 from vision_app.settings import Settings
 from vision_app.stack import java, postgres, redis, s3
+from vision_app.stack.environment import plain
 from vision_app.stack.errors import StackError
 from vision_app.stack.home import Home, cache_folder
 from vision_app.stack.jars import is_complete
 from vision_app.stack.plan import Plan
 from vision_app.stack.ports import describe_holder, holder, is_free
-from vision_app.stack.reachable import PROBES, Unreachable
+from vision_app.stack.reachable import PROBES, NotMadeYet, Unreachable
 from vision_app.stack.state import Condition, StackState
 
 FREE_DISK_BYTES = 1_000_000_000
@@ -122,6 +123,8 @@ async def _reach(name: str, probe: Callable[[Settings], Awaitable[str]], setting
         return _failed(
             name, f"no answer within {PROBE_SECONDS:.0f} s; check that it runs at the address `vision config` shows"
         )
+    except NotMadeYet as error:
+        return _hint(name, str(error))
     except Unreachable as error:
         return _failed(name, str(error))
 
@@ -132,7 +135,8 @@ def tesseract(languages: str) -> Finding:
     program = shutil.which("tesseract")
     if program is None:
         return _hint("tesseract", f"not found: {remedy}")
-    listing = subprocess.run([program, "--list-langs"], capture_output=True, text=True, check=False)  # noqa: S603
+    command = [program, "--list-langs"]
+    listing = subprocess.run(command, capture_output=True, text=True, check=False, env=plain())  # noqa: S603
     missing = set(languages.split("+")) - set(listing.stdout.split())
     if missing:
         return _hint("tesseract", f"has no data for {', '.join(sorted(missing))}: {remedy}")

@@ -36,6 +36,11 @@ def rotate_in_use(log: Path, limit: int = LOG_BYTES) -> None:
     os.truncate(log, 0)
 
 
+def size_of(file: Path) -> int:
+    """Bytes of a file; 0 when it is not there yet."""
+    return file.stat().st_size if file.exists() else 0
+
+
 def _shift(log: Path) -> None:
     for number in range(KEPT_LOGS - 1, 0, -1):
         if _numbered(log, number).exists():

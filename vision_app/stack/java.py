@@ -12,6 +12,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from vision_app.stack.environment import plain
 from vision_app.stack.home import cache_folder
 from vision_app.stack.jars import missing_package
 
@@ -79,7 +80,8 @@ class Java:
         self._base.parent.mkdir(parents=True, exist_ok=True)
         scratch = self._base.with_suffix(f".{os.getpid()}")
         dump = ["-XX:+UseSerialGC", "-Xshare:dump", f"-XX:SharedArchiveFile={scratch}"]
-        outcome = subprocess.run([str(executable()), *QUIET, *dump], capture_output=True, check=False)  # noqa: S603
+        command = [str(executable()), *QUIET, *dump]
+        outcome = subprocess.run(command, capture_output=True, check=False, env=plain())  # noqa: S603
         if outcome.returncode == 0 and scratch.exists():
             scratch.replace(self._base)
         return self._base.exists()

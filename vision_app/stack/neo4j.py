@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from vision_app.stack.files import write_atomically
 from vision_app.stack.home import Home
 from vision_app.stack.instance import Instance
@@ -48,7 +46,7 @@ class Neo4j(Service):
             admin = Java("neo4j", self.java.classpath)
             command = admin.command("org.neo4j.cli.AdminTool", "dbms", "set-initial-password", self.password)
             folders = {"NEO4J_HOME": str(self.data), "NEO4J_CONF": str(self.data / "conf")}
-            run_once(command, "setting Neo4j's password", env=dict(os.environ) | folders)
+            run_once(command, "setting Neo4j's password", env=folders)
 
     def command(self) -> list[str]:
         folders = (f"--home-dir={self.data}", f"--config-dir={self.data / 'conf'}", "--console-mode")

@@ -18,11 +18,16 @@ from vision_app.providers.gigachat import GigaChat
 from vision_app.settings import Settings
 
 SECONDS = 5.0
+NO_BUCKET = frozenset({"404", "NoSuchBucket"})
 _MAY_CREATE = "SELECT current_user, coalesce(has_schema_privilege(current_schema(), 'CREATE'), false)"
 
 
 class Unreachable(Exception):
     """The service does not serve us. The message says what to do next."""
+
+
+class NotMadeYet(Exception):
+    """The service serves us, but what the worker makes at its first start is not there. The message says so."""
 
 
 async def redis(settings: Settings) -> str:
@@ -41,35 +46,56 @@ async def redis(settings: Settings) -> str:
 
 
 async def kafka(settings: Settings) -> str:
-    from aiokafka.admin import AIOKafkaAdminClient
     from aiokafka.errors import KafkaError
 
-    admin = AIOKafkaAdminClient(
-        bootstrap_servers=settings.kafka_bootstrap_servers, request_timeout_ms=int(SECONDS * 1000)
-    )
+    from vision_app.kafka_topics import look_at_topics, unfit
+
     try:
-        await admin.start()
-        topics = await admin.list_topics()
+        found = await look_at_topics(settings, SECONDS)
     except (KafkaError, OSError) as error:
         raise Unreachable(f"{error}; check KAFKA_BOOTSTRAP_SERVERS and that the broker runs") from error
-    finally:
-        await admin.close()
-    return f"answers, {len(topics)} topics"
+    if found.is_new:
+        raise NotMadeYet("answers; the worker makes its topics when it starts, or `vision migrate repair` does")
+    if found.missing:
+        raise Unreachable(
+            f"topics are missing: {', '.join(found.missing)}; `vision migrate repair` makes them anew, without what "
+            "was in them; then restart the workers (`vision down`, `vision up`)"
+        )
+    if found.other_count:
+        raise Unreachable("; ".join(unfit(name, count, settings) for name, count in found.other_count.items()))
+    return f"answers, {found.topics} topics, all of ours among them"
 
 
 async def postgres(settings: Settings) -> str:
+    from vision_app.stores.repair import inspect
+
     try:
         connection = await asyncpg.connect(settings.database_url.get_secret_value(), timeout=SECONDS)
-        version = await connection.fetchval("SHOW server_version")
-        user, may_create = await connection.fetchrow(_MAY_CREATE)
-        await connection.close()
+        try:
+            version = await connection.fetchval("SHOW server_version")
+            user, may_create = await connection.fetchrow(_MAY_CREATE)
+            schema = await inspect(connection) if may_create else None
+        finally:
+            await connection.close(timeout=SECONDS)
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise Unreachable(f"{error}; check DATABASE_URL and that the server runs") from error
     if not may_create:
         raise Unreachable(
             f"{user} may not create tables; run as its owner: GRANT CREATE, USAGE ON SCHEMA public TO {user}"
         )
-    return f"answers, version {version}, tables can be made"
+    if schema is None or schema.is_new:
+        return f"answers, version {version}, tables can be made"
+    if wrong := [*schema.faults, *map(str, schema.other)]:
+        raise Unreachable(f"{'; '.join(wrong)}; `vision migrate status` shows everything")
+    if schema.missing or schema.ledger_lost:
+        what = "; ".join(map(str, schema.missing)) or "the table schema_migrations is missing"
+        raise Unreachable(f"{what}; `vision migrate repair` puts it back, without the rows that were in it")
+    if schema.pending:
+        raise NotMadeYet(
+            f"answers, version {version}; to be applied: {', '.join(schema.pending)}; the worker does it when it "
+            "starts, or `vision migrate apply` does"
+        )
+    return f"answers, version {version}, all tables are there"
 
 
 async def s3(settings: Settings) -> str:
@@ -88,6 +114,9 @@ async def s3(settings: Settings) -> str:
         async with client as bucket_client:
             await bucket_client.head_bucket(Bucket=settings.s3_bucket)
     except (BotoCoreError, ClientError) as error:
+        if isinstance(error, ClientError) and error.response.get("Error", {}).get("Code") in NO_BUCKET:
+            text = f"there is no bucket {settings.s3_bucket}; `vision migrate repair` makes it, or correct S3_BUCKET"
+            raise Unreachable(text) from error
         remedy = "check S3_ENDPOINT_URL, the keys and that the bucket S3_BUCKET exists"
         raise Unreachable(f"bucket {settings.s3_bucket}: {error}; {remedy}") from error
     return f"answers, bucket {settings.s3_bucket} is there"

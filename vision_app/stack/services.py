@@ -50,7 +50,7 @@ class Service(ABC):
         """The command line, its first item an absolute path. Called after `prepare`."""
 
     def environment(self) -> dict[str, str]:
-        """Variables for the process beside the supervisor's own."""
+        """Variables for the process beside those of `environment.plain`, and for a worker `of_a_worker`."""
         return {}
 
     @abstractmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import time
@@ -12,7 +13,9 @@ from pathlib import Path
 import psutil
 import structlog
 
+from vision_app.stack.environment import of_a_worker, plain
 from vision_app.stack.errors import StackError
+from vision_app.stack.files import size_of
 from vision_app.stack.process import Identity, kill_tree, spawn
 from vision_app.stack.services import Service
 from vision_app.stack.state import Condition, ServiceState
@@ -20,6 +23,7 @@ from vision_app.stack.state import Condition, ServiceState
 POLL_SECONDS = 0.1
 WORKER_CHECK_SECONDS = 2.0  # how often a ready worker is asked again
 FIRST_BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS = 1.0, 30.0
+LAST_BYTES = 64 * 1024  # of a log, where the reason of an end is looked for; a traceback is one long line
 STABLE_SECONDS = 60.0  # alive this long, a service has earned a short backoff again
 
 logger = structlog.get_logger(__name__)
@@ -46,6 +50,7 @@ class Supervised:
         self._process: asyncio.subprocess.Process | None = None
         self._backoff = FIRST_BACKOFF_SECONDS
         self._gave_up = False  # on the process now running, because it did not become ready
+        self._log_begins = 0  # where in the log the lines of the process now running begin
 
     async def keep_running(self) -> None:
         """Start the service, and start it again whenever it ends. Runs until cancelled."""
@@ -81,7 +86,7 @@ class Supervised:
         if code in (0, -self.service.stop_signal, 128 + self.service.stop_signal):
             self.service.ended()
         if not self._gave_up:
-            self._failed(_describe_exit(code, Path(self.state.log)))
+            self._failed(_describe_exit(code, Path(self.state.log), self._log_begins))
 
     async def _prepare(self) -> None:
         loop = asyncio.get_running_loop()
@@ -93,8 +98,10 @@ class Supervised:
 
     async def _start(self) -> None:
         self._gave_up = False
-        environment = dict(os.environ) | self.service.environment()
+        inherited = of_a_worker(os.environ) if self.service.is_worker else plain()
+        environment = inherited | self.service.environment()
         command, log = self.service.command(), Path(self.state.log)
+        self._log_begins = size_of(log)
         self._process = await spawn(command, environment, log, self.service.stop_signal, self.service.user)
         try:
             self.state.process = Identity.of(self._process.pid)
@@ -161,16 +168,34 @@ class Supervised:
         self._changed.set()
 
 
-def _describe_exit(code: int, log: Path) -> str:
-    """How it ended, with the last line it printed as the likeliest explanation."""
+def _describe_exit(code: int, log: Path, begins: int) -> str:
+    """How it ended, with the last error it logged, else the last line it printed, as the likeliest explanation."""
     if code == -signal.SIGKILL:
         return "ended by SIGKILL"  # without a last word
     how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
-    return f"ended {how}{_last_line(log)}"
+    return f"ended {how}{_last_words(log, begins)}"
 
 
-def _last_line(log: Path) -> str:
+def _last_words(log: Path, begins: int) -> str:
     with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - 4096))
+        size = log.stat().st_size
+        file.seek(max(0, begins if begins <= size else 0, size - LAST_BYTES))
         lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
-    return f": {lines[-1][:300]}" if lines else ""
+    errors = [told for line in lines if (told := _error_in(line))]
+    advice = [text for text, has_advice in errors if has_advice]
+    found = [*lines[-1:], *(text for text, _ in errors[-1:]), *advice[-1:]]
+    return f": {found[-1][:300]}" if found else ""
+
+
+def _error_in(line: str) -> tuple[str, bool] | None:
+    """The sentence of a worker's log line of level error or above, and whether it says what to do; None for others."""
+    if not line.startswith("{"):
+        return None
+    try:
+        told = json.loads(line)
+    except ValueError:
+        return None
+    if told.get("level") not in ("error", "critical"):
+        return None
+    said = [str(told[name]) for name in ("event", "error", "next_step") if told.get(name)]
+    return ": ".join(said), "next_step" in told

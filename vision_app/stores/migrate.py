@@ -57,7 +57,13 @@ def migrations() -> list[Migration]:
 
 async def migrate(pool: Any) -> list[str]:
     """Apply what is missing. Returns the names applied now. Raises MigrationError, or asyncpg's own errors."""
-    async with pool.acquire() as connection, connection.transaction():
+    async with pool.acquire() as connection:
+        return await apply(connection)
+
+
+async def apply(connection: Any) -> list[str]:
+    """The same on one connection."""
+    async with connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock($1)", ADVISORY_LOCK)
         await connection.execute(LEDGER)
         applied = {row["version"]: row["checksum"] for row in await connection.fetch("SELECT * FROM schema_migrations")}
@@ -88,5 +94,6 @@ async def _apply(connection: Any, migration: Migration, applied: dict[int, str])
 
 def _foreign(migration: Migration, fault: Exception) -> MigrationError:
     return MigrationError(
-        f"{migration.name}: {fault}, and was not made by us; give this service a database of its own in DATABASE_URL"
+        f"{migration.name}: {fault}, and was not made by us; give this service a database of its own in DATABASE_URL. "
+        "If it was and only the table schema_migrations is lost: `vision migrate repair`"
     )

@@ -145,7 +145,7 @@ def unavailable(fault: Exception) -> SinkUnavailable:
     if isinstance(fault, asyncpg.InsufficientPrivilegeError | asyncpg.InvalidAuthorizationSpecificationError):
         remedy = "give the user of DATABASE_URL the right to log in, create and write tables"
     elif isinstance(fault, asyncpg.SyntaxOrAccessError):
-        remedy = "the schema is not ours; run the migrations"
+        remedy = "the schema is not as we made it; `vision migrate status` shows how, `vision migrate repair` mends it"
     return SinkUnavailable(f"Postgres: {type(fault).__name__}: {fault}; {remedy}")
 
 

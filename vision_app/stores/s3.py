@@ -52,7 +52,7 @@ _BAD_KEY = frozenset({"InvalidArgument", "InvalidObjectName", "InvalidURI", "Key
 _EMPTY = frozenset({"InvalidRange", "416"})  # there is no first byte
 _NO_BUCKET = "NoSuchBucket"
 _MISCONFIGURED = {
-    _NO_BUCKET: "the bucket does not exist; create it or correct S3_BUCKET",
+    _NO_BUCKET: "the bucket does not exist; `vision migrate repair` creates it, or correct S3_BUCKET",
     "InvalidAccessKeyId": "the access key is unknown; correct S3_ACCESS_KEY_ID",
     "SignatureDoesNotMatch": "the secret key does not fit; correct S3_SECRET_ACCESS_KEY",
     "RequestTimeTooSkewed": "this machine's clock is wrong; correct it",
@@ -139,16 +139,27 @@ class S3Store:
         self._client = None
         await self._resources.aclose()
 
-    async def ensure_bucket(self) -> None:
-        """See that we may use the bucket; create it if there is none. Raises StoreUnavailable, ObjectForbidden."""
+    async def ensure_bucket(self) -> bool:
+        """See that we may use the bucket; create it if there is none, True if so.
+
+        Raises StoreUnavailable, ObjectForbidden.
+        """
+        if await self.has_bucket():
+            return False
+        await self._call("put", None, lambda s3: s3.create_bucket(Bucket=self.bucket))
+        log.info("bucket created", bucket=self.bucket)
+        return True
+
+    async def has_bucket(self) -> bool:
+        """Whether the bucket is there and may be used. Raises StoreUnavailable, ObjectForbidden."""
         try:
             # not HeadBucket, whose errors have no body and so do not tell a wrong secret from a missing permission
             await self._call("list", None, partial(_list, Bucket=self.bucket, MaxKeys=1))
         except StoreMisconfigured as fault:
             if fault.code != _NO_BUCKET:
                 raise
-            await self._call("put", None, lambda s3: s3.create_bucket(Bucket=self.bucket))
-            log.info("bucket created", bucket=self.bucket)
+            return False
+        return True
 
     async def head(self, key: str) -> ObjectHead:
         """Size, type and metadata. Raises ObjectMissing, ObjectForbidden, StoreUnavailable."""

@@ -1,7 +1,8 @@
 """How log lines look: one JSON object per line, ours and every library's alike, with secrets masked.
 
 Every line has timestamp, level, logger, event, trace_id, post_id and tenant_id at top level (`-` where nothing is
-bound), so that lines can be found by trace whoever wrote them. Not here: what is logged, and the metrics.
+bound), so that lines can be found by trace whoever wrote them. A sentence that repeats is counted (`repetition.py`).
+Not here: what is logged, and the metrics.
 Lines go to the real stderr, since Faust redirects sys.stdout and sys.stderr into logging.
 """
 
@@ -83,7 +84,11 @@ def logging_config(settings: Settings) -> dict[str, Any]:
             }
         },
         "handlers": {
-            "stderr": {"class": "logging.StreamHandler", "stream": "ext://sys.__stderr__", "formatter": "line"}
+            "stderr": {
+                "class": "vision_app.telemetry.repetition.Summarising",
+                "stream": "ext://sys.__stderr__",
+                "formatter": "line",
+            }
         },
         "root": {"level": settings.log_level, "handlers": ["stderr"]},
         "loggers": {name: {"level": library_level} for name in NOISY},

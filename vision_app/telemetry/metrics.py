@@ -83,6 +83,11 @@ UNEXPECTED_ERRORS = _known(
     _counter("vision_unexpected_errors_total", "Errors nobody planned for: faults of this program.", "where"),
     *("policy", "posts", "media", "budget", "analysis", "sinks", "redis_in", "redis_out", "timers", "web", "storage"),
     "dead_letters",
+    "close",
+)
+LOG_LINES_COUNTED = _known(
+    _counter("vision_log_lines_counted_total", "Log lines that said the same again and were only counted.", "level"),
+    *("debug", "info", "warning", "error", "critical"),
 )
 POLICY_DECISIONS = _known(
     _counter("vision_policy_decisions_total", "The policy's verdict per medium.", "decision", "reason"),

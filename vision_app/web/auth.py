@@ -1,7 +1,8 @@
 """Who may ask for what: each token of VISION_API_TOKENS is bound to one tenant or, as `*`, to all.
 
-Without tokens the API is open; the settings refuse that on any address but loopback, unless VISION_API_AUTH=off says
-that something in front authenticates. An open API takes no requests under foreign host names (`vision_app.hosts`).
+Where there are tokens they are checked; the settings refuse them together with VISION_API_AUTH=off. Without tokens the
+API is open; the settings refuse that on any address but loopback, unless VISION_API_AUTH says that it is meant. An open
+API takes no requests under foreign host names (`vision_app.hosts`).
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ WRONG_TOKENS_PER_SECOND = 5
 def authentication(settings: Settings) -> object:
     """The middleware that binds a request to a tenant and to a caller, or answers 401."""
     tokens = {_digest(token): tenant for token, tenant in parse_tokens(settings.vision_api_tokens).items()}
-    enforced = bool(tokens) and settings.vision_api_auth == "on"
+    enforced = bool(tokens)
     guesses = Buckets(WRONG_TOKENS_PER_SECOND, WRONG_TOKENS_PER_SECOND * BURST_SECONDS)
 
     @web.middleware
@@ -61,7 +62,7 @@ def authentication(settings: Settings) -> object:
 def known_host(settings: Settings) -> object:
     """The middleware that answers 421 to requests under a host name that is not ours, as long as the API is open."""
     allowed = allowed_names(settings.vision_allowed_hosts)
-    is_open = not parse_tokens(settings.vision_api_tokens) or settings.vision_api_auth == "off"
+    is_open = not parse_tokens(settings.vision_api_tokens)
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -15,8 +15,12 @@ Tokens = Annotated[int, Field(ge=0)]
 MAX_LIMIT = 10**15
 
 
-def _aware(at: datetime) -> datetime:
-    return at if at.tzinfo else at.replace(tzinfo=UTC)
+def _in_utc(at: datetime) -> datetime:
+    """Without an offset it is UTC. An offset may lead out of the years that Python and Postgres' driver can tell."""
+    try:
+        return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
+    except OverflowError:
+        raise ValueError("in UTC the time must lie in the years 1 to 9999") from None
 
 
 def _written(at: object) -> object:
@@ -74,7 +78,7 @@ class PostsQuery(TenantQuery):
     channel_id: Id | None = None
     has_meme: bool | None = Field(None, description="whether any of the post's pictures is a meme")
     provider: Literal["gigachat", "ocr_fallback", "ocr"] | None = Field(None, description="`ocr` is `ocr_fallback`")
-    analyzed_after: Annotated[datetime, BeforeValidator(_written), AfterValidator(_aware)] | None = Field(
+    analyzed_after: Annotated[datetime, BeforeValidator(_written), AfterValidator(_in_utc)] | None = Field(
         None, description="exclusive; without an offset it is UTC"
     )
     page: int = Field(1, ge=1, le=1_000_000)

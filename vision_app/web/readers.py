@@ -27,6 +27,11 @@ AWAY = (SinkUnavailable, asyncpg.PostgresError, asyncpg.InterfaceError, OSError,
 """What a call may raise when Postgres does not answer or not as it should."""
 
 
+def is_callers(fault: Exception) -> bool:
+    """Whether the driver found that a value of the query cannot be sent: the caller's fault, and no outage."""
+    return isinstance(fault, asyncpg.DataError) and fault.severity is None  # Postgres' own errors have one
+
+
 class Readers:
     """Hands out readers; `posts` raises SinkUnavailable while there is no connection, a reader what asyncpg raises."""
 
@@ -41,6 +46,7 @@ class Readers:
     async def close(self) -> None:
         if self._pool is not None:
             await close_pool(self._pool)
+            self._pool = None
 
     async def posts(self) -> PostsReader:
         async with self._connecting:
@@ -63,10 +69,15 @@ class Readers:
 
     @asynccontextmanager
     async def for_page(self) -> AsyncIterator[PostsReader]:
-        """A reader for a page: while Postgres is away, the page answers 503."""
+        """A reader for a page: while Postgres is away, the page answers 503; for a value it cannot take, 422."""
         try:
             yield await self.posts()
         except AWAY as fault:
+            if is_callers(fault):
+                log.warning("Postgres cannot take what a page was asked for", error=repr(fault))
+                raise ApiError(
+                    422, "invalid_request", "a value is outside of what can be stored; correct it"
+                ) from fault
             metrics.RETRIES.labels(stage="db").inc()
             log.error("Postgres cannot be read", error=repr(fault))
             raise ApiError(503, "store_unavailable", "Postgres does not answer; see `vision doctor`") from fault

@@ -1,0 +1,136 @@
+"""A start that fails says why, and nothing that happens on the way out hides it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from vision_app import app as composition
+from vision_app.providers import decoders
+from vision_app.providers.decoders import Decoders, DecodersUnavailable
+from vision_app.settings import Settings, load_settings
+from vision_app.stack import supervised
+
+AWAY = {
+    "redis_url": "redis://127.0.0.1:1/0",
+    "kafka_bootstrap_servers": "127.0.0.1:1",
+    "database_url": "postgresql://postgres@127.0.0.1:1/postgres",
+    "s3_endpoint_url": "http://127.0.0.1:1",
+    "s3_access_key_id": "key",
+    "s3_secret_access_key": "secret",
+    "neo4j_uri": "bolt://127.0.0.1:1",
+}
+
+
+@pytest.fixture
+def away(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Settings:
+    """Settings that lead to no service at all."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VISION_HOME", str(tmp_path))
+    return load_settings(**AWAY)
+
+
+def started(folder: Path, **more: str) -> list[dict[str, Any]]:
+    """The log of a worker whose start fails."""
+    places = {name.upper(): value for name, value in AWAY.items()} | {"VISION_HOME": str(folder)}
+    ports = {"VISION_API_PORT": "39181", "METRICS_PORT": "39182"}
+    command = [sys.executable, "-m", "vision_app", "--quiet", "worker", "--loglevel", "info"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=folder, env={**os.environ, **places, **ports, **more}, timeout=90
+    )
+    assert done.returncode != 0
+    return [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
+
+
+async def test_every_resource_can_be_closed_unopened_and_twice(away: Settings) -> None:
+    resources = composition.create_app(away).resources
+    assert len(resources) >= 6
+    for resource in resources:
+        await resource.close()
+        await resource.close()
+
+
+async def test_every_sink_can_be_closed_unopened_and_twice(away: Settings) -> None:
+    sinks = [batches.sink for batches in composition.create_app(away).sinks]
+    assert len(sinks) >= 3
+    for sink in sinks:
+        await sink.close()
+        await sink.close()
+
+
+async def test_a_resource_that_cannot_be_closed_keeps_no_other_open(away: Settings) -> None:
+    closed = []
+
+    class Resource:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        async def close(self) -> None:
+            if self.name == "broken":
+                raise AttributeError("'Resource' object has no attribute '_tokens'")
+            closed.append(self.name)
+
+    app = composition.create_app(away)
+    app.resources = [Resource("first"), Resource("broken"), Resource("last")]
+    await app.on_shutdown()
+    assert closed == ["last", "first"]
+
+
+def test_without_kafka_the_worker_says_so_and_nothing_else_goes_wrong(tmp_path: Path) -> None:
+    errors = [line for line in started(tmp_path) if line["level"] in ("error", "critical")]
+    assert not [line for line in errors if "AttributeError" in json.dumps(line)]
+    (reason,) = [line for line in errors if line["event"] == "The worker cannot start"]
+    assert "check KAFKA_BOOTSTRAP_SERVERS" in reason["error"]
+    assert "vision doctor" in reason["next_step"]
+
+
+async def test_a_child_that_started_beside_one_that_did_not_is_ended(
+    away: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`open` fails as a whole, but knows of the process it has started."""
+    pool, tries = Decoders(away), 0
+    sound = decoders.Decoders._started
+
+    async def every_other(self: Decoders) -> decoders.Child:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise DecodersUnavailable("no memory")
+        return await sound(self)
+
+    monkeypatch.setattr(decoders.Decoders, "_started", every_other)
+    with pytest.raises(DecodersUnavailable):
+        await pool.open()
+    (pid,) = pool.pids
+    await pool.close()
+    assert not psutil.pid_exists(pid)
+
+
+LINE = '{{"level":"{level}","event":"{event}"{more}}}\n'
+
+
+def test_the_reason_of_an_end_is_the_error_with_advice_and_not_the_last_line(tmp_path: Path) -> None:
+    log = tmp_path / "worker.log"
+    before = LINE.format(level="error", event="of an earlier process", more=',"next_step":"none"')
+    log.write_text(
+        before
+        + LINE.format(level="error", event="The worker cannot start", more=',"error":"no Kafka","next_step":"look"')
+        + LINE.format(level="error", event="[^Worker]: Error: KafkaConnectionError", more="")
+        + LINE.format(level="info", event="Closing event loop", more="")
+    )
+    assert supervised._describe_exit(1, log, len(before)) == (
+        "ended with exit code 1: The worker cannot start: no Kafka: look"
+    )
+
+
+def test_programs_that_log_otherwise_are_quoted_by_their_last_line(tmp_path: Path) -> None:
+    log = tmp_path / "postgres.log"
+    log.write_text("starting\n{not json\nFATAL: no space left on device\n\n")
+    assert supervised._describe_exit(1, log, 0).endswith(": FATAL: no space left on device")

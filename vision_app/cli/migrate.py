@@ -1,0 +1,196 @@
+"""`vision migrate status|apply|repair|refill`: what a worker makes at its start, looked at and put back without one."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+
+import click
+
+from vision_app.kafka_topics import TopicsUnfit, unfit
+from vision_app.operations import foundations
+from vision_app.operations.connections import OperationError, run
+from vision_app.printable import json_text, printable
+from vision_app.settings import Settings, load_settings
+from vision_app.stack.errors import StackError
+from vision_app.stores.repair import Repair, Schema
+
+EXIT_UNSOUND = 1
+PARTS = ("postgres", "kafka", "s3")
+REFILL = "`vision migrate refill` writes the results that Kafka still has once more, free and unannounced"
+ROWS_OF = {
+    "post_enrichment": REFILL,
+    "media_objects": REFILL,
+    "post_media_map": REFILL,
+    "budget_actions": "set the limits and pauses again (`vision budget set`, `vision pause`)",
+    "dead_letter_actions": "letters dealt with are listed once more by `vision dlq ls`",
+    "tenant_storage_usage": "the next listing of the bucket fills it (S3_RECOUNT_INTERVAL_MINUTES)",
+    "storage_state": "the next listing of the bucket fills it (S3_RECOUNT_INTERVAL_MINUTES)",
+    "expired_objects": "what was expired is no longer marked; nothing else is lost",
+}
+"""Where the rows of a table that was made anew come from."""
+
+
+@click.group()
+def migrate() -> None:
+    """Tables, topics and bucket: are they as we made them, and putting back what is missing.
+
+    A worker makes all of them when it starts. These commands are for when something was dropped since then.
+    """
+
+
+_only = click.option("--only", "parts", type=click.Choice(PARTS), multiple=True, help="Look at this alone.")
+
+
+@migrate.command()
+@_only
+@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+def status(parts: tuple[str, ...], as_json: bool) -> None:
+    """Show what is missing or other than we made it. Exit code 1 if anything is. Changes nothing."""
+    settings = load_settings()
+    found = {part: _looked_at(part, settings) for part in parts or PARTS}
+    if as_json:
+        click.echo(json_text({part: {"facts": facts, "faults": faults} for part, (facts, faults) in found.items()}))
+    else:
+        for part, (facts, faults) in found.items():
+            _say(part, facts)
+            _say(f"{part}: NOT AS IT SHOULD BE", faults)
+    sys.exit(EXIT_UNSOUND if any(faults for _, faults in found.values()) else 0)
+
+
+@migrate.command()
+def apply() -> None:
+    """Apply the migrations that are not applied yet, as a worker does when it starts."""
+    names = run(foundations.apply(load_settings()))
+    click.echo(f"Applied {', '.join(names)}." if names else "There is nothing to apply.")
+
+
+@migrate.command()
+@_only
+def repair(parts: tuple[str, ...]) -> None:
+    """Put back what is missing. What is there is never changed, and rows that went with a table do not come back.
+
+    May run beside workers. Exit code 1 if something could not be put back.
+    """
+    settings, failed = load_settings(), False
+    for part in parts or PARTS:
+        try:
+            failed |= not _mended(part, settings)
+        except StackError as fault:  # the other parts may be mended all the same
+            click.echo(printable(f"{part}: {fault}"), err=True)
+            failed = True
+    sys.exit(EXIT_UNSOUND if failed else 0)
+
+
+@migrate.command()
+def refill() -> None:
+    """Fill tables that were made anew with the results that Kafka still has (KAFKA_RETENTION_DAYS).
+
+    Nobody is asked, nothing is charged and nothing announced. A newer row is never replaced, so it may run at any time.
+    """
+    told = run(foundations.refill(load_settings()))
+    click.echo(f"Wrote {told.written} results once more.")
+    if told.refused:
+        click.echo(printable(f"{told.refused} could not be written, the first: {told.reason}"), err=True)
+        sys.exit(EXIT_UNSOUND)
+
+
+# --- looking ----------------------------------------------------------------------------------------------------------
+
+
+def _looked_at(part: str, settings: Settings) -> tuple[list[str], list[str]]:
+    """What is so, and what is not as it should be, each with the next step."""
+    try:
+        match part:
+            case "postgres":
+                return _tables(run(foundations.schema(settings)))
+            case "kafka":
+                return _topics(settings)
+            case _:
+                if run(foundations.has_bucket(settings)):
+                    return [f"bucket {settings.s3_bucket} is there"], []
+                return [], [f"there is no bucket {settings.s3_bucket}; `vision migrate repair` makes it"]
+    except StackError as fault:
+        return [], [str(fault)]
+
+
+def _tables(schema: Schema) -> tuple[list[str], list[str]]:
+    if schema.is_new:
+        return [], ["no table of ours was ever made; `vision migrate apply` makes them, or the worker when it starts"]
+    facts = [f"{one.name}: applied {one.at:%Y-%m-%d %H:%M:%S} UTC" for one in schema.migrations if one.at]
+    faults = list(schema.faults)
+    faults += [
+        f"{name} is not applied; `vision migrate apply`, or the worker when it starts" for name in schema.pending
+    ]
+    faults += [f"{one}; `vision migrate repair` puts it back" for one in schema.missing]
+    faults += [f"{one}; correct it by hand: it is never changed by us" for one in schema.other]
+    if schema.ledger_lost:
+        faults.append("table schema_migrations is missing; `vision migrate repair` puts it back")
+    if schema.is_sound:
+        facts.append("all tables, columns, constraints and indexes are there")
+    return facts, faults
+
+
+def _topics(settings: Settings) -> tuple[list[str], list[str]]:
+    found = run(foundations.topics(settings))
+    faults = [f"topic {name} is missing; `vision migrate repair` makes it" for name in found.missing]
+    faults += [unfit(name, count, settings) for name, count in found.other_count.items()]
+    return ([] if faults else ["all topics of ours are there"]), faults
+
+
+def _say(heading: str, lines: Iterable[str]) -> None:
+    for line in lines:
+        click.echo(printable(f"{heading}: {line}"))
+
+
+# --- mending ----------------------------------------------------------------------------------------------------------
+
+
+def _mended(part: str, settings: Settings) -> bool:
+    """Whether everything of this part is there now."""
+    match part:
+        case "postgres":
+            return _mended_tables(settings)
+        case "kafka":
+            try:
+                made = run(foundations.make_topics(settings))
+            except TopicsUnfit as fault:
+                raise OperationError(str(fault)) from fault
+            _say(part, _about_topics(made))
+        case _:
+            made_it = run(foundations.make_bucket(settings))
+            _say(part, [f"bucket {settings.s3_bucket} was {'made anew, and is empty' if made_it else 'there'}"])
+    return True
+
+
+def _mended_tables(settings: Settings) -> bool:
+    if run(foundations.schema(settings)).is_new:
+        _say("postgres", [f"{name} applied" for name in run(foundations.apply(settings))])
+        return True
+    outcome = run(foundations.mend(settings))
+    _say("postgres", _about(outcome))
+    return not outcome.failed
+
+
+def _about(outcome: Repair) -> list[str]:
+    told = [one for one in outcome.done if one.kind == "table" or one.table not in outcome.emptied]
+    lines = [f"put back: {str(one).removesuffix(' is missing')}" for one in told]
+    lines += [f"{table} is empty: {ROWS_OF[table]}" for table in outcome.emptied if table in ROWS_OF]
+    lines += [
+        f"put back for new rows only, since rows that are there break it: {one.name} of {one.table}; when they are "
+        f"mended: ALTER TABLE {one.table} VALIDATE CONSTRAINT {one.name}"
+        for one in outcome.only_new_rows
+    ]
+    lines += ["put back: the record of migrations (schema_migrations)"] if outcome.ledger else []
+    lines += [f"NOT put back: {one}: {why}; mend the rows, then run this again" for one, why in outcome.failed]
+    return lines or ["nothing is missing"]
+
+
+def _about_topics(made: Sequence[str]) -> list[str]:
+    if not made:
+        return ["no topic is missing"]
+    return [
+        f"topics made anew, empty: {', '.join(made)}",
+        "what was in them is gone: restart the workers (`vision down`, `vision up`), then `vision audit` tells which "
+        "posts have no ending and `vision replay` sends inputs again",
+    ]

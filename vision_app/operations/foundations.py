@@ -1,0 +1,128 @@
+"""What a worker makes when it starts (tables, topics, the bucket): is it there, and making it once more if not."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+
+from vision_app.kafka_topics import Found, create_topics, look_at_topics
+from vision_app.messages import PostResult, decode
+from vision_app.settings import Settings
+from vision_app.stores import migrate, repair
+from vision_app.stores.base import Rejected
+from vision_app.stores.postgres import CONNECT_TIMEOUT_SECONDS, STORE_FAULTS, PostgresSink, unavailable
+from vision_app.topics import SINK_POSTGRES
+
+from .connections import s3_of
+from .kafka_log import kafka_log
+
+AT_ONCE = 100  # results in one transaction
+
+
+@asynccontextmanager
+async def _connected(settings: Settings) -> AsyncIterator[Any]:
+    """A connection without a limit of time for a command: an index of a large table takes minutes."""
+    url = settings.database_url.get_secret_value()
+    try:
+        connection = await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_SECONDS, server_settings={"timezone": "UTC"})
+        try:
+            yield connection
+        finally:
+            await connection.close(timeout=CONNECT_TIMEOUT_SECONDS)
+    except STORE_FAULTS as fault:
+        raise unavailable(fault) from fault
+
+
+async def schema(settings: Settings) -> repair.Schema:
+    """How the database differs from our migrations. Raises SinkUnavailable."""
+    async with _connected(settings) as connection:
+        return await repair.inspect(connection)
+
+
+async def apply(settings: Settings) -> list[str]:
+    """Apply the migrations that are not applied yet, and return their names. Raises SinkUnavailable, MigrationError."""
+    async with _connected(settings) as connection:
+        return await migrate.apply(connection)
+
+
+async def mend(settings: Settings) -> repair.Repair:
+    """Put back what is missing in the database. Raises SinkUnavailable, MigrationError."""
+    async with _connected(settings) as connection:
+        return await repair.repair(connection)
+
+
+@dataclass
+class Refilled:
+    """Results written once more, those that Postgres refuses or that cannot be read, and the first reason."""
+
+    written: int = 0
+    refused: int = 0
+    reason: str = ""
+
+    def refuse(self, reason: str) -> None:
+        self.refused += 1
+        self.reason = self.reason or reason
+
+
+async def refill(settings: Settings) -> Refilled:
+    """Write the results that Kafka still has once more, which asks nobody, costs nothing and announces nothing.
+
+    An older result never replaces a newer one (`PostgresSink`), so it may run beside workers. Raises SinkUnavailable,
+    KafkaError.
+    """
+    told, batch = Refilled(), list[PostResult]()
+    sink = PostgresSink(settings)
+    await sink.open()
+    try:
+        async with kafka_log(settings) as kafka:
+            stretches = await kafka.between(kafka.partitions([SINK_POSTGRES.name]), None, None)
+            async for record in kafka.read(stretches):
+                try:
+                    batch.append(decode(PostResult, record.value))
+                except ValueError as fault:
+                    told.refuse(f"{record.id}: {fault}")
+                if len(batch) >= AT_ONCE:
+                    await _write(sink, batch, told)
+                    batch = []
+        await _write(sink, batch, told)
+    finally:
+        await sink.close()
+    return told
+
+
+async def _write(sink: PostgresSink, batch: list[PostResult], told: Refilled) -> None:
+    while batch:
+        try:
+            await sink.write(batch)
+        except Rejected as fault:
+            refused = batch.pop(fault.index)
+            told.refuse(f"{refused.event.tenant_id} {refused.event.post_id}: {fault}")
+        else:
+            told.written += len(batch)
+            return
+
+
+async def topics(settings: Settings) -> Found:
+    """Which of our topics are there. Raises KafkaError."""
+    return await look_at_topics(settings)
+
+
+async def make_topics(settings: Settings) -> list[str]:
+    """Make the topics that are missing, and return their names. Raises KafkaError, TopicsUnfit."""
+    return await create_topics(settings)
+
+
+async def make_bucket(settings: Settings) -> bool:
+    """Make the bucket if there is none; whether it was made. Raises S3Error."""
+    async with s3_of(settings) as s3:
+        return await s3.ensure_bucket()
+
+
+async def has_bucket(settings: Settings) -> bool:
+    """Whether the bucket is there. Raises S3Error."""
+    async with s3_of(settings) as s3:
+        return await s3.has_bucket()

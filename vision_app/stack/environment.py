@@ -1,0 +1,48 @@
+"""Which variables a child process is given: an allow-list, so that no child carries passwords and tokens of others.
+
+A service gets what any program needs and what it names itself (`Service.environment`). Only a worker gets the settings
+as well, and what leads to the network: proxies and certificates.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from vision_app.settings import Settings, variables
+
+PLAIN = frozenset(
+    {
+        *("PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "LD_LIBRARY_PATH"),
+        *("PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED", "PYTHONWARNINGS"),
+        *("VIRTUAL_ENV", "NO_COLOR", "COVERAGE_PROCESS_START", "TESSDATA_PREFIX", "MALLOC_ARENA_MAX"),
+    }
+)
+PLAIN_PREFIX = "LC_"
+OF_A_WORKER = frozenset(
+    {
+        *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
+        *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "AWS_CA_BUNDLE"),
+        *("PYTHONASYNCIODEBUG", "PYTHONFAULTHANDLER"),
+    }
+)
+WORKERS_PREFIX = "VISION_"
+"""Some variables of ours are no settings: VISION_HOME, VISION_WORKER_ID and those of the crash suite."""
+
+
+def plain(inherited: Mapping[str, str] | None = None) -> dict[str, str]:
+    """What any program may know; without an argument, of this process' own environment."""
+    given = os.environ if inherited is None else inherited
+    return {name: value for name, value in given.items() if name in PLAIN or name.startswith(PLAIN_PREFIX)}
+
+
+def of_a_worker(inherited: Mapping[str, str]) -> dict[str, str]:
+    """What any program may know, the settings, proxies and certificates."""
+    settings = {variable.upper() for name in Settings.model_fields for variable in variables(name)}
+    allowed = settings | OF_A_WORKER
+    ours = {
+        name: value
+        for name, value in inherited.items()
+        if name.upper() in allowed or name.upper().startswith(WORKERS_PREFIX)
+    }
+    return plain(inherited) | ours

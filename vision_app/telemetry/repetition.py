@@ -1,0 +1,155 @@
+"""Sentences that are said again and again are told ten times, then counted, and their number is told once a minute.
+
+For every logger alike, ours and the libraries': it sits in the handler. Two lines are the same sentence if they differ
+in nothing but their time; in a library's text, and in our field `error`, numbers do not count either. Lines about
+different posts, traces or tenants are never the same. What is only counted is in `vision_log_lines_counted_total`.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import re
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Any
+
+from . import metrics
+
+TOLD_WHOLE = 10
+"""So many equal lines within an interval are written as they come."""
+INTERVAL_SECONDS = 60.0
+MAX_SENTENCES = 1000
+"""That are remembered at once; the one not said for the longest time is forgotten first, after its number is told."""
+
+_NUMBERS = re.compile(r"0x[0-9a-fA-F]+|\d+")
+_PASSING = frozenset({"timestamp", "attempt", "_record", "_from_structlog"})
+"""Fields of ours that tell one try from the next, and nothing else."""
+
+
+@dataclass
+class _Said:
+    record: logging.LogRecord  # the last one
+    since: float  # the beginning of the interval
+    last: float
+    told: int = 0  # in this interval
+    counted: int = 0  # not told yet
+
+
+class Summarising(logging.StreamHandler[Any]):
+    """Writes lines, and of those that repeat their number. `emit` runs under the handler's lock."""
+
+    clock: Callable[[], float] = staticmethod(time.monotonic)
+    interval_seconds = INTERVAL_SECONDS
+
+    def __init__(self, stream: Any = None) -> None:
+        super().__init__(stream)
+        self._said: OrderedDict[Hashable, _Said] = OrderedDict()
+        self._timer: threading.Timer | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            sentence = sentence_of(record)
+        except Exception:  # noqa: BLE001 - its text cannot be made: `emit` below meets the same fault and reports it
+            super().emit(record)
+            return
+        now = self.clock()
+        said = self._said.get(sentence)
+        if said is None or now - said.last >= self.interval_seconds:
+            if said is not None:
+                self._tell(said, now)
+            said = self._said[sentence] = _Said(record, now, now)
+        elif now - said.since >= self.interval_seconds:
+            self._tell(said, now)  # also where nothing was counted: the next interval begins
+        self._said.move_to_end(sentence)
+        said.record, said.last = record, now
+        if said.told < TOLD_WHOLE:
+            said.told += 1
+            last_one = said.told == TOLD_WHOLE
+            super().emit(_with(record, further=_FURTHER.format(self.interval_seconds)) if last_one else record)
+        else:
+            said.counted += 1
+            metrics.LOG_LINES_COUNTED.labels(level=record.levelname.lower()).inc()
+            self._remind()
+        while len(self._said) > MAX_SENTENCES:
+            self._tell(self._said.popitem(last=False)[1], now)
+
+    def tell_due(self) -> None:
+        """Tell the numbers of the intervals that are over."""
+        self.acquire()
+        try:
+            self._timer = None
+            now = self.clock()
+            for said in list(self._said.values()):
+                if said.counted and now - said.since >= self.interval_seconds:
+                    self._tell(said, now)
+            if any(said.counted for said in self._said.values()):
+                self._remind()
+        finally:
+            self.release()
+
+    def close(self) -> None:
+        """Tell what was counted and not told: nothing is said any more."""
+        self.acquire()
+        try:
+            if self._timer is not None:
+                self._timer.cancel()
+            for said in self._said.values():
+                self._tell(said, self.clock())
+            self._said.clear()
+        finally:
+            self.release()
+        super().close()
+
+    def _tell(self, said: _Said, now: float) -> None:
+        """One line in place of those counted, if any were; the sentence's next interval begins."""
+        if said.counted:
+            super().emit(_with(said.record, repeated=said.counted, within_seconds=round(now - said.since, 1)))
+        said.told = TOLD_WHOLE if said.counted > TOLD_WHOLE else 0  # where it has become rare it is told whole again
+        said.since, said.counted = now, 0
+
+    def _remind(self) -> None:
+        """See that the number is told although nothing may be logged any more."""
+        if self._timer is None:
+            self._timer = threading.Timer(self.interval_seconds, self.tell_due)
+            self._timer.daemon = True
+            self._timer.start()
+
+
+_FURTHER = "said ten times; from here on it is counted, and its number told every {:g} s"
+
+
+def sentence_of(record: logging.LogRecord) -> Hashable:
+    """What is equal of lines that say the same."""
+    if isinstance(record.msg, dict):  # structlog's
+        fields = sorted((str(name), _value(name, value)) for name, value in record.msg.items() if name not in _PASSING)
+        return (record.name, record.levelno, *fields)
+    return record.name, record.levelno, _without_numbers(record.getMessage()), _fault(record.exc_info)
+
+
+def _value(name: str, value: Any) -> str:
+    if name == "exc_info":
+        return _fault(value)
+    return _without_numbers(str(value)) if name == "error" else str(value)
+
+
+def _fault(exc_info: Any) -> str:
+    fault = exc_info[1] if isinstance(exc_info, tuple) else exc_info
+    return _without_numbers(repr(fault)) if isinstance(fault, BaseException) else ""
+
+
+def _without_numbers(text: str) -> str:
+    return _NUMBERS.sub("#", text)
+
+
+def _with(record: logging.LogRecord, **fields: Any) -> logging.LogRecord:
+    """The same line with more fields."""
+    more = copy.copy(record)
+    if isinstance(record.msg, dict):
+        more.msg = {**record.msg, **fields}
+    else:
+        more.__dict__.update(fields)
+    return more
