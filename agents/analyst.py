@@ -2,9 +2,10 @@
 
 The order per grant: its own call record (`done`: it was paid, settle that; `started`: it was cut off, lost, unless its
 answer was stored) → somebody else's answer (settle 0) → read the object → slot and gate → upload → record `started` →
-the request → answer and `done` to S3 → `Settle` and the outcome → acknowledge. Outages of the provider are waited out
-at the gate, un-acknowledged, whatever they last; faults of the picture end it. What the model says is data: it chooses
-no tenant, key, path or query.
+the request → answer and `done` to S3 → `Settle` and the outcome → acknowledge. While a request that was refused for
+free waits to be made again there is no record: nothing is under way. Outages of the provider are waited out at the
+gate, un-acknowledged, whatever they last; faults of the picture end it. What the model says is data: it chooses no
+tenant, key, path or query.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from vision_app.messages import (
     Lost,
     Message,
     Outcome,
+    Release,
     Reserve,
     Settle,
     Skipped,
@@ -48,7 +50,7 @@ from vision_app.providers.base import (
 from vision_app.providers.decoders import Decoders
 from vision_app.providers.gate import Gate
 from vision_app.providers.ocr import OcrFault, Tesseract
-from vision_app.providers.pictures import estimate_text_tokens
+from vision_app.providers.pictures import estimate_text_tokens, estimate_tokens
 from vision_app.settings import Settings
 from vision_app.stores.answers import AnswerStore, CallRecord, StoredAnswer
 from vision_app.stores.s3 import S3Store, StoreUnavailable
@@ -159,6 +161,10 @@ class Analyst:
         )
         if not isinstance(picture, Picture):
             return self._end(grant, picture)
+        needed = estimate_tokens(len(picture.content), picture.mime_type, self._settings)
+        if needed > grant.estimate:
+            log.info("dearer than it was declared; asking for more", reserved=grant.estimate, needed=needed)
+            return self._ask_anew(grant, needed)
         return await self._ask(event, grant, lambda: self._call(event, grant, picture))
 
     async def _repair(self, event: Any, grant: Grant) -> list[Message]:
@@ -301,7 +307,10 @@ class Analyst:
         """Ask; the block stores the answer."""
         started = time.monotonic()
         trace = CallTrace(trace_id=grant.task.trace_id, request_id=grant.id)
-        async with self._provider.analyze(picture, question, trace, lambda: self._begin(event, grant)) as raw:
+        call = self._provider.analyze(
+            picture, question, trace, lambda: self._begin(event, grant), lambda: self._clear(grant)
+        )
+        async with call as raw:
             self._owed[grant.id] = raw.tokens
             reading = read_answer(raw.content, raw.finish_reason)
             metrics.PARSED.labels(status=reading.verdict, method="mended" if reading.faults else "direct").inc()
@@ -382,6 +391,14 @@ class Analyst:
     def _end(self, grant: Grant, outcome: Outcome, *, tokens: int | None = None) -> list[Message]:
         """Close the grant and answer the post. `tokens` None: nothing was spent."""
         return [close(grant, tokens), grant.task.outcome(outcome, answered=round(time.time() * 1000))]
+
+    def _ask_anew(self, grant: Grant, estimate: int) -> list[Message]:
+        """Give the grant back, on which nothing was called, and ask for one of this many tokens."""
+        task = grant.task
+        return [
+            Release(tenant_id=task.tenant_id, grant_id=grant.id),
+            Reserve(tenant_id=task.tenant_id, task=task, estimate=estimate, purpose=grant.purpose),
+        ]
 
     # -- OCR
 

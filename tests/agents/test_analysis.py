@@ -16,6 +16,7 @@ from tests.fakes import until
 from vision_app.messages import Medium
 from vision_app.providers.base import AccountBlocked, CallLost, CallTrace, InputFault, ProviderOutage, RateLimited
 from vision_app.providers.ocr import OcrFault
+from vision_app.providers.pictures import estimate_tokens
 from vision_app.stores.answers import CallRecord
 from vision_app.stores.keys import call_key
 from vision_app.stores.s3 import ObjectForbidden, ObjectTooLarge
@@ -94,6 +95,48 @@ async def test_the_order_of_a_call(world: World) -> None:
     assert [(call.trace_id, call.request_id) for call in world.provider.calls] == [("trace-1", "g1")]
 
 
+async def test_between_two_attempts_that_cost_nothing_nothing_is_under_way(world: World) -> None:
+    """Killed during such a pause, the call is simply made anew: it is not charged as lost."""
+    seen: list[Any] = []
+
+    async def pause(trace: CallTrace) -> None:
+        seen.append(found_record(world))
+
+    async def before(trace: CallTrace) -> None:
+        seen.append((found_record(world) or {}).get("state"))
+
+    world.provider.pauses, world.provider.before = [pause, pause], before
+    outcome = await one(world)
+    assert seen == [None, None, "started"]
+    assert outcome["kind"] == "analyzed"
+    assert settled(world) == [("g1", 1000)]
+
+
+async def test_a_record_that_cannot_be_cleared_for_a_pause_counts_as_begun(world: World) -> None:
+    seen: list[Any] = []
+
+    async def pause(trace: CallTrace) -> None:
+        seen.append((found_record(world) or {}).get("state"))
+
+    world.s3.fail("delete", ".calls/", away())
+    world.provider.pauses = [pause]
+    assert (await one(world))["kind"] == "analyzed"
+    assert seen == ["started"], "cut off now it is lost, never free"
+
+
+async def test_a_grant_too_small_for_what_the_object_is_asks_for_more_before_it_calls(world: World) -> None:
+    """A document declared as a picture, or a picture that was declared text/plain and reserved by an older version."""
+    await one(world, estimate=1555)
+    assert world.provider.calls == []
+    release, reserve = world.sent("vision.budget")
+    assert (release["type"], release["grant_id"]) == ("release", "g1")
+    bound = estimate_tokens(len(PNG), "image/png", world.app.settings)
+    assert (reserve["type"], reserve["estimate"], reserve["purpose"]) == ("reserve", bound, "answer")
+    assert found_record(world) is None
+    await one(world, id="g2", estimate=reserve["estimate"])
+    assert len(world.provider.calls) == 1
+
+
 async def test_the_answer_is_stored_with_the_key_the_post_is_told(world: World) -> None:
     outcome = await one(world)
     stored = orjson.loads(world.s3.objects[outcome["s3_key"]])
@@ -117,7 +160,7 @@ async def test_a_call_that_was_cut_off_is_lost_and_not_made_again(world: World) 
     await one(world)
     assert world.provider.calls == []
     (lost,) = world.sent("vision.budget")
-    assert (lost["type"], lost["grant_id"], lost["estimate"]) == ("lost", "g1", 1500)
+    assert (lost["type"], lost["grant_id"], lost["estimate"]) == ("lost", "g1", 3000)
     assert lost["task"]["attempt"] == 2
     assert world.sent("vision.posts") == []
 
@@ -428,7 +471,7 @@ async def test_after_enough_lost_calls_the_picture_is_to_blame(world: World) -> 
     attempts = world.app.settings.vision_api_max_retries
     outcome = await one(world, task=world.task(attempt=attempts))
     assert (outcome["kind"], outcome["reason"]) == ("failed", "analysis_failed")
-    assert settled(world) == [("g1", 1500)], "nobody knows what it cost: the estimate is charged"
+    assert settled(world) == [("g1", 3000)], "nobody knows what it cost: the estimate is charged"
 
 
 async def test_no_picture_is_to_blame_when_others_fail_too_or_the_gate_is_shut(world: World) -> None:
@@ -567,6 +610,6 @@ async def test_an_unexpected_error_of_a_call_counts_as_lost_since_it_may_have_be
     async with world.agent("analysis") as agent:
         await world.tell(agent, world.grant())
     [lost] = world.sent("vision.budget")
-    assert (lost["type"], lost["grant_id"], lost["estimate"]) == ("lost", "g1", 1500)
+    assert (lost["type"], lost["grant_id"], lost["estimate"]) == ("lost", "g1", 3000)
     assert found_record(world)["state"] == "started"  # type: ignore[index]
     assert world.sent("vision.dlq") == []

@@ -114,6 +114,12 @@ PROVIDER_FILES_LEFT = _counter(
 )
 PROVIDER_WAITING = _gauge("vision_provider_waiting", "Tasks of this worker held at the provider's gate.")
 CALLS_LOST = _counter("vision_calls_lost_total", "Calls cut off that may have been billed; charged at their estimate.")
+USAGE_UNKNOWN = _known(
+    _counter(
+        "vision_usage_unknown_total", "Answers that did not say what they cost; charged at the estimate.", "reason"
+    ),
+    *("missing", "zero"),
+)
 CACHE_HITS = _known(
     _counter("vision_cache_hits_total", "Analyses answered without a call, by where from.", "cache_type"),
     "s3",

@@ -232,6 +232,7 @@ class BudgetAnswer(Answer):
     )
     reset_at: datetime
     known: bool = Field(description="false if the tenant has no ledger yet")
+    note: str | None = Field(description="why these numbers are not to be relied on; null if they are")
 
 
 class ParkedTask(BaseModel):
@@ -244,6 +245,11 @@ class ParkedTask(BaseModel):
     ocr_allowed: bool
     since_ms: int
     announced: bool = Field(description="its post was told of the exhausted budget")
+
+
+class ParkedTaskAnswer(Answer):
+    tenant_id: str
+    task: ParkedTask
 
 
 class ParkedAnswer(Answer):
