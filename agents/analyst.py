@@ -1,11 +1,11 @@
 """Makes the call that a grant allows, at most once, and stores the answer before anything else learns of it.
 
 The order per grant: its own call record (`done`: it was paid, settle that; `started`: it was cut off, lost, unless its
-answer was stored) → somebody else's answer (settle 0) → read the object → slot and gate → upload → record `started` →
-the request → answer and `done` to S3 → `Settle` and the outcome → acknowledge. While a request that was refused for
-free waits to be made again there is no record: nothing is under way. Outages of the provider are waited out at the
-gate, un-acknowledged, whatever they last; faults of the picture end it. What the model says is data: it chooses no
-tenant, key, path or query.
+answer was stored) → somebody else's answer (settle 0) → read the object → is the grant the ledger's, and large enough?
+(else its task asks anew) → slot and gate → upload → record `started` → the request → answer and `done` to S3 → `Settle`
+and the outcome → acknowledge. While a request that was refused for free waits to be made again there is no record:
+nothing is under way. Outages of the provider are waited out at the gate, un-acknowledged, whatever they last; faults of
+the picture end it. What the model says is data: it chooses no tenant, key, path or query.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any
 import structlog
 
 from vision_app.domain.answer import read_answer, repair_prompt
+from vision_app.domain.signatures import flaw_of, key_from
 from vision_app.messages import (
     Analyzed,
     Answer,
@@ -83,6 +84,11 @@ BEGIN_SECONDS = 5.0
 """Of that, what writing the record of the start may take: its time is from before."""
 
 
+RETURNED = "returned"
+"""Among a task's times: when a grant was given back because nothing might be called on it."""
+RETURNED_AGAIN_SECONDS = 5.0
+
+
 class _LookAgain(Exception):
     """Since the grant was looked at its call was begun elsewhere, or became needless; nothing was sent from here."""
 
@@ -114,6 +120,7 @@ class Analyst:
         self._owner = f"{worker_id.replace('/', '-')}/{uuid.uuid4().hex}"
         self._s3, self._answers = s3, answers
         self._provider, self._gate, self._ocr, self._decoders = provider, gate, ocr, decoders
+        self._grant_key = key_from(settings.grant_secret)
         self._single = SingleFlight()
         self._owed: dict[str, int] = {}  # what the calls of grants in work may have cost, until the grant is closed
 
@@ -162,9 +169,8 @@ class Analyst:
         if not isinstance(picture, Picture):
             return self._end(grant, picture)
         needed = estimate_tokens(len(picture.content), picture.mime_type, self._settings)
-        if needed > grant.estimate:
-            log.info("dearer than it was declared; asking for more", reserved=grant.estimate, needed=needed)
-            return self._ask_anew(grant, needed)
+        if (flaw := self._flaw(grant, needed)) is not None:
+            return await self._ask_anew(event, grant, needed, flaw)
         return await self._ask(event, grant, lambda: self._call(event, grant, picture))
 
     async def _repair(self, event: Any, grant: Grant) -> list[Message]:
@@ -177,6 +183,9 @@ class Analyst:
             return self._end(grant, Failed(reason="answer_expired"), tokens=record.tokens or 0 if record else None)
         if record is not None or not repairable(broken):
             return await self._ended(event, grant, broken, tokens=record.tokens or 0 if record else 0)
+        needed = estimate_text_tokens(repair_prompt(broken.content), self._settings)
+        if (flaw := self._flaw(grant, needed)) is not None:
+            return await self._ask_anew(event, grant, needed, flaw)
         return await self._ask(event, grant, lambda: self._call_repair(event, grant, broken))
 
     async def _record(self, event: Any, grant: Grant) -> CallRecord | None:
@@ -392,9 +401,31 @@ class Analyst:
         """Close the grant and answer the post. `tokens` None: nothing was spent."""
         return [close(grant, tokens), grant.task.outcome(outcome, answered=round(time.time() * 1000))]
 
-    def _ask_anew(self, grant: Grant, estimate: int) -> list[Message]:
-        """Give the grant back, on which nothing was called, and ask for one of this many tokens."""
+    def _flaw(self, grant: Grant, needed: int) -> str | None:
+        """Why no call may be made on this grant, which needs so many tokens at most; None if one may."""
+        if (flaw := flaw_of(grant, self._grant_key, round(time.time() * 1000))) is not None:
+            return flaw
+        return "too_small" if needed > grant.estimate else None
+
+    async def _ask_anew(self, event: Any, grant: Grant, estimate: int, flaw: str) -> list[Message]:
+        """Give the grant back, on which nothing was called, and ask the ledger for one of this many tokens.
+
+        A task that comes back the same way has to wait: a ledger of an older version, or with another key, would send
+        it round and round.
+        """
         task = grant.task
+        metrics.GRANTS_RETURNED.labels(flaw).inc()
+        log.warning(
+            "nothing is called on this grant; its task asks the ledger anew",
+            grant_id=grant.id,
+            flaw=flaw,
+            reserved=grant.estimate,
+            needed=estimate,
+            remedy="" if flaw == "too_small" else "if this goes on: the same version and VISION_GRANT_KEY everywhere",
+        )
+        if RETURNED in task.times:
+            await sleep_while_ours(self._app, event, RETURNED_AGAIN_SECONDS)
+        task = task.at(**{RETURNED: round(time.time() * 1000)})
         return [
             Release(tenant_id=task.tenant_id, grant_id=grant.id),
             Reserve(tenant_id=task.tenant_id, task=task, estimate=estimate, purpose=grant.purpose),

@@ -15,7 +15,8 @@ import structlog
 from tables.budget import parked_entry, parked_key
 from vision_app.domain import budget as core
 from vision_app.domain.moment import Moment
-from vision_app.messages import BudgetCommand, DeadLetter, Load, Lost, Message, Reserve, Wake, key_of
+from vision_app.domain.signatures import signed
+from vision_app.messages import BudgetCommand, DeadLetter, Grant, Load, Lost, Message, Reserve, Wake, key_of
 from vision_app.streams.actor import Actor, Change
 from vision_app.streams.confirmed_table import ConfirmedTable
 from vision_app.streams.dead_letters import DeadLetters
@@ -114,8 +115,12 @@ def budget_agent(
     *,
     rules: Callable[[], core.Rules],
     look_up: LookUp,
+    grant_key: bytes,
 ) -> Any:
-    """Build the actor's agent and its alarm clock. `rules` gives what policy and deployment allow now."""
+    """Build the actor's agent and its alarm clock. `rules` gives what policy and deployment allow now.
+
+    Grants are signed with `grant_key`.
+    """
     loader = Loader(app, outbox, look_up)
 
     def decide(stored: Any, command: Any, at: Moment) -> Change:
@@ -130,7 +135,7 @@ def budget_agent(
         for what, details in decision.observed:
             _observe(what, details, command.tenant_id)
         return Change(
-            send=decision.send,
+            send=[signed(message, grant_key) if isinstance(message, Grant) else message for message in decision.send],
             entries={parked_key(key, number): entry for number, entry in decision.park.items()},
             row=decision.row,
             expired=[parked_key(key, number) for number in decision.unpark],

@@ -258,6 +258,7 @@ class Grant(Message):
     purpose: Purpose = "answer"
     estimate: int = Field(ge=0)
     task: MediaTask
+    signature: str = ""  # the ledger's, by `domain/signatures.py`; without it nothing is called
 
 
 # --- inbox of the budget actor: vision.budget -------------------------------------------------------------------------

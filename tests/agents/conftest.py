@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from PIL import Image
 
 import vision_app.app as composition
 from tests.fakes import LocalDecoders, until
+from vision_app.domain.signatures import key_from, signed
 from vision_app.messages import Analysis, Grant, MediaTask, Medium, Message, Ocr, Uploaded
 from vision_app.providers.base import BeforeChat, CallTrace, Picture, RawAnswer, Refused, VisionProvider, nothing
 from vision_app.providers.gate import Gate, GateTimes
@@ -282,8 +284,10 @@ class World:
         return MediaTask(**{**given, **fields})
 
     def grant(self, id: str = "g1", **fields: Any) -> Grant:
-        task = fields.pop("task", None) or self.task()
-        return Grant(**{"id": id, "provider": "gigachat", "estimate": 3000, "task": task, **fields})
+        """As the ledger gives it."""
+        task = (fields.pop("task", None) or self.task()).at(granted=round(time.time() * 1000))
+        grant = Grant(**{"id": id, "provider": "gigachat", "estimate": 3000, "task": task, **fields})
+        return signed(grant, key_from(self.app.settings.grant_secret))
 
 
 def uploaded(post_id: str = "p1", media: Sequence[Medium] | None = None, **fields: Any) -> Uploaded:

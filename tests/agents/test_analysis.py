@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,13 +14,14 @@ import pytest
 from agents import analyst
 from tests.agents.conftest import GOOD, PNG, REFUSED, SHA, World, away, png
 from tests.fakes import until
-from vision_app.messages import Medium
+from vision_app.messages import MediaTask, Medium
 from vision_app.providers.base import AccountBlocked, CallLost, CallTrace, InputFault, ProviderOutage, RateLimited
 from vision_app.providers.ocr import OcrFault
 from vision_app.providers.pictures import estimate_tokens
 from vision_app.stores.answers import CallRecord
 from vision_app.stores.keys import call_key
 from vision_app.stores.s3 import ObjectForbidden, ObjectTooLarge
+from vision_app.telemetry import metrics
 
 RECORD = call_key("t1", "g1")
 
@@ -135,6 +137,84 @@ async def test_a_grant_too_small_for_what_the_object_is_asks_for_more_before_it_
     assert found_record(world) is None
     await one(world, id="g2", estimate=reserve["estimate"])
     assert len(world.provider.calls) == 1
+
+
+# --- whose grant it is ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changed", "flaw"),
+    [
+        ({"signature": ""}, "unsigned"),  # of the version before, or written by hand
+        ({"signature": "0" * 64}, "foreign"),
+        ({"id": "invented"}, "foreign"),
+        ({"estimate": 10**6}, "foreign"),
+    ],
+    ids=str,
+)
+async def test_a_grant_that_the_ledger_did_not_give_is_turned_back_into_a_reservation(
+    world: World, changed: dict[str, Any], flaw: str
+) -> None:
+    grant = world.grant().model_copy(update=changed)
+    before = metrics.GRANTS_RETURNED.labels(flaw)._value.get()
+    async with world.agent("analysis") as agent:
+        await world.tell(agent, grant)
+    assert world.provider.calls == []
+    assert world.s3.keys(".calls/") == []
+    release, reserve = world.sent("vision.budget")
+    assert (release["type"], release["grant_id"]) == ("release", grant.id)
+    bound = estimate_tokens(len(PNG), "image/png", world.app.settings)
+    assert (reserve["type"], reserve["estimate"], reserve["task"]["post_id"]) == ("reserve", bound, "p1")
+    assert (world.sent("vision.posts"), world.sent("vision.dlq")) == ([], []), "nothing is lost, nobody is told"
+    assert metrics.GRANTS_RETURNED.labels(flaw)._value.get() == before + 1
+
+
+async def test_a_grant_older_than_a_day_is_not_called_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ledger has charged it as lost and its task waits anew; a topic read again spends nothing."""
+    grant, later = world.grant(), time.time() + 24 * 3600
+    monkeypatch.setattr("agents.analyst.time.time", lambda: later)
+    async with world.agent("analysis") as agent:
+        await world.tell(agent, grant)
+    assert world.provider.calls == []
+    assert [command["type"] for command in world.sent("vision.budget")] == ["release", "reserve"]
+
+
+async def test_what_was_called_under_an_unsigned_grant_is_settled(world: World) -> None:
+    """The version before paid for it and was replaced before it could say so."""
+    record(world, "done", tokens=777, verdict="ok")
+    async with world.agent("analysis") as agent:
+        await world.tell(agent, world.grant().model_copy(update={"signature": ""}))
+    assert settled(world) == [("g1", 777)]
+
+
+async def test_a_task_that_comes_back_unsigned_again_and_again_is_slowed_down(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ledger is still of the version before, or has another key: the task goes round, but not in a hot loop."""
+    slept: list[float] = []
+
+    async def sleep(app: Any, event: Any, seconds: float) -> None:
+        slept.append(seconds)
+
+    monkeypatch.setattr("agents.analyst.sleep_while_ours", sleep)
+    async with world.agent("analysis") as agent:
+        await world.tell(agent, world.grant().model_copy(update={"signature": ""}))
+        assert slept == []
+        task = MediaTask.model_validate(world.sent("vision.budget")[-1]["task"])
+        await world.tell(agent, world.grant("g2", task=task).model_copy(update={"signature": ""}))
+        assert slept == [analyst.RETURNED_AGAIN_SECONDS]
+        await world.tell(agent, world.grant("g3", task=task))
+    assert len(world.provider.calls) == 1, "once the ledger signs, it goes on"
+
+
+async def test_an_unsigned_repair_is_asked_for_anew_as_a_repair(world: World) -> None:
+    world.provider.answers = ["На картинке кот. classification - фото"]
+    await one(world)
+    async with world.agent("analysis") as agent:
+        await world.tell(agent, world.grant("g2", purpose="repair").model_copy(update={"signature": ""}))
+    assert len(world.provider.calls) == 1
+    release, reserve = world.sent("vision.budget")[-2:]
+    assert (release["type"], reserve["type"], reserve["purpose"]) == ("release", "reserve", "repair")
 
 
 async def test_the_answer_is_stored_with_the_key_the_post_is_told(world: World) -> None:

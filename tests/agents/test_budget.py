@@ -15,7 +15,8 @@ import vision_app.app as composition
 from agents.budget import AlarmClock
 from tests.agents.conftest import World
 from tests.fakes import until
-from vision_app.messages import Drop, Load, Lost, Pause, Release, Reserve, Resume, SetLimit, Settle, Wake
+from vision_app.domain.signatures import flaw_of, key_from
+from vision_app.messages import Drop, Grant, Load, Lost, Pause, Release, Reserve, Resume, SetLimit, Settle, Wake
 from vision_app.telemetry import metrics
 
 KEY = b"t1"
@@ -106,6 +107,15 @@ async def test_the_grant_goes_before_the_row_and_the_entry_goes_after_it(world: 
     (grant,) = world.sent("vision.analysis")
     assert (grant["type"], grant["provider"], grant["estimate"]) == ("grant", "gigachat", 1000)
     assert grant["task"]["times"]["granted"] > 0
+
+
+async def test_a_grant_is_signed_with_the_installations_key(world: World) -> None:
+    async with world.agent("budget") as agent:
+        await loaded(world, agent)
+        await world.tell(agent, reserve(world), key=KEY)
+    (sent,) = world.sent("vision.analysis")
+    grant = Grant.model_validate(sent)
+    assert flaw_of(grant, key_from(world.app.settings.grant_secret), round(time.time() * 1000)) is None
 
 
 async def test_open_grants_are_bounded_and_a_settled_one_lets_the_next_go(world: World) -> None:

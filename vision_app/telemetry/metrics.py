@@ -172,6 +172,10 @@ BUDGET_BLOCKS = _counter(
 BUDGET_QUEUE_GAPS = _counter(
     "vision_budget_queue_gaps_total", "Parked entries missing when their turn came: look for lost changelog records."
 )
+GRANTS_RETURNED = _known(
+    _counter("vision_grants_returned_total", "Grants on which nothing was called; their tasks asked anew.", "reason"),
+    *("unsigned", "foreign", "expired", "too_small"),
+)
 BUDGET_UNKNOWN_GRANTS = _counter(
     "vision_budget_unknown_grants_total", "Settlements of grants the ledger no longer knows; ignored."
 )
