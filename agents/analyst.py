@@ -440,8 +440,12 @@ class Analyst:
         )
         if found is not None and found.answer.analysis is not None:
             return self._end(grant, self._ocr_outcome(grant, found, cached=True))
-        skipped = Skipped(reason="budget", details={"ocr": "not available", "retryable": True})
-        return self._end(grant, await self._or_ocr(event, grant, skipped))
+        nothing = Skipped(reason="budget", details={"ocr": "not available"})
+        outcome = await self._or_ocr(event, grant, nothing)
+        if outcome is nothing:  # it waits for money like any other; preflight says how much
+            log.info("OCR gave nothing; the task waits for money")
+            return [close(grant, None), task.model_copy(update={"ocr_allowed": False})]
+        return self._end(grant, outcome)
 
     async def _or_ocr(self, event: Any, grant: Grant, otherwise: Skipped | Failed) -> Analyzed | Skipped | Failed:
         """What OCR reads off the picture if that is allowed and works; otherwise the given outcome."""

@@ -665,10 +665,18 @@ class TestWithOcr:
             await world.tell(agent, world.grant("g2", **grant))
         assert world.ocr.read_pictures == 1, "the second finds the answer of the first"
 
-    async def test_an_ocr_grant_without_ocr_is_skipped_for_the_budget(self, world: World) -> None:
-        world.ocr.available = False
-        outcome = await one(world, provider="ocr_fallback", estimate=0, task=world.task(ocr_allowed=True))
-        assert (outcome["kind"], outcome["reason"]) == ("skipped", "budget")
+    @pytest.mark.parametrize("gone", [True, False], ids=["gone", "it cannot read this one"])
+    async def test_an_ocr_grant_that_ocr_cannot_use_makes_its_task_wait_for_money(
+        self, world: World, gone: bool
+    ) -> None:
+        """Preflight reserves for it as for any other; without leave for OCR, so that it does not go round."""
+        world.ocr.available = not gone
+        world.ocr.fault = OcrFault("not_available" if gone else "timeout", "no text")
+        await one(world, provider="ocr_fallback", estimate=0, task=world.task(ocr_allowed=True))
+        assert outcomes(world) == []
+        assert [command["type"] for command in world.sent("vision.budget")] == ["release"]
+        (task,) = world.sent("vision.media")
+        assert (task["post_id"], task["dispatch"], task["ocr_allowed"]) == ("p1", 1, False)
 
     async def test_a_cached_refusal_is_read_by_ocr_too(self, world: World) -> None:
         world.provider.answers = [REFUSED]

@@ -135,6 +135,7 @@ OCR_REQUESTS = _known(
     _counter("ocr_requests_total", "Runs of the OCR engine.", "engine", "status"),
     *[("tesseract", "success"), ("tesseract", "error"), ("tesseract", "timeout")],
 )
+OCR_AVAILABLE = _gauge("vision_ocr_available", "1 while Tesseract can be run in this worker, else 0.")
 OCR_DURATION = _known(
     _histogram("ocr_duration_seconds", "One run of the OCR engine.", "engine", buckets=CALL_SECONDS), "tesseract"
 )
