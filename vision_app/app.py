@@ -207,6 +207,7 @@ def create_app(settings: Settings) -> VisionApp:
         app.parked,
         rules=app.budget_rules,
         look_up=_look_up(app.readers, mirror),
+        remembered=app.readers,
         grant_key=key_from(settings.grant_secret),
     )
     app.flow = analysis_agent(app, outbox, dead_letters, analyst)

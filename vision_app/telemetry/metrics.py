@@ -177,6 +177,9 @@ GRANTS_RETURNED = _known(
     _counter("vision_grants_returned_total", "Grants on which nothing was called; their tasks asked anew.", "reason"),
     *("unsigned", "foreign", "expired", "too_small"),
 )
+BUDGET_ASKED_AGAIN = _counter(
+    "vision_budget_asked_again_total", "Media asked about again, since the ledger in which they waited was lost."
+)
 BUDGET_UNKNOWN_GRANTS = _counter(
     "vision_budget_unknown_grants_total", "Settlements of grants the ledger no longer knows; ignored."
 )
@@ -185,7 +188,7 @@ BUDGET_UNKNOWN_GRANTS = _counter(
 
 ACTOR_COMMANDS = _known(
     _counter("vision_actor_commands_total", "Commands applied.", "actor", "command"),
-    *[("posts", command) for command in ("opened", "media_outcome", "forget")],
+    *[("posts", command) for command in ("opened", "media_outcome", "forget", "ask_again")],
     *[("budget", command) for command in ("reserve", "settle", "lost", "release", "reset", "set_limit")],
     *[("budget", command) for command in ("pause", "resume", "drop", "load", "wake")],
 )
