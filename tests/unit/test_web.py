@@ -339,7 +339,9 @@ async def test_the_queue_is_shown_in_pages_and_dropped_by_number_or_whole(client
     await client.ask("DELETE", f"{BUDGET}/parked")
     assert worker.sent == [Drop(tenant_id=TENANT, first=3, before=4), Drop(tenant_id=TENANT)]
     _, body = await client.ask("GET", "/api/v1/budget/nobody/parked")
-    assert (body["waiting"], body["tasks"]) == (0, [])
+    assert (body["waiting"], body["tasks"], body["granted"]) == (0, [], [])
+    _, body = await client.ask("GET", f"{BUDGET}/parked")
+    assert body["granted"] == ["spender"], "whose task is granted is forgotten by no queue"
 
 
 async def test_a_task_that_does_not_wait_cannot_be_dropped(client: Client, worker: Worker) -> None:

@@ -44,7 +44,7 @@ WHERE in_work_since <= $1 AND ($2::text IS NULL OR tenant_id = $2) ORDER BY in_w
 _IS_DEFERRED = """kind = 'vision' AND data @> '{"media": [{"details": {"deferred": true}}]}'"""
 
 _DEFERRED = f"""
-SELECT tenant_id, post_id, trace_id, status, updated_at AS in_work_since, data FROM post_enrichment
+SELECT tenant_id, post_id, trace_id, status, updated_at AS in_work_since FROM post_enrichment
 WHERE {_IS_DEFERRED} AND in_work_since IS NULL AND updated_at <= $1 AND ($2::text IS NULL OR tenant_id = $2)
 ORDER BY updated_at LIMIT $3"""  # noqa: S608 - built from our own texts
 

@@ -257,6 +257,7 @@ class ParkedAnswer(Answer):
     waiting: int
     tasks: list[ParkedTask]
     next_start: int | None = Field(description="where the next page starts; null at the end")
+    granted: list[str] = Field(default_factory=list, description="posts whose tasks are granted and not settled yet")
 
 
 class AcceptedAnswer(Answer):

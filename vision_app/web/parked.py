@@ -64,7 +64,9 @@ def _queue(app: Any, tenant: str, query: ParkedQuery) -> ParkedAnswer:
     shown, more = numbers[: query.count], numbers[query.count :]
     found = [(number, parked_entry(app.parked, key_of(tenant), number)) for number in shown]
     tasks = [_task(number, parked, announced=number < row.told) for number, parked in found if parked is not None]
-    return ParkedAnswer(tenant_id=tenant, waiting=row.waiting, tasks=tasks, next_start=more[0] if more else None)
+    granted = [grant.waiting.task.post_id for grant in row.open.values() if grant.waiting is not None]
+    next_start = more[0] if more else None
+    return ParkedAnswer(tenant_id=tenant, waiting=row.waiting, tasks=tasks, next_start=next_start, granted=granted)
 
 
 def _one(app: Any, tenant: str, number: int) -> ParkedTaskAnswer:
