@@ -195,4 +195,9 @@ async def test_what_waited_in_a_lost_ledger_is_found_and_comes_back(
         await limit(worker, tenant, 100_000)
         await until(lambda posts=posts: all_are(pipe, posts, since, "gigachat"), "an analysis of every post")  # type: ignore[misc]
         assert len(await pipe.billed(tenant)) == 3, "nothing was asked twice"
+    await pipe.idle()
     assert (await vision("posts", "--stuck", "--older-than", "0s", "--tenant", alone))[1] == []
+    account = await take_account(pipe.settings, tenants=[replayed, alone])
+    gone = [sentence for sentence in account.discrepancies if "is charged 0 tokens" not in sentence]
+    assert gone == [], "but for what the deleted changelog would show"
+    assert (account.forgotten, account.extra_calls, account.overspend) == (0, 0, 0)
