@@ -1,10 +1,11 @@
 """Makes the call that a grant allows, at most once, and stores the answer before anything else learns of it.
 
 The order per grant: its own call record (`done`: it was paid, settle that; `started`: it was cut off, lost, unless its
-answer was stored) → somebody else's answer (settle 0) → read the object → slot and gate → upload → record `started` →
-the request → answer and `done` to S3 → `Settle` and the outcome → acknowledge. Outages of the provider are waited out
-at the gate, un-acknowledged, whatever they last; faults of the picture end it. What the model says is data: it chooses
-no tenant, key, path or query.
+answer was stored) → somebody else's answer (settle 0) → read the object → is the grant the ledger's, and large enough?
+(else its task asks anew) → slot and gate → upload → record `started` → the request → answer and `done` to S3 → `Settle`
+and the outcome → acknowledge. While a request that was refused for free waits to be made again there is no record:
+nothing is under way. Outages of the provider are waited out at the gate, un-acknowledged, whatever they last; faults of
+the picture end it. What the model says is data: it chooses no tenant, key, path or query.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any
 import structlog
 
 from vision_app.domain.answer import read_answer, repair_prompt
+from vision_app.domain.signatures import flaw_of, key_from
 from vision_app.messages import (
     Analyzed,
     Answer,
@@ -29,6 +31,7 @@ from vision_app.messages import (
     Lost,
     Message,
     Outcome,
+    Release,
     Reserve,
     Settle,
     Skipped,
@@ -48,7 +51,7 @@ from vision_app.providers.base import (
 from vision_app.providers.decoders import Decoders
 from vision_app.providers.gate import Gate
 from vision_app.providers.ocr import OcrFault, Tesseract
-from vision_app.providers.pictures import estimate_text_tokens
+from vision_app.providers.pictures import estimate_text_tokens, estimate_tokens
 from vision_app.settings import Settings
 from vision_app.stores.answers import AnswerStore, CallRecord, StoredAnswer
 from vision_app.stores.s3 import S3Store, StoreUnavailable
@@ -79,6 +82,11 @@ FOREIGN_CALL_MARGIN_SECONDS = 15.0
 """Time to store an answer, beyond the provider's own deadline, before another worker's call counts as cut off."""
 BEGIN_SECONDS = 5.0
 """Of that, what writing the record of the start may take: its time is from before."""
+
+
+RETURNED = "returned"
+"""Among a task's times: when a grant was given back because nothing might be called on it."""
+RETURNED_AGAIN_SECONDS = 5.0
 
 
 class _LookAgain(Exception):
@@ -112,6 +120,7 @@ class Analyst:
         self._owner = f"{worker_id.replace('/', '-')}/{uuid.uuid4().hex}"
         self._s3, self._answers = s3, answers
         self._provider, self._gate, self._ocr, self._decoders = provider, gate, ocr, decoders
+        self._grant_key = key_from(settings.grant_secret)
         self._single = SingleFlight()
         self._owed: dict[str, int] = {}  # what the calls of grants in work may have cost, until the grant is closed
 
@@ -159,6 +168,9 @@ class Analyst:
         )
         if not isinstance(picture, Picture):
             return self._end(grant, picture)
+        needed = estimate_tokens(len(picture.content), picture.mime_type, self._settings)
+        if (flaw := self._flaw(grant, needed)) is not None:
+            return await self._ask_anew(event, grant, needed, flaw)
         return await self._ask(event, grant, lambda: self._call(event, grant, picture))
 
     async def _repair(self, event: Any, grant: Grant) -> list[Message]:
@@ -171,6 +183,9 @@ class Analyst:
             return self._end(grant, Failed(reason="answer_expired"), tokens=record.tokens or 0 if record else None)
         if record is not None or not repairable(broken):
             return await self._ended(event, grant, broken, tokens=record.tokens or 0 if record else 0)
+        needed = estimate_text_tokens(repair_prompt(broken.content), self._settings)
+        if (flaw := self._flaw(grant, needed)) is not None:
+            return await self._ask_anew(event, grant, needed, flaw)
         return await self._ask(event, grant, lambda: self._call_repair(event, grant, broken))
 
     async def _record(self, event: Any, grant: Grant) -> CallRecord | None:
@@ -301,7 +316,10 @@ class Analyst:
         """Ask; the block stores the answer."""
         started = time.monotonic()
         trace = CallTrace(trace_id=grant.task.trace_id, request_id=grant.id)
-        async with self._provider.analyze(picture, question, trace, lambda: self._begin(event, grant)) as raw:
+        call = self._provider.analyze(
+            picture, question, trace, lambda: self._begin(event, grant), lambda: self._clear(grant)
+        )
+        async with call as raw:
             self._owed[grant.id] = raw.tokens
             reading = read_answer(raw.content, raw.finish_reason)
             metrics.PARSED.labels(status=reading.verdict, method="mended" if reading.faults else "direct").inc()
@@ -383,6 +401,36 @@ class Analyst:
         """Close the grant and answer the post. `tokens` None: nothing was spent."""
         return [close(grant, tokens), grant.task.outcome(outcome, answered=round(time.time() * 1000))]
 
+    def _flaw(self, grant: Grant, needed: int) -> str | None:
+        """Why no call may be made on this grant, which needs so many tokens at most; None if one may."""
+        if (flaw := flaw_of(grant, self._grant_key, round(time.time() * 1000))) is not None:
+            return flaw
+        return "too_small" if needed > grant.estimate else None
+
+    async def _ask_anew(self, event: Any, grant: Grant, estimate: int, flaw: str) -> list[Message]:
+        """Give the grant back, on which nothing was called, and ask the ledger for one of this many tokens.
+
+        A task that comes back the same way has to wait: a ledger of an older version, or with another key, would send
+        it round and round.
+        """
+        task = grant.task
+        metrics.GRANTS_RETURNED.labels(flaw).inc()
+        log.warning(
+            "nothing is called on this grant; its task asks the ledger anew",
+            grant_id=grant.id,
+            flaw=flaw,
+            reserved=grant.estimate,
+            needed=estimate,
+            remedy="" if flaw == "too_small" else "if this goes on: the same version and VISION_GRANT_KEY everywhere",
+        )
+        if RETURNED in task.times:
+            await sleep_while_ours(self._app, event, RETURNED_AGAIN_SECONDS)
+        task = task.at(**{RETURNED: round(time.time() * 1000)})
+        return [
+            Release(tenant_id=task.tenant_id, grant_id=grant.id),
+            Reserve(tenant_id=task.tenant_id, task=task, estimate=estimate, purpose=grant.purpose),
+        ]
+
     # -- OCR
 
     async def _ocr_only(self, event: Any, grant: Grant) -> list[Message]:
@@ -392,8 +440,12 @@ class Analyst:
         )
         if found is not None and found.answer.analysis is not None:
             return self._end(grant, self._ocr_outcome(grant, found, cached=True))
-        skipped = Skipped(reason="budget", details={"ocr": "not available", "retryable": True})
-        return self._end(grant, await self._or_ocr(event, grant, skipped))
+        nothing = Skipped(reason="budget", details={"ocr": "not available"})
+        outcome = await self._or_ocr(event, grant, nothing)
+        if outcome is nothing:  # it waits for money like any other; preflight says how much
+            log.info("OCR gave nothing; the task waits for money")
+            return [close(grant, None), task.model_copy(update={"ocr_allowed": False})]
+        return self._end(grant, outcome)
 
     async def _or_ocr(self, event: Any, grant: Grant, otherwise: Skipped | Failed) -> Analyzed | Skipped | Failed:
         """What OCR reads off the picture if that is allowed and works; otherwise the given outcome."""

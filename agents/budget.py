@@ -1,4 +1,8 @@
-"""The budget actor: the one place that knows what a tenant may spend, and the loader of what Postgres remembers."""
+"""The budget actor: the one place that knows what a tenant may spend, and the loader of what Postgres remembers.
+
+A new ledger knows of nobody who waits. If the tenant had one before that was lost, what waited there is asked about
+again: the loader finds those posts in Postgres before the ledger is loaded.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +10,17 @@ import asyncio
 import contextlib
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
 from tables.budget import parked_entry, parked_key
 from vision_app.domain import budget as core
 from vision_app.domain.moment import Moment
-from vision_app.messages import BudgetCommand, DeadLetter, Load, Lost, Message, Reserve, Wake, key_of
+from vision_app.domain.signatures import signed
+from vision_app.messages import AskAgain, BudgetCommand, DeadLetter, Grant, Load, Lost, Message, Reserve, Wake, key_of
 from vision_app.streams.actor import Actor, Change
 from vision_app.streams.confirmed_table import ConfirmedTable
 from vision_app.streams.dead_letters import DeadLetters
@@ -34,29 +39,85 @@ LookUp = Callable[[str, str], Awaitable[tuple[int, int | None, bool]]]
 """(tenant, UTC day) -> tokens spent that day, the limit set last and whether it is paused, from Postgres."""
 
 WAKE_SECONDS = 5.0
+LOST_LEDGERS_SECONDS = 60.0
+"""Between looks whether this worker has become the owner of tenants' ledgers that were lost; one query at most."""
+LOOK_AGAIN_SECONDS = 600.0
+"""The same when nothing has moved: what Postgres did not know of at the first look."""
+UNDER_WAY_MS = 60_000
+"""What was sent out so shortly before a ledger was born may be on its way to it, and is not asked about again."""
 STALE_GRANT_MS = 60 * 60 * 1000
 RETRY_SECONDS = 2.0
+ASKED_AT_ONCE = 100
+
+
+class Remembered(Protocol):
+    """Postgres: which posts were waiting or in work. `before_ms` is about those in work."""
+
+    async def unfinished(self, tenant_id: str, before_ms: int) -> list[str]: ...
+
+    async def tenants_with_unfinished(self, before_ms: int) -> list[str]: ...
 
 
 class Loader:
-    """Asks Postgres for what a tenant without a row has spent, and answers with a `Load`; tries for ever."""
+    """Asks Postgres for what a tenant without a row has spent, and answers with a `Load`; tries for ever.
 
-    def __init__(self, app: Any, outbox: Outbox, look_up: LookUp) -> None:
-        self._app, self._outbox, self._look_up = app, outbox, look_up
-        self._asked: dict[str, asyncio.Task[None]] = {}
+    Before that it has the posts asked about again that waited in an earlier ledger of the tenant.
+    """
 
-    def ask(self, tenant_id: str) -> None:
-        """Start looking, unless somebody already is."""
-        if tenant_id not in self._asked:
-            task = asyncio.create_task(self._load(tenant_id))
-            self._asked[tenant_id] = task
-            task.add_done_callback(lambda _: self._asked.pop(tenant_id, None))
+    def __init__(self, app: Any, outbox: Outbox, look_up: LookUp, remembered: Remembered) -> None:
+        self._app, self._outbox, self._look_up, self._remembered = app, outbox, look_up, remembered
+        self._asked: dict[tuple[str, bool], asyncio.Task[None]] = {}
 
-    async def _load(self, tenant_id: str) -> None:
+    def ask(self, tenant_id: str, born_ms: int) -> None:
+        """Start looking for a ledger that began then, unless somebody already is."""
+        self._start((tenant_id, True), self._load(tenant_id, born_ms))
+
+    def bring_back(self, tenant_id: str, before_ms: int) -> None:
+        """Entries of the queue are gone: have all that waited before then asked about again."""
+        self._start((tenant_id, False), self._bring_back(tenant_id, before_ms))
+
+    def _start(self, what: tuple[str, bool], looking: Coroutine[Any, Any, None]) -> None:
+        if what in self._asked:
+            looking.close()
+            return
+        task = asyncio.create_task(looking)
+        self._asked[what] = task
+        task.add_done_callback(lambda _: self._asked.pop(what, None))
+
+    async def _bring_back(self, tenant_id: str, before_ms: int) -> None:
+        while not self._app.should_stop:
+            try:
+                posts = await self._remembered.unfinished(tenant_id, before_ms)
+            except Exception as fault:  # noqa: BLE001 - whatever Postgres says: the posts wait, and we say so
+                metrics.RETRIES.labels(stage="db").inc()
+                log.warning("posts that waited cannot be looked for yet", tenant_id=tenant_id, error=repr(fault))
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            with contextlib.suppress(LeftUnacked):
+                await self._ask_again(tenant_id, posts, before_ms, before_ms)
+            return
+
+    async def _ask_again(self, tenant_id: str, posts: list[str], deferred_ms: int, in_work_ms: int) -> None:
+        if posts:
+            log.warning(
+                "a ledger was lost; what waited in it is asked about again", tenant_id=tenant_id, posts=len(posts)
+            )
+        for start in range(0, len(posts), ASKED_AT_ONCE):
+            again = [
+                AskAgain(
+                    tenant_id=tenant_id, post_id=post, deferred_before_ms=deferred_ms, in_work_before_ms=in_work_ms
+                )
+                for post in posts[start : start + ASKED_AT_ONCE]
+            ]
+            await self._outbox.send(again, keep_trying=lambda: not self._app.should_stop)
+
+    async def _load(self, tenant_id: str, born_ms: int) -> None:
+        before_ms = born_ms - UNDER_WAY_MS
         while not self._app.should_stop:
             day = datetime.now(UTC).date().isoformat()
             try:
                 spent, limit, paused = await self._look_up(tenant_id, day)
+                posts = await self._remembered.unfinished(tenant_id, before_ms)
             except Exception as fault:  # noqa: BLE001 - whatever Postgres says: the tenant waits, and we say so
                 metrics.RETRIES.labels(stage="db").inc()
                 log.warning(
@@ -66,6 +127,7 @@ class Loader:
                 continue
             load = Load(tenant_id=tenant_id, day=day, spent=spent, limit=limit, paused=paused)
             with contextlib.suppress(LeftUnacked):  # the worker stops; whoever gets the tenant asks again
+                await self._ask_again(tenant_id, posts, born_ms, before_ms)
                 await self._outbox.send([load], keep_trying=lambda: not self._app.should_stop)
             return
 
@@ -88,7 +150,7 @@ class AlarmClock:
                 continue
             self._show(row, now)
             if not row.loaded:
-                self._loader.ask(row.tenant_id)
+                self._loader.ask(row.tenant_id, row.born_ms)
             if _needs_waking(row, now, self._rules()):
                 wakes.append(Wake(tenant_id=row.tenant_id))
         await self._outbox.send(wakes, keep_trying=lambda: not self._app.should_stop)
@@ -97,6 +159,36 @@ class AlarmClock:
         metrics.show_budget(row.tenant_id, core.view(row, now, self._rules()))
         stale = sum(now.time_ms - grant.since_ms > STALE_GRANT_MS for grant in row.open.values())
         metrics.BUDGET_STALE_GRANTS.labels(tenant_id=tenant_label(row.tenant_id)).set(stale)
+
+
+class LostLedgers:
+    """Finds tenants of this worker whose ledger is gone though posts of theirs wait, and has it opened anew.
+
+    Only who takes over a partition can find its ledgers gone: that is when Postgres is asked, and now and then later.
+    """
+
+    def __init__(self, app: Any, loader: Loader, table: ConfirmedTable, remembered: Remembered) -> None:
+        self._app, self._loader, self._table, self._remembered = app, loader, table, remembered
+        self._looked: tuple[Any, float] | None = None
+
+    async def look(self) -> None:
+        """One look, if it is time."""
+        generation, now = self._app.consumer_generation_id, time.monotonic()
+        if self._looked and self._looked[0] == generation and now - self._looked[1] < LOOK_AGAIN_SECONDS:
+            return
+        if not self._app.serving():
+            return
+        now_ms = round(time.time() * 1000)
+        try:
+            tenants = await self._remembered.tenants_with_unfinished(now_ms - UNDER_WAY_MS)
+        except Exception as fault:  # noqa: BLE001 - whatever Postgres says: we look again, and say so
+            metrics.RETRIES.labels(stage="db").inc()
+            log.warning("Postgres cannot be asked who waits; looking for lost ledgers later", error=repr(fault))
+            return
+        for tenant_id in tenants:
+            if owns(self._app, BUDGET, key_of(tenant_id)) and self._table.get(key_of(tenant_id)) is None:
+                self._loader.ask(tenant_id, now_ms)
+        self._looked = generation, now
 
 
 def _needs_waking(row: core.BudgetRow, now: Moment, rules: core.Rules) -> bool:
@@ -114,23 +206,31 @@ def budget_agent(
     *,
     rules: Callable[[], core.Rules],
     look_up: LookUp,
+    remembered: Remembered,
+    grant_key: bytes,
 ) -> Any:
-    """Build the actor's agent and its alarm clock. `rules` gives what policy and deployment allow now."""
-    loader = Loader(app, outbox, look_up)
+    """Build the actor's agent and its alarm clock. `rules` gives what policy and deployment allow now.
+
+    Grants are signed with `grant_key`.
+    """
+    loader = Loader(app, outbox, look_up, remembered)
 
     def decide(stored: Any, command: Any, at: Moment) -> Change:
         row = core.BudgetRow.model_validate(stored) if stored else None
         key = key_of(command.tenant_id)
         new_ledger = uuid.uuid4().hex[:12]
         decision = core.decide(row, command, at, rules(), lambda number: parked_entry(parked, key, number), new_ledger)
-        if decision.load:
-            loader.ask(command.tenant_id)
+        if decision.load and decision.row is not None:
+            loader.ask(command.tenant_id, decision.row.born_ms)
+        missing = sum(what == "missing_parked" for what, _ in decision.observed)
+        if decision.row is not None and missing > decision.row.waiting:  # the table was lost, not an entry
+            loader.bring_back(command.tenant_id, at.time_ms)
         if decision.row is not None:
             metrics.show_budget(decision.row.tenant_id, core.view(decision.row, at, rules()))
         for what, details in decision.observed:
             _observe(what, details, command.tenant_id)
         return Change(
-            send=decision.send,
+            send=[signed(message, grant_key) if isinstance(message, Grant) else message for message in decision.send],
             entries={parked_key(key, number): entry for number, entry in decision.park.items()},
             row=decision.row,
             expired=[parked_key(key, number) for number in decision.unpark],
@@ -144,6 +244,7 @@ def budget_agent(
         await actor.run(stream)
 
     every(app, WAKE_SECONDS, AlarmClock(app, outbox, loader, table, rules).ring)
+    every(app, LOST_LEDGERS_SECONDS, LostLedgers(app, loader, table, remembered).look)
     return app.agent(outbox.channel(BUDGET), name="budget")(budget)
 
 
@@ -162,7 +263,10 @@ def _observe(what: str, details: dict[str, Any], tenant_id: str) -> None:
             log.warning("Budget exhausted", **details)
         case "missing_parked":
             metrics.BUDGET_QUEUE_GAPS.inc()
-            log.error("a parked task is gone; replay the tenant's posts of today", **details)
+            log.error(
+                "a parked task is gone; `vision posts --stuck` finds its post, `vision replay --post` brings it back",
+                **details,
+            )
         case "late_settle" | "late_lost":
             metrics.BUDGET_UNKNOWN_GRANTS.inc()
             log.warning("settlement of a grant the ledger no longer knows", **details)

@@ -60,6 +60,7 @@ def policy_agent(
                 verdicts=verdicts,
                 input_id=input_id(uploaded, event),
                 force=(event.headers or {}).get(FORCE_HEADER) == b"1",
+                replay=REPLAY_HEADER in (event.headers or {}),
                 times={
                     "published": published_ms(uploaded),
                     "relayed": round(event.message.timestamp * 1000),

@@ -102,6 +102,9 @@ def _observe(what: str, details: dict[str, Any], row: core.PostRow | None) -> No
         case "nothing_new":
             metrics.IDEMPOTENCY_HITS.inc()
             log.info("Media already processed (idempotency)", reason="idempotency")
+        case "asked_again":
+            metrics.BUDGET_ASKED_AGAIN.inc(details["media"])
+            log.warning("asked about again: the ledger in which it waited was lost", **details)
         case "completed" if row is not None and row.completed_ms is not None:
             seconds = (row.completed_ms - row.opened_ms) / 1000
             metrics.EVENT_DURATION.observe(seconds)

@@ -1,7 +1,8 @@
 """Shows in Redis what the tenants of this worker have spent, and turns the deletion of a sentinel into a reset.
 
 Once a second, beside the budget actor and never in its way: it reads the actor's table, writes the latest value of each
-tenant whose value changed, and restores sentinels. A deletion counts until the reset it asked for is in Kafka.
+tenant whose value changed or whose key is gone, and restores sentinels. A sentinel's deletion counts until the reset it
+asked for is in Kafka.
 """
 
 from __future__ import annotations
@@ -72,6 +73,7 @@ class BudgetMirrorService(Service):
         stale = {*sentinels.new, *done}
         await self._mirror.watch(stale)
         self._reset -= stale
+        stale |= await self._mirror.missing(spent)
         changed = {t: now for t, now in spent.items() if t in stale or self._shown.get(t) != now}
         await self._mirror.show(changed)
         self._shown = spent

@@ -33,6 +33,7 @@ from tables.posts import posts_table
 
 from .domain import budget as budget_core
 from .domain.policy import Policy, PolicyError
+from .domain.signatures import key_from
 from .kafka_topics import create_topics
 from .prompts import PROMPT_VERSION, VISION_VERSION
 from .providers.decoders import Decoders
@@ -215,6 +216,8 @@ def create_app(settings: Settings) -> VisionApp:
         app.parked,
         rules=app.budget_rules,
         look_up=_look_up(app.readers, mirror),
+        remembered=app.readers,
+        grant_key=key_from(settings.grant_secret),
     )
     app.flow = analysis_agent(app, outbox, dead_letters, analyst)
     app.sinks = sink_agents(

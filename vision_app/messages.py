@@ -187,6 +187,7 @@ class Opened(Message):
     verdicts: list[PolicyVerdict]
     input_id: str = ""
     force: bool = False
+    replay: bool = False  # sent again by hand: what is deferred is asked about anew, too
     times: Times = Field(default_factory=dict)
 
 
@@ -212,7 +213,21 @@ class Forget(Message):
     completed_ms: int
 
 
-PostCommand = Annotated[Opened | MediaOutcome | Forget, Field(discriminator="type")]
+class AskAgain(Message):
+    """Whatever of this post waited in a ledger that was lost is to be asked about again.
+
+    That is what was dispatched before `deferred_before_ms` and deferred, or before `in_work_before_ms` and has no
+    outcome yet.
+    """
+
+    type: Literal["ask_again"] = "ask_again"
+    tenant_id: str
+    post_id: str
+    deferred_before_ms: int
+    in_work_before_ms: int
+
+
+PostCommand = Annotated[Opened | MediaOutcome | Forget | AskAgain, Field(discriminator="type")]
 
 
 # --- work: vision.media, vision.analysis ------------------------------------------------------------------------------
@@ -258,6 +273,7 @@ class Grant(Message):
     purpose: Purpose = "answer"
     estimate: int = Field(ge=0)
     task: MediaTask
+    signature: str = ""  # the ledger's, by `domain/signatures.py`; without it nothing is called
 
 
 # --- inbox of the budget actor: vision.budget -------------------------------------------------------------------------

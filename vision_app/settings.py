@@ -165,6 +165,7 @@ class Settings(BaseSettings):
     )
     vision_max_queue_depth: Positive = 1000
     vision_handler_deadline_seconds: Positive = 60
+    vision_grant_key: SecretStr = SecretStr("")  # the ledger signs grants with it; none: S3's secret key stands in
 
     # --- web, metrics, logs
     vision_api_host: str = "127.0.0.1"
@@ -268,6 +269,11 @@ class Settings(BaseSettings):
             return self.gigachat_credentials
         pair = f"{self.gigachat_client_id}:{self.gigachat_client_secret.get_secret_value()}"
         return SecretStr(base64.b64encode(pair.encode()).decode())
+
+    @property
+    def grant_secret(self) -> str:
+        """What all workers of an installation share and nobody else knows."""
+        return self.vision_grant_key.get_secret_value() or self.s3_secret_access_key.get_secret_value()
 
     @classmethod
     def settings_customise_sources(

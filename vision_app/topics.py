@@ -59,7 +59,7 @@ def routes(message: m.Message) -> list[tuple[Topic, bytes]]:
     match message:
         case m.Opened():
             return [(POSTS, message.event.key)]
-        case m.MediaOutcome() | m.Forget():
+        case m.MediaOutcome() | m.Forget() | m.AskAgain():
             return [(POSTS, m.key_of(message.tenant_id, message.post_id))]
         case m.MediaTask():
             return [(MEDIA, m.key_of(message.tenant_id, message.medium.sha256))]

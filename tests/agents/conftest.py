@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -26,8 +27,9 @@ from PIL import Image
 
 import vision_app.app as composition
 from tests.fakes import LocalDecoders, until
+from vision_app.domain.signatures import key_from, signed
 from vision_app.messages import Analysis, Grant, MediaTask, Medium, Message, Ocr, Uploaded
-from vision_app.providers.base import BeforeChat, CallTrace, Picture, RawAnswer, VisionProvider
+from vision_app.providers.base import BeforeChat, CallTrace, Picture, RawAnswer, Refused, VisionProvider, nothing
 from vision_app.providers.gate import Gate, GateTimes
 from vision_app.settings import Settings, load_settings
 from vision_app.stores.base import Sink
@@ -113,7 +115,8 @@ class FakeS3(S3Store):
 class FakeProvider(VisionProvider):
     """Gives the listed answers in turn, the last one for ever; an exception is raised.
 
-    `upload` is awaited before the call is begun, `before` once it is.
+    `upload` is awaited before the call is begun, `before` once it is. For each of `pauses` the request is refused for
+    free, and made again when it is over.
     """
 
     name = "gigachat"
@@ -123,6 +126,7 @@ class FakeProvider(VisionProvider):
         self.calls: list[CallTrace] = []
         self.upload: Callable[[CallTrace], Any] | None = None
         self.before: Callable[[CallTrace], Any] | None = None
+        self.pauses: list[Callable[[CallTrace], Any]] = []
 
     async def open(self) -> None:
         return
@@ -132,11 +136,20 @@ class FakeProvider(VisionProvider):
 
     @asynccontextmanager
     async def analyze(
-        self, picture: Picture | None, prompt: str, trace: CallTrace, before_chat: BeforeChat
+        self,
+        picture: Picture | None,
+        prompt: str,
+        trace: CallTrace,
+        before_chat: BeforeChat,
+        refused: Refused = nothing,
     ) -> AsyncIterator[RawAnswer]:
         if self.upload is not None:
             await self.upload(trace)
         await before_chat()
+        for pause in self.pauses:
+            await refused()
+            await pause(trace)
+            await before_chat()
         self.calls.append(trace)
         if self.before is not None:
             await self.before(trace)
@@ -272,8 +285,10 @@ class World:
         return MediaTask(**{**given, **fields})
 
     def grant(self, id: str = "g1", **fields: Any) -> Grant:
-        task = fields.pop("task", None) or self.task()
-        return Grant(**{"id": id, "provider": "gigachat", "estimate": 1500, "task": task, **fields})
+        """As the ledger gives it."""
+        task = (fields.pop("task", None) or self.task()).at(granted=round(time.time() * 1000))
+        grant = Grant(**{"id": id, "provider": "gigachat", "estimate": 3000, "task": task, **fields})
+        return signed(grant, key_from(self.app.settings.grant_secret))
 
 
 def uploaded(post_id: str = "p1", media: Sequence[Medium] | None = None, **fields: Any) -> Uploaded:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,12 +14,14 @@ import pytest
 from agents import analyst
 from tests.agents.conftest import GOOD, PNG, REFUSED, SHA, World, away, png
 from tests.fakes import until
-from vision_app.messages import Medium
+from vision_app.messages import MediaTask, Medium
 from vision_app.providers.base import AccountBlocked, CallLost, CallTrace, InputFault, ProviderOutage, RateLimited
 from vision_app.providers.ocr import OcrFault
+from vision_app.providers.pictures import estimate_tokens
 from vision_app.stores.answers import CallRecord
 from vision_app.stores.keys import call_key
 from vision_app.stores.s3 import ObjectForbidden, ObjectTooLarge
+from vision_app.telemetry import metrics
 
 RECORD = call_key("t1", "g1")
 
@@ -94,6 +97,126 @@ async def test_the_order_of_a_call(world: World) -> None:
     assert [(call.trace_id, call.request_id) for call in world.provider.calls] == [("trace-1", "g1")]
 
 
+async def test_between_two_attempts_that_cost_nothing_nothing_is_under_way(world: World) -> None:
+    """Killed during such a pause, the call is simply made anew: it is not charged as lost."""
+    seen: list[Any] = []
+
+    async def pause(trace: CallTrace) -> None:
+        seen.append(found_record(world))
+
+    async def before(trace: CallTrace) -> None:
+        seen.append((found_record(world) or {}).get("state"))
+
+    world.provider.pauses, world.provider.before = [pause, pause], before
+    outcome = await one(world)
+    assert seen == [None, None, "started"]
+    assert outcome["kind"] == "analyzed"
+    assert settled(world) == [("g1", 1000)]
+
+
+async def test_a_record_that_cannot_be_cleared_for_a_pause_counts_as_begun(world: World) -> None:
+    seen: list[Any] = []
+
+    async def pause(trace: CallTrace) -> None:
+        seen.append((found_record(world) or {}).get("state"))
+
+    world.s3.fail("delete", ".calls/", away())
+    world.provider.pauses = [pause]
+    assert (await one(world))["kind"] == "analyzed"
+    assert seen == ["started"], "cut off now it is lost, never free"
+
+
+async def test_a_grant_too_small_for_what_the_object_is_asks_for_more_before_it_calls(world: World) -> None:
+    """A document declared as a picture, or a picture that was declared text/plain and reserved by an older version."""
+    await one(world, estimate=1555)
+    assert world.provider.calls == []
+    release, reserve = world.sent("vision.budget")
+    assert (release["type"], release["grant_id"]) == ("release", "g1")
+    bound = estimate_tokens(len(PNG), "image/png", world.app.settings)
+    assert (reserve["type"], reserve["estimate"], reserve["purpose"]) == ("reserve", bound, "answer")
+    assert found_record(world) is None
+    await one(world, id="g2", estimate=reserve["estimate"])
+    assert len(world.provider.calls) == 1
+
+
+# --- whose grant it is ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changed", "flaw"),
+    [
+        ({"signature": ""}, "unsigned"),  # of the version before, or written by hand
+        ({"signature": "0" * 64}, "foreign"),
+        ({"id": "invented"}, "foreign"),
+        ({"estimate": 10**6}, "foreign"),
+    ],
+    ids=str,
+)
+async def test_a_grant_that_the_ledger_did_not_give_is_turned_back_into_a_reservation(
+    world: World, changed: dict[str, Any], flaw: str
+) -> None:
+    grant = world.grant().model_copy(update=changed)
+    before = metrics.GRANTS_RETURNED.labels(flaw)._value.get()
+    async with world.agent("analysis") as agent:
+        await world.tell(agent, grant)
+    assert world.provider.calls == []
+    assert world.s3.keys(".calls/") == []
+    release, reserve = world.sent("vision.budget")
+    assert (release["type"], release["grant_id"]) == ("release", grant.id)
+    bound = estimate_tokens(len(PNG), "image/png", world.app.settings)
+    assert (reserve["type"], reserve["estimate"], reserve["task"]["post_id"]) == ("reserve", bound, "p1")
+    assert (world.sent("vision.posts"), world.sent("vision.dlq")) == ([], []), "nothing is lost, nobody is told"
+    assert metrics.GRANTS_RETURNED.labels(flaw)._value.get() == before + 1
+
+
+async def test_a_grant_older_than_a_day_is_not_called_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ledger has charged it as lost and its task waits anew; a topic read again spends nothing."""
+    grant, later = world.grant(), time.time() + 24 * 3600
+    monkeypatch.setattr("agents.analyst.time.time", lambda: later)
+    async with world.agent("analysis") as agent:
+        await world.tell(agent, grant)
+    assert world.provider.calls == []
+    assert [command["type"] for command in world.sent("vision.budget")] == ["release", "reserve"]
+
+
+async def test_what_was_called_under_an_unsigned_grant_is_settled(world: World) -> None:
+    """The version before paid for it and was replaced before it could say so."""
+    record(world, "done", tokens=777, verdict="ok")
+    async with world.agent("analysis") as agent:
+        await world.tell(agent, world.grant().model_copy(update={"signature": ""}))
+    assert settled(world) == [("g1", 777)]
+
+
+async def test_a_task_that_comes_back_unsigned_again_and_again_is_slowed_down(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ledger is still of the version before, or has another key: the task goes round, but not in a hot loop."""
+    slept: list[float] = []
+
+    async def sleep(app: Any, event: Any, seconds: float) -> None:
+        slept.append(seconds)
+
+    monkeypatch.setattr("agents.analyst.sleep_while_ours", sleep)
+    async with world.agent("analysis") as agent:
+        await world.tell(agent, world.grant().model_copy(update={"signature": ""}))
+        assert slept == []
+        task = MediaTask.model_validate(world.sent("vision.budget")[-1]["task"])
+        await world.tell(agent, world.grant("g2", task=task).model_copy(update={"signature": ""}))
+        assert slept == [analyst.RETURNED_AGAIN_SECONDS]
+        await world.tell(agent, world.grant("g3", task=task))
+    assert len(world.provider.calls) == 1, "once the ledger signs, it goes on"
+
+
+async def test_an_unsigned_repair_is_asked_for_anew_as_a_repair(world: World) -> None:
+    world.provider.answers = ["На картинке кот. classification - фото"]
+    await one(world)
+    async with world.agent("analysis") as agent:
+        await world.tell(agent, world.grant("g2", purpose="repair").model_copy(update={"signature": ""}))
+    assert len(world.provider.calls) == 1
+    release, reserve = world.sent("vision.budget")[-2:]
+    assert (release["type"], reserve["type"], reserve["purpose"]) == ("release", "reserve", "repair")
+
+
 async def test_the_answer_is_stored_with_the_key_the_post_is_told(world: World) -> None:
     outcome = await one(world)
     stored = orjson.loads(world.s3.objects[outcome["s3_key"]])
@@ -117,7 +240,7 @@ async def test_a_call_that_was_cut_off_is_lost_and_not_made_again(world: World) 
     await one(world)
     assert world.provider.calls == []
     (lost,) = world.sent("vision.budget")
-    assert (lost["type"], lost["grant_id"], lost["estimate"]) == ("lost", "g1", 1500)
+    assert (lost["type"], lost["grant_id"], lost["estimate"]) == ("lost", "g1", 3000)
     assert lost["task"]["attempt"] == 2
     assert world.sent("vision.posts") == []
 
@@ -428,7 +551,7 @@ async def test_after_enough_lost_calls_the_picture_is_to_blame(world: World) -> 
     attempts = world.app.settings.vision_api_max_retries
     outcome = await one(world, task=world.task(attempt=attempts))
     assert (outcome["kind"], outcome["reason"]) == ("failed", "analysis_failed")
-    assert settled(world) == [("g1", 1500)], "nobody knows what it cost: the estimate is charged"
+    assert settled(world) == [("g1", 3000)], "nobody knows what it cost: the estimate is charged"
 
 
 async def test_no_picture_is_to_blame_when_others_fail_too_or_the_gate_is_shut(world: World) -> None:
@@ -542,10 +665,18 @@ class TestWithOcr:
             await world.tell(agent, world.grant("g2", **grant))
         assert world.ocr.read_pictures == 1, "the second finds the answer of the first"
 
-    async def test_an_ocr_grant_without_ocr_is_skipped_for_the_budget(self, world: World) -> None:
-        world.ocr.available = False
-        outcome = await one(world, provider="ocr_fallback", estimate=0, task=world.task(ocr_allowed=True))
-        assert (outcome["kind"], outcome["reason"]) == ("skipped", "budget")
+    @pytest.mark.parametrize("gone", [True, False], ids=["gone", "it cannot read this one"])
+    async def test_an_ocr_grant_that_ocr_cannot_use_makes_its_task_wait_for_money(
+        self, world: World, gone: bool
+    ) -> None:
+        """Preflight reserves for it as for any other; without leave for OCR, so that it does not go round."""
+        world.ocr.available = not gone
+        world.ocr.fault = OcrFault("not_available" if gone else "timeout", "no text")
+        await one(world, provider="ocr_fallback", estimate=0, task=world.task(ocr_allowed=True))
+        assert outcomes(world) == []
+        assert [command["type"] for command in world.sent("vision.budget")] == ["release"]
+        (task,) = world.sent("vision.media")
+        assert (task["post_id"], task["dispatch"], task["ocr_allowed"]) == ("p1", 1, False)
 
     async def test_a_cached_refusal_is_read_by_ocr_too(self, world: World) -> None:
         world.provider.answers = [REFUSED]
@@ -567,6 +698,6 @@ async def test_an_unexpected_error_of_a_call_counts_as_lost_since_it_may_have_be
     async with world.agent("analysis") as agent:
         await world.tell(agent, world.grant())
     [lost] = world.sent("vision.budget")
-    assert (lost["type"], lost["grant_id"], lost["estimate"]) == ("lost", "g1", 1500)
+    assert (lost["type"], lost["grant_id"], lost["estimate"]) == ("lost", "g1", 3000)
     assert found_record(world)["state"] == "started"  # type: ignore[index]
     assert world.sent("vision.dlq") == []

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 import vision_app.app as composition
-from agents.budget import AlarmClock
+from agents.budget import UNDER_WAY_MS, AlarmClock, LostLedgers
 from tests.agents.conftest import World
 from tests.fakes import until
-from vision_app.messages import Drop, Load, Lost, Pause, Release, Reserve, Resume, SetLimit, Settle, Wake
+from vision_app.domain.signatures import flaw_of, key_from
+from vision_app.messages import Drop, Grant, Load, Lost, Pause, Release, Reserve, Resume, SetLimit, Settle, Wake
 from vision_app.telemetry import metrics
 
 KEY = b"t1"
@@ -35,6 +36,8 @@ async def postgres(world: World, monkeypatch: pytest.MonkeyPatch) -> dict[str, A
         "paused": False,
         "asked": 0,
         "faults": [],
+        "unfinished": {},
+        "looked": 0,
         "answers": asyncio.Event(),
     }
     known["answers"].set()
@@ -46,8 +49,18 @@ async def postgres(world: World, monkeypatch: pytest.MonkeyPatch) -> dict[str, A
         await known["answers"].wait()
         return known["spent"], known["limit"], known["paused"]
 
+    async def unfinished(tenant_id: str, before_ms: int) -> list[str]:
+        return [post for post, since_ms in known["unfinished"].get(tenant_id, {}).items() if since_ms <= before_ms]
+
+    async def tenants(before_ms: int) -> list[str]:
+        known["looked"] += 1
+        if known["faults"]:
+            raise known["faults"].pop(0)
+        return list(known["unfinished"])
+
     loader = _loader(world)
     monkeypatch.setattr(loader, "_look_up", look_up)
+    monkeypatch.setattr(loader, "_remembered", SimpleNamespace(unfinished=unfinished, tenants_with_unfinished=tenants))
     monkeypatch.setattr("agents.budget.RETRY_SECONDS", 0.001)
     return known
 
@@ -106,6 +119,15 @@ async def test_the_grant_goes_before_the_row_and_the_entry_goes_after_it(world: 
     (grant,) = world.sent("vision.analysis")
     assert (grant["type"], grant["provider"], grant["estimate"]) == ("grant", "gigachat", 1000)
     assert grant["task"]["times"]["granted"] > 0
+
+
+async def test_a_grant_is_signed_with_the_installations_key(world: World) -> None:
+    async with world.agent("budget") as agent:
+        await loaded(world, agent)
+        await world.tell(agent, reserve(world), key=KEY)
+    (sent,) = world.sent("vision.analysis")
+    grant = Grant.model_validate(sent)
+    assert flaw_of(grant, key_from(world.app.settings.grant_secret), round(time.time() * 1000)) is None
 
 
 async def test_open_grants_are_bounded_and_a_settled_one_lets_the_next_go(world: World) -> None:
@@ -280,6 +302,79 @@ async def test_a_lost_ledger_starts_with_the_most_that_anybody_knows(posts: int,
 
     readers, mirror = SimpleNamespace(budget_of=budget_of), SimpleNamespace(last_shown=last_shown)
     assert await composition._look_up(readers, mirror)("t1", today()) == (spent, 5_000, True)  # type: ignore[arg-type]
+
+
+# --- a ledger that was lost -------------------------------------------------------------------------------------------
+
+
+def _lost_ledgers(world: World) -> LostLedgers:
+    loader = _loader(world)
+    return LostLedgers(world.app, loader, world.app.budgets, loader._remembered)
+
+
+async def test_what_waited_in_a_lost_ledger_is_asked_about_again_before_the_new_one_is_loaded(
+    world: World, postgres: dict[str, Any]
+) -> None:
+    now = time.time()
+    long_ago, just_now = round((now - 3600) * 1000), round(now * 1000)
+    postgres["unfinished"] = {"t1": {"waits": long_ago, "on its way": just_now}, "t2": {"another's": long_ago}}
+    async with world.agent("budget") as agent:
+        await world.tell(agent, reserve(world), key=KEY, timestamp=now)
+        await until(lambda: world.sent("vision.budget"))
+    (again,) = world.sent("vision.posts")
+    assert (again["type"], again["tenant_id"], again["post_id"]) == ("ask_again", "t1", "waits")
+    born = world.app.budgets[KEY]["born_ms"]
+    assert (again["deferred_before_ms"], again["in_work_before_ms"]) == (born, born - UNDER_WAY_MS)
+    sent = [entry.body["type"] for entry in world.happened if entry.what == "send"]
+    assert sent == ["ask_again", "load"]
+
+
+async def test_a_tenant_whose_ledger_is_gone_is_found_without_a_command_of_it(
+    world: World, postgres: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its posts wait for ever otherwise: nobody sends the ledger anything about them."""
+    monkeypatch.setattr("agents.budget.owns", lambda app, topic, key: key != b"t3")
+    monkeypatch.setattr(type(world.app), "serving", lambda app: True)
+    async with world.agent("budget") as agent:
+        await world.tell(agent, Load(tenant_id="t2", day=today(), spent=0), key=b"t2")
+        postgres["unfinished"] = {tenant: {"p": 0} for tenant in ("t1", "t2", "t3")}
+        lost = _lost_ledgers(world)
+        postgres["faults"] = [OSError("Postgres is away")]
+        await lost.look()
+        assert world.sent("vision.posts") == []
+        await lost.look()
+        await until(lambda: world.sent("vision.budget"))
+        assert [message["tenant_id"] for message in world.sent("vision.posts")] == ["t1"], "t2 has one, t3 is elsewhere"
+        assert [load["tenant_id"] for load in world.sent("vision.budget")] == ["t1"]
+        await lost.look()
+        assert postgres["looked"] == 2, "nothing has moved since"
+        monkeypatch.setattr("agents.budget.LOOK_AGAIN_SECONDS", 0)
+        await lost.look()
+        assert postgres["looked"] == 3
+
+
+async def test_parked_tasks_that_are_gone_are_asked_about_again(world: World, postgres: dict[str, Any]) -> None:
+    postgres["unfinished"] = {"t1": {}}
+    async with world.agent("budget") as agent:
+        await loaded(world, agent)
+        await world.tell(agent, Pause(tenant_id="t1"), *(reserve(world, f"p{n}") for n in range(4)), key=KEY)
+        world.app.tables["parked"].data.data.clear()
+        postgres["unfinished"]["t1"] = {"p0": 0, "p1": 0, "p2": 0, "p3": 0}
+        await world.tell(agent, Resume(tenant_id="t1"), key=KEY)
+        await until(lambda: len(world.sent("vision.posts")) == 4)
+    assert {message["post_id"] for message in world.sent("vision.posts")} == {"p0", "p1", "p2", "p3"}
+    assert (world.app.budgets[KEY]["first"], world.app.budgets[KEY]["next"]) == (4, 4)
+
+
+async def test_one_that_is_gone_among_many_does_not_double_the_others(world: World, postgres: dict[str, Any]) -> None:
+    async with world.agent("budget") as agent:
+        await loaded(world, agent)
+        await world.tell(agent, Pause(tenant_id="t1"), *(reserve(world, f"p{n}") for n in range(6)), key=KEY)
+        postgres["unfinished"] = {"t1": {f"p{n}": 0 for n in range(6)}}
+        world.app.tables["parked"].data.data.pop(next(iter(world.app.tables["parked"].data.data)))
+        await world.tell(agent, Resume(tenant_id="t1"), key=KEY)
+        await asyncio.sleep(0.05)
+    assert world.sent("vision.posts") == []
 
 
 async def test_a_tenant_of_another_worker_is_not_shown_here(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -117,6 +117,19 @@ async def test_only_what_changed_is_written_again(world: World, redis: Redis) ->
     assert await redis.get(spent_key("a", today())) == "touched"
 
 
+async def test_a_days_key_that_was_deleted_is_back_at_the_next_look(world: World, redis: Redis) -> None:
+    """Though nothing was spent meanwhile; it is no sentinel, so its deletion resets nothing."""
+    world.spend("a", 5)
+    world.spend("b", 0)
+    await world.service.look()
+    await redis.delete(spent_key("a", today()), spent_key("b", today()))
+    await world.service.look()
+    assert await redis.get(spent_key("a", today())) == "5"
+    assert await redis.get(spent_key("b", today())) == "0"
+    assert await redis.ttl(spent_key("a", today())) > 0
+    assert world.sent == []
+
+
 async def test_a_row_of_yesterday_has_spent_nothing_today(world: World, redis: Redis) -> None:
     world.spend("a", 5000, (datetime.now(UTC) - timedelta(days=1)).date().isoformat())
     await world.service.look()

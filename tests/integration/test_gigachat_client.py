@@ -40,7 +40,7 @@ from vision_app.providers.pictures import estimate_tokens
 from vision_app.settings import Settings, SettingsError, load_settings
 from vision_app.simulator import RunningSimulator, SimulatorConfig, create_app, running_simulator
 from vision_app.simulator.state import SIMULATOR
-from vision_app.telemetry.metrics import PROVIDER_FILES_LEFT
+from vision_app.telemetry.metrics import PROVIDER_FILES_LEFT, USAGE_UNKNOWN
 
 PROMPT = prompt("photo")
 
@@ -509,6 +509,39 @@ async def test_an_answer_without_usage_is_charged_at_the_estimate() -> None:
         assert read_answer(raw.content, raw.finish_reason).verdict == "ok"
         assert raw.tokens == estimate_tokens(len(PICTURE.content), PICTURE.mime_type, settings)
         assert raw.tokens >= simulator.bill()["tokens"]["total_tokens"] > 0
+
+
+async def test_an_answer_that_says_it_cost_nothing_is_charged_at_the_estimate() -> None:
+    zeros = re.compile(r'_tokens":\s*\d+')
+    before = USAGE_UNKNOWN.labels("zero")._value.get()
+    async with garbling("/v1/chat/completions", lambda text: zeros.sub('_tokens":0', text)) as (simulator, _):
+        settings = settings_for(simulator)
+        async with opened(settings) as client:
+            raw = await ask(client)
+        assert set(raw.usage.values()) == {0}
+        assert raw.tokens == estimate_tokens(len(PICTURE.content), PICTURE.mime_type, settings)
+        assert raw.tokens >= simulator.bill()["tokens"]["total_tokens"] > 0
+    assert USAGE_UNKNOWN.labels("zero")._value.get() == before + 1
+
+
+async def test_before_each_request_a_hook_and_before_each_pause_the_other(simulator: RunningSimulator) -> None:
+    """Who keeps a record of the call can say at any moment whether a request is under way."""
+    seen: list[tuple[str, int]] = []
+
+    async def before_chat() -> None:
+        seen.append(("before", simulator.bill()["attempts"]))
+
+    async def refused() -> None:
+        seen.append(("refused", simulator.bill()["attempts"]))
+
+    fault = {"kind": "status", "status": 503}
+    simulator.add_faults({"endpoint": "chat", "times": 2, "fault": fault})
+    async with (
+        opened(settings_for(simulator)) as client,
+        client.analyze(PICTURE, PROMPT, CallTrace("t", "g"), before_chat, refused) as raw,
+    ):
+        assert raw.tokens > 0
+    assert [what for what, _ in seen] == ["before", "refused", "before", "refused", "before"]
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,7 @@ def worlds(draw: st.DrawFn) -> Delivered:
         answers={one.answer_key or "" for _, one in seen},
         documents={post_key(*post) for post in rows},
         graph={(*row.post, one.sha256) for row, one in seen},
+        progress=Progress(waiting=frozenset({"t"})),
     )
 
 
@@ -139,7 +140,8 @@ def test_a_falsified_world_is_not(
     change: Callable[[Delivered, int], Delivered], world: Delivered, data: st.DataObject
 ) -> None:
     if world.events:
-        account = judged(change(world, data.draw(st.integers(0, len(world.events) - 1))))
+        falsified = change(world, data.draw(st.integers(0, len(world.events) - 1)))
+        account = judged(replace(falsified, progress=Progress()))  # nobody waits who might explain it
         assert getattr(account, CHANGES[change]) >= 1
         assert account.discrepancies
 
@@ -182,6 +184,23 @@ def test_what_is_on_its_way_is_not_missing(lacks: dict[str, object], topic: obje
 def test_a_tenant_whose_tasks_wait_has_work_under_way() -> None:
     account = judged(one_post(rows={}, events=[], progress=Progress(waiting=frozenset({"t"}))))
     assert (account.under_way, account.missing, account.discrepancies) == (1, 0, [])
+
+
+def test_a_deferred_post_that_no_ledger_knows_of_is_told() -> None:
+    """Its tenant's queue is empty, or the ledger began after the post was deferred: the one it waited in was lost."""
+    row = Row("t", "p", "skipped", (12, 0), False, (medium("deferred", 0),))
+    event = replace(one_post().events[0], emission=row.emission, deferred=True)
+    waits = frozenset({"t"})
+
+    def account(progress: Progress) -> Account:
+        return judged(one_post(rows={row.post: row}, events=[event], progress=progress))
+
+    for progress in (Progress(waiting=waits), Progress(waiting=waits, born={"t": 12}), Progress({UPLOADED.name: 1})):
+        assert (account(progress).forgotten, account(progress).discrepancies) == (0, [])
+    for progress in (Progress(), Progress(waiting=waits, born={"t": 13}), Progress(waiting=frozenset({"u"}))):
+        found = account(progress)
+        assert (found.deferred, found.forgotten, found.clean) == (1, 1, False)
+        assert "vision replay --post p" in found.discrepancies[0]
 
 
 def test_a_dead_letter_ends_its_input_and_its_post() -> None:

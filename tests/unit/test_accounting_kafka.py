@@ -9,7 +9,7 @@ from vision_app.accounting.kafka_reader import _Reader
 from vision_app.accounting.ledger import Ledgers
 from vision_app.accounting.scope import Scope
 from vision_app.events import read_json
-from vision_app.messages import REPLAY_HEADER, Failed, MediaOutcome, Opened
+from vision_app.messages import REPLAY_HEADER, AskAgain, Failed, MediaOutcome, Opened
 from vision_app.operations.kafka_log import Record
 from vision_app.scenarios import never_uploaded, uploaded_event
 from vision_app.settings import load_settings
@@ -22,7 +22,7 @@ OUTCOME = MediaOutcome(
 )
 
 
-def judged(*records: tuple[Opened | MediaOutcome, bool]) -> dict[str, int]:
+def judged(*records: tuple[AskAgain | Opened | MediaOutcome, bool]) -> dict[str, int]:
     reader = _Reader(load_settings(), Scope.of(0, 2**60, None), {}, Ledgers())
     for offset, (message, replayed) in enumerate(records):
         headers = {"type": message.type.encode()} | ({REPLAY_HEADER: b"letter"} if replayed else {})
@@ -38,6 +38,11 @@ def test_a_publication_counts_once_however_often_it_is_handed_on() -> None:
 def test_an_outcome_is_no_publication_but_its_replay_may_announce_the_post_again() -> None:
     assert judged((OUTCOME, False)) == {}
     assert judged((OPENED, False), (OUTCOME, True)) == {"stream-1-0": 1000, "vision.posts-0-1": 1001}
+
+
+def test_a_post_asked_about_again_may_be_announced_again_as_it_was() -> None:
+    again = AskAgain(tenant_id="acme", post_id="42", deferred_before_ms=1, in_work_before_ms=1)
+    assert judged((OPENED, False), (again, False)) == {"stream-1-0": 1000, "vision.posts-0-1": 1001}
 
 
 def test_a_replayed_opening_is_both() -> None:

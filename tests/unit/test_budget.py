@@ -270,14 +270,86 @@ def test_announcing_goes_on_by_a_wake_to_itself_a_hundred_at_a_time() -> None:
     assert (told, wakes) == (2 * ANNOUNCED_PER_COMMAND + 50, 2)
 
 
-def test_an_estimate_over_the_days_limit_is_skipped_at_once_even_behind_others() -> None:
+def test_an_estimate_over_the_days_limit_is_deferred_and_holds_up_nobody() -> None:
     tenant = Tenant()
-    tenant.reserve("a", 60)
-    tenant.reserve("b", 80)
-    refused = outcomes(tenant.reserve("c", 101))["c"]
-    assert isinstance(refused, Skipped)
-    assert (refused.details["retryable"], refused.details["limit"]) == (True, 100)
+    told = outcomes(tenant.reserve("dear", 101))["dear"]
+    assert isinstance(told, Deferred)
+    assert told.retry_at == MIDNIGHT
+    assert (told.details["estimated_tokens"], told.details["limit"]) == (101, 100)
+    assert names(tenant.reserve("a", 60)) == ["a"]
     assert tenant.ledger.waiting == 1
+    assert names(tenant.do(SetLimit(tenant_id=TENANT, limit=200))) == ["dear"]
+
+
+def test_a_limit_below_one_reservation_keeps_what_waits_in_its_place() -> None:
+    """`vision budget set 0`: six wait, are told when to look again, and go on in their order once the limit is back."""
+    tenant = Tenant(max_concurrent=1)
+    [spender] = granted(tenant.reserve("spender", 10))
+    for number in range(6):
+        tenant.reserve(f"n{number}", 10)
+    told = outcomes(tenant.do(SetLimit(tenant_id=TENANT, limit=0)))
+    assert list(told) == [f"n{number}" for number in range(6)]
+    assert all(isinstance(outcome, Deferred) and outcome.retry_at == MIDNIGHT for outcome in told.values())
+    assert outcomes(tenant.reserve("new", 10))["new"] == told["n0"], "one published since is treated alike"
+    assert tenant.settle(spender, 10).send == [], "told once, not at every command"
+    order = []
+    decision = tenant.do(SetLimit(tenant_id=TENANT, limit=100))
+    while given := granted(decision):
+        order += names(decision)
+        decision = tenant.settle(given[0], 1)
+    assert order == [*(f"n{number}" for number in range(6)), "new"]
+    assert (tenant.ledger.waiting, tenant.ledger.holes, tenant.parked) == (0, [], {})
+
+
+def test_a_limit_between_two_estimates_lets_the_cheaper_ones_pass_and_the_dearer_keep_their_place() -> None:
+    tenant = Tenant(max_concurrent=1)
+    [spender] = granted(tenant.reserve("spender", 10))
+    for name, estimate in (("dear1", 80), ("cheap1", 10), ("dear2", 80), ("cheap2", 10)):
+        tenant.reserve(name, estimate)
+    told = outcomes(tenant.do(SetLimit(tenant_id=TENANT, limit=50)))
+    assert list(told) == ["dear1"], "the others wait for the slot"
+    free = tenant.settle(spender, 1)
+    assert (names(free), list(outcomes(free))) == (["cheap1"], ["dear2"])
+    after = tenant.settle(granted(free)[0], 1)
+    assert (names(after), outcomes(after)) == (["cheap2"], {})
+    tenant.settle(granted(after)[0], 1)
+    assert names(tenant.do(SetLimit(tenant_id=TENANT, limit=90))) == ["dear1"]
+
+
+def test_who_is_dearer_than_the_limit_hears_of_each_new_day() -> None:
+    tenant = Tenant()
+    tenant.reserve("dear", 101)
+    tenant.time_ms += 12 * HOUR
+    told = outcomes(tenant.do(Wake(tenant_id=TENANT)))["dear"]
+    assert (told.kind, told.retry_at) == ("deferred", datetime(2026, 11, 24, tzinfo=UTC))
+
+
+def test_those_dearer_than_the_limit_never_fill_the_queue_of_the_others() -> None:
+    tenant = Tenant(max_concurrent=1, max_queue=10)
+    kinds = [outcomes(tenant.reserve(f"dear{number}", 101))[f"dear{number}"].kind for number in range(7)]
+    assert kinds == ["deferred"] * 5 + ["skipped"] * 2
+    tenant.reserve("spender", 1)
+    for number in range(5):
+        assert tenant.reserve(f"n{number}", 1).send == []
+    assert outcomes(tenant.reserve("one too many", 1))["one too many"].kind == "skipped"
+
+
+def test_many_that_a_lowered_limit_makes_too_dear_are_told_a_hundred_at_a_time() -> None:
+    tenant = Tenant(max_concurrent=1)
+    tenant.reserve("spender", 10)
+    for number in range(2 * ANNOUNCED_PER_COMMAND + 50):
+        tenant.reserve(f"n{number}", 10)
+    decision, told, wakes = tenant.do(SetLimit(tenant_id=TENANT, limit=5)), 0, 0
+    while True:
+        assert len(outcomes(decision)) <= ANNOUNCED_PER_COMMAND
+        told += len(outcomes(decision))
+        wake = [message for message in decision.send if isinstance(message, Wake)]
+        if not wake:
+            break
+        wakes += len(wake)
+        decision = tenant.do(wake[0])
+    assert (told, wakes) == (2 * ANNOUNCED_PER_COMMAND + 50, 2)
+    assert len(tenant.ledger.encode()) < 5_000
 
 
 def test_an_estimate_over_the_limit_gets_ocr_if_allowed() -> None:
@@ -286,15 +358,14 @@ def test_an_estimate_over_the_limit_gets_ocr_if_allowed() -> None:
     assert (grant.provider, grant.estimate) == ("ocr_fallback", 0)
 
 
-def test_a_lowered_limit_refuses_whom_it_makes_too_dear_wherever_they_wait() -> None:
+def test_a_lowered_limit_defers_whom_it_makes_too_dear_wherever_they_wait() -> None:
     tenant = Tenant()
     tenant.spend(90)
     tenant.reserve("a", 20)
     tenant.reserve("b", 80)
     told = outcomes(tenant.do(SetLimit(tenant_id=TENANT, limit=50)))
-    assert {name: type(outcome) for name, outcome in told.items()} == {"a": Deferred, "b": Skipped}
-    assert tenant.ledger.waiting == 1
-    assert set(tenant.parked) == {tenant.ledger.first}
+    assert {name: type(outcome) for name, outcome in told.items()} == {"a": Deferred, "b": Deferred}
+    assert tenant.ledger.waiting == 2
 
 
 def test_the_gaps_of_the_queue_stay_small_however_many_pass_the_one_that_waits() -> None:

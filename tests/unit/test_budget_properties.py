@@ -334,7 +334,7 @@ class BudgetMachine(RuleBasedStateMachine):
             case Grant():
                 known = self.grants.setdefault(message.id, message)
                 assert known == message, "one id, two grants"
-                place = 0 if message.provider == "gigachat" else self.place_of(message.task.post_id)
+                place = self.turn() if message.provider == "gigachat" else self.place_of(message.task.post_id)
                 waiting = self.fifo.pop(place)
                 assert waiting.name == message.task.post_id, "not first in, first out"
                 self.gone[message.id] = waiting
@@ -349,6 +349,11 @@ class BudgetMachine(RuleBasedStateMachine):
                 assert message.outcome.retry_at.date().isoformat() > self.day
             case _:
                 assert isinstance(message, Wake | Drop)
+
+    def turn(self) -> int:
+        """Whose turn it is: the first whom the day's limit allows at all."""
+        limit, _ = self.under()
+        return next(place for place, waiting in enumerate(self.fifo) if waiting.estimate <= limit)
 
     def place_of(self, name: str, *, last: bool = False) -> int:
         places = [place for place, waiting in enumerate(self.fifo) if waiting.name == name]
@@ -380,11 +385,17 @@ class BudgetMachine(RuleBasedStateMachine):
             self.hold_queue(row, limit, going_on=bool(wakes))
 
     def hold_queue(self, row: core.BudgetRow, limit: int, *, going_on: bool) -> None:
-        head, slot = self.fifo[0], len(row.open) < self.rules.max_concurrent
+        slot = len(row.open) < self.rules.max_concurrent
+        dear = [waiting.estimate > limit and not (waiting.ocr and self.rules.ocr_fallback) for waiting in self.fifo]
+        served = next((place for place, passed in enumerate(dear) if not passed), len(dear))
+        if not all(waiting.told for waiting in self.fifo[:served]):
+            assert going_on, "passed over, but not told"
+            return
+        if served == len(dear):
+            return
+        head = self.fifo[served]
         if head.estimate > limit:
-            assert head.ocr, "parked for ever"
-            assert self.rules.ocr_fallback, "parked for ever"
-            assert not slot
+            assert not slot, "OCR could read it"
             return
         assert not (slot and row.spent + row.reserved + head.estimate <= limit), "the head could go"
         untold = [waiting for waiting in self.fifo if not waiting.told]

@@ -15,6 +15,7 @@ from vision_app.providers.base import Picture
 from vision_app.providers.decoding import Wish, decode
 from vision_app.providers.ocr import OcrFault, Tesseract, analysis_of
 from vision_app.settings import Settings, load_settings
+from vision_app.telemetry import metrics
 
 SETTINGS = load_settings()
 PICTURE = Picture(b"bytes", "image/png", 10, 10)
@@ -64,6 +65,30 @@ async def test_a_missing_program_is_said_with_its_remedy(tmp_path: Path) -> None
     assert not tesseract.available
     assert "apt-get install tesseract-ocr tesseract-ocr-rus" in tesseract.reason
     assert await reason(tesseract) == "not_available"
+
+
+async def test_a_program_that_goes_while_the_worker_runs_is_noticed_at_the_next_run(tmp_path: Path) -> None:
+    program = Path(stand_in(tmp_path, "pass"))
+    tesseract = await opened(str(program))
+    assert (tesseract.available, metrics.OCR_AVAILABLE._value.get()) == (True, 1)
+    for lose in (lambda: program.chmod(0o644), program.unlink):
+        tesseract.available = True
+        lose()
+        assert await reason(tesseract) == "not_available"
+        assert (tesseract.available, metrics.OCR_AVAILABLE._value.get()) == (False, 0)
+        assert "reinstall tesseract-ocr" in tesseract.reason
+
+
+async def test_what_comes_and_goes_is_noticed_without_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vision_app.providers.ocr.LOOK_SECONDS", 0.01)
+    program = tmp_path / "tesseract"
+    tesseract = await opened(str(program))
+    assert not tesseract.available
+    stand_in(tmp_path, "pass")
+    await until(lambda: tesseract.available)
+    program.unlink()
+    await until(lambda: not tesseract.available)
+    await tesseract.close()
 
 
 async def test_a_missing_language_is_said_with_its_remedy(tmp_path: Path) -> None:

@@ -137,6 +137,7 @@ def test_times_of_commands() -> None:
         ({"waiting": 4, "spent": 9, "limit": 10, "reserved": 1, "reset_at": "tomorrow"}, "4 waiting tasks"),
         ({"loaded": False, "waiting": 4}, "Postgres"),
         ({}, "0 call"),
+        ({"known": False, "loaded": False}, "its ledger was lost"),
     ],
 )
 def test_why_a_post_waits(budget: dict[str, object], said: str) -> None:

@@ -18,6 +18,8 @@ def test_the_estimate_is_above_what_was_observed_and_simulated() -> None:
     assert estimate_tokens(10, "image/PNG", SETTINGS) == estimate_tokens(10**7, "image/png", SETTINGS)
     assert estimate_tokens(50_000, "image/png", load_settings(vision_preprocess_max_dim=2048)) > 5000
     assert estimate_tokens(10_000, "text/plain", SETTINGS) > 5000
+    for declared in ("text/plain", "", "application/pdf", "application/octet-stream"):
+        assert estimate_tokens(10, declared, SETTINGS) == estimate_tokens(10, "image/png", SETTINGS), declared
     assert estimate_tokens(40_000_000, "application/pdf", SETTINGS) < 130_000
 
 

@@ -15,6 +15,7 @@ from vision_app.domain.moment import Moment
 from vision_app.domain.posts import FORGET_AFTER_MS, REDISPATCH_AFTER_MS, Decision, PostRow, Rules, decide, forgettable
 from vision_app.messages import (
     Analyzed,
+    AskAgain,
     Deferred,
     Emission,
     Failed,
@@ -65,6 +66,7 @@ class Post:
         self,
         *media: Medium,
         force: bool = False,
+        replay: bool = False,
         verdicts: Sequence[PolicyVerdict] | None = None,
         trace: str = "trace",
         publication: str = "",
@@ -73,7 +75,7 @@ class Post:
             tenant_id="t", post_id="p", trace_id=trace, occurred_at=AT, idempotency_key="k", media_files=list(media)
         )
         given = list(verdicts or [YES] * len(media))
-        return self.do(Opened(event=event, verdicts=given, input_id=publication, force=force))
+        return self.do(Opened(event=event, verdicts=given, input_id=publication, force=force, replay=replay))
 
     def outcome(self, sha256: str, outcome: Outcome, dispatch: int = 1) -> Decision:
         return self.do(
@@ -99,6 +101,64 @@ def status(decision: Decision) -> str | None:
 
 def kinds(decision: Decision) -> list[str | None]:
     return [item.outcome.kind if item.outcome else None for item in results(decision)[0].media]
+
+
+def ask_again(post: Post, *, deferred_before_ms: int = 2**62, in_work_before_ms: int = 2**62) -> Decision:
+    return post.do(
+        AskAgain(tenant_id="t", post_id="p", deferred_before_ms=deferred_before_ms, in_work_before_ms=in_work_before_ms)
+    )
+
+
+# --- a ledger that was lost -------------------------------------------------------------------------------------------
+
+
+def test_what_is_deferred_is_asked_again_by_a_replay_and_by_no_other_publication() -> None:
+    post = Post(A, B)
+    post.outcome("a", analyzed())
+    post.outcome("b", deferred())
+    assert tasks(post.open(A, B, publication="again")) == []
+    assert tasks(post.open(A, B, publication="replayed", replay=True)) == [("b", 2)]
+    assert tasks(post.open(A, B, publication="replayed twice", replay=True)) == [], "it is in work"
+
+
+def test_what_waited_in_a_lost_ledger_is_sent_out_anew() -> None:
+    post = Post(A, B, C)
+    post.outcome("a", analyzed())
+    post.outcome("b", deferred())
+    again = ask_again(post)
+    assert (tasks(again), status(again)) == ([("b", 2), ("c", 2)], "in_work")
+    assert again.observed == [("asked_again", {"media": 2})]
+    assert post.row is not None
+    assert post.row.completed_ms is None
+    post.outcome("b", deferred(days=1), dispatch=2)
+    assert status(post.outcome("c", analyzed(), dispatch=2)) == "partial", "it is announced as it is now"
+    assert status(post.outcome("b", analyzed(), dispatch=2)) == "ok"
+
+
+def test_what_was_sent_out_since_is_left_alone() -> None:
+    """It is on its way to the new ledger, or waits there."""
+    post = Post(A, B)
+    post.outcome("a", deferred())
+    assert post.row is not None
+    sent_ms = post.row.media["a"].dispatched_ms
+    assert tasks(ask_again(post, deferred_before_ms=sent_ms, in_work_before_ms=sent_ms)) == []
+    assert tasks(ask_again(post, deferred_before_ms=sent_ms + 1, in_work_before_ms=sent_ms)) == [("a", 2)]
+    assert tasks(ask_again(post, deferred_before_ms=sent_ms + 1, in_work_before_ms=sent_ms + 1)) == [("b", 2)]
+    assert tasks(ask_again(post, deferred_before_ms=sent_ms + 1, in_work_before_ms=sent_ms + 1)) == []
+
+
+def test_a_finished_or_unknown_post_has_nothing_to_ask_again() -> None:
+    post = Post()
+    assert ask_again(post).observed == [("nothing_to_ask_again", {})]
+    assert post.row is None
+    post.open(A)
+    post.outcome("a", analyzed())
+    before = post.row
+    assert ask_again(post).send == []
+    assert post.row is not None
+    assert before is not None
+    assert post.row.media == before.media
+    assert post.row.completed_ms == before.completed_ms
 
 
 # --- opening ----------------------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from vision_app.domain import posts as core
 from vision_app.domain.moment import Moment
 from vision_app.messages import (
     Analyzed,
+    AskAgain,
     Deferred,
     Emission,
     Failed,
@@ -70,8 +71,9 @@ class PostMachine(RuleBasedStateMachine):
         names=st.lists(st.sampled_from(NAMES), max_size=6),
         refused=st.sets(st.sampled_from(NAMES), max_size=2),
         force=st.sampled_from([False, False, False, True]),
+        replay=st.sampled_from([False, False, True]),
     )
-    def open(self, names: list[str], refused: set[str], force: bool) -> None:
+    def open(self, names: list[str], refused: set[str], force: bool, replay: bool) -> None:
         event = Uploaded(
             tenant_id="t",
             post_id="p",
@@ -81,7 +83,7 @@ class PostMachine(RuleBasedStateMachine):
             media_files=[medium(name, position=place) for place, name in enumerate(names)],
         )
         verdicts = [PolicyVerdict(analyze=name not in refused, reason="policy") for name in names]
-        self.deliver(Opened(event=event, verdicts=verdicts, force=force))
+        self.deliver(Opened(event=event, verdicts=verdicts, force=force, replay=replay))
 
     @precondition(lambda self: self.sent)
     @rule(
@@ -124,6 +126,11 @@ class PostMachine(RuleBasedStateMachine):
         completed = self.row.completed_ms if self.row and self.row.completed_ms else 0
         self.deliver(Forget(tenant_id="t", post_id="p", completed_ms=completed if right else completed + 1))
 
+    @rule(ago=st.sampled_from([-1, 0, HOUR]))
+    def the_ledger_is_lost(self, ago: int) -> None:
+        before = self.clock - ago
+        self.deliver(AskAgain(tenant_id="t", post_id="p", deferred_before_ms=before, in_work_before_ms=before - HOUR))
+
     # -- the shell
 
     def deliver(self, command: Any) -> None:
@@ -156,6 +163,8 @@ class PostMachine(RuleBasedStateMachine):
     def hold(self, before: core.PostRow | None, command: Any, decision: core.Decision, at: Moment) -> None:
         if isinstance(command, Opened):
             self.hold_dispatches(before, command, decision, at)
+        elif isinstance(command, AskAgain):
+            self.hold_again(before, command, decision)
         else:
             assert not any(isinstance(message, MediaTask) for message in decision.send)
         row = decision.row
@@ -163,7 +172,7 @@ class PostMachine(RuleBasedStateMachine):
         assert len(results) <= 1
         if row is None:
             assert results == []
-            assert isinstance(command, Forget) or decision.reject
+            assert isinstance(command, Forget | AskAgain) or decision.reject
             return
         self.hold_outcomes(before, row, command)
         for result in results:
@@ -186,7 +195,7 @@ class PostMachine(RuleBasedStateMachine):
             m.sha256 for m, verdict in zip(command.event.media_files, command.verdicts, strict=True) if verdict.analyze
         }
         for name in wanted:
-            assert (name in shas) == self.should_ask(before.media.get(name) if before else None, command.force, at)
+            assert (name in shas) == self.should_ask(before.media.get(name) if before else None, command, at)
         assert set(shas) <= wanted
         for task in tasks:
             assert task.dispatch == self.dispatches.get(task.medium.sha256, 0) + 1
@@ -196,8 +205,22 @@ class PostMachine(RuleBasedStateMachine):
         for name in counts:
             self.listed[name] = max(self.listed.get(name, 0), counts.count(name))
 
-    def should_ask(self, state: core.MediumState | None, force: bool, at: Moment) -> bool:
-        if state is None or force:
+    def hold_again(self, before: core.PostRow | None, command: AskAgain, decision: core.Decision) -> None:
+        tasks = [message for message in decision.send if isinstance(message, MediaTask)]
+        media = before.media.items() if before else ()
+        bounds = {True: command.in_work_before_ms, False: command.deferred_before_ms}
+        waiting = {name: state for name, state in media if state.in_work or isinstance(state.latest, Deferred)}
+        lost = {name for name, state in waiting.items() if state.dispatched_ms < bounds[state.in_work]}
+        assert {task.medium.sha256 for task in tasks} == lost
+        for task in tasks:
+            assert task.dispatch == self.dispatches.get(task.medium.sha256, 0) + 1
+            self.dispatches[task.medium.sha256] = task.dispatch
+        self.sent += tasks
+
+    def should_ask(self, state: core.MediumState | None, command: Opened, at: Moment) -> bool:
+        if state is None or command.force:
+            return True
+        if command.replay and not state.in_work and isinstance(state.latest, Deferred):
             return True
         if state.in_work or isinstance(state.latest, Deferred):
             return at.time_ms - state.dispatched_ms >= core.REDISPATCH_AFTER_MS

@@ -7,6 +7,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from vision_app.settings import Settings
 from vision_app.stack import checks
@@ -33,6 +35,29 @@ def test_a_port_of_somebody_else_is_a_failure() -> None:
     assert api.verdict is Verdict.FAILED
     assert "set VISION_API_PORT to another port" in api.detail
     assert metrics.verdict is Verdict.OK
+
+
+@pytest.mark.parametrize(
+    ("shown", "verdict", "says"),
+    [(1, Verdict.OK, "can be run"), (0, Verdict.HINT, "has gone or was never there"), (None, None, "")],
+)
+async def test_the_running_worker_is_asked_whether_it_still_has_ocr(
+    shown: int | None, verdict: Verdict | None, says: str
+) -> None:
+    async def page(request: web.Request) -> web.Response:
+        return web.Response(text=f"vision_ready 1.0\nvision_ocr_available {shown}.0\n")
+
+    server = web.Application()
+    server.router.add_get("/metrics", page)
+    async with TestServer(server, host="127.0.0.1") as running:
+        port = running.port
+        if shown is not None:
+            found = await checks.ocr_of_worker(Settings(metrics_port=port, metrics_host="0.0.0.0"))  # noqa: S104
+            assert [finding.verdict for finding in found] == [verdict]
+            assert says in found[0].detail
+            assert await checks.ocr_of_worker(Settings(metrics_port=port, vision_ocr_fallback_enabled=False)) == []
+    if shown is None:
+        assert await checks.ocr_of_worker(Settings(metrics_port=port)) == [], "nobody answers: other findings say so"
 
 
 @pytest.mark.parametrize(

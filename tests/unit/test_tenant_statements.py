@@ -45,6 +45,7 @@ ACROSS_TENANTS = {
     "vision_app.operations.rows._OF_TRACE": "`vision trace` finds a post by a trace id; a command of operators",
     "vision_app.operations.rows._OF_ENTRY": "the same by the id of an input entry",
     "vision_app.stores.posts.tenants": "`vision pause --all` has to know everybody; a command of operators",
+    "vision_app.stores.posts._UNFINISHED_TENANTS": "the budget's worker looks for tenants whose ledger was lost",
     "vision_app.accounting.stores_reader._COLUMNS": "the head of two statements which both select by tenant",
     "vision_app.stores.posts._EXPIRED": "part of statements that select by tenant: the keys that their rows name",
     "vision_app.bench.run._times": "the benchmark's own posts, in a database of its own",

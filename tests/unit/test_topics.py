@@ -28,6 +28,11 @@ ROUTES: list[tuple[m.Message, list[tuple[str, bytes]], str]] = [
     (m.Opened(event=RESULT.event, verdicts=[]), [("vision.posts", POST)], "trace"),
     (TASK.outcome(analyzed()), [("vision.posts", POST)], "trace"),
     (m.Forget(tenant_id="t:1", post_id="p/2", completed_ms=1), [("vision.posts", POST)], ""),
+    (
+        m.AskAgain(tenant_id="t:1", post_id="p/2", deferred_before_ms=1, in_work_before_ms=1),
+        [("vision.posts", POST)],
+        "",
+    ),
     (TASK, [("vision.media", SHA)], "trace"),
     (m.Grant(id="g", provider="gigachat", estimate=1, task=TASK), [("vision.analysis", SHA)], "trace"),
     (m.Reserve(tenant_id="t:1", task=TASK, estimate=1), [("vision.budget", TENANT)], "trace"),

@@ -45,6 +45,13 @@ class Worker:
         self.settings = load_settings()
         self.rows: list[dict[str, Any]] = []
 
+    def park(self, *names: str) -> None:
+        """Let these wait: the tenant is paused."""
+        self.tenant.do(Pause(tenant_id=TENANT))
+        for name in names:
+            self.tenant.reserve(name, 10)
+        self.parked = {f"{TENANT}|{n}".encode(): t.model_dump(mode="json") for n, t in self.tenant.parked.items()}
+
     @property
     def budgets(self) -> dict[bytes, Any]:
         return {TENANT.encode(): self.tenant.ledger.model_dump(mode="json")}
@@ -227,6 +234,7 @@ CHANGES += [("DELETE", "/parked/3")]
 async def test_what_a_tenant_may_spend_is_for_operators(
     guarded: Client, worker: Worker, method: str, path: str
 ) -> None:
+    worker.park("a", "b", "c")
     more: dict[str, Any] = {"json": {"limit": 5}} if method == "PUT" else {}
     assert (await guarded.ask(method, BUDGET + path, **more))[0] == 401
     assert (await guarded.ask(method, BUDGET + path, headers=TOKENS["own"], **more))[0] == 403
@@ -326,12 +334,8 @@ async def test_a_command_that_kafka_does_not_take_is_not_called_accepted(client:
 
 
 async def test_the_queue_is_shown_in_pages_and_dropped_by_number_or_whole(client: Client, worker: Worker) -> None:
-    tenant = worker.tenant
-    tenant.do(Pause(tenant_id=TENANT))
-    for name in ("a", "b", "c"):
-        tenant.reserve(name, 10)
-    worker.parked = {f"{TENANT}|{n}".encode(): task.model_dump(mode="json") for n, task in tenant.parked.items()}
-    tenant.do(Drop(tenant_id=TENANT, first=2, before=3))
+    worker.park("a", "b", "c")
+    worker.tenant.do(Drop(tenant_id=TENANT, first=2, before=3))
     _, body = await client.ask("GET", f"{BUDGET}/parked?count=1")
     assert ([task["post_id"] for task in body["tasks"]], body["waiting"], body["next_start"]) == (["a"], 2, 3)
     _, body = await client.ask("GET", f"{BUDGET}/parked?start={body['next_start']}")
@@ -340,7 +344,35 @@ async def test_the_queue_is_shown_in_pages_and_dropped_by_number_or_whole(client
     await client.ask("DELETE", f"{BUDGET}/parked")
     assert worker.sent == [Drop(tenant_id=TENANT, first=3, before=4), Drop(tenant_id=TENANT)]
     _, body = await client.ask("GET", "/api/v1/budget/nobody/parked")
-    assert (body["waiting"], body["tasks"]) == (0, [])
+    assert (body["waiting"], body["tasks"], body["granted"]) == (0, [], [])
+    _, body = await client.ask("GET", f"{BUDGET}/parked")
+    assert body["granted"] == ["spender"], "whose task is granted is forgotten by no queue"
+
+
+async def test_a_task_that_does_not_wait_cannot_be_dropped(client: Client, worker: Worker) -> None:
+    worker.park("a", "b", "c")
+    worker.tenant.do(Drop(tenant_id=TENANT, first=2, before=3))
+    for number in (0, 2, 4, 2**53):
+        status, body = await client.ask("DELETE", f"{BUDGET}/parked/{number}")
+        assert (status, body["error"]["code"]) == (404, "not_found"), number
+        assert "vision budget parked ls" in body["error"]["message"]
+        assert (await client.ask("GET", f"{BUDGET}/parked/{number}"))[0] == 404
+    assert (await client.ask("DELETE", "/api/v1/budget/nobody/parked/3"))[0] == 404
+    assert worker.sent == []
+    status, body = await client.ask("GET", f"{BUDGET}/parked/3")
+    assert (status, body["task"]["post_id"]) == (200, "c")
+
+
+async def test_of_a_task_that_another_worker_owns_its_owner_is_asked(
+    client: Client, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for status, expected in ((404, 404), (200, 202), (500, 503)):
+
+        async def owner(*_: Any, status: int = status) -> web.Response:
+            return web.json_response({}, status=status)
+
+        monkeypatch.setattr("vision_app.web.parked.from_owner", owner)
+        assert (await client.ask("DELETE", f"{BUDGET}/parked/3"))[0] == expected
 
 
 async def test_an_operators_name_that_is_none_is_refused(client: Client) -> None:
@@ -351,6 +383,18 @@ async def test_an_operators_name_that_is_none_is_refused(client: Client) -> None
 async def test_a_tenant_never_seen_has_spent_nothing(client: Client) -> None:
     status, body = await client.ask("GET", "/api/v1/budget/never%2Fseen")
     assert (status, body["tenant_id"], body["known"], body["spent"]) == (200, "never/seen", False, 0)
+
+
+async def test_numbers_of_a_ledger_that_is_not_loaded_say_so(client: Client, worker: Worker) -> None:
+    """After a lost ledger they are the defaults, whatever was spent; nobody may take them for the truth."""
+    _, body = await client.ask("GET", "/api/v1/budget/never%2Fseen")
+    assert body["note"].startswith("not loaded yet")
+    _, body = await client.ask("GET", BUDGET)
+    assert body["note"] is None
+    worker.tenant = Tenant(loaded=False)
+    worker.tenant.reserve("first", 10)
+    _, body = await client.ask("GET", BUDGET)
+    assert body["note"].startswith("not loaded yet: waits for Postgres")
 
 
 async def test_a_postgres_that_is_really_away_is_a_503(worker: Worker) -> None:

@@ -57,7 +57,9 @@ async def take_account(settings: Settings, *, since_ms: int = 0, tenants: Collec
         objects, graph, bill = await asyncio.gather(
             read_objects(s3, scope), read_graph(settings, scope), read_bill(settings, scope)
         )
-        progress = Progress({**backlog.redis_unread, **backlog.redis_pending, **backlog.kafka}, ledgers.waiting)
+        progress = Progress(
+            {**backlog.redis_unread, **backlog.redis_pending, **backlog.kafka}, ledgers.waiting, ledgers.born
+        )
         delivered = Delivered(
             inputs=[*kafka.inputs.values(), *_buried_inputs(settings, scope, kafka)],
             judged={post: sorted(times.values()) for post, times in kafka.judged.items()},

@@ -98,6 +98,9 @@ def _inputs(material: Delivered, tally: Tally) -> None:
             tenant.counts["ended"] += 1
         if end == "skipped" and row is not None:
             tenant.skipped_because[_reason(row)] += 1
+        if end == "deferred" and row is not None and _forgotten(row, material.progress):
+            tenant.counts["forgotten"] += 1
+            tally.complain("deferred posts that no ledger knows of", _lost_place(row))
         if end == "missing":
             tally.complain("inputs without an end", _missing(one, row))
     for tenant_id, ids in posts.items():
@@ -113,6 +116,20 @@ def _end(row: Row) -> str:
     if row.deferred:
         return "deferred"
     return {"ok": "analyzed", "partial": "analyzed", "error": "failed"}.get(row.status, "skipped")
+
+
+def _forgotten(row: Row, progress: Progress) -> bool:
+    """Whether the queue in which a deferred post waited is gone: nobody waits, or the ledger was born since."""
+    if progress.busy(*ON_THE_WAY_IN, *ON_THE_WAY_OUT):
+        return False
+    return row.tenant_id not in progress.waiting or row.emission[0] < progress.born.get(row.tenant_id, 0)
+
+
+def _lost_place(row: Row) -> str:
+    return (
+        f"{_who(row)} is deferred, but its tenant's ledger does not know of it (was it lost?); the worker asks about "
+        f"it again within some minutes, `vision replay --post {row.post_id}` does so at once"
+    )
 
 
 def _reason(row: Row) -> str:

@@ -24,6 +24,7 @@ class Figures:
     analyzed: int = 0
     skipped: int = 0
     deferred: int = 0  # answered "later"; still waiting for money
+    forgotten: int = 0  # of deferred: no ledger knows of them any more
     failed: int = 0
     dead_lettered: int = 0
     missing: int = 0  # neither ended nor under way

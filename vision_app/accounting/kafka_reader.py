@@ -28,8 +28,8 @@ CLOSINGS = ("settle", "lost", "release")
 
 @dataclass
 class KafkaMaterial:
-    """`judged`: when the policy handed each publication of a post on, or an operator replayed a command of it. `ends`:
-    next offsets of partitions."""
+    """`judged`: when the policy handed each publication of a post on, an operator replayed a command of it, or it was
+    asked about again since its ledger was lost. `ends`: next offsets of partitions."""
 
     inputs: dict[str, Input] = field(default_factory=dict)
     judged: dict[Post, dict[str, int]] = field(default_factory=lambda: defaultdict(dict))
@@ -109,11 +109,11 @@ class _Reader:
         self.found.inputs[name] = replace(known, relayed=True)
 
     def _post(self, record: Record) -> None:
-        opened, replayed = record.headers.get("type", b"opened") == b"opened", REPLAY_HEADER in record.headers
-        if not (opened or replayed) or not self._scope.takes_key(record.key):
+        kind, replayed = record.headers.get("type", b"opened"), REPLAY_HEADER in record.headers
+        if not (kind in (b"opened", b"ask_again") or replayed) or not self._scope.takes_key(record.key):
             return
         body = orjson.loads(record.value)
-        if replayed:  # its effects may have been out before it was dead-lettered: they come again
+        if replayed or body.get("type") == "ask_again":  # what was announced before may rightly be announced again
             of = body.get("event", body)
             self.found.judged[of["tenant_id"], of["post_id"]][record.id] = record.at_ms
         if body.get("type") == "opened":

@@ -111,6 +111,12 @@ class Ledgers:
         return iter(self._books)
 
     @property
+    def born(self) -> dict[str, int]:
+        """When each tenant's ledger began, in epoch milliseconds."""
+        lasts = {tenant: book.last for tenant, book in self._books.items() if book.last}
+        return {tenant: int(last.birth.partition("/")[0]) for tenant, last in lasts.items() if last.birth[:1].isdigit()}
+
+    @property
     def waiting(self) -> frozenset[str]:
         """Tenants with tasks in the queue."""
         return frozenset(tenant for tenant, book in self._books.items() if book.last and book.last.waiting)

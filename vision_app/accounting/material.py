@@ -180,10 +180,14 @@ class LedgerVersion:
 
 @dataclass(frozen=True)
 class Progress:
-    """What is not worked off yet: records by topic, with the Redis streams; and tenants whose tasks wait."""
+    """What is not worked off yet: records by topic, with the Redis streams; and tenants whose tasks wait.
+
+    `born`: when each tenant's ledger began (epoch milliseconds).
+    """
 
     backlog: Mapping[str, int] = field(default_factory=dict)
     waiting: frozenset[str] = frozenset()
+    born: Mapping[str, int] = field(default_factory=dict)
 
     def busy(self, *topics: str) -> bool:
         return any(self.backlog.get(topic) for topic in topics)

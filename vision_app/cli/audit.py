@@ -71,7 +71,7 @@ def _show(account: Account) -> None:
 
 def _summary(account: Account) -> Table:
     table = Table("", "", "", box=None, show_header=False, pad_edge=False)
-    ends = ("analyzed", "skipped", "deferred", "failed", "dead_lettered", "missing", "under_way")
+    ends = ("analyzed", "skipped", "deferred", "forgotten", "failed", "dead_lettered", "missing", "under_way")
     table.add_row("inputs", f"{account.inputs:,}", _some(account, *ends))
     _reasons(table, "  skipped because", account.skipped_because)
     table.add_row(

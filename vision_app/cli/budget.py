@@ -288,8 +288,9 @@ def _print(state: State, as_json: bool) -> None:
         _dump(state)
         return
     paused = "   PAUSED: `vision resume` lets work go on" if state["paused"] else ""
-    unknown = "" if state["loaded"] or not state["known"] else "   waits for Postgres: nothing is granted"
-    click.echo(f"tenant     {_printable(state['tenant_id'])}{paused}{unknown}")
+    click.echo(f"tenant     {_printable(state['tenant_id'])}{paused}")
+    if state.get("note"):
+        click.echo(_printable(state["note"]))
     click.echo(f"day        {state['day']} UTC, ends {state['reset_at']}")
     for name in ("limit", "spent", "reserved", "remaining"):
         click.echo(f"{name:<10} {state[name]:>12,} tokens")

@@ -56,6 +56,7 @@ def _with_settings(home: Home, settings: Settings, state: StackState | None) -> 
         *checks.worker_ports(settings, state),
         *run(checks.services(settings, plan, state)),
         checks.tesseract(settings.vision_ocr_languages),
+        *run(checks.ocr_of_worker(settings)),
     ]
 
 

@@ -53,7 +53,7 @@ class _Wish:
 )
 @click.option("--tenant", "tenant_id", help="Only this tenant's.")
 @click.option("--post", "post_id", help="Only this post's.")
-@click.option("--force", is_flag=True, help="Ask again about media that are answered, in work or deferred.")
+@click.option("--force", is_flag=True, help="Ask again about media that are answered or in work, too.")
 @click.option("--dry-run", is_flag=True, help="Only say how many, and how many tokens it may cost.")
 @click.option("--json", "as_json", is_flag=True, help="For scripts.")
 def replay(

@@ -6,7 +6,8 @@ out of the table of parked tasks. The rules that hold after every command, whate
 * nothing is granted while spent + reserved + estimate would exceed the limit;
 * at most `max_concurrent` grants are open, OCR grants included;
 * a grant is charged once, whatever is repeated; what cannot be known is charged as the estimate;
-* the queue is first in, first out; no parked task is forgotten.
+* the queue is first in, first out; no parked task is forgotten. One whose estimate exceeds the whole day's limit is
+  deferred and passed over: it keeps its place and goes on once the limit allows it.
 """
 
 from __future__ import annotations
@@ -98,6 +99,7 @@ class _Ledger:
         self.open = dict(row.open)
         self.closures = Closures(row)
         self.holes = list(row.holes)
+        self.announced = 0  # by this command
         self.out = Decision(None)
 
     # -- the command
@@ -140,8 +142,8 @@ class _Ledger:
             self.tell_again()
 
     def tell_again(self) -> None:
-        """Whoever waits hears of the next exhaustion anew."""
-        self.fields["told"] = self.fields["first"]
+        """Whoever waits hears of the next exhaustion anew; who was passed over may be allowed by now."""
+        self.fields["told"] = self.fields["passed"] = self.fields["first"]
 
     def settle(self, grant_id: str, tokens: int) -> None:
         """Charge a grant once. A call that was charged as lost and turns out dearer pays the difference."""
@@ -220,10 +222,9 @@ class _Ledger:
 
     def enqueue(self, task: MediaTask, estimate: int, purpose: Purpose) -> None:
         waiting = Parked(task=task, estimate=estimate, purpose=purpose, since_ms=self.at.time_ms)
-        if self.fields["loaded"] and self.too_dear(waiting):
-            self.refuse(waiting)
-            return
-        if self.fields["next"] - self.fields["first"] - gaps.size(self.holes) >= self.rules.max_queue:
+        queued = self.fields["next"] - self.fields["first"] - gaps.size(self.holes)
+        dear = self.fields["loaded"] and self.too_dear(waiting)
+        if queued >= (self.rules.max_queue // 2 if dear else self.rules.max_queue):  # room for those that may go on
             self.observe("blocked", reason="queue_full")
             self.answer(waiting, Skipped(reason="budget", details={"queue_full": True, "retryable": True}))
             return
@@ -235,59 +236,68 @@ class _Ledger:
         return self.out.park.get(number) or self._stored(number)
 
     def serve_queue(self) -> None:
-        """Grant from the head while money and slots last; then tell those whom no money is left for."""
+        """Grant from the head on while money and slots last; then tell those whom no money is left for."""
         self.out.load = not self.fields["loaded"]
         if self.fields["loaded"] and not self.fields["paused"]:
             self.serve_heads()
             self.announce()
 
     def serve_heads(self) -> None:
-        while self.fields["first"] < self.fields["next"]:
-            number = self.fields["first"]
+        while (number := self.head()) < self.fields["next"]:
             head = self.waiting(number)
             if head is None:
                 self.observe("missing_parked", number=number)
+                self.skip_number(number)
             elif not self.serve(number, head):
                 break
-            else:
-                self.take_out(number)
-            self.move_head(number + 1)
+
+    def head(self) -> int:
+        """The first number that is served: those that wait before it are dearer than the whole limit."""
+        return gaps.past(self.holes, max(self.fields["first"], self.fields["passed"]))
 
     def move_head(self, number: int) -> None:
-        self.fields["first"] = gaps.past(self.holes, number)
-        self.fields["told"] = max(self.fields["told"], self.fields["first"])
+        first = self.fields["first"] = gaps.past(self.holes, number)
+        self.fields["told"] = max(self.fields["told"], first)
+        self.fields["passed"] = max(self.fields["passed"], first)
 
     def serve(self, number: int, head: Parked) -> bool:
-        """Grant or finally refuse the task at the head; False if it has to wait."""
+        """Grant the task at the head or pass over it; False if it has to wait."""
         if self.too_dear(head):
-            self.refuse(head)
-            return True
+            return self.pass_over(number, head)
         slot = len(self.open) < self.rules.max_concurrent
-        if head.estimate > self.limit():
-            if slot:
-                self.grant(number, head, "ocr_fallback")
-            return slot
-        fits = self.fields["spent"] + self.reserved() + head.estimate <= self.limit()
+        dear = head.estimate > self.limit()
+        fits = dear or self.fields["spent"] + self.reserved() + head.estimate <= self.limit()
         if fits and slot:
-            self.grant(number, head, "gigachat")
+            self.grant(number, head, "ocr_fallback" if dear else "gigachat")
+            self.leave(number)
         return fits and slot
 
     def too_dear(self, waiting: Parked) -> bool:
-        """The estimate exceeds the whole day's limit and OCR will not do: waiting would be in vain."""
+        """The estimate exceeds the whole day's limit and OCR will not do: only another limit helps."""
         return waiting.estimate > self.limit() and not self.may_ocr(waiting)
 
-    def refuse(self, waiting: Parked) -> None:
+    def pass_over(self, number: int, waiting: Parked) -> bool:
+        """Let those behind go first, once its post has heard; False if this command has told enough of them."""
+        if number >= self.fields["told"]:
+            if self.announced >= ANNOUNCED_PER_COMMAND:
+                return False
+            self.defer(waiting)
+            self.fields["told"] = number + 1
+            self.announced += 1
+        self.fields["passed"] = number + 1
+        return True
+
+    def defer(self, waiting: Parked) -> None:
         self.observe("blocked", reason="daily_limit")
-        details = {"estimated_tokens": waiting.estimate, "limit": self.limit(), "retryable": True}
-        self.answer(waiting, Skipped(reason="budget", details=details))
+        details = {"spent": self.fields["spent"], "limit": self.limit(), "estimated_tokens": waiting.estimate}
+        self.answer(waiting, Deferred(reason="budget", retry_at=self.reset_at(), details=details))
 
     def announce(self) -> None:
         """If what is spent leaves no room for the head, each waiting task gets OCR or hears when it may go on."""
-        done = 0
         self.fields["told"] = gaps.past(self.holes, self.fields["told"])
         while self.fields["told"] < self.fields["next"] and self.exhausted():
             number = self.fields["told"]
-            if done >= ANNOUNCED_PER_COMMAND:
+            if self.announced >= ANNOUNCED_PER_COMMAND:
                 self.out.send.append(Wake(tenant_id=self.row.tenant_id))
                 break
             task = self.waiting(number)
@@ -295,29 +305,24 @@ class _Ledger:
                 break
             self.fields["told"] = gaps.past(self.holes, number + 1)
             self.serve_heads()  # a head that got OCR may have stood in the way of others
-            done += 1
-        if done:
-            self.observe("exhausted", tasks=done, reset_at=self.reset_at().isoformat())
+            self.announced += 1
+        if self.announced:
+            self.observe("exhausted", tasks=self.announced, reset_at=self.reset_at().isoformat())
 
     def exhausted(self) -> bool:
-        head = self.waiting(self.fields["first"]) if self.fields["first"] < self.fields["next"] else None
+        head = self.waiting(number) if (number := self.head()) < self.fields["next"] else None
         return head is not None and self.fields["spent"] + head.estimate > self.limit()
 
     def tell(self, number: int, waiting: Parked) -> bool:
-        """Give OCR, refuse for good or defer; False if OCR has to wait for a slot."""
+        """Give OCR or defer; False if OCR has to wait for a slot."""
         if self.may_ocr(waiting):
             if len(self.open) >= self.rules.max_concurrent:
                 return False
             self.observe("blocked", reason="daily_limit")  # from the provider; OCR is what is left
             self.grant(number, waiting, "ocr_fallback")
-            self.leave_out_of_turn(number)
-        elif self.too_dear(waiting):
-            self.refuse(waiting)
-            self.leave_out_of_turn(number)
+            self.leave(number)
         else:
-            self.observe("blocked", reason="daily_limit")
-            details = {"spent": self.fields["spent"], "limit": self.limit(), "estimated_tokens": waiting.estimate}
-            self.answer(waiting, Deferred(reason="budget", retry_at=self.reset_at(), details=details))
+            self.defer(waiting)
         return True
 
     def drop(self, command: Drop) -> None:
@@ -341,7 +346,7 @@ class _Ledger:
             self.take_out(number)
         self.skip_number(number)
 
-    def leave_out_of_turn(self, number: int) -> None:
+    def leave(self, number: int) -> None:
         self.take_out(number)
         self.skip_number(number)
 

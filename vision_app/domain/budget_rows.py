@@ -59,6 +59,7 @@ class BudgetRow(Message):
 
     `ledger` names it among those that the tenant had before. `first` and `next` bound the queue's numbers, `holes` are
     those that left out of turn; `told` is where announcing goes on, `told_limit` and `told_ocr` are the rules by then.
+    `passed` is where serving goes on: what waits before it is dearer than the whole limit.
     `limit_set`, `reset`, `pause_set`: an operator said so, so what is loaded later does not count.
     `settled_below` and `doubtful_below` bound the memory of closed grants (`closures.py`).
     """
@@ -82,6 +83,7 @@ class BudgetRow(Message):
     first: int = 0
     next: int = 0
     told: int = 0
+    passed: int = 0
     holes: list[tuple[int, int]] = Field(default_factory=list)
     told_limit: int | None = None
     told_ocr: bool = False

@@ -16,6 +16,7 @@ from pydantic_core import to_json
 from vision_app.messages import (
     Analysis,
     Analyzed,
+    AskAgain,
     Deferred,
     Emission,
     Failed,
@@ -112,6 +113,8 @@ def decide(row: PostRow | None, command: Any, at: Moment, rules: Rules) -> Decis
             return _collect(row, command, at)
         case Forget():
             return _forget(row, command, at)
+        case AskAgain():
+            return _ask_again(row, command, at)
     raise TypeError(f"no post command: {type(command).__name__}")
 
 
@@ -136,7 +139,7 @@ def _open(row: PostRow | None, command: Opened, at: Moment, rules: Rules) -> Dec
                 skipped = Skipped(reason=verdict.reason, details=verdict.details)
                 changed |= state is None or state.outcome != skipped
                 media[medium.sha256] = _skip(state, medium, verdict, skipped)
-        elif _wanted(state, command.force, at, rules):
+        elif _wanted(state, command, at, rules):
             media[medium.sha256] = _dispatch(state, medium, verdict, at)
             dispatched.append(medium.sha256)
     if row is not None and not dispatched and not changed:
@@ -154,13 +157,19 @@ def _open(row: PostRow | None, command: Opened, at: Moment, rules: Rules) -> Dec
     return _completed_or_waiting(opened, at, tasks, announce_opening=True)
 
 
-def _wanted(state: MediumState | None, force: bool, at: Moment, rules: Rules) -> bool:
-    """Never dispatched, ended without an answer, or answered by another version; otherwise by force or after a day."""
-    if state is None or force:
+def _wanted(state: MediumState | None, command: Opened, at: Moment, rules: Rules) -> bool:
+    """Never dispatched, ended without an answer, or answered by another version; otherwise by force or after a day.
+
+    What is deferred also by a replay: the ledger may have lost it. If it has not, the second to be granted finds the
+    answer of the first.
+    """
+    if state is None or command.force:
         return True
     stale = at.time_ms - state.dispatched_ms >= REDISPATCH_AFTER_MS
-    if state.in_work or isinstance(state.latest, Deferred):
+    if state.in_work:
         return stale
+    if isinstance(state.latest, Deferred):
+        return stale or command.replay
     if isinstance(state.outcome, Analyzed):
         return state.outcome.answer.vision_version != rules.vision_version
     return True
@@ -229,6 +238,30 @@ def _too_much(event: Uploaded) -> str | None:
     if (size := len(event.encode())) > MAX_EVENT_BYTES:
         return f"the post's publications have {size} bytes, more than {MAX_EVENT_BYTES}: publish a new post"
     return None
+
+
+def _ask_again(row: PostRow | None, command: AskAgain, at: Moment) -> Decision:
+    """Send out anew what waited in a ledger that was lost. Of a post that is not held here nothing is known."""
+    if row is None:
+        return Decision(None, observed=[("nothing_to_ask_again", {})])
+    applied = row.applied.then(at)
+    lost = [sha256 for sha256, state in row.media.items() if _lost(state, command)]
+    if not lost:
+        return Decision(row.model_copy(update={"applied": applied}), observed=[("nothing_to_ask_again", {})])
+    again = {
+        sha256: _dispatch(row.media[sha256], row.media[sha256].medium, row.media[sha256].verdict, at) for sha256 in lost
+    }
+    opened = row.model_copy(update={"applied": applied, "media": {**row.media, **again}, "completed_ms": None})
+    tasks: list[Message] = [_task(opened, again[sha256], force=False) for sha256 in lost]
+    decision = _completed_or_waiting(opened, at, tasks, announce_opening=True)
+    decision.observed.append(("asked_again", {"media": len(lost)}))
+    return decision
+
+
+def _lost(state: MediumState, command: AskAgain) -> bool:
+    if state.in_work:
+        return state.dispatched_ms < command.in_work_before_ms
+    return isinstance(state.latest, Deferred) and state.dispatched_ms < command.deferred_before_ms
 
 
 # --- collecting -------------------------------------------------------------------------------------------------------

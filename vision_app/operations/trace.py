@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from redis.asyncio import Redis
@@ -14,14 +15,14 @@ from redis.asyncio import Redis
 from vision_app import topics
 from vision_app.demo.services import Api
 from vision_app.settings import Settings
-from vision_app.stores.posts import Row
+from vision_app.stores.posts import PostsReader, Row
 
 from .connections import OperationError, api_of, postgres_of, redis_of
 from .hops import LAST_ENTRY_MS, Hop, Subject, kafka_hops, redis_hops, windows
 from .kafka_log import KafkaLog, kafka_log
 from .rows import RowFinder
 from .unrecorded import Named, search
-from .waiting import waiting_for
+from .waiting import FORGOTTEN, forgotten, waiting_for
 
 _ENTRYS_LETTER = re.compile(r"stream:.+-(\d+-\d+)")
 """The id of a dead letter that was an entry of a stream."""
@@ -63,8 +64,9 @@ async def trace(settings: Settings, text: str, *, tenant_id: str | None, since_m
                     row = await rows.find(named.post_id, named.tenant_id)
                     found += row
                     without_row += [] if row else [named]
-        traces = [await _of_row(settings, row, redis, kafka, api) for row in found]
-        traces += [await _of_event(settings, named, redis, kafka, api, since_ms) for named in without_row]
+        posts = PostsReader(pool)
+        traces = [await _of_row(settings, row, posts, redis, kafka, api) for row in found]
+        traces += [await _of_event(settings, named, posts, redis, kafka, api, since_ms) for named in without_row]
     if not traces:
         raise OperationError(
             f"nothing is known of {text!r}: no row, and nothing on the streams and topics in the time searched; "
@@ -73,7 +75,7 @@ async def trace(settings: Settings, text: str, *, tenant_id: str | None, since_m
     return traces
 
 
-async def _of_row(settings: Settings, row: Row, redis: Redis, kafka: KafkaLog, api: Api) -> Trace:
+async def _of_row(settings: Settings, row: Row, posts: PostsReader, redis: Redis, kafka: KafkaLog, api: Api) -> Trace:
     data = row["data"] or {}
     media = list(data.get("media", ()))
     since = row["in_work_since"]
@@ -85,12 +87,16 @@ async def _of_row(settings: Settings, row: Row, redis: Redis, kafka: KafkaLog, a
     around = windows([at for at in moments if at], _now_ms() if unfinished else None)
     pictures = frozenset(medium["sha256"] for medium in media)
     subject = Subject(row["tenant_id"], row["post_id"], pictures, around)
-    return await _made(settings, subject, row["trace_id"], row["status"], _row_hops(row), media, redis, kafka, api)
+    return await _made(
+        settings, subject, row["trace_id"], row["status"], _row_hops(row), media, posts, redis, kafka, api
+    )
 
 
-async def _of_event(settings: Settings, named: Named, redis: Redis, kafka: KafkaLog, api: Api, since_ms: int) -> Trace:
+async def _of_event(
+    settings: Settings, named: Named, posts: PostsReader, redis: Redis, kafka: KafkaLog, api: Api, since_ms: int
+) -> Trace:
     subject = Subject(named.tenant_id, named.post_id, named.pictures, [(since_ms, LAST_ENTRY_MS)])
-    return await _made(settings, subject, named.trace_id, "no row", [], [], redis, kafka, api)
+    return await _made(settings, subject, named.trace_id, "no row", [], [], posts, redis, kafka, api)
 
 
 async def _made(
@@ -100,6 +106,7 @@ async def _made(
     status: str,
     hops: list[Hop],
     media: Sequence[Mapping[str, Any]],
+    posts: PostsReader,
     redis: Redis,
     kafka: KafkaLog,
     api: Api,
@@ -114,7 +121,7 @@ async def _made(
         status=status,
         hops=everything,
         media=media,
-        stopped=await _stopped(subject, status, everything, api),
+        stopped=await _stopped(subject, status, everything, api) or await _forgotten(subject, media, posts, api),
         whole=all_records and all_entries,
     )
 
@@ -148,6 +155,14 @@ async def _stopped(subject: Subject, status: str, hops: Sequence[Hop], api: Api)
     if status == "no row" and not any("dead letter" in hop.what for hop in hops):
         return "relayed and worked off, but there is no row; see the dead letters with `vision dlq ls`"
     return None
+
+
+async def _forgotten(subject: Subject, media: Sequence[Mapping[str, Any]], posts: PostsReader, api: Api) -> str | None:
+    """That a deferred post waits for nothing, since its tenant's ledger was lost."""
+    if not any((medium.get("details") or {}).get("deferred") for medium in media):
+        return None
+    lost = await forgotten(posts, api, datetime.now(UTC), subject.tenant_id)
+    return f"it waits for {FORGOTTEN}" if any(row["post_id"] == subject.post_id for row in lost) else None
 
 
 def _now_ms() -> int:

@@ -1,4 +1,7 @@
-"""What a post in work waits for, as the worker that owns it and its tenant's budget tell over HTTP."""
+"""What a post in work waits for, as the worker that owns it and its tenant's budget tell over HTTP.
+
+And whether a post that was deferred still has its place in the queue: a ledger that was lost knows nothing of it.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,29 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
 
 from vision_app.demo.services import BUSY, Api
 from vision_app.stores.posts import PostsReader, Row
 
+DEFERRED_LOOKED_AT = 10_000
+"""So many deferred posts, the oldest, are looked for in their tenants' queues."""
+RECHECK_SECONDS = 2.0
+"""A post that is in no queue may just have been analyzed; its row shows it after so long."""
+FORGOTTEN = (
+    "nothing: it was deferred, but its tenant's ledger does not know of it (was it lost?); the worker asks about it "
+    "again within some minutes, `vision replay --post` does so at once"
+)
+
 
 @dataclass(frozen=True)
 class Stuck:
-    """A post that has been in work for a while. `media`: what the worker says of each, empty if it does not answer."""
+    """A post that has been in work for a while, or deferred and forgotten.
+
+    `media`: what the worker says of each, empty if it does not answer.
+    """
 
     row: Row
     waits: str
@@ -35,9 +51,49 @@ class Stuck:
 
 
 async def stuck(posts: PostsReader, api: Api, before: datetime, tenant_id: str | None, limit: int) -> list[Stuck]:
-    """Posts in work since before a time, the oldest first. Raises what asyncpg raises."""
+    """Posts in work since before a time, and those deferred before it that no queue holds; the oldest first.
+
+    Raises what asyncpg raises.
+    """
     rows = await posts.stuck(before, tenant_id, limit)
-    return list(await asyncio.gather(*(_stuck(api, row) for row in rows)))
+    found = list(await asyncio.gather(*(_stuck(api, row) for row in rows)))
+    found += [Stuck(row, FORGOTTEN, []) for row in await forgotten(posts, api, before, tenant_id)]
+    return sorted(found, key=lambda one: one.since)[:limit]
+
+
+async def forgotten(posts: PostsReader, api: Api, before: datetime, tenant_id: str | None = None) -> list[Row]:
+    """Posts deferred since before a time of which their tenants' ledgers know nothing. Raises what asyncpg raises.
+
+    Of a tenant whose queue cannot be seen (no worker answers, the ledger is not loaded) nothing is said.
+    """
+    suspects = await _in_no_queue(api, await posts.deferred(before, tenant_id, DEFERRED_LOOKED_AT))
+    if not suspects:
+        return []
+    await asyncio.sleep(RECHECK_SECONDS)
+    still = await posts.deferred(before, tenant_id, DEFERRED_LOOKED_AT)
+    named = {(row["tenant_id"], row["post_id"]) for row in await _in_no_queue(api, still)}
+    return [row for row in suspects if (row["tenant_id"], row["post_id"]) in named]
+
+
+async def _in_no_queue(api: Api, rows: list[Row]) -> list[Row]:
+    queues = {tenant: await _queue(api, tenant) for tenant in {row["tenant_id"] for row in rows}}
+    return [row for row in rows if (queue := queues[row["tenant_id"]]) is not None and row["post_id"] not in queue]
+
+
+async def _queue(api: Api, tenant_id: str) -> set[str] | None:
+    """The posts that wait in a tenant's ledger or are granted by it; None if that cannot be seen now."""
+    path, posts, start = f"/api/v1/budget/{quote(tenant_id, safe='')}", set[str](), 0
+    state = await api.once(path)
+    if state is None or state[0] != HTTPStatus.OK or (state[1]["known"] and not state[1]["loaded"]):
+        return None
+    while True:
+        page = await api.once(f"{path}/parked?start={start}&count=1000")
+        if page is None or page[0] != HTTPStatus.OK:
+            return None
+        posts |= {task["post_id"] for task in page[1]["tasks"]} | set(page[1].get("granted", ()))
+        if page[1]["next_start"] is None:
+            return posts
+        start = page[1]["next_start"]
 
 
 async def _stuck(api: Api, row: Row) -> Stuck:
@@ -68,6 +124,8 @@ async def _state(api: Api, tenant_id: str, post_id: str) -> tuple[str, list[Mapp
 
 
 def _why(budget: Mapping[str, Any]) -> str:
+    if not budget.get("known", True):
+        return "preflight; or its ledger was lost: the worker asks about it again within some minutes"
     if budget.get("paused"):
         return "the tenant is paused; `vision resume` lets it go on"
     if not budget.get("loaded", True):

@@ -88,6 +88,11 @@ class RawAnswer:
 
 
 BeforeChat = Callable[[], Awaitable[None]]
+Refused = Callable[[], Awaitable[None]]
+
+
+async def nothing() -> None:
+    """A hook that does nothing."""
 
 
 class VisionProvider(abc.ABC):
@@ -105,13 +110,19 @@ class VisionProvider(abc.ABC):
 
     @abc.abstractmethod
     def analyze(
-        self, picture: Picture | None, prompt: str, trace: CallTrace, before_chat: BeforeChat
+        self,
+        picture: Picture | None,
+        prompt: str,
+        trace: CallTrace,
+        before_chat: BeforeChat,
+        refused: Refused = nothing,
     ) -> AbstractAsyncContextManager[RawAnswer]:
         """Ask about one picture, or about the prompt alone (None). Store the answer inside the block.
 
-        `before_chat` is awaited right before the first request that may cost money; what it raises ends the call, and
-        its time does not count towards the call's deadline.
+        `before_chat` is awaited right before each request that may cost money; what it raises ends the call, and its
+        time does not count towards the call's deadline. `refused` is awaited when such a request surely cost nothing
+        and is made again after a pause: until then nothing is under way.
         What the provider still keeps of the picture is deleted when the block ends, so that nothing comes between a
         paid answer and its storing. Entering raises ProviderError (see the tree above), CancelledError and what
-        `before_chat` raises; never anything else.
+        `before_chat` and `refused` raise; never anything else.
         """

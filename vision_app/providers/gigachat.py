@@ -37,7 +37,9 @@ from vision_app.providers.base import (
     ProviderOutage,
     RateLimited,
     RawAnswer,
+    Refused,
     VisionProvider,
+    nothing,
 )
 from vision_app.providers.gigachat_auth import AccessTokens
 from vision_app.providers.gigachat_wire import (
@@ -131,30 +133,41 @@ class GigaChat(VisionProvider):
 
     @asynccontextmanager
     async def analyze(
-        self, picture: Picture | None, prompt: str, trace: CallTrace, before_chat: BeforeChat
+        self,
+        picture: Picture | None,
+        prompt: str,
+        trace: CallTrace,
+        before_chat: BeforeChat,
+        refused: Refused = nothing,
     ) -> AsyncIterator[RawAnswer]:
         started = time.perf_counter()
         call = _Call(trace, unique_filename(picture.mime_type) if picture else "")
         try:
-            reply = await self._ask(call, picture, prompt, before_chat)
+            reply = await self._ask(call, picture, prompt, before_chat, refused)
             yield self._raw(reply, picture, prompt, trace, started)
         finally:
             await self._forget(call)
 
     # --- steps --------------------------------------------------------------------------------------------------------
 
-    async def _ask(self, call: _Call, picture: Picture | None, prompt: str, before_chat: BeforeChat) -> Reply:
+    async def _ask(
+        self, call: _Call, picture: Picture | None, prompt: str, before_chat: BeforeChat, refused: Refused
+    ) -> Reply:
         total, clock = self._settings.gigachat_vision_timeout, asyncio.get_running_loop().time
         due = clock() + total - self._cleanup_seconds
         try:
             async with asyncio.timeout_at(due) as deadline:
                 if picture is not None:
                     await self._upload(call, picture)
-                uploaded = clock()
-                deadline.reschedule(None)  # the hook has its own: a slow store must not cut off a call that is paid for
-                await before_chat()
-                deadline.reschedule(due + clock() - uploaded)
-                return await self._chat(call, prompt)
+
+                async def untimed(hook: BeforeChat) -> None:
+                    """The hook has a time of its own: a slow store must not cut off a call that is paid for."""
+                    left = (deadline.when() or due) - clock()
+                    deadline.reschedule(None)
+                    await hook()
+                    deadline.reschedule(clock() + left)
+
+                return await self._chat(call, prompt, lambda: untimed(before_chat), lambda: untimed(refused))
         except TimeoutError as late:
             waited = f"no answer within {total} s (GIGACHAT_VISION_TIMEOUT)"
             raise (CallLost(waited) if call.at_server == _CHAT else ProviderOutage(waited)) from late
@@ -183,24 +196,27 @@ class GigaChat(VisionProvider):
             raise ProviderOutage(f"neither the upload nor the list of files was answered ({unknown})") from unknown
         return ids[0] if ids else None
 
-    async def _chat(self, call: _Call, prompt: str) -> Reply:
+    async def _chat(self, call: _Call, prompt: str, before: BeforeChat, refused: Refused) -> Reply:
         settings = self._settings
         body = chat_body(settings.gigachat_vision_model, prompt, call.file_id, settings.vision_max_output_tokens)
         try:
-            return await self._send(call, "POST", _CHAT, json=body)
+            return await self._send(call, "POST", _CHAT, before=before, refused=refused, json=body)
         except _Ambiguous as unknown:
             raise CallLost(f"the request was sent and no complete answer came ({unknown})") from unknown
 
     def _raw(self, reply: Reply, picture: Picture | None, prompt: str, trace: CallTrace, started: float) -> RawAnswer:
         chat = read_chat(reply)
         tokens = chat.tokens
-        if tokens is None:
+        if not tokens:  # no answered call is free, whatever it says
             tokens = (
                 estimate_tokens(len(picture.content), picture.mime_type, self._settings)
                 if picture
                 else estimate_text_tokens(prompt, self._settings)
             )
-            log.warning("gigachat_usage_missing", request_id=trace.request_id, assumed_tokens=tokens)
+            metrics.USAGE_UNKNOWN.labels("missing" if chat.tokens is None else "zero").inc()
+            log.warning(
+                "gigachat_usage_missing", request_id=trace.request_id, assumed_tokens=tokens, reported=chat.tokens
+            )
         return RawAnswer(
             content=chat.content,
             finish_reason=chat.finish_reason,
@@ -242,11 +258,24 @@ class GigaChat(VisionProvider):
 
     # --- sending ------------------------------------------------------------------------------------------------------
 
-    async def _send(self, call: _Call, method: str, path: str, **content: Any) -> Reply:
-        """Send until a 2xx comes, repeating only what surely had no effect. Raises ProviderError, _Ambiguous."""
+    async def _send(
+        self,
+        call: _Call,
+        method: str,
+        path: str,
+        *,
+        before: BeforeChat = nothing,
+        refused: Refused = nothing,
+        **content: Any,
+    ) -> Reply:
+        """Send until a 2xx comes, repeating only what surely had no effect. Raises ProviderError, _Ambiguous.
+
+        `before` each request; `refused` before the pause that follows one which had no effect.
+        """
         refused_token: str | None = None
         for attempt in itertools.count():
             token = await self._tokens.get(refused_token)
+            await before()
             try:
                 reply = await self._once(call, method, path, call_headers(token, call.trace), content)
             except ProviderOutage as fault:
@@ -256,6 +285,7 @@ class GigaChat(VisionProvider):
                     return reply
                 if reply.status == 401 and refused_token is None:
                     refused_token = token
+                    await refused()
                     continue
                 if reply.status >= 500 and _may_have_worked(method, path, reply.status):
                     raise _Ambiguous(f"HTTP {reply.status}: {reply.message}")
@@ -265,6 +295,7 @@ class GigaChat(VisionProvider):
                 raise error
             metrics.RETRIES.labels("vision_api").inc()
             log.info("gigachat_retry", path=path, attempt=attempt + 1, pause_seconds=round(pause, 2), error=str(error))
+            await refused()
             await asyncio.sleep(pause)
         raise AssertionError("unreachable")
 

@@ -1,6 +1,7 @@
 """Reading text off a picture with Tesseract, a subprocess under limits: the free way when the model may not be asked.
 
 Documents are not read here, pictures only. Without the program everything else works; `reason` says what to install.
+It may go and come back while the worker runs: that is noticed at the next run, or within a minute.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ ENGINE = "tesseract"
 MEMORY_BYTES = 2 * 1024**3  # address space; reading 1024 px with two languages takes about 300 MB
 OUTPUT_BYTES = 8 * 1024 * 1024
 CONCURRENT_RUNS = 2  # each uses a core
+LOOK_SECONDS = 60.0  # between looks whether the program is (still) there
 PAGE_LAYOUT = "3"  # find blocks of text anywhere on the page, without guessing its orientation
 MAX_TEXT_CHARS = 100_000
 DOCUMENT_LINES = 8  # from this many lines or
@@ -59,18 +61,36 @@ class Tesseract:
         self.version = ""
         self.languages: tuple[str, ...] = ()
         self.reason = "not looked for yet"
+        self._looking: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        """Look for the program and its languages. Never fails."""
-        self.reason = await self._look()
-        self.available = not self.reason
-        if self.available:
-            log.info("ocr_available", version=self.version, languages="+".join(self.languages))
-        else:
-            log.warning("ocr_not_available", reason=self.reason)
+        """Look for the program and its languages, and again every minute. Never fails."""
+        self._found(await self._look())
+        self._looking = asyncio.create_task(self._look_again(), name="ocr-look")
 
     async def close(self) -> None:
-        """Nothing is held between runs."""
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.wait([self._looking])
+
+    async def _look_again(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            try:
+                self._found(await self._look())
+            except Exception:
+                metrics.UNEXPECTED_ERRORS.labels(where="timers").inc()
+                log.exception("unexpected error while looking for OCR; looking again in a minute")
+
+    def _found(self, missing: str) -> None:
+        """Note what a look has found: `missing` is empty, or says what is missing and what to do."""
+        changed = missing != self.reason
+        self.reason, self.available = missing, not missing
+        metrics.OCR_AVAILABLE.set(self.available)
+        if changed and self.available:
+            log.info("ocr_available", version=self.version, languages="+".join(self.languages))
+        elif changed:
+            log.warning("ocr_not_available", reason=self.reason)
 
     async def read(self, picture: Picture) -> tuple[Analysis, str]:
         """What is written on the picture, and the engine's name with its version. Raises OcrFault.
@@ -84,6 +104,10 @@ class Tesseract:
         started = time.perf_counter()
         try:
             table = await self._recognise(picture.content)
+        except (FileNotFoundError, PermissionError, NotADirectoryError) as fault:
+            metrics.OCR_REQUESTS.labels(ENGINE, "error").inc()
+            self._found(f"{self._path} was there and can no longer be run ({fault.strerror}); reinstall tesseract-ocr")
+            raise OcrFault("not_available", self.reason) from fault
         except OcrFault as fault:
             status = "timeout" if fault.reason == "timeout" else "error"
             metrics.OCR_REQUESTS.labels(ENGINE, status).inc()

@@ -22,14 +22,16 @@ def estimate_tokens(size_bytes: int, mime_type: str, settings: Settings) -> int:
     """Upper bound of what one call about such a medium costs: picture or document, prompt and answer together.
 
     For pictures it does not depend on `size_bytes`: a small file may hold many pixels, and all are scaled to
-    `vision_preprocess_max_dim`. For documents it is one token per two bytes, at most the model's window.
+    `vision_preprocess_max_dim`. For documents it is one token per two bytes, at most the model's window. What is
+    declared as something else may turn out to be a picture, so it is never less than for one. A document declared as a
+    picture is noticed when it is read: the analyst asks for more (`agents/analyst.py`).
     """
     prompt_tokens = max(len(prompt(key)) for key in PROMPT_KEYS) // _CHARS_PER_TOKEN
-    if mime_type.strip().lower().startswith("image/"):
-        side = settings.vision_preprocess_max_dim if settings.vision_preprocess_enabled else _UNSCALED_SIDE_PX
-        attached = _IMAGE_BASE_TOKENS + math.ceil(side / _PATCH_PX) ** 2
-    else:
-        attached = size_bytes // _BYTES_PER_DOCUMENT_TOKEN + _IMAGE_BASE_TOKENS
+    side = settings.vision_preprocess_max_dim if settings.vision_preprocess_enabled else _UNSCALED_SIDE_PX
+    attached = math.ceil(side / _PATCH_PX) ** 2
+    if not mime_type.strip().lower().startswith("image/"):
+        attached = max(attached, size_bytes // _BYTES_PER_DOCUMENT_TOKEN)
+    attached += _IMAGE_BASE_TOKENS
     return min(attached + prompt_tokens, _CONTEXT_TOKENS) + settings.vision_max_output_tokens
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
+import re
 import shutil
 import subprocess
 from collections.abc import Awaitable, Callable, Iterator
 from enum import StrEnum
 from pathlib import Path
 
+import httpx
 import psutil
 from pydantic import BaseModel
 
@@ -26,6 +29,7 @@ from vision_app.stack.state import Condition, StackState
 FREE_DISK_BYTES = 1_000_000_000
 MEMORY_BYTES = 2_500_000_000
 PROBE_SECONDS = 10.0
+WORKER_SECONDS = 5.0
 
 
 class Verdict(StrEnum):
@@ -141,6 +145,31 @@ def tesseract(languages: str) -> Finding:
     if missing:
         return _hint("tesseract", f"has no data for {', '.join(sorted(missing))}: {remedy}")
     return _ok("tesseract", f"{program} with {languages}")
+
+
+async def ocr_of_worker(settings: Settings) -> list[Finding]:
+    """Whether the running worker can read pictures itself: it may have lost Tesseract, or run on another machine."""
+    url = f"http://{_host(settings.metrics_host)}:{settings.metrics_port}/metrics"
+    try:
+        async with httpx.AsyncClient(timeout=WORKER_SECONDS, trust_env=False) as client:
+            page = (await client.get(url)).text
+    except httpx.HTTPError:
+        return []  # no worker here; the other findings say so
+    found = re.search(r"^vision_ocr_available ([\d.]+)$", page, re.MULTILINE)
+    if not settings.vision_ocr_fallback_enabled or found is None:
+        return []
+    if float(found[1]):
+        return [_ok("OCR in the worker", "Tesseract can be run")]
+    text = "Tesseract has gone or was never there: what has no money waits; install it, the worker notices in a minute"
+    return [_hint("OCR in the worker", text)]
+
+
+def _host(address: str) -> str:
+    """Where a listener on this address is reached from here."""
+    ip = ipaddress.ip_address(address)
+    if ip.is_unspecified:
+        ip = ipaddress.ip_address("::1" if ip.version == 6 else "127.0.0.1")
+    return f"[{ip}]" if ip.version == 6 else str(ip)
 
 
 def before_start(home: Home) -> None:

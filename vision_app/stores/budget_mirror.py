@@ -110,6 +110,16 @@ class BudgetMirror:
             pipeline.set(spent_key(tenant, shown.day), shown.tokens, ex=TTL_SECONDS)
         await pipeline.execute()
 
+    async def missing(self, spent: Mapping[str, Spent]) -> set[str]:
+        """Of these tenants, those whose spending of that day Redis does not show (any more)."""
+        if not spent:
+            return set()
+        pipeline: Any = self._redis.pipeline(transaction=False)
+        for tenant, shown in spent.items():
+            pipeline.exists(spent_key(tenant, shown.day))
+        there = await pipeline.execute()
+        return {tenant for tenant, exists in zip(spent, there, strict=True) if not exists}
+
     async def spent_today(self, tenant_id: str) -> int | None:
         """Tokens the tenant spent today, a few seconds old at most; None while nobody knows. Never raises."""
         now = time.monotonic()

@@ -41,6 +41,21 @@ _STUCK = """
 SELECT tenant_id, post_id, trace_id, status, in_work_since, data FROM post_enrichment
 WHERE in_work_since <= $1 AND ($2::text IS NULL OR tenant_id = $2) ORDER BY in_work_since LIMIT $3"""
 
+_IS_DEFERRED = """kind = 'vision' AND data @> '{"media": [{"details": {"deferred": true}}]}'"""
+
+_DEFERRED = f"""
+SELECT tenant_id, post_id, trace_id, status, updated_at AS in_work_since FROM post_enrichment
+WHERE {_IS_DEFERRED} AND in_work_since IS NULL AND updated_at <= $1 AND ($2::text IS NULL OR tenant_id = $2)
+ORDER BY updated_at LIMIT $3"""  # noqa: S608 - built from our own texts
+
+_UNFINISHED = f"""
+SELECT post_id FROM post_enrichment WHERE tenant_id = $1 AND (in_work_since <= $2 OR ({_IS_DEFERRED}))
+ORDER BY emission_time_ms, emission_offset"""  # noqa: S608 - built from our own texts
+
+_UNFINISHED_TENANTS = f"""
+SELECT tenant_id FROM post_enrichment WHERE in_work_since <= $1
+UNION SELECT tenant_id FROM post_enrichment WHERE {_IS_DEFERRED}"""  # noqa: S608 - built from our own texts
+
 _MEME = """(coalesce(vision_is_meme, false) OR data @> '{"enrichments": [{"analysis": {"is_meme": true}}]}')"""
 
 _ANALYZED = f"""
@@ -140,6 +155,18 @@ class PostsReader:
     async def stuck(self, before: datetime, tenant_id: str | None = None, limit: int = 100) -> list[Row]:
         """Posts in work since before a time, the oldest first."""
         return [_decoded(row) for row in await self._pool.fetch(_STUCK, before, tenant_id, limit)]
+
+    async def deferred(self, before: datetime, tenant_id: str | None = None, limit: int = 100) -> list[Row]:
+        """Posts that have been waiting for money since before a time (`in_work_since`), the oldest first."""
+        return [_decoded(row) for row in await self._pool.fetch(_DEFERRED, before, tenant_id, limit)]
+
+    async def unfinished(self, tenant_id: str, before: datetime) -> list[str]:
+        """The tenant's posts that are deferred, or in work since before a time, in the order of their last states."""
+        return [row["post_id"] for row in await self._pool.fetch(_UNFINISHED, tenant_id, before)]
+
+    async def tenants_with_unfinished(self, before: datetime) -> list[str]:
+        """Tenants that have such posts."""
+        return [row["tenant_id"] for row in await self._pool.fetch(_UNFINISHED_TENANTS, before)]
 
     async def spent_today(self, tenant_id: str, day: date | str) -> int:
         """Tokens charged to a tenant on a UTC day, since the last reset of that day if there was one."""

@@ -120,6 +120,12 @@ PROVIDER_FILES_LEFT = _counter(
 )
 PROVIDER_WAITING = _gauge("vision_provider_waiting", "Tasks of this worker held at the provider's gate.")
 CALLS_LOST = _counter("vision_calls_lost_total", "Calls cut off that may have been billed; charged at their estimate.")
+USAGE_UNKNOWN = _known(
+    _counter(
+        "vision_usage_unknown_total", "Answers that did not say what they cost; charged at the estimate.", "reason"
+    ),
+    *("missing", "zero"),
+)
 CACHE_HITS = _known(
     _counter("vision_cache_hits_total", "Analyses answered without a call, by where from.", "cache_type"),
     "s3",
@@ -135,6 +141,7 @@ OCR_REQUESTS = _known(
     _counter("ocr_requests_total", "Runs of the OCR engine.", "engine", "status"),
     *[("tesseract", "success"), ("tesseract", "error"), ("tesseract", "timeout")],
 )
+OCR_AVAILABLE = _gauge("vision_ocr_available", "1 while Tesseract can be run in this worker, else 0.")
 OCR_DURATION = _known(
     _histogram("ocr_duration_seconds", "One run of the OCR engine.", "engine", buckets=CALL_SECONDS), "tesseract"
 )
@@ -172,6 +179,13 @@ BUDGET_BLOCKS = _counter(
 BUDGET_QUEUE_GAPS = _counter(
     "vision_budget_queue_gaps_total", "Parked entries missing when their turn came: look for lost changelog records."
 )
+GRANTS_RETURNED = _known(
+    _counter("vision_grants_returned_total", "Grants on which nothing was called; their tasks asked anew.", "reason"),
+    *("unsigned", "foreign", "expired", "too_small"),
+)
+BUDGET_ASKED_AGAIN = _counter(
+    "vision_budget_asked_again_total", "Media asked about again, since the ledger in which they waited was lost."
+)
 BUDGET_UNKNOWN_GRANTS = _counter(
     "vision_budget_unknown_grants_total", "Settlements of grants the ledger no longer knows; ignored."
 )
@@ -180,7 +194,7 @@ BUDGET_UNKNOWN_GRANTS = _counter(
 
 ACTOR_COMMANDS = _known(
     _counter("vision_actor_commands_total", "Commands applied.", "actor", "command"),
-    *[("posts", command) for command in ("opened", "media_outcome", "forget")],
+    *[("posts", command) for command in ("opened", "media_outcome", "forget", "ask_again")],
     *[("budget", command) for command in ("reserve", "settle", "lost", "release", "reset", "set_limit")],
     *[("budget", command) for command in ("pause", "resume", "drop", "load", "wake")],
 )

@@ -90,7 +90,20 @@ def state_of(app: Any, tenant: str) -> BudgetAnswer:
     now = Moment(time_ms=round(time.time() * 1000), offset=0)
     row = row_of(app, tenant)
     shown = row or core.BudgetRow(tenant_id=tenant, born_ms=now.time_ms, applied=Applied(), day=now.day)
-    return BudgetAnswer(**core.view(shown, now, app.budget_rules()), known=row is not None)
+    view = core.view(shown, now, app.budget_rules())
+    return BudgetAnswer(**view, known=row is not None, note=_note(row))
+
+
+def _note(row: core.BudgetRow | None) -> str | None:
+    """What an operator has to know before believing the numbers of a ledger that is not loaded."""
+    if row is None:
+        return (
+            "not loaded yet: this ledger is new or was lost, and no command of the tenant has come since; what was "
+            "spent today, the limit and a pause are read from Postgres at the first one, before anything is granted"
+        )
+    if not row.loaded:
+        return "not loaded yet: waits for Postgres, nothing is granted until then; see `vision doctor`"
+    return None
 
 
 def _body(answer: web.Response) -> bytes:

@@ -236,6 +236,7 @@ class BudgetAnswer(Answer):
     )
     reset_at: datetime
     known: bool = Field(description="false if the tenant has no ledger yet")
+    note: str | None = Field(description="why these numbers are not to be relied on; null if they are")
 
 
 class ParkedTask(BaseModel):
@@ -250,11 +251,17 @@ class ParkedTask(BaseModel):
     announced: bool = Field(description="its post was told of the exhausted budget")
 
 
+class ParkedTaskAnswer(Answer):
+    tenant_id: str
+    task: ParkedTask
+
+
 class ParkedAnswer(Answer):
     tenant_id: str
     waiting: int
     tasks: list[ParkedTask]
     next_start: int | None = Field(description="where the next page starts; null at the end")
+    granted: list[str] = Field(default_factory=list, description="posts whose tasks are granted and not settled yet")
 
 
 class AcceptedAnswer(Answer):

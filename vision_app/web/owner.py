@@ -25,12 +25,12 @@ async def from_owner(app: Any, table: Any, key: bytes, request: web.Request) -> 
     Raises ApiError 503 while nobody can say who the owner is.
     """
     if not app.serving():
-        raise _moving()
+        raise unclear()
     owner = await _owner(app, table, key)
     if _same(owner, app.conf.canonical_url):
         return None
     if request.headers.get(FORWARDED):
-        raise _moving()  # two workers disagree: the group is being rebalanced
+        raise unclear()  # two workers disagree: the group is being rebalanced
     return await _forward(app, owner, request)
 
 
@@ -42,7 +42,7 @@ async def _owner(app: Any, table: Any, key: bytes) -> URL:
         return URL(str(app.router.key_store(table.name, key)))
     except (KeyError, TypeError, AttributeError) as fault:
         log.warning("owner of a key unknown", table=table.name, error=repr(fault))
-        raise _moving() from fault
+        raise unclear() from fault
 
 
 async def _forward(app: Any, owner: URL, request: web.Request) -> web.Response:
@@ -57,12 +57,13 @@ async def _forward(app: Any, owner: URL, request: web.Request) -> web.Response:
     except (aiohttp.ClientError, TimeoutError) as fault:
         metrics.RETRIES.labels(stage="forward").inc()
         log.warning("the owner of a key does not answer", owner=str(owner), error=repr(fault))
-        raise _moving() from fault
+        raise unclear() from fault
 
 
 def _same(one: URL, other: URL) -> bool:
     return (one.host, one.port) == (other.host, other.port)
 
 
-def _moving() -> ApiError:
+def unclear() -> ApiError:
+    """Nobody can say which worker owns a key, or its owner gives no answer."""
     return ApiError(503, "rebalancing", "work is being shared out anew; ask again in a few seconds")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Any
 
 from aiohttp import web
@@ -10,13 +11,13 @@ from tables.budget import parked_entry
 from vision_app.domain import budget as core
 from vision_app.messages import Drop, key_of
 
-from .auth import tenant_asked
+from .auth import operator_for, tenant_asked
 from .budget import row_of
 from .budget_commands import command_operation, hand_over
-from .errors import json_response
-from .models import OperatorHeaders, ParkedAnswer, ParkedPath, ParkedQuery, ParkedTask, TenantPath
+from .errors import ApiError, json_response
+from .models import OperatorHeaders, ParkedAnswer, ParkedPath, ParkedQuery, ParkedTask, ParkedTaskAnswer, TenantPath
 from .operation import operation
-from .owner import from_owner
+from .owner import from_owner, unclear
 from .page import Page
 
 
@@ -35,10 +36,22 @@ class ParkedView(Page):
 
 
 class ParkedTaskView(Page):
-    """DELETE /api/v1/budget/{tenant}/parked/{number}: one task of the queue is given up."""
+    """/api/v1/budget/{tenant}/parked/{number}: one task of the queue; DELETE gives it up."""
+
+    @operation("A task that waits", path=ParkedPath, answers={200: ParkedTaskAnswer}, errors=(404, 503))
+    async def get(self, request: web.Request, path: ParkedPath) -> web.Response:
+        tenant_asked(request, path.tenant)
+        answer = await from_owner(self.app, self.app.budgets, key_of(path.tenant), request)
+        return answer or json_response(request, _one(self.app, path.tenant, path.number))
 
     @command_operation("Give up one task that waits", path=ParkedPath)
     async def delete(self, request: web.Request, path: ParkedPath, headers: OperatorHeaders) -> web.Response:
+        operator_for(request, path.tenant)
+        answer = await from_owner(self.app, self.app.budgets, key_of(path.tenant), request)
+        if answer is None:
+            _one(self.app, path.tenant, path.number)
+        elif answer.status != HTTPStatus.OK:
+            raise _not_waiting(path.number) if answer.status == HTTPStatus.NOT_FOUND else unclear()
         command = Drop(tenant_id=path.tenant, first=path.number, before=path.number + 1)
         return await hand_over(self.app, request, command, headers.x_operator)
 
@@ -51,7 +64,24 @@ def _queue(app: Any, tenant: str, query: ParkedQuery) -> ParkedAnswer:
     shown, more = numbers[: query.count], numbers[query.count :]
     found = [(number, parked_entry(app.parked, key_of(tenant), number)) for number in shown]
     tasks = [_task(number, parked, announced=number < row.told) for number, parked in found if parked is not None]
-    return ParkedAnswer(tenant_id=tenant, waiting=row.waiting, tasks=tasks, next_start=more[0] if more else None)
+    granted = [grant.waiting.task.post_id for grant in row.open.values() if grant.waiting is not None]
+    next_start = more[0] if more else None
+    return ParkedAnswer(tenant_id=tenant, waiting=row.waiting, tasks=tasks, next_start=next_start, granted=granted)
+
+
+def _one(app: Any, tenant: str, number: int) -> ParkedTaskAnswer:
+    """The waiting task of this number. Raises ApiError 404."""
+    row = row_of(app, tenant)
+    parked = (
+        parked_entry(app.parked, key_of(tenant), number) if row and core.queue(row, number, 1) == [number] else None
+    )
+    if row is None or parked is None:
+        raise _not_waiting(number)
+    return ParkedTaskAnswer(tenant_id=tenant, task=_task(number, parked, announced=number < row.told))
+
+
+def _not_waiting(number: int) -> ApiError:
+    return ApiError(404, "not_found", f"no task {number} waits; the list of those that do: `vision budget parked ls`")
 
 
 def _task(number: int, parked: core.Parked, *, announced: bool) -> ParkedTask:

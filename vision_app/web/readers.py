@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
@@ -62,6 +63,14 @@ class Readers:
             await reader.last_limit(tenant_id),
             await reader.paused(tenant_id),
         )
+
+    async def unfinished(self, tenant_id: str, before_ms: int) -> list[str]:
+        """Posts of the tenant that are deferred, or in work since before a time."""
+        return await (await self.posts()).unfinished(tenant_id, datetime.fromtimestamp(before_ms / 1000, UTC))
+
+    async def tenants_with_unfinished(self, before_ms: int) -> list[str]:
+        """Tenants that have such posts."""
+        return await (await self.posts()).tenants_with_unfinished(datetime.fromtimestamp(before_ms / 1000, UTC))
 
     async def record_reset(self, tenant_id: str, operator: str) -> None:
         """Note that an operator had a tenant's spending set to zero."""

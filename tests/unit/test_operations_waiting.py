@@ -1,0 +1,93 @@
+"""Which deferred posts are in no queue any more, and when that cannot be said."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from vision_app.operations import waiting
+from vision_app.operations.waiting import FORGOTTEN, forgotten, stuck
+
+NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
+LOADED = {"known": True, "loaded": True}
+NEW = {"known": False, "loaded": False}
+
+
+def row(post: str, tenant: str = "t", minutes: int = 10) -> dict[str, Any]:
+    since = NOW - timedelta(minutes=minutes)
+    return {"tenant_id": tenant, "post_id": post, "trace_id": "x", "status": "skipped", "in_work_since": since}
+
+
+class Posts:
+    """Postgres: `looks` are what is deferred at each look, the last one for ever."""
+
+    def __init__(self, *looks: list[dict[str, Any]], in_work: tuple[dict[str, Any], ...] = ()) -> None:
+        self.looks, self.in_work = list(looks), in_work
+
+    async def deferred(self, before: datetime, tenant_id: str | None, limit: int) -> list[dict[str, Any]]:
+        return self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
+
+    async def stuck(self, before: datetime, tenant_id: str | None, limit: int) -> list[dict[str, Any]]:
+        return list(self.in_work)
+
+
+class Api:
+    """A worker: each tenant's ledger and queue, two tasks a page. A tenant that is not listed gets a 503."""
+
+    url = "http://worker"
+
+    def __init__(self, **tenants: tuple[dict[str, Any], list[str]]) -> None:
+        self.tenants = tenants
+        self.granted: list[str] = []
+
+    async def once(self, path: str) -> tuple[int, dict[str, Any]] | None:
+        tenant, _, query = path.removeprefix("/api/v1/budget/").partition("/parked")
+        if tenant not in self.tenants:
+            return 503, {}
+        ledger, queue = self.tenants[tenant]
+        if not query:
+            return 200, ledger
+        start = int(query.partition("start=")[2].partition("&")[0])
+        tasks = [{"post_id": post} for post in queue[start : start + 2]]
+        more = start + 2 if len(queue) > start + 2 else None
+        return 200, {"tasks": tasks, "next_start": more, "granted": self.granted}
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "RECHECK_SECONDS", 0)
+
+
+async def lost(posts: Posts, api: Api) -> list[str]:
+    return [found["post_id"] for found in await forgotten(posts, api, NOW)]  # type: ignore[arg-type]
+
+
+async def test_a_deferred_post_that_no_queue_holds_is_found() -> None:
+    posts = Posts([row("waits"), row("gone"), row("third page"), row("granted")])
+    api = Api(t=(LOADED, ["waits", "a", "b", "c", "third page"]))
+    api.granted = ["granted"]
+    assert await lost(posts, api) == ["gone"]
+
+
+async def test_a_tenant_without_a_ledger_has_forgotten_all() -> None:
+    assert await lost(Posts([row("a"), row("b")]), Api(t=(NEW, []))) == ["a", "b"]
+
+
+async def test_of_a_queue_that_cannot_be_seen_nothing_is_said() -> None:
+    assert await lost(Posts([row("a")]), Api()) == []
+    assert await lost(Posts([row("a")]), Api(t=({"known": True, "loaded": False}, []))) == []
+
+
+async def test_what_was_just_analyzed_is_not_forgotten() -> None:
+    assert await lost(Posts([row("a"), row("b")], [row("b")]), Api(t=(LOADED, []))) == ["b"]
+
+
+async def test_stuck_lists_them_beside_those_in_work_the_oldest_first() -> None:
+    posts = Posts([row("gone", minutes=20)], in_work=(row("works", tenant="away", minutes=10),))
+    found = await stuck(posts, Api(t=(LOADED, [])), NOW, None, 50)  # type: ignore[arg-type]
+    assert [(one.row["post_id"], one.waits == FORGOTTEN) for one in found] == [("gone", True), ("works", False)]
+    assert "vision replay --post" in FORGOTTEN
+    assert found[0].as_json()["waits_for"] == FORGOTTEN
+    assert len(await stuck(posts, Api(t=(LOADED, [])), NOW, None, 1)) == 1  # type: ignore[arg-type]
