@@ -102,6 +102,7 @@ def test_demo_with_a_killed_worker(environment: dict[str, str]) -> None:
 LO_UP = (
     "import fcntl, os, socket, struct, sys; "
     "fcntl.ioctl(socket.socket(), 0x8914, struct.pack('16sh', b'lo', 0x1 | 0x40)); "  # SIOCSIFFLAGS, UP and RUNNING
+    "socket.sethostname('unknown-here'); "  # as on a machine whose own name only its network's name server knows
     "os.execvp(sys.argv[1], sys.argv[1:])"
 )
 
@@ -109,7 +110,7 @@ LO_UP = (
 def _without_network() -> list[str]:
     """What to put before a command so that it has no interface but lo. Skips where that is not allowed."""
     own = [] if os.geteuid() == 0 else ["--user", "--map-current-user", "--keep-caps"]
-    prefix = ["unshare", "--net", *own, sys.executable, "-c", LO_UP]
+    prefix = ["unshare", "--net", "--uts", *own, sys.executable, "-c", LO_UP]
     if not shutil.which("unshare") or subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode:
         pytest.skip("network namespaces are not allowed here; run the tests as root on Linux")
     return prefix

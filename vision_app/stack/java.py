@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 from vision_app.stack.environment import plain
+from vision_app.stack.files import write_atomically
 from vision_app.stack.home import cache_folder
 from vision_app.stack.jars import missing_package
+from vision_app.stack.ports import LOOPBACK
 
 QUIET = ("-Xlog:disable", "-Xlog:all=error:stderr")  # the JVM's own warnings would go to stdout
 CAREFUL = ("-XX:+ExitOnOutOfMemoryError", "-XX:-UsePerfData")  # rather restarted than half alive; nothing in /tmp
@@ -37,6 +40,7 @@ class Java:
             *QUIET,
             *CAREFUL,
             *self._error_file(),
+            *self._names(),
             *sharing,
             *options,
             "-cp",
@@ -47,6 +51,15 @@ class Java:
 
     def _error_file(self) -> tuple[str, ...]:
         return (f"-XX:ErrorFile={self.scratch / 'jvm-crash.log'}",) if self.scratch else ()
+
+    def _names(self) -> tuple[str, ...]:
+        """Names are looked up in a file of ours: Neo4j does not start where this machine's own name is unknown, as on
+        one without a network, and no embedded service has to ask a name server."""
+        if self.scratch is None:
+            return ()
+        hosts = self.scratch / "hosts"
+        write_atomically(hosts, f"{LOOPBACK} localhost {socket.gethostname()}\n")
+        return (f"-Djdk.net.hosts.file={hosts}",)
 
     def keep_archive(self) -> None:
         """Move the archive that a process wrote at its end to where the next ones find it."""
