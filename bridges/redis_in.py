@@ -28,9 +28,11 @@ from vision_app.settings import Settings
 from vision_app.streams.dead_letters import DeadLetters, dead_letter
 from vision_app.streams.outbox import Outbox, Oversized
 from vision_app.streams.ownership import LeftUnacked
+from vision_app.streams.set_aside import SetAside, marks_of
 from vision_app.telemetry import metrics
 from vision_app.telemetry.logging import bind
 from vision_app.telemetry.tracing import traceparent_for
+from vision_app.telemetry.watch import Interrupted, Place, Work, waiting_for, watch_of
 from vision_app.topics import UPLOADED
 
 from .backlog import measure
@@ -39,6 +41,7 @@ from .unfinished import Unfinished
 
 log = structlog.get_logger(__name__)
 
+STAGE = "redis_in"
 BLOCK_MS = 1000
 HELD_BLOCK_MS = 10  # while something is held that may not go yet
 READ_AHEAD = 10_000  # entries held: so far into a flood others are found; 1 to 2 kB each
@@ -76,23 +79,33 @@ class RedisIn(Service):
         self._unfinished = Unfinished(self._redis, held_up)
         self._held: dict[str, set[bytes]] = defaultdict(set)  # waiting or being relayed, by stream
         self._failures = 0  # in a row
+        self._streams = [Place(stream) for stream in settings.input_streams]
+        self._round = Work(STAGE, self._streams, lambda: True)
 
     async def on_shutdown(self) -> None:
         await self._redis.aclose()
 
     @Service.task
     async def _relay_for_ever(self) -> None:
+        with watch_of(self._app).stage(STAGE).work(*self._streams) as self._round:
+            await self._relay_until_stopped()
+
+    async def _relay_until_stopped(self) -> None:
         while not self._stopping:
             try:
-                await self._prepare()
-                await self._relay()
+                with self._round.interruptible():
+                    await self._prepare()
+                    await self._relay()
+            except Interrupted:
+                continue  # an entry is set aside now
             except LeftUnacked:
                 return  # Kafka does not take what is held and the worker stops: it is relayed after the restart
             except (RedisError, OSError) as fault:
                 self.connected = False
                 metrics.RETRIES.labels(stage="redis").inc()
                 log.warning("Redis is away; connecting again", error=repr(fault))
-                await self.sleep(RECONNECT_SECONDS[min(self._failures, len(RECONNECT_SECONDS) - 1)])
+                with waiting_for("redis"):
+                    await self.sleep(RECONNECT_SECONDS[min(self._failures, len(RECONNECT_SECONDS) - 1)])
                 self._failures += 1
             except Exception:
                 metrics.UNEXPECTED_ERRORS.labels(where="redis_in").inc()
@@ -140,7 +153,9 @@ class RedisIn(Service):
             await self._read(going_on=bool(batch))
             await self._unfinished.look()
             batch = list(self._whose_turn_it_is())
+            self._round.moved(*(_place(held.stream, held.entry_id) for held in batch))
             await self._pass_on(batch)
+            self._round.moved(*self._streams)
 
     def _whose_turn_it_is(self) -> Iterator[Held]:
         for _ in range(self._settings.vision_read_batch_size):
@@ -217,6 +232,7 @@ class RedisIn(Service):
         idle, count = self._settings.vision_pel_min_idle_ms, self._settings.vision_pel_batch_size
         abandoned = await self._redis.xpending_range(stream, self._group, min="-", max="+", count=count, idle=idle)
         ids: list[Any] = [item["message_id"] for item in abandoned]
+        self._round.moved()
         if ids:
             claimed = await self._redis.xclaim(stream, self._group, self._consumer, idle, ids, justid=True)
             await self._take_over(stream, claimed)
@@ -294,6 +310,10 @@ class RedisIn(Service):
                 raise fault
 
     async def _pass_on_one(self, stream: str, entry: bytes, fields: Fields) -> None:
+        marks = marks_of(self._app)
+        if marks is not None and (reason := marks.reason_at(_place(stream, entry))) is not None:
+            await self._bury(stream, entry, fields, SetAside.__name__, reason, 1)
+            return
         try:
             event, value = self._event_of(stream, entry, fields)
         except Unreadable as fault:
@@ -354,6 +374,10 @@ class RedisIn(Service):
             first_seen_ms=int(entry.partition(b"-")[0]),
         )
         await self._dead_letters.put(letter, keep_trying=self._keep_trying)
+
+
+def _place(stream: str, entry: bytes) -> Place:
+    return Place(stream, None, entry.decode())
 
 
 def _by_stream(batch: Sequence[Held]) -> dict[str, list[Any]]:

@@ -165,6 +165,7 @@ class Settings(BaseSettings):
     )
     vision_max_queue_depth: Positive = 1000
     vision_handler_deadline_seconds: Positive = 60
+    vision_stall_seconds: float = Field(120, ge=1)  # work that waits for nothing known for longer stands still
 
     # --- web, metrics, logs
     vision_api_host: str = "127.0.0.1"

@@ -7,8 +7,9 @@ topic: one sink, one topic. What the sink will never take goes to the dead lette
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,9 +18,11 @@ import structlog
 from vision_app.stores.base import Rejected, Sink, SinkUnavailable
 from vision_app.telemetry import metrics
 from vision_app.telemetry.reachability import Reachability
+from vision_app.telemetry.watch import Interrupted, Work, place_of, waiting_for, watch_of
 
 from .dead_letters import DeadLetters
 from .ownership import LeftUnacked, becomes_ours, is_ours, of_this_generation, sleep_while_ours, while_ours
+from .set_aside import set_aside
 
 log = structlog.get_logger(__name__)
 
@@ -43,6 +46,7 @@ class Batches:
         read: Callable[[bytes | None], Any],
         dead_letters: DeadLetters,
         *,
+        stage: str = "",
         size: int = 100,
         written: Callable[[Sequence[Any], Callable[[], bool]], Awaitable[None]] | None = None,
     ) -> None:
@@ -53,6 +57,7 @@ class Batches:
         self._open = False
         self.waiting_since: float | None = None
         self._calls = Reachability()
+        self._stage = watch_of(app).stage(stage or f"sink-{sink.name}")
 
     @property
     def trouble(self) -> str | None:
@@ -97,14 +102,26 @@ class Batches:
         """Not even an error of our own may let the next batch pass: its acknowledgement would cover this one."""
         while True:
             try:
-                await self._handle(events)
+                with self._watched(events) as work, work.interruptible():
+                    await self._handle(events)
                 return
+            except Interrupted:
+                continue  # one of them is set aside now
             except LeftUnacked:
                 raise
             except Exception:
                 metrics.UNEXPECTED_ERRORS.labels(where="sinks").inc()
                 log.exception("unexpected error; the batch is tried again", sink=self.sink.name, records=len(events))
             await sleep_while_ours(self.app, events[-1], RETRY_SECONDS[-1])
+
+    @contextlib.contextmanager
+    def _watched(self, events: Sequence[Any]) -> Iterator[Work]:
+        ours = partial(of_this_generation, self.app, events[0])
+        with self._stage.work(*map(place_of, events), counts=ours) as work:
+            self._stage.full = True  # what comes meanwhile is the next batch
+            with waiting_for(self.sink.name, lambda: self.trouble is not None):
+                yield work
+            self._stage.full = False
 
     async def _arrived(self) -> list[Any]:
         events = [await self._queue.get()]
@@ -115,10 +132,13 @@ class Batches:
     async def _handle(self, events: Sequence[Any]) -> None:
         pairs = []
         for event in events:
+            if (fault := set_aside(self.app, event)) is not None:
+                await self._bury(event, fault)
+                continue
             try:
                 pairs.append((event, self._read(event.value)))
-            except (ValueError, KeyError, TypeError) as fault:
-                await self._bury(event, fault)
+            except (ValueError, KeyError, TypeError) as unreadable:
+                await self._bury(event, unreadable)
         await self._write(pairs)
 
     async def _write(self, pairs: list[tuple[Any, Any]]) -> None:

@@ -12,15 +12,18 @@ import asyncio
 import contextlib
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import Any
 
 import structlog
 
 from vision_app.messages import DeadLetter, Message
 from vision_app.telemetry import metrics
+from vision_app.telemetry.watch import Work, place_of, watch_of
 
 from .dead_letters import DeadLetters
 from .ownership import POLL_SECONDS, LeftUnacked, becomes_ours, is_ours, of_this_generation
+from .set_aside import SetAside, unless_set_aside
 
 log = structlog.get_logger(__name__)
 
@@ -63,6 +66,7 @@ class InFlight:
         self._running: set[asyncio.Task[None]] = set()
         self._moved = asyncio.Event()
         self._stream: Any = None
+        self._stage = watch_of(app).stage(name)
 
     async def run(self, stream: Any) -> None:
         self._stream = stream.noack()
@@ -102,7 +106,8 @@ class InFlight:
     async def _room(self) -> None:
         while True:
             self._drop_lost_generations()
-            if len(self._running) < self._limit and sum(map(len, self._queues.values())) < self._window:
+            self._stage.full = len(self._running) >= self._limit or sum(map(len, self._queues.values())) >= self._window
+            if not self._stage.full:
                 return
             self._moved.clear()
             with contextlib.suppress(TimeoutError):
@@ -110,13 +115,20 @@ class InFlight:
                     await self._moved.wait()
 
     async def _handle(self, key: tuple[Any, int], slot: _Slot) -> None:
+        ours = partial(of_this_generation, self.app, slot.event)
+        with self._stage.work(place_of(slot.event), counts=ours) as work:
+            await self._work_on(key, slot, work)
+
+    async def _work_on(self, key: tuple[Any, int], slot: _Slot, work: Work) -> None:
         try:
-            await self._handler(slot.event)
+            with unless_set_aside(self.app, work, slot.event):
+                await self._handler(slot.event)
         except LeftUnacked:
             return
         except Exception as fault:
-            metrics.UNEXPECTED_ERRORS.labels(where=self.name).inc()
-            log.exception("unexpected error; the message is dead-lettered", agent=self.name)
+            if not isinstance(fault, SetAside):
+                metrics.UNEXPECTED_ERRORS.labels(where=self.name).inc()
+                log.exception("unexpected error; the message is dead-lettered", agent=self.name)
             if not await self._bury(slot.event, fault):
                 return
         slot.done = True

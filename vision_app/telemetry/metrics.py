@@ -82,6 +82,7 @@ IDEMPOTENCY_HITS = _counter("vision_worker_idempotency_hits_total", "Repeated po
 UNEXPECTED_ERRORS = _known(
     _counter("vision_unexpected_errors_total", "Errors nobody planned for: faults of this program.", "where"),
     *("policy", "posts", "media", "budget", "analysis", "sinks", "redis_in", "redis_out", "timers", "web", "storage"),
+    "watch",
 )
 POLICY_DECISIONS = _known(
     _counter("vision_policy_decisions_total", "The policy's verdict per medium.", "decision", "reason"),
@@ -182,6 +183,11 @@ ACTOR_DUPLICATES = _known(
     _counter("vision_actor_duplicates_total", "Commands delivered again and recognised.", "actor"), "posts", "budget"
 )
 CHANGELOG_STALE = _counter("vision_changelog_stale_total", "Changelog records older than the row held; ignored.")
+STALLED = _known(
+    _gauge("vision_stalled_seconds", "How long work of a stage has stood still, waiting for nothing known.", "stage"),
+    *("redis_in", "policy", "posts", "media", "budget", "analysis", "sink-postgres", "sink-s3", "sink-neo4j"),
+    *("redis_out", "timers", "event_loop"),
+)
 READY = _gauge("vision_ready", "1 while this worker works on messages, as /readyz says.")
 WORK_TOPICS = tuple(topic.name for topic in topics.ALL if topic is not topics.DLQ)  # that one is for people
 CONSUMER_LAG = _known(
