@@ -105,6 +105,12 @@ class Work:
 _current: ContextVar[Work | None] = ContextVar("work", default=None)
 
 
+def stage_in_hand() -> str | None:
+    """The stage whose work is being done here; None outside of any."""
+    work = _current.get()
+    return work.stage if work else None
+
+
 @contextlib.contextmanager
 def waiting_for(what: str, holds: Callable[[], bool] = lambda: True) -> Iterator[None]:
     """Say what the record in hand waits for: the provider, a service by name, its turn. `holds`: whether it still does.
