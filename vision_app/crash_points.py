@@ -137,7 +137,7 @@ class _Check:
             if what == HANG:
                 await asyncio.Event().wait()
             if what == BLOCK:
-                time.sleep(BLOCK_SECONDS)
+                time.sleep(BLOCK_SECONDS)  # noqa: ASYNC251 - this is what it is for
             module, _, name = what.partition(":")
             raise getattr(importlib.import_module(module), name)(f"as told by {RAISING}")
         return value

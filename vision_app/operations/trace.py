@@ -17,6 +17,7 @@ from vision_app.settings import Settings
 from vision_app.stores.posts import Row
 
 from .connections import OperationError, api_of, postgres_of, redis_of
+from .health import health, standing
 from .hops import Hop, Subject, kafka_hops, redis_hops, windows
 from .kafka_log import KafkaLog, kafka_log
 from .rows import RowFinder
@@ -107,6 +108,10 @@ async def _made(
     records, all_records = await kafka_hops(kafka, subject, await kafka.committed())
     entries, all_entries = await redis_hops(redis, settings, subject)
     everything = sorted([*hops, *records, *entries], key=lambda hop: hop.at_ms)
+    stopped = await _stopped(subject, status, everything, api)
+    if stopped:
+        stalls = [stall for worker in await health(settings) for stall in worker.stalls]
+        stopped = ". ".join([stopped, *_stalled(everything, stalls)])
     return Trace(
         tenant_id=subject.tenant_id,
         post_id=subject.post_id,
@@ -114,7 +119,7 @@ async def _made(
         status=status,
         hops=everything,
         media=media,
-        stopped=await _stopped(subject, status, everything, api),
+        stopped=stopped,
         whole=all_records and all_entries,
     )
 
@@ -148,6 +153,24 @@ async def _stopped(subject: Subject, status: str, hops: Sequence[Hop], api: Api)
     if status == "no row" and not any("dead letter" in hop.what for hop in hops):
         return "relayed and worked off, but there is no row; see the dead letters with `vision dlq ls`"
     return None
+
+
+def _stalled(hops: Sequence[Hop], stalls: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What stands still in the way of a post: one of its own records, or an earlier one of its partition."""
+    waiting = [hop for hop in hops if hop.waits]
+    found = []
+    for stall in stalls:
+        if stall["partition"] is None:
+            in_the_way = stall["topic"] == "event_loop" or any(
+                hop.where == stall["topic"] and hop.place == stall["offset"] for hop in waiting
+            )
+        else:
+            partition = f"{stall['topic']}-{stall['partition']}-"
+            offsets = [int(hop.place[len(partition) :]) for hop in waiting if hop.place.startswith(partition)]
+            in_the_way = any(offset >= int(stall["offset"] or 0) for offset in offsets)
+        if in_the_way:
+            found.append(f"{standing(stall)}. Next: {stall['remedy']}")
+    return found
 
 
 def _now_ms() -> int:
