@@ -11,9 +11,9 @@ is started again and again with the same file dies at every point that it reache
 
 Some points lie behind errors that nothing outside can provoke. VISION_RAISE_AT=@file makes points raise: each line is
 a point, how many times it raises in one life of the process, and the exception (`module:Class`; `Injected` without).
-No file, no errors. In place of an exception `hang` never lets the coroutine go on, and `block` does not let the event
-loop go on: with them a stage is held artificially, to see that it is noticed. `hang@budget` does so in that stage only
-(`telemetry/watch.py`), for points that several have.
+No file, no errors; one that changes is read anew. In place of an exception `hang` never lets the coroutine go on, and
+`block` does not let the event loop go on: with them a stage is held artificially, to see that it is noticed.
+`hang@budget` does so in that stage only (`telemetry/watch.py`), for points that several have.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def install(wanted: str, raising: str = "") -> None:
     known = set(points())
     if raising and not raising.startswith("@"):
         raise ValueError(f"{RAISING}={raising} names no file; write @ and its path")
-    errors = _errors(Path(raising[1:]), known) if raising else {}
+    errors = _Errors(Path(raising[1:]), known) if raising else None
     if wanted.startswith("@"):
         check = _Check(known, Path(wanted[1:]), errors=errors)
     elif wanted in known or not wanted:
@@ -113,13 +113,31 @@ def _modules() -> Iterator[tuple[str, Path]]:
             yield (name if member == path else f"{name}.{member.stem}"), member
 
 
+class _Errors:
+    """What points raise, as the file says; its last entry comes next."""
+
+    def __init__(self, path: Path, known: set[str]) -> None:
+        self._path, self._known, self._read = path, known, -1
+        self._left: dict[str, list[str]] = {}
+        self.at("")
+
+    def at(self, point: str) -> list[str]:
+        try:
+            changed = os.stat(self._path).st_mtime_ns
+        except FileNotFoundError:
+            changed = 0
+        if changed != self._read:
+            self._read, self._left = changed, _errors(self._path, self._known)
+        return self._left.get(point, [])
+
+
 class _Check:
     """What a point calls. Dies by SIGKILL, so that nothing can tidy up. `passed` keeps the points of earlier deaths.
 
     `errors`: what a point raises that it does not die at.
     """
 
-    def __init__(self, wanted: set[str], passed: Path | None = None, *, errors: dict[str, list[str]]) -> None:
+    def __init__(self, wanted: set[str], passed: Path | None = None, *, errors: _Errors | None) -> None:
         self._passed, self._errors = passed, errors
         self._wanted = wanted - (set(passed.read_text("utf-8").split()) if passed and passed.exists() else set())
 
@@ -129,7 +147,7 @@ class _Check:
                 with self._passed.open("a", encoding="utf-8") as file:
                     file.write(f"{point}\n")
             os.kill(os.getpid(), signal.SIGKILL)
-        if left := self._errors.get(point):
+        if self._errors is not None and (left := self._errors.at(point)):
             what, _, stage = left[-1].partition("@")
             if stage and stage != stage_in_hand():
                 return value

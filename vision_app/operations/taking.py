@@ -39,8 +39,8 @@ _FOLLOWS: Mapping[str, str] = {
     topics.POSTS.name: f"the post does not learn of it and stays as it is; {_AGAIN}",
     topics.MEDIA.name: f"the picture ends as failed and its post goes on; {_AGAIN}",
     topics.BUDGET.name: f"the ledger does not learn of it; {_AGAIN}",
-    topics.ANALYSIS.name: "the picture ends as failed and its post goes on; its grant is closed: charged at the estimate "
-    f"if its call was begun, else released; {_AGAIN} under a new grant",
+    topics.ANALYSIS.name: "the picture ends as failed and its post goes on; its grant is closed: charged at its "
+    f"estimate if its call was begun, else released; {_AGAIN} under a new grant",
     topics.SINK_POSTGRES.name: f"the row is not written by it and the post is not announced; {_AGAIN}",
     topics.SINK_S3.name: f"the post's document is not written by it; {_AGAIN}",
     topics.SINK_NEO4J.name: f"the post is not in the graph by it; {_AGAIN}",

@@ -42,7 +42,7 @@ class Worker(Service):
         return self._given_port or instance.port(self.name)
 
     def prepare(self, progress: Progress) -> None:
-        check_worker_ports(self.port, self.metrics_port)
+        check_worker_ports(self.port, self.metrics_port or 0)
 
     def command(self) -> list[str]:
         return list(self._command)
