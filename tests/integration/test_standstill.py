@@ -1,4 +1,4 @@
-"""A stage that is held artificially: it is named with its place everywhere and set aside by hand; the account is whole."""
+"""A stage that is held artificially is named with its place everywhere and set aside by hand; the account is whole."""
 
 from __future__ import annotations
 
