@@ -176,6 +176,8 @@ class Settings(BaseSettings):
     vision_api_rate_per_second: float = Field(100, gt=0)  # of each token, or of each address where there are none
     vision_api_max_body_bytes: Positive = 65_536
     vision_api_max_connections: Positive = 256
+    vision_api_caller_requests: Positive = 64  # in work at once, of each token (or address); a quarter of all
+    vision_api_caller_bytes: Positive = 1_048_576  # of bodies on their way at once, of each token (or address)
     vision_api_idle_seconds: float = Field(30, gt=0)  # a connection without a whole request, between requests, too
     vision_api_timeout_seconds: float = Field(30, gt=0)  # from a request's headers to its answer
     metrics_host: str = "127.0.0.1"

@@ -253,7 +253,16 @@ SINK_DURATION = _known(
 
 WEB_REFUSED = _known(
     _counter("vision_web_refused_total", "Requests and connections turned away by the API or metrics port.", "reason"),
-    *("unauthorized", "rate_limited", "foreign_host", "foreign_origin", "timeout", "not_http", "hung_up"),
+    *(
+        "unauthorized",
+        "rate_limited",
+        "caller_share",
+        "foreign_host",
+        "foreign_origin",
+        "timeout",
+        "not_http",
+        "hung_up",
+    ),
     *("connection_replaced", "too_many_connections", "metrics_connection"),
 )
 
