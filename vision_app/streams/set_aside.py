@@ -69,7 +69,7 @@ class Marks:
             await self._redis.hdel(KEY, *outdated)
         self._marks = {place: mark for place, mark in marks.items() if place not in outdated}
         for place in self._marks:
-            for work in self._watch.works_at(parse_place(place)):
+            for work in self._watch.works_at(place):
                 log.warning("an operator sets a record aside; its handler is broken off", place=place, stage=work.stage)
                 work.interrupt()
 

@@ -67,8 +67,8 @@ class Work:
     stage: str
     places: Sequence[Place]
     counts: Callable[[], bool]
-    since: float = field(default_factory=time.monotonic)
-    began: float = field(default_factory=time.monotonic)
+    since: float = field(default_factory=lambda: time.monotonic())
+    began: float = field(default_factory=lambda: time.monotonic())
     waits: tuple[Wait, ...] = ()
     _task: asyncio.Task[Any] | None = None
     _interrupted: bool = False
@@ -341,9 +341,10 @@ class Watch:
                 found.append(Oldest(stage.name, first.places[0], since, first.known_wait()))
         return found
 
-    def works_at(self, place: Place) -> list[Work]:
+    def works_at(self, place: str) -> list[Work]:
         """Whoever holds the record at a place."""
-        return [work for stage in self._stages.values() for work in stage.works() if place in work.places]
+        held = [work for stage in self._stages.values() for work in stage.works()]
+        return [work for work in held if place in map(str, work.places)]
 
 
 def remedy(stall: Stall) -> str:
