@@ -92,7 +92,7 @@ class InFlight:
     def _begin(self, event: Any) -> None:
         slot, key = _Slot(event), (event.message.tp, event.message.generation_id)
         self._queues[key].append(slot)
-        task = asyncio.create_task(self._handle(key, slot))
+        task = asyncio.create_task(self._watched(key, slot))
         self._running.add(task)
         metrics.INFLIGHT.labels(agent=self.name).set(len(self._running))
         task.add_done_callback(self._ended)
@@ -114,12 +114,12 @@ class InFlight:
                 async with asyncio.timeout(POLL_SECONDS):  # not wait_for: Python 3.11's may swallow a cancellation
                     await self._moved.wait()
 
-    async def _handle(self, key: tuple[Any, int], slot: _Slot) -> None:
+    async def _watched(self, key: tuple[Any, int], slot: _Slot) -> None:
         ours = partial(of_this_generation, self.app, slot.event)
         with self._stage.work(place_of(slot.event), counts=ours) as work:
-            await self._work_on(key, slot, work)
+            await self._handle(key, slot, work)
 
-    async def _work_on(self, key: tuple[Any, int], slot: _Slot, work: Work) -> None:
+    async def _handle(self, key: tuple[Any, int], slot: _Slot, work: Work) -> None:
         try:
             with unless_set_aside(self.app, work, slot.event):
                 await self._handler(slot.event)
