@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from redis.exceptions import ConnectionError as RedisAway
 
 from tests.fakes import FakeApp, FakeEvent, FakeStream, event, until
+from tests.unit.test_actor import World
 from tests.unit.test_batches import FakeSink, read, record
 from tests.unit.test_in_flight import flow_of, running
+from vision_app.messages import Release
 from vision_app.streams.batches import Batches
 from vision_app.streams.dead_letters import DeadLetters
 from vision_app.streams.outbox import Outbox
@@ -91,6 +93,24 @@ async def test_a_record_that_comes_again_is_not_begun() -> None:
         await until(lambda: setup.stream.offsets == [0, 1])
     assert setup.begun == [1]
     assert [letter["id"] for letter in setup.letters] == ["topic-0-0"]
+
+
+async def test_a_command_that_is_broken_off_sends_its_companions_and_leaves_its_key_to_the_next() -> None:
+    setup, world = Setup(), World()
+    setup.app = world.app
+    setup.app.marks = setup.marks = Marks(setup.redis, watch_of(world.app))  # type: ignore[attr-defined]
+    object.__setattr__(world.actor, "companions", lambda command, letter: [Release(tenant_id="t", grant_id=letter.id)])
+    world.table.open.clear()  # no row is confirmed: the first command hangs
+    world.put(b"a", b"a")
+    async with world.running():
+        await until(lambda: world.decided == [(b"a", 0)])
+        await setup.mark(event(0))
+        await setup.marks.refresh()
+        await until(lambda: len(world.decided) == 2)
+        world.table.open.set()
+        await until(lambda: world.stream.offsets == [0, 1])
+    assert [letter["error"] for letter in setup.letters] == ["SetAside"]
+    assert [sent["grant_id"] for sent in world.app.values("vision.budget")] == ["topic-0-0"]
 
 
 async def test_a_record_of_a_recreated_topic_is_another_one() -> None:

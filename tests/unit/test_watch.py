@@ -205,6 +205,27 @@ def test_an_old_report_is_worth_nothing(clock: Clock) -> None:
     assert stalls(watch) == [], "Kafka cannot be asked, which is told of elsewhere"
 
 
+# --- work that no handler holds ---------------------------------------------------------------------------------------
+
+
+def test_a_queue_in_a_table_stands_still_when_it_has_no_reason_to(clock: Clock) -> None:
+    watch = Watch(LIMIT)
+    stage, place = watch.stage("budget"), Place("vision.budget", 3)
+    stage.keep("tenant", place, "the budget of its tenant", 1)
+    clock.now += LIMIT + 1
+    assert stalls(watch) == []
+    assert watch.oldest()[0].waits_for == "the budget of its tenant"
+    stage.keep("tenant", place, None, 1)
+    clock.now += LIMIT + 1
+    assert stalls(watch) == [("budget", "vision.budget-3")]
+    stage.keep("tenant", place, None, 2)
+    assert stalls(watch) == [], "its head has moved"
+    clock.now += LIMIT + 1
+    assert len(stalls(watch)) == 1
+    stage.let_go("tenant")
+    assert stalls(watch) == []
+
+
 # --- telling ----------------------------------------------------------------------------------------------------------
 
 

@@ -109,9 +109,9 @@ async def _made(
     entries, all_entries = await redis_hops(redis, settings, subject)
     everything = sorted([*hops, *records, *entries], key=lambda hop: hop.at_ms)
     stopped = await _stopped(subject, status, everything, api)
-    if stopped:
+    if stopped or any(hop.waits for hop in everything):
         stalls = [stall for worker in await health(settings) for stall in worker.stalls]
-        stopped = ". ".join([stopped, *_stalled(everything, stalls)])
+        stopped = ". ".join([*([stopped] if stopped else []), *_stalled(everything, stalls)]) or None
     return Trace(
         tenant_id=subject.tenant_id,
         post_id=subject.post_id,

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -166,6 +166,7 @@ class Stage:
         self.name = name
         self.full = False
         self._works: set[Work] = set()
+        self._kept: dict[Hashable, tuple[Work, object]] = {}
         self._lock = threading.Lock()  # the watch's thread reads
 
     @contextlib.contextmanager
@@ -181,6 +182,21 @@ class Stage:
             _current.reset(token)
             with self._lock:
                 self._works.discard(work)
+
+    def keep(self, key: Hashable, place: Place, waits_for: str | None, progress: object) -> None:
+        """Hold work that no handler holds (a queue in a table), until `let_go`. It moves when `progress` is another."""
+        work, before = self._kept.get(key) or (Work(self.name, [place], lambda: True), progress)
+        work.waits = (Wait(waits_for, lambda: True),) if waits_for else ()
+        if before != progress:
+            work.moved()
+        self._kept[key] = work, progress
+        with self._lock:
+            self._works.add(work)
+
+    def let_go(self, key: Hashable) -> None:
+        if found := self._kept.pop(key, None):
+            with self._lock:
+                self._works.discard(found[0])
 
     def works(self) -> list[Work]:
         """All that is held and counts, the oldest first."""
@@ -292,7 +308,7 @@ class Watch:
         for place, (name, committed) in behind.items():
             _, known = self._partitions.get(place, (name, _Partition(committed, now)))
             partition = known if known.committed == committed else _Partition(committed, now)
-            works = self.stage(name).works()
+            works = [work for work in self.stage(name).works() if work.places[0].offset]
             head = place._replace(offset=str(committed))
             if any(head in work.places for work in works) or (self.stage(name).full and works) or self._at_rest():
                 partition.since = now
