@@ -7,7 +7,7 @@ from typing import Any
 
 from vision_app import topics
 from vision_app.telemetry import metrics
-from vision_app.telemetry.watch import Place, watch_of
+from vision_app.telemetry.watch import Place, waiting_for, watch_of
 
 from .timers import every
 
@@ -34,9 +34,10 @@ def measure_lag(app: Any) -> None:
     async def lag() -> None:
         committed = app.consumer._committed_offset  # as Faust keeps it; None: nothing was ever committed
         ours = [tp for tp in app.consumer.assignment() if tp.topic in metrics.WORK_TOPICS]
-        ends = await app.consumer.highwaters(*ours) if ours else {}
         new = [tp for tp in ours if committed[tp] is None]
-        first = await app.consumer.earliest_offsets(*new) if new else {}  # what retention took is not left
+        with waiting_for("kafka"):
+            ends = await app.consumer.highwaters(*ours) if ours else {}
+            first = await app.consumer.earliest_offsets(*new) if new else {}  # what retention took is not left
         behind, left = Counter[str](), dict[Place, tuple[str, int]]()
         for tp in ours:
             start = first.get(tp) or 0 if committed[tp] is None else committed[tp]

@@ -93,11 +93,8 @@ class RedisIn(Service):
     async def _relay_until_stopped(self) -> None:
         while not self._stopping:
             try:
-                with self._round.interruptible():
-                    await self._prepare()
-                    await self._relay()
-            except Interrupted:
-                continue  # an entry is set aside now
+                await self._prepare()
+                await self._relay()
             except LeftUnacked:
                 return  # Kafka does not take what is held and the worker stops: it is relayed after the restart
             except (RedisError, OSError) as fault:
@@ -153,7 +150,6 @@ class RedisIn(Service):
             await self._read(going_on=bool(batch))
             await self._unfinished.look()
             batch = list(self._whose_turn_it_is())
-            self._round.moved(*(_place(held.stream, held.entry_id) for held in batch))
             await self._pass_on(batch)
             self._round.moved(*self._streams)
 
@@ -232,7 +228,6 @@ class RedisIn(Service):
         idle, count = self._settings.vision_pel_min_idle_ms, self._settings.vision_pel_batch_size
         abandoned = await self._redis.xpending_range(stream, self._group, min="-", max="+", count=count, idle=idle)
         ids: list[Any] = [item["message_id"] for item in abandoned]
-        self._round.moved()
         if ids:
             claimed = await self._redis.xclaim(stream, self._group, self._consumer, idle, ids, justid=True)
             await self._take_over(stream, claimed)
@@ -299,15 +294,26 @@ class RedisIn(Service):
         for stream, again in _by_stream([held for held in batch if not held.attempt]).items():
             await self._redis.xclaim(stream, self._group, self._consumer, 0, again)  # counts the delivery
         results = await asyncio.gather(
-            *(self._pass_on_one(held.stream, held.entry_id, held.fields) for held in batch), return_exceptions=True
+            *(self._watched(held.stream, held.entry_id, held.fields) for held in batch), return_exceptions=True
         )
         done = [held for held, result in zip(batch, results, strict=True) if result is None]
         for stream, ids in _by_stream(done).items():
             await self._redis.xack(stream, self._group, *ids)
             self._held[stream] -= set(ids)
+        failed = (held for held, result in zip(batch, results, strict=True) if result is not None)
+        left = [_place(held.stream, held.entry_id) for held in failed]
+        self._round.places = left or self._round.places  # if it goes on like this, these stand still
         for fault in results:
             if isinstance(fault, BaseException):
                 raise fault
+
+    async def _watched(self, stream: str, entry: bytes, fields: Fields) -> None:
+        with watch_of(self._app).stage(STAGE).work(_place(stream, entry)) as work:
+            try:
+                with work.interruptible():
+                    await self._pass_on_one(stream, entry, fields)
+            except Interrupted:
+                await self._pass_on_one(stream, entry, fields)  # it is set aside now
 
     async def _pass_on_one(self, stream: str, entry: bytes, fields: Fields) -> None:
         marks = marks_of(self._app)

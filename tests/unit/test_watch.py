@@ -226,6 +226,32 @@ def test_a_queue_in_a_table_stands_still_when_it_has_no_reason_to(clock: Clock) 
     assert stalls(watch) == []
 
 
+def test_a_round_that_fails_again_and_again_makes_no_progress(clock: Clock) -> None:
+    """What the way in does for ever without coming forward is a stall, named by a record where one is known."""
+    watch = Watch(LIMIT)
+    entry = Place("stream:posts:vision", None, "5-0")
+    with watch.stage("redis_in").work(Place("stream:posts:vision")) as work:
+        for _ in range(10):
+            clock.now += LIMIT / 10
+            with watch.stage("redis_in").work(entry):
+                watch.look()
+        clock.now += 1
+        assert stalls(watch) == [("redis_in", "stream:posts:vision")]
+        with watch.stage("redis_in").work(entry):
+            clock.now += LIMIT + 1
+            assert stalls(watch) == [("redis_in", "stream:posts:vision-5-0")], "the record says it better"
+        work.moved()
+        assert stalls(watch) == []
+
+
+def test_time_in_which_the_process_was_frozen_is_nobodys_waiting(clock: Clock) -> None:
+    watch = Watch(LIMIT)
+    with watch.stage("media").work(RECORD):
+        clock.now += 10 * LIMIT
+        watch._forgive(10 * LIMIT)
+        assert stalls(watch) == []
+
+
 # --- telling ----------------------------------------------------------------------------------------------------------
 
 

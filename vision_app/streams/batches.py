@@ -58,6 +58,7 @@ class Batches:
         self.waiting_since: float | None = None
         self._calls = Reachability()
         self._stage = watch_of(app).stage(stage or f"sink-{sink.name}")
+        self._stage.full = True  # with the batch in hand: what comes meanwhile is the next one
 
     @property
     def trouble(self) -> str | None:
@@ -100,9 +101,13 @@ class Batches:
 
     async def _until_handled(self, events: Sequence[Any]) -> None:
         """Not even an error of our own may let the next batch pass: its acknowledgement would cover this one."""
+        with self._watched(events) as work:
+            await self._try_until_handled(events, work)
+
+    async def _try_until_handled(self, events: Sequence[Any], work: Work) -> None:
         while True:
             try:
-                with self._watched(events) as work, work.interruptible():
+                with work.interruptible():
                     await self._handle(events)
                 return
             except Interrupted:
@@ -117,11 +122,12 @@ class Batches:
     @contextlib.contextmanager
     def _watched(self, events: Sequence[Any]) -> Iterator[Work]:
         ours = partial(of_this_generation, self.app, events[0])
-        with self._stage.work(*map(place_of, events), counts=ours) as work:
-            self._stage.full = True  # what comes meanwhile is the next batch
-            with waiting_for(self.sink.name, lambda: self.trouble is not None):
-                yield work
-            self._stage.full = False
+        places = map(place_of, events)
+        with (
+            self._stage.work(*places, counts=ours) as work,
+            waiting_for(self.sink.name, lambda: self.trouble is not None),
+        ):
+            yield work
 
     async def _arrived(self) -> list[Any]:
         events = [await self._queue.get()]

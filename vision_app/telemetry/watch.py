@@ -30,6 +30,8 @@ STALL_SECONDS = 120.0
 EVENT_LOOP = "event_loop"
 FRAMES = 6
 """Of the stack that blocks the event loop, the innermost ones go into the log."""
+FROZEN_SECONDS = 5.0
+"""If the watch itself is late by more, the process was stopped (SIGSTOP, a suspended machine)."""
 LAG_SECONDS = 60.0
 """How long a report about partitions holds; without a newer one Kafka cannot be asked, and says so itself."""
 
@@ -74,7 +76,7 @@ class Work:
     _interrupted: bool = False
 
     def moved(self, *places: Place) -> None:
-        """A step forward, now with these records in hand."""
+        """A step forward; from now on with these records in hand."""
         self.since = self.began = time.monotonic()
         self.places = places or self.places
 
@@ -256,13 +258,27 @@ class Watch:
             self._thread = None
 
     def _look_for_ever(self) -> None:
+        looked_at = time.monotonic()
         while not self._ended.wait(LOOK_SECONDS):
             try:
+                now = time.monotonic()
+                if now - looked_at > LOOK_SECONDS + FROZEN_SECONDS:
+                    self._forgive(now - looked_at)
+                looked_at = now
                 self._ask_loop()
                 self.look()
             except Exception:  # the watch outlives its own faults
                 metrics.UNEXPECTED_ERRORS.labels(where="watch").inc()
                 log.exception("unexpected error of the watch; it looks again")
+
+    def _forgive(self, seconds: float) -> None:
+        """The whole process was frozen, this thread included: that time is nobody's waiting."""
+        self._loop_at += seconds
+        for stage in self._stages.values():
+            for work in stage.works():
+                work.since += seconds
+        for _, partition in self._partitions.values():
+            partition.since += seconds
 
     def _ask_loop(self) -> None:
         if not self._asked_loop and self._loop is not None:
@@ -287,10 +303,14 @@ class Watch:
             why = "the event loop is blocked; nothing goes on in this worker"
             found.append(self._stall(EVENT_LOOP, Place(EVENT_LOOP), self._loop_at, why))
         for stage in self._stages.values():
-            for work in stage.works():
+            works = stage.works()
+            for work in works:
                 if self._at_rest() or work.known_wait() is not None:
                     work.since = now
-                elif now - work.since > self.stall_seconds:
+            oldest = max((now - work.since for work in works if work.places[0].offset), default=0.0)
+            for work in works:
+                told_by_a_record = not work.places[0].offset and oldest > self.stall_seconds / 2
+                if now - work.since > self.stall_seconds and not told_by_a_record:
                     found.append(self._stall(stage.name, work.places[0], work.since, "it waits for nothing known"))
         if now - self._lag_at < LAG_SECONDS and not self._at_rest():
             for place, (name, partition) in self._partitions.items():
