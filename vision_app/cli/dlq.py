@@ -40,7 +40,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 @click.group()
 def dlq() -> None:
-    """What could not be processed: look at it, replay it, or discard it.
+    """What could not be processed: look at it, replay it, or discard it; and take what holds up its partition.
 
     Letters that were replayed or discarded are hidden; --all shows them.
     """
