@@ -58,6 +58,7 @@ from vision_app.stores.s3 import S3Store, StoreUnavailable
 from vision_app.streams.ownership import LeftUnacked, is_ours, sleep_while_ours, while_ours
 from vision_app.streams.single_flight import SingleFlight
 from vision_app.telemetry import metrics
+from vision_app.telemetry.watch import waiting_for, within
 
 from .objects import read_picture
 from .outages import through_outages
@@ -203,14 +204,20 @@ class Analyst:
                 return as_done(record, stored)
             if not self._may_still_run(record):
                 return record
-            await sleep_while_ours(self._app, event, FOREIGN_CALL_POLL_SECONDS)
+            with waiting_for("a call that another worker makes"):
+                await sleep_while_ours(self._app, event, FOREIGN_CALL_POLL_SECONDS)
 
     def _may_still_run(self, record: CallRecord) -> bool:
         """After a rebalance the worker that began a call finishes it. A start of this worker ended all earlier ones."""
         if record.owner.partition("/")[0] in ("", self._owner.partition("/")[0]):
             return False  # single flight: if this very process were making it, nobody would ask here; "": unreadable
         age = (datetime.now(UTC) - record.at).total_seconds()
-        return 0 <= age < self._settings.gigachat_vision_timeout + FOREIGN_CALL_MARGIN_SECONDS
+        return 0 <= age < self._deadline_seconds
+
+    @property
+    def _deadline_seconds(self) -> float:
+        """What a call takes at most, its answer stored."""
+        return self._settings.gigachat_vision_timeout + FOREIGN_CALL_MARGIN_SECONDS
 
     async def _find(self, grant: Grant, paid: bool) -> StoredAnswer | None:
         """An answer that is there already; the one this grant paid for counts whatever its verdict."""
@@ -242,7 +249,8 @@ class Analyst:
         async with AsyncExitStack() as slot:
             await while_ours(self._app, event, slot.enter_async_context(self._gate.slot()))
             try:
-                paid = await call()  # not cut by SIGTERM or a rebalance: it may be paid
+                with waiting_for("gigachat", within(self._deadline_seconds)):
+                    paid = await call()  # not cut by SIGTERM or a rebalance: it may be paid
             except (LeftUnacked, StoreUnavailable, _LookAgain):
                 raise  # by `_begin`: no request was sent
             except InputFault as fault:
@@ -338,7 +346,8 @@ class Analyst:
             except StoreUnavailable as fault:
                 metrics.RETRIES.labels(stage="s3").inc()
                 log.error("a paid answer cannot be stored yet; trying again", error=str(fault), grant_id=grant.id)
-                await asyncio.sleep(STORE_RETRY_SECONDS)
+                with waiting_for("s3"):
+                    await asyncio.sleep(STORE_RETRY_SECONDS)
 
     async def _clear(self, grant: Grant) -> None:
         """The attempt cost nothing: forget that it began. If even that fails it will count as lost, never as free."""

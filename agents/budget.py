@@ -25,9 +25,10 @@ from vision_app.streams.actor import Actor, Change
 from vision_app.streams.confirmed_table import ConfirmedTable
 from vision_app.streams.dead_letters import DeadLetters
 from vision_app.streams.outbox import Outbox
-from vision_app.streams.ownership import LeftUnacked, owns
+from vision_app.streams.ownership import LeftUnacked, owns, partition_of
 from vision_app.telemetry import metrics
 from vision_app.telemetry.metrics import tenant_label
+from vision_app.telemetry.watch import Place, watch_of
 from vision_app.topics import BUDGET
 
 from .results import buried
@@ -139,6 +140,7 @@ class AlarmClock:
         self, app: Any, outbox: Outbox, loader: Loader, table: ConfirmedTable, rules: Callable[[], core.Rules]
     ) -> None:
         self._app, self._outbox, self._loader, self._table, self._rules = app, outbox, loader, table, rules
+        self._stage = watch_of(app).stage("budget")
 
     async def ring(self) -> None:
         """One look at every tenant. After midnight nothing is spent; what another worker owns is shown by that one."""
@@ -147,8 +149,10 @@ class AlarmClock:
         for row in [core.BudgetRow.model_validate(stored) for stored in list(self._table.values())]:
             if not owns(self._app, BUDGET, key_of(row.tenant_id)):
                 metrics.hide_budget(row.tenant_id)
+                self._stage.let_go(row.tenant_id)
                 continue
             self._show(row, now)
+            self._watch_queue(row, now)
             if not row.loaded:
                 self._loader.ask(row.tenant_id, row.born_ms)
             if _needs_waking(row, now, self._rules()):
@@ -159,6 +163,29 @@ class AlarmClock:
         metrics.show_budget(row.tenant_id, core.view(row, now, self._rules()))
         stale = sum(now.time_ms - grant.since_ms > STALE_GRANT_MS for grant in row.open.values())
         metrics.BUDGET_STALE_GRANTS.labels(tenant_id=tenant_label(row.tenant_id)).set(stale)
+
+    def _watch_queue(self, row: core.BudgetRow, now: Moment) -> None:
+        """No handler holds what is parked: tell the watch why it waits, or that there is no reason."""
+        if not row.waiting:
+            self._stage.let_go(row.tenant_id)
+            return
+        key = key_of(row.tenant_id)
+        reason = why_parked(row, parked_entry(self._app.parked, key, row.first), now, self._rules())
+        self._stage.keep(row.tenant_id, Place(BUDGET.name, partition_of(self._app, key)), reason, row.first)
+
+
+def why_parked(row: core.BudgetRow, head: core.Parked | None, now: Moment, rules: core.Rules) -> str | None:
+    """What the first of a tenant's parked tasks waits for; None: for nothing, it should have been granted."""
+    if row.paused:
+        return "the end of a pause"
+    if not row.loaded:
+        return "postgres"
+    if len(row.open) >= rules.max_concurrent:
+        return "calls of its tenant"
+    spent = row.spent if row.day >= now.day else 0
+    if head is not None and spent + row.reserved + head.estimate > core.effective_limit(row, rules):
+        return "the budget of its tenant"
+    return None
 
 
 class LostLedgers:

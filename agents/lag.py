@@ -5,24 +5,47 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from vision_app import topics
 from vision_app.telemetry import metrics
+from vision_app.telemetry.watch import Place, waiting_for, watch_of
 
 from .timers import every
 
 MEASURE_SECONDS = 10.0
+STAGES = {
+    topics.UPLOADED.name: "policy",
+    topics.POSTS.name: "posts",
+    topics.MEDIA.name: "media",
+    topics.BUDGET.name: "budget",
+    topics.ANALYSIS.name: "analysis",
+    topics.SINK_POSTGRES.name: "sink-postgres",
+    topics.SINK_S3.name: "sink-s3",
+    topics.SINK_NEO4J.name: "sink-neo4j",
+    topics.ANALYZED.name: "redis_out",
+    topics.SKIPPED.name: "redis_out",
+}
+"""Which stage works off which topic."""
 
 
 def measure_lag(app: Any) -> None:
-    """Set the gauge of every topic the workers read, again and again. The brokers are asked for the ends."""
+    """Tell the gauges and the watch what is left of every partition, again and again. The brokers are asked."""
+    watch = watch_of(app)
 
     async def lag() -> None:
         committed = app.consumer._committed_offset  # as Faust keeps it; None: nothing was ever committed
         ours = [tp for tp in app.consumer.assignment() if tp.topic in metrics.WORK_TOPICS]
-        ends = await app.consumer.highwaters(*ours) if ours else {}
-        behind: Counter[str] = Counter()
+        new = [tp for tp in ours if committed[tp] is None]
+        with waiting_for("kafka"):
+            ends = await app.consumer.highwaters(*ours) if ours else {}
+            first = await app.consumer.earliest_offsets(*new) if new else {}  # what retention took is not left
+        behind, left = Counter[str](), dict[Place, tuple[str, int]]()
         for tp in ours:
-            behind[tp.topic] += max(0, (ends.get(tp) or 0) - (committed[tp] or 0))
+            start = first.get(tp) or 0 if committed[tp] is None else committed[tp]
+            if (records := (ends.get(tp) or 0) - start) > 0:
+                behind[tp.topic] += records
+                left[Place(tp.topic, tp.partition)] = STAGES[tp.topic], start
         for topic in metrics.WORK_TOPICS:
             metrics.CONSUMER_LAG.labels(topic=topic).set(behind[topic])
+        watch.report_lag(left)
 
     every(app, MEASURE_SECONDS, lag)

@@ -11,6 +11,7 @@ from vision_app.providers.decoders import DecodersUnavailable
 from vision_app.stores.s3 import StoreUnavailable
 from vision_app.streams.ownership import sleep_while_ours
 from vision_app.telemetry import metrics
+from vision_app.telemetry.watch import waiting_for
 
 log = structlog.get_logger(__name__)
 
@@ -20,15 +21,18 @@ RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0)
 
 async def through_outages(app: Any, event: Any, attempt: Callable[[], Awaitable[Result]], stage: str) -> Result:
     """Run `attempt` until what it needs is there. Raises LeftUnacked when the worker stops or the partition moves."""
-    tries = 0
+    tries, missing = 0, stage
     while True:
         try:
             return await attempt()
         except StoreUnavailable as fault:
+            missing = stage
             metrics.RETRIES.labels(stage=stage).inc()
             log.warning("store unavailable; the task waits", stage=stage, error=str(fault), attempt=tries + 1)
         except DecodersUnavailable as fault:
+            missing = "decoders"
             metrics.RETRIES.labels(stage="decoders").inc()
             log.error("no picture can be decoded; the task waits", error=str(fault), attempt=tries + 1)
-        await sleep_while_ours(app, event, RETRY_SECONDS[min(tries, len(RETRY_SECONDS) - 1)])
+        with waiting_for(missing):
+            await sleep_while_ours(app, event, RETRY_SECONDS[min(tries, len(RETRY_SECONDS) - 1)])
         tries += 1

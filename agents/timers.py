@@ -9,6 +9,7 @@ import structlog
 
 from vision_app.streams.ownership import LeftUnacked
 from vision_app.telemetry import metrics
+from vision_app.telemetry.watch import Place, watch_of
 
 log = structlog.get_logger(__name__)
 
@@ -16,9 +17,12 @@ log = structlog.get_logger(__name__)
 def every(app: Any, seconds: float, turn: Callable[[], Awaitable[None]]) -> None:
     """Run `turn` every so many seconds, from when the tables are recovered until the worker stops."""
 
+    stage = watch_of(app).stage("timers")
+
     async def guarded() -> None:
         try:
-            await turn()
+            with stage.work(Place(turn.__name__)):
+                await turn()
         except LeftUnacked:
             return  # the worker stops
         except Exception:

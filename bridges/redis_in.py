@@ -35,9 +35,11 @@ from vision_app.streams.dead_letters import DeadLetters, dead_letter
 from vision_app.streams.last_resort import end_process
 from vision_app.streams.outbox import Outbox, Oversized
 from vision_app.streams.ownership import LeftUnacked
+from vision_app.streams.set_aside import SetAside, marks_of
 from vision_app.telemetry import metrics
 from vision_app.telemetry.logging import bind
 from vision_app.telemetry.tracing import traceparent_for
+from vision_app.telemetry.watch import Interrupted, Place, Work, waiting_for, watch_of
 from vision_app.topics import UPLOADED
 
 from .backlog import measure
@@ -47,6 +49,7 @@ from .unfinished import Unfinished
 
 log = structlog.get_logger(__name__)
 
+STAGE = "redis_in"
 BLOCK_MS = 1000
 HELD_BLOCK_MS = 10  # while something is held that may not go yet
 READ_AHEAD = 10_000  # entries held: so far into a flood others are found
@@ -105,6 +108,8 @@ class RedisIn(Service):
         self._failures = 0  # in a row
         self._unplanned = 0  # failures in a row that nobody planned for
         self.round_state, self.round_since = RoundState.CONNECTING, time.monotonic()
+        self._streams = [Place(stream) for stream in settings.input_streams]
+        self._round = Work(STAGE, self._streams, lambda: True)
 
     def _enter(self, state: RoundState) -> None:
         if state is not self.round_state:
@@ -115,6 +120,10 @@ class RedisIn(Service):
 
     @Service.task
     async def _relay_for_ever(self) -> None:
+        with watch_of(self._app).stage(STAGE).work(*self._streams) as self._round:
+            await self._relay_until_stopped()
+
+    async def _relay_until_stopped(self) -> None:
         while not self._stopping:
             self._enter(RoundState.CONNECTING)
             try:
@@ -127,7 +136,8 @@ class RedisIn(Service):
                 self.connected = False
                 metrics.RETRIES.labels(stage="redis").inc()
                 log.warning("Redis is away; connecting again", error=repr(fault))
-                await self.sleep(RECONNECT_SECONDS[min(self._failures, len(RECONNECT_SECONDS) - 1)])
+                with waiting_for("redis"):
+                    await self.sleep(RECONNECT_SECONDS[min(self._failures, len(RECONNECT_SECONDS) - 1)])
                 self._failures += 1
             except Exception as fault:
                 metrics.UNEXPECTED_ERRORS.labels(where="redis_in").inc()
@@ -185,6 +195,7 @@ class RedisIn(Service):
             await self._pass_on(batch)
             metrics.READ_AHEAD_BYTES.set(self._waiting.held_bytes)
             self._unplanned = 0
+            self._round.moved(*self._streams)
 
     def _whose_turn_it_is(self) -> Iterator[Held]:
         room = READ_BYTES
@@ -343,12 +354,15 @@ class RedisIn(Service):
             await self._redis.xclaim(stream, self._group, self._consumer, 0, again)  # counts the delivery
         whole = await self._with_fields(batch)
         results = await asyncio.gather(
-            *(self._end(held.stream, held.entry_id, fields) for held, fields in whole), return_exceptions=True
+            *(self._watched(held.stream, held.entry_id, fields) for held, fields in whole), return_exceptions=True
         )
         done = [held for (held, _), result in zip(whole, results, strict=True) if result is None]
         for stream, ids in _by_stream(done).items():
             await self._redis.xack(stream, self._group, *ids)
             self._held[stream] -= set(ids)
+        failed = (held for held, result in zip(batch, results, strict=True) if result is not None)
+        left = [_place(held.stream, held.entry_id) for held in failed]
+        self._round.places = left or self._round.places  # if it goes on like this, these stand still
         for fault in results:
             if isinstance(fault, BaseException):
                 raise fault
@@ -374,7 +388,19 @@ class RedisIn(Service):
             log.exception("an entry could not be relayed; it is dead-lettered", stream=stream, stream_id=entry.decode())
             await self._bury(stream, entry, fields, "unexpected", f"{type(fault).__name__}: {fault}", 1)
 
+    async def _watched(self, stream: str, entry: bytes, fields: Fields) -> None:
+        with watch_of(self._app).stage(STAGE).work(_place(stream, entry)) as work:
+            try:
+                with work.interruptible():
+                    await self._end(stream, entry, fields)
+            except Interrupted:
+                await self._end(stream, entry, fields)  # it is set aside now
+
     async def _pass_on_one(self, stream: str, entry: bytes, fields: Fields) -> None:
+        marks = marks_of(self._app)
+        if marks is not None and (reason := marks.reason_at(_place(stream, entry))) is not None:
+            await self._bury(stream, entry, fields, SetAside.__name__, reason, 1)
+            return
         try:
             event, value = self._event_of(stream, entry, fields)
         except Unreadable as fault:
@@ -458,6 +484,10 @@ def _data(payload: bytes) -> dict[Any, Any]:
         return {"data": payload}
     whole = {"data_bytes": len(payload), "data_sha256": hashlib.sha256(payload).hexdigest()}
     return {"data": payload[:DLQ_DATA_BYTES], **whole}
+
+
+def _place(stream: str, entry: bytes) -> Place:
+    return Place(stream, None, entry.decode())
 
 
 def _by_stream(batch: Iterable[Held]) -> dict[str, list[Any]]:

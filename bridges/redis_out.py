@@ -23,7 +23,7 @@ def redis_out_agents(app: Any, outbox: Outbox, dead_letters: DeadLetters, settin
 
 
 def _agent(app: Any, outbox: Outbox, dead_letters: DeadLetters, settings: Settings, topic: Topic) -> Any:
-    batches = Batches(app, RedisAnnouncer(settings), _read, dead_letters)
+    batches = Batches(app, RedisAnnouncer(settings), _read, dead_letters, stage="redis_out")
 
     async def announce(stream: Any) -> None:
         await batches.run(stream)

@@ -29,7 +29,8 @@ if _foreign := list(foreign_packages()):
         stacklevel=2,
     )
 
-if _crash_at := os.environ.get("VISION_CRASH_AT"):  # the crash suite's; see the module
+_crash_at, _raise_at = os.environ.get("VISION_CRASH_AT", ""), os.environ.get("VISION_RAISE_AT", "")
+if _crash_at or _raise_at:  # the crash suite's; see the module
     from .crash_points import install
 
-    install(_crash_at, os.environ.get("VISION_RAISE_AT", ""))
+    install(_crash_at, _raise_at)

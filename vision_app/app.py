@@ -25,6 +25,7 @@ from agents.media import media_agent
 from agents.policy import policy_agent
 from agents.posts import posts_agent
 from agents.sinks import sink_agents
+from agents.timers import every
 from bridges.budget_mirror import BudgetMirrorService
 from bridges.redis_in import RedisIn
 from bridges.redis_out import redis_out_agents
@@ -57,11 +58,14 @@ from .streams.dead_letters import DeadLetters
 from .streams.in_flight import InFlight
 from .streams.last_resort import GOODBYE_SECONDS, LastResort
 from .streams.outbox import Outbox
+from .streams.set_aside import REFRESH_SECONDS, Marks
 from .streams.steady_start import hold_until_positioned
 from .telemetry import metrics
 from .telemetry.logging import configure_logging, logging_config
 from .telemetry.metrics_page import MetricsServer, start_metrics_server
+from .telemetry.watch import Watch, remedy
 from .topics import MAX_MESSAGE_BYTES
+from .web.health import health_pages
 from .web.readers import Readers
 from .web.routes import add_routes, web_options
 from .web.server import BoundedWeb
@@ -88,6 +92,8 @@ class VisionApp(faust.App):
     parked: ConfirmedTable
     outbox: Outbox
     s3: S3Store
+    watch: Watch
+    marks: Marks
     budget_rules: Callable[[], budget_core.Rules]
     started = False
     _metrics: MetricsServer | None = None
@@ -112,8 +118,9 @@ class VisionApp(faust.App):
         await super().on_start()
         configure_logging(self.settings)  # Faust's command line has set a level of its own
         if self._metrics is None:
-            self._metrics = start_metrics_server(self.settings)
+            self._metrics = start_metrics_server(self.settings, health_pages(self))
             metrics.READY.set_function(lambda: self.not_ready() is None)
+        self.watch.start()
         await create_topics(self.settings)
         for resource in self.resources:
             await resource.open()
@@ -136,6 +143,7 @@ class VisionApp(faust.App):
         await super().on_shutdown()
         for resource in reversed(self.resources):
             await _close(resource)
+        self.watch.stop()
         if self._metrics is not None:
             self._metrics.close()
             self._metrics = None
@@ -143,6 +151,10 @@ class VisionApp(faust.App):
 
     def _new_web(self) -> BoundedWeb:
         return BoundedWeb(self, self.settings)
+
+    def at_rest(self) -> bool:
+        """Whether the worker starts, stops or shares partitions out: what stands then has a reason."""
+        return not self.serving()
 
     def serving(self) -> bool:
         """Whether the tables here are this generation's and complete."""
@@ -158,6 +170,9 @@ class VisionApp(faust.App):
             return "starting: connecting and recovering the tables"
         if self.in_recovery:
             return "recovering the tables"
+        if stalls := self.watch.stalls:
+            first = stalls[0]
+            return f"stalled: {first.stage} at {first.place} for {first.seconds:.0f} s; {first.why}. {remedy(first)}"
         if self.settings.feature_vision_enabled and not self.bridge.connected:
             return "Redis is away: set REDIS_URL or start Redis"
         return None
@@ -231,6 +246,7 @@ def create_app(settings: Settings) -> VisionApp:
     )
     redis_out_agents(app, outbox, dead_letters, settings)
     measure_lag(app)
+    every(app, REFRESH_SECONDS, app.marks.refresh)
     app.bridge = RedisIn(app, outbox, dead_letters, settings, worker_id(settings), app.held_up)
     app.keeper = StorageKeeper(settings, s3)
     app.service(cast(Any, app.keeper))
@@ -238,7 +254,7 @@ def create_app(settings: Settings) -> VisionApp:
     if settings.feature_vision_enabled:
         app.service(cast(Any, app.bridge))
     add_routes(app)
-    app.resources = [s3, provider, slots, decoders, app.readers, mirror, *([ocr] if ocr else [])]
+    app.resources = [app.marks, s3, provider, slots, decoders, app.readers, mirror, *([ocr] if ocr else [])]
     return app
 
 
@@ -313,6 +329,8 @@ def _faust(settings: Settings) -> VisionApp:
         worker_redirect_stdouts=True,
     )
     app.settings = settings
+    app.watch = Watch(settings.vision_stall_seconds, app.at_rest)
+    app.marks = Marks.of(settings, app.watch)
     hold_until_positioned(app)
     return app
 

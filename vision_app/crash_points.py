@@ -1,9 +1,9 @@
 """Crash points: after every `await` of the worker's own code the process can be made to die as by `kill -9`.
 
-Nothing of this is in the code: when VISION_CRASH_AT is set, the modules below are compiled with a check after each of
-their awaits, and the process kills itself the first time that a wanted one is passed. Otherwise `install` is never
-called and the modules are what their source says. Since the points are the awaits found in the source, a new await is
-a new point by itself.
+Nothing of this is in the code: when VISION_CRASH_AT or VISION_RAISE_AT is set, the modules below are compiled with a
+check after each of their awaits, and the process kills itself the first time that a wanted one is passed. Otherwise
+`install` is never called and the modules are what their source says. Since the points are the awaits found in the
+source, a new await is a new point by itself.
 
 A point is named `module:function#number`, the number counting the awaits of that function from 1. VISION_CRASH_AT is
 such a name, or `@file`: die at any point that the file does not hold yet, one per line, after adding it. A worker that
@@ -11,23 +11,29 @@ is started again and again with the same file dies at every point that it reache
 
 Some points lie behind errors that nothing outside can provoke. VISION_RAISE_AT=@file makes points raise: each line is
 a point, how many times it raises in one life of the process, and the exception (`module:Class`; `Injected` without).
-No file, no errors; it counts together with VISION_CRASH_AT only.
+No file, no errors; one that changes is read anew. In place of an exception `hang` never lets the coroutine go on, and
+`block` does not let the event loop go on: with them a stage is held artificially, to see that it is noticed.
+`hang@budget` does so in that stage only (`telemetry/watch.py`), for points that several have.
 """
 
 from __future__ import annotations
 
 import ast
+import asyncio
 import importlib
 import importlib.util
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
+
+from vision_app.telemetry.watch import stage_in_hand
 
 VARIABLE = "VISION_CRASH_AT"
 RAISING = "VISION_RAISE_AT"
@@ -45,6 +51,8 @@ COVERED = (
 )
 """Packages and modules with points: where one effect outside of the process follows another."""
 _CHECK = "__crash_point__"
+HANG, BLOCK = "hang", "block"
+BLOCK_SECONDS = 3600.0
 
 
 class Injected(Exception):
@@ -59,10 +67,10 @@ def install(wanted: str, raising: str = "") -> None:
     known = set(points())
     if raising and not raising.startswith("@"):
         raise ValueError(f"{RAISING}={raising} names no file; write @ and its path")
-    errors = _errors(Path(raising[1:]), known) if raising else {}
+    errors = _Errors(Path(raising[1:]), known) if raising else None
     if wanted.startswith("@"):
         check = _Check(known, Path(wanted[1:]), errors=errors)
-    elif wanted in known:
+    elif wanted in known or not wanted:
         check = _Check({wanted}, errors=errors)
     else:
         raise ValueError(f"{VARIABLE}={wanted} names no await; `python -m vision_app.crash_points` lists them")
@@ -105,24 +113,50 @@ def _modules() -> Iterator[tuple[str, Path]]:
             yield (name if member == path else f"{name}.{member.stem}"), member
 
 
+class _Errors:
+    """What points raise, as the file says; its last entry comes next."""
+
+    def __init__(self, path: Path, known: set[str]) -> None:
+        self._path, self._known, self._read = path, known, -1
+        self._left: dict[str, list[str]] = {}
+        self.at("")
+
+    def at(self, point: str) -> list[str]:
+        try:
+            changed = os.stat(self._path).st_mtime_ns
+        except FileNotFoundError:
+            changed = 0
+        if changed != self._read:
+            self._read, self._left = changed, _errors(self._path, self._known)
+        return self._left.get(point, [])
+
+
 class _Check:
     """What a point calls. Dies by SIGKILL, so that nothing can tidy up. `passed` keeps the points of earlier deaths.
 
     `errors`: what a point raises that it does not die at.
     """
 
-    def __init__(self, wanted: set[str], passed: Path | None = None, *, errors: dict[str, list[str]]) -> None:
+    def __init__(self, wanted: set[str], passed: Path | None = None, *, errors: _Errors | None) -> None:
         self._passed, self._errors = passed, errors
         self._wanted = wanted - (set(passed.read_text("utf-8").split()) if passed and passed.exists() else set())
 
-    def __call__(self, point: str, value: Any = None) -> Any:
+    async def __call__(self, point: str, value: Any = None) -> Any:
         if point in self._wanted:
             if self._passed is not None:
                 with self._passed.open("a", encoding="utf-8") as file:
                     file.write(f"{point}\n")
             os.kill(os.getpid(), signal.SIGKILL)
-        if left := self._errors.get(point):
-            module, _, name = left.pop().partition(":")
+        if self._errors is not None and (left := self._errors.at(point)):
+            what, _, stage = left[-1].partition("@")
+            if stage and stage != stage_in_hand():
+                return value
+            left.pop()
+            if what == HANG:
+                await asyncio.Event().wait()
+            if what == BLOCK:
+                time.sleep(BLOCK_SECONDS)  # noqa: ASYNC251 - this is what it is for
+            module, _, name = what.partition(":")
             raise getattr(importlib.import_module(module), name)(f"as told by {RAISING}")
         return value
 
@@ -184,12 +218,13 @@ class _Transformer(ast.NodeTransformer):
 
     def visit_Await(self, node: ast.Await) -> ast.AST:
         self.generic_visit(node)
-        return ast.copy_location(ast.Call(ast.Name(_CHECK, ast.Load()), [self._next(), node], []), node)
+        call = ast.Call(ast.Name(_CHECK, ast.Load()), [self._next(), node], [])
+        return ast.copy_location(ast.Await(call), node)
 
     def _block(self, node: Any) -> Any:
         point = self._next()
         self.generic_visit(node)
-        call = ast.Expr(ast.Call(ast.Name(_CHECK, ast.Load()), [point], []))
+        call = ast.Expr(ast.Await(ast.Call(ast.Name(_CHECK, ast.Load()), [point], [])))
         node.body.insert(0, ast.copy_location(call, node))
         return node
 

@@ -166,6 +166,7 @@ class Settings(BaseSettings):
     vision_max_queue_depth: Positive = 1000
     vision_handler_deadline_seconds: Positive = 60
     vision_grant_key: SecretStr = SecretStr("")  # the ledger signs grants with it; none: S3's secret key stands in
+    vision_stall_seconds: float = Field(120, ge=1)  # work that waits for nothing known for longer stands still
 
     # --- web, metrics, logs
     vision_api_host: str = "127.0.0.1"
@@ -176,6 +177,8 @@ class Settings(BaseSettings):
     vision_api_rate_per_second: float = Field(100, gt=0)  # of each token, or of each address where there are none
     vision_api_max_body_bytes: Positive = 65_536
     vision_api_max_connections: Positive = 256
+    vision_api_caller_requests: Positive = 64  # in work at once, of each token (or address); a quarter of all
+    vision_api_caller_bytes: Positive = 1_048_576  # of bodies on their way at once, of each token (or address)
     vision_api_idle_seconds: float = Field(30, gt=0)  # a connection without a whole request, between requests, too
     vision_api_timeout_seconds: float = Field(30, gt=0)  # from a request's headers to its answer
     metrics_host: str = "127.0.0.1"

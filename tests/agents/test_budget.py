@@ -17,6 +17,7 @@ from tests.agents.conftest import World
 from tests.fakes import until
 from vision_app.domain.signatures import flaw_of, key_from
 from vision_app.messages import Drop, Grant, Load, Lost, Pause, Release, Reserve, Resume, SetLimit, Settle, Wake
+from vision_app.streams.ownership import partition_of
 from vision_app.telemetry import metrics
 
 KEY = b"t1"
@@ -251,6 +252,27 @@ async def test_after_midnight_nothing_is_spent_and_who_waits_is_woken(
         assert _gauge("vision_budget_usage_gauge") == 0
         assert _gauge("vision_budget_parked_gauge") == 1
         assert [command["type"] for command in world.sent("vision.budget")] == ["wake"]
+
+
+async def test_what_is_parked_says_what_it_waits_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def said() -> list[tuple[str, str | None]]:
+        return [
+            (str(oldest.place), oldest.waits_for) for oldest in world.app.watch.oldest() if oldest.stage == "budget"
+        ]
+
+    place = f"vision.budget-{partition_of(world.app, KEY)}"
+    async with world.agent("budget") as agent:
+        await loaded(world, agent, spent=9_500)
+        await _tick(world, monkeypatch, day=today())
+        assert said() == []
+        await world.tell(agent, reserve(world), key=KEY)
+        await _tick(world, monkeypatch, day=today())
+        assert said() == [(place, "the budget of its tenant")]
+        await world.tell(agent, Pause(tenant_id="t1"), key=KEY)
+        await _tick(world, monkeypatch, day=today())
+        assert said() == [(place, "the end of a pause")]
+        await _tick(world, monkeypatch, day=today(), owned=False)
+        assert said() == [], "another worker has it now"
 
 
 async def test_the_same_day_wakes_nobody(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

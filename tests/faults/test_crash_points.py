@@ -22,6 +22,7 @@ UNREACHED = {
     "bridges.backlog:_unread#2": "reads, for a metric",
     "bridges.redis_in:RedisIn._miss#1": "reads, when two workers claim the same entries at the same moment",
     "bridges.redis_in:RedisIn._read#1": "a pause, while ten thousand entries are held",
+    "bridges.redis_in:RedisIn._watched#2": "an entry set aside by hand while it is relayed: the same, once more",
     "vision_app.providers.gate:Gate._leave#2": "a slot given in the moment of leaving is given back; it expires",
     "vision_app.providers.gigachat:GigaChat._delete#2": "looks for a file whose upload nobody answered; costs nothing",
     "vision_app.providers.gigachat:GigaChat.close#1": "the last deletions of files at the provider; cost nothing",
@@ -29,6 +30,8 @@ UNREACHED = {
     "vision_app.providers.slots:Slots._try#2": "a slot asked for in the moment of leaving is given back; it expires",
     "vision_app.providers.slots:Slots.close#2": "slots held at the end are given back; they expire",
     "vision_app.streams.ownership:becomes_ours#1": "a pause, before anything is done for an event",
+    "vision_app.streams.set_aside:Marks.refresh#2": "forgets marks of forty days ago",
+    "vision_app.streams.set_aside:mark#1": "`vision dlq take` calls it, no worker",
 }
 """Points that a run need not reach: by chance it may not, or nothing outside leads there. Why a death there is no other
 than one at the point before."""

@@ -93,6 +93,32 @@ def run(tmp_path: Path):  # type: ignore[no-untyped-def]
     return ran
 
 
+@pytest.fixture
+def run_timed(tmp_path: Path):  # type: ignore[no-untyped-def]
+    """Runs the sample beside a task that prints a line after a second, and ends it two seconds later."""
+    (tmp_path / "sample.py").write_text(SAMPLE)
+    script = (
+        "import sys, asyncio, os, threading; from vision_app import crash_points as c; c.COVERED = ('sample',)\n"
+        "c.install('', sys.argv[1])\n"
+        "import sample\n"
+        "threading.Timer(3, lambda: os._exit(0)).start()\n"
+        "async def main():\n"
+        "    asyncio.get_running_loop().call_later(1, lambda: print('the loop turns', flush=True))\n"
+        "    await sample.Worker().work()\n"
+        "asyncio.run(main())"
+    )
+
+    def ran(raising: str) -> list[str]:
+        root = Path(vision_app.__file__).parent.parent
+        environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{root}"}
+        done = subprocess.run(
+            [sys.executable, "-c", script, raising], env=environment, capture_output=True, text=True, check=True
+        )
+        return done.stdout.splitlines()
+
+    return ran
+
+
 @pytest.mark.parametrize(
     ("wanted", "seen"),
     [
@@ -131,6 +157,14 @@ def test_a_point_raises_what_it_is_told_and_dies_first(run, tmp_path: Path) -> N
         *EVERYTHING,
     ]
     assert code == 0
+
+
+def test_a_point_hangs_or_blocks_the_loop(run_timed, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    raising = tmp_path / "raising"
+    raising.write_text("sample:Worker.work#2 1 hang\n")
+    assert run_timed(f"@{raising}") == ["first", "second", "the loop turns"]
+    raising.write_text("sample:Worker.work#2 1 block\n")
+    assert run_timed(f"@{raising}") == ["first", "second"]
 
 
 def test_an_unknown_point_is_refused(tmp_path: Path) -> None:

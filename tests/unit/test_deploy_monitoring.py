@@ -37,6 +37,7 @@ needs_promtool = pytest.mark.skipif(
 HEALTHY = {
     'up{job="vision", instance="w"}': "1x800",
     'vision_ready{instance="w"}': "1x800",
+    'vision_stalled_seconds{stage="policy", instance="w"}': "0x800",
     'stream_consumer_lag{stream="s", group="g"}': "0 7 0 40 0x800",
     'vision_pending_older_than_seconds{percentile="max", consumer_group="g"}': "0 20 55 0x800",
     'vision_consumer_lag{topic="vision.analysis"}': "0 10 30 0 5 0x800",
@@ -83,6 +84,12 @@ SICK: dict[str, tuple[str, dict[str, str], str, str]] = {
         {'vision_ready{instance="w"}': "0x80", 'vision_ready{instance="v"}': "1x80"},
         "9m",
         "11m",
+    ),
+    "VisionStalled": (
+        "15s",
+        {'vision_stalled_seconds{stage="policy", instance="w"}': "0x8 125+15x40"},
+        "2m",
+        "2m15s",
     ),
     "VisionUnexpectedErrors": ("15s", {'vision_unexpected_errors_total{where="web"}': "0x8 1x40"}, "2m", "3m"),
     "VisionInputNotRead": ("15s", {'stream_consumer_lag{stream="s", group="g"}': "0x4 3x80"}, "5m", "12m"),

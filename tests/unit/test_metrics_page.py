@@ -76,3 +76,20 @@ def test_a_caller_that_hangs_up_prints_nothing(page: MetricsServer, capfd: pytes
             connection.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
     assert "200 OK" in ask(page)
     assert capfd.readouterr() == ("", "")
+
+
+def test_health_answers_here_too(page: MetricsServer) -> None:
+    assert "404" in ask(page, "/readyz"), "without a worker there is none"
+    health = {"/healthz": lambda: (200, b'{"status":"alive"}'), "/readyz": lambda: (503, b'{"status":"not_ready"}')}
+    server = start_metrics_server(load_settings(metrics_port=0), health)
+    try:
+        assert "200 OK" in ask(server, "/healthz")
+        answer = ask(server, "/readyz")
+        assert answer.startswith("HTTP/1.0 503 Service Unavailable")
+        assert answer.endswith('{"status":"not_ready"}')
+        assert "application/json" in answer
+        assert "not_ready" not in ask(server, "/readyz", method="HEAD")
+        assert "421" in ask(server, "/readyz", host="evil.example")
+        assert "200 OK" in ask(server)
+    finally:
+        server.close()

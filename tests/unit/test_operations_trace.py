@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.samples import analyzed
 from vision_app.messages import Grant, Lost, MediaTask, Medium, Release, Reserve, Settle, Skipped
-from vision_app.operations.hops import AFTER_MS, BEFORE_MS, summary, windows
+from vision_app.operations.hops import AFTER_MS, BEFORE_MS, Hop, summary, windows
+from vision_app.operations.trace import _stalled
 from vision_app.operations.unrecorded import named_by
 
 TASK = MediaTask(tenant_id="t", post_id="p", trace_id="tr", medium=Medium(sha256="ab" * 32), dispatch=1)
@@ -67,3 +70,25 @@ def test_a_post_is_named_by_its_event_or_by_what_it_is_in() -> None:
         assert (found.tenant_id, found.post_id) == ("t", "p")
     assert named_by({"post_id": 7, "media_files": [{"sha256": "x"}, "junk"]}, "default").pictures == {"x"}  # type: ignore[union-attr]
     assert named_by({"type": "settle"}, "default") is None
+
+
+def stall(place: str, topic: str, partition: int | None, offset: str | None) -> dict[str, Any]:
+    where = {"place": place, "topic": topic, "partition": partition, "offset": offset}
+    return {**where, "stage": "s", "since": "2026-11-26T10:00:00Z", "reason": "r", "remedy": "m"}
+
+
+@pytest.mark.parametrize(
+    ("found", "named"),
+    [
+        (stall("vision.media-3-17", "vision.media", 3, "17"), True),
+        (stall("vision.media-3-9", "vision.media", 3, "9"), True),
+        (stall("vision.media-3-18", "vision.media", 3, "18"), False),
+        (stall("vision.media-4-9", "vision.media", 4, "9"), False),
+        (stall("event_loop", "event_loop", None, None), True),
+        (stall("stream:posts:vision-5-0", "stream:posts:vision", None, "5-0"), False),
+    ],
+)
+def test_what_stands_still_in_the_way_of_a_post_is_named(found: dict[str, Any], named: bool) -> None:
+    hops = [Hop(1, "vision.media", "vision.media-3-17", "picture", "not finished"), Hop(1, "post", "", "opened")]
+    said = _stalled(hops, [found])
+    assert said == ([f"s at {found['place']} has stood still since 2026-11-26T10:00:00Z: r. Next: m"] if named else [])

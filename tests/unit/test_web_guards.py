@@ -292,6 +292,9 @@ async def ask(runner: BoundedRunner, raw: bytes) -> bytes:
 
 
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+WHOLE = (
+    f"PUT /api/v1/budget/{TENANT} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 11\r\n\r\n".encode() + b'{"limit":5}'
+)
 ENDLESS = f"PUT /api/v1/budget/{TENANT} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n".encode()
 
 
@@ -308,22 +311,74 @@ async def test_who_waits_longest_without_asking_makes_room() -> None:
             writer.close()
 
 
-async def test_where_all_are_at_work_a_new_one_is_told_to_come_again() -> None:
+async def test_where_all_are_at_work_a_new_one_is_told_to_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    answered = asyncio.Event()
+
+    async def record(*_: Any, **__: Any) -> bool:
+        await answered.wait()
+        return True
+
+    monkeypatch.setattr("vision_app.web.budget.try_to_record", record)
     async with listening(max_connections=2, idle_seconds=60, vision_api_timeout_seconds=60) as runner:
         writers = []
         for _ in range(2):
             _, writer = await asyncio.open_connection(*runner.addresses[0])
-            writer.write(ENDLESS)
+            writer.write(WHOLE)
             writers.append(writer)
         async with asyncio.timeout(10):
             while sum(held.busy for held in runner.connections) < 2:
                 await asyncio.sleep(0.01)
         assert b"503 Service Unavailable" in await ask(runner, HEALTH)
+        answered.set()
         for writer in writers:
             writer.close()
         async with asyncio.timeout(10):
             while b"200 OK" not in await ask(runner, HEALTH):
                 await asyncio.sleep(0.01)
+
+
+async def test_three_hundred_slow_bodies_of_one_caller_leave_the_others_alone() -> None:
+    settings = {"vision_api_tokens": "hog=a,honest=*", "vision_api_timeout_seconds": 60}
+    authorized = b"\r\nAuthorization: Bearer %b\r\n"
+    slow = ENDLESS.replace(b"\r\n", authorized % b"hog", 1)
+    whole = WHOLE.replace(b"\r\n", authorized % b"honest" + b"Connection: close\r\n", 1)
+    before = refused("caller_share")
+    async with listening(max_connections=256, idle_seconds=60, **settings) as runner:
+        writers = []
+        for _ in range(300):
+            _, writer = await asyncio.open_connection(*runner.addresses[0])
+            writer.write(slow)
+            writers.append(writer)
+        async with asyncio.timeout(10):
+            while refused("caller_share") - before < 100:
+                await asyncio.sleep(0.01)
+        assert sum(held.handling is not None for held in runner.connections) <= 64
+        for raw, status in ((HEALTH, b"200 OK"), (whole, b"202 Accepted")):
+            answers = [await ask(runner, raw) for _ in range(20)]
+            assert {status in answer for answer in answers} == {True}, answers[0][:200]
+        for writer in writers:
+            writer.close()
+
+
+async def test_bodies_under_way_are_counted_in_bytes_by_caller() -> None:
+    slow = ENDLESS.replace(b"Content-Length: 100", b"Content-Length: 600")
+    many = {"vision_api_max_body_bytes": 1000, "vision_api_caller_bytes": 1500, "vision_api_timeout_seconds": 60}
+    async with listening(max_connections=10, idle_seconds=60, **many) as runner:
+        writers = []
+        for _ in range(2):
+            _, writer = await asyncio.open_connection(*runner.addresses[0])
+            writer.write(slow)
+            writers.append(writer)
+        async with asyncio.timeout(10):
+            while sum(held.handling is not None for held in runner.connections) < 2:
+                await asyncio.sleep(0.01)
+        reader, writer = await asyncio.open_connection(*runner.addresses[0])
+        writer.write(slow)
+        async with asyncio.timeout(10):
+            assert b"429" in await reader.read(100)
+        assert b"200 OK" in await ask(runner, HEALTH)
+        for each in (*writers, writer):
+            each.close()
 
 
 async def test_headers_that_never_end_are_not_waited_for() -> None:

@@ -38,7 +38,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "trace": ("trace", "trace", "Every hop of one post with its time, and where it stopped."),
     "posts": ("posts", "posts", "Which posts hang, since when, waiting for what."),
     "audit": ("audit", "audit", "Was every input answered once, and every token charged once: the accounts."),
-    "dlq": ("dlq", "dlq", "What could not be processed: list, show, replay, discard."),
+    "dlq": ("dlq", "dlq", "What could not be processed: list, show, replay, discard; set a record aside."),
     "replay": ("replay", "replay", "Send recorded inputs again, by time, offsets or provider."),
     "budget": ("budget", "budget", "What tenants spent and may spend: show, set a limit, reset, who waits."),
     "pause": ("budget", "pause", "Let nothing new start for a tenant, or for all."),

@@ -1,4 +1,4 @@
-"""`vision dlq ls|show|replay|discard`: what could not be processed, and what to do about it."""
+"""`vision dlq ls|show|replay|discard|take`: what could not be processed, and what to do about it."""
 
 from __future__ import annotations
 
@@ -19,15 +19,19 @@ from vision_app.cli.times import MOMENT, clock, milliseconds, printable
 from vision_app.messages import DeadLetter
 from vision_app.operations.connections import OperationError, operator, postgres_of, redis_of, run, s3_of
 from vision_app.operations.costs import Cost, Prices
+from vision_app.operations.health import health
 from vision_app.operations.kafka_log import kafka_log, kafka_sender
 from vision_app.operations.letter_replay import Plan, Planner, carry_out, cost_of
 from vision_app.operations.letters import Actions, Filter, Listed, read_letters
+from vision_app.operations.taking import WAIT_SECONDS, Taking, look
+from vision_app.operations.taking import take as take_aside
 from vision_app.printable import json_text
 from vision_app.settings import Settings, load_settings
 from vision_app.stores.base import SinkUnavailable
 from vision_app.stores.posts import PostsReader
 
 EXIT_INCOMPLETE = 1
+EXIT_NOT_YET = 3
 PIPE_WIDTH = 220
 SHOWN_REASON = 90
 
@@ -36,7 +40,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 @click.group()
 def dlq() -> None:
-    """What could not be processed: look at it, replay it, or discard it.
+    """What could not be processed: look at it, replay it, or discard it; and take what holds up its partition.
 
     Letters that were replayed or discarded are hidden; --all shows them.
     """
@@ -164,6 +168,27 @@ def discard(
     _check_named(ids, letters)
 
 
+@dlq.command()
+@click.argument("place")
+@click.option("--reason", required=True, help="Why, for whoever reads the letter.")
+@click.option("--wait", "seconds", type=click.FloatRange(min=0), default=WAIT_SECONDS, show_default=True)
+@click.option("--dry-run", is_flag=True, help="Only say what the record is, who holds it and what follows.")
+@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+def take(place: str, reason: str, seconds: float, dry_run: bool, as_json: bool) -> None:
+    """Set a record aside that holds up its partition: it becomes a dead letter and the rest goes on.
+
+    PLACE is topic-partition-offset, or stream-id for an entry of an input stream, as GET /readyz, `vision doctor` and
+    the log name it. Whichever worker has it breaks off its handling; after a restart it does not begin. Exit code 3:
+    marked, but no worker has set it aside within --wait seconds; it does as soon as it gets the record.
+    """
+    taking, done = run(_take(load_settings(), place, reason, seconds, dry_run))
+    if as_json:
+        click.echo(json_text({**taking.as_json(), "dry_run": dry_run, "set_aside": done}))
+    else:
+        click.echo(printable(_taking_text(taking, dry_run, done)))
+    sys.exit(0 if dry_run or done else EXIT_NOT_YET)
+
+
 # --- the work ---------------------------------------------------------------------------------------------------------
 
 
@@ -211,6 +236,14 @@ async def _replay(
         return plans, cost, places
 
 
+async def _take(settings: Settings, place: str, reason: str, seconds: float, dry_run: bool) -> tuple[Taking, bool]:
+    async with redis_of(settings) as redis, kafka_log(settings) as kafka:
+        taking = await look(settings, place, kafka, redis, await health(settings))
+        if dry_run:
+            return taking, False
+        return taking, await take_aside(taking, redis, kafka, reason, operator(), seconds)
+
+
 async def _discard(settings: Settings, wanted: Filter, everything: bool, dry_run: bool) -> list[DeadLetter]:
     async with _desk(settings, wanted, everything) as desk:
         letters = [one.letter for one in desk.listed]
@@ -253,6 +286,26 @@ def _table(shown: Sequence[Listed]) -> Table:
         row = (letter.id, clock(letter.last_seen_ms), letter.tenant_id, letter.post_id, letter.error, tries)
         table.add_row(*(printable(text or "-") for text in row), state + printable(letter.reason)[:SHOWN_REASON])
     return table
+
+
+def _taking_text(taking: Taking, dry_run: bool, done: bool) -> str:
+    whose = f" of post {taking.post_id} of {taking.tenant_id}" if taking.post_id else ""
+    lines = [
+        f"{taking.place}: {taking.what}{whose}",
+        f"held by {taking.holder}",
+        f"{taking.behind} records of its partition come after it",
+        f"{'would follow' if dry_run else 'follows'}: {taking.follows}",
+    ]
+    if dry_run:
+        lines.append("Would set it aside: the same command without --dry-run.")
+    elif done:
+        lines.append(f"Set aside. Next: vision dlq show {taking.place}")
+    else:
+        lines.append(
+            "Marked, and not set aside yet: it is as soon as a worker gets it. If a worker holds it and does not let "
+            "go, restart that worker; `vision status` shows what runs."
+        )
+    return "\n".join(lines)
 
 
 def _as_json(listed: Listed) -> dict[str, Any]:

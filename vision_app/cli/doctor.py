@@ -10,6 +10,7 @@ import click
 from rich.console import Console
 
 from vision_app.operations.connections import run
+from vision_app.operations.health import findings, health
 from vision_app.printable import json_text
 from vision_app.settings import Settings, SettingsError, load_settings, sources, vision_home
 from vision_app.stack import checks, client
@@ -55,6 +56,7 @@ def _with_settings(home: Home, settings: Settings, state: StackState | None) -> 
         *checks.packages(plan),
         *checks.worker_ports(settings, state),
         *run(checks.services(settings, plan, state)),
+        *findings(run(health(settings))),
         checks.tesseract(settings.vision_ocr_languages),
         *run(checks.ocr_of_worker(settings)),
     ]

@@ -18,6 +18,7 @@ from vision_app.settings import Settings
 from vision_app.stores.posts import PostsReader, Row
 
 from .connections import OperationError, api_of, postgres_of, redis_of
+from .health import health, standing
 from .hops import LAST_ENTRY_MS, Hop, Subject, kafka_hops, redis_hops, windows
 from .kafka_log import KafkaLog, kafka_log
 from .rows import RowFinder
@@ -114,6 +115,10 @@ async def _made(
     records, all_records = await kafka_hops(kafka, subject, await kafka.committed())
     entries, all_entries = await redis_hops(redis, settings, subject)
     everything = sorted([*hops, *records, *entries], key=lambda hop: hop.at_ms)
+    stopped = await _stopped(subject, status, everything, api) or await _forgotten(subject, media, posts, api)
+    if stopped or any(hop.waits for hop in everything):
+        stalls = [stall for worker in await health(settings) for stall in worker.stalls]
+        stopped = ". ".join([*([stopped] if stopped else []), *_stalled(everything, stalls)]) or None
     return Trace(
         tenant_id=subject.tenant_id,
         post_id=subject.post_id,
@@ -121,7 +126,7 @@ async def _made(
         status=status,
         hops=everything,
         media=media,
-        stopped=await _stopped(subject, status, everything, api) or await _forgotten(subject, media, posts, api),
+        stopped=stopped,
         whole=all_records and all_entries,
     )
 
@@ -163,6 +168,24 @@ async def _forgotten(subject: Subject, media: Sequence[Mapping[str, Any]], posts
         return None
     lost = await forgotten(posts, api, datetime.now(UTC), subject.tenant_id)
     return f"it waits for {FORGOTTEN}" if any(row["post_id"] == subject.post_id for row in lost) else None
+
+
+def _stalled(hops: Sequence[Hop], stalls: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What stands still in the way of a post: one of its own records, or an earlier one of its partition."""
+    waiting = [hop for hop in hops if hop.waits]
+    found = []
+    for stall in stalls:
+        if stall["partition"] is None:
+            in_the_way = stall["topic"] == "event_loop" or any(
+                hop.where == stall["topic"] and hop.place == stall["offset"] for hop in waiting
+            )
+        else:
+            partition = f"{stall['topic']}-{stall['partition']}-"
+            offsets = [int(hop.place[len(partition) :]) for hop in waiting if hop.place.startswith(partition)]
+            in_the_way = any(offset >= int(stall["offset"] or 0) for offset in offsets)
+        if in_the_way:
+            found.append(f"{standing(stall)}. Next: {stall['remedy']}")
+    return found
 
 
 def _now_ms() -> int:

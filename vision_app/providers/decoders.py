@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -29,6 +30,7 @@ from vision_app.providers.decoder_child import HEADER
 from vision_app.providers.decoding import MAX_SENT_IMAGE_BYTES, REASONS, SENT_TYPES, UnusablePicture, Wish
 from vision_app.settings import Settings
 from vision_app.telemetry import metrics
+from vision_app.telemetry.watch import waiting_for
 
 log = structlog.get_logger(__name__)
 
@@ -175,11 +177,17 @@ class Decoders:
         )
         self._limits = Limits(settings.vision_decoding_memory_mb * 1024**2, settings.vision_decoding_timeout)
         self._free = asyncio.Semaphore(children)
+        self._passed_at = time.monotonic()  # when a picture got its turn last
         self._children = children
         self._threads = ThreadPoolExecutor(children, thread_name_prefix="decoders")
         self._closed = False
         self._idle: list[Child] = []
         self._busy: set[Child] = set()
+
+    @property
+    def _passing_seconds(self) -> float:
+        """If none got its turn for longer, those that wait are no queue."""
+        return START_SECONDS + TRIES * self._limits.deadline_seconds
 
     async def open(self) -> None:
         """Start the children. Raises DecodersUnavailable: without them no picture can be looked at."""
@@ -205,7 +213,10 @@ class Decoders:
         started = time.perf_counter()
         result = "ok"
         try:
-            async with self._free:
+            async with AsyncExitStack() as turn:
+                with waiting_for("a decoder", lambda: time.monotonic() - self._passed_at < self._passing_seconds):
+                    await turn.enter_async_context(self._free)
+                self._passed_at = time.monotonic()
                 return await self._decoded(content, declared_mime)
         except UnusablePicture as fault:
             result = fault.reason

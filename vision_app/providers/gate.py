@@ -21,12 +21,15 @@ from vision_app.providers.base import AccountBlocked, CallLost, ProviderError, P
 from vision_app.providers.slots import Slots
 from vision_app.settings import Settings
 from vision_app.telemetry import metrics
+from vision_app.telemetry.watch import waiting_for
 
 log = structlog.get_logger(__name__)
 
 State = Literal["closed", "open", "half_open", "paused", "blocked"]
 
 NAME = "gigachat"
+PASSING_SECONDS = 90.0
+"""A slot is free again after the provider's deadline at the latest. If nobody passes for longer, it is not a queue."""
 MAX_DOUBLINGS = 16  # of the pause between probes, which has a limit of its own
 
 
@@ -61,6 +64,7 @@ class Gate:
         self._outages = 0  # in a row
         self._charged_probes = 0  # in a row
         self._refusals = 0  # pauses in a row
+        self._passed_at = time.monotonic()  # when somebody got through last
         self._shut_until: float | None = None  # open or blocked; None: closed
         self._blocked = False
         self._paused_until = 0.0
@@ -88,7 +92,9 @@ class Gate:
         """
         ticket = object()
         with metrics.PROVIDER_WAITING.track_inprogress():
-            lease = await self._wait(ticket)
+            with waiting_for(NAME, self._holds_up):
+                lease = await self._wait(ticket)
+            self._passed_at = time.monotonic()
         try:
             yield
         finally:
@@ -96,6 +102,10 @@ class Gate:
                 self._probe = None
                 self._tell()
             await asyncio.shield(self._slots.release(lease))
+
+    def _holds_up(self) -> bool:
+        """Whether a wait here is one for the provider: it is away, or the calls before it take their time."""
+        return self._state() != "closed" or time.monotonic() - self._passed_at < PASSING_SECONDS
 
     def report(self, outcome: ProviderError | None) -> None:
         """How a call ended, None for an answer. A fault of the picture counts as one, a lost call as an outage."""

@@ -14,6 +14,7 @@ import resource
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from typing import Literal
 
 import structlog
@@ -23,6 +24,7 @@ from vision_app.messages import Analysis, Kind, Ocr
 from vision_app.providers.base import Picture
 from vision_app.settings import Settings
 from vision_app.telemetry import metrics
+from vision_app.telemetry.watch import waiting_for
 
 log = structlog.get_logger(__name__)
 
@@ -57,11 +59,17 @@ class Tesseract:
         self._program = program
         self._path = ""
         self._running = asyncio.Semaphore(CONCURRENT_RUNS)
+        self._passed_at = time.monotonic()  # when a picture got its turn last
         self.available = False
         self.version = ""
         self.languages: tuple[str, ...] = ()
         self.reason = "not looked for yet"
         self._looking: asyncio.Task[None] | None = None
+
+    @property
+    def _passing_seconds(self) -> float:
+        """If none got its turn for longer, those that wait are no queue."""
+        return 2.0 * self._settings.vision_ocr_timeout
 
     async def open(self) -> None:
         """Look for the program and its languages, and again every minute. Never fails."""
@@ -120,7 +128,10 @@ class Tesseract:
     async def _recognise(self, content: bytes) -> str:
         # At most 1024 px reach this: a resolution makes Tesseract's guess of the letters' size unnecessary.
         arguments = ("-", "-", "-l", "+".join(self.languages), "--psm", PAGE_LAYOUT, "--dpi", "150", "tsv")
-        async with self._running:
+        async with AsyncExitStack() as turn:
+            with waiting_for("tesseract", lambda: time.monotonic() - self._passed_at < self._passing_seconds):
+                await turn.enter_async_context(self._running)
+            self._passed_at = time.monotonic()
             status, out, err = await self._run(arguments, content, float(self._settings.vision_ocr_timeout))
         if status != 0:
             raise OcrFault("failed", f"tesseract ended with {status}: {err.strip()[-300:]}")

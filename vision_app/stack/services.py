@@ -29,6 +29,7 @@ class Service(ABC):
     start_seconds: float = 60  # after which a start counts as failed
     stop_seconds: float = 20
     is_worker: bool = False
+    metrics_port: int | None = None  # a worker's
     user: str = ""  # whom to run as when the supervisor is root; "" for the supervisor's own user
 
     def __init__(self, home: Home, instance: Instance) -> None:

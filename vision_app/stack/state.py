@@ -34,6 +34,7 @@ class ServiceState(BaseModel):
     stop_seconds: float = 20
     start_seconds: float = 60  # after which a start counts as failed
     is_worker: bool = False
+    metrics_port: int | None = None
     started_at: float | None = None  # the process now running
     restarts: int = 0
     failures: int = 0  # since it was last ready

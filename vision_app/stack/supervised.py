@@ -41,6 +41,7 @@ class Supervised:
             stop_signal=int(service.stop_signal),
             stop_seconds=service.stop_seconds,
             is_worker=service.is_worker,
+            metrics_port=service.metrics_port,
             start_seconds=service.start_seconds,
             log=str(service.home.log(service.name)),
         )

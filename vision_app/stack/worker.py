@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 
+import httpx
+
 from vision_app.stack.home import Home
 from vision_app.stack.instance import Instance
 from vision_app.stack.ports import LOOPBACK, require_free
 from vision_app.stack.services import Progress, Service, http_status
 
+SHOWN_CHARACTERS = 300
 COMMAND = (sys.executable, "-m", "vision_app", "--quiet", "worker", "--loglevel", "info")
 """Without Faust's banner and spinner, so that the log is JSON from its first byte; LOG_LEVEL sets the real level."""
 
@@ -39,7 +42,7 @@ class Worker(Service):
         return self._given_port or instance.port(self.name)
 
     def prepare(self, progress: Progress) -> None:
-        check_worker_ports(self.port, self.metrics_port)
+        check_worker_ports(self.port, self.metrics_port or 0)
 
     def command(self) -> list[str]:
         return list(self._command)
@@ -54,13 +57,23 @@ class Worker(Service):
 
     async def waiting_for(self) -> str | None:
         answer = await http_status(f"{self.url}/readyz")
-        if answer is None:
-            return "the API to answer"
-        return None if answer.status_code == 200 else f"GET /readyz says {answer.status_code}: {answer.text[:200]}"
+        if answer is None:  # the metrics port answers also while the event loop is blocked
+            answer = await http_status(f"http://{LOOPBACK}:{self.metrics_port}/readyz")
+            if answer is None or answer.status_code == 200:
+                return "the API to answer"
+        return None if answer.status_code == 200 else f"GET /readyz says {answer.status_code}: {_reason(answer)}"
 
     @property
     def url(self) -> str:
         return f"http://{LOOPBACK}:{self.port}"
+
+
+def _reason(answer: httpx.Response) -> str:
+    """The reason in a /readyz answer, else its text."""
+    try:
+        return str(answer.json()["reason"])[:SHOWN_CHARACTERS]
+    except (ValueError, KeyError, TypeError):
+        return answer.text[:SHOWN_CHARACTERS]
 
 
 def check_worker_ports(port: int, metrics_port: int) -> None:

@@ -74,7 +74,10 @@ class Actor:
             async with turns.flight(self.app, event, event.key):
                 await self._handle(event)
 
-        await InFlight(self.app, self.name, in_turn, self.dead_letters, limit=KEYS_AT_ONCE).run(stream)
+        flow = InFlight(
+            self.app, self.name, in_turn, self.dead_letters, limit=KEYS_AT_ONCE, companions=self._companions_of
+        )
+        await flow.run(stream)
 
     async def _handle(self, event: Any) -> None:
         try:
@@ -118,6 +121,13 @@ class Actor:
             for key in change.expired:
                 self.entries.pop(key, None)
             await self.entries.confirm()
+
+    def _companions_of(self, event: Any, letter: DeadLetter) -> Iterable[Message]:
+        """Those of a command that was broken off while it was dealt with."""
+        try:
+            return self.companions(decode(self.commands, event.value), letter)
+        except ValueError:
+            return ()
 
     async def _bury(self, event: Any, fault: BaseException | str, command: Any) -> None:
         await self.dead_letters.put_event(

@@ -10,8 +10,9 @@ record by record, and a record that fails alone goes to the dead letters. If eve
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from enum import StrEnum
 from functools import partial
 from typing import Any, NoReturn
@@ -21,10 +22,12 @@ import structlog
 from vision_app.stores.base import Rejected, Sink, SinkUnavailable
 from vision_app.telemetry import metrics
 from vision_app.telemetry.reachability import Reachability
+from vision_app.telemetry.watch import Interrupted, Work, place_of, waiting_for, watch_of
 
 from .dead_letters import DeadLetters
 from .last_resort import end_process
 from .ownership import LeftUnacked, becomes_ours, is_ours, of_this_generation, sleep_while_ours, while_ours
+from .set_aside import set_aside
 
 log = structlog.get_logger(__name__)
 
@@ -66,6 +69,7 @@ class Batches:
         read: Callable[[bytes | None], Any],
         dead_letters: DeadLetters,
         *,
+        stage: str = "",
         size: int = 100,
         written: Callable[[Sequence[Any], Callable[[], bool]], Awaitable[None]] | None = None,
     ) -> None:
@@ -78,6 +82,8 @@ class Batches:
         self.state, self.state_since = BatchState.EMPTY, time.monotonic()
         self.batch: Sequence[Any] = ()  # events that are not acknowledged
         self._calls = Reachability()
+        self._stage = watch_of(app).stage(stage or f"sink-{sink.name}")
+        self._stage.full = True  # with the batch in hand: what comes meanwhile is the next one
 
     @property
     def trouble(self) -> str | None:
@@ -138,14 +144,21 @@ class Batches:
     async def _until_handled(self, events: Sequence[Any]) -> bool:
         """Whether the batch has ended; if not, it comes again. No other batch may pass it: its acknowledgement would
         cover this one."""
+        with self._watched(events) as work:
+            return await self._try_until_handled(events, work)
+
+    async def _try_until_handled(self, events: Sequence[Any], work: Work) -> bool:
         failures = 0
         while True:
             try:
-                if failures < TRIES:
-                    await self._handle(events)
-                else:
-                    await self._handle_alone(events)
+                with work.interruptible():
+                    if failures < TRIES:
+                        await self._handle(events)
+                    else:
+                        await self._handle_alone(events)
                 return True
+            except Interrupted:
+                continue  # one of them is set aside now
             except LeftUnacked:
                 self._enter(BatchState.LEFT)
                 if not await becomes_ours(self.app, events[-1]):
@@ -179,6 +192,16 @@ class Batches:
                 log.exception("unexpected error; the record is dead-lettered", sink=self.sink.name)
                 await self._bury(event, fault)
 
+    @contextlib.contextmanager
+    def _watched(self, events: Sequence[Any]) -> Iterator[Work]:
+        ours = partial(of_this_generation, self.app, events[0])
+        places = map(place_of, events)
+        with (
+            self._stage.work(*places, counts=ours) as work,
+            waiting_for(self.sink.name, lambda: self.trouble is not None),
+        ):
+            yield work
+
     async def _arrived(self) -> list[Any]:
         events = [await self._queue.get()]
         while len(events) < self._size and not self._queue.empty():
@@ -188,10 +211,13 @@ class Batches:
     async def _handle(self, events: Sequence[Any]) -> None:
         pairs = []
         for event in events:
+            if (fault := set_aside(self.app, event)) is not None:
+                await self._bury(event, fault)
+                continue
             try:
                 pairs.append((event, self._read(event.value)))
-            except (ValueError, KeyError, TypeError) as fault:
-                await self._bury(event, fault)
+            except (ValueError, KeyError, TypeError) as unreadable:
+                await self._bury(event, unreadable)
         await self._write(pairs)
 
     async def _write(self, pairs: list[tuple[Any, Any]]) -> None:

@@ -18,16 +18,19 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterable
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 import structlog
 
 from vision_app.messages import DeadLetter, Message
 from vision_app.telemetry import metrics
+from vision_app.telemetry.watch import Work, place_of, watch_of
 
 from .dead_letters import DeadLetters
 from .last_resort import end_process
 from .ownership import POLL_SECONDS, LeftUnacked, becomes_ours, is_ours, of_this_generation
+from .set_aside import SetAside, unless_set_aside
 
 log = structlog.get_logger(__name__)
 
@@ -98,6 +101,7 @@ class InFlight:
         self._leaving: set[asyncio.Task[None]] = set()
         self._moved = asyncio.Event()
         self._stream: Any = None
+        self._stage = watch_of(app).stage(name)
 
     async def run(self, stream: Any) -> None:
         self._stream = stream.noack()
@@ -129,7 +133,7 @@ class InFlight:
     def _begin(self, event: Any) -> None:
         slot, key = Slot(event), (event.message.tp, event.message.generation_id)
         self._queues[key].append(slot)
-        task = asyncio.create_task(self._see_through(key, slot))
+        task = asyncio.create_task(self._watched(key, slot))
         self._running.add(task)
         metrics.INFLIGHT.labels(agent=self.name).set(len(self._running))
         task.add_done_callback(self._ended)
@@ -144,7 +148,8 @@ class InFlight:
     async def _room(self) -> None:
         while True:
             self._drop_lost_generations()
-            if self._has_room():
+            self._stage.full = not self._has_room()
+            if not self._stage.full:
                 return
             self._moved.clear()
             with contextlib.suppress(TimeoutError):
@@ -156,10 +161,15 @@ class InFlight:
         held = sum(slot.bytes for queue in self._queues.values() for slot in queue)
         return len(self._running) < self._limit and slots < self._window and held < WINDOW_BYTES
 
-    async def _see_through(self, key: tuple[Any, int], slot: Slot) -> None:
+    async def _watched(self, key: tuple[Any, int], slot: Slot) -> None:
+        ours = partial(of_this_generation, self.app, slot.event)
+        with self._stage.work(place_of(slot.event), counts=ours) as work:
+            await self._see_through(key, slot, work)
+
+    async def _see_through(self, key: tuple[Any, int], slot: Slot, work: Work) -> None:
         """Bring an event to its acknowledgement, or leave it to come again, or end the process."""
         try:
-            await self._handle(slot)
+            await self._handle(slot, work)
             slot.enter(SlotState.DONE)
             await self._acknowledge_head(key)
         except LeftUnacked:
@@ -173,15 +183,17 @@ class InFlight:
             log.warning("an event's ending failed; it comes again", agent=self.name, exc_info=fault)
             self._leave(slot)
 
-    async def _handle(self, slot: Slot) -> None:
+    async def _handle(self, slot: Slot, work: Work) -> None:
         """Returns when the event has ended, as it was meant to or among the dead letters. Raises LeftUnacked."""
         try:
-            await self._handler(slot.event)
+            with unless_set_aside(self.app, work, slot.event):
+                await self._handler(slot.event)
         except LeftUnacked:
             raise
         except Exception as fault:
-            metrics.UNEXPECTED_ERRORS.labels(where=self.name).inc()
-            log.exception("unexpected error; the message is dead-lettered", agent=self.name)
+            if not isinstance(fault, SetAside):
+                metrics.UNEXPECTED_ERRORS.labels(where=self.name).inc()
+                log.exception("unexpected error; the message is dead-lettered", agent=self.name)
             slot.enter(SlotState.ENDING)
             await self._bury(slot.event, fault)
 

@@ -14,6 +14,7 @@ from vision_app.messages import Message, headers_of
 from vision_app.telemetry import metrics
 from vision_app.telemetry.reachability import Reachability
 from vision_app.telemetry.tracing import traceparent_for
+from vision_app.telemetry.watch import waiting_for
 from vision_app.topics import ALL, Topic, routes, trace_of
 
 from .ownership import LeftUnacked
@@ -93,7 +94,8 @@ class Outbox:
                 log.warning("kafka does not take a record; trying again", topic=topic.name, error=repr(fault))
             if self._app.should_stop or not keep_trying():
                 raise LeftUnacked
-            await asyncio.sleep(RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])
+            with waiting_for("kafka"):
+                await asyncio.sleep(RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])
             attempt += 1
 
 

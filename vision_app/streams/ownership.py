@@ -45,12 +45,13 @@ def of_this_generation(app: Any, event: Any) -> bool:
 
 
 def owns(app: Any, topic: Topic, key: bytes) -> bool:
-    """Whether this worker is assigned the key's partition; asked by timers, since tables keep rows of lost partitions.
+    """Whether this worker is assigned the key's partition; timers ask, since tables keep rows of lost partitions."""
+    return not app.rebalancing and TP(topic.name, partition_of(app, key)) in app.consumer.assignment()
 
-    The partition is the one that Kafka's own default partitioner chooses.
-    """
-    partition = (murmur2(key) & 0x7FFFFFFF) % app.conf.topic_partitions
-    return not app.rebalancing and TP(topic.name, partition) in app.consumer.assignment()
+
+def partition_of(app: Any, key: bytes) -> int:
+    """The partition of a key, as Kafka's own default partitioner chooses it."""
+    return int((murmur2(key) & 0x7FFFFFFF) % app.conf.topic_partitions)
 
 
 async def while_ours(app: Any, event: Any, awaitable: Awaitable[Result]) -> Result:

@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Hashable
 from contextlib import asynccontextmanager
 from typing import Any
 
+from vision_app.telemetry.watch import waiting_for
+
 from .ownership import LeftUnacked, is_ours, while_ours
 
 
@@ -30,7 +32,8 @@ class SingleFlight:
             if self._users[key] == 1:
                 await lock.acquire()  # at once
             else:
-                await while_ours(app, event, lock.acquire())
+                with waiting_for("an earlier record of its key"):
+                    await while_ours(app, event, lock.acquire())
             try:
                 if app.should_stop or not is_ours(app, event):
                     raise LeftUnacked

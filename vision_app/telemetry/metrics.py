@@ -84,6 +84,7 @@ UNEXPECTED_ERRORS = _known(
     *("policy", "posts", "media", "budget", "analysis", "sinks", "redis_in", "redis_out", "timers", "web", "storage"),
     "dead_letters",
     "close",
+    "watch",
 )
 LOG_LINES_COUNTED = _known(
     _counter("vision_log_lines_counted_total", "Log lines that said the same again and were only counted.", "level"),
@@ -202,6 +203,11 @@ ACTOR_DUPLICATES = _known(
     _counter("vision_actor_duplicates_total", "Commands delivered again and recognised.", "actor"), "posts", "budget"
 )
 CHANGELOG_STALE = _counter("vision_changelog_stale_total", "Changelog records older than the row held; ignored.")
+STALLED = _known(
+    _gauge("vision_stalled_seconds", "How long work of a stage has stood still, waiting for nothing known.", "stage"),
+    *("redis_in", "policy", "posts", "media", "budget", "analysis", "sink-postgres", "sink-s3", "sink-neo4j"),
+    *("redis_out", "timers", "event_loop"),
+)
 READY = _gauge("vision_ready", "1 while this worker works on messages, as /readyz says.")
 WORK_TOPICS = tuple(topic.name for topic in topics.ALL if topic is not topics.DLQ)  # that one is for people
 CONSUMER_LAG = _known(
@@ -277,7 +283,16 @@ SINK_DURATION = _known(
 
 WEB_REFUSED = _known(
     _counter("vision_web_refused_total", "Requests and connections turned away by the API or metrics port.", "reason"),
-    *("unauthorized", "rate_limited", "foreign_host", "foreign_origin", "timeout", "not_http", "hung_up"),
+    *(
+        "unauthorized",
+        "rate_limited",
+        "caller_share",
+        "foreign_host",
+        "foreign_origin",
+        "timeout",
+        "not_http",
+        "hung_up",
+    ),
     *("connection_replaced", "too_many_connections", "metrics_connection"),
 )
 

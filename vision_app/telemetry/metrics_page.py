@@ -1,4 +1,4 @@
-"""The metrics port: GET /metrics from a thread of its own, so that it answers before Faust is up, and within bounds.
+"""The metrics port: /metrics, /healthz and /readyz from threads of their own, before Faust is up and within bounds.
 
 Not here: the metrics themselves (`metrics.py`). The page shows all tenants and asks for no token: it is for the
 operators' Prometheus alone, and listens on loopback unless METRICS_HOST says otherwise.
@@ -10,8 +10,9 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
@@ -28,6 +29,9 @@ MAX_CONNECTIONS = 16
 CONNECTION_SECONDS = 10.0
 """What a connection gets in all, however slowly its bytes drip."""
 HEADERS = [("X-Content-Type-Options", "nosniff"), ("Cache-Control", "no-store")]
+
+Health = Mapping[str, Callable[[], tuple[int, bytes]]]
+"""Pages by path: status and JSON. Called in a thread of the server's."""
 
 
 class MetricsServerError(Exception):
@@ -53,15 +57,17 @@ class MetricsServer:
         self.thread.join()
 
 
-def start_metrics_server(settings: Settings) -> MetricsServer:
-    """Serve /metrics on METRICS_HOST:METRICS_PORT.
+def start_metrics_server(settings: Settings, health: Health | None = None) -> MetricsServer:
+    """Serve /metrics, and what `health` has by path, on METRICS_HOST:METRICS_PORT.
 
     Raises MetricsServerError when the address cannot be taken.
     """
     tenant_label(settings.s3_default_tenant_id)
     kind = _Server6 if ":" in settings.metrics_host else _Server
     try:
-        server = make_server(settings.metrics_host, settings.metrics_port, _page(settings), kind, _Handler)
+        server = make_server(
+            settings.metrics_host, settings.metrics_port, _page(settings, health or {}), kind, _Handler
+        )
     except OSError as fault:
         where = f"{settings.metrics_host}:{settings.metrics_port}"
         raise MetricsServerError(
@@ -73,7 +79,7 @@ def start_metrics_server(settings: Settings) -> MetricsServer:
     return MetricsServer(server, thread)
 
 
-def _page(settings: Settings) -> Callable[..., Iterable[bytes]]:
+def _page(settings: Settings, health: Health) -> Callable[..., Iterable[bytes]]:
     metrics = prometheus_client.make_wsgi_app(REGISTRY)
     allowed = allowed_names(settings.vision_allowed_hosts)
 
@@ -82,9 +88,13 @@ def _page(settings: Settings) -> Callable[..., Iterable[bytes]]:
             WEB_REFUSED.labels(reason="foreign_host").inc()
             start_response("421 Misdirected Request", [("Content-Type", "text/plain"), *HEADERS])
             return [b"this is not a name of this server; add it to VISION_ALLOWED_HOSTS\n"]
+        if (say := health.get(environ["PATH_INFO"])) is not None and environ["REQUEST_METHOD"] in ("GET", "HEAD"):
+            status, body = say()
+            start_response(f"{status} {HTTPStatus(status).phrase}", [("Content-Type", "application/json"), *HEADERS])
+            return [body if environ["REQUEST_METHOD"] == "GET" else b""]
         if environ["PATH_INFO"] != "/metrics":
             start_response("404 Not Found", [("Content-Type", "text/plain"), *HEADERS])
-            return [b"there is only /metrics here\n"]
+            return [b"there are only /metrics, /healthz and /readyz here\n"]
 
         def with_headers(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
             return start_response(status, [*headers, *HEADERS], *more)

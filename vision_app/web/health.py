@@ -1,13 +1,25 @@
-"""Whether the process lives, and whether it is at work; if not, why not."""
+"""Whether the process lives, and whether it is at work; if not, why not.
+
+The API answers both, and so does the metrics port, from a thread of its own: no load on the API, and no event loop that
+is blocked, keeps them from it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
 from aiohttp import web
 
+from vision_app.telemetry.watch import Oldest, Place, Stall, remedy, watch_of
+
 from .errors import json_response
-from .models import AliveAnswer, ReadyAnswer
+from .models import AliveAnswer, OldestWork, ReadyAnswer, StalledWork, WorkPlace
 from .operation import operation
 from .page import Page
+
+Pages = Mapping[str, Callable[[], tuple[int, bytes]]]
 
 
 class AliveView(Page):
@@ -23,7 +35,53 @@ class ReadyView(Page):
 
     @operation("Whether messages are being worked on", answers={200: ReadyAnswer, 503: ReadyAnswer}, open=True)
     async def get(self, request: web.Request) -> web.Response:
-        reason = self.app.not_ready()
-        status = "not_ready" if reason else "ready"
-        answer = ReadyAnswer(status=status, reason=reason, waiting_for=self.app.waiting_for())
-        return json_response(request, answer, status=503 if reason else 200)
+        status, answer = _ready(self.app)
+        return json_response(request, answer, status=status)
+
+
+def health_pages(app: Any) -> Pages:
+    """The same two for the metrics port, by path: status and JSON."""
+
+    def alive() -> tuple[int, bytes]:
+        silent = watch_of(app).loop_silent_seconds
+        status: int = 503 if silent > watch_of(app).stall_seconds else 200
+        answer = AliveAnswer(status="alive" if status == 200 else "blocked")
+        return status, answer.model_dump_json().encode()
+
+    def ready() -> tuple[int, bytes]:
+        status, answer = _ready(app)
+        return status, answer.model_dump_json().encode()
+
+    return {"/healthz": alive, "/readyz": ready}
+
+
+def _ready(app: Any) -> tuple[int, ReadyAnswer]:
+    reason = app.not_ready()
+    answer = ReadyAnswer(
+        status="not_ready" if reason else "ready",
+        reason=reason,
+        waiting_for=app.waiting_for(),
+        stalls=[_stalled(stall) for stall in watch_of(app).stalls],
+        oldest=[_oldest(work) for work in watch_of(app).oldest()],
+    )
+    return (503 if reason else 200), answer
+
+
+def _stalled(stall: Stall) -> StalledWork:
+    return StalledWork(
+        **_place(stall.place), stage=stall.stage, since=_at(stall.since), reason=stall.why, remedy=remedy(stall)
+    )
+
+
+def _oldest(work: Oldest) -> OldestWork:
+    return OldestWork(**_place(work.place), stage=work.stage, since=_at(work.since), waits_for=work.waits_for)
+
+
+def _place(place: Place) -> dict[str, Any]:
+    return WorkPlace(
+        place=str(place), topic=place.topic, partition=place.partition, offset=place.offset or None
+    ).model_dump()
+
+
+def _at(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)

@@ -50,13 +50,37 @@ class ErrorAnswer(Answer):
 
 
 class AliveAnswer(Answer):
-    status: Literal["alive"]
+    status: Literal["alive", "blocked"] = Field(description="blocked: only on the metrics port, with 503")
+
+
+class WorkPlace(BaseModel):
+    place: str = Field(description="topic-partition-offset, stream-id, or the stage itself")
+    topic: str
+    partition: int | None = None
+    offset: str | None = None
+
+
+class StalledWork(WorkPlace):
+    """Work that waits for nothing known for longer than VISION_STALL_SECONDS."""
+
+    stage: str
+    since: datetime
+    reason: str
+    remedy: str
+
+
+class OldestWork(WorkPlace):
+    stage: str
+    since: datetime
+    waits_for: str | None = Field(None, description="null while it waits for nothing")
 
 
 class ReadyAnswer(Answer):
     status: Literal["ready", "not_ready"]
     reason: str | None = None
     waiting_for: dict[str, str] = Field(description="services that hold something back, and why")
+    stalls: list[StalledWork] = Field(default_factory=list, description="what stands still, the longest first")
+    oldest: list[OldestWork] = Field(default_factory=list, description="of each stage: the oldest work it holds")
 
 
 # --- vision -----------------------------------------------------------------------------------------------------------

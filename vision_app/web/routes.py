@@ -17,6 +17,7 @@ from .parked import ParkedTaskView, ParkedView
 from .posts import PostsView, PostView
 from .rate import rate_limit
 from .server import mark_busy
+from .share import fair_share
 from .stats import StatsView
 from .storage import CleanupView, QuotaCheckView, QuotaView, StorageStatsView, UsageView
 
@@ -49,6 +50,6 @@ def add_routes(app: Any) -> None:
 
 
 def web_options(settings: Settings) -> dict[str, Any]:
-    """Options of the aiohttp application: uniform errors first, then under which name, who, how often, from where."""
-    guards = [known_host(settings), authentication(settings), rate_limit(settings), same_origin]
+    """Options of the aiohttp application: uniform errors first, then under which name, who, how much, from where."""
+    guards = [known_host(settings), authentication(settings), rate_limit(settings), fair_share(settings), same_origin]
     return {"middlewares": [mark_busy, uniform, *guards], "client_max_size": settings.vision_api_max_body_bytes}

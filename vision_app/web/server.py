@@ -24,13 +24,17 @@ BUSY_ANSWER = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Le
 
 
 class Connection(web.RequestHandler):
-    """One connection. It is idle until a whole request has arrived, and again after the answer."""
+    """One connection. It is idle until a whole request, body included, has arrived, and again after the answer."""
 
-    __slots__ = ("busy",)
+    __slots__ = ("handling",)
 
     def __init__(self, *given: Any, **more: Any) -> None:
         super().__init__(*given, **more)
-        self.busy = False
+        self.handling: web.Request | None = None
+
+    @property
+    def busy(self) -> bool:
+        return self.handling is not None and self.handling.content.is_eof()
 
     def handle_error(
         self,
@@ -50,16 +54,19 @@ class Connection(web.RequestHandler):
 
 @web.middleware
 async def mark_busy(request: web.Request, handler: Any) -> web.StreamResponse:
-    """A connection with a request in work is not closed to make room. Outermost of the middlewares."""
+    """A connection with a request in work is not closed to make room. Outermost of the middlewares.
+
+    A body that is slow to arrive is no work: however many callers send one, others get through.
+    """
     connection = request.protocol
     if not isinstance(connection, Connection):
         answer: web.StreamResponse = await handler(request)
         return answer
-    connection.busy = True
+    connection.handling = request
     try:
         answer = await handler(request)
     finally:
-        connection.busy = False
+        connection.handling = None
     return answer
 
 

@@ -1,0 +1,50 @@
+"""How far the worker is behind, for the gauge and for the watch: what retention took is not left."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from faust.types import TP
+
+from agents.lag import STAGES, measure_lag
+from tests.fakes import FakeApp
+from vision_app.telemetry import metrics
+from vision_app.telemetry.metrics import REGISTRY
+from vision_app.telemetry.watch import Place, watch_of
+
+
+class Consumer:
+    def __init__(self, committed: dict[TP, int], first: dict[TP, int], ends: dict[TP, int]) -> None:
+        self._committed_offset: dict[TP, int | None] = defaultdict(lambda: None, committed)
+        self._first, self._ends = first, ends
+
+    def assignment(self) -> set[TP]:
+        return {*self._ends, TP("not-ours", 0)}
+
+    async def highwaters(self, *places: TP) -> dict[TP, int]:
+        return {place: self._ends[place] for place in places}
+
+    async def earliest_offsets(self, *places: TP) -> dict[TP, int]:
+        return {place: self._first[place] for place in places}
+
+
+async def test_what_is_left_of_each_partition() -> None:
+    app: Any = FakeApp()
+    turns: list[Callable[[], Awaitable[None]]] = []
+    app.timer = lambda seconds, name: turns.append
+    behind, done, never, gone = (TP("vision.media", n) for n in range(4))
+    app.consumer = Consumer({behind: 5, done: 7}, {never: 0, gone: 9}, {behind: 8, done: 7, never: 2, gone: 9})
+    reported: list[Any] = []
+    watch_of(app).report_lag = reported.append  # type: ignore[method-assign]
+    measure_lag(app)
+    await turns[0]()
+    assert reported == [{Place("vision.media", 0): ("media", 5), Place("vision.media", 2): ("media", 0)}]
+    assert REGISTRY.get_sample_value("vision_consumer_lag", {"topic": "vision.media"}) == 3 + 2
+
+
+def test_every_topic_that_is_read_has_its_stage_and_every_stage_its_metric() -> None:
+    assert STAGES.keys() == set(metrics.WORK_TOPICS)
+    for stage in STAGES.values():
+        assert REGISTRY.get_sample_value("vision_stalled_seconds", {"stage": stage}) is not None

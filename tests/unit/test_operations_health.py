@@ -1,0 +1,43 @@
+"""What `vision doctor` says of workers: ready, not ready, standing still, or nobody there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from vision_app.operations.health import Health, findings
+from vision_app.stack.checks import Verdict
+
+STALL = {
+    "stage": "policy",
+    "place": "posts.vision.uploaded-3-17",
+    "since": "2026-11-26T10:00:00.5Z",
+    "reason": "it waits for nothing known",
+    "remedy": "vision dlq take posts.vision.uploaded-3-17 --reason TEXT --dry-run",
+}
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict", "said"),
+    [
+        (None, Verdict.HINT, "no worker answers at http://127.0.0.1:8000"),
+        ({"status": "ready", "reason": None, "waiting_for": {}}, Verdict.OK, "nothing stands still"),
+        (
+            {"status": "ready", "reason": None, "waiting_for": {"s3": "no answer"}},
+            Verdict.OK,
+            "waits for s3 (no answer)",
+        ),
+        ({"status": "not_ready", "reason": "starting", "waiting_for": {}}, Verdict.HINT, "not ready: starting"),
+        (
+            {"status": "not_ready", "reason": "stalled", "waiting_for": {}, "stalls": [STALL]},
+            Verdict.FAILED,
+            "policy at posts.vision.uploaded-3-17 has stood still since 2026-11-26T10:00:00Z: it waits for nothing "
+            "known. Next: vision dlq take posts.vision.uploaded-3-17",
+        ),
+    ],
+)
+def test_a_finding_per_worker(answer: dict[str, Any] | None, verdict: Verdict, said: str) -> None:
+    [finding] = findings([Health("worker-1", ["http://127.0.0.1:8000"], answer)])
+    assert (finding.check, finding.verdict) == ("worker-1", verdict)
+    assert said in finding.detail

@@ -1,0 +1,96 @@
+"""What the workers say of themselves: whether they are ready, what stands still, the oldest work of each stage.
+
+Asked are the metrics ports where the API does not answer: they do so also while a worker's event loop is blocked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from vision_app.settings import Settings, vision_home
+from vision_app.stack import client
+from vision_app.stack.checks import Finding, Verdict
+from vision_app.stack.home import Home
+from vision_app.stack.ports import LOOPBACK
+
+ASK_SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class Health:
+    """One worker's GET /readyz; `answer` is None if nobody answers."""
+
+    name: str
+    urls: Sequence[str]
+    answer: Mapping[str, Any] | None
+
+    @property
+    def stalls(self) -> list[Mapping[str, Any]]:
+        return list((self.answer or {}).get("stalls", ()))
+
+    @property
+    def oldest(self) -> list[Mapping[str, Any]]:
+        return list((self.answer or {}).get("oldest", ()))
+
+
+async def health(settings: Settings) -> list[Health]:
+    """Of each worker of the embedded stack, else of the one that the settings lead to."""
+    state = client.live_state(Home(vision_home()))
+    workers = [service for service in state.services if service.is_worker] if state else []
+    places = [
+        (worker.name, [worker.url, *([f"http://{LOOPBACK}:{worker.metrics_port}"] if worker.metrics_port else [])])
+        for worker in workers
+    ]
+    if not places:
+        api = f"http://{_reachable(settings.vision_api_host)}:{settings.vision_api_port}"
+        places = [("worker", [api, f"http://{_reachable(settings.metrics_host)}:{settings.metrics_port}"])]
+    async with httpx.AsyncClient(trust_env=False, timeout=ASK_SECONDS) as http:
+        return list(await asyncio.gather(*(_of(http, name, urls) for name, urls in places)))
+
+
+def standing(stall: Mapping[str, Any]) -> str:
+    """A stall in one sentence."""
+    return f"{stall['stage']} at {stall['place']} has stood still since {stall['since'][:19]}Z: {stall['reason']}"
+
+
+def findings(found: Sequence[Health]) -> list[Finding]:
+    """What `vision doctor` says of the workers. That none runs is no failure: the services' findings say how it is."""
+    return [finding for worker in found for finding in _findings(worker)]
+
+
+def _findings(worker: Health) -> list[Finding]:
+    if worker.answer is None:
+        text = f"no worker answers at {worker.urls[0]}; `vision status` shows what runs, `vision up` starts it"
+        return [Finding(check=worker.name, verdict=Verdict.HINT, detail=text)]
+    if worker.stalls:
+        return [
+            Finding(check=worker.name, verdict=Verdict.FAILED, detail=f"{standing(stall)}. Next: {stall['remedy']}")
+            for stall in worker.stalls
+        ]
+    if reason := worker.answer.get("reason"):
+        return [Finding(check=worker.name, verdict=Verdict.HINT, detail=f"not ready: {reason}")]
+    waiting = ", ".join(f"{name} ({why})" for name, why in worker.answer.get("waiting_for", {}).items())
+    detail = f"ready; it waits for {waiting}" if waiting else "ready, and nothing stands still"
+    return [Finding(check=worker.name, verdict=Verdict.OK, detail=detail)]
+
+
+async def _of(http: httpx.AsyncClient, name: str, urls: Sequence[str]) -> Health:
+    for url in urls:
+        try:
+            answer = (await http.get(f"{url}/readyz")).json()
+        except (httpx.HTTPError, ValueError):
+            continue
+        if isinstance(answer, dict) and "status" in answer:
+            return Health(name, urls, answer)
+    return Health(name, urls, None)
+
+
+def _reachable(host: str) -> str:
+    """A worker that listens everywhere listens here, too."""
+    return LOOPBACK if ipaddress.ip_address(host).is_unspecified else host

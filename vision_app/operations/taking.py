@@ -1,0 +1,185 @@
+"""Setting a record aside by hand: what it is, who holds it, what follows from it, and doing it.
+
+For a record that holds up its partition. The worker makes it a dead letter (`streams/set_aside.py`); here it is only
+marked, and waited for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from aiokafka import TopicPartition
+from redis.asyncio import Redis
+
+from vision_app import topics
+from vision_app.settings import Settings
+from vision_app.streams.set_aside import mark, parse_place
+from vision_app.telemetry.watch import Place
+
+from .connections import OperationError
+from .health import Health
+from .hops import entry_body, entry_waits_for, summary
+from .kafka_log import KafkaLog
+from .letters import Filter, read_letters
+
+WAIT_SECONDS = 30.0
+POLL_SECONDS = 1.0
+CLOCKS_MS = 60_000
+"""How far the clocks of this machine and the broker may be apart."""
+
+READ = tuple(topic.name for topic in topics.ALL if topic is not topics.DLQ)
+_AGAIN = "`vision dlq replay` tries it again"
+_FOLLOWS: Mapping[str, str] = {
+    topics.UPLOADED.name: f"its post is not opened; {_AGAIN}",
+    topics.POSTS.name: f"the post does not learn of it and stays as it is; {_AGAIN}",
+    topics.MEDIA.name: f"the picture ends as failed and its post goes on; {_AGAIN}",
+    topics.BUDGET.name: f"the ledger does not learn of it; {_AGAIN}",
+    topics.ANALYSIS.name: "the picture ends as failed and its post goes on; its grant is closed: charged at its "
+    f"estimate if its call was begun, else released; {_AGAIN} under a new grant",
+    topics.SINK_POSTGRES.name: f"the row is not written by it and the post is not announced; {_AGAIN}",
+    topics.SINK_S3.name: f"the post's document is not written by it; {_AGAIN}",
+    topics.SINK_NEO4J.name: f"the post is not in the graph by it; {_AGAIN}",
+    topics.ANALYZED.name: f"the post is not announced on the Redis stream; {_AGAIN}",
+    topics.SKIPPED.name: f"the post is not announced on the Redis stream; {_AGAIN}",
+}
+_BUDGET_FOLLOWS: Mapping[str, str] = {
+    "reserve": f"the picture ends as failed and its post goes on; {_AGAIN}",
+    "lost": f"the picture ends as failed and its post goes on; its grant stays open for a day; {_AGAIN}",
+    "settle": f"its grant stays open, and counts as lost after a day; {_AGAIN}",
+    "release": f"its grant stays open, and counts as lost after a day; {_AGAIN}",
+}
+
+
+@dataclass(frozen=True)
+class Taking:
+    """A record that may be set aside. `record_ms`: when the broker took it, None for an entry of a stream."""
+
+    place: Place
+    what: str
+    tenant_id: str | None
+    post_id: str | None
+    record_ms: int | None
+    behind: int
+    holder: str
+    follows: str
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "place": str(self.place),
+            "what": self.what,
+            "tenant_id": self.tenant_id,
+            "post_id": self.post_id,
+            "records_behind_it": self.behind,
+            "holder": self.holder,
+            "follows": self.follows,
+        }
+
+
+async def look(settings: Settings, text: str, kafka: KafkaLog, redis: Redis, workers: list[Health]) -> Taking:
+    """What is at a place. Raises OperationError if there is nothing that holds anything up."""
+    try:
+        place = parse_place(text)
+    except ValueError as fault:
+        raise OperationError(f"{fault}; GET /readyz and `vision doctor` name the place of a stall") from fault
+    if place.partition is None:
+        return await _entry(settings, place, redis, workers)
+    return await _record(place, place.partition, kafka, workers)
+
+
+async def take(taking: Taking, redis: Redis, kafka: KafkaLog, reason: str, operator: str, seconds: float) -> bool:
+    """Mark the record and wait for its letter. False: no worker has set it aside yet; the mark stays."""
+    marked_ms = round(time.time() * 1000)
+    await mark(redis, taking.place, reason, operator, taking.record_ms)
+    deadline = time.monotonic() + seconds
+    wanted = Filter(ids=(str(taking.place),), since_ms=marked_ms - CLOCKS_MS)
+    while not await read_letters(kafka, wanted):
+        if time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(POLL_SECONDS)
+    return True
+
+
+async def _record(place: Place, partition: int, kafka: KafkaLog, workers: list[Health]) -> Taking:
+    if place.topic not in READ:
+        raise OperationError(f"no worker reads {place.topic}; records of these can be set aside: {', '.join(READ)}")
+    offset, at = int(place.offset), TopicPartition(place.topic, partition)
+    record = await kafka.one(place.topic, partition, offset)
+    if record is None or record.offset != offset:
+        raise OperationError(f"there is no record at {place}: it was never there, or retention has taken it")
+    if (await kafka.committed()).get(at, 0) > offset:
+        raise OperationError(f"{place} is acknowledged: it holds nothing up; see `vision trace {place}`")
+    body = _json(record.value)
+    return Taking(
+        place=place,
+        what=_summary(body),
+        tenant_id=_named(body, "tenant_id"),
+        post_id=_named(body, "post_id"),
+        record_ms=record.at_ms,
+        behind=(await kafka.ends([at]))[at] - offset - 1,
+        holder=_holder(place, workers),
+        follows=_BUDGET_FOLLOWS.get(str(body.get("type")), _FOLLOWS[place.topic])
+        if place.topic == topics.BUDGET.name
+        else _FOLLOWS[place.topic],
+    )
+
+
+async def _entry(settings: Settings, place: Place, redis: Redis, workers: list[Health]) -> Taking:
+    if place.topic not in settings.input_streams:
+        raise OperationError(f"{place.topic} is no input stream; they are {', '.join(settings.input_streams)}")
+    found = await redis.xrange(place.topic, min=place.offset, max=place.offset, count=1)
+    if not found:
+        raise OperationError(f"there is no entry {place.offset} in {place.topic}: never there, or trimmed")
+    if await entry_waits_for(redis, settings, place.topic, place.offset) is None:
+        raise OperationError(f"{place} is acknowledged: it holds nothing up; see `vision trace {place.offset}`")
+    body = entry_body(found[0][1])
+    return Taking(
+        place=place,
+        what=_summary(body),
+        tenant_id=_named(body, "tenant_id"),
+        post_id=_named(body, "post_id"),
+        record_ms=None,
+        behind=0,
+        holder=_holder(place, workers),
+        follows=f"it is not relayed; {_AGAIN}",
+    )
+
+
+def _holder(place: Place, workers: list[Health]) -> str:
+    for worker in workers:
+        for stall in worker.stalls:
+            if stall["place"] == str(place):
+                return f"{worker.name}: {stall['stage']} since {stall['since'][:19]}Z; {stall['reason']}"
+        for work in worker.oldest:
+            if work["place"] == str(place):
+                waits = work["waits_for"] or "nothing known"
+                return f"{worker.name}: {work['stage']} since {work['since'][:19]}Z, waiting for {waits}"
+    if all(worker.answer is None for worker in workers):
+        return "no worker answers: it is set aside as soon as one is started"
+    return "no worker says that it is its oldest work: it is set aside when its turn comes"
+
+
+def _summary(body: Mapping[str, Any]) -> str:
+    try:
+        return summary(body)
+    except (KeyError, TypeError, AttributeError):  # a message that is not what its type says
+        return str(body.get("type") or body.get("event_type") or "not readable")[:200]
+
+
+def _named(body: Mapping[str, Any], name: str) -> str | None:
+    for part in (body, body.get("event"), body.get("task")):
+        if isinstance(part, dict) and isinstance(part.get(name), str):
+            return str(part[name])[:256]
+    return None
+
+
+def _json(value: bytes) -> dict[str, Any]:
+    try:
+        body = orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return {}
+    return body if isinstance(body, dict) else {}

@@ -1,0 +1,143 @@
+"""Records that an operator has set aside: they become dead letters instead of being worked on.
+
+The marks are a hash in Redis, place → mark, written by `vision dlq take`. Every worker reads it when it starts and
+every few seconds, so it matters neither which worker holds the record nor whether any does: a handler that has it is
+broken off, and one that gets it later does not begin (docs/decisions/0008-a-record-may-be-set-aside.md).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import orjson
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from vision_app.settings import Settings
+from vision_app.telemetry.watch import Interrupted, Place, Watch, Work, place_of
+
+log = structlog.get_logger(__name__)
+
+KEY = "vision:set_aside"
+REFRESH_SECONDS = 2.0
+TIMEOUT_SECONDS = 5.0
+KEEP_SECONDS = 40 * 86400
+"""Longer than Kafka keeps a record; a mark costs some hundred bytes."""
+
+
+class SetAside(Exception):
+    """An operator has set this record aside. Try it again with `vision dlq replay`."""
+
+
+class Marks:
+    """What is set aside, as far as this worker knows."""
+
+    def __init__(self, redis: Any, watch: Watch) -> None:
+        self._redis, self._watch = redis, watch
+        self._marks: Mapping[str, Mapping[str, Any]] = {}
+
+    @classmethod
+    def of(cls, settings: Settings, watch: Watch) -> Marks:
+        redis = Redis.from_url(
+            settings.redis_url.get_secret_value(),
+            socket_timeout=TIMEOUT_SECONDS,
+            socket_connect_timeout=TIMEOUT_SECONDS,
+        )
+        return cls(redis, watch)
+
+    async def open(self) -> None:
+        """Read them before the first record comes. While Redis is away the worker starts without."""
+        await self.refresh()
+
+    async def close(self) -> None:
+        await self._redis.aclose()
+
+    async def refresh(self) -> None:
+        """Read the marks, and break off whatever works on a marked record."""
+        try:
+            found = await self._redis.hgetall(KEY)
+        except (RedisError, OSError) as fault:  # the way in counts and tells that Redis is away
+            log.debug("marks of set-aside records cannot be read", error=repr(fault))
+            return
+        marks = {place.decode("utf-8", "replace"): _mark(mark) for place, mark in found.items()}
+        old = time.time() - KEEP_SECONDS
+        if outdated := [place for place, mark in marks.items() if mark["marked_at"] < old]:
+            await self._redis.hdel(KEY, *outdated)
+        self._marks = {place: mark for place, mark in marks.items() if place not in outdated}
+        for place in self._marks:
+            for work in self._watch.works_at(place):
+                log.warning("an operator sets a record aside; its handler is broken off", place=place, stage=work.stage)
+                work.interrupt()
+
+    def reason(self, event: Any) -> str | None:
+        """Why an event of Kafka's is set aside, None if it is not. A record of a recreated topic is another one."""
+        mark = self._marks.get(str(place_of(event))) if self._marks else None
+        if mark is None or mark["record_ms"] != round(event.message.timestamp * 1000):
+            return None
+        return str(mark["reason"])
+
+    def reason_at(self, place: Place) -> str | None:
+        """The same for an entry of a Redis stream, whose id is never used twice."""
+        mark = self._marks.get(str(place)) if self._marks else None
+        return str(mark["reason"]) if mark else None
+
+
+async def mark(redis: Any, place: Place, reason: str, operator: str, record_ms: int | None) -> None:
+    """Set a record aside. `record_ms`: when the broker took it, None for an entry of a stream."""
+    text = f"set aside by {operator}: {reason}"
+    await redis.hset(KEY, str(place), orjson.dumps({"reason": text, "record_ms": record_ms, "marked_at": time.time()}))
+
+
+def parse_place(text: str) -> Place:
+    """topic-partition-offset, or stream-milliseconds-number. Raises ValueError."""
+    parts = text.rsplit("-", 2)
+    if len(parts) != 3 or not all(part.isascii() and part.isdigit() for part in parts[1:]):
+        raise ValueError(f"{text!r} is no place; give it as topic-partition-offset or stream-milliseconds-number")
+    if parts[0].startswith("stream:"):
+        return Place(parts[0], None, f"{parts[1]}-{parts[2]}")
+    return Place(parts[0], int(parts[1]), str(int(parts[2])))
+
+
+@contextmanager
+def unless_set_aside(app: Any, work: Work, event: Any) -> Iterator[None]:
+    """A block that handles an event. Raises SetAside if an operator has set it aside, before or meanwhile."""
+    _check(app, event)
+    try:
+        with work.interruptible():
+            yield
+    except Interrupted:
+        _check(app, event)
+        raise
+
+
+def marks_of(app: Any) -> Marks | None:
+    """The app's marks; None in tests of one part, which have no Redis."""
+    marks = getattr(app, "marks", None)
+    return marks if isinstance(marks, Marks) else None
+
+
+def set_aside(app: Any, event: Any) -> SetAside | None:
+    """As what an event is dead-lettered if it is set aside."""
+    marks = marks_of(app)
+    reason = marks.reason(event) if marks else None
+    return SetAside(reason) if reason is not None else None
+
+
+def _check(app: Any, event: Any) -> None:
+    if (fault := set_aside(app, event)) is not None:
+        raise fault
+
+
+def _mark(value: bytes) -> dict[str, Any]:
+    """A mark as it was written; whatever else somebody put there counts for nothing."""
+    try:
+        found = orjson.loads(value)
+    except orjson.JSONDecodeError:
+        found = None
+    if not isinstance(found, dict):
+        return {"reason": "", "record_ms": -1, "marked_at": time.time()}
+    return {"reason": "set aside", "record_ms": None, "marked_at": 0.0, **found}

@@ -1,0 +1,404 @@
+"""Knows what each stage works on and what that waits for, and tells of work that stands still for no known reason.
+
+A stage reports the records it holds (`Stage.work`). Code that waits for something says so (`waiting_for`); the wait
+belongs to the record in whose handling it happens. A thread looks once a second and asks the event loop for a sign of
+life, since the loop itself may be what stands still. Not here: setting a record aside (`streams/set_aside.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import structlog
+
+from . import metrics
+
+log = structlog.get_logger(__name__)
+
+LOOK_SECONDS = 1.0
+STALL_SECONDS = 120.0
+"""Without a setting: work that waits for nothing known for longer stands still."""
+EVENT_LOOP = "event_loop"
+FRAMES = 6
+"""Of the stack that blocks the event loop, the innermost ones go into the log."""
+FROZEN_SECONDS = 5.0
+"""If the watch itself is late by more, the process was stopped (SIGSTOP, a suspended machine)."""
+LAG_SECONDS = 60.0
+"""How long a report about partitions holds; without a newer one Kafka cannot be asked, and says so itself."""
+
+
+class Place(NamedTuple):
+    """Where a record or an entry is. `partition` is None for a Redis stream, `offset` "" for a stage as a whole."""
+
+    topic: str
+    partition: int | None = None
+    offset: str = ""
+
+    def __str__(self) -> str:
+        return "-".join(str(part) for part in self if part not in (None, ""))
+
+
+def place_of(event: Any) -> Place:
+    """The place of an event of Faust's."""
+    at = event.message
+    return Place(at.topic, at.partition, str(at.offset))
+
+
+class Interrupted(Exception):
+    """The handling of a record was broken off since an operator wants it set aside."""
+
+
+class Wait(NamedTuple):
+    what: str
+    holds: Callable[[], bool]
+
+
+@dataclass(eq=False)
+class Work:
+    """Records that a stage holds. `since`: when it was last seen to move, or to wait for something known."""
+
+    stage: str
+    places: Sequence[Place]
+    counts: Callable[[], bool]
+    since: float = field(default_factory=lambda: time.monotonic())
+    began: float = field(default_factory=lambda: time.monotonic())
+    waits: tuple[Wait, ...] = ()
+    _task: asyncio.Task[Any] | None = None
+    _interrupted: bool = False
+
+    def moved(self, *places: Place) -> None:
+        """A step forward; from now on with these records in hand."""
+        self.since = self.began = time.monotonic()
+        self.places = places or self.places
+
+    @contextlib.contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """A block that `interrupt` breaks off; raises Interrupted then. To be entered in the task that runs it."""
+        task = self._task = asyncio.current_task()
+        self._interrupted = False
+        try:
+            yield
+        except asyncio.CancelledError:
+            if not self._interrupted or task is None:
+                raise
+            self._interrupted = False
+            if task.uncancel():  # somebody else wants the task to end, too
+                raise
+            raise Interrupted from None
+        finally:
+            if self._interrupted and task is not None:
+                task.uncancel()  # something inside took the cancellation for its own
+            self._task = None
+
+    def interrupt(self) -> None:
+        """Break off what is being done, if it can be."""
+        if self._task is not None and not self._interrupted:
+            self._interrupted = True
+            self._task.cancel()
+
+    def known_wait(self) -> str | None:
+        """What it waits for, if that is known and still holds."""
+        return next((wait.what for wait in self.waits if wait.holds()), None)
+
+
+_current: ContextVar[Work | None] = ContextVar("work", default=None)
+
+
+def stage_in_hand() -> str | None:
+    """The stage whose work is being done here; None outside of any."""
+    work = _current.get()
+    return work.stage if work else None
+
+
+@contextlib.contextmanager
+def waiting_for(what: str, holds: Callable[[], bool] = lambda: True) -> Iterator[None]:
+    """Say what the record in hand waits for: the provider, a service by name, its turn. `holds`: whether it still does.
+
+    Outside of any record it does nothing.
+    """
+    work = _current.get()
+    if work is None:
+        yield
+        return
+    wait = Wait(what, holds)
+    work.waits = (*work.waits, wait)
+    try:
+        yield
+    finally:
+        work.waits = tuple(other for other in work.waits if other is not wait)
+
+
+def within(seconds: float) -> Callable[[], bool]:
+    """For `waiting_for`: it holds for so long, from now on."""
+    until = time.monotonic() + seconds
+    return lambda: time.monotonic() < until
+
+
+@dataclass(frozen=True)
+class Stall:
+    """Work that stands still. `since` is seconds since the epoch."""
+
+    stage: str
+    place: Place
+    since: float
+    why: str
+
+    @property
+    def seconds(self) -> float:
+        return max(0.0, time.time() - self.since)
+
+
+@dataclass(frozen=True)
+class Oldest:
+    """The oldest work of a stage. `since` is seconds since the epoch; `waits_for` is None if it waits for nothing."""
+
+    stage: str
+    place: Place
+    since: float
+    waits_for: str | None
+
+
+class Stage:
+    """What one stage holds. `full`: it takes nothing new until something that it holds has ended."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.full = False
+        self._works: set[Work] = set()
+        self._kept: dict[Hashable, tuple[Work, object]] = {}
+        self._lock = threading.Lock()  # the watch's thread reads
+
+    @contextlib.contextmanager
+    def work(self, *places: Place, counts: Callable[[], bool] = lambda: True) -> Iterator[Work]:
+        """Hold records for the length of the block. Once `counts` says no, they are somebody else's."""
+        work = Work(self.name, places, counts)
+        with self._lock:
+            self._works.add(work)
+        token = _current.set(work)
+        try:
+            yield work
+        finally:
+            _current.reset(token)
+            with self._lock:
+                self._works.discard(work)
+
+    def keep(self, key: Hashable, place: Place, waits_for: str | None, progress: object) -> None:
+        """Hold work that no handler holds (a queue in a table), until `let_go`. It moves when `progress` is another."""
+        work, before = self._kept.get(key) or (Work(self.name, [place], lambda: True), progress)
+        work.waits = (Wait(waits_for, lambda: True),) if waits_for else ()
+        if before != progress:
+            work.moved()
+        self._kept[key] = work, progress
+        with self._lock:
+            self._works.add(work)
+
+    def let_go(self, key: Hashable) -> None:
+        if found := self._kept.pop(key, None):
+            with self._lock:
+                self._works.discard(found[0])
+
+    def works(self) -> list[Work]:
+        """All that is held and counts, the oldest first."""
+        with self._lock:
+            found = list(self._works)
+        return sorted((work for work in found if work.counts()), key=lambda work: work.began)
+
+
+@dataclass
+class _Partition:
+    """A partition with records that are not acknowledged. `since`: when it was first seen to be at `committed`."""
+
+    committed: int
+    since: float
+    stands: bool = False
+
+
+class Watch:
+    """All stages of one worker. `at_rest`: nothing is to be judged, since the worker starts, stops or rebalances."""
+
+    def __init__(self, stall_seconds: float = STALL_SECONDS, at_rest: Callable[[], bool] = lambda: False) -> None:
+        self.stall_seconds, self._at_rest = stall_seconds, at_rest
+        self.stalls: tuple[Stall, ...] = ()
+        self._stages: dict[str, Stage] = {}
+        self._partitions: dict[Place, tuple[str, _Partition]] = {}
+        self._lag_at = 0.0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop_thread = 0
+        self._loop_at = time.monotonic()
+        self._asked_loop = False
+        self._told: dict[tuple[str, Place], Stall] = {}
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def stage(self, name: str) -> Stage:
+        """The stage of this name; its metric is there from now on."""
+        if name not in self._stages:
+            metrics.STALLED.labels(stage=name)
+            self._stages = {**self._stages, name: Stage(name)}  # the thread goes through it
+        return self._stages[name]
+
+    # --- the thread ---------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to look. To be called from the event loop that is watched."""
+        self.stop()
+        self._loop, self._loop_thread = asyncio.get_running_loop(), threading.get_ident()
+        self._loop_at, self._asked_loop = time.monotonic(), False
+        self._ended.clear()
+        self._thread = threading.Thread(target=self._look_for_ever, name="watch", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        if self._thread is not None:
+            self._ended.set()
+            self._thread.join()
+            self._thread = None
+
+    def _look_for_ever(self) -> None:
+        looked_at = time.monotonic()
+        while not self._ended.wait(LOOK_SECONDS):
+            try:
+                now = time.monotonic()
+                if now - looked_at > LOOK_SECONDS + FROZEN_SECONDS:
+                    self._forgive(now - looked_at)
+                looked_at = now
+                self._ask_loop()
+                self.look()
+            except Exception:  # the watch outlives its own faults
+                metrics.UNEXPECTED_ERRORS.labels(where="watch").inc()
+                log.exception("unexpected error of the watch; it looks again")
+
+    def _forgive(self, seconds: float) -> None:
+        """The whole process was frozen, this thread included: that time is nobody's waiting."""
+        self._loop_at += seconds
+        for stage in self._stages.values():
+            for work in stage.works():
+                work.since += seconds
+        for _, partition in self._partitions.values():
+            partition.since += seconds
+
+    def _ask_loop(self) -> None:
+        if not self._asked_loop and self._loop is not None:
+            self._asked_loop = True
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the worker has ended
+                self._loop.call_soon_threadsafe(self._loop_answers)
+
+    def _loop_answers(self) -> None:
+        self._loop_at, self._asked_loop = time.monotonic(), False
+
+    # --- judging ------------------------------------------------------------------------------------------------------
+
+    @property
+    def loop_silent_seconds(self) -> float:
+        """For how long the event loop has given no sign of life."""
+        return time.monotonic() - self._loop_at if self._asked_loop else 0.0
+
+    def look(self) -> None:
+        """Judge all that is held; set the metrics and tell of what has changed."""
+        now, found = time.monotonic(), list[Stall]()
+        if self.loop_silent_seconds > self.stall_seconds:
+            why = "the event loop is blocked; nothing goes on in this worker"
+            found.append(self._stall(EVENT_LOOP, Place(EVENT_LOOP), self._loop_at, why))
+        for stage in self._stages.values():
+            works = stage.works()
+            for work in works:
+                if self._at_rest() or work.known_wait() is not None:
+                    work.since = now
+            oldest = max((now - work.since for work in works if work.places[0].offset), default=0.0)
+            for work in works:
+                told_by_a_record = not work.places[0].offset and oldest > self.stall_seconds / 2
+                if now - work.since > self.stall_seconds and not told_by_a_record:
+                    found.append(self._stall(stage.name, work.places[0], work.since, "it waits for nothing known"))
+        if now - self._lag_at < LAG_SECONDS and not self._at_rest():
+            for place, (name, partition) in self._partitions.items():
+                if partition.stands:
+                    at = place._replace(offset=str(partition.committed))
+                    found.append(self._stall(name, at, partition.since, "nobody works on it"))
+        self._tell(found)
+
+    def report_lag(self, behind: Mapping[Place, tuple[str, int]]) -> None:
+        """Partitions of this worker with records that are not acknowledged: their stage and their first such offset.
+
+        One stands still if its first record is held by nobody for too long, unless its stage is busy with others.
+        """
+        now, partitions = time.monotonic(), dict[Place, tuple[str, _Partition]]()
+        for place, (name, committed) in behind.items():
+            _, known = self._partitions.get(place, (name, _Partition(committed, now)))
+            partition = known if known.committed == committed else _Partition(committed, now)
+            works = [work for work in self.stage(name).works() if work.places[0].offset]
+            head = place._replace(offset=str(committed))
+            if any(head in work.places for work in works) or (self.stage(name).full and works) or self._at_rest():
+                partition.since = now
+            partition.stands = now - partition.since > self.stall_seconds
+            partitions[place] = name, partition
+        self._partitions, self._lag_at = partitions, now
+
+    def _stall(self, stage: str, place: Place, since: float, why: str) -> Stall:
+        return Stall(stage, place, time.time() - (time.monotonic() - since), why)
+
+    def _tell(self, found: Sequence[Stall]) -> None:
+        self.stalls = tuple(sorted(found, key=lambda stall: stall.since))
+        for name in (*self._stages, EVENT_LOOP):
+            longest = max((stall.seconds for stall in found if stall.stage == name), default=0.0)
+            metrics.STALLED.labels(stage=name).set(longest)
+        told = {(stall.stage, stall.place): stall for stall in found}
+        for key in told.keys() - self._told.keys():
+            stall = told[key]
+            more = {"stack": self._loop_stack()} if stall.stage == EVENT_LOOP else {}
+            log.error(
+                "Work stands still",
+                stage=stall.stage,
+                place=str(stall.place),
+                seconds=round(stall.seconds),
+                reason=stall.why,
+                remedy=remedy(stall),
+                **more,
+            )
+        for key in self._told.keys() - told.keys():
+            log.info("Work goes on", stage=key[0], place=str(key[1]))
+        self._told = told
+
+    def _loop_stack(self) -> str:
+        frame = sys._current_frames().get(self._loop_thread)
+        return "".join(traceback.format_stack(frame)[-FRAMES:]) if frame else "unknown"
+
+    # --- showing ------------------------------------------------------------------------------------------------------
+
+    def oldest(self) -> list[Oldest]:
+        """Of each stage that holds something: the oldest, and what it waits for."""
+        found = []
+        for stage in self._stages.values():
+            if works := stage.works():
+                first = works[0]
+                since = time.time() - (time.monotonic() - first.began)
+                found.append(Oldest(stage.name, first.places[0], since, first.known_wait()))
+        return found
+
+    def works_at(self, place: str) -> list[Work]:
+        """Whoever holds the record at a place."""
+        held = [work for stage in self._stages.values() for work in stage.works()]
+        return [work for work in held if place in map(str, work.places)]
+
+
+def remedy(stall: Stall) -> str:
+    """What to do about a stall, for people."""
+    if stall.stage == EVENT_LOOP or not stall.place.offset:
+        return "restart the worker; the log has the reason"
+    return f"vision dlq take {stall.place} --reason TEXT --dry-run; if it stays, restart the worker"
+
+
+def watch_of(app: Any) -> Watch:
+    """The app's watch. An app that was given none, as in tests of one part, gets one that nobody looks at."""
+    watch = getattr(app, "watch", None)
+    if not isinstance(watch, Watch):
+        watch = app.watch = Watch()
+    return watch
