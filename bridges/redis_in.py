@@ -436,23 +436,10 @@ class RedisIn(Service):
         Raises only LeftUnacked and what Redis raises; whatever else fails ends the process.
         """
         try:
-            await self._write_letters(stream, entry, fields, error, reason, deliveries)
-        except (LeftUnacked, RedisError, OSError):
-            raise
-        except Exception as fault:
-            if self._stopping:
-                raise LeftUnacked from fault
-            end_process("a dead letter failed", fault, stream=stream, stream_id=entry.decode())
-
-    async def _write_letters(
-        self, stream: str, entry: bytes, fields: Fields, error: str, reason: str, deliveries: int
-    ) -> None:
-        kept = entry_value(fields)
-        payload = fields.get(b"data") or fields.get(b"payload") or kept
-        trace_id = _trace_of(payload)
-        await self._redis.xadd(
-            self._settings.vision_dlq_stream,
-            {
+            kept = entry_value(fields)
+            payload = fields.get(b"data") or fields.get(b"payload") or kept
+            trace_id = _trace_of(payload)
+            dead: dict[Any, Any] = {
                 "original_stream": stream,
                 "original_message_id": entry.decode(),
                 "error": reason[:DLQ_TEXT_CHARS],
@@ -460,22 +447,26 @@ class RedisIn(Service):
                 "max_deliveries": self._settings.vision_max_deliveries,
                 "trace_id": trace_id[:DLQ_TEXT_CHARS],
                 **_data(payload),
-            },
-            maxlen=DLQ_MAXLEN,
-            approximate=True,
-        )
-        letter = dead_letter(
-            id=f"{stream}-{entry.decode()}",
-            origin=stream,
-            offset=entry.decode(),
-            value=kept,
-            fault=reason,
-            error=error,
-            attempts=deliveries,
-            trace_id=trace_id,
-            first_seen_ms=int(entry.partition(b"-")[0]),
-        )
-        await self._dead_letters.put(letter, keep_trying=self._keep_trying)
+            }
+            await self._redis.xadd(self._settings.vision_dlq_stream, dead, maxlen=DLQ_MAXLEN, approximate=True)
+            letter = dead_letter(
+                id=f"{stream}-{entry.decode()}",
+                origin=stream,
+                offset=entry.decode(),
+                value=kept,
+                fault=reason,
+                error=error,
+                attempts=deliveries,
+                trace_id=trace_id,
+                first_seen_ms=int(entry.partition(b"-")[0]),
+            )
+            await self._dead_letters.put(letter, keep_trying=self._keep_trying)
+        except (LeftUnacked, RedisError, OSError):
+            raise
+        except Exception as fault:
+            if self._stopping:
+                raise LeftUnacked from fault
+            end_process("a dead letter failed", fault, stream=stream, stream_id=entry.decode())
 
 
 def _data(payload: bytes) -> dict[Any, Any]:

@@ -31,7 +31,7 @@ from vision_app.messages import (
     SetLimit,
     decode,
 )
-from vision_app.streams.dead_letters import CUT_HEADER
+from vision_app.streams.dead_letters import CUT_HEADER, WHOLE_HEADER
 
 from .letters import content
 
@@ -64,7 +64,8 @@ class Reentry:
 def reentry(letter: DeadLetter, *, input_streams: tuple[str, ...], default_tenant: str, now_ms: int) -> Reentry:
     """How a letter is tried again. Raises CannotReplay."""
     if CUT_HEADER in letter.headers:
-        raise CannotReplay("its value was too large to be kept; read the whole at its origin, or discard it")
+        where = letter.headers.get(WHOLE_HEADER, "its origin")
+        raise CannotReplay(f"its value was too large to be kept; read the whole at {where}, or discard it")
     if letter.origin in input_streams:
         return _into_redis(letter, default_tenant)
     value = content(letter)
