@@ -359,7 +359,10 @@ def _budget_rules(settings: Settings, policy: PolicyFile, ocr: Tesseract | None)
 
 def _app_or_exit() -> VisionApp:
     try:
-        return create_app(load_settings())
+        settings = load_settings()
+        if not settings.vision_api_port:
+            raise SettingsError("VISION_API_PORT: 0 lets `vision up` choose; a worker started by itself needs a port")
+        return create_app(settings)
     except (SettingsError, PolicyError) as fault:
         print(fault, file=sys.stderr)
         raise SystemExit(2) from None

@@ -28,6 +28,28 @@ def escaped(text: str) -> str:
     return _SUSPECT.sub(lambda found: found[0] if found[0].isprintable() else _escape(found[0]), text)
 
 
+def tool_line(line: bytes, *, terminal: bool) -> bytes:
+    """A line of another program's output, such as `key|value`, with escapes for what has no glyph.
+
+    Where the value is JSON the line means the same afterwards, so this is done always; anything else is left as it is
+    unless a terminal shows it: there nothing is more important than that it does not obey.
+    """
+    text = line.decode("utf-8", "surrogateescape")
+    safe = "\n".join(escaped(part) for part in text.split("\n"))
+    return safe.encode() if safe != text and (terminal or _same_json(text, safe)) else line
+
+
+def _same_json(text: str, safe: str) -> bool:
+    """Whether both are one key (or none) before one JSON value, and mean the same."""
+    start = min((at for at in (text.find("{"), text.find("[")) if at >= 0), default=len(text))
+    if text[:start] != safe[:start]:
+        return False
+    try:
+        return bool(orjson.loads(text[start:]) == orjson.loads(safe[start:]))
+    except (orjson.JSONDecodeError, UnicodeEncodeError):
+        return False
+
+
 def _escape(sign: str) -> str:
     units = sign.encode("utf-16-be", "surrogatepass")
     return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))

@@ -102,3 +102,8 @@ def test_keys_without_effect_are_logged(path: Path) -> None:
     with capture_logs() as logs:
         PolicyFile(path)
     assert "tesseract is used" in logs[0]["note"]
+
+
+def test_a_file_without_end_is_not_read_to_it(tmp_path: Path) -> None:
+    with pytest.raises(PolicyError, match="larger than 65536 bytes"):
+        read_policy(Path("/dev/zero"))

@@ -100,8 +100,45 @@ def test_what_is_no_yaml_mapping_is_refused_with_its_line(text: str, start: str)
     assert line.startswith(start)
 
 
-def test_an_alias_that_points_to_itself_is_refused() -> None:
-    assert faults(LEAST + "a: &x [*x]\n") == ["p.yml:3: a: unknown key; remove it"]
+LAUGHS = "l0: &l0 [a, b]\n" + "".join(f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 9)}]\n" for n in range(1, 12))
+MERGES = "m0: &m0 {a: 1}\n" + "".join(f"m{n}: &m{n} {{<<: [*m{n - 1}, *m{n - 1}]}}\n" for n in range(1, 40))
+KEYS = "k0: &k0 [a]\n" + "".join(f"k{n}: &k{n} {{? [{', '.join([f'*k{n - 1}'] * 9)}] : 1}}\n" for n in range(1, 9))
+
+
+@pytest.mark.parametrize(
+    ("text", "start"),
+    [
+        (LAUGHS, "p.yml:12: l9: more than 10000 values when its aliases (*name) are written out"),
+        (MERGES, "p.yml:"),
+        (KEYS, "p.yml:"),
+        ("a: &x [*x]\n", "p.yml:3: a: more than 10000 values"),
+        ("a: &x [*x, *x, *x, *x, *x, *x, *x, *x, *x]\n", "p.yml:3: a: more than 10000 values"),
+        ("a: &x {b: *x}\n", "p.yml:3: a: more than 10000 values"),
+    ],
+)
+def test_aliases_that_stand_for_too_much_are_refused_without_writing_them_out(text: str, start: str) -> None:
+    """Written out, these have more values than there is memory or time."""
+    [line] = faults(LEAST + text)
+    assert line.startswith(start)
+    assert "more than 10000 values" in line
+
+
+def test_a_usual_alias_is_allowed() -> None:
+    text = "x: &types [image/png]\n"
+    assert faults(LEAST + text) == ["p.yml:3: x: unknown key; remove it"]
+    policy = load_policy(LEAST.replace("[", "&types [") + "  documents: *types\n", "p.yml")
+    assert policy.allowed_mime_types.documents == policy.allowed_mime_types.images
+
+
+def test_a_file_that_is_no_policy_by_its_size_is_refused_unread() -> None:
+    text = LEAST + "#" * 64 * 1024
+    assert faults(text) == ["p.yml: is larger than 65536 bytes; a policy of that size is no policy: shorten its lists"]
+
+
+def test_of_very_many_faults_the_first_are_told() -> None:
+    told = faults(LEAST + "".join(f"key{n}: 1\n" for n in range(2000)))
+    assert len(told) == 51
+    assert "and 1950 more faults" in told[-1]
 
 
 def test_keys_of_the_assistants_own_file_without_effect_are_noted() -> None:

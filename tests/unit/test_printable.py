@@ -19,7 +19,7 @@ from tests.hostile_texts import TEXTS
 from vision_app.demo.checks import Check
 from vision_app.demo.report import check_lines, post_view
 from vision_app.domain.json_salvage import clean
-from vision_app.printable import escaped, json_text, printable
+from vision_app.printable import escaped, json_text, printable, tool_line
 from vision_app.telemetry.logging import _harmless, _json
 
 FORBIDDEN = re.compile(
@@ -83,3 +83,45 @@ def test_the_demos_report_shows_texts_as_texts(name: str) -> None:
     shown = out.getvalue()
     assert not FORBIDDEN.search(shown)
     assert "[bold red]" in shown or "[bold red]" not in text, "markup is text"
+
+
+HOSTILE = "a\x9b2J\u202eb\x1b[31m\u200bc"
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_hostile_json_on_a_tools_line_means_the_same_and_steers_nothing(terminal: bool) -> None:
+    value = json.dumps({"text": HOSTILE}, ensure_ascii=False).replace("\\u001b", "\\u001b")
+    line = f"tenant:post|{value}\n".encode()
+    told = tool_line(line, terminal=terminal).decode()
+    assert not FORBIDDEN.search(told)
+    key, _, again = told.rstrip("\n").partition("|")
+    assert (key, json.loads(again)) == ("tenant:post", {"text": HOSTILE})
+    assert told.endswith("\n")
+
+
+OTHERS = [
+    f"tenant:post|{HOSTILE}\n".encode(),
+    b"key|\x9b2J raw\n",
+    b'key|{\t"a": 1}\n',
+    b'k\x1b[2J|{"a": 1}\n',
+    b'key|{"a": "\x9b"}\n',
+    f'key|{{"a": "{HOSTILE}"\n'.encode(),
+]
+
+
+@pytest.mark.parametrize("line", OTHERS)
+def test_what_is_no_json_is_escaped_for_a_terminal_and_the_same_byte_for_byte_in_a_pipe(line: bytes) -> None:
+    assert not FORBIDDEN.search(tool_line(line, terminal=True).decode().replace("\t", "\x01"))
+    assert tool_line(line, terminal=False) == line
+
+
+@given(st.text(), st.booleans())
+def test_a_tools_line_that_is_harmless_is_not_touched(text: str, terminal: bool) -> None:
+    line = (re.sub(r"[^ -~а-яё]", "", text) + "\n").encode()
+    assert tool_line(line, terminal=terminal) == line
+
+
+@given(st.binary())
+def test_no_bytes_steer_a_terminal(content: bytes) -> None:
+    for line in content.splitlines(keepends=True):
+        assert not FORBIDDEN.search(tool_line(line, terminal=True).decode())

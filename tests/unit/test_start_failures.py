@@ -91,6 +91,15 @@ def test_without_kafka_the_worker_says_so_and_nothing_else_goes_wrong(tmp_path: 
     assert "vision doctor" in reason["next_step"]
 
 
+def test_a_worker_by_itself_needs_a_port_and_says_so(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "vision_app", "worker"]
+    environment = {**os.environ, "VISION_API_PORT": "0", "VISION_HOME": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=60)
+    assert done.returncode == 2
+    [line] = done.stderr.splitlines()
+    assert line.startswith("VISION_API_PORT: 0")
+
+
 async def test_a_child_that_started_beside_one_that_did_not_is_ended(
     away: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

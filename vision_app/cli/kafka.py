@@ -1,18 +1,26 @@
-"""`vision kafka`: Kafka's own console tools, from the jars of the embedded broker, connected to the configured one."""
+"""`vision kafka`: Kafka's own console tools, from the jars of the embedded broker, connected to the configured one.
+
+What they print may come from anybody, so it goes through `printable.tool_line` before a terminal sees it.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 
 import click
 
+from vision_app.printable import tool_line
 from vision_app.settings import load_settings
+from vision_app.stack.environment import plain
 from vision_app.stack.files import write_atomically
 from vision_app.stack.home import cache_folder
 from vision_app.stack.jars import classpath
 from vision_app.stack.java import Java
 from vision_app.stack.kafka import tool_logging
+from vision_app.stack.process import tied_to_this_process
 
 SEPARATOR = "|"
 DEFAULT_TIMEOUT_MS = 10_000
@@ -32,7 +40,11 @@ def kafka() -> None:
 @kafka.command(context_settings=PASS_THROUGH, add_help_option=False)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def consume(arguments: tuple[str, ...]) -> None:
-    """kafka-console-consumer: prints `key|value` lines that `produce` accepts."""
+    """kafka-console-consumer: prints `key|value` lines that `produce` accepts.
+
+    Control characters in JSON are printed as escapes, which mean the same. Other values are printed to a terminal with
+    escapes, and into a file or a pipe byte for byte.
+    """
     defaults = ["--property", "print.key=true", "--property", f"key.separator={SEPARATOR}"]
     if _has(arguments, "--max-messages") and not _has(arguments, "--timeout-ms"):
         defaults += ["--timeout-ms", str(DEFAULT_TIMEOUT_MS)]  # otherwise it waits for ever where there are fewer
@@ -44,7 +56,8 @@ def consume(arguments: tuple[str, ...]) -> None:
 def produce(arguments: tuple[str, ...]) -> None:
     """kafka-console-producer: reads `key|value` lines from standard input."""
     defaults = ["--property", "parse.key=true", "--property", f"key.separator={SEPARATOR}"]
-    _run("org.apache.kafka.tools.ConsoleProducer", [*defaults, *arguments])
+    command = _command("org.apache.kafka.tools.ConsoleProducer", [*defaults, *arguments])
+    os.execve(command[0], command, plain())  # noqa: S606 - it talks to the terminal, and shows nobody's texts
 
 
 @kafka.command(context_settings=PASS_THROUGH, add_help_option=False)
@@ -62,16 +75,38 @@ def topics(arguments: tuple[str, ...]) -> None:
 
 
 def _run(main_class: str, arguments: list[str]) -> None:
-    """Become the tool. Its exit code is ours; what we add comes first, so that later arguments win."""
+    """Run the tool and end with its exit code."""
+    command = _command(main_class, arguments)
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # before the tool starts: without a reader both end
+    sys.exit(_printed(command))
+
+
+def _command(main_class: str, arguments: list[str]) -> list[str]:
+    """The tool's command line. What we add comes first, so that later arguments win."""
     if not _has(arguments, "--bootstrap-server"):
         arguments = ["--bootstrap-server", load_settings().kafka_bootstrap_servers, *arguments]
     logging = cache_folder() / "kafka-tools.log4j2.properties"
     jars = classpath("kafka", lambda text: click.echo(text, err=True))
     write_atomically(logging, tool_logging())
     options = (*OPTIONS, f"-Dlog4j2.configurationFile={logging}")
-    command = Java("kafka", jars).command(main_class, *arguments, options=options)
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    os.execv(command[0], command)  # noqa: S606
+    return Java("kafka", jars).command(main_class, *arguments, options=options)
+
+
+def _printed(command: list[str]) -> int:
+    """Run a command that ends with us; what it prints, printed without what could steer a terminal. Its exit code."""
+    terminal = sys.stdout.isatty()
+    sys.stdout.flush()
+    tool = subprocess.Popen(  # noqa: S603
+        [*tied_to_this_process(signal.SIGTERM), *command], stdout=subprocess.PIPE, env=plain()
+    )
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to the tool as well, which ends in its own way
+    signal.signal(signal.SIGTERM, lambda *_: tool.terminate())
+    assert tool.stdout is not None  # noqa: S101 - it was asked for
+    for line in tool.stdout:
+        sys.stdout.buffer.write(tool_line(line, terminal=terminal))
+        sys.stdout.buffer.flush()
+    code = tool.wait()
+    return code if code >= 0 else 128 - code
 
 
 def _has(arguments: list[str] | tuple[str, ...], option: str) -> bool:

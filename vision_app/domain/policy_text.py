@@ -19,6 +19,15 @@ Path = tuple[str, ...]
 Fault = tuple[int, str, str]  # line, key, what is wrong
 
 
+MAX_BYTES = 64 * 1024
+"""Of a policy file; the shipped one has 4 kB. It is read between two events, and YAML takes half a second for it."""
+MAX_VALUES = 10_000
+"""Keys and values of a policy, those of aliases counted wherever they are used: ten lines can stand for billions."""
+TOO_MANY = 10**9
+MAX_FAULTS = 50
+"""That are told; by then it is another kind of file."""
+
+
 class PolicyError(Exception):
     """The policy file cannot be used. Correct the lines named below; `vision policy check FILE` checks again."""
 
@@ -28,15 +37,26 @@ def load_policy(text: str, source: str) -> Policy:
 
     Raises PolicyError whose text has one line per fault: `source:line: key: what is wrong`.
     """
+    if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
+        raise PolicyError(too_large(source))
     data, lines, faults = _parse(text)
+    count = len(faults)
     if not faults:
         try:
             policy = Policy.model_validate(data)
         except ValidationError as invalid:
-            faults = [_fault(error, lines) for error in invalid.errors(include_url=False)]
+            errors = invalid.errors(include_url=False)
+            count, faults = len(errors), [_fault(error, lines) for error in errors[:MAX_FAULTS]]
         else:
             return policy
-    raise PolicyError("\n".join(_line(source, fault) for fault in sorted(faults)))
+    told = [_line(source, fault) for fault in sorted(faults)[:MAX_FAULTS]]
+    more = [f"{source}: and {count - MAX_FAULTS} more faults; correct these first"] if count > MAX_FAULTS else []
+    raise PolicyError("\n".join([*told, *more]))
+
+
+def too_large(source: str) -> str:
+    """The text for a file that is not even read to its end."""
+    return f"{source}: is larger than {MAX_BYTES} bytes; a policy of that size is no policy: shorten its lists"
 
 
 def _line(source: str, fault: Fault) -> str:
@@ -56,10 +76,31 @@ def _parse(text: str) -> tuple[Any, Mapping[Path, int], list[Fault]]:
         if not isinstance(root, yaml.MappingNode):
             what = "the file is empty" if root is None else "the file is not a mapping of keys"
             return None, lines, [(1, "", f"{what}; it needs at least allowed_mime_types")]
+        counts: dict[int, int] = {}
+        if _expanded(root, counts, set()) > MAX_VALUES:
+            key, _ = max(root.value, key=lambda pair: counts[id(pair[1])])
+            text = f"more than {MAX_VALUES} values when its aliases (*name) are written out; use fewer, or none"
+            return None, lines, [(key.start_mark.line + 1, str(key.value), text)]
         faults = list(_walk(root, (), lines))
         return loader.construct_document(root), lines, faults
     except (yaml.YAMLError, ValueError, RecursionError) as broken:
         return None, lines, [_syntax_fault(broken, text)]
+
+
+def _expanded(node: yaml.Node, known: dict[int, int], above: set[int]) -> int:
+    """How many nodes there are with every alias in full, at most TOO_MANY: as many has one that is part of itself."""
+    if id(node) in above:
+        return TOO_MANY
+    if id(node) not in known:
+        above.add(id(node))
+        children: list[yaml.Node] = []
+        if isinstance(node, yaml.SequenceNode):
+            children = node.value
+        elif isinstance(node, yaml.MappingNode):
+            children = [child for pair in node.value for child in pair]
+        known[id(node)] = min(TOO_MANY, 1 + sum(_expanded(child, known, above) for child in children))
+        above.discard(id(node))
+    return known[id(node)]
 
 
 def _walk(node: yaml.Node, path: Path, lines: dict[Path, int]) -> Iterator[Fault]:

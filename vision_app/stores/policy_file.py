@@ -11,6 +11,7 @@ import structlog
 
 import vision_app
 from vision_app.domain.policy import Policy, PolicyError, load_policy
+from vision_app.domain.policy_text import MAX_BYTES, too_large
 from vision_app.telemetry import metrics
 
 log = structlog.get_logger(__name__)
@@ -30,7 +31,11 @@ def default_policy_path() -> Path:
 def read_policy(path: Path) -> Policy:
     """Read and validate a policy file. Raises PolicyError, also when the file cannot be read."""
     try:
-        text = path.read_text("utf-8")
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise PolicyError(too_large(str(path)))
+        text = content.decode("utf-8")
     except OSError as fault:
         raise PolicyError(
             f"{path}: cannot be read: {fault.strerror}; set VISION_POLICY_CONFIG_PATH to a readable file"
