@@ -503,6 +503,23 @@ def test_decided_again_under_other_rules_a_command_gives_no_id_to_another_task()
     assert tenant.ledger.spent == 30, "it was paid, though this row never gave it"
 
 
+def test_a_grant_of_one_that_was_passed_over_is_charged_though_its_decision_came_to_nothing() -> None:
+    """Its number is older than those that were settled and forgotten meanwhile: that must not make it look settled."""
+    tenant = Tenant(limit=100)
+    tenant.reserve("dear", 120)
+    tenant.settle_others(SETTLED_REMEMBERED + 5)
+    tenant.do(Reset(tenant_id=TENANT))
+    row, at = tenant.row, Moment(time_ms=tenant.time_ms + 1, offset=tenant.offset + 1)
+    raised = SetLimit(tenant_id=TENANT, limit=200)
+    [phantom] = granted(decide(row, raised, at, tenant.rules, tenant.parked.get))  # the worker dies before the row
+    assert phantom.task.post_id == "dear"
+    tenant.do(Pause(tenant_id=TENANT), at=Moment(time_ms=at.time_ms, offset=at.offset + 1))
+    tenant.offset, tenant.time_ms = at.offset + 1, at.time_ms
+    spent = tenant.ledger.spent
+    tenant.settle(phantom, 110)
+    assert tenant.ledger.spent == spent + 110
+
+
 def test_a_released_grant_is_charged_when_it_turns_out_paid_however_late() -> None:
     tenant = Tenant(limit=10_000)
     [old] = granted(tenant.reserve("a"))

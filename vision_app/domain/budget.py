@@ -285,6 +285,7 @@ class _Ledger:
             self.fields["told"] = number + 1
             self.announced += 1
         self.fields["passed"] = number + 1
+        self.closures.doubt(number)  # it will be granted after larger numbers
         return True
 
     def defer(self, waiting: Parked) -> None:

@@ -41,7 +41,7 @@ class Closures:
     """The closed grants that are remembered, oldest first, and below which numbers some were forgotten.
 
     `settled_below`, `doubtful_below`: one more than the largest number of a settled or an unsettled grant that was
-    forgotten.
+    forgotten; of a task that was passed over in the queue, which may yet be granted, the latter, too.
     """
 
     def __init__(self, row: BudgetRow) -> None:
@@ -60,6 +60,10 @@ class Closures:
         """
         number = number_of(grant_id, self._tenant, self._ledger)
         return number is not None and self.doubtful_below <= number < self.settled_below
+
+    def doubt(self, number: int) -> None:
+        """From now on grants up to this number, if forgotten, are charged again rather than taken as settled."""
+        self.doubtful_below = max(self.doubtful_below, number + 1)
 
     def add(self, closed: ClosedGrant) -> int:
         """Remember a closure; what it was charged before is not charged again. Returns the tokens to charge."""
