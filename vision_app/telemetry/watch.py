@@ -62,7 +62,7 @@ class Wait(NamedTuple):
     holds: Callable[[], bool]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Work:
     """Records that a stage holds. `since`: when it was last seen to move, or to wait for something known."""
 
@@ -74,6 +74,10 @@ class Work:
     waits: tuple[Wait, ...] = ()
     _task: asyncio.Task[Any] | None = None
     _interrupted: bool = False
+
+    def __repr__(self) -> str:
+        """Short: what it refers to may be as large as a record, and tracebacks show it."""
+        return f"Work({self.stage!r}, {self.places[0]})"
 
     def moved(self, *places: Place) -> None:
         """A step forward; from now on with these records in hand."""
