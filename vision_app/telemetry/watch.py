@@ -97,11 +97,12 @@ class Work:
         finally:
             self._task = None
 
-    def interrupt(self) -> None:
-        """Break off what is being done, if it can be."""
-        if self._task is not None and not self._interrupted:
-            self._interrupted = True
-            self._task.cancel()
+    def interrupt(self) -> bool:
+        """Break off what is being done; False if it cannot be, or was already."""
+        if self._task is None or self._interrupted:
+            return False
+        self._interrupted = True
+        return self._task.cancel()
 
     def known_wait(self) -> str | None:
         """What it waits for, if that is known and still holds."""
