@@ -306,10 +306,11 @@ async def test_work_can_be_broken_off_and_a_foreign_cancellation_stays_one() -> 
     task = asyncio.create_task(handle())
     await begun.wait()
     [work] = watch.works_at("topic-0-17")
-    work.interrupt()
+    assert work.interrupt()
+    assert not work.interrupt(), "once is enough"
     await task
     assert ended == ["interrupted", "went on"]
-    work.interrupt()  # nothing is under way any more
+    assert not work.interrupt(), "nothing is under way any more"
 
     begun.clear()
     task = asyncio.create_task(handle())

@@ -70,8 +70,8 @@ class Marks:
         self._marks = {place: mark for place, mark in marks.items() if place not in outdated}
         for place in self._marks:
             for work in self._watch.works_at(place):
-                log.warning("an operator sets a record aside; its handler is broken off", place=place, stage=work.stage)
-                work.interrupt()
+                if work.interrupt():
+                    log.warning("an operator sets a record aside; it is broken off", place=place, stage=work.stage)
 
     def reason(self, event: Any) -> str | None:
         """Why an event of Kafka's is set aside, None if it is not. A record of a recreated topic is another one."""

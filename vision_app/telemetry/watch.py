@@ -62,7 +62,7 @@ class Wait(NamedTuple):
     holds: Callable[[], bool]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Work:
     """Records that a stage holds. `since`: when it was last seen to move, or to wait for something known."""
 
@@ -74,6 +74,10 @@ class Work:
     waits: tuple[Wait, ...] = ()
     _task: asyncio.Task[Any] | None = None
     _interrupted: bool = False
+
+    def __repr__(self) -> str:
+        """Short: what it refers to may be as large as a record, and tracebacks show it."""
+        return f"Work({self.stage!r}, {self.places[0]})"
 
     def moved(self, *places: Place) -> None:
         """A step forward; from now on with these records in hand."""
@@ -99,11 +103,12 @@ class Work:
                 task.uncancel()  # something inside took the cancellation for its own
             self._task = None
 
-    def interrupt(self) -> None:
-        """Break off what is being done, if it can be."""
-        if self._task is not None and not self._interrupted:
-            self._interrupted = True
-            self._task.cancel()
+    def interrupt(self) -> bool:
+        """Break off what is being done; False if it cannot be, or was already."""
+        if self._task is None or self._interrupted:
+            return False
+        self._interrupted = True
+        return self._task.cancel()
 
     def known_wait(self) -> str | None:
         """What it waits for, if that is known and still holds."""
