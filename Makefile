@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo down test load crash faults lint types layers clean lock audit tools image-check fresh-check pythons \
+.PHONY: demo down test load crash faults fuzz lint types layers clean lock audit tools image-check fresh-check pythons \
         environment test-environment
 .DELETE_ON_ERROR:
 
@@ -25,6 +25,9 @@ crash: test-environment  ## a worker dies once at every await; an hour
 
 faults: test-environment  ## each service fails in each way; FAULT_SECONDS=60 for the published table
 	$(BIN)/python -m pytest -m load tests/faults/test_stopping.py tests/faults/test_restarts.py tests/faults/test_dependencies.py
+
+fuzz: test-environment  ## 10,000 hostile events among sound posts; FUZZ_EVENTS, FUZZ_SEED
+	$(BIN)/python -m pytest -m load -rP tests/integration/test_fuzz.py
 
 lint: test-environment
 	$(BIN)/ruff check .

@@ -62,6 +62,7 @@ EXEMPT = {
     "vision_app.stores.postgres": "one transaction for a batch",
     "vision_app.stores.posts": "reads",
     "vision_app.stores.s3": "one request for an object",
+    "vision_app.stores.whole_letters": "one request for an object, before the letter that names it",
 }
 """Modules with awaits between which no two effects lie that belong together, and why."""
 EVERYTHING = ["first", "second", "first second", "inside", "number 1"]
