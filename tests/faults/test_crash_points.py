@@ -24,12 +24,9 @@ UNREACHED = {
     "bridges.redis_in:RedisIn._end#2": "an entry that an error of our own keeps from being relayed is buried",
     "bridges.redis_in:RedisIn._miss#1": "reads, when two workers claim the same entries at the same moment",
     "bridges.redis_in:RedisIn._read#1": "a pause, while ten thousand entries are held",
-<<<<<<< HEAD
     "bridges.redis_in:RedisIn._watched#2": "an entry set aside by hand while it is relayed: the same, once more",
-=======
     "bridges.redis_in:RedisIn._with_fields#1": "reads again what was not held, beyond 32 MiB of entries",
     "bridges.redis_in:RedisIn._with_fields#2": "acknowledges what was trimmed of that, as elsewhere",
->>>>>>> part-a
     "vision_app.providers.gate:Gate._leave#2": "a slot given in the moment of leaving is given back; it expires",
     "vision_app.providers.gigachat:GigaChat._delete#2": "looks for a file whose upload nobody answered; costs nothing",
     "vision_app.providers.gigachat:GigaChat.close#1": "the last deletions of files at the provider; cost nothing",
@@ -38,9 +35,9 @@ UNREACHED = {
     "vision_app.providers.slots:Slots.close#2": "slots held at the end are given back; they expire",
     "vision_app.streams.batches:Batches._handle_alone#1": "after three failures that nobody planned for; as _handle",
     "vision_app.streams.batches:Batches._handle_alone#2": "the same, the dead letter",
-    "vision_app.streams.batches:Batches._until_handled#2": "the same",
-    "vision_app.streams.batches:Batches._until_handled#3": "a pause, when a batch was left in the middle",
-    "vision_app.streams.batches:Batches._until_handled#5": "the same, during the pause between two tries",
+    "vision_app.streams.batches:Batches._try_until_handled#2": "the same",
+    "vision_app.streams.batches:Batches._try_until_handled#3": "a pause, when a batch was left in the middle",
+    "vision_app.streams.batches:Batches._try_until_handled#5": "the same, during the pause between two tries",
     "vision_app.streams.dead_letters:DeadLetters._send_companion#2": "a smaller form, since the first was refused",
     "vision_app.streams.dead_letters:DeadLetters._send_letter#4": "the smallest form, which no entry here needs",
     "vision_app.streams.in_flight:InFlight._see_off#1": "waits for a rebalance to end; does nothing",
