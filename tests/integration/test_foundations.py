@@ -26,6 +26,8 @@ from vision_app.stack.client import live_state, running_stack
 from vision_app.stack.home import Home
 from vision_app.stack.state import Condition
 
+pytestmark = pytest.mark.timeout(600)  # stacks are started and commands run one after another
+
 SENTENCE = "Topic vision.media not found in cluster metadata"
 
 
