@@ -325,7 +325,8 @@ class BudgetMachine(RuleBasedStateMachine):
     def owe(self, grant_id: str, tokens: int, closed: dict[str, Any]) -> None:
         before = self.due.get(grant_id, 0)
         if grant_id not in closed:
-            before = 0  # a foreign grant that was forgotten meanwhile is charged again: too much, never too little
+            before = 0  # one that was forgotten in doubt is charged again, too much, never too little; and queued again
+            self.requeued.discard(grant_id)
         self.spent += max(0, tokens - before)
         self.due[grant_id] = max(tokens, before)
 
