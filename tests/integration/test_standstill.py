@@ -158,9 +158,6 @@ async def test_a_held_stage_is_named_everywhere_and_freed_by_hand(
     assert (await readiness(worker))[0] == 503, "a dry run changes nothing"
     code, said = await asyncio.to_thread(vision, "dlq", "take", place, "--reason", "held by a test", "--json")
     assert (code, json.loads(said)["set_aside"]) == (0, True), said
-    code, said = await asyncio.to_thread(vision, "dlq", "show", place)
-    assert code == 0
-    assert "held by a test" in said
 
     await worker.ready()
     assert await metric(worker, stage) == 0
@@ -209,3 +206,26 @@ async def test_a_blocked_event_loop_is_told_of_by_the_metrics_port(
     worker.start()
     await worker.ready()
     await pipe.announced([f"{tenant}-post"], since)
+
+
+async def test_what_holds_nothing_up_is_not_taken(pipe: Pipeline, vision: Callable[..., tuple[int, str]]) -> None:
+    tenant, since = unique("not-taken"), await pipe.newest()
+    await pipe.publish(tenant, f"{tenant}-post", [await pipe.upload(tenant, picture())])
+    await pipe.announced([f"{tenant}-post"], since)
+    await pipe.idle()
+    entry = (await pipe.redis.xrevrange("stream:posts:vision:uploaded", count=1))[0][0].decode()
+    for place, why in (
+        ("nonsense", "is no place"),
+        ("vision.dlq-0-0", "no worker reads vision.dlq"),
+        ("vision.media-0-999999", "there is no record at vision.media-0-999999"),
+        ("vision.media-99-0", "there is no record at vision.media-99-0"),
+        (f"stream:posts:vision:uploaded-{entry}", "is acknowledged: it holds nothing up"),
+        ("stream:posts:vision:uploaded-5-0", "there is no entry 5-0"),
+        ("stream:other-5-0", "stream:other is no input stream"),
+    ):
+        code, said = await asyncio.to_thread(vision, "dlq", "take", place, "--reason", "x")
+        assert (code, why in said, "Traceback" in said) == (1, True, False), said
+    marked = str(await pipe.redis.hgetall("vision:set_aside"))
+    assert entry not in marked, "nothing was marked"
+    code, said = await asyncio.to_thread(vision, "dlq", "take", "vision.media-0-0")
+    assert (code, "--reason" in said) == (2, True)
