@@ -57,6 +57,7 @@ EXEMPT = {
     "vision_app.storage.quota": "one statement each",
     "vision_app.storage.upload": "a command of the operator's",
     "vision_app.stores.migrate": "one transaction each",
+    "vision_app.stores.repair": "a command of the operator's, one transaction for each thing put back",
     "vision_app.stores.neo4j": "one transaction for a batch",
     "vision_app.stores.post_documents": "one object for a post; the batch comes again",
     "vision_app.stores.postgres": "one transaction for a batch",
