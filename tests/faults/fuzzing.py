@@ -91,8 +91,9 @@ async def fuzz(pipe: Pipeline, worker: Worker, *, seed: int, hostile: int, run: 
         sound = Load(pipe, f"sound-{run}", _tenants(run), SOUND_PER_SECOND, since)
         async with sound.running():
             await _publish(pipe, seed, hostile, media, run)
-        announced = await _announced(pipe, sound)
+        await _announced(pipe, sound)
         left = await await_idle(pipe.redis, pipe.settings, time.monotonic() + PATIENCE_SECONDS)
+    announced = await _announced(pipe, sound)  # with the post that was being published when the phase ended
     account = await take_account(pipe.settings, since_ms=since_ms)
     wrong = [*account.discrepancies, *_unlike_sound(sound, announced)]
     wrong += [f"{stall} stood still" for stall in dict.fromkeys(observer.stalls)]
@@ -121,6 +122,7 @@ async def _sound(pipe: Pipeline, tag: str, since: str, seconds: float) -> float:
     calm = Load(pipe, tag, _tenants(tag), SOUND_PER_SECOND, since)
     async with calm.running():
         await asyncio.sleep(max(5.0, min(seconds, 60.0)))
+    await await_idle(pipe.redis, pipe.settings, time.monotonic() + PATIENCE_SECONDS)
     return _p95(calm, await _announced(pipe, calm))
 
 

@@ -196,9 +196,8 @@ def test_a_topic_and_a_table_that_go_while_the_worker_runs(tmp_path: Path) -> No
         stack.execute("DROP TABLE post_enrichment CASCADE")
         stack.vision("migrate", "repair")
         assert "Wrote" in stack.vision("migrate", "refill")
-        assert [row["status"] for row in stack.execute("SELECT status FROM post_enrichment ORDER BY status")].count(
-            "ok"
-        ) == 1
+        states = [row["status"] for row in stack.execute("SELECT status FROM post_enrichment")]
+        assert "ok" in states, "the first post; the lost one, too, if a producer saw the new topic in time"
         stack.restart_worker()
         stack.vision("e2e")
         stack.eventually(

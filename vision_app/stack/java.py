@@ -93,7 +93,7 @@ class Java:
         self._base.parent.mkdir(parents=True, exist_ok=True)
         scratch = self._base.with_suffix(f".{os.getpid()}")
         dump = ["-XX:+UseSerialGC", "-Xshare:dump", f"-XX:SharedArchiveFile={scratch}"]
-        command = [str(executable()), *QUIET, *dump]
+        command = [str(executable()), *QUIET, *CAREFUL, *dump]
         outcome = subprocess.run(command, capture_output=True, check=False, env=plain())  # noqa: S603
         if outcome.returncode == 0 and scratch.exists():
             scratch.replace(self._base)
