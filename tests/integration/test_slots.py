@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 import redis.asyncio
+from pydantic import SecretStr
 
 from tests.redis_server import RedisServer
 from vision_app.faults import Fault, FaultProxy

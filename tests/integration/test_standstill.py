@@ -126,7 +126,13 @@ async def account_is_whole(settings: Settings, since_ms: int, tenant: str) -> No
     assert "\n".join(account.discrepancies) == ""
 
 
-@pytest.mark.parametrize("stage", HELD)
+QUICK = ("redis_in", "budget", "analysis", "sink-postgres")
+"""One of each kind of stage. Each takes half a minute, so the others are held by `make load` only."""
+
+
+@pytest.mark.parametrize(
+    "stage", [stage if stage in QUICK else pytest.param(stage, marks=pytest.mark.load) for stage in HELD]
+)
 async def test_a_held_stage_is_named_everywhere_and_freed_by_hand(
     stage: str, pipe: Pipeline, worker: Worker, raising: Path, vision: Callable[..., tuple[int, str]]
 ) -> None:
