@@ -63,6 +63,8 @@ class Progress:
 
     def __str__(self) -> str:
         seconds = time.monotonic() - self._started
+        if not self._names:  # uv tells nothing of this into a pipe
+            return f"packages: {self._what}, {seconds:.0f} s"
         return f"packages: {self._what} {len(self._names)}, {self._megabytes:.0f} MB, {seconds:.0f} s"
 
     def end(self) -> None:
