@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from pathlib import Path
 
 LOG_BYTES = 64 * 1024 * 1024  # a log that grows beyond this is rotated while its process goes on writing
@@ -13,7 +14,7 @@ KEPT_LOGS = 3
 def write_atomically(path: Path, text: str, mode: int = 0o600) -> None:
     """Replace the contents of `path` in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w", encoding="utf-8") as file:
         file.write(text)
     scratch.replace(path)
