@@ -107,13 +107,9 @@ class RedisIn(Service):
         self._reply = ReplySize(settings.vision_read_batch_size)
         self._failures = 0  # in a row
         self._unplanned = 0  # failures in a row that nobody planned for
-        self.round_state, self.round_since = RoundState.CONNECTING, time.monotonic()
+        self.round_state = RoundState.CONNECTING
         self._streams = [Place(stream) for stream in settings.input_streams]
         self._round = Work(STAGE, self._streams, lambda: True)
-
-    def _enter(self, state: RoundState) -> None:
-        if state is not self.round_state:
-            self.round_state, self.round_since = state, time.monotonic()
 
     async def on_shutdown(self) -> None:
         await self._redis.aclose()
@@ -125,14 +121,14 @@ class RedisIn(Service):
 
     async def _relay_until_stopped(self) -> None:
         while not self._stopping:
-            self._enter(RoundState.CONNECTING)
+            self.round_state = RoundState.CONNECTING
             try:
                 await self._prepare()
                 await self._relay()
             except LeftUnacked:
                 return  # Kafka does not take what is held and the worker stops: it is relayed after the restart
             except (RedisError, OSError) as fault:
-                self._enter(RoundState.CONNECTING)
+                self.round_state = RoundState.CONNECTING
                 self.connected = False
                 metrics.RETRIES.labels(stage="redis").inc()
                 log.warning("Redis is away; connecting again", error=repr(fault))
@@ -141,7 +137,7 @@ class RedisIn(Service):
                 self._failures += 1
             except Exception as fault:
                 metrics.UNEXPECTED_ERRORS.labels(where="redis_in").inc()
-                self._enter(RoundState.FAILED)
+                self.round_state = RoundState.FAILED
                 self._unplanned += 1
                 if self._unplanned >= ROUNDS_FAILED and not self._stopping:
                     end_process("the way in cannot go on", fault, streams=list(self._settings.input_streams))
@@ -186,12 +182,12 @@ class RedisIn(Service):
             if time.monotonic() - claimed_at >= self._settings.vision_pending_check_interval:
                 claimed_at = time.monotonic()
                 await self._claim_abandoned()
-            self._enter(RoundState.READING)
+            self.round_state = RoundState.READING
             await self._read(going_on=bool(batch))
             await self._unfinished.look()
             batch = list(self._whose_turn_it_is())
             if batch:
-                self._enter(RoundState.RELAYING)
+                self.round_state = RoundState.RELAYING
             await self._pass_on(batch)
             metrics.READ_AHEAD_BYTES.set(self._waiting.held_bytes)
             self._unplanned = 0

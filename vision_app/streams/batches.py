@@ -79,7 +79,7 @@ class Batches:
         self._queue: asyncio.Queue[Any] = asyncio.Queue(maxsize=size)
         self._open = False
         self.waiting_since: float | None = None
-        self.state, self.state_since = BatchState.EMPTY, time.monotonic()
+        self.state = BatchState.EMPTY
         self.batch: Sequence[Any] = ()  # events that are not acknowledged
         self._calls = Reachability()
         self._stage = watch_of(app).stage(stage or f"sink-{sink.name}")
@@ -123,14 +123,10 @@ class Batches:
         place = {"topic": at.topic, "partition": at.partition, "offset": at.offset} if at else {}
         end_process(what, fault, sink=self.sink.name, **place)
 
-    def _enter(self, state: BatchState) -> None:
-        if state is not self.state:
-            self.state, self.state_since = state, time.monotonic()
-
     async def _write_for_ever(self, stream: Any) -> None:
         while True:
             self.batch = ()
-            self._enter(BatchState.EMPTY)
+            self.state = BatchState.EMPTY
             events = [event for event in await self._arrived() if await becomes_ours(self.app, event)]
             if not events:
                 continue
@@ -160,7 +156,7 @@ class Batches:
             except Interrupted:
                 continue  # one of them is set aside now
             except LeftUnacked:
-                self._enter(BatchState.LEFT)
+                self.state = BatchState.LEFT
                 if not await becomes_ours(self.app, events[-1]):
                     return False
             except asyncio.CancelledError as fault:
@@ -174,7 +170,7 @@ class Batches:
                     self._end_process("a record's write and its dead letter failed", fault)
                 log.exception("unexpected error; the batch is tried again", sink=self.sink.name, records=len(events))
                 failures += 1
-            self._enter(BatchState.WAITING)
+            self.state = BatchState.WAITING
             try:
                 await sleep_while_ours(self.app, events[-1], RETRY_SECONDS[-1])
             except LeftUnacked:
@@ -225,7 +221,7 @@ class Batches:
             return
         attempt, last = 0, pairs[-1][0]
         while pairs:
-            self._enter(BatchState.WRITING)
+            self.state = BatchState.WRITING
             try:
                 started = time.monotonic()
                 with self._calls.call():
@@ -291,7 +287,7 @@ class Batches:
         self.waiting_since = None
 
     async def _wait(self, event: Any, attempt: int, fault: SinkUnavailable) -> None:
-        self._enter(BatchState.WAITING)
+        self.state = BatchState.WAITING
         self.waiting_since = self.waiting_since or time.time()
         metrics.SINK_UNAVAILABLE.labels(sink=self.sink.name).inc()
         metrics.SINK_WAITING.labels(sink=self.sink.name).set(1)
@@ -299,5 +295,5 @@ class Batches:
         await sleep_while_ours(self.app, event, RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])
 
     async def _bury(self, event: Any, fault: BaseException) -> None:
-        self._enter(BatchState.ENDING)
+        self.state = BatchState.ENDING
         await self._dead_letters.put_event(event, fault, keep_trying=lambda: is_ours(self.app, event))

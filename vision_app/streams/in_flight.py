@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterable
 from enum import StrEnum
@@ -56,17 +55,14 @@ class SlotState(StrEnum):
 
 
 class Slot:
-    """One event between its arrival and its acknowledgement. `since`: when its state began, by `time.monotonic`."""
+    """One event between its arrival and its acknowledgement."""
 
-    __slots__ = ("bytes", "event", "since", "state")
+    __slots__ = ("bytes", "event", "state")
 
     def __init__(self, event: Any) -> None:
         self.event = event
         self.bytes = len(event.value or b"")
-        self.enter(SlotState.WORKING)
-
-    def enter(self, state: SlotState) -> None:
-        self.state, self.since = state, time.monotonic()
+        self.state = SlotState.WORKING
 
     @property
     def place(self) -> dict[str, Any]:
@@ -170,13 +166,13 @@ class InFlight:
         """Bring an event to its acknowledgement, or leave it to come again, or end the process."""
         try:
             await self._handle(slot, work)
-            slot.enter(SlotState.DONE)
+            slot.state = SlotState.DONE
             await self._acknowledge_head(key)
         except LeftUnacked:
             self._leave(slot)
         except BaseException as fault:
             if _cancelled():  # the worker stops
-                slot.enter(SlotState.LEFT)
+                slot.state = SlotState.LEFT
                 raise
             if is_ours(self.app, slot.event) and not self.app.should_stop:
                 end_process("its handler and its dead letter failed", fault, agent=self.name, **slot.place)
@@ -194,7 +190,7 @@ class InFlight:
             if not isinstance(fault, SetAside):
                 metrics.UNEXPECTED_ERRORS.labels(where=self.name).inc()
                 log.exception("unexpected error; the message is dead-lettered", agent=self.name)
-            slot.enter(SlotState.ENDING)
+            slot.state = SlotState.ENDING
             await self._bury(slot.event, fault)
 
     async def _bury(self, event: Any, fault: Exception) -> None:
@@ -207,7 +203,7 @@ class InFlight:
 
     def _leave(self, slot: Slot) -> None:
         """Leave an event un-acknowledged. That is right only if the worker stops or a new generation begins."""
-        slot.enter(SlotState.LEFT)
+        slot.state = SlotState.LEFT
         task = asyncio.create_task(self._see_off(slot))
         self._leaving.add(task)
         task.add_done_callback(self._leaving.discard)
