@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.integration.pipeline import Pipeline, Worker, pipeline
-from vision_app.settings import OBSOLETE, Settings, load_settings, variables
+from vision_app.settings import OBSOLETE, Settings, every_variable, load_settings
 from vision_app.stack.client import running_stack
 
-SETTINGS = {variable.upper() for field in Settings.model_fields for variable in variables(field)} | set(OBSOLETE)
+SETTINGS = every_variable() | set(OBSOLETE)
 
 
 KEPT = {"VISION_CACHE", "VISION_MAVEN_URL"}  # where downloads are, and where they come from

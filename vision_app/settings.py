@@ -332,6 +332,11 @@ def variables(field: str) -> tuple[str, ...]:
     return (field,)
 
 
+def every_variable() -> frozenset[str]:
+    """The names, in capitals, of all variables that set a setting."""
+    return frozenset(variable.upper() for field in Settings.model_fields for variable in variables(field))
+
+
 def _file(settings_cls: type[BaseSettings], path: Path) -> DotEnvSettingsSource:
     return DotEnvSettingsSource(settings_cls, env_file=path, env_file_encoding="utf-8", case_sensitive=False)
 

@@ -16,7 +16,6 @@ from typing import Any
 import psutil
 import pytest
 
-from vision_app.settings import Settings, variables
 from vision_app.stack import client
 from vision_app.stack.home import Home
 
@@ -29,11 +28,9 @@ SECONDS = 280
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """A home of its own, free ports, no settings of this process; whatever still runs at the end is stopped."""
     folder = tmp_path_factory.mktemp("demo")
-    settings = {variable.upper() for name in Settings.model_fields for variable in variables(name)}
-    inherited = {name: value for name, value in os.environ.items() if name.upper() not in settings}
     api, metrics = _free_ports(2)
     home = folder / ".vision"
-    yield {**inherited, "VISION_HOME": str(home), "VISION_API_PORT": api, "METRICS_PORT": metrics}
+    yield {**os.environ, "VISION_HOME": str(home), "VISION_API_PORT": api, "METRICS_PORT": metrics}
     client.stop(Home(home))
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from vision_app.operations.health import Health, findings
+from vision_app.operations.health import Health, findings, health
+from vision_app.settings import load_settings
 from vision_app.stack.checks import Verdict
 
 STALL = {
@@ -41,3 +43,19 @@ def test_a_finding_per_worker(answer: dict[str, Any] | None, verdict: Verdict, s
     [finding] = findings([Health("worker-1", ["http://127.0.0.1:8000"], answer)])
     assert (finding.check, finding.verdict) == ("worker-1", verdict)
     assert said in finding.detail
+
+
+def test_a_worker_of_somebody_else_is_not_called_ours() -> None:
+    """Nothing runs here, and another folder's worker has the port: `doctor` must not say that this one is at work."""
+    answer = {"status": "ready", "reason": None, "waiting_for": {}}
+    [finding] = findings([Health("worker", ["http://127.0.0.1:8000"], answer, ours=False)])
+    assert "http://127.0.0.1:8000, which `vision up` did not start here" in finding.detail
+
+
+async def test_without_a_stack_of_ours_the_worker_is_somebody_elses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VISION_HOME", str(tmp_path))
+    [found] = await health(load_settings(vision_api_port=1, metrics_port=1, metrics_host="::1"))
+    assert (found.ours, found.answer) == (False, None)
+    assert list(found.urls) == ["http://127.0.0.1:1", "http://[::1]:1"]

@@ -7,7 +7,6 @@ Exit code 0: done, or shown; 1: not; the text says what to do next.
 from __future__ import annotations
 
 import getpass
-import ipaddress
 import time
 from collections.abc import Callable
 from typing import Any
@@ -21,6 +20,7 @@ from rich.table import Table
 from vision_app.operations.connections import postgres_of, run
 from vision_app.printable import json_text
 from vision_app.settings import Settings, load_settings, parse_tokens
+from vision_app.stack.ports import reachable
 from vision_app.stores.posts import PostsReader
 from vision_app.web.auth import ALL_TENANTS
 
@@ -86,11 +86,7 @@ class Api:
 
 def base_url(settings: Settings) -> str:
     """Where the worker of these settings is reached from here."""
-    address = ipaddress.ip_address(settings.vision_api_host)
-    if address.is_unspecified:
-        address = ipaddress.ip_address("::1" if address.version == 6 else "127.0.0.1")
-    host = f"[{address}]" if address.version == 6 else str(address)
-    return f"http://{host}:{settings.vision_api_port}"
+    return f"http://{reachable(settings.vision_api_host)}:{settings.vision_api_port}"
 
 
 @click.group("budget")

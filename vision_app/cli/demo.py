@@ -22,9 +22,9 @@ from vision_app.demo.progress import Board
 from vision_app.demo.report import as_json, show
 from vision_app.demo.run import Outcome, run
 from vision_app.demo.services import FAULTS, WorkerAway
+from vision_app.operations.connections import api_url
 from vision_app.printable import json_text
 from vision_app.settings import Settings, load_settings, vision_home
-from vision_app.stack import client
 from vision_app.stack.errors import StackError
 from vision_app.stack.home import Home
 
@@ -88,9 +88,7 @@ def _run(console: Console, yes: bool, deadline: float, kill_worker: bool) -> Out
     _banner(console, settings, yes)
     posts = plan(f"{datetime.now():%m%d-%H%M%S}-{secrets.token_hex(2)}")
     board = Board(posts)
-    work = run(
-        settings, home, _api_url(home, settings), posts, board, deadline_seconds=deadline, kill_worker=kill_worker
-    )
+    work = run(settings, home, api_url(settings), posts, board, deadline_seconds=deadline, kill_worker=kill_worker)
     try:
         return _shown(console, board, work)
     except (WorkerAway, *FAULTS) as fault:
@@ -107,13 +105,6 @@ def _banner(console: Console, settings: Settings, yes: bool) -> None:
     if not yes:
         console.print("Run `vision demo --yes` to agree. Nothing was sent; the stack stays up.")
         sys.exit(EXIT_NOT_CONFIRMED)
-
-
-def _api_url(home: Home, settings: Settings) -> str:
-    """The API of a worker of ours, else where the settings say one listens."""
-    state = client.live_state(home)
-    workers = [service.url for service in state.services if service.is_worker] if state else []
-    return workers[0] if workers else f"http://{settings.vision_api_host}:{settings.vision_api_port}"
 
 
 def _shown(console: Console, board: Board, work: Coroutine[Any, Any, Outcome]) -> Outcome:

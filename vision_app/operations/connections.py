@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import getpass
-import ipaddress
 import logging
 import sys
 from collections.abc import AsyncIterator, Coroutine
@@ -20,6 +19,7 @@ from vision_app.settings import Settings, vision_home
 from vision_app.stack import client
 from vision_app.stack.errors import StackError
 from vision_app.stack.home import Home
+from vision_app.stack.ports import reachable
 from vision_app.stores.postgres import close_pool, create_pool
 from vision_app.stores.s3 import S3Store
 
@@ -92,10 +92,7 @@ def api_url(settings: Settings) -> str:
     """Where a worker listens: one of the embedded stack's, else where the settings say."""
     state = client.live_state(Home(vision_home()))
     workers = [service.url for service in state.services if service.is_worker] if state else []
-    host = settings.vision_api_host
-    if ipaddress.ip_address(host).is_unspecified:  # it listens everywhere, and so here, too
-        host = "127.0.0.1"
-    return workers[0] if workers else f"http://{host}:{settings.vision_api_port}"
+    return workers[0] if workers else f"http://{reachable(settings.vision_api_host)}:{settings.vision_api_port}"
 
 
 def operator() -> str:

@@ -6,7 +6,6 @@ Asked are the metrics ports where the API does not answer: they do so also while
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,18 +16,19 @@ from vision_app.settings import Settings, vision_home
 from vision_app.stack import client
 from vision_app.stack.checks import Finding, Verdict
 from vision_app.stack.home import Home
-from vision_app.stack.ports import LOOPBACK
+from vision_app.stack.ports import LOOPBACK, reachable
 
 ASK_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
 class Health:
-    """One worker's GET /readyz; `answer` is None if nobody answers."""
+    """One worker's GET /readyz; `answer` is None if nobody answers. `ours`: `vision up` has started it here."""
 
     name: str
     urls: Sequence[str]
     answer: Mapping[str, Any] | None
+    ours: bool = True
 
     @property
     def stalls(self) -> list[Mapping[str, Any]]:
@@ -48,10 +48,11 @@ async def health(settings: Settings) -> list[Health]:
         for worker in workers
     ]
     if not places:
-        api = f"http://{_reachable(settings.vision_api_host)}:{settings.vision_api_port}"
-        places = [("worker", [api, f"http://{_reachable(settings.metrics_host)}:{settings.metrics_port}"])]
+        api = f"http://{reachable(settings.vision_api_host)}:{settings.vision_api_port}"
+        places = [("worker", [api, f"http://{reachable(settings.metrics_host)}:{settings.metrics_port}"])]
     async with httpx.AsyncClient(trust_env=False, timeout=ASK_SECONDS) as http:
-        return list(await asyncio.gather(*(_of(http, name, urls) for name, urls in places)))
+        answers = await asyncio.gather(*(_readiness(http, urls) for _, urls in places))
+    return [Health(name, urls, answer, bool(workers)) for (name, urls), answer in zip(places, answers, strict=True)]
 
 
 def standing(stall: Mapping[str, Any]) -> str:
@@ -77,20 +78,17 @@ def _findings(worker: Health) -> list[Finding]:
         return [Finding(check=worker.name, verdict=Verdict.HINT, detail=f"not ready: {reason}")]
     waiting = ", ".join(f"{name} ({why})" for name, why in worker.answer.get("waiting_for", {}).items())
     detail = f"ready; it waits for {waiting}" if waiting else "ready, and nothing stands still"
+    if not worker.ours:  # in a container, started by hand, or of another folder
+        detail = f"the one at {worker.urls[0]}, which `vision up` did not start here, is {detail}"
     return [Finding(check=worker.name, verdict=Verdict.OK, detail=detail)]
 
 
-async def _of(http: httpx.AsyncClient, name: str, urls: Sequence[str]) -> Health:
+async def _readiness(http: httpx.AsyncClient, urls: Sequence[str]) -> Mapping[str, Any] | None:
     for url in urls:
         try:
             answer = (await http.get(f"{url}/readyz")).json()
         except (httpx.HTTPError, ValueError):
             continue
         if isinstance(answer, dict) and "status" in answer:
-            return Health(name, urls, answer)
-    return Health(name, urls, None)
-
-
-def _reachable(host: str) -> str:
-    """A worker that listens everywhere listens here, too."""
-    return LOOPBACK if ipaddress.ip_address(host).is_unspecified else host
+            return answer
+    return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import re
 import shutil
 import subprocess
@@ -22,7 +21,7 @@ from vision_app.stack.errors import StackError
 from vision_app.stack.home import Home, cache_folder
 from vision_app.stack.jars import is_complete
 from vision_app.stack.plan import Plan
-from vision_app.stack.ports import describe_holder, holder, is_free
+from vision_app.stack.ports import describe_holder, holder, is_free, reachable
 from vision_app.stack.reachable import PROBES, NotMadeYet, Unreachable
 from vision_app.stack.state import Condition, StackState
 
@@ -149,7 +148,7 @@ def tesseract(languages: str) -> Finding:
 
 async def ocr_of_worker(settings: Settings) -> list[Finding]:
     """Whether the running worker can read pictures itself: it may have lost Tesseract, or run on another machine."""
-    url = f"http://{_host(settings.metrics_host)}:{settings.metrics_port}/metrics"
+    url = f"http://{reachable(settings.metrics_host)}:{settings.metrics_port}/metrics"
     try:
         async with httpx.AsyncClient(timeout=WORKER_SECONDS, trust_env=False) as client:
             page = (await client.get(url)).text
@@ -162,14 +161,6 @@ async def ocr_of_worker(settings: Settings) -> list[Finding]:
         return [_ok("OCR in the worker", "Tesseract can be run")]
     text = "Tesseract has gone or was never there: what has no money waits; install it, the worker notices in a minute"
     return [_hint("OCR in the worker", text)]
-
-
-def _host(address: str) -> str:
-    """Where a listener on this address is reached from here."""
-    ip = ipaddress.ip_address(address)
-    if ip.is_unspecified:
-        ip = ipaddress.ip_address("::1" if ip.version == 6 else "127.0.0.1")
-    return f"[{ip}]" if ip.version == 6 else str(ip)
 
 
 def before_start(home: Home) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 from dotenv import dotenv_values
 
-from vision_app.settings import Settings, variables
+from vision_app.settings import every_variable
 from vision_app.stack.errors import StackError
 from vision_app.stack.files import rotate
 from vision_app.stack.home import Home
@@ -151,7 +151,7 @@ def running_stack(
 
 
 def _without_settings(environment: Mapping[str, str]) -> dict[str, str]:
-    settings = {variable.upper() for name in Settings.model_fields for variable in variables(name)}
+    settings = every_variable()
     return {name: value for name, value in environment.items() if name.upper() not in settings}
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from vision_app.settings import Settings, variables
+from vision_app.settings import every_variable
 
 PLAIN = frozenset(
     {
@@ -38,8 +38,7 @@ def plain(inherited: Mapping[str, str] | None = None) -> dict[str, str]:
 
 def of_a_worker(inherited: Mapping[str, str]) -> dict[str, str]:
     """What any program may know, the settings, proxies and certificates."""
-    settings = {variable.upper() for name in Settings.model_fields for variable in variables(name)}
-    allowed = settings | OF_A_WORKER
+    allowed = every_variable() | OF_A_WORKER
     ours = {
         name: value
         for name, value in inherited.items()

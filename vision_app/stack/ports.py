@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import random
 import re
@@ -16,6 +17,14 @@ VARIABLE = "VISION_PORTS"
 CHOSEN_FROM = "20000-31999"
 """Below the range from which Linux (32768) and macOS (49152) take the ports of outgoing connections: a port from there
 could be taken by a passing client just before the service binds it."""
+
+
+def reachable(address: str) -> str:
+    """The host part of a URL that leads from here to a listener on this IP address, which may listen everywhere."""
+    ip = ipaddress.ip_address(address)
+    if ip.is_unspecified:
+        ip = ipaddress.ip_address("::1" if ip.version == 6 else LOOPBACK)
+    return f"[{ip}]" if ip.version == 6 else str(ip)
 
 
 def is_free(port: int, host: str = LOOPBACK) -> bool:
