@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+export VENV
 
 .PHONY: demo down test load crash faults fuzz lint types layers clean lock audit tools image-check fresh-check pythons \
         environment test-environment
@@ -70,4 +71,4 @@ lock: test-environment  ## resolve the dependencies anew
 
 clean:  ## forget the environment and the embedded services' data
 	-test -x $(BIN)/vision && $(BIN)/vision down
-	rm -rf $(VENV) .venv.lock .vision .coverage .mypy_cache .ruff_cache .pytest_cache .pytest_tmp .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VENV).lock .vision .coverage .mypy_cache .ruff_cache .pytest_cache .pytest_tmp .hypothesis .import_linter_cache

@@ -25,8 +25,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from vision_app.stack.home import cache_folder
+
 REPOSITORY = Path(__file__).parents[1]
-ROOTS = Path(os.environ.get("VISION_CACHE") or Path.home() / ".cache" / "vision_app") / "fresh"
+ROOTS = cache_folder() / "fresh"
 PACKAGES = "python3,python3-venv,make,git,ca-certificates"
 RELEASES = {"bookworm": "Debian 12", "trixie": "Debian 13"}
 USER = "newcomer"

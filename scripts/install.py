@@ -1,4 +1,4 @@
-"""Make `.venv` hold exactly what a lock names: `python scripts/install.py requirements-demo.lock`.
+"""Make `.venv` (or VENV) hold exactly what a lock names: `python scripts/install.py requirements-demo.lock`.
 
 Standard library only. Nothing is resolved (`--no-deps`) and nothing is compiled (`--only-binary`): the lock is closed,
 which tests/unit/test_locks.py proves. A start that was cut off leaves no stamp, and the next one begins with an empty
@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -17,12 +18,13 @@ import ssl
 import subprocess
 import sys
 import time
+import tomllib
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-VENV = ROOT / ".venv"
+VENV = ROOT / os.environ.get("VENV", ".venv")  # as the Makefile names it
 PYTHON = VENV / "bin" / "python"
 STAMP = VENV / ".installed"
 AUTHORITIES = VENV / "authorities.pem"
@@ -74,7 +76,8 @@ class Progress:
 
 def install(lock: str) -> None:
     """Raises InstallError. Two of these at once: the second waits, and finds the work done."""
-    with (ROOT / ".venv.lock").open("w") as guard:
+    VENV.parent.mkdir(parents=True, exist_ok=True)
+    with VENV.with_name(f"{VENV.name}.lock").open("w") as guard:
         fcntl.flock(guard, fcntl.LOCK_EX)
         state = _state(lock)
         if _is_done(state, lock):
@@ -94,8 +97,13 @@ def install(lock: str) -> None:
 
 
 def _state(lock: str) -> str:
-    """What an environment is made from: another lock, pyproject.toml, Python or folder needs another environment."""
-    digest = hashlib.sha256((ROOT / lock).read_bytes() + (ROOT / "pyproject.toml").read_bytes()).hexdigest()
+    """What an environment is made from: another lock, project, Python or folder needs another environment.
+
+    Of pyproject.toml only what is installed counts, not how the tools check it.
+    """
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    installed = [project["project"], project["build-system"], project.get("tool", {}).get("hatch")]
+    digest = hashlib.sha256((ROOT / lock).read_bytes() + json.dumps(installed).encode()).hexdigest()
     return f"{lock} {digest} {sys.version_info[0]}.{sys.version_info[1]} {ROOT}"
 
 

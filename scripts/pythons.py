@@ -13,8 +13,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from vision_app.stack.home import cache_folder
+
 ROOT = Path(__file__).parents[1]
-ENVIRONMENTS = Path(os.environ.get("VISION_CACHE") or Path.home() / ".cache" / "vision_app") / "pythons"
+ENVIRONMENTS = cache_folder() / "pythons"
 VERSIONS = ("3.11", "3.12", "3.13", "3.14")
 
 
@@ -50,12 +52,9 @@ def test(version: str, program: Path, arguments: list[str]) -> str:
     """Install the lock and run the unit tests. Returns pytest's last line, or why there is none."""
     folder = ENVIRONMENTS / version
     print(f"--- Python {version}: {program}", flush=True)
-    subprocess.run([program, "-m", "venv", folder], check=True)  # noqa: S603
-    install = [folder / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps"]
-    locked = ["--require-hashes", "--only-binary=:all:", "-r", "requirements.lock"]
-    for what in (locked, ["--no-build-isolation", "-e", "."]):
-        if subprocess.run([*install, *what], cwd=ROOT, check=False).returncode:  # noqa: S603
-            return "FAILED: the lock cannot be installed, see above"
+    installer = [program, "scripts/install.py", "requirements.lock"]
+    if subprocess.run(installer, cwd=ROOT, env={**os.environ, "VENV": str(folder)}, check=False).returncode:  # noqa: S603
+        return "FAILED: the lock cannot be installed, see above"
     command = [folder / "bin" / "python", "-m", "pytest", "-q", "--numprocesses=2", "tests/unit", *arguments]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)  # noqa: S603
     print(done.stdout, flush=True)
