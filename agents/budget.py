@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import structlog
 
@@ -35,6 +35,8 @@ from .results import buried
 from .timers import every
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 LookUp = Callable[[str, str], Awaitable[tuple[int, int | None, bool]]]
 """(tenant, UTC day) -> tokens spent that day, the limit set last and whether it is paused, from Postgres."""
@@ -86,17 +88,24 @@ class Loader:
         task.add_done_callback(lambda _: self._asked.pop(what, None))
 
     async def _bring_back(self, tenant_id: str, before_ms: int) -> None:
-        while not self._app.should_stop:
-            try:
-                posts = await self._remembered.unfinished(tenant_id, before_ms)
-            except Exception as fault:  # noqa: BLE001 - whatever Postgres says: the posts wait, and we say so
-                metrics.RETRIES.labels(stage="db").inc()
-                log.warning("posts that waited cannot be looked for yet", tenant_id=tenant_id, error=repr(fault))
-                await asyncio.sleep(RETRY_SECONDS)
-                continue
+        async def question() -> list[str]:
+            return await self._remembered.unfinished(tenant_id, before_ms)
+
+        posts = await self._answer_to(question, tenant_id, "posts that waited cannot be looked for yet")
+        if posts is not None:
             with contextlib.suppress(LeftUnacked):
                 await self._ask_again(tenant_id, posts, before_ms, before_ms)
-            return
+
+    async def _answer_to(self, question: Callable[[], Awaitable[T]], tenant_id: str, meanwhile: str) -> T | None:
+        """Postgres' answer, asked for until it comes; None if the worker stops before. `meanwhile` is logged."""
+        while not self._app.should_stop:
+            try:
+                return await question()
+            except Exception as fault:  # noqa: BLE001 - whatever Postgres says: the tenant waits, and we say so
+                metrics.RETRIES.labels(stage="db").inc()
+                log.warning(meanwhile, tenant_id=tenant_id, error=repr(fault))
+                await asyncio.sleep(RETRY_SECONDS)
+        return None
 
     async def _ask_again(self, tenant_id: str, posts: list[str], deferred_ms: int, in_work_ms: int) -> None:
         if posts:
@@ -114,23 +123,19 @@ class Loader:
 
     async def _load(self, tenant_id: str, born_ms: int) -> None:
         before_ms = born_ms - UNDER_WAY_MS
-        while not self._app.should_stop:
+
+        async def question() -> tuple[Load, list[str]]:
             day = datetime.now(UTC).date().isoformat()
-            try:
-                spent, limit, paused = await self._look_up(tenant_id, day)
-                posts = await self._remembered.unfinished(tenant_id, before_ms)
-            except Exception as fault:  # noqa: BLE001 - whatever Postgres says: the tenant waits, and we say so
-                metrics.RETRIES.labels(stage="db").inc()
-                log.warning(
-                    "budget of a tenant cannot be loaded; its tasks wait", tenant_id=tenant_id, error=repr(fault)
-                )
-                await asyncio.sleep(RETRY_SECONDS)
-                continue
+            spent, limit, paused = await self._look_up(tenant_id, day)
             load = Load(tenant_id=tenant_id, day=day, spent=spent, limit=limit, paused=paused)
-            with contextlib.suppress(LeftUnacked):  # the worker stops; whoever gets the tenant asks again
+            return load, await self._remembered.unfinished(tenant_id, before_ms)
+
+        found = await self._answer_to(question, tenant_id, "budget of a tenant cannot be loaded; its tasks wait")
+        if found is not None:
+            load, posts = found
+            with contextlib.suppress(LeftUnacked):  # the worker stops; the tenant's next owner asks again
                 await self._ask_again(tenant_id, posts, born_ms, before_ms)
                 await self._outbox.send([load], keep_trying=lambda: not self._app.should_stop)
-            return
 
 
 class AlarmClock:

@@ -34,7 +34,7 @@ def main() -> int:
 
 
 def pythons() -> Iterator[tuple[str, Path]]:
-    """Version and program of each supported Python. A pyenv shim that leads nowhere is none."""
+    """Version and program of each supported Python. A pyenv shim without a Python behind it does not count."""
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
     for version in VERSIONS:
         candidates = sorted(pyenv.glob(f"{version}.*/bin/python{version}"), reverse=True)

@@ -237,7 +237,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _one_wish(self) -> Settings:
-        """Whoever wrote both lines believes in one of them, and which one must not be guessed."""
+        """Two settings that contradict each other are refused: which one is meant must not be guessed."""
         tokens, auth = bool(parse_tokens(self.vision_api_tokens)), self.vision_api_auth
         if tokens and auth == "off":
             raise ValueError(

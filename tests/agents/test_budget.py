@@ -388,6 +388,10 @@ async def test_parked_tasks_that_are_gone_are_asked_about_again(world: World, po
     assert (world.app.budgets[KEY]["first"], world.app.budgets[KEY]["next"]) == (4, 4)
 
 
+def loaders_at_work() -> list[asyncio.Task[Any]]:
+    return [task for task in asyncio.all_tasks() if "Loader." in getattr(task.get_coro(), "__qualname__", "")]
+
+
 async def test_one_that_is_gone_among_many_does_not_double_the_others(world: World, postgres: dict[str, Any]) -> None:
     async with world.agent("budget") as agent:
         await loaded(world, agent)
@@ -395,7 +399,7 @@ async def test_one_that_is_gone_among_many_does_not_double_the_others(world: Wor
         postgres["unfinished"] = {"t1": {f"p{n}": 0 for n in range(6)}}
         world.app.tables["parked"].data.data.pop(next(iter(world.app.tables["parked"].data.data)))
         await world.tell(agent, Resume(tenant_id="t1"), key=KEY)
-        await asyncio.sleep(0.05)
+        await until(lambda: not loaders_at_work())
     assert world.sent("vision.posts") == []
 
 

@@ -170,7 +170,7 @@ def discard(
 
 @dlq.command()
 @click.argument("place")
-@click.option("--reason", required=True, help="Why, for whoever reads the letter.")
+@click.option("--reason", required=True, help="Why; stands in the letter.")
 @click.option("--wait", "seconds", type=click.FloatRange(min=0), default=WAIT_SECONDS, show_default=True)
 @click.option("--dry-run", is_flag=True, help="Only say what the record is, who holds it and what follows.")
 @click.option("--json", "as_json", is_flag=True, help="For scripts.")

@@ -142,7 +142,7 @@ class _Ledger:
             self.tell_again()
 
     def tell_again(self) -> None:
-        """Whoever waits hears of the next exhaustion anew; who was passed over may be allowed by now."""
+        """Announce the next exhaustion to all that wait, and try again those that were passed over."""
         self.fields["told"] = self.fields["passed"] = self.fields["first"]
 
     def settle(self, grant_id: str, tokens: int) -> None:
