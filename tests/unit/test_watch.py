@@ -226,6 +226,19 @@ def test_a_queue_in_a_table_stands_still_when_it_has_no_reason_to(clock: Clock) 
     assert stalls(watch) == []
 
 
+def test_a_round_waits_for_what_its_records_wait_for(clock: Clock) -> None:
+    """Kafka was frozen for two minutes: the way in said that it waits for nothing known, and to restart the worker."""
+    watch = Watch(LIMIT)
+    stage, stream = watch.stage("redis_in"), Place("stream:in")
+    with stage.work(stream), stage.work(stream._replace(offset="1-0")):
+        with waiting_for("kafka"):
+            clock.now += 10 * LIMIT
+            assert stalls(watch) == []
+            assert {oldest.waits_for for oldest in watch.oldest()} == {"kafka"}
+        clock.now += LIMIT + 1
+        assert stalls(watch) == [("redis_in", "stream:in-1-0")], "the record tells it, with its place"
+
+
 def test_a_round_that_fails_again_and_again_makes_no_progress(clock: Clock) -> None:
     """What the way in does for ever without coming forward is a stall, named by a record where one is known."""
     watch = Watch(LIMIT)

@@ -114,6 +114,11 @@ class Work:
         """What it waits for, if that is known and still holds."""
         return next((wait.what for wait in self.waits if wait.holds()), None)
 
+    @property
+    def of_records(self) -> bool:
+        """Whether it is work on records, and not that of a stage as a whole (a round, a timer)."""
+        return bool(self.places[0].offset)
+
 
 _current: ContextVar[Work | None] = ContextVar("work", default=None)
 
@@ -218,6 +223,13 @@ class Stage:
         return sorted((work for work in found if work.counts()), key=lambda work: work.began)
 
 
+def _wait_of(work: Work, works: Sequence[Work]) -> str | None:
+    """What a work waits for; that of a stage as a whole waits for what one of the stage's records waits for."""
+    if (known := work.known_wait()) is not None or work.of_records:
+        return known
+    return next((wait for other in works if other.of_records and (wait := other.known_wait()) is not None), None)
+
+
 @dataclass
 class _Partition:
     """A partition with records that are not acknowledged. `since`: when it was first seen to be at `committed`."""
@@ -316,11 +328,11 @@ class Watch:
         for stage in self._stages.values():
             works = stage.works()
             for work in works:
-                if self._at_rest() or work.known_wait() is not None:
+                if self._at_rest() or _wait_of(work, works) is not None:
                     work.since = now
-            oldest = max((now - work.since for work in works if work.places[0].offset), default=0.0)
+            oldest = max((now - work.since for work in works if work.of_records), default=0.0)
             for work in works:
-                told_by_a_record = not work.places[0].offset and oldest > self.stall_seconds / 2
+                told_by_a_record = not work.of_records and oldest > self.stall_seconds / 2
                 if now - work.since > self.stall_seconds and not told_by_a_record:
                     found.append(self._stall(stage.name, work.places[0], work.since, "it waits for nothing known"))
         if now - self._lag_at < LAG_SECONDS and not self._at_rest():
@@ -339,7 +351,7 @@ class Watch:
         for place, (name, committed) in behind.items():
             _, known = self._partitions.get(place, (name, _Partition(committed, now)))
             partition = known if known.committed == committed else _Partition(committed, now)
-            works = [work for work in self.stage(name).works() if work.places[0].offset]
+            works = [work for work in self.stage(name).works() if work.of_records]
             head = place._replace(offset=str(committed))
             if any(head in work.places for work in works) or (self.stage(name).full and works) or self._at_rest():
                 partition.since = now
@@ -385,7 +397,7 @@ class Watch:
             if works := stage.works():
                 first = works[0]
                 since = time.time() - (time.monotonic() - first.began)
-                found.append(Oldest(stage.name, first.places[0], since, first.known_wait()))
+                found.append(Oldest(stage.name, first.places[0], since, _wait_of(first, works)))
         return found
 
     def works_at(self, place: str) -> list[Work]:
