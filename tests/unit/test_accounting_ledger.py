@@ -83,8 +83,8 @@ def _command(step: str, grants: list[Grant], pick: int, number: int, now_ms: int
     return Lost(tenant_id="t", grant_id=grant.id, estimate=grant.estimate, task=grant.task)
 
 
-def book_of(versions: Iterable[LedgerVersion]) -> LedgerBook:
-    ledgers = Ledgers()
+def book_of(versions: Iterable[LedgerVersion], since_ms: int = 0) -> LedgerBook:
+    ledgers = Ledgers(since_ms)
     for version in versions:
         ledgers.add(version)
     return ledgers["t"]
@@ -147,3 +147,13 @@ def test_a_grant_that_does_not_fit_is_overspending_but_a_lowered_limit_is_not() 
     book = book_of([first, lowered, dearer, granted])
     assert book.overspend == 70
     assert "10 tokens were granted although 120 of 50" in book.faults[0]
+
+
+def test_what_went_wrong_before_the_account_begins_is_not_of_it() -> None:
+    first = LedgerVersion("t", "c-0-0", 10, "1/a", "2026-11-22", 100, 60, True, {}, {})
+    leap = replace(first, at_ms=20, spent=500)
+    dearer = replace(leap, at_ms=40, open={"g1": 10})
+    assert book_of([first, leap]).overspend == 400
+    assert (book_of([first, leap], since_ms=30).faults, book_of([first, leap], since_ms=30).peak) == ([], None)
+    later = book_of([first, leap, dearer], since_ms=30)
+    assert (later.overspend, len(later.faults)) == (410, 1)

@@ -41,7 +41,7 @@ async def take_account(settings: Settings, *, since_ms: int = 0, tenants: Collec
     (`operations.connections.run` turns them into advice).
     """
     started, scope = time.monotonic(), Scope.of(since_ms, round(time.time() * 1000), tenants)
-    ledgers, tally = Ledgers(), Tally()
+    ledgers, tally = Ledgers(since_ms), Tally()
     async with AsyncExitStack() as stack:
         redis = await stack.enter_async_context(redis_of(settings))
         s3 = await stack.enter_async_context(s3_of(settings))

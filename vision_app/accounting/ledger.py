@@ -19,9 +19,11 @@ class LedgerBook:
     """What one tenant's versions came to. `older`: how many came after a newer one, and do not count.
 
     `charged`: the most each grant was seen charged with. A ledger that was lost (its successor is born later) may have
-    charged a grant that is charged again by its successor; `before_loss` is what the lost ones charged.
+    charged a grant that is charged again by its successor; `before_loss` is what the lost ones charged. Versions from
+    before `since_ms` (epoch milliseconds) are read for what they charge; what is wrong with them is not of this account.
     """
 
+    since_ms: int = 0
     charged: dict[str, int] = field(default_factory=dict)
     before_loss: dict[str, int] = field(default_factory=dict)
     released: set[str] = field(default_factory=set)
@@ -39,11 +41,12 @@ class LedgerBook:
             return
         if self.last and self.last.birth != version.birth:
             self._begin_anew()
-        before = None if version.gap else self.last
+        before = None if version.gap or version.at_ms < self.since_ms else self.last
         self.gaps += bool(version.gap and (self.versions or version.closed))  # a new row has closed nothing
         self.versions += 1
         fault = before is not None and self._change(before, version)
-        self._limit(before, version, fault)
+        if version.at_ms >= self.since_ms:
+            self._limit(before, version, fault)
         for grant, charge in version.closed.items():
             if charge is None:
                 self.released.add(grant)
@@ -97,11 +100,12 @@ def _older(version: LedgerVersion, last: LedgerVersion) -> bool:
 class Ledgers:
     """All tenants' books; versions are handed in one by one, in the order of the changelog."""
 
-    def __init__(self) -> None:
+    def __init__(self, since_ms: int = 0) -> None:
+        self._since_ms = since_ms
         self._books: dict[str, LedgerBook] = {}
 
     def add(self, version: LedgerVersion) -> None:
-        self._books.setdefault(version.tenant_id, LedgerBook()).add(version)
+        self._books.setdefault(version.tenant_id, LedgerBook(self._since_ms)).add(version)
 
     def __getitem__(self, tenant_id: str) -> LedgerBook:
         """A tenant without versions has an empty book."""
