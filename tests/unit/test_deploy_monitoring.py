@@ -159,6 +159,8 @@ SICK: dict[str, tuple[str, dict[str, str], str, str]] = {
         "2m",
         "3m",
     ),
+    "VisionEndingsReduced": ("15s", {'vision_endings_reduced_total{what="row"}': "0x8 1x40"}, "2m", "3m"),
+    "VisionWholeLettersLost": ("15s", {'vision_whole_letters_total{result="failed"}': "0x8 1x40"}, "2m", "3m"),
     "VisionGrantsStale": ("15s", {'vision_budget_stale_grants_gauge{tenant_id="t"}': "0x4 1x40"}, "5m", "7m"),
     "VisionUnknownGrants": ("15s", {"vision_budget_unknown_grants_total": "0x8 1x40"}, "2m", "3m"),
     "VisionLedgerLost": ("15s", {"vision_budget_asked_again_total": "0x8 1x40"}, "2m", "3m"),

@@ -20,7 +20,7 @@ class LedgerBook:
 
     `charged`: the most each grant was seen charged with. A ledger that was lost (its successor is born later) may have
     charged a grant that is charged again by its successor; `before_loss` is what the lost ones charged. Versions from
-    before `since_ms` (epoch milliseconds) are read for what they charge; what is wrong with them is not of this account.
+    before `since_ms` (epoch milliseconds) are read for what they charge; their faults are not of this account.
     """
 
     since_ms: int = 0
