@@ -27,7 +27,7 @@ crash: test-environment  ## a worker dies once at every await; an hour
 faults: test-environment  ## each service fails in each way; FAULT_SECONDS=60 for the published table
 	$(BIN)/python -m pytest -m load tests/faults/test_stopping.py tests/faults/test_restarts.py tests/faults/test_dependencies.py
 
-fuzz: test-environment  ## 10,000 hostile events among sound posts; FUZZ_EVENTS, FUZZ_SEED
+fuzz: test-environment  ## 10,000 hostile events among sound posts; FUZZ_EVENTS, FUZZ_PER_SECOND, FUZZ_SEED
 	$(BIN)/python -m pytest -m load -rP tests/integration/test_fuzz.py
 
 lint: test-environment

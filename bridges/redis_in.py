@@ -53,6 +53,7 @@ STAGE = "redis_in"
 BLOCK_MS = 1000
 HELD_BLOCK_MS = 10  # while something is held that may not go yet
 READ_AHEAD = 10_000  # entries held: so far into a flood others are found
+READ_AHEAD_SECONDS = 0.2  # of reading before what is held goes on
 READ_AHEAD_BYTES = 32 * 1024 * 1024  # of their fields in memory; an entry without them takes half a kilobyte
 RENEW_BATCH = 500
 RECONNECT_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
@@ -183,7 +184,7 @@ class RedisIn(Service):
                 claimed_at = time.monotonic()
                 await self._claim_abandoned()
             self.round_state = RoundState.READING
-            await self._read(going_on=bool(batch))
+            await self._read_ahead(going_on=bool(batch))
             await self._unfinished.look()
             batch = list(self._whose_turn_it_is())
             if batch:
@@ -206,14 +207,23 @@ class RedisIn(Service):
             room -= held.size_bytes
             yield held
 
-    async def _read(self, going_on: bool) -> None:
-        """What is new, as far as it may be held. Waits for it only while there is nothing else to do."""
+    async def _read_ahead(self, going_on: bool) -> None:
+        """Hold what is new, for READ_AHEAD_SECONDS: a tenant's turn comes only when its entries have been read."""
+        until = time.monotonic() + READ_AHEAD_SECONDS
+        while await self._read(going_on) and time.monotonic() < until:
+            going_on = True
+
+    async def _read(self, going_on: bool) -> bool:
+        """Hold one reply of what is new, as far as it may be held; returns whether there is more at once.
+
+        Waits for it only while there is nothing else to do.
+        """
         block: int | None = BLOCK_MS
         if self._waiting:
             block = None if going_on else HELD_BLOCK_MS
         if len(self._waiting) >= READ_AHEAD:
             await self.sleep(HELD_BLOCK_MS / 1000)
-            return
+            return False
         streams: dict[Any, Any] = dict.fromkeys(self._settings.input_streams, ">")
         count = self._reply.count
         arrived = await self._redis.xreadgroup(self._group, self._consumer, streams, count=count, block=block)
@@ -222,6 +232,7 @@ class RedisIn(Service):
         for stream, entries in arrived or []:
             for entry, fields in entries:
                 self._hold(stream.decode(), entry, fields, attempt=True)
+        return any(len(entries) == count for _, entries in arrived or [])
 
     def _hold(self, stream: str, entry: bytes, fields: Fields, attempt: bool) -> None:
         if entry in self._held[stream]:

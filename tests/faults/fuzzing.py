@@ -81,8 +81,14 @@ class Observer:
                 await asyncio.sleep(LOOK_SECONDS)
 
 
-async def fuzz(pipe: Pipeline, worker: Worker, *, seed: int, hostile: int, run: str) -> Fuzzed:
-    """A calm phase and a mixed one, until everything is worked off. The worker must be ready."""
+async def fuzz(
+    pipe: Pipeline, worker: Worker, *, seed: int, hostile: int, run: str, per_second: float | None = None
+) -> Fuzzed:
+    """A calm phase and a mixed one, until everything is worked off. The worker must be ready.
+
+    `per_second`: how fast the hostile events come; None: as fast as Redis takes them, which is more than any worker can
+    do, so that sound posts of that time wait behind a backlog and their waits say little.
+    """
     started, since_ms, since = time.monotonic(), round(time.time() * 1000), await pipe.newest()
     media = [await pipe.upload(f"hostile-{run}", picture()) for _ in range(3)]
     observer = Observer(worker)
@@ -90,7 +96,7 @@ async def fuzz(pipe: Pipeline, worker: Worker, *, seed: int, hostile: int, run: 
         calm = await _sound(pipe, f"calm-{run}", since, hostile / 50)
         sound = Load(pipe, f"sound-{run}", _tenants(run), SOUND_PER_SECOND, since)
         async with sound.running():
-            await _publish(pipe, seed, hostile, media, run)
+            await _publish(pipe, seed, hostile, media, run, per_second)
         await _announced(pipe, sound)
         left = await await_idle(pipe.redis, pipe.settings, time.monotonic() + PATIENCE_SECONDS)
     announced = await _announced(pipe, sound)  # with the post that was being published when the phase ended
@@ -126,12 +132,16 @@ async def _sound(pipe: Pipeline, tag: str, since: str, seconds: float) -> float:
     return _p95(calm, await _announced(pipe, calm))
 
 
-async def _publish(pipe: Pipeline, seed: int, hostile: int, media: Sequence[object], run: str) -> None:
+async def _publish(
+    pipe: Pipeline, seed: int, hostile: int, media: Sequence[object], run: str, per_second: float | None
+) -> None:
+    started = time.monotonic()
     for number, fields in enumerate(entries(seed, hostile, media, run)):  # type: ignore[arg-type]
         stream = pipe.settings.input_streams[number % len(pipe.settings.input_streams)]
         with contextlib.suppress(RedisError):  # what Redis itself does not take has never entered
             await pipe.redis.xadd(stream, dict(fields))
-        await asyncio.sleep(0)
+        due = started + (number + 1) / per_second if per_second else 0.0
+        await asyncio.sleep(max(0.0, due - time.monotonic()))
 
 
 async def _announced(pipe: Pipeline, load: Load) -> dict[str, list[Announced]]:

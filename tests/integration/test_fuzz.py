@@ -12,6 +12,7 @@ from tests.integration.pipeline import Pipeline, Worker, unique
 
 SEED = int(os.environ.get("FUZZ_SEED") or random.SystemRandom().randrange(10**6))
 EVENTS = int(os.environ.get("FUZZ_EVENTS", "10000"))
+PER_SECOND = float(os.environ.get("FUZZ_PER_SECOND", "25"))
 MOST_RESIDENT_BYTES = 900_000_000
 SLOWER = 2.0
 
@@ -28,7 +29,7 @@ async def test_hostile_events_end_and_leave_the_others_alone(pipe: Pipeline, wor
 @pytest.mark.load
 @pytest.mark.timeout(7_200)
 async def test_many_hostile_events(pipe: Pipeline, worker: Worker) -> None:
-    fuzzed = await fuzz(pipe, worker, seed=SEED, hostile=EVENTS, run=unique("f"))
+    fuzzed = await fuzz(pipe, worker, seed=SEED, hostile=EVENTS, run=unique("f"), per_second=PER_SECOND)
     print(fuzzed)
     assert fuzzed.wrong == [], f"run it again with FUZZ_SEED={SEED}"
     assert fuzzed.left == "nothing"
