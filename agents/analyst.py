@@ -55,13 +55,13 @@ from vision_app.providers.pictures import estimate_text_tokens, estimate_tokens
 from vision_app.settings import Settings
 from vision_app.stores.answers import AnswerStore, CallRecord, StoredAnswer
 from vision_app.stores.s3 import S3Store, StoreUnavailable
+from vision_app.streams.outages import through_outages
 from vision_app.streams.ownership import LeftUnacked, is_ours, sleep_while_ours, while_ours
 from vision_app.streams.single_flight import SingleFlight
 from vision_app.telemetry import metrics
 from vision_app.telemetry.watch import waiting_for, within
 
 from .objects import read_picture
-from .outages import through_outages
 from .results import (
     analyzed,
     as_done,

@@ -26,13 +26,13 @@ from vision_app.streams.confirmed_table import ConfirmedTable
 from vision_app.streams.dead_letters import DeadLetters
 from vision_app.streams.outbox import Outbox
 from vision_app.streams.ownership import LeftUnacked, owns, partition_of
+from vision_app.streams.timers import every
 from vision_app.telemetry import metrics
 from vision_app.telemetry.metrics import tenant_label
 from vision_app.telemetry.watch import Place, watch_of
 from vision_app.topics import BUDGET
 
 from .results import buried
-from .timers import every
 
 log = structlog.get_logger(__name__)
 

@@ -17,6 +17,7 @@ from vision_app.stores.answers import AnswerStore
 from vision_app.stores.s3 import ObjectForbidden, ObjectMissing, S3Store
 from vision_app.streams.dead_letters import DeadLetters
 from vision_app.streams.in_flight import InFlight
+from vision_app.streams.outages import through_outages
 from vision_app.streams.outbox import Outbox
 from vision_app.streams.ownership import is_ours
 from vision_app.telemetry import metrics
@@ -24,7 +25,6 @@ from vision_app.telemetry.logging import bind
 from vision_app.telemetry.metrics import tenant_label
 from vision_app.topics import MEDIA
 
-from .outages import through_outages
 from .results import analyzed, buried
 
 log = structlog.get_logger(__name__)

@@ -14,10 +14,9 @@ from vision_app.streams.actor import Actor, Change
 from vision_app.streams.confirmed_table import ConfirmedTable
 from vision_app.streams.dead_letters import DeadLetters
 from vision_app.streams.outbox import Outbox
+from vision_app.streams.timers import every
 from vision_app.telemetry import metrics
 from vision_app.topics import POSTS
-
-from .timers import every
 
 log = structlog.get_logger(__name__)
 

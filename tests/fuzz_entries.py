@@ -16,7 +16,7 @@ from tests import event_mutations
 from tests.event_mutations import Fields
 from vision_app.events import UPLOADED_EVENT
 from vision_app.messages import Medium
-from vision_app.scenarios import uploaded_event
+from vision_app.operations.neighbours import uploaded_event
 
 SIZES = (0, 1, 64, 255, 256, 257, 511, 512, 513, 1_023, 1_025, 2_049, 8_000, 65_536, 262_144)
 LARGE_SIZES = (1_000_000, 1_048_577, 2_200_000, 3_000_000)

@@ -1,6 +1,5 @@
 """vision_app: looks at every picture posted to a Telegram channel and tells the rest of an assistant what is on it."""
 
-import os
 import warnings
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -28,9 +27,3 @@ if _foreign := list(foreign_packages()):
         RuntimeWarning,
         stacklevel=2,
     )
-
-_crash_at, _raise_at = os.environ.get("VISION_CRASH_AT", ""), os.environ.get("VISION_RAISE_AT", "")
-if _crash_at or _raise_at:  # the crash suite's; see the module
-    from .crash_points import install
-
-    install(_crash_at, _raise_at)

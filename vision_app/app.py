@@ -20,17 +20,17 @@ from aiokafka.errors import KafkaError
 from agents.analysis import analysis_agent
 from agents.analyst import Analyst
 from agents.budget import LookUp, budget_agent
-from agents.lag import measure_lag
 from agents.media import media_agent
 from agents.policy import policy_agent
 from agents.posts import posts_agent
 from agents.sinks import sink_agents
-from agents.timers import every
 from bridges.budget_mirror import BudgetMirrorService
 from bridges.redis_in import RedisIn
 from bridges.redis_out import redis_out_agents
 from tables.budget import budget_table, parked_table
 from tables.posts import posts_table
+from vision_app.streams.lag import measure_lag
+from vision_app.streams.timers import every
 
 from .domain import budget as budget_core
 from .domain.policy import Policy, PolicyError
@@ -42,8 +42,8 @@ from .providers.gate import Gate
 from .providers.gigachat import GigaChat
 from .providers.ocr import Tesseract
 from .providers.slots import Slots
+from .retention.keeper import StorageKeeper
 from .settings import Settings, SettingsError, load_settings, vision_home
-from .storage.keeper import StorageKeeper
 from .stores.answers import AnswerStore
 from .stores.budget_mirror import BudgetMirror
 from .stores.neo4j import GraphSink

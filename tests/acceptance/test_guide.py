@@ -20,7 +20,7 @@ import pytest
 from neo4j import AsyncGraphDatabase
 
 from tests.integration.pipeline import Pipeline, Worker, picture, unique
-from vision_app.scenarios import Announced, never_uploaded
+from vision_app.operations.neighbours import Announced, never_uploaded
 from vision_app.settings import Settings
 from vision_app.telemetry import metrics
 

@@ -19,7 +19,7 @@ import pytest
 from tests.integration.pipeline import Pipeline, Worker, picture, unique
 from tests.oracles import VisionAnalyzedEventV1, VisionSkippedEventV1
 from vision_app.messages import Medium
-from vision_app.scenarios import never_uploaded
+from vision_app.operations.neighbours import never_uploaded
 
 STREAMS = ("stream:posts:vision:uploaded", "stream:posts:vision")
 DEFAULT_TENANT = "default"

@@ -28,7 +28,7 @@ RECORD = call_key("t1", "g1")
 
 @pytest.fixture(autouse=True)
 def _quick(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agents.outages.RETRY_SECONDS", (0.001,))
+    monkeypatch.setattr("vision_app.streams.outages.RETRY_SECONDS", (0.001,))
     monkeypatch.setattr("agents.analyst.STORE_RETRY_SECONDS", 0.001)
     monkeypatch.setattr("agents.analyst.FOREIGN_CALL_POLL_SECONDS", 0.001)
     world.store()

@@ -90,7 +90,7 @@ async def test_a_forbidden_object_is_skipped(world: World) -> None:
 async def test_while_the_store_is_away_the_task_waits_and_is_no_failure(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agents.outages.RETRY_SECONDS", (0.001,))
+    monkeypatch.setattr("vision_app.streams.outages.RETRY_SECONDS", (0.001,))
     world.store()
     world.s3.fail("read", "vision/", away(), away())
     world.s3.fail("head", "media/t1", away(), away())

@@ -19,9 +19,10 @@ from redis.exceptions import RedisError
 from tests.faults.load import Load
 from tests.fuzz_entries import entries
 from tests.integration.pipeline import Pipeline, Worker, picture
-from vision_app.accounting import Account, take_account
-from vision_app.accounting.figures import percentile
-from vision_app.scenarios import Announced, await_idle
+from vision_app.audit import Account, take_account
+from vision_app.audit.figures import percentile
+from vision_app.operations.backlog import await_idle
+from vision_app.operations.neighbours import Announced
 
 SOUND_TENANTS = 3
 SOUND_PER_SECOND = 2.0

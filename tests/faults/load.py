@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 from tests.integration.pipeline import Pipeline, picture
-from vision_app.scenarios import Announced
+from vision_app.operations.neighbours import Announced
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from vision_app.soak.crash import crash_everywhere
+from vision_app.lab.soak.crash import crash_everywhere
 from vision_app.stack.client import running_stack
 
 PASSED = Path(file).read_text("utf-8").split() if (file := os.environ.get("CRASH_PASSED")) else []

@@ -15,12 +15,12 @@ from aiokafka import AIOKafkaProducer
 
 from tests.integration.pipeline import Pipeline, Worker, picture, unique
 from tests.integration.test_operations import Vision
-from vision_app.accounting import Account, take_account
+from vision_app.audit import Account, take_account
 from vision_app.messages import DeadLetter
 from vision_app.operations.connections import postgres_of
 from vision_app.operations.kafka_log import kafka_log
 from vision_app.operations.letters import Filter, read_letters
-from vision_app.scenarios import uploaded_event
+from vision_app.operations.neighbours import uploaded_event
 from vision_app.topics import ALL, ANALYSIS, DLQ
 
 pytestmark = pytest.mark.load

@@ -15,7 +15,7 @@ import pytest_asyncio
 from tests.faults.report import write_outcomes
 from tests.faults.trial import NOTHING_PASSES, Outcome, Seen, Trial
 from tests.integration.pipeline import Worker, pipeline
-from vision_app.faults import FAULTS, Fault, proxied
+from vision_app.lab.faults import FAULTS, Fault, proxied
 from vision_app.settings import load_settings
 from vision_app.streams.last_resort import GOODBYE_SECONDS
 

@@ -18,14 +18,14 @@ import pytest
 from dotenv import dotenv_values
 from redis.asyncio import Redis
 
-from vision_app.accounting import take_account
+from vision_app.audit import take_account
+from vision_app.lab.soak.chaos import SLOW_ANSWERS
+from vision_app.lab.soak.history import keep_ledger_history
+from vision_app.lab.soak.operator import Operator
+from vision_app.lab.soak.plan import draw
+from vision_app.lab.soak.run import POOR_TOKENS, RICH_TOKENS, worker_environment
+from vision_app.lab.soak.traffic import Clock, publish_all, upload_all
 from vision_app.settings import load_settings
-from vision_app.soak.chaos import SLOW_ANSWERS
-from vision_app.soak.history import keep_ledger_history
-from vision_app.soak.operator import Operator
-from vision_app.soak.plan import draw
-from vision_app.soak.run import POOR_TOKENS, RICH_TOKENS, worker_environment
-from vision_app.soak.traffic import Clock, publish_all, upload_all
 from vision_app.stack import client
 from vision_app.stack.home import Home
 from vision_app.stack.plan import Wish

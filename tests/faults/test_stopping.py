@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.integration.pipeline import Pipeline, Worker, pair_of_workers, picture, pipeline, unique
-from vision_app.faults import Proxies, proxied
+from vision_app.lab.faults import Proxies, proxied
 from vision_app.settings import Settings
 
 pytestmark = pytest.mark.load

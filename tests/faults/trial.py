@@ -15,10 +15,10 @@ import httpx
 
 from tests.faults.load import Load, Published
 from tests.integration.pipeline import Pipeline, Worker, unique
-from vision_app.accounting import take_account
-from vision_app.accounting.figures import percentile
-from vision_app.faults import Fault, Proxies
-from vision_app.scenarios import Announced, await_announcements, never_uploaded
+from vision_app.audit import take_account
+from vision_app.audit.figures import percentile
+from vision_app.lab.faults import Fault, Proxies
+from vision_app.operations.neighbours import Announced, await_announcements, never_uploaded
 
 PER_SECOND = float(os.environ.get("FAULT_POSTS_PER_SECOND", "4"))
 TENANTS = 3

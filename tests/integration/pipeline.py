@@ -24,11 +24,11 @@ from redis.asyncio import Redis
 
 from vision_app import demo_media
 from vision_app.messages import Medium
-from vision_app.scenarios import (
+from vision_app.operations.backlog import await_idle
+from vision_app.operations.neighbours import (
     Announced,
     announcements_since,
     await_announcements,
-    await_idle,
     newest_announcement,
     publish,
     upload,
@@ -43,6 +43,7 @@ PICTURES = Path(demo_media.__path__[0])
 COMMANDS = {
     "python": [sys.executable, "-m", "vision_app", "worker"],
     "faust": [str(Path(sys.executable).with_name("faust")), "-A", "vision_app.app", "worker"],
+    "crash points": [sys.executable, "-m", "vision_app.lab.crash_worker", "worker"],
 }
 
 

@@ -12,7 +12,7 @@ import pytest
 from tests.api_document import faults
 from tests.integration.pipeline import Pipeline, Worker, picture, unique
 from vision_app.messages import Medium
-from vision_app.scenarios import never_uploaded
+from vision_app.operations.neighbours import never_uploaded
 
 MINE, THEIRS = unique("mine"), unique("theirs")
 WORKER = {"VISION_API_TOKENS": f"operator=*,mine={MINE},theirs={THEIRS}"}

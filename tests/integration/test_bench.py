@@ -10,9 +10,9 @@ from pathlib import Path
 import orjson
 import pytest
 
-from vision_app.accounting.figures import percentile
-from vision_app.bench.plan import Wish, draw
-from vision_app.bench.run import Phase, Result
+from vision_app.audit.figures import percentile
+from vision_app.lab.bench.plan import Wish, draw
+from vision_app.lab.bench.run import Phase, Result
 
 COMMAND = [sys.executable, "-c", "from vision_app.cli import main; main()", "bench"]
 

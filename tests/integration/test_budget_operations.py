@@ -23,8 +23,8 @@ from click.testing import CliRunner
 
 from tests.integration.pipeline import Pipeline, Worker, picture, pipeline, unique
 from vision_app.cli import main
+from vision_app.operations.neighbours import Announced
 from vision_app.providers.ocr import Tesseract
-from vision_app.scenarios import Announced
 from vision_app.settings import Settings, load_settings
 from vision_app.stores.budget_mirror import sentinel_key, spent_key
 from vision_app.stores.posts import PostsReader

@@ -15,12 +15,12 @@ from aiokafka import AIOKafkaProducer
 
 from tests.integration.pipeline import Pipeline, Worker, picture, unique
 from tests.samples import post
-from vision_app.accounting import take_account
+from vision_app.audit import take_account
 from vision_app.messages import DeadLetter, MediaTask, Medium, decode, key_of
 from vision_app.operations.connections import postgres_of
 from vision_app.operations.kafka_log import kafka_log
 from vision_app.operations.letters import Filter, read_letters
-from vision_app.scenarios import publish, uploaded_event
+from vision_app.operations.neighbours import publish, uploaded_event
 from vision_app.topics import MEDIA, SINK_POSTGRES, UPLOADED, Topic
 
 SIBLINGS = 20

@@ -10,7 +10,7 @@ import psutil
 
 from tests.hostile_pictures import CASES, SENT, Case
 from tests.integration.pipeline import Pipeline, Worker, picture, unique
-from vision_app.scenarios import upload
+from vision_app.operations.neighbours import upload
 
 MEMORY_MB = 512
 WORKER = {"VISION_DECODING_TIMEOUT": "4", "VISION_DECODING_MEMORY_MB": str(MEMORY_MB)}

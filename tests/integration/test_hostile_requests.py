@@ -21,7 +21,7 @@ import pytest
 from tests.api_document import resolve
 from tests.integration.pipeline import Pipeline, Worker, picture, unique
 from vision_app.messages import Medium
-from vision_app.scenarios import publish, uploaded_event
+from vision_app.operations.neighbours import publish, uploaded_event
 from vision_app.settings import Settings
 
 MINE, THEIRS, TWIN = unique("mine"), unique("theirs"), unique("twin")

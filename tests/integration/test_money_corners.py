@@ -15,7 +15,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from click.testing import CliRunner
 
 from tests.integration.pipeline import Pipeline, Worker, picture, unique
-from vision_app.accounting.account import take_account
+from vision_app.audit.account import take_account
 from vision_app.cli import main
 from vision_app.messages import Grant, MediaTask, key_of
 from vision_app.providers.pictures import estimate_tokens

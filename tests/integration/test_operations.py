@@ -19,7 +19,7 @@ from click.testing import CliRunner, Result
 from tests.integration.pipeline import PICTURES, Pipeline, Worker, picture, unique
 from vision_app.cli import main
 from vision_app.messages import Grant, MediaTask, SetLimit, key_of
-from vision_app.scenarios import never_uploaded
+from vision_app.operations.neighbours import never_uploaded
 from vision_app.settings import Settings
 from vision_app.stores.policy_file import default_policy_path
 from vision_app.streams.dead_letters import dead_letter

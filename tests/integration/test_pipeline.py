@@ -14,7 +14,7 @@ from PIL import Image
 from tests.integration.pipeline import Pipeline, Worker, picture, unique
 from tests.oracles import VisionAnalyzedEventV1, VisionSkippedEventV1
 from vision_app.messages import SetLimit, key_of
-from vision_app.scenarios import never_uploaded, upload
+from vision_app.operations.neighbours import never_uploaded, upload
 from vision_app.settings import Settings
 from vision_app.stores.keys import post_key
 from vision_app.topics import BUDGET

@@ -13,7 +13,7 @@ import redis.asyncio
 from pydantic import SecretStr
 
 from tests.redis_server import RedisServer
-from vision_app.faults import Fault, FaultProxy
+from vision_app.lab.faults import Fault, FaultProxy
 from vision_app.providers.slots import Slots
 from vision_app.settings import Settings, load_settings
 

@@ -16,8 +16,8 @@ import httpx
 import pytest
 
 from tests.integration.pipeline import Pipeline, Worker, picture, pipeline, unique
-from vision_app.accounting import take_account
-from vision_app.crash_points import RAISING, points
+from vision_app.audit import take_account
+from vision_app.lab.crash_points import RAISING, points
 from vision_app.settings import Settings
 
 STALL_SECONDS = 3
@@ -46,7 +46,7 @@ def raising(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def worker(stack: Mapping[str, str], raising: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
     extra = {RAISING: f"@{raising}", "VISION_STALL_SECONDS": str(STALL_SECONDS)}
     running = Worker(stack, tmp_path_factory.mktemp("logs"), 1, **extra)
-    running.start()
+    running.start("crash points")
     yield running
     running.end()
 
@@ -55,7 +55,7 @@ def worker(stack: Mapping[str, str], raising: Path, tmp_path_factory: pytest.Tem
 async def pipe(stack_settings: Settings, worker: Worker, raising: Path) -> AsyncIterator[Pipeline]:
     let_go(raising)
     if not worker.alive:
-        worker.start()
+        worker.start("crash points")
     await worker.ready()
     async with pipeline(stack_settings) as opened:
         yield opened
@@ -184,7 +184,7 @@ async def test_a_record_that_comes_again_after_a_restart_is_set_aside(
     code, said = await asyncio.to_thread(vision, "dlq", "take", place, "--reason", "held by a test", "--wait", "0")
     assert code == 3, said
     assert "no worker answers" in said
-    worker.start()  # with the same file: the record would be held again
+    worker.start("crash points")  # with the same file: the record would be held again
     await worker.ready()
     await pipe.announced([f"{tenant}-held"], since)
     await pipe.idle()
@@ -209,7 +209,7 @@ async def test_a_blocked_event_loop_is_told_of_by_the_metrics_port(
     assert "event_loop" in said
     worker.kill()
     let_go(raising)
-    worker.start()
+    worker.start("crash points")
     await worker.ready()
     await pipe.announced([f"{tenant}-post"], since)
 

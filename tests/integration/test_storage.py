@@ -28,13 +28,13 @@ from tests.samples import analyzed, medium, post
 from vision_app.domain.storage import Aim
 from vision_app.messages import Deferred
 from vision_app.operations.connections import postgres_of, s3_of
+from vision_app.retention import accounts, lock
+from vision_app.retention.accounts import Accounts
+from vision_app.retention.cleanup import clean_up, count
+from vision_app.retention.keeper import StorageKeeper
+from vision_app.retention.lock import StorageBusy, exclusively
+from vision_app.retention.upload import upload
 from vision_app.settings import Settings
-from vision_app.storage import accounts, lock
-from vision_app.storage.accounts import Accounts
-from vision_app.storage.cleanup import clean_up, count
-from vision_app.storage.keeper import StorageKeeper
-from vision_app.storage.lock import StorageBusy, exclusively
-from vision_app.storage.upload import upload
 from vision_app.stores.answers import AnswerStore, CallRecord
 from vision_app.stores.keys import answer_key, media_key
 from vision_app.stores.postgres import PostgresSink
@@ -103,7 +103,7 @@ async def test_14_5_of_15_comes_down_to_the_target_evenly(place: Settings, s3: S
 KILLED = """
 import asyncio, os, sys
 from vision_app.settings import load_settings
-from vision_app.storage import cleanup
+from vision_app.retention import cleanup
 from vision_app.stores.s3 import S3Store, StoreUnavailable
 from vision_app.telemetry import metrics
 

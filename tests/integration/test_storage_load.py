@@ -30,7 +30,7 @@ from datetime import UTC, datetime, timedelta
 
 from vision_app.domain.storage import Aim
 from vision_app.settings import load_settings
-from vision_app.storage.cleanup import clean_up
+from vision_app.retention.cleanup import clean_up
 from vision_app.stores.s3 import ObjectHead, S3Store
 
 KINDS = ("media/{t}/{n:02x}/{n}.jpg", "vision/{t}/{n}_gigachat_GigaChat-Pro_v1.0_p1.json", "crawl/{t}/{n}/page.html",

@@ -22,9 +22,9 @@ from tests.integration.storage import SCALED, SIZE, accounted, listed, place_of_
 from vision_app.cli import main
 from vision_app.messages import Medium
 from vision_app.operations.connections import postgres_of
+from vision_app.retention.cleanup import clean_up
+from vision_app.retention.limits import gib
 from vision_app.settings import Settings, load_settings
-from vision_app.storage.cleanup import clean_up
-from vision_app.storage.limits import gib
 
 VISION = str(Path(sys.executable).with_name("vision"))
 EFFECT_SECONDS = 60

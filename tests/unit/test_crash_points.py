@@ -17,8 +17,8 @@ import pytest
 
 import vision_app
 from tests.faults.test_crash_points import UNREACHED
-from vision_app import crash_points
-from vision_app.soak.rounds import ERRORS
+from vision_app.lab import crash_points
+from vision_app.lab.soak.rounds import ERRORS
 
 SAMPLE = """
 import asyncio
@@ -41,7 +41,7 @@ class Worker:
 """
 PACKAGES = (
     *("agents", "bridges", "tables", "vision_app.streams", "vision_app.stores", "vision_app.providers"),
-    *("vision_app.storage", "vision_app.app", "vision_app.kafka_topics"),
+    *("vision_app.retention", "vision_app.app", "vision_app.kafka_topics"),
 )
 EXEMPT = {
     "vision_app.app": "starts and ends the parts",
@@ -49,13 +49,13 @@ EXEMPT = {
     "vision_app.providers.decoders": "no effect outside of the worker",
     "vision_app.providers.gigachat_auth": "a token costs nothing",
     "vision_app.providers.ocr": "no effect outside of the worker",
-    "vision_app.storage.accounts": "one statement each; a listing puts the accounts right",
-    "vision_app.storage.cleanup": "deletes what the rules name; the next one goes on",
-    "vision_app.storage.keeper": "notes what the accounts are told; a listing puts them right",
-    "vision_app.storage.listing": "reads",
-    "vision_app.storage.lock": "ends with the connection",
-    "vision_app.storage.quota": "one statement each",
-    "vision_app.storage.upload": "a command of the operator's",
+    "vision_app.retention.accounts": "one statement each; a listing puts the accounts right",
+    "vision_app.retention.cleanup": "deletes what the rules name; the next one goes on",
+    "vision_app.retention.keeper": "notes what the accounts are told; a listing puts them right",
+    "vision_app.retention.listing": "reads",
+    "vision_app.retention.lock": "ends with the connection",
+    "vision_app.retention.quota": "one statement each",
+    "vision_app.retention.upload": "a command of the operator's",
     "vision_app.stores.migrate": "one transaction each",
     "vision_app.stores.repair": "a command of the operator's, one transaction for each thing put back",
     "vision_app.stores.neo4j": "one transaction for a batch",
@@ -74,7 +74,7 @@ def run(tmp_path: Path):  # type: ignore[no-untyped-def]
     """Runs the sample with a wanted point; returns its exit code and output lines."""
     (tmp_path / "sample.py").write_text(SAMPLE)
     script = (
-        "import sys, asyncio; from vision_app import crash_points as c; c.COVERED = ('sample',)\n"
+        "import sys, asyncio; from vision_app.lab import crash_points as c; c.COVERED = ('sample',)\n"
         "if sys.argv[1]: c.install(*sys.argv[1:])\n"
         "import sample\n"
         "while True:\n"
@@ -100,7 +100,7 @@ def run_timed(tmp_path: Path):  # type: ignore[no-untyped-def]
     """Runs the sample beside a task that prints a line after a second, and ends it two seconds later."""
     (tmp_path / "sample.py").write_text(SAMPLE)
     script = (
-        "import sys, asyncio, os, threading; from vision_app import crash_points as c; c.COVERED = ('sample',)\n"
+        "import sys, asyncio, os, threading; from vision_app.lab import crash_points as c; c.COVERED = ('sample',)\n"
         "c.install('', sys.argv[1])\n"
         "import sample\n"
         "threading.Timer(3, lambda: os._exit(0)).start()\n"

@@ -12,18 +12,19 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from vision_app import scenarios
-from vision_app.demo.checks import GUIDE_COLUMNS, Check, judge
-from vision_app.demo.evidence import Account, Evidence, Findings
-from vision_app.demo.plan import ACT, CHAT, LOST, MISSING_REASON, PlannedPost, calls_expected, plan, tenants
-from vision_app.demo.progress import Board, live_text
-from vision_app.demo.publish import Published
-from vision_app.demo.report import as_json, budget_table, post_view, stages, tokens_text
-from vision_app.demo.run import Outcome
-from vision_app.demo.services import token_for_all
 from vision_app.events import ANALYZED_EVENT, SKIPPED_EVENT
+from vision_app.lab.demo.checks import GUIDE_COLUMNS, Check, judge
+from vision_app.lab.demo.evidence import Account, Evidence, Findings
+from vision_app.lab.demo.plan import ACT, CHAT, LOST, MISSING_REASON, PlannedPost, calls_expected, plan, tenants
+from vision_app.lab.demo.progress import Board, live_text
+from vision_app.lab.demo.publish import Published
+from vision_app.lab.demo.report import as_json, budget_table, post_view, stages, tokens_text
+from vision_app.lab.demo.run import Outcome
 from vision_app.messages import Answer, Medium
-from vision_app.scenarios import Announced, Backlog
+from vision_app.operations import neighbours
+from vision_app.operations.api import token_for_all
+from vision_app.operations.backlog import Backlog
+from vision_app.operations.neighbours import Announced
 from vision_app.stores.answers import CallRecord, StoredAnswer
 
 AT = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -107,7 +108,7 @@ def found(post: PlannedPost) -> Evidence:
 
 
 def _medium(tenant: str, file: str) -> Medium:
-    return scenarios.never_uploaded(tenant, file)
+    return neighbours.never_uploaded(tenant, file)
 
 
 def _enrichment(picture: Any, medium: Medium) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from vision_app.faults import FAULTS, Fault, FaultProxy, proxied
+from vision_app.lab.faults import FAULTS, Fault, FaultProxy, proxied
 from vision_app.stack.errors import StackError
 
 ANSWER_BYTES = 1000

@@ -21,10 +21,10 @@ from vision_app.operations.connections import OperationError
 from vision_app.operations.e2e import StepFailed, commented, picture
 from vision_app.operations.inputs import parse_offsets
 from vision_app.operations.kafka_log import parse_id
+from vision_app.operations.neighbours import never_uploaded
 from vision_app.operations.publishing import Batch, Kind, Wish, fields, kinds
 from vision_app.operations.rows import event_of
 from vision_app.operations.waiting import _why
-from vision_app.scenarios import never_uploaded
 from vision_app.stores.rows import enrichment_row
 from vision_app.topics import UPLOADED
 

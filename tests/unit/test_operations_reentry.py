@@ -26,8 +26,8 @@ from vision_app.messages import (
     key_of,
 )
 from vision_app.operations.letters import Filter, subject
+from vision_app.operations.neighbours import uploaded_event
 from vision_app.operations.reentry import STALE_MS, CannotReplay, Reentry, reentry
-from vision_app.scenarios import uploaded_event
 from vision_app.streams.dead_letters import CUT_HEADER, dead_letter
 
 NOW_MS = 1_795_000_000_000

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from tests.hostile_texts import TEXTS
-from vision_app.demo.checks import Check
-from vision_app.demo.report import check_lines, post_view
 from vision_app.domain.json_salvage import clean
+from vision_app.lab.demo.checks import Check
+from vision_app.lab.demo.report import check_lines, post_view
 from vision_app.printable import escaped, json_text, printable, tool_line
 from vision_app.telemetry.logging import _harmless, _json
 

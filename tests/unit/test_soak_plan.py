@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from vision_app.faults import FAULTS
-from vision_app.soak.plan import SHARES, draw
-from vision_app.soak.rounds import COMMANDS, EVENTS, SERVICES, nth
-from vision_app.soak.traffic import draw_picture
+from vision_app.lab.faults import FAULTS
+from vision_app.lab.soak.plan import SHARES, draw
+from vision_app.lab.soak.rounds import COMMANDS, EVENTS, SERVICES, nth
+from vision_app.lab.soak.traffic import draw_picture
 
 ALL = ("redis", "kafka", "postgres", "s3", "neo4j", "gigachat")
 

@@ -46,14 +46,14 @@ ACROSS_TENANTS = {
     "vision_app.operations.rows._OF_ENTRY": "the same by the id of an input entry",
     "vision_app.stores.posts.tenants": "`vision pause --all` has to know everybody; a command of operators",
     "vision_app.stores.posts._UNFINISHED_TENANTS": "the budget's worker looks for tenants whose ledger was lost",
-    "vision_app.accounting.stores_reader._COLUMNS": "the head of two statements which both select by tenant",
+    "vision_app.audit.stores_reader._COLUMNS": "the head of two statements which both select by tenant",
     "vision_app.stores.posts._EXPIRED": "part of statements that select by tenant: the keys that their rows name",
-    "vision_app.bench.run._times": "the benchmark's own posts, in a database of its own",
-    "vision_app.demo.report.next_steps": "shown to be typed, never run",
+    "vision_app.lab.bench.run._times": "the benchmark's own posts, in a database of its own",
+    "vision_app.lab.demo.report.next_steps": "shown to be typed, never run",
 }
 """Statements that select tenants' data by something else, each with the reason why it may."""
 
-WHOLE_BUCKET = ("vision_app.storage.", "vision_app.operations.storage.")
+WHOLE_BUCKET = ("vision_app.retention.", "vision_app.operations.storage.")
 """Quotas and clean-up work on the bucket as a whole, by object keys, which the tenant is part of. What tenants may see
 of it is decided in `vision_app.web.storage`, whose operations are tried with another tenant's token."""
 

@@ -12,11 +12,11 @@ import pytest
 
 from tests.unit.test_web import Client, Worker, served
 from vision_app.domain.storage import Aim
-from vision_app.storage.accounts import Usage
-from vision_app.storage.cleanup import Report
-from vision_app.storage.limits import GIB
-from vision_app.storage.lock import StorageBusy
-from vision_app.storage.quota import Verdict
+from vision_app.retention.accounts import Usage
+from vision_app.retention.cleanup import Report
+from vision_app.retention.limits import GIB
+from vision_app.retention.lock import StorageBusy
+from vision_app.retention.quota import Verdict
 from vision_app.stores.base import SinkUnavailable
 from vision_app.telemetry import metrics
 from vision_app.web import storage

@@ -1,6 +1,7 @@
 """The `vision` command: one module per group of commands, imported only when one of its commands runs.
 
-A new command: write it in a module here and add a line to `COMMANDS`.
+A new command: write it in a module here and add a line to `COMMANDS`. Those of the laboratory are only named here, so
+that no module of the product imports it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from vision_app.stack.errors import StackError
 EXIT_FAILED = 1
 EXIT_SETTINGS = 2
 
-# name: (module below vision_app.cli, attribute, one line for --help)
+# name: (module below `_package`, attribute, one line for --help)
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "demo": ("demo", "demo", "The main job, end to end, on real services: start here."),
     "up": ("stack", "up", "Start the services and the worker in the background."),
@@ -47,6 +48,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "bench": ("bench", "bench_command", "How long posts take, also while one tenant floods."),
     "kafka": ("kafka", "kafka", "Kafka's own console tools, connected to the configured broker."),
 }
+LABORATORY = frozenset({"demo", "soak", "bench"})
+
+
+def _package(command: str) -> str:
+    return "vision_app.lab.cli" if command in LABORATORY else "vision_app.cli"
 
 
 class CommandLine(click.Group):
@@ -59,7 +65,7 @@ class CommandLine(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module, attribute, _ = COMMANDS[cmd_name]
-        command: click.Command = getattr(importlib.import_module(f"vision_app.cli.{module}"), attribute)
+        command: click.Command = getattr(importlib.import_module(f"{_package(cmd_name)}.{module}"), attribute)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -13,8 +13,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from vision_app.accounting import Account, take_account
-from vision_app.accounting.figures import Figures, Waits
+from vision_app.audit import Account, take_account
+from vision_app.audit.figures import Figures, Waits
 from vision_app.cli.times import MOMENT, clock, milliseconds, printable
 from vision_app.operations.connections import run
 from vision_app.printable import json_text

@@ -20,10 +20,10 @@ from vision_app.operations.connections import run
 from vision_app.operations.storage import Listed, cleaned, held
 from vision_app.operations.storage import objects as listed_objects
 from vision_app.printable import json_text
+from vision_app.retention.accounts import together
+from vision_app.retention.cleanup import Report
+from vision_app.retention.limits import gib
 from vision_app.settings import Settings, load_settings
-from vision_app.storage.accounts import together
-from vision_app.storage.cleanup import Report
-from vision_app.storage.limits import gib
 from vision_app.stores.keys import account_of
 from vision_app.web.storage_answers import stats_of
 

@@ -7,7 +7,7 @@ under which rule (`plan`); the second, oldest use first, says of each object whe
 * `tenant_limit`: its tenant holds more than it may (only when an operator asks: uploads are refused anyway);
 * `emergency`: the bucket is nearly full: old crawled pages, then old answers, then media, down to the target.
 Within a rule the largest tenants give first, down to one common level, and each gives what it used longest ago. What
-an unfinished post needs never goes. Executing deletions is in `vision_app/storage/`.
+an unfinished post needs never goes. Executing deletions is in `vision_app/retention/`.
 """
 
 from __future__ import annotations

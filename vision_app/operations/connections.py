@@ -12,20 +12,29 @@ from typing import Any, TypeVar
 
 import httpx
 import structlog
+from aiokafka.errors import KafkaError
+from asyncpg import PostgresError
+from httpx import HTTPError
+from neo4j.exceptions import DriverError, Neo4jError
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
-from vision_app.demo.services import FAULTS, REQUEST_SECONDS, Api, WorkerAway, token_for_all
 from vision_app.settings import Settings, vision_home
 from vision_app.stack import client
 from vision_app.stack.errors import StackError
 from vision_app.stack.home import Home
 from vision_app.stack.ports import reachable
+from vision_app.stores.base import SinkUnavailable
 from vision_app.stores.postgres import close_pool, create_pool
-from vision_app.stores.s3 import S3Store
+from vision_app.stores.s3 import S3Error, S3Store
+
+from .api import REQUEST_SECONDS, Api, WorkerAway, token_for_all
 
 Result = TypeVar("Result")
 
 POOL_SIZE = 4
+FAULTS = (SinkUnavailable, S3Error, RedisError, KafkaError, PostgresError, DriverError, Neo4jError, HTTPError, OSError)
+"""What the services' clients raise when a service is away."""
 
 
 class OperationError(StackError):

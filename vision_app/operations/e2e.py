@@ -20,14 +20,14 @@ import puremagic
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from vision_app import scenarios
-from vision_app.demo.services import Api, WorkerAway
 from vision_app.messages import Medium
+from vision_app.operations import neighbours
+from vision_app.operations.api import Api, WorkerAway
+from vision_app.retention import accounts
+from vision_app.retention.limits import gib, limits_of
+from vision_app.retention.quota import judge
+from vision_app.retention.upload import QuotaExceeded, upload
 from vision_app.settings import Settings
-from vision_app.storage import accounts
-from vision_app.storage.limits import gib, limits_of
-from vision_app.storage.quota import judge
-from vision_app.storage.upload import QuotaExceeded, upload
 from vision_app.stores.keys import account_of
 from vision_app.stores.posts import PostsReader, Row
 from vision_app.stores.s3 import S3Store
@@ -101,7 +101,7 @@ async def end_to_end(settings: Settings, order: Order, tell: Tell) -> None:
         await _quota(desk, len(content))
         medium = await _upload(desk, content, mime)
         repeated = await _answered_already(desk, medium)
-        since = await scenarios.newest_announcement(desk.redis, settings)
+        since = await neighbours.newest_announcement(desk.redis, settings)
         entry = await _publish(desk, medium)
         await _wait(desk, since, entry, repeated)
         row = await _row(desk)
@@ -167,10 +167,10 @@ async def _publish(desk: _Desk, medium: Medium) -> str:
     order, stream = desk.order, desk.settings.input_streams[0]
     desk.tell("")
     desk.tell(f"🚀 Шаг 3: Публикация в {stream}...")
-    event = scenarios.uploaded_event(
+    event = neighbours.uploaded_event(
         order.tenant_id, order.post_id, [medium], order.trace_id, channel_id="e2e-channel", schema_version="v1"
     )
-    entry = await scenarios.publish(desk.redis, desk.settings, event)
+    entry = await neighbours.publish(desk.redis, desk.settings, event)
     desk.tell(f"  ✅ Событие опубликовано: {entry}")
     desk.tell(f"  Stream length: {await desk.redis.xlen(stream)} messages")
     return entry
@@ -208,13 +208,13 @@ async def _announced(desk: _Desk, since: str) -> bool:
     """Wait for this run's event: that of another run of the post has another trace."""
     order, found = desk.order, asyncio.Event()
 
-    def look(event: scenarios.Announced) -> None:
+    def look(event: neighbours.Announced) -> None:
         if event.body.get("trace_id") == order.trace_id:
             found.set()
 
     deadline = time.monotonic() + order.wait_seconds
     while not found.is_set() and time.monotonic() < deadline:
-        seen = await scenarios.await_announcements(
+        seen = await neighbours.await_announcements(
             desk.redis, desk.settings, [order.post_id], since, deadline, on_event=look
         )
         if seen:

@@ -12,9 +12,9 @@ from typing import Any, Literal
 import orjson
 from redis.asyncio import Redis
 
-from vision_app import scenarios
 from vision_app.events import UPLOADED_EVENT
 from vision_app.messages import Medium
+from vision_app.operations import neighbours
 from vision_app.settings import Settings
 from vision_app.stores.keys import media_key
 from vision_app.stores.s3 import S3Store
@@ -68,7 +68,7 @@ def fields(batch: Batch, number: int, kind: Kind, valid: Medium) -> dict[str, by
     """The entry of one post, in shape A. `number` counts from 1."""
     post_id, trace_id = name(batch.prefix, number), name("t-test", number)
     medium = valid if kind == "valid" else _missing(batch, number)
-    event: dict[str, Any] = scenarios.uploaded_event(batch.tenant_id, post_id, [medium], trace_id)
+    event: dict[str, Any] = neighbours.uploaded_event(batch.tenant_id, post_id, [medium], trace_id)
     data = orjson.dumps(event)
     if kind == "poison" and batch.poison == "unreadable":
         data = data[: len(data) // 2]  # as if the producer had died in the middle: no JSON any more
@@ -81,7 +81,7 @@ def name(prefix: str, number: int) -> str:
 
 def _missing(batch: Batch, number: int) -> Medium:
     """A medium without an object: under the key asked for, else one that nobody has ever used."""
-    medium = scenarios.never_uploaded(batch.tenant_id, f"{batch.prefix} {number}")
+    medium = neighbours.never_uploaded(batch.tenant_id, f"{batch.prefix} {number}")
     return medium.model_copy(update={"s3_key": batch.s3_key}) if batch.s3_key and batch.wish == "missing" else medium
 
 
@@ -89,7 +89,7 @@ async def publish(settings: Settings, batch: Batch) -> list[Sent]:
     """Publish all; returns them in order. Raises S3Error, RedisError."""
     chosen = kinds(batch)
     async with redis_of(settings) as redis:
-        valid = scenarios.never_uploaded(batch.tenant_id, "unused")
+        valid = neighbours.never_uploaded(batch.tenant_id, "unused")
         if "valid" in chosen:
             async with s3_of(settings) as s3:
                 valid = await _valid(s3, batch)
@@ -104,7 +104,7 @@ async def _valid(s3: S3Store, batch: Batch) -> Medium:
         return Medium(sha256=sha256, s3_key=batch.s3_key, mime_type=head.content_type, size_bytes=head.size_bytes)
     await s3.ensure_bucket()
     content = resources.files("vision_app").joinpath("demo_media", PICTURE).read_bytes()
-    medium = await scenarios.upload(s3, batch.tenant_id, content, PICTURE_TYPE)
+    medium = await neighbours.upload(s3, batch.tenant_id, content, PICTURE_TYPE)
     if batch.sha256:
         key = media_key(batch.tenant_id, batch.sha256, PICTURE_TYPE)
         return medium.model_copy(update={"sha256": batch.sha256, "s3_key": key})

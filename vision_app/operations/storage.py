@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from vision_app.domain.storage import TYPE_OF, Aim
+from vision_app.retention import accounts
+from vision_app.retention.accounts import Usage
+from vision_app.retention.cleanup import Report, clean_up
+from vision_app.retention.lock import StorageBusy
+from vision_app.retention.quota import request_clean_up
+from vision_app.retention.upload import QuotaExceeded, Upload, UploadRefused, read_medium, upload
 from vision_app.settings import Settings
-from vision_app.storage import accounts
-from vision_app.storage.accounts import Usage
-from vision_app.storage.cleanup import Report, clean_up
-from vision_app.storage.lock import StorageBusy
-from vision_app.storage.quota import request_clean_up
-from vision_app.storage.upload import QuotaExceeded, Upload, UploadRefused, read_medium, upload
 from vision_app.stores.keys import account_of, place_of
 from vision_app.stores.migrate import migrate
 from vision_app.stores.s3 import S3Store

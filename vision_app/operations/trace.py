@@ -13,7 +13,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from vision_app import topics
-from vision_app.demo.services import Api
+from vision_app.operations.api import Api
 from vision_app.settings import Settings
 from vision_app.stores.posts import PostsReader, Row
 

@@ -1,4 +1,4 @@
-"""What is below a prefix of the bucket, from a listing made now. Who holds how much is in `vision_app/storage/`."""
+"""What is below a prefix of the bucket, from a listing made now. Who holds how much is in `vision_app/retention/`."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
 
-from vision_app.demo.services import BUSY, Api
+from vision_app.operations.api import BUSY, Api
 from vision_app.stores.posts import PostsReader, Row
 
 DEFERRED_LOOKED_AT = 10_000

@@ -13,12 +13,12 @@ import structlog
 from aiohttp import web
 
 from vision_app.domain.storage import Aim
+from vision_app.retention.accounts import together
+from vision_app.retention.cleanup import Report
+from vision_app.retention.keeper import AWAY
+from vision_app.retention.limits import gib
+from vision_app.retention.lock import StorageBusy
 from vision_app.settings import Settings
-from vision_app.storage.accounts import together
-from vision_app.storage.cleanup import Report
-from vision_app.storage.keeper import AWAY
-from vision_app.storage.limits import gib
-from vision_app.storage.lock import StorageBusy
 from vision_app.stores.keys import account_of
 from vision_app.telemetry import metrics
 

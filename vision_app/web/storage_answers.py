@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from vision_app.retention.accounts import Usage, together
+from vision_app.retention.limits import gib
 from vision_app.settings import Settings
-from vision_app.storage.accounts import Usage, together
-from vision_app.storage.limits import gib
 from vision_app.telemetry import metrics
 
 from .storage_models import Current, Limits, Policies, Share, StorageStatsAnswer

@@ -1,0 +1,148 @@
+"""Taking the account: asks every reader, hands the material to the arithmetic. Decides nothing itself."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Collection, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from typing import Any
+
+from redis.asyncio import Redis
+
+from vision_app.messages import DeadLetter
+from vision_app.operations.backlog import await_idle
+from vision_app.operations.connections import postgres_of, redis_of, s3_of
+from vision_app.operations.kafka_log import kafka_log
+from vision_app.settings import Settings
+from vision_app.topics import UPLOADED
+
+from .bill_reader import as_bill, read_bill, read_records
+from .delivery import Delivered, judge_delivery
+from .figures import Account
+from .kafka_reader import KafkaMaterial, origin_fault, read_kafka
+from .ledger import Ledgers
+from .material import Input, Letter, Progress
+from .money import Spent, grants_of, judge_money, to_look_up
+from .redis_reader import first_event_ms, holds_entry, read_dlq_stream, read_events, read_inputs
+from .scope import Scope
+from .stores_reader import read_graph, read_objects, read_rows
+from .tally import Tally
+
+DAY_MS = 24 * 60 * 60 * 1000
+
+
+async def take_account(settings: Settings, *, since_ms: int = 0, tenants: Collection[str] | None = None) -> Account:
+    """Account for everything published since a time (epoch milliseconds), of these tenants or of all.
+
+    Reads only, and leaves out what is published meanwhile. What is still under way is counted as such, so take it when
+    the system is idle for the whole truth. Raises the errors of the services that cannot be read
+    (`operations.connections.run` turns them into advice).
+    """
+    started, scope = time.monotonic(), Scope.of(since_ms, round(time.time() * 1000), tenants)
+    ledgers, tally = Ledgers(since_ms), Tally()
+    async with AsyncExitStack() as stack:
+        redis = await stack.enter_async_context(redis_of(settings))
+        s3 = await stack.enter_async_context(s3_of(settings))
+        pool = await stack.enter_async_context(postgres_of(settings))
+        backlog = await await_idle(redis, settings, time.monotonic())
+        inputs = await read_inputs(redis, settings, scope)
+        events = await read_events(redis, settings, scope)
+        async with kafka_log(settings) as log:
+            kafka = await read_kafka(log, settings, scope, inputs, ledgers)
+        rows = await read_rows(
+            pool, scope, {one.post for one in kafka.inputs.values()} | {event.post for event in events}
+        )
+        objects, graph, bill = await asyncio.gather(
+            read_objects(s3, scope), read_graph(settings, scope), read_bill(settings, scope)
+        )
+        progress = Progress(
+            {**backlog.redis_unread, **backlog.redis_pending, **backlog.kafka}, ledgers.waiting, ledgers.born
+        )
+        delivered = Delivered(
+            inputs=[*kafka.inputs.values(), *_buried_inputs(settings, scope, kafka)],
+            judged={post: sorted(times.values()) for post, times in kafka.judged.items()},
+            rows=rows,
+            events=[event for event in events if event.at_ms < scope.until_ms],
+            letters=await _letters(redis, settings, scope, kafka),
+            answers=objects.answers,
+            documents=objects.documents,
+            graph=graph,
+            progress=progress,
+            emits_skipped=settings.feature_vision_emit_skipped_events,
+            since_ms=since_ms,
+            until_ms=scope.until_ms,
+            events_from_ms=await first_event_ms(redis, settings),
+            objects_from_ms=scope.until_ms - settings.s3_vision_ttl_days * DAY_MS,
+        )
+        spent = Spent(
+            calls=bill or (),
+            grants=kafka.grants,
+            closings=kafka.closings,
+            ledgers=ledgers,
+            call_keys=objects.calls,
+            restricted=scope.tenants is not None,
+            tenants=scope.tenants or frozenset(one.tenant_id for one in kafka.inputs.values()),
+            progress=progress,
+            since_ms=since_ms,
+            objects_from_ms=delivered.objects_from_ms,
+        )
+        wanted = to_look_up(spent) if bill is not None else [(one.tenant_id, one.id) for one in grants_of(spent)]
+        spent = replace(spent, records=await read_records(s3, wanted))
+    if bill is None:
+        spent = replace(spent, calls=as_bill(spent.records.values()))
+    judge_delivery(delivered, tally)
+    judge_money(spent, tally)
+    tally.notes += _notes(bill is not None, backlog, kafka)
+    return tally.account(
+        since_ms=since_ms,
+        taken_ms=scope.until_ms,
+        seconds=round(time.monotonic() - started, 3),
+        bill_available=bill is not None,
+    )
+
+
+def _buried_inputs(settings: Settings, scope: Scope, kafka: KafkaMaterial) -> list[Input]:
+    """Entries that cannot be read name no tenant; their dead letters may."""
+    return [
+        Input(letter.id, letter.tenant_id or "", "", letter.first_seen_ms)
+        for letter in {letter.id: letter for letter in kafka.letters}.values()
+        if letter.origin in (*settings.input_streams, UPLOADED.name)
+        and letter.id not in kafka.inputs
+        and scope.within(letter.first_seen_ms)
+    ]
+
+
+async def _letters(redis: Redis, settings: Settings, scope: Scope, kafka: KafkaMaterial) -> Sequence[Letter]:
+    """The dead letters, each with what is wrong about it; those on Redis must be on Kafka, too, and the other way."""
+    on_redis = await read_dlq_stream(redis, settings, scope)
+    letters = {letter.id: letter for letter in kafka.letters}
+    found = [await _letter(redis, settings, letter, kafka, on_redis) for letter in letters.values()]
+    if scope.tenants is None:
+        alone = "it is among the dead letters of Redis, but not on the topic vision.dlq"
+        found += [Letter(name, name.rsplit("-", 2)[0], None, None, alone) for name in sorted(on_redis - set(letters))]
+    return found
+
+
+async def _letter(
+    redis: Redis, settings: Settings, letter: DeadLetter, kafka: KafkaMaterial, on_redis: Collection[str]
+) -> Letter:
+    fault = origin_fault(letter, kafka.ends, settings.input_streams)
+    if not fault and letter.origin in settings.input_streams:
+        if letter.id not in on_redis:
+            fault = f"it is not on {settings.vision_dlq_stream}, where others look for it"
+        elif not await holds_entry(redis, letter.origin, letter.offset or ""):
+            fault = f"{letter.origin} holds no entry {letter.offset}"
+    return Letter(letter.id, letter.origin, letter.tenant_id, letter.post_id, fault)
+
+
+def _notes(billed: bool, backlog: Any, kafka: KafkaMaterial) -> list[str]:
+    notes = []
+    if not billed:
+        notes.append("no bill: GigaChat is real and shows none; the worker's own records of paid calls stand in for it")
+    if backlog:
+        notes.append(f"the system is at work ({backlog}): what has not ended counts as under way")
+    if kafka.unreadable:
+        notes.append(f"{kafka.unreadable} records on Kafka could not be read and were passed over")
+    return notes

@@ -1,0 +1,54 @@
+"""Commands that play a run on services of their own: a folder for it, a line of progress, what is kept of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import orjson
+import structlog
+from rich.console import Console
+
+from vision_app.lab.soak.run import Tell
+from vision_app.lab.soak.workers import WorkerLost
+from vision_app.printable import json_text
+from vision_app.stack.client import running_stack
+from vision_app.stack.errors import StackError
+
+Result = TypeVar("Result")
+
+
+def on_own_services(
+    console: Console, home: Path, play: Callable[[Mapping[str, str], Tell], Coroutine[Any, Any, Result]]
+) -> Result:
+    """Start services in `home`, a folder that is made here, and play on them. Raises StackError."""
+    home.mkdir(parents=True)
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    started = time.monotonic()
+
+    def tell(line: str) -> None:
+        console.print(f"[dim]{time.monotonic() - started:6.0f} s[/]  {line}", highlight=False)
+
+    tell(f"starting services in {home}")
+    with running_stack(home) as variables:
+        try:
+            return asyncio.run(play(variables, tell))
+        except WorkerLost as fault:
+            raise StackError(str(fault)) from fault
+
+
+def finish(console: Console, home: Path, result: Mapping[str, Any], *, machine_readable: bool, keep: bool) -> None:
+    """Give the result to a script that wants it; remove the run's folder, or leave it with its result."""
+    if machine_readable:
+        click.echo(json_text(result))
+    if not keep:
+        shutil.rmtree(home)
+        return
+    (home / "result.json").write_bytes(orjson.dumps(result, option=orjson.OPT_INDENT_2))
+    console.print(f"Logs, data and result.json: {home}")

@@ -1,0 +1,77 @@
+"""`vision soak`: a long run with kills and outages, and its account. What it does is in `vision_app.lab.soak`."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+import time
+
+import click
+from rich.console import Console
+
+from vision_app.lab.cli.own_services import finish, on_own_services
+from vision_app.lab.soak.report import as_json, show
+from vision_app.lab.soak.run import Wish, soak
+from vision_app.settings import vision_home
+
+EXIT_FAILED = 1
+COUNT = click.IntRange(min=0)
+
+
+@click.command(name="soak")
+@click.option("--minutes", type=click.FloatRange(min=0.1), default=10, show_default=True, help="Of traffic.")
+@click.option("--posts", type=click.IntRange(min=1), default=1000, show_default=True, help="Spread over the minutes.")
+@click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True)
+@click.option("--kills", type=COUNT, default=50, show_default=True, help="SIGKILLs at random moments.")
+@click.option("--terminations", type=COUNT, default=3, show_default=True, help="SIGTERMs at random moments.")
+@click.option("--freezes", type=COUNT, default=2, show_default=True, help="SIGSTOPs longer than the session.")
+@click.option(
+    "--outage-seconds", type=click.FloatRange(min=0), default=15, show_default=True, help="Each service once; 0: none."
+)
+@click.option(
+    "--calm-provider", is_flag=True, help="Its answers take their time, none goes wrong: what kills alone cost."
+)
+@click.option("--seed", type=int, default=None, help="Repeat a run; chosen and shown when not given.")
+@click.option("--patience", type=click.FloatRange(min=0.1), default=10, show_default=True, help="Minutes for the rest.")
+@click.option("--keep", is_flag=True, help="Keep the run's folder (logs and data) also when all went well.")
+@click.option("--json", "machine_readable", is_flag=True, help="One JSON document on stdout; progress goes to stderr.")
+def soak_command(
+    minutes: float,
+    posts: int,
+    workers: int,
+    kills: int,
+    terminations: int,
+    freezes: int,
+    outage_seconds: float,
+    calm_provider: bool,
+    seed: int | None,
+    patience: float,
+    keep: bool,
+    machine_readable: bool,
+) -> None:
+    """Send posts for some minutes while workers are killed and services fail, then count what came out.
+
+    Runs on services of its own beside those of `vision up`; GigaChat is simulated. Exit code 0 only if every input
+    ended exactly once, nothing was published twice and no budget was overspent.
+    """
+    console = Console(file=sys.stderr if machine_readable else sys.stdout)
+    chosen = secrets.randbelow(1_000_000) if seed is None else seed
+    home = vision_home() / "soak" / f"{chosen}-{int(time.time())}"
+    wish = Wish(
+        home=home,
+        seed=chosen,
+        posts=posts,
+        minutes=minutes,
+        workers=workers,
+        kills=kills,
+        terminations=terminations,
+        freezes=freezes,
+        outage_seconds=outage_seconds,
+        calm_provider=calm_provider,
+        patience_minutes=patience,
+    )
+    console.print(f"Seed {chosen}", highlight=False)
+    result = on_own_services(console, home, lambda variables, tell: soak(wish, variables, tell))
+    show(console, result)
+    finish(console, home, as_json(result), machine_readable=machine_readable, keep=keep or not result.ok)
+    sys.exit(0 if result.ok else EXIT_FAILED)

@@ -1,0 +1,24 @@
+"""Keeps every version of the ledgers during a run, so that the account can look at each: compaction waits a day."""
+
+from __future__ import annotations
+
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
+from vision_app.audit.kafka_reader import budget_changelog
+from vision_app.settings import Settings
+from vision_app.topics import CHANGELOG
+
+DAY_MS = "86400000"
+
+
+async def keep_ledger_history(settings: Settings) -> None:
+    """Call it when the topics exist. Raises KafkaError."""
+    configs = {**CHANGELOG, "min.compaction.lag.ms": DAY_MS}
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap_servers)
+    await admin.start()
+    try:
+        topic = ConfigResource(ConfigResourceType.TOPIC, budget_changelog(settings), configs=configs)
+        await admin.alter_configs([topic])
+    finally:
+        await admin.close()

@@ -1,0 +1,145 @@
+"""What a soak run sends and breaks, and when: drawn from a seed, so that a run can be repeated. Pure.
+
+Times are fractions of the run: 0 is the first post, 1 the last.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from vision_app.lab.faults import Fault
+
+Kind = Literal["new", "seen", "album", "missing", "repeated", "unreadable", "oversized"]
+Blow = Literal["kill", "terminate", "freeze"]
+
+SHARES: dict[Kind, int] = {"new": 60, "seen": 15, "album": 8, "missing": 5, "repeated": 8, "unreadable": 4}
+"""What of hundred posts: a picture never seen, one the tenant has posted before, several, none there, twice published,
+no JSON. (Only the crash suite has entries that are too large.)"""
+TENANTS = 8
+POOR_SHARE = 0.15  # of the posts come from the tenant whose budget runs out
+FIRST_BLOW, LAST_BLOW = 0.03, 0.95
+MAX_ALBUM = 4
+
+
+@dataclass(frozen=True)
+class PlannedPost:
+    """One post. `pictures` are numbers: the same number is the same picture; a negative one was never uploaded."""
+
+    at: float
+    tenant_id: str
+    post_id: str
+    kind: Kind
+    pictures: tuple[int, ...]
+
+    @property
+    def publications(self) -> int:
+        return 2 if self.kind == "repeated" else 1
+
+
+@dataclass(frozen=True)
+class PlannedBlow:
+    """A worker that is killed, told to end (SIGTERM), or frozen beyond its session and let go on."""
+
+    at: float
+    worker: int
+    blow: Blow
+
+
+@dataclass(frozen=True)
+class PlannedOutage:
+    """A service that fails in one way for `seconds`."""
+
+    at: float
+    service: str
+    fault: Fault
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a run does, each list in the order of time. `poor` is the tenant whose budget runs out."""
+
+    posts: Sequence[PlannedPost]
+    blows: Sequence[PlannedBlow]
+    outages: Sequence[PlannedOutage]
+    poor: str
+
+    @property
+    def readable(self) -> list[PlannedPost]:
+        return [post for post in self.posts if post.kind not in ("unreadable", "oversized")]
+
+    @property
+    def tenants(self) -> list[str]:
+        return sorted({post.tenant_id for post in self.posts})
+
+
+def draw(
+    seed: int,
+    run: str,
+    *,
+    posts: int,
+    workers: int,
+    blows: dict[Blow, int],
+    services: Sequence[str],
+    faults: Sequence[Fault],
+    outage_seconds: float,
+) -> Plan:
+    """Draw a run. `services` each fail once, in a way drawn from `faults`. `run` is part of every tenant and post."""
+    dice = random.Random(seed)  # noqa: S311 - to be repeatable, not secret
+    return Plan(
+        posts=_posts(dice, run, posts),
+        blows=_blows(dice, workers, blows),
+        outages=_outages(dice, services, faults, outage_seconds),
+        poor=_tenant(run, 0),
+    )
+
+
+def _tenant(run: str, number: int) -> str:
+    return f"soak-{run}-{number}"
+
+
+def _posts(dice: random.Random, run: str, count: int) -> list[PlannedPost]:
+    planned: list[PlannedPost] = []
+    pictures = 0
+    own: dict[str, list[int]] = {}
+    for number in range(count):
+        poor = dice.random() < POOR_SHARE
+        tenant = _tenant(run, 0 if poor else dice.randrange(1, TENANTS))
+        seen = own.setdefault(tenant, [])
+        (kind,) = dice.choices(list(SHARES), weights=list(SHARES.values()))
+        chosen: tuple[int, ...] = (pictures,)
+        if kind == "seen" and seen:
+            chosen = (dice.choice(seen),)
+        elif kind == "album":
+            chosen = tuple(range(pictures, pictures + dice.randint(2, MAX_ALBUM)))
+        elif kind == "missing":
+            chosen = (-1 - number,)
+        fresh = [picture for picture in chosen if picture >= pictures]
+        pictures += len(fresh)
+        seen += fresh
+        planned.append(PlannedPost(number / max(1, count - 1), tenant, f"{run}-{number:05d}", kind, chosen))
+    return planned
+
+
+def _blows(dice: random.Random, workers: int, wanted: dict[Blow, int]) -> list[PlannedBlow]:
+    drawn = [
+        PlannedBlow(dice.uniform(FIRST_BLOW, LAST_BLOW), dice.randrange(workers), blow)
+        for blow, count in wanted.items()
+        for _ in range(count)
+    ]
+    return sorted(drawn, key=lambda blow: blow.at)
+
+
+def _outages(
+    dice: random.Random, services: Sequence[str], faults: Sequence[Fault], seconds: float
+) -> list[PlannedOutage]:
+    """One per service, one after the other: each has an equal part of the run and starts in its first half."""
+    order = dice.sample(list(services), len(services))
+    part = (LAST_BLOW - FIRST_BLOW) / max(1, len(order))
+    return [
+        PlannedOutage(FIRST_BLOW + part * (place + dice.uniform(0, 0.5)), service, dice.choice(faults), seconds)
+        for place, service in enumerate(order)
+    ]

@@ -1,0 +1,188 @@
+"""One soak run: services and workers of its own, the plan played through, the backlog worked off, the account taken."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from redis.asyncio import Redis
+
+from vision_app.audit import Account, take_account
+from vision_app.lab.faults import FAULTS, FaultProxy, proxied
+from vision_app.settings import Settings, load_settings
+from vision_app.stack.files import write_atomically
+from vision_app.stores.policy_file import default_policy_path
+from vision_app.stores.s3 import S3Store
+
+from .chaos import PROVIDER_RULES, SLOW_ANSWERS, Chaos
+from .history import keep_ledger_history
+from .operator import Operator
+from .plan import Blow, Plan, draw
+from .traffic import Clock, publish_all, upload_all
+from .workers import WorkerProcess
+
+SERVICES = ("redis", "kafka", "postgres", "s3", "neo4j", "gigachat")
+RICH_TOKENS, POOR_TOKENS = 50_000_000, 60_000  # a day; some 25 pictures for the poor tenant
+SESSION_SECONDS = 6
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What to do. `home` is an empty folder of the run's own."""
+
+    home: Path
+    seed: int
+    posts: int
+    minutes: float
+    workers: int
+    kills: int
+    terminations: int
+    freezes: int
+    outage_seconds: float
+    calm_provider: bool
+    patience_minutes: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a run ended. `left`: what was not worked off when the patience ended."""
+
+    wish: Wish
+    plan: Plan
+    entries: int
+    chaos: Chaos
+    left: str
+    account: Account
+    forced: int = 0  # workers told to end that had to be killed
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        return not (self.left or self.forced or self.account.discrepancies)
+
+
+async def soak(wish: Wish, variables: Mapping[str, str], tell: Tell) -> Result:
+    """Run against the services that `variables` lead to. Raises WorkerLost, and the errors of stores that are away."""
+    settings = load_settings(**{name.lower(): value for name, value in variables.items()})
+    plan = draw(
+        wish.seed,
+        f"{wish.seed}-{int(time.time()) % 100_000}",
+        posts=wish.posts,
+        workers=wish.workers,
+        blows=_blows(wish),
+        services=SERVICES if wish.outage_seconds else (),
+        faults=FAULTS,
+        outage_seconds=wish.outage_seconds,
+    )
+    started_ms, started = int(time.time() * 1000), time.monotonic()
+    async with AsyncExitStack() as stack:
+        proxies = await stack.enter_async_context(proxied(variables))
+        workers = _workers(wish, {**variables, **proxies.env, **worker_environment(wish.home)})
+        redis = await stack.enter_async_context(Redis.from_url(settings.redis_url.get_secret_value()))
+        s3 = S3Store(settings)
+        await s3.open()
+        stack.push_async_callback(s3.close)
+        stack.push_async_callback(_end_all, workers)
+        operator = Operator(settings, [worker.url for worker in workers])
+        tell(f"uploading the pictures of {len(plan.posts)} posts, starting {wish.workers} workers")
+        for worker in workers:
+            await worker.start()
+        media = await upload_all(s3, plan.posts, wish.seed)
+        await asyncio.gather(*(worker.ready() for worker in workers))
+        await keep_ledger_history(settings)
+        await operator.limit(plan.poor, POOR_TOKENS)
+        await operator.provider_rules([SLOW_ANSWERS] if wish.calm_provider else PROVIDER_RULES)
+        chaos = Chaos()
+        async with _watched(chaos, workers):
+            entries = await _play(wish, plan, chaos, redis, settings, media, workers, proxies.proxies, tell)
+            played = time.monotonic()
+            tell(f"all sent after {played - started:.0f} s; the poor tenant gets money, the backlog is worked off")
+            await operator.provider_rules([SLOW_ANSWERS])
+            await operator.limit(plan.poor, RICH_TOKENS)
+            left = await operator.worked_off(redis, plan.tenants, time.monotonic() + wish.patience_minutes * 60)
+            idle = time.monotonic()
+            tell(f"worked off {idle - played:.0f} s after the last post; taking the account")
+            account = await take_account(settings, since_ms=started_ms)
+        for worker in workers:
+            await worker.terminate()
+    forced = sum(worker.forced for worker in workers)
+    seconds = {"playing": played - started, "backlog": idle - played}
+    return Result(wish, plan, entries, chaos, left, account, forced, seconds)
+
+
+def _blows(wish: Wish) -> dict[Blow, int]:
+    return {"kill": wish.kills, "terminate": wish.terminations, "freeze": wish.freezes}
+
+
+async def _play(
+    wish: Wish,
+    plan: Plan,
+    chaos: Chaos,
+    redis: Redis,
+    settings: Settings,
+    media: Mapping[Any, Any],
+    workers: list[WorkerProcess],
+    proxies: Mapping[str, FaultProxy],
+    tell: Tell,
+) -> int:
+    """Traffic, blows and outages side by side. Returns the number of published entries."""
+    clock = Clock(wish.minutes * 60)
+    tell(f"{len(plan.posts)} posts, {len(plan.blows)} blows, {len(plan.outages)} outages in {wish.minutes:g} minutes")
+    entries, *_ = await asyncio.gather(
+        publish_all(redis, settings, plan.posts, media, clock),
+        chaos.strike(plan.blows, workers, clock, SESSION_SECONDS),
+        chaos.break_services(plan.outages, proxies, clock),
+    )
+    return entries
+
+
+@asynccontextmanager
+async def _watched(chaos: Chaos, workers: list[WorkerProcess]) -> AsyncIterator[None]:
+    watching = asyncio.create_task(chaos.watch(workers))
+    try:
+        yield
+    finally:
+        watching.cancel()
+
+
+def _workers(wish: Wish, environment: Mapping[str, str]) -> list[WorkerProcess]:
+    taken: set[int] = set()
+    return [WorkerProcess(number + 1, environment, wish.home / "logs", taken) for number in range(wish.workers)]
+
+
+def write_policy(home: Path, *, ocr: bool, sampling: bool = False) -> Path:
+    """The shipped policy, for all pictures to be looked at. `ocr`: without money, at their text. `sampling`: but one
+    picture of a post is enough for a tenant that has spent something today."""
+    policy = yaml.safe_load(default_policy_path().read_text("utf-8"))
+    threshold = 1 if sampling else RICH_TOKENS
+    policy["budget_gates"] |= {"fallback_to_ocr_if_exhausted": ocr, "sampling_threshold_per_day": threshold}
+    if sampling:
+        policy["sampling"]["per_post_max_images"] = 1
+    path = home / "vision_policy.yml"
+    write_atomically(path, yaml.safe_dump(policy, allow_unicode=True))
+    return path
+
+
+def worker_environment(home: Path) -> dict[str, str]:
+    """No OCR, so that who has no money has to wait for it; short waits for what is dead."""
+    return {
+        "VISION_POLICY_CONFIG_PATH": str(write_policy(home, ocr=False)),
+        "VISION_MAX_DAILY_TOKENS": str(RICH_TOKENS),
+        "VISION_OCR_FALLBACK_ENABLED": "false",
+        "KAFKA_SESSION_TIMEOUT_SECONDS": str(SESSION_SECONDS),
+        "VISION_PEL_MIN_IDLE_MS": "10000",
+        "GIGACHAT_CIRCUIT_BREAKER_RECOVERY_TIMEOUT": "5",
+        "GIGACHAT_VISION_TIMEOUT": "20",
+    }
+
+
+async def _end_all(workers: list[WorkerProcess]) -> None:
+    await asyncio.gather(*(worker.kill() for worker in workers))

@@ -1,0 +1,107 @@
+"""What the worker has not worked off yet: entries of the input streams, records of the Kafka topics."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from redis.asyncio import Redis
+
+from vision_app import topics
+from vision_app.settings import Settings
+
+IDLE_POLL_SECONDS = 0.25
+START_OF_STREAM = "0-0"
+
+
+@dataclass(frozen=True)
+class Backlog:
+    """What is not finished: entries by Redis stream, records by Kafka topic. Empty when all input was worked off."""
+
+    redis_unread: Mapping[str, int] = field(default_factory=dict)
+    redis_pending: Mapping[str, int] = field(default_factory=dict)
+    kafka: Mapping[str, int] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.redis_unread or self.redis_pending or self.kafka)
+
+    def __str__(self) -> str:
+        parts = [f"{stream}: {count} unread" for stream, count in self.redis_unread.items()]
+        parts += [f"{stream}: {count} pending" for stream, count in self.redis_pending.items()]
+        parts += [f"{topic}: {count} waiting" for topic, count in self.kafka.items()]
+        return ", ".join(parts) or "nothing"
+
+
+async def await_idle(redis: Redis, settings: Settings, deadline: float) -> Backlog:
+    """Wait until every input was worked off to its end, or until `deadline` (of `time.monotonic()`).
+
+    Returns what is left. When that is nothing, no further output can come: a record is committed only after all it
+    leads to was acknowledged, so with every topic committed to its end nothing is on its way. This is how a test sees
+    that something did *not* happen without waiting for a time.
+    """
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap_servers)
+    consumer = AIOKafkaConsumer(bootstrap_servers=settings.kafka_bootstrap_servers, enable_auto_commit=False)
+    await admin.start()
+    try:
+        async with consumer:
+            while True:
+                unread, pending = await _redis_backlog(redis, settings)  # first, since it feeds the topics
+                backlog = Backlog(unread, pending, await _kafka_backlog(admin, consumer, settings))
+                if not backlog or time.monotonic() >= deadline:
+                    return backlog
+                await asyncio.sleep(IDLE_POLL_SECONDS)
+    finally:
+        await admin.close()
+
+
+async def _redis_backlog(redis: Redis, settings: Settings) -> tuple[dict[str, int], dict[str, int]]:
+    unread: dict[str, int] = {}
+    pending: dict[str, int] = {}
+    for stream in settings.input_streams:
+        if not await redis.exists(stream):
+            continue
+        groups = {_text(group["name"]): group for group in await redis.xinfo_groups(stream)}
+        group = groups.get(settings.vision_consumer_group, {"last-delivered-id": START_OF_STREAM, "pending": 0})
+        unread[stream] = len(await redis.xrange(stream, min=f"({_text(group['last-delivered-id'])}"))
+        pending[stream] = int(group["pending"])
+    return _not_zero(unread), _not_zero(pending)
+
+
+async def _kafka_backlog(admin: Any, consumer: Any, settings: Settings) -> dict[str, int]:
+    """Records by topic that the worker has not acknowledged. Commits are read before ends: see `await_idle`."""
+    committed = await admin.list_consumer_group_offsets(settings.kafka_app_id)
+    partitions = [
+        TopicPartition(topic, partition)
+        for topic in worked_off(settings)
+        for partition in range(settings.kafka_topic_partitions)
+    ]
+    begins, ends = await asyncio.gather(consumer.beginning_offsets(partitions), consumer.end_offsets(partitions))
+    done = {place: committed[place].offset if place in committed else 0 for place in partitions}
+    return backlog_by_topic((place.topic, begins[place], ends[place], done[place]) for place in partitions)
+
+
+def worked_off(settings: Settings) -> list[str]:
+    """The topics that the worker reads to their end: all but the dead letters, and the graph's only if it is on."""
+    unread = {topics.DLQ} if settings.feature_neo4j_enabled else {topics.DLQ, topics.SINK_NEO4J}
+    return [topic.name for topic in topics.ALL if topic not in unread]
+
+
+def backlog_by_topic(partitions: Iterable[tuple[str, int, int, int]]) -> dict[str, int]:
+    """Records left by topic, from (topic, first offset, end offset, committed offset) of each partition."""
+    left: dict[str, int] = {}
+    for topic, begin, end, committed in partitions:
+        left[topic] = left.get(topic, 0) + max(0, end - max(begin, committed))
+    return _not_zero(left)
+
+
+def _not_zero(counts: Mapping[str, int]) -> dict[str, int]:
+    return {name: count for name, count in counts.items() if count}
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
