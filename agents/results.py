@@ -1,10 +1,11 @@
-"""What the analyst hands on and keeps: outcomes, answers, how a grant is closed, what is counted of a call."""
+"""Outcomes and answers as the analyst makes them, and what is counted of a call."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 
 from vision_app.domain.answer import Reading
+from vision_app.domain.calls import REPAIR_FAILED, StoredAnswer
 from vision_app.messages import (
     Analysis,
     Analyzed,
@@ -14,18 +15,11 @@ from vision_app.messages import (
     Grant,
     MediaOutcome,
     MediaTask,
-    Message,
-    Release,
-    Settle,
 )
 from vision_app.prompts import PROMPT_VERSION, VISION_VERSION
 from vision_app.providers.base import RawAnswer
-from vision_app.stores.answers import CallRecord, StoredAnswer
 from vision_app.telemetry import metrics
 from vision_app.telemetry.metrics import tenant_label
-
-REPAIR_FAILED = "repair:failed"
-"""Among an answer's faults: the model could not put it into form either."""
 
 
 def analyzed(answer: Answer, key: str, *, cached: bool) -> Analyzed:
@@ -79,25 +73,6 @@ def stored_answer(grant: Grant, answer: Answer, content: str) -> StoredAnswer:
         content=content,
         stored_at=answer.analyzed_at,
     )
-
-
-def repairable(stored: StoredAnswer) -> bool:
-    """Something was said, it was no refusal, nobody can read it, and no repair has been tried."""
-    answer = stored.answer
-    return answer.verdict == "unusable" and bool(stored.content.strip()) and REPAIR_FAILED not in answer.faults
-
-
-def close(grant: Grant, tokens: int | None) -> Message:
-    """The command that ends a grant; `tokens` None: nothing was spent."""
-    tenant = grant.task.tenant_id
-    if tokens is None:
-        return Release(tenant_id=tenant, grant_id=grant.id)
-    return Settle(tenant_id=tenant, grant_id=grant.id, tokens=tokens)
-
-
-def as_done(record: CallRecord, stored: StoredAnswer) -> CallRecord:
-    """The record as if it had been closed. After a repair it has both calls' sum: too much, never too little."""
-    return record.model_copy(update={"state": "done", "tokens": stored.answer.tokens})
 
 
 def repaired(broken: StoredAnswer, raw: RawAnswer, answer: Answer) -> Answer:

@@ -26,6 +26,7 @@ from faust.topics import Topic
 from PIL import Image
 
 import vision_app.app as composition
+from agents.caller import CallTimes
 from tests.fakes import LocalDecoders, until
 from vision_app.domain.signatures import key_from, signed
 from vision_app.messages import Analysis, Grant, MediaTask, Medium, Message, Ocr, Uploaded
@@ -229,6 +230,7 @@ class World:
         self.s3, self.provider, self.slots = FakeS3(), FakeProvider(), FakeSlots()
         self.sinks = {name: FakeSink(name, self) for name in ("postgres", "s3", "neo4j", "redis")}
         self.ocr = FakeOcr()
+        self.times = CallTimes(deadline=60.0, store_retry=0.001, foreign_poll=0.001)
         self.app: Any = None
 
     # -- what came out
@@ -377,6 +379,7 @@ def _replace_services(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
     }
     for name, replacement in replacements.items():
         monkeypatch.setattr(composition, name, replacement)
+    monkeypatch.setattr("agents.analyst.call_times", lambda settings: world.times)
     monkeypatch.setattr("bridges.redis_out.RedisAnnouncer", lambda settings: world.sinks["redis"])
 
 

@@ -11,14 +11,13 @@ from typing import Any
 import orjson
 import pytest
 
-from agents import analyst
 from tests.agents.conftest import GOOD, PNG, REFUSED, SHA, World, away, png
 from tests.fakes import until
+from vision_app.domain.calls import CallRecord
 from vision_app.messages import MediaTask, Medium
 from vision_app.providers.base import AccountBlocked, CallLost, CallTrace, InputFault, ProviderOutage, RateLimited
 from vision_app.providers.ocr import OcrFault
 from vision_app.providers.pictures import estimate_tokens
-from vision_app.stores.answers import CallRecord
 from vision_app.stores.keys import call_key
 from vision_app.stores.s3 import ObjectForbidden, ObjectTooLarge
 from vision_app.telemetry import metrics
@@ -29,8 +28,6 @@ RECORD = call_key("t1", "g1")
 @pytest.fixture(autouse=True)
 def _quick(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vision_app.streams.outages.RETRY_SECONDS", (0.001,))
-    monkeypatch.setattr("agents.analyst.STORE_RETRY_SECONDS", 0.001)
-    monkeypatch.setattr("agents.analyst.FOREIGN_CALL_POLL_SECONDS", 0.001)
     world.store()
 
 
@@ -196,13 +193,13 @@ async def test_a_task_that_comes_back_unsigned_again_and_again_is_slowed_down(
     async def sleep(app: Any, event: Any, seconds: float) -> None:
         slept.append(seconds)
 
-    monkeypatch.setattr("agents.analyst.sleep_while_ours", sleep)
+    monkeypatch.setattr("agents.grant_in_hand.sleep_while_ours", sleep)
     async with world.agent("analysis") as agent:
         await world.tell(agent, world.grant().model_copy(update={"signature": ""}))
         assert slept == []
         task = MediaTask.model_validate(world.sent("vision.budget")[-1]["task"])
         await world.tell(agent, world.grant("g2", task=task).model_copy(update={"signature": ""}))
-        assert slept == [analyst.RETURNED_AGAIN_SECONDS]
+        assert slept == [world.times.returned_again]
         await world.tell(agent, world.grant("g3", task=task))
     assert len(world.provider.calls) == 1, "once the ledger signs, it goes on"
 
@@ -331,12 +328,12 @@ async def test_a_store_that_is_away_when_the_call_begins_is_waited_for_without_a
     assert settled(world) == [("g1", 1000)]
 
 
-async def test_a_call_whose_record_took_too_long_is_begun_anew(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_call_whose_record_took_too_long_is_begun_anew(world: World) -> None:
     """Others would take the call for cut off while it still runs."""
     allowed = iter((-1.0, 60.0))
 
     async def upload(trace: CallTrace) -> None:
-        monkeypatch.setattr(analyst, "BEGIN_SECONDS", next(allowed))
+        object.__setattr__(world.times, "begin", next(allowed))
 
     world.provider.upload = upload
     outcome = await one(world)
@@ -694,7 +691,7 @@ def test_the_picture_of_these_tests_is_what_its_hash_says() -> None:
 async def test_an_unexpected_error_of_a_call_counts_as_lost_since_it_may_have_been_paid(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agents.analyst.read_answer", lambda *_: 1 / 0)
+    monkeypatch.setattr("agents.caller.read_answer", lambda *_: 1 / 0)
     async with world.agent("analysis") as agent:
         await world.tell(agent, world.grant())
     [lost] = world.sent("vision.budget")

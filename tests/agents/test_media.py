@@ -7,9 +7,10 @@ import pytest
 from tests.agents.conftest import SHA, World, away
 from tests.fakes import until
 from tests.samples import analyzed
+from vision_app.domain.calls import StoredAnswer
 from vision_app.messages import Medium
 from vision_app.providers.pictures import estimate_tokens
-from vision_app.stores.answers import AnswerStore, StoredAnswer
+from vision_app.stores.answers import AnswerStore
 from vision_app.stores.s3 import ObjectForbidden
 
 

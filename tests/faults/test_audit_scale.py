@@ -23,6 +23,7 @@ from tests.samples import analyzed, post
 from vision_app.audit import take_account
 from vision_app.audit.kafka_reader import budget_changelog
 from vision_app.domain.budget import BudgetRow
+from vision_app.domain.calls import CallRecord
 from vision_app.domain.moment import Applied
 from vision_app.events import announcement
 from vision_app.kafka_topics import create_topics
@@ -30,7 +31,6 @@ from vision_app.messages import Grant, MediaTask, Message, Opened, PolicyVerdict
 from vision_app.operations.neighbours import uploaded_event
 from vision_app.settings import Settings, load_settings
 from vision_app.stack.client import running_stack
-from vision_app.stores.answers import CallRecord
 from vision_app.stores.keys import call_key, post_key
 from vision_app.stores.neo4j import GraphSink
 from vision_app.stores.postgres import PostgresSink

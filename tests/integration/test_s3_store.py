@@ -12,8 +12,9 @@ from aiohttp import web
 from pydantic import SecretStr
 
 from tests.samples import AT_MS, again, analyzed, missing, post, unique
+from vision_app.domain.calls import StoredAnswer
 from vision_app.settings import Settings
-from vision_app.stores.answers import BAD_ANSWER_LIFETIME, AnswerStore, StoredAnswer
+from vision_app.stores.answers import BAD_ANSWER_LIFETIME, AnswerStore
 from vision_app.stores.keys import call_key, post_key
 from vision_app.stores.post_documents import PostDocumentSink
 from vision_app.stores.s3 import (

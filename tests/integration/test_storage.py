@@ -25,6 +25,7 @@ from tests.integration.storage import (
     put_old,
 )
 from tests.samples import analyzed, medium, post
+from vision_app.domain.calls import CallRecord
 from vision_app.domain.storage import Aim
 from vision_app.messages import Deferred
 from vision_app.operations.connections import postgres_of, s3_of
@@ -35,7 +36,7 @@ from vision_app.retention.keeper import StorageKeeper
 from vision_app.retention.lock import StorageBusy, exclusively
 from vision_app.retention.upload import upload
 from vision_app.settings import Settings
-from vision_app.stores.answers import AnswerStore, CallRecord
+from vision_app.stores.answers import AnswerStore
 from vision_app.stores.keys import answer_key, media_key
 from vision_app.stores.postgres import PostgresSink
 from vision_app.stores.s3 import S3Store, StoreUnavailable

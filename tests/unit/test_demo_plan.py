@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from vision_app.domain.calls import CallRecord, StoredAnswer
 from vision_app.events import ANALYZED_EVENT, SKIPPED_EVENT
 from vision_app.lab.demo.checks import GUIDE_COLUMNS, Check, judge
 from vision_app.lab.demo.evidence import Account, Evidence, Findings
@@ -25,7 +26,6 @@ from vision_app.operations import neighbours
 from vision_app.operations.api import token_for_all
 from vision_app.operations.backlog import Backlog
 from vision_app.operations.neighbours import Announced
-from vision_app.stores.answers import CallRecord, StoredAnswer
 
 AT = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 AT_MS = int(AT.timestamp() * 1000)

@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 import httpx
 import orjson
 
+from vision_app.domain.calls import CallRecord as Stored
 from vision_app.settings import Settings
 from vision_app.stores.answers import MAX_STORED_BYTES
-from vision_app.stores.answers import CallRecord as Stored
 from vision_app.stores.keys import call_key
 from vision_app.stores.s3 import ObjectMissing, S3Store
 

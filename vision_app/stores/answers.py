@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import structlog
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 
-from vision_app.messages import Answer, Provider, Verdict
+from vision_app.domain.calls import CallRecord, StoredAnswer
+from vision_app.messages import Provider, Verdict
 from vision_app.prompts import PROMPT_VERSION
 
 from .keys import answer_key, call_key
@@ -28,36 +29,6 @@ MAX_STORED_BYTES = 8 * 1024 * 1024
 JSON_TYPE = "application/json"
 
 Model = TypeVar("Model", bound=BaseModel)
-
-
-class StoredAnswer(BaseModel):
-    """An answer as it is kept: repaired form and raw text. `grant_id` is the grant that paid for it."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    answer: Answer
-    tenant_id: str
-    sha256: str
-    grant_id: str
-    content: str
-    stored_at: AwareDatetime
-
-
-class CallRecord(BaseModel):
-    """What is known of the one call of a grant. `tokens`, `verdict` and `answer_key` are set when it is done.
-
-    `owner` is the process that began it, as `worker/start`: whether it still runs decides whether the call is lost.
-    """
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    state: Literal["started", "done"]
-    grant_id: str
-    owner: str = ""
-    tokens: int | None = Field(default=None, ge=0)
-    verdict: Verdict | None = None
-    answer_key: str | None = None
-    at: AwareDatetime
 
 
 class AnswerStore:

@@ -10,10 +10,11 @@ from urllib.parse import quote
 
 import orjson
 
+from vision_app.domain.calls import CallRecord, StoredAnswer
 from vision_app.operations import neighbours
 from vision_app.operations.backlog import Backlog
 from vision_app.operations.neighbours import Announced
-from vision_app.stores.answers import MAX_STORED_BYTES, CallRecord, StoredAnswer
+from vision_app.stores.answers import MAX_STORED_BYTES
 from vision_app.stores.keys import VISION_PREFIX, post_key, segment
 from vision_app.stores.posts import Row
 from vision_app.stores.s3 import ObjectMissing, S3Store

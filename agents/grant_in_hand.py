@@ -1,0 +1,38 @@
+"""A grant while its event is being handled: its waits end when the event is no longer this worker's."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from vision_app.messages import Grant
+from vision_app.streams.outages import through_outages
+from vision_app.streams.ownership import is_ours, sleep_while_ours, while_ours
+
+Result = TypeVar("Result")
+
+
+class GrantInHand:
+    """`owed`: tokens that a call on this grant may have cost; None while none was begun."""
+
+    def __init__(self, app: Any, event: Any, grant: Grant) -> None:
+        self._app, self._event = app, event
+        self.grant = grant
+        self.owed: int | None = None
+
+    @property
+    def is_ours(self) -> bool:
+        """False once the partition may belong to another worker: nothing may be written or sent then."""
+        return is_ours(self._app, self._event)
+
+    async def through_outages(self, attempt: Callable[[], Awaitable[Result]]) -> Result:
+        """Run `attempt` until S3 and the decoders are there. Raises LeftUnacked."""
+        return await through_outages(self._app, self._event, attempt, "s3")
+
+    async def wait_for(self, awaitable: Awaitable[Result]) -> Result:
+        """Await something that may take long. Raises LeftUnacked."""
+        return await while_ours(self._app, self._event, awaitable)
+
+    async def sleep(self, seconds: float) -> None:
+        """Raises LeftUnacked."""
+        await sleep_while_ours(self._app, self._event, seconds)

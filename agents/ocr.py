@@ -1,0 +1,63 @@
+"""What OCR reads off a picture that the provider does not answer for, where the policy allows it."""
+
+from __future__ import annotations
+
+import time
+
+import structlog
+
+from vision_app.messages import Analyzed, Failed, Grant, Skipped
+from vision_app.providers.base import Picture
+from vision_app.providers.decoders import Decoders
+from vision_app.providers.ocr import OcrFault, Tesseract
+from vision_app.stores.answers import AnswerStore
+from vision_app.stores.s3 import S3Store, StoreUnavailable
+from vision_app.telemetry import metrics
+
+from .grant_in_hand import GrantInHand
+from .objects import read_picture
+from .results import analyzed, ocr_answer, stored_answer
+
+log = structlog.get_logger(__name__)
+
+
+class OcrFallback:
+    """`ocr` None: it is switched off."""
+
+    def __init__(self, s3: S3Store, answers: AnswerStore, decoders: Decoders, ocr: Tesseract | None) -> None:
+        self._s3, self._answers, self._decoders, self._ocr = s3, answers, decoders, ocr
+
+    async def stored(self, hand: GrantInHand) -> Analyzed | None:
+        """What OCR read off the picture before."""
+        task = hand.grant.task
+        found = await hand.through_outages(
+            lambda: self._answers.find(task.tenant_id, task.medium.sha256, "ocr_fallback")
+        )
+        if found is None or found.answer.analysis is None:
+            return None
+        return analyzed(found.answer, self._key(hand.grant), cached=True)
+
+    async def read(self, hand: GrantInHand, otherwise: Skipped | Failed) -> Analyzed | Skipped | Failed:
+        """What OCR reads off the picture if that is allowed and works; otherwise the given outcome."""
+        grant = hand.grant
+        if self._ocr is None or not self._ocr.available or not grant.task.ocr_allowed:
+            return otherwise
+        picture = await hand.through_outages(lambda: read_picture(self._s3, grant.task.medium, self._decoders))
+        if not isinstance(picture, Picture):
+            return picture
+        started = time.monotonic()
+        try:
+            analysis, model = await self._ocr.read(picture)
+        except OcrFault as fault:
+            log.warning("OCR gave nothing", reason=str(fault))
+            return otherwise
+        answer = ocr_answer(analysis, model, time.monotonic() - started)
+        try:
+            await self._answers.save(stored_answer(grant, answer, ""))
+        except StoreUnavailable as fault:
+            metrics.RETRIES.labels(stage="s3").inc()
+            log.warning("OCR answer not stored; the post has it all the same", error=str(fault))
+        return analyzed(answer, self._key(grant), cached=False)
+
+    def _key(self, grant: Grant) -> str:
+        return self._answers.key(grant.task.tenant_id, grant.task.medium.sha256, "ocr_fallback")
