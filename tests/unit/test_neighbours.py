@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vision_app import topics
 from vision_app.events import read_entry
-from vision_app.operations import neighbours, topics
+from vision_app.operations import neighbours
 from vision_app.operations.backlog import Backlog, backlog_by_topic, worked_off
 from vision_app.settings import load_settings
 
