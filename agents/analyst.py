@@ -16,7 +16,7 @@ import structlog
 
 from vision_app.domain import calls
 from vision_app.domain.answer import repair_prompt
-from vision_app.domain.calls import Call, CallRecord, Conclude, CutOff, Expired, Step, StoredAnswer, Wait
+from vision_app.domain.calls import Call, CallRecord, Conclude, CutOff, Expired, Step, StoredAnswer, WaitForOther
 from vision_app.domain.signatures import flaw_of, key_from
 from vision_app.messages import Failed, Grant, Message, Outcome, Skipped
 from vision_app.providers.base import AccountBlocked, CallLost, InputFault, Picture, ProviderOutage, VisionProvider
@@ -32,7 +32,7 @@ from vision_app.streams.single_flight import SingleFlight
 from vision_app.telemetry import metrics
 from vision_app.telemetry.watch import waiting_for
 
-from .caller import Caller, CallTimes, LookAgain, Paid
+from .caller import CallTimes, LookAgain, Paid, ProviderCaller
 from .grant_in_hand import GrantInHand
 from .objects import read_picture
 from .ocr import OcrFallback
@@ -70,7 +70,9 @@ class Analyst:
         self._s3, self._answers, self._gate, self._decoders = s3, answers, gate, decoders
         self._times = times or call_times(settings)
         simulated = settings.gigachat_simulated
-        self._caller = Caller(answers, provider, gate, owner=self._owner, simulated=simulated, times=self._times)
+        self._caller = ProviderCaller(
+            answers, provider, gate, owner=self._owner, simulated=simulated, times=self._times
+        )
         self._ocr = OcrFallback(s3, answers, decoders, ocr)
         self._grant_key = key_from(settings.grant_secret)
         self._single = SingleFlight()
@@ -108,7 +110,7 @@ class Analyst:
                     case CutOff():
                         call = "repair" if hand.grant.purpose == "repair" else "call"
                         return await self._cut_off(hand, f"the {call} was cut off by a crash")
-                    case Wait():
+                    case WaitForOther():
                         with waiting_for("a call that another worker makes"):
                             await hand.sleep(self._times.foreign_poll)
             except LookAgain:

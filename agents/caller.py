@@ -69,7 +69,7 @@ class Paid:
     tokens: int
 
 
-class Caller:
+class ProviderCaller:
     """Makes calls in the name of `owner`, this start of this worker."""
 
     def __init__(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vision_app import demo_media
 from vision_app.providers.decoders import Decoders
-from vision_app.providers.decoding import Wish, decode
+from vision_app.providers.decoding import DecodeRequest, decode
 from vision_app.settings import load_settings
 
 ROUNDS = 30
@@ -30,7 +30,7 @@ def pictures() -> dict[str, bytes]:
 
 async def main() -> None:
     settings = load_settings()
-    wish = Wish(settings.vision_preprocess_max_dim, settings.vision_preprocess_jpeg_quality)
+    wish = DecodeRequest(settings.vision_preprocess_max_dim, settings.vision_preprocess_jpeg_quality)
     decoders = Decoders(settings)
     await decoders.open()
     for name, content in pictures().items():

@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from vision_app.providers.base import Picture
-from vision_app.providers.decoding import Wish, decode
+from vision_app.providers.decoding import DecodeRequest, decode
 
 Refusal = Callable[[str, bytes | None], Exception | None]
 
@@ -142,7 +142,7 @@ class LocalDecoders:
     """Decodes in this process: what the pool of `providers/decoders.py` does, without its processes."""
 
     def __init__(self, settings: Any) -> None:
-        self._wish = Wish(max_dim=settings.vision_preprocess_max_dim, jpeg_quality=75)
+        self._wish = DecodeRequest(max_dim=settings.vision_preprocess_max_dim, jpeg_quality=75)
 
     async def open(self) -> None:
         return

@@ -28,7 +28,7 @@ from vision_app.lab.soak.traffic import Clock, publish_all, upload_all
 from vision_app.settings import load_settings
 from vision_app.stack import client
 from vision_app.stack.home import Home
-from vision_app.stack.plan import Wish
+from vision_app.stack.plan import StackOptions
 from vision_app.stack.state import Condition, ServiceState
 from vision_app.stores.s3 import S3Store
 
@@ -53,7 +53,7 @@ class Stack:
         started = time.monotonic()
         environment = {name: value for name, value in os.environ.items() if not name.startswith("VISION_")}
         environment |= {"VISION_API_PORT": "0", "METRICS_PORT": "0", **worker_environment(self.home.root)}
-        self._supervisor = client.start(self.home, Wish(workers=2), environment, folder=self.home.root)
+        self._supervisor = client.start(self.home, StackOptions(workers=2), environment, folder=self.home.root)
         await asyncio.to_thread(client.wait_ready, self.home, self._supervisor)
         return time.monotonic() - started
 

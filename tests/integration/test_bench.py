@@ -11,15 +11,15 @@ import orjson
 import pytest
 
 from vision_app.audit.figures import percentile
-from vision_app.lab.bench.plan import Wish, draw
-from vision_app.lab.bench.run import Phase, Result
+from vision_app.lab.bench.plan import BenchOptions, draw
+from vision_app.lab.bench.run import BenchResult, Phase
 
 COMMAND = [sys.executable, "-c", "from vision_app.cli import main; main()", "bench"]
 
 
-def wish(**changes: object) -> Wish:
+def wish(**changes: object) -> BenchOptions:
     given = {"seconds": 10, "warm_up": 2, "tenants": 3, "rate": 2, "flood": 5, "workers": 1, "answers": (0, 0)}
-    return Wish(Path("home"), **{**given, **changes})  # type: ignore[arg-type]
+    return BenchOptions(Path("home"), **{**given, **changes})  # type: ignore[arg-type]
 
 
 def test_every_post_of_a_plan_has_a_picture_and_a_name_of_its_own() -> None:
@@ -48,14 +48,14 @@ def phase(p95: float, announced: int = 10) -> Phase:
 
 
 def test_a_run_fails_by_what_is_lost_and_not_by_what_is_slow() -> None:
-    assert Result(wish(), [phase(100), phase(900)], flood_announced=5).ok
-    assert Result(wish(), [phase(100), phase(900)]).ratio == 9
+    assert BenchResult(wish(), [phase(100), phase(900)], flood_announced=5).ok
+    assert BenchResult(wish(), [phase(100), phase(900)]).ratio == 9
     calm = wish(flood=0)
-    assert Result(calm, [phase(100)]).ok
-    assert Result(calm, [phase(100)]).ratio is None
-    assert not Result(calm, [phase(100, announced=9)]).ok
-    assert not Result(calm, [phase(100)], left="vision.posts: 1 waiting").ok
-    assert not Result(wish(), [phase(100), phase(900)], flood_announced=4).ok
+    assert BenchResult(calm, [phase(100)]).ok
+    assert BenchResult(calm, [phase(100)]).ratio is None
+    assert not BenchResult(calm, [phase(100, announced=9)]).ok
+    assert not BenchResult(calm, [phase(100)], left="vision.posts: 1 waiting").ok
+    assert not BenchResult(wish(), [phase(100), phase(900)], flood_announced=4).ok
 
 
 @pytest.mark.parametrize(

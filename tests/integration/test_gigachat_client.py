@@ -34,7 +34,7 @@ from vision_app.providers.base import (
     RateLimited,
     RawAnswer,
 )
-from vision_app.providers.decoding import Wish, decode
+from vision_app.providers.decoding import DecodeRequest, decode
 from vision_app.providers.gigachat import GigaChat
 from vision_app.providers.pictures import estimate_tokens
 from vision_app.settings import Settings, SettingsError, load_settings
@@ -198,7 +198,7 @@ async def test_from_the_bytes_to_the_analysis(simulator: RunningSimulator, name:
     content = (resources.files("vision_app") / "demo_media" / name).read_bytes()
     settings = settings_for(simulator)
     async with opened(settings) as client:
-        picture = decode(content, "application/octet-stream", Wish(settings.vision_preprocess_max_dim, 75))
+        picture = decode(content, "application/octet-stream", DecodeRequest(settings.vision_preprocess_max_dim, 75))
         raw = await ask(client, picture=picture, prompt=prompt("default"))
     reading = read_answer(raw.content, raw.finish_reason)
     assert reading.analysis is not None

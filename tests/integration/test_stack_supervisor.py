@@ -20,7 +20,7 @@ from vision_app.stack import client
 from vision_app.stack.client import live_state, running_stack
 from vision_app.stack.errors import StackError
 from vision_app.stack.home import Home
-from vision_app.stack.plan import Wish
+from vision_app.stack.plan import StackOptions
 from vision_app.stack.state import Condition, ServiceState, StackState, read_state
 
 STAND_IN_WORKER = (sys.executable, str(Path(__file__).with_name("stand_in_worker.py")))
@@ -106,7 +106,7 @@ def test_data_and_ports_outlive_a_stop(tmp_path: Path) -> None:
 
 def test_nothing_is_left_when_the_supervisor_is_killed(tmp_path: Path) -> None:
     home = Home(tmp_path)
-    supervisor = client.start(home, Wish(services=("redis", "s3"), workers=0), folder=tmp_path)
+    supervisor = client.start(home, StackOptions(services=("redis", "s3"), workers=0), folder=tmp_path)
     state = client.wait_ready(home, supervisor)
     pids = [s.process.pid for s in state.services if s.process]
     assert len(pids) == 2
@@ -121,7 +121,7 @@ def test_nothing_is_left_when_the_supervisor_is_killed(tmp_path: Path) -> None:
 def test_a_start_after_a_killed_supervisor_works(tmp_path: Path) -> None:
     home = Home(tmp_path)
     for _ in range(2):
-        supervisor = client.start(home, Wish(services=("redis",), workers=0), folder=tmp_path)
+        supervisor = client.start(home, StackOptions(services=("redis",), workers=0), folder=tmp_path)
         client.wait_ready(home, supervisor)
         supervisor.process.kill()
         supervisor.process.wait()
@@ -130,7 +130,7 @@ def test_a_start_after_a_killed_supervisor_works(tmp_path: Path) -> None:
 
 def test_a_second_supervisor_gives_way(tmp_path: Path) -> None:
     with running_stack(tmp_path, services=("redis",)):
-        second = client.start(Home(tmp_path), Wish(services=("redis",), workers=0), folder=tmp_path)
+        second = client.start(Home(tmp_path), StackOptions(services=("redis",), workers=0), folder=tmp_path)
         assert client.wait_ready(Home(tmp_path), second).supervisor.pid != second.process.pid
         assert second.process.wait() == 3
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from vision_app.domain import calls
-from vision_app.domain.calls import Call, CallRecord, Conclude, CutOff, Expired, Step, StoredAnswer, Wait
+from vision_app.domain.calls import Call, CallRecord, Conclude, CutOff, Expired, Step, StoredAnswer, WaitForOther
 from vision_app.messages import Analysis, Answer, Grant, MediaTask, Medium, Verdict
 
 DEADLINE = 60.0
@@ -61,8 +61,8 @@ STARTED, DONE = record_of("started"), record_of("done", tokens=700)
         (None, OTHER, Conclude(OTHER, 0)),
         (None, BROKEN, Conclude(BROKEN, 0)),
         (STARTED, OWN, Conclude(OWN, COST)),
-        (STARTED, OTHER, Wait()),
-        (STARTED, None, Wait()),
+        (STARTED, OTHER, WaitForOther()),
+        (STARTED, None, WaitForOther()),
         (record_of("started", age=DEADLINE), None, CutOff()),
         (record_of("started", age=-1), None, CutOff()),  # a clock that was set back tells nothing
         (record_of("started", owner="b/0"), OTHER, CutOff()),  # this worker itself, before it was started again
@@ -84,7 +84,7 @@ def test_each_row_of_the_table(record: CallRecord | None, found: StoredAnswer | 
         (None, OTHER, Conclude(OTHER, 0)),
         (None, answer_of("g0", "unusable", faults=[calls.REPAIR_FAILED]), "conclude"),
         (None, answer_of("g0", "refused"), "conclude"),
-        (STARTED, BROKEN, Wait()),
+        (STARTED, BROKEN, WaitForOther()),
         (DONE, BROKEN, Conclude(BROKEN, 700)),
         (DONE, None, Expired(700)),
     ],

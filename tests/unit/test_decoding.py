@@ -16,10 +16,10 @@ from PIL import Image, ImageChops, ImageStat, PngImagePlugin
 
 from vision_app.providers import decoding
 from vision_app.providers.base import Picture
-from vision_app.providers.decoding import UnusablePicture, Wish, decode
+from vision_app.providers.decoding import DecodeRequest, UnusablePicture, decode
 
-SCALED = Wish(max_dim=1024, jpeg_quality=75)
-UNSCALED = Wish(max_dim=None, jpeg_quality=75)
+SCALED = DecodeRequest(max_dim=1024, jpeg_quality=75)
+UNSCALED = DecodeRequest(max_dim=None, jpeg_quality=75)
 TINY_PNG = bytes.fromhex(  # the assistant's own smoke fixture (sha256 4e5b10df…), with a wrong checksum in it
     "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c489"
     "0000000a49444154789c63000100000500010d0a2ddb0000000049454e44ae426082"
@@ -33,7 +33,7 @@ def encoded(form: str, size: tuple[int, int] = (300, 200), mode: str = "RGB", **
     return out.getvalue()
 
 
-def reason(content: bytes, mime: str = "image/jpeg", wish: Wish = SCALED) -> str:
+def reason(content: bytes, mime: str = "image/jpeg", wish: DecodeRequest = SCALED) -> str:
     with pytest.raises(UnusablePicture) as caught:
         decode(content, mime, wish)
     return caught.value.reason
@@ -140,7 +140,7 @@ def test_unscaled_pictures_are_upright_too() -> None:
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "I;16"])
 @pytest.mark.parametrize("wish", [SCALED, UNSCALED], ids=["scaled", "unscaled"])
-def test_large_pictures_of_every_mode_look_the_same(mode: str, wish: Wish) -> None:
+def test_large_pictures_of_every_mode_look_the_same(mode: str, wish: DecodeRequest) -> None:
     """A dark left half and a light right one, whatever was scaled or flattened in between."""
     ground = Image.new("L", (3000, 1500), 40)
     ground.paste(220, (1500, 0, 3000, 1500))

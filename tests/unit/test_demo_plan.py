@@ -15,7 +15,7 @@ from rich.console import Console
 from vision_app.domain.calls import CallRecord, StoredAnswer
 from vision_app.events import ANALYZED_EVENT, SKIPPED_EVENT
 from vision_app.lab.demo.checks import GUIDE_COLUMNS, Check, judge
-from vision_app.lab.demo.evidence import Account, Evidence, Findings
+from vision_app.lab.demo.evidence import Evidence, Findings, TenantBalance
 from vision_app.lab.demo.plan import ACT, CHAT, LOST, MISSING_REASON, PlannedPost, calls_expected, plan, tenants
 from vision_app.lab.demo.progress import Board, live_text
 from vision_app.lab.demo.publish import Published
@@ -139,12 +139,12 @@ def _grant(tenant: str, sha256: str) -> str:
     return f"{tenant}-{sha256[:8]}"
 
 
-def account(tenant: str, posts: tuple[PlannedPost, ...]) -> Account:
+def account(tenant: str, posts: tuple[PlannedPost, ...]) -> TenantBalance:
     pictures = {_medium(tenant, p.file).sha256 for post in posts if post.tenant_id == tenant for p in post.found}
     calls = [CallRecord(state="done", grant_id=_grant(tenant, sha), tokens=COST, at=AT) for sha in pictures]
     bill = [_entry(_grant(tenant, sha), sha) for sha in pictures]
     budget = {"spent": COST * len(pictures), "reserved": 0, "open_grants": 0, "waiting": 0, "limit": 1, "remaining": 1}
-    return Account(tenant, budget, calls, bill)
+    return TenantBalance(tenant, budget, calls, bill)
 
 
 def _entry(grant: str, sha256: str) -> dict[str, Any]:
@@ -283,7 +283,7 @@ def test_on_a_terminal_of_80_columns_nothing_is_cut(findings: Findings) -> None:
     for evidence in findings.posts:
         console.print(post_view(evidence))
     budget = {"spent": 1, "limit": 250_000, "remaining": 249_999}
-    console.print(budget_table([Account("t" * 40, budget, [], [])]))
+    console.print(budget_table([TenantBalance("t" * 40, budget, [], [])]))
     lines = output.getvalue().splitlines()
     assert max(map(len, lines)) <= 80
     text = "".join(line.strip() for line in lines)

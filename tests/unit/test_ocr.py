@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from vision_app.providers.base import Picture
-from vision_app.providers.decoding import Wish, decode
+from vision_app.providers.decoding import DecodeRequest, decode
 from vision_app.providers.ocr import OcrFault, Tesseract, analysis_of
 from vision_app.settings import Settings, load_settings
 from vision_app.telemetry import metrics
@@ -176,7 +176,7 @@ async def test_the_installed_tesseract_reads_russian() -> None:
     if not tesseract.available:
         pytest.skip(f"{tesseract.reason}; then run this test again")
     content = (resources.files("vision_app") / "demo_media" / "document_act.png").read_bytes()
-    analysis, model = await tesseract.read(decode(content, "image/png", Wish(1024, 75)))
+    analysis, model = await tesseract.read(decode(content, "image/png", DecodeRequest(1024, 75)))
     assert model == f"tesseract-{tesseract.version}"
     assert analysis.classification == "document"
     assert analysis.ocr is not None

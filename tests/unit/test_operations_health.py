@@ -9,7 +9,7 @@ import pytest
 
 from vision_app.operations.health import Health, findings, health
 from vision_app.settings import load_settings
-from vision_app.stack.checks import Verdict
+from vision_app.stack.checks import Level
 
 STALL = {
     "stage": "policy",
@@ -23,23 +23,23 @@ STALL = {
 @pytest.mark.parametrize(
     ("answer", "verdict", "said"),
     [
-        (None, Verdict.HINT, "no worker answers at http://127.0.0.1:8000"),
-        ({"status": "ready", "reason": None, "waiting_for": {}}, Verdict.OK, "nothing stands still"),
+        (None, Level.HINT, "no worker answers at http://127.0.0.1:8000"),
+        ({"status": "ready", "reason": None, "waiting_for": {}}, Level.OK, "nothing stands still"),
         (
             {"status": "ready", "reason": None, "waiting_for": {"s3": "no answer"}},
-            Verdict.OK,
+            Level.OK,
             "waits for s3 (no answer)",
         ),
-        ({"status": "not_ready", "reason": "starting", "waiting_for": {}}, Verdict.HINT, "not ready: starting"),
+        ({"status": "not_ready", "reason": "starting", "waiting_for": {}}, Level.HINT, "not ready: starting"),
         (
             {"status": "not_ready", "reason": "stalled", "waiting_for": {}, "stalls": [STALL]},
-            Verdict.FAILED,
+            Level.FAILED,
             "policy at posts.vision.uploaded-3-17 has stood still since 2026-11-26T10:00:00Z: it waits for nothing "
             "known. Next: vision dlq take posts.vision.uploaded-3-17",
         ),
     ],
 )
-def test_a_finding_per_worker(answer: dict[str, Any] | None, verdict: Verdict, said: str) -> None:
+def test_a_finding_per_worker(answer: dict[str, Any] | None, verdict: Level, said: str) -> None:
     [finding] = findings([Health("worker-1", ["http://127.0.0.1:8000"], answer)])
     assert (finding.check, finding.verdict) == ("worker-1", verdict)
     assert said in finding.detail

@@ -22,7 +22,7 @@ from vision_app.operations.e2e import StepFailed, commented, picture
 from vision_app.operations.inputs import parse_offsets
 from vision_app.operations.kafka_log import parse_id
 from vision_app.operations.neighbours import never_uploaded
-from vision_app.operations.publishing import Batch, Kind, Wish, fields, kinds
+from vision_app.operations.publishing import Batch, Kind, PostKind, fields, kinds
 from vision_app.operations.rows import event_of
 from vision_app.operations.waiting import _why
 from vision_app.stores.rows import enrichment_row
@@ -31,7 +31,7 @@ from vision_app.topics import UPLOADED
 VALID = Medium(sha256="ab" * 32, s3_key="media/t/ab/x.jpg", mime_type="image/jpeg", size_bytes=10)
 
 
-def batch(wish: Wish, count: int = 10, **fields: object) -> Batch:
+def batch(wish: PostKind, count: int = 10, **fields: object) -> Batch:
     return Batch(count=count, wish=wish, tenant_id="t", prefix="p", stream="s", **fields)  # type: ignore[arg-type]
 
 

@@ -12,7 +12,7 @@ from aiohttp.test_utils import TestServer
 
 from vision_app.settings import Settings
 from vision_app.stack import checks
-from vision_app.stack.checks import Verdict
+from vision_app.stack.checks import Level
 from vision_app.stack.errors import StackError
 from vision_app.stack.home import Home
 
@@ -25,24 +25,24 @@ def test_a_full_disk_stops_the_start_with_a_remedy(tmp_path: Path, monkeypatch: 
 
 def test_little_memory_is_a_hint_before_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks.psutil, "virtual_memory", lambda: SimpleNamespace(available=1_000_000_000))
-    assert checks.memory(None).verdict is Verdict.HINT
+    assert checks.memory(None).verdict is Level.HINT
 
 
 def test_a_port_of_somebody_else_is_a_failure() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         api, metrics = checks.worker_ports(Settings(vision_api_port=port, metrics_port=0), None)
-    assert api.verdict is Verdict.FAILED
+    assert api.verdict is Level.FAILED
     assert "set VISION_API_PORT to another port" in api.detail
-    assert metrics.verdict is Verdict.OK
+    assert metrics.verdict is Level.OK
 
 
 @pytest.mark.parametrize(
     ("shown", "verdict", "says"),
-    [(1, Verdict.OK, "can be run"), (0, Verdict.HINT, "has gone or was never there"), (None, None, "")],
+    [(1, Level.OK, "can be run"), (0, Level.HINT, "has gone or was never there"), (None, None, "")],
 )
 async def test_the_running_worker_is_asked_whether_it_still_has_ocr(
-    shown: int | None, verdict: Verdict | None, says: str
+    shown: int | None, verdict: Level | None, says: str
 ) -> None:
     async def page(request: web.Request) -> web.Response:
         return web.Response(text=f"vision_ready 1.0\nvision_ocr_available {shown}.0\n")
@@ -63,13 +63,13 @@ async def test_the_running_worker_is_asked_whether_it_still_has_ocr(
 @pytest.mark.parametrize(
     ("languages", "verdict", "says"),
     [
-        ("rus\neng\n", Verdict.OK, "rus+eng"),
-        ("eng\n", Verdict.HINT, "has no data for rus"),
-        (None, Verdict.HINT, "not found"),
+        ("rus\neng\n", Level.OK, "rus+eng"),
+        ("eng\n", Level.HINT, "has no data for rus"),
+        (None, Level.HINT, "not found"),
     ],
 )
 def test_tesseract(
-    languages: str | None, verdict: Verdict, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    languages: str | None, verdict: Level, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if languages is not None:
         program = tmp_path / "tesseract"

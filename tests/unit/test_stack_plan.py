@@ -9,7 +9,7 @@ import pytest
 from vision_app.settings import Source, load_settings, sources
 from vision_app.stack.home import Home
 from vision_app.stack.instance import Instance
-from vision_app.stack.plan import INFRASTRUCTURE, Plan, Planner, Wish, without_password
+from vision_app.stack.plan import INFRASTRUCTURE, Planner, StackOptions, StackPlan, without_password
 
 
 @pytest.fixture(autouse=True)
@@ -18,12 +18,12 @@ def _clean_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VISION_HOME", str(tmp_path / ".vision"))
 
 
-def plan(wish: Wish | None = None) -> Plan:
+def plan(wish: StackOptions | None = None) -> StackPlan:
     home = Home(Path(".vision").absolute())
-    return Planner(home, Instance.load(home), load_settings(), sources()).plan(wish or Wish())
+    return Planner(home, Instance.load(home), load_settings(), sources()).plan(wish or StackOptions())
 
 
-def names(planned: Plan) -> set[str]:
+def names(planned: StackPlan) -> set[str]:
     return {service.name for service in planned.services}
 
 
@@ -92,7 +92,7 @@ def test_keys_given_are_the_keys_of_the_embedded_store(monkeypatch: pytest.Monke
 
 
 def test_only_the_first_worker_takes_the_configured_ports() -> None:
-    first, second, third = plan(Wish(services=(), workers=3)).workers
+    first, second, third = plan(StackOptions(services=(), workers=3)).workers
     assert first.port == 8000
     assert first.environment()["METRICS_PORT"] == "8001"
     ports = [worker.environment()[name] for worker in (second, third) for name in ("VISION_API_PORT", "METRICS_PORT")]

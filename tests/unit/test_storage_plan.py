@@ -13,10 +13,10 @@ from vision_app.domain.storage import (
     CLEANED,
     DAY,
     Aim,
+    CleanupTally,
     Deletion,
-    Limits,
+    StorageLimits,
     StoredObject,
-    Tally,
     ages,
     expired,
     level_down,
@@ -27,7 +27,7 @@ from vision_app.domain.storage import (
 )
 
 NOW = 1_795_000_000.0
-LIMITS = Limits(
+LIMITS = StorageLimits(
     total_bytes=1500,
     emergency_bytes=1400,
     target_bytes=1200,
@@ -55,7 +55,7 @@ def stored(
     return StoredObject(f"{kind}/{tenant}/{number:06}", tenant, kind, size, modified, at)  # type: ignore[arg-type]
 
 
-def planned(objects: list[StoredObject], aim: Aim | None = None, limits: Limits = LIMITS) -> list[Deletion]:
+def planned(objects: list[StoredObject], aim: Aim | None = None, limits: StorageLimits = LIMITS) -> list[Deletion]:
     return list(plan_deletions(lambda: ages(objects), limits, aim or Aim(), NOW))
 
 
@@ -105,7 +105,7 @@ def test_a_record_of_a_paid_call_is_kept_as_long_as_its_message_may_come_again()
 def test_what_a_post_in_work_needs_stays_even_when_the_bucket_is_full() -> None:
     full = [stored(number, size=100, days=40, seen=40)._replace(needed=True) for number in range(20)]
     assert planned(full, MANUAL) == []
-    tally = Tally(LIMITS, MANUAL, NOW)
+    tally = CleanupTally(LIMITS, MANUAL, NOW)
     for item in full:
         tally.add(item)
     assert plan(tally).shortfall_bytes == 800

@@ -16,7 +16,7 @@ from vision_app.retention.accounts import Usage
 from vision_app.retention.cleanup import Report
 from vision_app.retention.limits import GIB
 from vision_app.retention.lock import StorageBusy
-from vision_app.retention.quota import Verdict
+from vision_app.retention.quota import QuotaVerdict
 from vision_app.stores.base import SinkUnavailable
 from vision_app.telemetry import metrics
 from vision_app.web import storage
@@ -48,10 +48,10 @@ class Keeper:
         times = {"counted_at": AT, "cleaned_at": None, "requested_at": None}
         return {**times, "pending": True, "drift_bytes": GIB // 4}
 
-    async def check(self, *asked: Any) -> Verdict:
+    async def check(self, *asked: Any) -> QuotaVerdict:
         self._may()
         self.checked.append(asked)
-        return Verdict(False, "media_limit", GIB, 2 * GIB, 9 * GIB)
+        return QuotaVerdict(False, "media_limit", GIB, 2 * GIB, 9 * GIB)
 
     def start_clean_up(self, aim: Aim, *, dry_run: bool) -> asyncio.Task[Report]:
         self.asked.append((aim, dry_run))

@@ -21,7 +21,7 @@ from vision_app.operations.connections import OperationError, operator, postgres
 from vision_app.operations.costs import Cost, Prices
 from vision_app.operations.health import health
 from vision_app.operations.kafka_log import kafka_log, kafka_sender
-from vision_app.operations.letter_replay import Plan, Planner, carry_out, cost_of
+from vision_app.operations.letter_replay import LetterReplayPlan, Planner, carry_out, cost_of
 from vision_app.operations.letters import Actions, Filter, Listed, read_letters
 from vision_app.operations.taking import WAIT_SECONDS, Taking, look
 from vision_app.operations.taking import take as take_aside
@@ -222,7 +222,7 @@ async def _listed(settings: Settings, wanted: Filter, everything: bool) -> list[
 
 async def _replay(
     settings: Settings, wanted: Filter, everything: bool, again: bool, dry_run: bool
-) -> tuple[list[Plan], Cost, dict[str, str]]:
+) -> tuple[list[LetterReplayPlan], Cost, dict[str, str]]:
     async with AsyncExitStack() as stack:
         desk = await stack.enter_async_context(_desk(settings, wanted, everything))
         plans = await Planner(settings, PostsReader(desk.pool)).plans(desk.listed, again=again)
@@ -321,7 +321,7 @@ def _pretty(letter: DeadLetter) -> str:
         return letter.value
 
 
-def _plan_line(plan: Plan, places: dict[str, str]) -> str:
+def _plan_line(plan: LetterReplayPlan, places: dict[str, str]) -> str:
     if plan.way is None:
         return f"{plan.letter.id}: not replayed: {plan.refused}"
     where = places.get(plan.letter.id) or plan.way.destination
@@ -329,7 +329,7 @@ def _plan_line(plan: Plan, places: dict[str, str]) -> str:
     return f"{plan.letter.id} → {where}{whole}" + (f" (warning: {plan.warning})" if plan.warning else "")
 
 
-def _plans_as_json(plans: Sequence[Plan], cost: Cost, places: dict[str, str]) -> dict[str, Any]:
+def _plans_as_json(plans: Sequence[LetterReplayPlan], cost: Cost, places: dict[str, str]) -> dict[str, Any]:
     return {
         "letters": [
             {

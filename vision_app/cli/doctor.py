@@ -14,13 +14,17 @@ from vision_app.operations.health import findings, health
 from vision_app.printable import json_text
 from vision_app.settings import Settings, SettingsError, load_settings, sources, vision_home
 from vision_app.stack import checks, client
-from vision_app.stack.checks import Finding, Verdict
+from vision_app.stack.checks import Finding, Level
 from vision_app.stack.home import Home
 from vision_app.stack.instance import Instance
-from vision_app.stack.plan import Planner, Wish
+from vision_app.stack.plan import Planner, StackOptions
 from vision_app.stack.state import StackState
 
-MARKS = {Verdict.OK: "[green]ok    [/]", Verdict.HINT: "[yellow]hint  [/]", Verdict.FAILED: "[red]FAILED[/]"}
+MARKS = {
+    Level.OK: "[green]ok    [/]",
+    Level.HINT: "[yellow]hint  [/]",
+    Level.FAILED: "[red]FAILED[/]",
+}
 
 
 @click.command()
@@ -33,25 +37,25 @@ def doctor(machine_readable: bool) -> None:
         click.echo(json_text([f.model_dump() for f in findings]))
     else:
         _show(findings)
-    sys.exit(1 if any(f.verdict is Verdict.FAILED for f in findings) else 0)
+    sys.exit(1 if any(f.verdict is Level.FAILED for f in findings) else 0)
 
 
 def _findings() -> list[Finding]:
     home = Home(vision_home())
     state = client.live_state(home)
-    python = Finding(check="python", verdict=Verdict.OK, detail=platform.python_version())
+    python = Finding(check="python", verdict=Level.OK, detail=platform.python_version())
     findings = [python, checks.disk_space(home.root), checks.memory(state)]
     try:
         settings = load_settings()
     except SettingsError as error:
-        wrong = [Finding(check="settings", verdict=Verdict.FAILED, detail=line) for line in str(error).splitlines()]
+        wrong = [Finding(check="settings", verdict=Level.FAILED, detail=line) for line in str(error).splitlines()]
         return findings + wrong
-    findings.append(Finding(check="settings", verdict=Verdict.OK, detail="all values can be used; see `vision config`"))
+    findings.append(Finding(check="settings", verdict=Level.OK, detail="all values can be used; see `vision config`"))
     return findings + _with_settings(home, settings, state)
 
 
 def _with_settings(home: Home, settings: Settings, state: StackState | None) -> list[Finding]:
-    plan = Planner(home, Instance.load(home), settings, sources()).plan(Wish())
+    plan = Planner(home, Instance.load(home), settings, sources()).plan(StackOptions())
     return [
         *checks.packages(plan),
         *checks.worker_ports(settings, state),

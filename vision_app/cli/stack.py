@@ -22,7 +22,7 @@ from vision_app.stack.checks import before_start
 from vision_app.stack.errors import StackError
 from vision_app.stack.home import Home
 from vision_app.stack.leftovers import end_leftovers
-from vision_app.stack.plan import Wish
+from vision_app.stack.plan import StackOptions
 from vision_app.stack.state import StackState
 from vision_app.stack.worker import COMMAND, check_worker_ports
 
@@ -47,7 +47,9 @@ def up(workers: int, worker_command: str) -> None:
         click.echo("Already up, or starting.")
     else:
         _check_start(home)
-        supervisor = client.start(home, Wish(workers=workers, worker_command=tuple(shlex.split(worker_command))))
+        supervisor = client.start(
+            home, StackOptions(workers=workers, worker_command=tuple(shlex.split(worker_command)))
+        )
     try:
         state = _watch(home, supervisor)
     except KeyboardInterrupt:

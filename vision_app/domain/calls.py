@@ -88,7 +88,7 @@ class Conclude:
 
 
 @dataclass(frozen=True)
-class Wait:
+class WaitForOther:
     """Look again after a pause: another worker may be making the call."""
 
 
@@ -104,7 +104,7 @@ class Expired:
     tokens: int | None
 
 
-Step = Call | Conclude | Wait | CutOff | Expired
+Step = Call | Conclude | WaitForOther | CutOff | Expired
 
 
 def next_step(
@@ -125,7 +125,7 @@ def next_step(
     tokens = record.tokens or 0
     if record.state == "started":
         if found is None or found.grant_id != grant.id:
-            return Wait() if _may_still_run(record, owner, now, deadline_seconds) else CutOff()
+            return WaitForOther() if _may_still_run(record, owner, now, deadline_seconds) else CutOff()
         tokens = found.answer.tokens  # after a repair both calls' sum: too much, never too little
     return Expired(tokens) if found is None else Conclude(found, tokens)
 

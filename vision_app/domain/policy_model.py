@@ -49,7 +49,7 @@ class MimeTypes(Section):
     documents: list[Text] = Field(default_factory=list)
 
 
-class Limits(Section):
+class PolicyLimits(Section):
     """Sizes in MiB. The three budget numbers are read for compatibility and have no effect (`notes`)."""
 
     max_image_mb: float = Field(default=15, gt=0)
@@ -115,7 +115,7 @@ class Policy(Section):
     """What is worth looking at. Sections left out mean: no such rule; the allow-list must be there."""
 
     allowed_mime_types: MimeTypes
-    limits: Limits = Limits()
+    limits: PolicyLimits = PolicyLimits()
     budget_gates: BudgetGates = BudgetGates()
     sampling: Sampling = Sampling()
     routing: Routing = Routing()

@@ -1,7 +1,8 @@
 """Which objects a clean-up deletes, and why. Pure: no S3, no clock; memory grows with tenants, not with objects.
 
-Two passes over the same objects. The first adds them up (`Tally`), from which follows how much each tenant has to give
-under which rule (`plan`); the second, oldest use first, says of each object whether it goes (`Plan.decide`):
+Two passes over the same objects. The first adds them up (`CleanupTally`), from which follows how much each tenant has
+to give under which rule (`plan`); the second, oldest use first, says of each object whether it goes
+(`CleanupPlan.decide`):
 * `ttl`: not used for longer than its type is kept;
 * `type_limit`: its type holds more than it may;
 * `tenant_limit`: its tenant holds more than it may (only when an operator asks: uploads are refused anyway);
@@ -60,7 +61,7 @@ class StoredObject(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Limits:
+class StorageLimits:
     """Sizes in bytes, times in seconds. `ttl`, `type_bytes` and `emergency_age` by content type.
 
     `upload_grace`: how long an upload may wait for the post that lists it. `call_record_age`: how long a record of a
@@ -100,10 +101,10 @@ class Deletion(NamedTuple):
     reason: Reason
 
 
-class Tally:
+class CleanupTally:
     """The first pass: what every tenant holds, and what of it could be given up. Any order will do."""
 
-    def __init__(self, limits: Limits, aim: Aim, now: float) -> None:
+    def __init__(self, limits: StorageLimits, aim: Aim, now: float) -> None:
         self.limits, self.aim, self.now = limits, aim, now
         self.held: Counter[tuple[str, str]] = Counter()  # (content type, tenant): bytes left when the expired are gone
         self.free: Counter[tuple[str, str]] = Counter()  # of these, what may go at all
@@ -152,14 +153,14 @@ class Quotas:
 
 
 @dataclass
-class Plan:
+class CleanupPlan:
     """The second pass. `shortfall_bytes`: by how much the target is missed, since the rest may not be deleted.
 
     A rule stops once it has freed what it is for; so it frees at most one object too much, and tenants end level but
     for the last object of each.
     """
 
-    limits: Limits
+    limits: StorageLimits
     aim: Aim
     now: float
     types: Quotas
@@ -188,7 +189,7 @@ class Plan:
         return "emergency" if self.bucket.take(item.content_type, place, item.size_bytes) else None
 
 
-def protection(item: StoredObject, limits: Limits, now: float) -> Protection | None:
+def protection(item: StoredObject, limits: StorageLimits, now: float) -> Protection | None:
     """Why an object may not be deleted whatever is full; None if it may."""
     if item.kind in ("album", "other"):
         return "foreign"  # written and read by others; counted only
@@ -201,19 +202,19 @@ def protection(item: StoredObject, limits: Limits, now: float) -> Protection | N
     return None
 
 
-def expired(item: StoredObject, limits: Limits, now: float) -> bool:
+def expired(item: StoredObject, limits: StorageLimits, now: float) -> bool:
     """Whether an unprotected object has outlived its type's time."""
     ttl = limits.ttl.get(item.content_type)
     return ttl is not None and now - item.used_at > ttl
 
 
-def stale(item: StoredObject, limits: Limits, now: float) -> bool:
+def stale(item: StoredObject, limits: StorageLimits, now: float) -> bool:
     """Whether an unprotected object is old enough to give way when there is no room."""
     return now - item.used_at > limits.emergency_age.get(item.content_type, 0.0)
 
 
 def refusal(
-    limits: Limits, content_type: str, size_bytes: int, bucket_bytes: int, tenant_bytes: int, type_bytes: int
+    limits: StorageLimits, content_type: str, size_bytes: int, bucket_bytes: int, tenant_bytes: int, type_bytes: int
 ) -> str | None:
     """Why an object of this size may not come in; None if it may. The rest is what is held now, in bytes."""
     if bucket_bytes + size_bytes > limits.total_bytes:
@@ -229,7 +230,7 @@ def _unlisted(item: StoredObject) -> bool:
     return item.seen_at is None or item.seen_at < item.modified_at
 
 
-def plan(tally: Tally) -> Plan:
+def plan(tally: CleanupTally) -> CleanupPlan:
     """From the first pass: how much goes under which rule. Each rule counts on what the rules before it free."""
     limits, aim = tally.limits, tally.aim
     held, free, old = tally.by_tenant(), tally.free.copy(), tally.stale.copy()
@@ -243,10 +244,10 @@ def plan(tally: Tally) -> Plan:
     need = 0 if target is None else max(0, total - target)
     missing = _level_bucket(bucket, need, held, old)
     emergency = need > 0 and total > limits.emergency_bytes
-    return Plan(limits, aim, tally.now, types, tenants, bucket, emergency, missing)
+    return CleanupPlan(limits, aim, tally.now, types, tenants, bucket, emergency, missing)
 
 
-def _target(aim: Aim, limits: Limits, total: int) -> int | None:
+def _target(aim: Aim, limits: StorageLimits, total: int) -> int | None:
     if aim.target_bytes is not None or aim.trigger == "ttl":
         return aim.target_bytes
     threshold = limits.target_bytes if aim.trigger == "manual" else limits.emergency_bytes
@@ -254,7 +255,11 @@ def _target(aim: Aim, limits: Limits, total: int) -> int | None:
 
 
 def _level_types(
-    quotas: Quotas, tally: Tally, held: Counter[str], free: Counter[tuple[str, str]], old: Counter[tuple[str, str]]
+    quotas: Quotas,
+    tally: CleanupTally,
+    held: Counter[str],
+    free: Counter[tuple[str, str]],
+    old: Counter[tuple[str, str]],
 ) -> None:
     for content_type in CLEANED:
         of_type = _of(tally.held, content_type)
@@ -267,7 +272,7 @@ def _level_types(
             old[place] = max(0, old[place] - size)  # the oldest go first, and those are the stale ones
 
 
-def _level_tenants(quotas: Quotas, limits: Limits, held: Counter[str], old: Counter[tuple[str, str]]) -> None:
+def _level_tenants(quotas: Quotas, limits: StorageLimits, held: Counter[str], old: Counter[tuple[str, str]]) -> None:
     for tenant in sorted(held):
         excess = held[tenant] - limits.tenant_bytes
         for content_type in CLEANED:
@@ -317,10 +322,10 @@ def level_down(held: Mapping[str, int], free: Mapping[str, int], need: int) -> d
 
 
 def plan_deletions(
-    objects: Callable[[], Iterable[StoredObject]], limits: Limits, aim: Aim, now: float
+    objects: Callable[[], Iterable[StoredObject]], limits: StorageLimits, aim: Aim, now: float
 ) -> Iterator[Deletion]:
     """Both passes: `objects()` is called twice and must give the same objects, the second time oldest use first."""
-    tally = Tally(limits, aim, now)
+    tally = CleanupTally(limits, aim, now)
     for item in objects():
         tally.add(item)
     planned = plan(tally)
@@ -343,11 +348,11 @@ __all__ = [
     "DAY",
     "TYPE_OF",
     "Aim",
+    "CleanupPlan",
+    "CleanupTally",
     "Deletion",
-    "Limits",
-    "Plan",
+    "StorageLimits",
     "StoredObject",
-    "Tally",
     "ages",
     "deletion",
     "expired",

@@ -14,7 +14,7 @@ import httpx
 
 from vision_app.settings import Settings, vision_home
 from vision_app.stack import client
-from vision_app.stack.checks import Finding, Verdict
+from vision_app.stack.checks import Finding, Level
 from vision_app.stack.home import Home
 from vision_app.stack.ports import LOOPBACK, reachable
 
@@ -68,19 +68,19 @@ def findings(found: Sequence[Health]) -> list[Finding]:
 def _findings(worker: Health) -> list[Finding]:
     if worker.answer is None:
         text = f"no worker answers at {worker.urls[0]}; `vision status` shows what runs, `vision up` starts it"
-        return [Finding(check=worker.name, verdict=Verdict.HINT, detail=text)]
+        return [Finding(check=worker.name, verdict=Level.HINT, detail=text)]
     if worker.stalls:
         return [
-            Finding(check=worker.name, verdict=Verdict.FAILED, detail=f"{standing(stall)}. Next: {stall['remedy']}")
+            Finding(check=worker.name, verdict=Level.FAILED, detail=f"{standing(stall)}. Next: {stall['remedy']}")
             for stall in worker.stalls
         ]
     if reason := worker.answer.get("reason"):
-        return [Finding(check=worker.name, verdict=Verdict.HINT, detail=f"not ready: {reason}")]
+        return [Finding(check=worker.name, verdict=Level.HINT, detail=f"not ready: {reason}")]
     waiting = ", ".join(f"{name} ({why})" for name, why in worker.answer.get("waiting_for", {}).items())
     detail = f"ready; it waits for {waiting}" if waiting else "ready, and nothing stands still"
     if not worker.ours:  # in a container, started by hand, or of another folder
         detail = f"the one at {worker.urls[0]}, which `vision up` did not start here, is {detail}"
-    return [Finding(check=worker.name, verdict=Verdict.OK, detail=detail)]
+    return [Finding(check=worker.name, verdict=Level.OK, detail=detail)]
 
 
 async def _readiness(http: httpx.AsyncClient, urls: Sequence[str]) -> Mapping[str, Any] | None:

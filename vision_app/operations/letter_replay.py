@@ -24,7 +24,7 @@ REPLAYS_BEFORE_CARE = 2
 
 
 @dataclass(frozen=True)
-class Plan:
+class LetterReplayPlan:
     """One letter and how it would be tried again, or why not."""
 
     listed: Listed
@@ -48,14 +48,14 @@ class Planner:
     def __init__(self, settings: Settings, posts: PostsReader) -> None:
         self._settings, self._posts = settings, posts
 
-    async def plans(self, letters: Sequence[Listed], *, again: bool) -> list[Plan]:
+    async def plans(self, letters: Sequence[Listed], *, again: bool) -> list[LetterReplayPlan]:
         """One plan per letter; `again` lets those through that came back repeatedly."""
         return [await self._plan(listed, again) for listed in letters]
 
-    async def _plan(self, listed: Listed, again: bool) -> Plan:
+    async def _plan(self, listed: Listed, again: bool) -> LetterReplayPlan:
         if listed.replays >= REPLAYS_BEFORE_CARE and not again:
             why = f"replayed {listed.replays} times already and came back; look at it with `vision dlq show`, then"
-            return Plan(listed, None, f"{why} `--again` tries once more and `vision dlq discard` ends it")
+            return LetterReplayPlan(listed, None, f"{why} `--again` tries once more and `vision dlq discard` ends it")
         settings = self._settings
         try:
             way = reentry(
@@ -64,9 +64,9 @@ class Planner:
                 default_tenant=settings.s3_default_tenant_id,
                 now_ms=round(time.time() * 1000),
             )
-            return Plan(listed, await self._with_event(listed.letter, way) if way.whole_post else way)
+            return LetterReplayPlan(listed, await self._with_event(listed.letter, way) if way.whole_post else way)
         except CannotReplay as why_not:
-            return Plan(listed, None, str(why_not))
+            return LetterReplayPlan(listed, None, str(why_not))
 
     async def _with_event(self, letter: DeadLetter, way: Reentry) -> Reentry:
         """The whole post's event in place of the letter's message: its outcome would find no open post any more."""
@@ -78,12 +78,12 @@ class Planner:
         return replace(way, key=event.key, value=event.encode(), media=media)
 
 
-async def cost_of(prices: Prices, plans: Iterable[Plan]) -> Cost:
+async def cost_of(prices: Prices, plans: Iterable[LetterReplayPlan]) -> Cost:
     """What all plans together may cost."""
     return await prices.of(asked for plan in plans if plan.way for asked in plan.way.media)
 
 
-async def carry_out(plan: Plan, redis: Redis, kafka: KafkaSender, actions: Actions, operator: str) -> str:
+async def carry_out(plan: LetterReplayPlan, redis: Redis, kafka: KafkaSender, actions: Actions, operator: str) -> str:
     """Send a letter again, then note that it was. Returns where it went. Raises RedisError, KafkaError, asyncpg's.
 
     A crash between the two leaves the letter listed; replaying it once more is harmless.

@@ -22,7 +22,7 @@ from vision_app.stores.s3 import S3Store
 from .connections import redis_of, s3_of
 
 Kind = Literal["valid", "missing", "poison"]
-Wish = Literal["valid", "missing", "poison", "mixed"]
+PostKind = Literal["valid", "missing", "poison", "mixed"]
 Poison = Literal["unreadable", "missing-key"]
 
 PICTURE, PICTURE_TYPE = "photo_cat.jpg", "image/jpeg"
@@ -37,7 +37,7 @@ class Batch:
     """What to publish. All valid posts list the same picture: ours, or `s3_key` and `sha256` as given."""
 
     count: int
-    wish: Wish
+    wish: PostKind
     tenant_id: str
     prefix: str
     stream: str

@@ -75,7 +75,7 @@ def _prepared() -> Any:
 
     def decode(asked: dict[str, Any], content: bytes) -> tuple[dict[str, Any], bytes]:
         try:
-            wish = decoding.Wish(max_dim=asked["max_dim"], jpeg_quality=asked["jpeg_quality"])
+            wish = decoding.DecodeRequest(max_dim=asked["max_dim"], jpeg_quality=asked["jpeg_quality"])
             picture = decoding.decode(content, asked["mime_type"], wish)
         except decoding.UnusablePicture as fault:
             return {"reason": fault.reason, "details": fault.details}, b""

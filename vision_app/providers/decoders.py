@@ -27,7 +27,7 @@ import structlog
 
 from vision_app.providers.base import Picture
 from vision_app.providers.decoder_child import HEADER
-from vision_app.providers.decoding import MAX_SENT_IMAGE_BYTES, REASONS, SENT_TYPES, UnusablePicture, Wish
+from vision_app.providers.decoding import MAX_SENT_IMAGE_BYTES, REASONS, SENT_TYPES, DecodeRequest, UnusablePicture
 from vision_app.settings import Settings
 from vision_app.telemetry import metrics
 from vision_app.telemetry.watch import waiting_for
@@ -65,7 +65,7 @@ class ChildDied(Exception):
 
 
 @dataclass(frozen=True)
-class Limits:
+class DecoderLimits:
     """What one picture may take of a child: address space (all it ever gets), processor time, and time."""
 
     memory_bytes: int
@@ -83,7 +83,7 @@ class Child:
     when every pipe was read to its end, which a process that was killed in the middle may never let happen.
     """
 
-    def __init__(self, limits: Limits, threads: Executor) -> None:
+    def __init__(self, limits: DecoderLimits, threads: Executor) -> None:
         """Start the process. Must be called in the main thread, since it is to end with it. Raises OSError."""
         bounds = (os.getpid(), limits.memory_bytes, limits.cpu_seconds)
         self._limits, self._threads = limits, threads
@@ -121,7 +121,7 @@ class Child:
         if said.get("not_limited"):
             log.warning("the decoder of pictures lacks limits that this system does not have", **said)
 
-    async def decode(self, content: bytes, declared_mime: str, wish: Wish) -> Picture:
+    async def decode(self, content: bytes, declared_mime: str, wish: DecodeRequest) -> Picture:
         """Have one picture decoded. Raises UnusablePicture, ChildDied, TimeoutError."""
         self.pictures += 1
         asked = orjson.dumps({"mime_type": declared_mime, "max_dim": wish.max_dim, "jpeg_quality": wish.jpeg_quality})
@@ -171,11 +171,11 @@ class Decoders:
 
     def __init__(self, settings: Settings, children: int = CHILDREN) -> None:
         scaled = settings.vision_preprocess_enabled
-        self._wish = Wish(
+        self._wish = DecodeRequest(
             max_dim=settings.vision_preprocess_max_dim if scaled else None,
             jpeg_quality=settings.vision_preprocess_jpeg_quality,
         )
-        self._limits = Limits(settings.vision_decoding_memory_mb * 1024**2, settings.vision_decoding_timeout)
+        self._limits = DecoderLimits(settings.vision_decoding_memory_mb * 1024**2, settings.vision_decoding_timeout)
         self._free = asyncio.Semaphore(children)
         self._passed_at = time.monotonic()  # when a picture got its turn last
         self._children = children

@@ -83,14 +83,14 @@ class UnusablePicture(Exception):
 
 
 @dataclass(frozen=True)
-class Wish:
+class DecodeRequest:
     """How a picture is to be sent. `max_dim`: its longer side in pixels; None: as large as it is."""
 
     max_dim: int | None
     jpeg_quality: int
 
 
-def decode(content: bytes, declared_mime: str, wish: Wish) -> Picture:
+def decode(content: bytes, declared_mime: str, wish: DecodeRequest) -> Picture:
     """Check `content` and encode it anew. A document's content is the very object given. Raises UnusablePicture."""
     if not content:
         raise UnusablePicture("empty", {"size_bytes": 0})
@@ -121,7 +121,7 @@ def told(fault: BaseException) -> str:
     return f"{kind}: {_PATH.sub('…', str(fault))}"[:MAX_ERROR_CHARACTERS]
 
 
-def _image(content: bytes, wish: Wish) -> Picture:
+def _image(content: bytes, wish: DecodeRequest) -> Picture:
     try:
         image = Image.open(io.BytesIO(content), formats=DECODERS)
     except UnidentifiedImageError as fault:

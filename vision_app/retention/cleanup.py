@@ -15,7 +15,18 @@ from typing import Any
 
 import structlog
 
-from vision_app.domain.storage import TYPE_OF, Aim, Deletion, Limits, Plan, Protection, Reason, Tally, deletion, plan
+from vision_app.domain.storage import (
+    TYPE_OF,
+    Aim,
+    CleanupPlan,
+    CleanupTally,
+    Deletion,
+    Protection,
+    Reason,
+    StorageLimits,
+    deletion,
+    plan,
+)
 from vision_app.settings import Settings
 from vision_app.stores.keys import answers_about, place_of
 from vision_app.stores.s3 import DELETE_BATCH, S3Store
@@ -99,7 +110,7 @@ async def clean_up(
     aim: Aim | None = None,
     *,
     dry_run: bool = False,
-    limits: Limits | None = None,
+    limits: StorageLimits | None = None,
 ) -> Report:
     """Count, carry out what an earlier run left undone, then decide anew and delete. A dry run deletes nothing.
 
@@ -132,10 +143,10 @@ async def _count(connection: Any, settings: Settings, s3: S3Store) -> tuple[int,
     return began, listed
 
 
-async def _decide(connection: Any, limits: Limits, report: Report) -> Plan:
+async def _decide(connection: Any, limits: StorageLimits, report: Report) -> CleanupPlan:
     """Both passes of the planner. All decisions are written in one transaction: a plan is there whole or not at all."""
     await listing.judge(connection)
-    tally = Tally(limits, report.aim, time.time())
+    tally = CleanupTally(limits, report.aim, time.time())
     async with connection.transaction():
         async for page in listing.objects(connection):
             for item in page:

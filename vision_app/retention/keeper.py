@@ -28,7 +28,7 @@ from .accounts import Accounts, Usage
 from .cleanup import Report
 from .limits import gib, limits_of
 from .lock import StorageBusy
-from .quota import Verdict, check, exceeded, judge, request_clean_up
+from .quota import QuotaVerdict, check, exceeded, judge, request_clean_up
 
 log = structlog.get_logger(__name__)
 
@@ -151,7 +151,7 @@ class StorageKeeper(Service):
         """When the bucket was counted and cleaned up last (`counted_at`, `cleaned_at`), and whether it is due."""
         return dict(await (await self.pool()).fetchrow(_STATE))
 
-    async def check(self, tenant_id: str, size_bytes: int, content_type: str) -> Verdict:
+    async def check(self, tenant_id: str, size_bytes: int, content_type: str) -> QuotaVerdict:
         """See `quota.check`. Raises one of AWAY."""
         return await check(await self.pool(), self._limits, tenant_id, size_bytes, content_type)
 

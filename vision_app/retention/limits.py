@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from vision_app.domain.storage import DAY, Limits
+from vision_app.domain.storage import DAY, StorageLimits
 from vision_app.settings import Settings
 
 GIB = 1024**3
 
 
-def limits_of(settings: Settings) -> Limits:
+def limits_of(settings: Settings) -> StorageLimits:
     """Sizes in bytes, times in seconds.
 
     A record of a paid call is kept as long as Kafka may deliver its grant again: without it, the call is made again.
     """
-    return Limits(
+    return StorageLimits(
         total_bytes=_bytes(settings.s3_total_limit_gb),
         emergency_bytes=_bytes(settings.s3_emergency_threshold_gb),
         target_bytes=_bytes(settings.s3_cleanup_target_gb),

@@ -11,7 +11,7 @@ from typing import Any
 
 import structlog
 
-from vision_app.domain.storage import Limits, refusal
+from vision_app.domain.storage import StorageLimits, refusal
 from vision_app.stores.keys import account_of
 from vision_app.telemetry import metrics
 from vision_app.telemetry.metrics import tenant_label
@@ -31,7 +31,7 @@ WHERE requested_at IS NULL AND (cleaned_at IS NULL OR cleaned_at < now() - inter
 
 
 @dataclass(frozen=True)
-class Verdict:
+class QuotaVerdict:
     """`reason`: `quota_available`, `bucket_full`, `tenant_limit` or, of a type, `media_limit` and so on. Bytes."""
 
     allowed: bool
@@ -41,7 +41,7 @@ class Verdict:
     bucket_bytes: int
 
 
-async def check(pool: Any, limits: Limits, tenant_id: str, size_bytes: int, content_type: str) -> Verdict:
+async def check(pool: Any, limits: StorageLimits, tenant_id: str, size_bytes: int, content_type: str) -> QuotaVerdict:
     """Whether a tenant may add an object; takes nothing. Raises what asyncpg raises."""
     with metrics.QUOTA_CHECK_DURATION.time():
         held = await accounts.usage_by_account(pool)
@@ -56,17 +56,17 @@ async def check(pool: Any, limits: Limits, tenant_id: str, size_bytes: int, cont
 
 
 def judge(
-    limits: Limits, bucket: Usage, own: Usage | None, size_bytes: int, content_type: str
-) -> tuple[Verdict, str | None]:
+    limits: StorageLimits, bucket: Usage, own: Usage | None, size_bytes: int, content_type: str
+) -> tuple[QuotaVerdict, str | None]:
     """The verdict, and the reason as metrics name it."""
     tenant_bytes = own.total_bytes if own else 0
     of_type = bucket.size_bytes.get(content_type, 0)
     why = refusal(limits, content_type, size_bytes, bucket.total_bytes, tenant_bytes, of_type)
     reason = "quota_available" if why is None else f"{content_type}_limit" if why == "type_limit" else why
-    return Verdict(why is None, reason, tenant_bytes, limits.tenant_bytes, bucket.total_bytes), why
+    return QuotaVerdict(why is None, reason, tenant_bytes, limits.tenant_bytes, bucket.total_bytes), why
 
 
-def exceeded(tenant_id: str, why: str, verdict: Verdict, size_bytes: int) -> None:
+def exceeded(tenant_id: str, why: str, verdict: QuotaVerdict, size_bytes: int) -> None:
     """Count and log that there is no room."""
     metrics.QUOTA_VIOLATIONS.labels(tenant_id=tenant_label(tenant_id), reason=why).inc()
     log.warning(

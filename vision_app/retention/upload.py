@@ -18,7 +18,7 @@ from vision_app.stores.s3 import ObjectMissing, S3Store
 
 from . import accounts
 from .limits import gib, limits_of
-from .quota import Verdict, judge
+from .quota import QuotaVerdict, judge
 
 MAX_UPLOAD_BYTES = 41_943_040
 """What producers of the assistant drop beyond; the worker reads no larger object either."""
@@ -34,7 +34,7 @@ class UploadRefused(Exception):
 class QuotaExceeded(UploadRefused):
     """There is no room. Clean up with `vision storage cleanup`, or raise the limit that the text names."""
 
-    def __init__(self, tenant_id: str, verdict: Verdict, size_bytes: int) -> None:
+    def __init__(self, tenant_id: str, verdict: QuotaVerdict, size_bytes: int) -> None:
         limit = {"bucket_full": "S3_TOTAL_LIMIT_GB", "tenant_limit": "S3_PER_TENANT_LIMIT_GB"}
         name = limit.get(verdict.reason, f"S3_{verdict.reason.partition('_')[0].upper()}_MAX_GB")
         super().__init__(

@@ -14,7 +14,7 @@ from vision_app.simulator.files import StoredFile
 from vision_app.simulator.state import SIMULATOR, Simulator
 
 
-class Limits(BaseModel):
+class SimulatorLimits(BaseModel):
     """The settings that may change while the simulator runs. Only those given are changed."""
 
     model_config = ConfigDict(extra="forbid")
@@ -99,12 +99,12 @@ async def clear_faults(request: web.Request) -> web.Response:
 
 async def get_limits(request: web.Request) -> web.Response:
     config = request.app[SIMULATOR].config
-    return json_response({name: getattr(config, name) for name in Limits.model_fields})
+    return json_response({name: getattr(config, name) for name in SimulatorLimits.model_fields})
 
 
 async def set_limits(request: web.Request) -> web.Response:
     try:
-        limits = Limits.model_validate_json(await request.read())
+        limits = SimulatorLimits.model_validate_json(await request.read())
     except ValidationError as fault:
         raise _explain(fault) from None
     for name in limits.model_fields_set:

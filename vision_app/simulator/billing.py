@@ -37,7 +37,7 @@ class Call:
 
 
 @dataclass(slots=True)
-class Account:
+class ClientBill:
     """Everything known about one client since the last reset."""
 
     calls: list[Call] = field(default_factory=list)
@@ -66,7 +66,7 @@ class Bill:
     """All accounts. Raises OSError when a line cannot be written: an unrecorded call must not be answered."""
 
     def __init__(self, home: Path | None = None) -> None:
-        self.accounts: dict[str, Account] = defaultdict(Account)
+        self.accounts: dict[str, ClientBill] = defaultdict(ClientBill)
         self._file: BinaryIO | None = None
         if home is not None:
             home.mkdir(parents=True, exist_ok=True)
@@ -117,7 +117,7 @@ class Bill:
         in_flight = {client: account.in_flight for client, account in self.accounts.items() if account.in_flight}
         self.accounts.clear()
         for client, count in in_flight.items():
-            self.accounts[client] = Account(in_flight=count, max_in_flight=count)
+            self.accounts[client] = ClientBill(in_flight=count, max_in_flight=count)
 
     def _write(self, entry: dict[str, Any]) -> None:
         if self._file is not None:

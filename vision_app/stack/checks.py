@@ -20,7 +20,7 @@ from vision_app.stack.environment import plain
 from vision_app.stack.errors import StackError
 from vision_app.stack.home import Home, cache_folder
 from vision_app.stack.jars import is_complete
-from vision_app.stack.plan import Plan
+from vision_app.stack.plan import StackPlan
 from vision_app.stack.ports import describe_holder, holder, is_free, reachable
 from vision_app.stack.reachable import PROBES, NotMadeYet, Unreachable
 from vision_app.stack.state import Condition, StackState
@@ -31,7 +31,7 @@ PROBE_SECONDS = 10.0
 WORKER_SECONDS = 5.0
 
 
-class Verdict(StrEnum):
+class Level(StrEnum):
     OK = "ok"
     HINT = "hint"  # works, but not fully, or not yet
     FAILED = "failed"
@@ -41,7 +41,7 @@ class Finding(BaseModel):
     """The outcome of one check."""
 
     check: str
-    verdict: Verdict
+    verdict: Level
     detail: str
 
 
@@ -66,7 +66,7 @@ def memory(state: StackState | None) -> Finding:
     return _ok("memory", f"{available / 1e9:.1f} GB available")
 
 
-def packages(plan: Plan) -> Iterator[Finding]:
+def packages(plan: StackPlan) -> Iterator[Finding]:
     """The programs of the embedded services, and the jars of those written in Java."""
     programs: dict[str, Callable[[], object]] = {
         "redis": redis.server_program,
@@ -109,7 +109,7 @@ def worker_ports(settings: Settings, state: StackState | None) -> Iterator[Findi
             yield _failed(f"port {port}", text)
 
 
-async def services(settings: Settings, plan: Plan, state: StackState | None) -> list[Finding]:
+async def services(settings: Settings, plan: StackPlan, state: StackState | None) -> list[Finding]:
     """Every service answers, with the credentials we have. An embedded one that is not started is only a hint."""
     running = {s.name for s in state.services if s.condition is not Condition.STOPPED} if state else set()
     names = {service.name: service.name in running for service in plan.services}
@@ -166,17 +166,17 @@ async def ocr_of_worker(settings: Settings) -> list[Finding]:
 def before_start(home: Home) -> None:
     """What would make a start fail half-way. Raises StackError."""
     finding = disk_space(home.root)
-    if finding.verdict is Verdict.FAILED:
+    if finding.verdict is Level.FAILED:
         raise StackError(finding.detail)
 
 
 def _ok(check: str, detail: str) -> Finding:
-    return Finding(check=check, verdict=Verdict.OK, detail=detail)
+    return Finding(check=check, verdict=Level.OK, detail=detail)
 
 
 def _hint(check: str, detail: str) -> Finding:
-    return Finding(check=check, verdict=Verdict.HINT, detail=detail)
+    return Finding(check=check, verdict=Level.HINT, detail=detail)
 
 
 def _failed(check: str, detail: str) -> Finding:
-    return Finding(check=check, verdict=Verdict.FAILED, detail=detail)
+    return Finding(check=check, verdict=Level.FAILED, detail=detail)

@@ -22,7 +22,7 @@ from vision_app.stack.errors import StackError
 from vision_app.stack.files import rotate
 from vision_app.stack.home import Home
 from vision_app.stack.leftovers import end_leftovers
-from vision_app.stack.plan import INFRASTRUCTURE, Wish
+from vision_app.stack.plan import INFRASTRUCTURE, StackOptions
 from vision_app.stack.process import end, tied_to_this_process
 from vision_app.stack.state import Condition, ServiceState, StackState, read_state
 from vision_app.stack.supervisor import EXIT_ALREADY_RUNNING
@@ -59,7 +59,7 @@ def live_state(home: Home) -> StackState | None:
 
 def start(
     home: Home,
-    wish: Wish,
+    wish: StackOptions,
     environment: Mapping[str, str] | None = None,
     folder: Path | None = None,
     with_parent: bool = False,
@@ -140,7 +140,7 @@ def running_stack(
     place = Home(home.absolute())
     place.root.mkdir(parents=True, exist_ok=True)
     given = _without_settings(os.environ) | {"VISION_API_PORT": "0", "METRICS_PORT": "0"} | dict(environment or {})
-    wish = Wish(services=services, workers=1 if worker else 0, worker_command=worker_command)
+    wish = StackOptions(services=services, workers=1 if worker else 0, worker_command=worker_command)
     supervisor = start(place, wish, given, folder=place.root, with_parent=True)
     try:
         wait_ready(place, supervisor)

@@ -33,7 +33,7 @@ GIGACHAT_CREDENTIALS = ("gigachat_credentials", "gigachat_client_id")
 
 
 @dataclass
-class Plan:
+class StackPlan:
     """What one supervisor has to keep running, and the services it only mentions (name → URL without secrets)."""
 
     services: list[Service] = field(default_factory=list)
@@ -47,7 +47,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Wish:
+class StackOptions:
     """What was asked for on the command line."""
 
     services: tuple[str, ...] = INFRASTRUCTURE
@@ -62,8 +62,8 @@ class Planner:
         self._home, self._instance, self._settings = home, instance, settings
         self._given = {name for name, source in sources.items() if source in (Source.ENVIRONMENT, Source.DOTENV)}
 
-    def plan(self, wish: Wish) -> Plan:
-        plan = Plan()
+    def plan(self, wish: StackOptions) -> StackPlan:
+        plan = StackPlan()
         for name in INFRASTRUCTURE:
             if name not in wish.services or (name == "neo4j" and not self._settings.feature_neo4j_enabled):
                 continue

@@ -25,7 +25,7 @@ from vision_app.stack.files import rotate, rotate_in_use, write_atomically
 from vision_app.stack.home import Home
 from vision_app.stack.instance import Instance
 from vision_app.stack.leftovers import end_leftovers
-from vision_app.stack.plan import INFRASTRUCTURE, Plan, Planner, Wish
+from vision_app.stack.plan import INFRASTRUCTURE, Planner, StackOptions, StackPlan
 from vision_app.stack.process import Identity
 from vision_app.stack.state import Condition, ServiceState, StackState, write_state
 from vision_app.stack.supervised import Supervised
@@ -42,7 +42,7 @@ logger = structlog.get_logger(__name__)
 class Supervisor:
     """All children of one home."""
 
-    def __init__(self, home: Home, plan: Plan) -> None:
+    def __init__(self, home: Home, plan: StackPlan) -> None:
         self._home = home
         self._changed = asyncio.Event()
         self._services = [Supervised(service, self._changed) for service in plan.services]
@@ -111,20 +111,20 @@ def _take_lock(home: Home) -> IO[str]:
     raise AlreadyRunningError(f"another supervisor serves {home.root}; stop it with `vision down`")
 
 
-def _write_env(home: Home, plan: Plan) -> None:
+def _write_env(home: Home, plan: StackPlan) -> None:
     lines = [f"{name}={value}" for name, value in plan.variables().items()]
     head = "# Written by `vision up`: leads to the embedded services. The environment and .env take precedence."
     write_atomically(home.env, "\n".join([head, *lines]) + "\n")
 
 
-def _arguments(argv: list[str] | None) -> Wish:
+def _arguments(argv: list[str] | None) -> StackOptions:
     parser = argparse.ArgumentParser(prog="python -m vision_app.stack.supervisor", description=__doc__)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--services", default=",".join(INFRASTRUCTURE), help="comma-separated")
     parser.add_argument("--worker-command", type=shlex.split, default=list(COMMAND))
     parsed = parser.parse_args(argv)
     services = tuple(name for name in parsed.services.split(",") if name)
-    return Wish(services=services, workers=parsed.workers, worker_command=tuple(parsed.worker_command))
+    return StackOptions(services=services, workers=parsed.workers, worker_command=tuple(parsed.worker_command))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -150,7 +150,7 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-async def supervise(home: Home, plan: Plan) -> None:
+async def supervise(home: Home, plan: StackPlan) -> None:
     """Keep what is planned running until SIGTERM or SIGINT."""
     await Supervisor(home, plan).run()
 

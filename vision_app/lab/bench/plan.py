@@ -10,7 +10,7 @@ from vision_app.lab.soak.plan import PlannedPost
 
 
 @dataclass(frozen=True)
-class Wish:
+class BenchOptions:
     """What to measure. `home` is an empty folder of the run's own.
 
     `tenants` publish `rate` posts a second together for `seconds`; with a `flood`, once more while another tenant has
@@ -28,7 +28,7 @@ class Wish:
 
 
 @dataclass(frozen=True)
-class Plan:
+class BenchPlan:
     """Each post has one picture that nobody has seen before. `phases`: what is measured, by name and in order."""
 
     warm_up: Sequence[PlannedPost]
@@ -40,7 +40,7 @@ class Plan:
         return [*self.warm_up, *(post for posts in self.phases.values() for post in posts), *self.flood]
 
 
-def draw(wish: Wish, run: str) -> Plan:
+def draw(wish: BenchOptions, run: str) -> BenchPlan:
     """Plan a run. `run` is part of every tenant and post."""
     count = max(1, round(wish.rate * wish.seconds))
     warm_up = _steady(wish, run, 0, round(wish.rate * wish.warm_up))
@@ -48,10 +48,10 @@ def draw(wish: Wish, run: str) -> Plan:
     stormy = _steady(wish, run, len(warm_up) + count, count if wish.flood else 0)
     first = len(warm_up) + count + len(stormy)
     flood = [_post(0.0, f"{run}-flood", run, first + number) for number in range(wish.flood)]
-    return Plan(warm_up, {"calm": calm} | ({"under flood": stormy} if wish.flood else {}), flood)
+    return BenchPlan(warm_up, {"calm": calm} | ({"under flood": stormy} if wish.flood else {}), flood)
 
 
-def _steady(wish: Wish, run: str, first: int, count: int) -> list[PlannedPost]:
+def _steady(wish: BenchOptions, run: str, first: int, count: int) -> list[PlannedPost]:
     """The tenants in turn, at an even pace."""
     return [_post(number / count, f"{run}-{number % wish.tenants}", run, first + number) for number in range(count)]
 

@@ -9,21 +9,21 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from .run import Phase, Result
+from .run import BenchResult, Phase
 
 COLUMNS = ("posts", "p50, ms", "p95, ms", "p99, ms", "longest, ms", "worker's CPU, ms a post")
 
 
-def as_json(result: Result) -> dict[str, Any]:
+def as_json(result: BenchResult) -> dict[str, Any]:
     """Everything about a run."""
     return {"ok": result.ok, "ratio": result.ratio, **asdict(result), "wish": _wish(result)}
 
 
-def _wish(result: Result) -> dict[str, Any]:
+def _wish(result: BenchResult) -> dict[str, Any]:
     return {**asdict(result.wish), "home": str(result.wish.home)}
 
 
-def show(console: Console, result: Result) -> None:
+def show(console: Console, result: BenchResult) -> None:
     """A table of the phases, then what the posts spent their time on, and the flood."""
     wish = result.wish
     title = f"{wish.rate:g} posts a second of {wish.tenants} tenants, from publishing to the event"
@@ -52,7 +52,7 @@ def _cells(phase: Phase) -> list[str]:
     return [str(phase.posts), *(f"{wait:,.0f}" for wait in waits), f"{phase.cpu_ms:.1f}"]
 
 
-def _faults(result: Result) -> list[str]:
+def _faults(result: BenchResult) -> list[str]:
     missing = [
         f"{name}: {posts - announced} posts were not analyzed"
         for name, posts, announced in [

@@ -31,7 +31,7 @@ from vision_app.operations.neighbours import Announced, announcements_since, awa
 from vision_app.settings import Settings, load_settings
 from vision_app.stores.s3 import S3Store
 
-from .plan import Plan, Wish, draw
+from .plan import BenchOptions, BenchPlan, draw
 
 PATIENCE_SECONDS = 900.0  # for what was published, once a phase has ended
 Awaited = TypeVar("Awaited")
@@ -58,12 +58,12 @@ class Phase:
 
 
 @dataclass
-class Result:
+class BenchResult:
     """`flood_early`: how many posts of the flood had been announced when the phase under it ended; `flood_announced`:
     in the end, after `flood_seconds`. `left`: unfinished work.
     """
 
-    wish: Wish
+    wish: BenchOptions
     phases: list[Phase] = field(default_factory=list)
     flood_early: int = 0
     flood_announced: int = 0
@@ -83,7 +83,7 @@ class Result:
         return round(stormy[0].p95 / calm.p95, 2) if stormy and calm.p95 else None
 
 
-async def bench(wish: Wish, variables: Mapping[str, str], tell: Tell) -> Result:
+async def bench(wish: BenchOptions, variables: Mapping[str, str], tell: Tell) -> BenchResult:
     """Run against the services that `variables` lead to. Raises WorkerLost, and the errors of stores that are away."""
     settings = load_settings(**{name.lower(): value for name, value in variables.items()})
     plan, taken = draw(wish, f"bench-{int(time.time()) % 1_000_000}"), set[int]()
@@ -109,8 +109,8 @@ async def bench(wish: Wish, variables: Mapping[str, str], tell: Tell) -> Result:
 
 @dataclass
 class _Run:
-    wish: Wish
-    plan: Plan
+    wish: BenchOptions
+    plan: BenchPlan
     settings: Settings
     redis: Redis
     media: Mapping[Any, Any]
@@ -118,8 +118,8 @@ class _Run:
     operator: Operator
     tell: Tell
 
-    async def play(self) -> Result:
-        result = Result(self.wish)
+    async def play(self) -> BenchResult:
+        result = BenchResult(self.wish)
         if self.plan.warm_up:
             self.tell(f"warming up: {len(self.plan.warm_up)} posts in {self.wish.warm_up:g} s")
             await self._publish("warm-up", self.plan.warm_up, self.wish.warm_up)

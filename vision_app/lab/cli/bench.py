@@ -8,7 +8,7 @@ import time
 import click
 from rich.console import Console
 
-from vision_app.lab.bench.plan import Wish
+from vision_app.lab.bench.plan import BenchOptions
 from vision_app.lab.bench.report import as_json, show
 from vision_app.lab.bench.run import bench
 from vision_app.lab.cli.own_services import finish, on_own_services
@@ -57,7 +57,7 @@ def bench_command(
         raise click.BadParameter("there is nothing to compare without --flood", param_hint="--max-ratio")
     console = Console(file=sys.stderr if machine_readable else sys.stdout)
     home = vision_home() / "bench" / str(int(time.time()))
-    wish = Wish(home, seconds, warm_up, tenants, rate, flood, workers, answers)
+    wish = BenchOptions(home, seconds, warm_up, tenants, rate, flood, workers, answers)
     result = on_own_services(console, home, lambda variables, tell: bench(wish, variables, tell))
     show(console, result)
     finish(console, home, as_json(result), machine_readable=machine_readable, keep=keep or not result.ok)

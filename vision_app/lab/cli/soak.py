@@ -11,7 +11,7 @@ from rich.console import Console
 
 from vision_app.lab.cli.own_services import finish, on_own_services
 from vision_app.lab.soak.report import as_json, show
-from vision_app.lab.soak.run import Wish, soak
+from vision_app.lab.soak.run import SoakOptions, soak
 from vision_app.settings import vision_home
 
 EXIT_FAILED = 1
@@ -57,7 +57,7 @@ def soak_command(
     console = Console(file=sys.stderr if machine_readable else sys.stdout)
     chosen = secrets.randbelow(1_000_000) if seed is None else seed
     home = vision_home() / "soak" / f"{chosen}-{int(time.time())}"
-    wish = Wish(
+    wish = SoakOptions(
         home=home,
         seed=chosen,
         posts=posts,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .evidence import Account, Evidence, Findings
+from .evidence import Evidence, Findings, TenantBalance
 from .plan import MISSING_REASON, Picture, calls_expected
 
 GUIDE_COLUMNS = (
@@ -177,7 +177,7 @@ def _twice_listed(evidence: Evidence) -> list[str]:
     return [sha256 for sha256, times in listed.items() if times > 1]
 
 
-def _calls_for(account: Account, evidence: Evidence, sha256: str) -> int:
+def _calls_for(account: TenantBalance, evidence: Evidence, sha256: str) -> int:
     """Calls about one picture: those that stored its answer and, after the bill, any others with the same file."""
     grants = {stored.grant_id for stored in evidence.answers.values() if stored.sha256 == sha256}
     if account.bill is None:

@@ -53,7 +53,7 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class Account:
+class TenantBalance:
     """What a tenant spent: its ledger, the records of its calls, and the simulator's bill for them (None if real)."""
 
     tenant_id: str
@@ -82,7 +82,7 @@ class Findings:
     """Everything about one run."""
 
     posts: Sequence[Evidence]
-    accounts: Sequence[Account]
+    accounts: Sequence[TenantBalance]
     backlog: Backlog
     simulated: bool
     killed: str | None = None  # the worker that was killed on purpose
@@ -140,7 +140,7 @@ async def _json(s3: S3Store, key: str) -> dict[str, Any] | None:
         return None
 
 
-async def collect_accounts(services: Services, posts: Sequence[PlannedPost], deadline: float) -> list[Account]:
+async def collect_accounts(services: Services, posts: Sequence[PlannedPost], deadline: float) -> list[TenantBalance]:
     """What each tenant of the run has spent, after all sides."""
     entries = (await services.simulator.bill()).get("entries", []) if services.simulator else None
     return [await _account(services, tenant, entries, deadline) for tenant in tenants(posts)]
@@ -148,14 +148,14 @@ async def collect_accounts(services: Services, posts: Sequence[PlannedPost], dea
 
 async def _account(
     services: Services, tenant: str, entries: Sequence[Mapping[str, Any]] | None, deadline: float
-) -> Account:
+) -> TenantBalance:
     _, budget = await services.api.get(f"/api/v1/budget/{quote(tenant, safe='')}", deadline)
     calls = await _calls(services.s3, tenant)
     grants = {call.grant_id for call in calls}
     bill = None
     if entries is not None:  # the grant is sent as X-Request-ID
         bill = [entry for entry in entries if entry["billed"] and entry["client_request_id"] in grants]
-    return Account(tenant, budget, calls, bill)
+    return TenantBalance(tenant, budget, calls, bill)
 
 
 async def _calls(s3: S3Store, tenant_id: str) -> list[CallRecord]:

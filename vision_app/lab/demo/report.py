@@ -21,7 +21,7 @@ from vision_app.stack import postgres
 from vision_app.stack.errors import StackError
 
 from .checks import Check
-from .evidence import Account, Evidence
+from .evidence import Evidence, TenantBalance
 from .run import Outcome
 
 NOTHING = "—"
@@ -143,7 +143,7 @@ def _times(evidence: Evidence) -> dict[str, int]:
 # --- money, checks ----------------------------------------------------------------------------------------------------
 
 
-def budget_table(accounts: Sequence[Account]) -> Table:
+def budget_table(accounts: Sequence[TenantBalance]) -> Table:
     table = _table("[bold]Budgets today[/]")
     table.add_column("TENANT", overflow="fold")
     for heading in ("SPENT", "BILLED", "CALLS", "LIMIT", "REMAINING"):

@@ -59,7 +59,7 @@ class PlannedOutage:
 
 
 @dataclass(frozen=True)
-class Plan:
+class SoakPlan:
     """Everything a run does, each list in the order of time. `poor` is the tenant whose budget runs out."""
 
     posts: Sequence[PlannedPost]
@@ -86,10 +86,10 @@ def draw(
     services: Sequence[str],
     faults: Sequence[Fault],
     outage_seconds: float,
-) -> Plan:
+) -> SoakPlan:
     """Draw a run. `services` each fail once, in a way drawn from `faults`. `run` is part of every tenant and post."""
     dice = random.Random(seed)  # noqa: S311 - to be repeatable, not secret
-    return Plan(
+    return SoakPlan(
         posts=_posts(dice, run, posts),
         blows=_blows(dice, workers, blows),
         outages=_outages(dice, services, faults, outage_seconds),

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from .run import Result
+from .run import SoakResult
 
 FIGURES = (
     ("inputs", "entries on the input stream"),
@@ -34,7 +34,7 @@ FIGURES = (
 )
 
 
-def as_json(result: Result) -> dict[str, Any]:
+def as_json(result: SoakResult) -> dict[str, Any]:
     """Everything about a run."""
     wish = {**asdict(result.wish), "home": str(result.wish.home)}
     return {
@@ -51,7 +51,7 @@ def as_json(result: Result) -> dict[str, Any]:
     }
 
 
-def show(console: Console, result: Result) -> None:
+def show(console: Console, result: SoakResult) -> None:
     """A table of the figures, then every discrepancy."""
     blows = Counter(blow["blow"] for blow in result.chaos.blows)
     struck = ", ".join(f"{count} × {blow}" for blow, count in sorted(blows.items())) or "none"
@@ -69,7 +69,7 @@ def show(console: Console, result: Result) -> None:
         console.print(f"[red]✗ {escape(line)}[/]")
 
 
-def _faults(result: Result) -> list[str]:
+def _faults(result: SoakResult) -> list[str]:
     left = [f"not worked off: {result.left}"] if result.left else []
     forced = [f"{result.forced} workers that were told to end had to be killed"] if result.forced else []
     return [*left, *forced, *result.account.discrepancies]

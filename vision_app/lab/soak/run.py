@@ -23,7 +23,7 @@ from vision_app.stores.s3 import S3Store
 from .chaos import PROVIDER_RULES, SLOW_ANSWERS, Chaos
 from .history import keep_ledger_history
 from .operator import Operator
-from .plan import Blow, Plan, draw
+from .plan import Blow, SoakPlan, draw
 from .traffic import Clock, publish_all, upload_all
 from .workers import WorkerProcess
 
@@ -35,7 +35,7 @@ Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Wish:
+class SoakOptions:
     """What to do. `home` is an empty folder of the run's own."""
 
     home: Path
@@ -52,11 +52,11 @@ class Wish:
 
 
 @dataclass(frozen=True)
-class Result:
+class SoakResult:
     """How a run ended. `left`: what was not worked off when the patience ended."""
 
-    wish: Wish
-    plan: Plan
+    wish: SoakOptions
+    plan: SoakPlan
     entries: int
     chaos: Chaos
     left: str
@@ -69,7 +69,7 @@ class Result:
         return not (self.left or self.forced or self.account.discrepancies)
 
 
-async def soak(wish: Wish, variables: Mapping[str, str], tell: Tell) -> Result:
+async def soak(wish: SoakOptions, variables: Mapping[str, str], tell: Tell) -> SoakResult:
     """Run against the services that `variables` lead to. Raises WorkerLost, and the errors of stores that are away."""
     settings = load_settings(**{name.lower(): value for name, value in variables.items()})
     plan = draw(
@@ -115,16 +115,16 @@ async def soak(wish: Wish, variables: Mapping[str, str], tell: Tell) -> Result:
             await worker.terminate()
     forced = sum(worker.forced for worker in workers)
     seconds = {"playing": played - started, "backlog": idle - played}
-    return Result(wish, plan, entries, chaos, left, account, forced, seconds)
+    return SoakResult(wish, plan, entries, chaos, left, account, forced, seconds)
 
 
-def _blows(wish: Wish) -> dict[Blow, int]:
+def _blows(wish: SoakOptions) -> dict[Blow, int]:
     return {"kill": wish.kills, "terminate": wish.terminations, "freeze": wish.freezes}
 
 
 async def _play(
-    wish: Wish,
-    plan: Plan,
+    wish: SoakOptions,
+    plan: SoakPlan,
     chaos: Chaos,
     redis: Redis,
     settings: Settings,
@@ -153,7 +153,7 @@ async def _watched(chaos: Chaos, workers: list[WorkerProcess]) -> AsyncIterator[
         watching.cancel()
 
 
-def _workers(wish: Wish, environment: Mapping[str, str]) -> list[WorkerProcess]:
+def _workers(wish: SoakOptions, environment: Mapping[str, str]) -> list[WorkerProcess]:
     taken: set[int] = set()
     return [WorkerProcess(number + 1, environment, wish.home / "logs", taken) for number in range(wish.workers)]
 
