@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import structlog
 
 from vision_app.messages import DeadLetter, Grant, Message, decode
 from vision_app.streams.dead_letters import DeadLetters
+from vision_app.streams.faust_seams import Event, Stream, Worker
 from vision_app.streams.in_flight import InFlight
 from vision_app.streams.outbox import Outbox
 from vision_app.streams.ownership import is_ours
@@ -23,17 +22,17 @@ IN_FLIGHT = 64
 """Tasks at the gate or in a call; a tenant has at most `vision_max_concurrent_requests` of them."""
 
 
-def analysis_agent(app: Any, outbox: Outbox, dead_letters: DeadLetters, analyst: Analyst) -> InFlight:
+def analysis_agent(app: Worker, outbox: Outbox, dead_letters: DeadLetters, analyst: Analyst) -> InFlight:
     """Build the agent. Its flow is returned, since stopping the worker drains it."""
 
-    async def handle(event: Any) -> None:
+    async def handle(event: Event) -> None:
         grant: Grant = decode(Grant, event.value)
         task = grant.task
         with bind(trace_id=task.trace_id, post_id=task.post_id, tenant_id=task.tenant_id):
             messages = await analyst.handle(event, grant)
             await outbox.send(messages, keep_trying=lambda: is_ours(app, event))
 
-    def companions(event: Any, letter: DeadLetter) -> list[Message]:
+    def companions(event: Event, letter: DeadLetter) -> list[Message]:
         try:
             grant: Grant = decode(Grant, event.value)
         except ValueError:
@@ -42,7 +41,7 @@ def analysis_agent(app: Any, outbox: Outbox, dead_letters: DeadLetters, analyst:
 
     flow = InFlight(app, "analysis", handle, dead_letters, limit=IN_FLIGHT, companions=companions)
 
-    async def analysis(stream: Any) -> None:
+    async def analysis(stream: Stream) -> None:
         log.info("Vision Analysis task started")
         await flow.run(stream)
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 import uuid
 from datetime import UTC, datetime
-from typing import Any
 
 import structlog
 
@@ -27,6 +26,7 @@ from vision_app.providers.pictures import estimate_text_tokens, estimate_tokens
 from vision_app.settings import Settings
 from vision_app.stores.answers import AnswerStore
 from vision_app.stores.s3 import S3Store
+from vision_app.streams.faust_seams import Event, Worker
 from vision_app.streams.ownership import LeftUnacked
 from vision_app.streams.single_flight import SingleFlight
 from vision_app.telemetry import metrics
@@ -54,7 +54,7 @@ class Analyst:
 
     def __init__(
         self,
-        app: Any,
+        app: Worker,
         settings: Settings,
         s3: S3Store,
         answers: AnswerStore,
@@ -62,13 +62,14 @@ class Analyst:
         gate: Gate,
         ocr: Tesseract | None,
         decoders: Decoders,
+        *,
         worker_id: str,
-        times: CallTimes | None = None,
+        times: CallTimes,
     ) -> None:
         self._app, self._settings = app, settings
         self._owner = f"{worker_id.replace('/', '-')}/{uuid.uuid4().hex}"
         self._s3, self._answers, self._gate, self._decoders = s3, answers, gate, decoders
-        self._times = times or call_times(settings)
+        self._times = times
         simulated = settings.gigachat_simulated
         self._caller = ProviderCaller(
             answers, provider, gate, owner=self._owner, simulated=simulated, times=self._times
@@ -78,7 +79,7 @@ class Analyst:
         self._single = SingleFlight()
         self._in_hand: dict[str, GrantInHand] = {}
 
-    async def handle(self, event: Any, grant: Grant) -> list[Message]:
+    async def handle(self, event: Event, grant: Grant) -> list[Message]:
         """Raises LeftUnacked, and what nobody planned for; `close_failed` says then how the grant ends."""
         async with self._single.flight(self._app, event, (grant.task.tenant_id, grant.task.medium.sha256)):
             hand = self._in_hand[grant.id] = GrantInHand(self._app, event, grant)

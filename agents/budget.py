@@ -24,12 +24,13 @@ from vision_app.messages import AskAgain, BudgetCommand, DeadLetter, Grant, Load
 from vision_app.streams.actor import Actor, Change
 from vision_app.streams.confirmed_table import ConfirmedTable
 from vision_app.streams.dead_letters import DeadLetters
+from vision_app.streams.faust_seams import Stream, Worker, watch_of
 from vision_app.streams.outbox import Outbox
 from vision_app.streams.ownership import LeftUnacked, owns, partition_of
 from vision_app.streams.timers import every
 from vision_app.telemetry import metrics
 from vision_app.telemetry.metrics import tenant_label
-from vision_app.telemetry.watch import Place, watch_of
+from vision_app.telemetry.watch import Place
 from vision_app.topics import BUDGET
 
 from .results import buried
@@ -67,7 +68,7 @@ class Loader:
     Before that it has the posts asked about again that waited in an earlier ledger of the tenant.
     """
 
-    def __init__(self, app: Any, outbox: Outbox, look_up: LookUp, remembered: Remembered) -> None:
+    def __init__(self, app: Worker, outbox: Outbox, look_up: LookUp, remembered: Remembered) -> None:
         self._app, self._outbox, self._look_up, self._remembered = app, outbox, look_up, remembered
         self._asked: dict[tuple[str, bool], asyncio.Task[None]] = {}
 
@@ -142,7 +143,7 @@ class AlarmClock:
     """Sends `Wake` where time alone has changed something, and keeps the gauges true."""
 
     def __init__(
-        self, app: Any, outbox: Outbox, loader: Loader, table: ConfirmedTable, rules: Callable[[], core.Rules]
+        self, app: Worker, outbox: Outbox, loader: Loader, table: ConfirmedTable, rules: Callable[[], core.Rules]
     ) -> None:
         self._app, self._outbox, self._loader, self._table, self._rules = app, outbox, loader, table, rules
         self._stage = watch_of(app).stage("budget")
@@ -199,7 +200,7 @@ class LostLedgers:
     Only who takes over a partition can find its ledgers gone: that is when Postgres is asked, and now and then later.
     """
 
-    def __init__(self, app: Any, loader: Loader, table: ConfirmedTable, remembered: Remembered) -> None:
+    def __init__(self, app: Worker, loader: Loader, table: ConfirmedTable, remembered: Remembered) -> None:
         self._app, self._loader, self._table, self._remembered = app, loader, table, remembered
         self._looked: tuple[Any, float] | None = None
 
@@ -230,7 +231,7 @@ def _needs_waking(row: core.BudgetRow, now: Moment, rules: core.Rules) -> bool:
 
 
 def budget_agent(
-    app: Any,
+    app: Worker,
     outbox: Outbox,
     dead_letters: DeadLetters,
     table: ConfirmedTable,
@@ -272,7 +273,7 @@ def budget_agent(
         app, "budget", BudgetCommand, table, outbox, dead_letters, decide, entries=parked, companions=_companions
     )
 
-    async def budget(stream: Any) -> None:
+    async def budget(stream: Stream) -> None:
         await actor.run(stream)
 
     every(app, WAKE_SECONDS, AlarmClock(app, outbox, loader, table, rules).ring)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from vision_app.messages import Grant
+from vision_app.streams.faust_seams import Event, Worker
 from vision_app.streams.outages import through_outages
 from vision_app.streams.ownership import is_ours, sleep_while_ours, while_ours
 
@@ -15,7 +16,7 @@ Result = TypeVar("Result")
 class GrantInHand:
     """`owed`: tokens that a call on this grant may have cost; None while none was begun."""
 
-    def __init__(self, app: Any, event: Any, grant: Grant) -> None:
+    def __init__(self, app: Worker, event: Event, grant: Grant) -> None:
         self._app, self._event = app, event
         self.grant = grant
         self.owed: int | None = None

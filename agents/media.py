@@ -16,6 +16,7 @@ from vision_app.settings import Settings
 from vision_app.stores.answers import AnswerStore
 from vision_app.stores.s3 import ObjectForbidden, ObjectMissing, S3Store
 from vision_app.streams.dead_letters import DeadLetters
+from vision_app.streams.faust_seams import Event, Stream, Worker
 from vision_app.streams.in_flight import InFlight
 from vision_app.streams.outages import through_outages
 from vision_app.streams.outbox import Outbox
@@ -33,11 +34,11 @@ IN_FLIGHT = 16
 
 
 def media_agent(
-    app: Any, outbox: Outbox, dead_letters: DeadLetters, s3: S3Store, answers: AnswerStore, settings: Settings
+    app: Worker, outbox: Outbox, dead_letters: DeadLetters, s3: S3Store, answers: AnswerStore, settings: Settings
 ) -> Any:
     """Build the agent."""
 
-    async def handle(event: Any) -> None:
+    async def handle(event: Event) -> None:
         task: MediaTask = decode(MediaTask, event.value)
         with bind(trace_id=task.trace_id, post_id=task.post_id, tenant_id=task.tenant_id):
             message = await through_outages(app, event, lambda: check(task), "s3")
@@ -64,7 +65,7 @@ def media_agent(
 
     flow = InFlight(app, "media", handle, dead_letters, limit=IN_FLIGHT, companions=_companions)
 
-    async def media(stream: Any) -> None:
+    async def media(stream: Stream) -> None:
         await flow.run(stream)
 
     return app.agent(outbox.channel(MEDIA), name="media")(media)
@@ -75,7 +76,7 @@ def _skipped(task: MediaTask, reason: str, now_ms: int) -> Message:
     return task.outcome(Skipped(reason=reason, details={"s3_key": task.medium.s3_key}), checked=now_ms)
 
 
-def _companions(event: Any, letter: Any) -> list[Message]:
+def _companions(event: Event, letter: Any) -> list[Message]:
     try:
         return [buried(decode(MediaTask, event.value), letter)]
     except ValueError:

@@ -10,6 +10,7 @@ from vision_app.domain.policy import Context, Policy, decide, decision_labels
 from vision_app.events import Unreadable, read_json
 from vision_app.messages import FORCE_HEADER, REPLAY_HEADER, Opened, Uploaded
 from vision_app.streams.dead_letters import DeadLetters
+from vision_app.streams.faust_seams import Event, Stream, Worker
 from vision_app.streams.in_flight import InFlight
 from vision_app.streams.outbox import Outbox
 from vision_app.streams.ownership import is_ours
@@ -25,7 +26,7 @@ MAX_EVENT_BYTES = 256 * 1024
 
 
 def policy_agent(
-    app: Any,
+    app: Worker,
     outbox: Outbox,
     dead_letters: DeadLetters,
     *,
@@ -40,7 +41,7 @@ def policy_agent(
             return Context()
         return Context(spent_today=await spent_today(uploaded.tenant_id))
 
-    async def handle(event: Any) -> None:
+    async def handle(event: Event) -> None:
         def keep_trying() -> bool:
             return is_ours(app, event)
 
@@ -71,7 +72,7 @@ def policy_agent(
 
     flow = InFlight(app, "policy", handle, dead_letters, limit=IN_FLIGHT)
 
-    async def policy_(stream: Any) -> None:
+    async def policy_(stream: Stream) -> None:
         await flow.run(stream)
 
     return app.agent(outbox.channel(UPLOADED), name="policy")(policy_)
@@ -84,7 +85,7 @@ def _read(value: bytes | None, default_tenant: str) -> Uploaded:
     return read_json(value, default_tenant=default_tenant)
 
 
-def input_id(uploaded: Uploaded, event: Any) -> str:
+def input_id(uploaded: Uploaded, event: Event) -> str:
     """Which publication this is: the Redis entry's id, however often it is relayed, or else this record's place.
 
     A replay is a publication of its own: what was skipped or failed is looked at again.

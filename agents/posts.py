@@ -13,6 +13,7 @@ from vision_app.messages import Analyzed, DeadLetter, Failed, Forget, MediaOutco
 from vision_app.streams.actor import Actor, Change
 from vision_app.streams.confirmed_table import ConfirmedTable
 from vision_app.streams.dead_letters import DeadLetters
+from vision_app.streams.faust_seams import Stream, Worker
 from vision_app.streams.outbox import Outbox
 from vision_app.streams.timers import every
 from vision_app.telemetry import metrics
@@ -25,7 +26,7 @@ SWEPT_AT_ONCE = 500
 
 
 def posts_agent(
-    app: Any, outbox: Outbox, dead_letters: DeadLetters, table: ConfirmedTable, *, vision_version: str
+    app: Worker, outbox: Outbox, dead_letters: DeadLetters, table: ConfirmedTable, *, vision_version: str
 ) -> Any:
     """Build the actor's agent and its sweeper."""
     rules = core.Rules(vision_version=vision_version)
@@ -41,7 +42,7 @@ def posts_agent(
 
     actor = Actor(app, "posts", PostCommand, table, outbox, dead_letters, decide, companions=_companions)
 
-    async def posts(stream: Any) -> None:
+    async def posts(stream: Stream) -> None:
         await actor.run(stream)
 
     async def sweep() -> None:

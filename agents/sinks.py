@@ -14,6 +14,7 @@ from vision_app.messages import PostResult, decode, headers_of
 from vision_app.stores.base import Sink
 from vision_app.streams.batches import Batches
 from vision_app.streams.dead_letters import DeadLetters
+from vision_app.streams.faust_seams import Stream, Worker
 from vision_app.streams.outbox import Outbox, Oversized
 from vision_app.telemetry import metrics
 from vision_app.telemetry.tracing import traceparent_for
@@ -23,7 +24,7 @@ log = structlog.get_logger(__name__)
 
 
 def sink_agents(
-    app: Any,
+    app: Worker,
     outbox: Outbox,
     dead_letters: DeadLetters,
     *,
@@ -47,11 +48,11 @@ def sink_agents(
 
 
 def _sink(
-    app: Any, outbox: Outbox, dead_letters: DeadLetters, sink: Sink[PostResult], topic: Topic, **options: Any
+    app: Worker, outbox: Outbox, dead_letters: DeadLetters, sink: Sink[PostResult], topic: Topic, **options: Any
 ) -> Batches:
     batches = Batches(app, sink, _read, dead_letters, **options)
 
-    async def write(stream: Any) -> None:
+    async def write(stream: Stream) -> None:
         await batches.run(stream)
 
     app.agent(outbox.channel(topic), name=f"sink-{sink.name}")(write)

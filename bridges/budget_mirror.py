@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 from vision_app.domain.moment import Moment
 from vision_app.messages import Reset, key_of
 from vision_app.stores.budget_mirror import BudgetMirror, Spent, sentinel_key
+from vision_app.streams.faust_seams import Worker
 from vision_app.streams.outbox import Outbox
 from vision_app.streams.ownership import LeftUnacked, owns
 from vision_app.telemetry import metrics
@@ -36,7 +37,7 @@ class BudgetMirrorService(Service):
 
     def __init__(
         self,
-        app: Any,
+        app: Worker,
         outbox: Outbox,
         mirror: BudgetMirror,
         record: Callable[[str, str], Awaitable[None]],

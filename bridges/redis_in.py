@@ -32,6 +32,7 @@ from vision_app.events import Unreadable, entry_value, read_entry
 from vision_app.messages import Uploaded, headers_of
 from vision_app.settings import Settings
 from vision_app.streams.dead_letters import DeadLetters, dead_letter
+from vision_app.streams.faust_seams import Worker, watch_of
 from vision_app.streams.last_resort import end_process
 from vision_app.streams.outbox import Outbox, Oversized
 from vision_app.streams.ownership import LeftUnacked
@@ -39,7 +40,7 @@ from vision_app.streams.set_aside import SetAside, marks_of
 from vision_app.telemetry import metrics
 from vision_app.telemetry.logging import bind
 from vision_app.telemetry.tracing import traceparent_for
-from vision_app.telemetry.watch import Interrupted, Place, Work, waiting_for, watch_of
+from vision_app.telemetry.watch import Interrupted, Place, Work, waiting_for
 from vision_app.topics import UPLOADED
 
 from .backlog import measure
@@ -87,7 +88,7 @@ class RedisIn(Service):
 
     def __init__(
         self,
-        app: Any,
+        app: Worker,
         outbox: Outbox,
         dead_letters: DeadLetters,
         settings: Settings,

@@ -11,6 +11,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, cast
 
 import faust
@@ -18,8 +19,9 @@ import structlog
 from aiokafka.errors import KafkaError
 
 from agents.analysis import analysis_agent
-from agents.analyst import Analyst
+from agents.analyst import Analyst, call_times
 from agents.budget import LookUp, budget_agent
+from agents.caller import CallTimes
 from agents.media import media_agent
 from agents.policy import policy_agent
 from agents.posts import posts_agent
@@ -36,7 +38,9 @@ from .domain import budget as budget_core
 from .domain.policy import Policy, PolicyError
 from .domain.signatures import key_from
 from .kafka_topics import create_topics
+from .messages import PostResult
 from .prompts import PROMPT_VERSION, VISION_VERSION
+from .providers.base import VisionProvider
 from .providers.decoders import Decoders
 from .providers.gate import Gate
 from .providers.gigachat import GigaChat
@@ -45,11 +49,13 @@ from .providers.slots import Slots
 from .retention.keeper import StorageKeeper
 from .settings import Settings, SettingsError, load_settings, vision_home
 from .stores.answers import AnswerStore
+from .stores.base import Sink
 from .stores.budget_mirror import BudgetMirror
 from .stores.neo4j import GraphSink
 from .stores.policy_file import PolicyFile
 from .stores.post_documents import PostDocumentSink
 from .stores.postgres import PostgresSink
+from .stores.redis_announcer import Announcement, RedisAnnouncer
 from .stores.s3 import S3Store
 from .stores.whole_letters import WholeLetters
 from .streams.batches import Batches
@@ -193,25 +199,53 @@ class VisionApp(faust.App):
         return bool(self.waiting_for().keys() - {"neo4j"})
 
 
-def create_app(settings: Settings) -> VisionApp:
+@dataclass(frozen=True)
+class Services:
+    """How the client of each service is made. Tests hand in substitutes."""
+
+    s3: Callable[[Settings], S3Store] = S3Store
+    provider: Callable[[Settings], VisionProvider] = GigaChat
+    slots: Callable[[Settings], Slots] = Slots
+    gate: Callable[[Settings, Slots], Gate] = Gate
+    decoders: Callable[[Settings], Decoders] = Decoders
+    ocr: Callable[[Settings], Tesseract] = Tesseract
+    postgres: Callable[[Settings], Sink[PostResult]] = PostgresSink
+    documents: Callable[[Settings, S3Store], Sink[PostResult]] = PostDocumentSink
+    graph: Callable[[Settings], Sink[PostResult]] = GraphSink
+    announcer: Callable[[Settings], Sink[Announcement]] = RedisAnnouncer
+    call_times: Callable[[Settings], CallTimes] = call_times
+
+
+def create_app(settings: Settings, services: Services | None = None) -> VisionApp:
     """Build the worker: every table, agent, bridge and page, wired to the services that the settings name."""
-    configure_logging(settings)
+    services = services or Services()
     app = _faust(settings)
     partitions = settings.kafka_topic_partitions
     app.posts = posts_table(app, partitions)
     app.budgets, app.parked = budget_table(app, partitions), parked_table(app, partitions)
     policy = PolicyFile(settings.vision_policy_config_path)
-    ocr = Tesseract(settings) if settings.vision_ocr_fallback_enabled else None
+    ocr = services.ocr(settings) if settings.vision_ocr_fallback_enabled else None
     app.budget_rules = _budget_rules(settings, policy, ocr)
     app.readers, mirror = Readers(settings), BudgetMirror(settings)
     app.outbox = outbox = Outbox(app)
-    app.s3 = s3 = S3Store(settings)
+    app.s3 = s3 = services.s3(settings)
     dead_letters = DeadLetters(outbox, WholeLetters(s3).keep)
     answers = AnswerStore(s3, settings.gigachat_vision_model, PROMPT_VERSION)
-    provider, slots = GigaChat(settings), Slots(settings)
-    app.gate = Gate(settings, slots)
-    decoders = Decoders(settings)
-    analyst = Analyst(app, settings, s3, answers, provider, app.gate, ocr, decoders, worker_id(settings))
+    provider, slots = services.provider(settings), services.slots(settings)
+    app.gate = services.gate(settings, slots)
+    decoders = services.decoders(settings)
+    analyst = Analyst(
+        app,
+        settings,
+        s3,
+        answers,
+        provider,
+        app.gate,
+        ocr,
+        decoders,
+        worker_id=worker_id(settings),
+        times=services.call_times(settings),
+    )
 
     def current_policy() -> Policy:
         policy.refresh()
@@ -239,12 +273,12 @@ def create_app(settings: Settings) -> VisionApp:
         app,
         outbox,
         dead_letters,
-        postgres=PostgresSink(settings),
-        documents=PostDocumentSink(settings, s3),
-        graph=GraphSink(settings) if settings.feature_neo4j_enabled else None,
+        postgres=services.postgres(settings),
+        documents=services.documents(settings, s3),
+        graph=services.graph(settings) if settings.feature_neo4j_enabled else None,
         emit_skipped=settings.feature_vision_emit_skipped_events,
     )
-    redis_out_agents(app, outbox, dead_letters, settings)
+    redis_out_agents(app, outbox, dead_letters, lambda: services.announcer(settings))
     measure_lag(app)
     every(app, REFRESH_SECONDS, app.marks.refresh)
     app.bridge = RedisIn(app, outbox, dead_letters, settings, worker_id(settings), app.held_up)
@@ -362,6 +396,7 @@ def _app_or_exit() -> VisionApp:
         settings = load_settings()
         if not settings.vision_api_port:
             raise SettingsError("VISION_API_PORT: 0 lets `vision up` choose; a worker started by itself needs a port")
+        configure_logging(settings)
         return create_app(settings)
     except (SettingsError, PolicyError) as fault:
         print(fault, file=sys.stderr)

@@ -315,7 +315,6 @@ def changes() -> dict[str, Any]:
 async def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, changes: dict[str, Any]) -> AsyncIterator[World]:
     world = World()
     _record_kafka(monkeypatch, world)
-    _replace_services(monkeypatch, world)
     monkeypatch.setattr(ownership, "POLL_SECONDS", 0.002)
     monkeypatch.setattr(in_flight, "POLL_SECONDS", 0.002)
     monkeypatch.setenv("VISION_WORKER_ID", "worker-1")
@@ -324,7 +323,7 @@ async def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, changes: dict[s
     settings = load_settings(
         **{"vision_ocr_fallback_enabled": False, "s3_access_key_id": "k", "s3_secret_access_key": "s", **changes}
     )
-    app: Any = composition.create_app(settings)
+    app: Any = composition.create_app(settings, _substitutes(world))
     app.loop = asyncio.get_running_loop()
     app.finalize()
     app.flow_control.resume()
@@ -363,24 +362,22 @@ def _record_kafka(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
     monkeypatch.setattr(Stream, "ack", ack)
 
 
-def _replace_services(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
+def _substitutes(world: World) -> composition.Services:
     times = GateTimes(recovery=0.02, blocked=0.02, pauses=(0.02,))
-    replacements: dict[str, Any] = {
-        "S3Store": lambda settings: world.s3,
-        "GigaChat": lambda settings: world.provider,
-        "Slots": lambda settings: world.slots,
-        "Gate": lambda settings, slots: Gate(settings, slots, times),
-        "Tesseract": lambda settings: world.ocr,
-        "Decoders": LocalDecoders,
-        "PostgresSink": lambda settings: world.sinks["postgres"],
-        "PostDocumentSink": lambda settings, s3: world.sinks["s3"],
-        "GraphSink": lambda settings: world.sinks["neo4j"],
-        "configure_logging": lambda settings: None,
+    substitutes: dict[str, Any] = {
+        "s3": lambda settings: world.s3,
+        "provider": lambda settings: world.provider,
+        "slots": lambda settings: world.slots,
+        "gate": lambda settings, slots: Gate(settings, slots, times),
+        "decoders": LocalDecoders,
+        "ocr": lambda settings: world.ocr,
+        "postgres": lambda settings: world.sinks["postgres"],
+        "documents": lambda settings, s3: world.sinks["s3"],
+        "graph": lambda settings: world.sinks["neo4j"],
+        "announcer": lambda settings: world.sinks["redis"],
+        "call_times": lambda settings: world.times,
     }
-    for name, replacement in replacements.items():
-        monkeypatch.setattr(composition, name, replacement)
-    monkeypatch.setattr("agents.analyst.call_times", lambda settings: world.times)
-    monkeypatch.setattr("bridges.redis_out.RedisAnnouncer", lambda settings: world.sinks["redis"])
+    return composition.Services(**substitutes)
 
 
 def away() -> StoreUnavailable:

@@ -9,10 +9,11 @@ from typing import Any
 from faust.types import TP
 
 from tests.fakes import FakeApp
+from vision_app.streams.faust_seams import watch_of
 from vision_app.streams.lag import STAGES, measure_lag
 from vision_app.telemetry import metrics
 from vision_app.telemetry.metrics import REGISTRY
-from vision_app.telemetry.watch import Place, watch_of
+from vision_app.telemetry.watch import Place
 
 
 class Consumer:

@@ -19,10 +19,11 @@ from tests.unit.test_in_flight import flow_of, running
 from vision_app.messages import Release
 from vision_app.streams.batches import Batches
 from vision_app.streams.dead_letters import DeadLetters
+from vision_app.streams.faust_seams import place_of, watch_of
 from vision_app.streams.outbox import Outbox
 from vision_app.streams.set_aside import KEEP_SECONDS, KEY, Marks, mark, parse_place
 from vision_app.telemetry import metrics
-from vision_app.telemetry.watch import Place, place_of, watch_of
+from vision_app.telemetry.watch import Place
 
 
 class FakeRedis:

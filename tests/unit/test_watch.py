@@ -10,9 +10,10 @@ import pytest
 import structlog
 
 from tests.fakes import event
+from vision_app.streams.faust_seams import place_of
 from vision_app.telemetry import watch as module
 from vision_app.telemetry.metrics import REGISTRY
-from vision_app.telemetry.watch import Interrupted, Place, Watch, place_of, waiting_for, within
+from vision_app.telemetry.watch import Interrupted, Place, Watch, waiting_for, within
 
 LIMIT = 120.0
 RECORD = Place("vision.media", 3, "17")

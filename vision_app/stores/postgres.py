@@ -203,26 +203,27 @@ class _Record:
         self.key = (str(storable(result.event.tenant_id)), str(storable(result.event.post_id)))
         self.emptied: tuple[str, ...] = ()
         try:
-            self._row, self._media = enrichment_row(result), media_rows(result, bucket)
-            self._encode()
+            self.content, self.media_content = enrichment_row(result), media_rows(result, bucket)
+            self.encode()
         except (TypeError, ValueError, OverflowError, OSError, RecursionError) as fault:
             reason = f"cannot be written as JSON: {type(fault).__name__}: {fault}"
-            self._row, self._media = bare_row(result, reason), []
-            self._encode()
+            self.content, self.media_content = bare_row(result, reason), []
+            self.encode()
             self.emptied = PARTS
             _tell(self, reason)
 
     def without(self, emptied: Sequence[str], reason: str) -> _Record:
         """The same record with these parts emptied."""
         less = copy.copy(self)
-        less._row = reduced_row(self.result, self._row, emptied, reason)
-        less._media = reduced_media(self._media, emptied)
+        less.content = reduced_row(self.result, self.content, emptied, reason)
+        less.media_content = reduced_media(self.media_content, emptied)
         less.emptied = tuple(emptied)
-        less._encode()
+        less.encode()
         return less
 
-    def _encode(self) -> None:
-        self.row, self.media = _json(self._row), [_json(row) for row in self._media]
+    def encode(self) -> None:
+        """Make the JSON that is written."""
+        self.row, self.media = _json(self.content), [_json(row) for row in self.media_content]
 
 
 async def _write(connection: Any, records: Sequence[_Record]) -> set[int]:

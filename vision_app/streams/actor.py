@@ -24,6 +24,7 @@ from vision_app.topics import MAX_MESSAGE_BYTES
 
 from .confirmed_table import ConfirmedTable
 from .dead_letters import DeadLetters
+from .faust_seams import Event, Stream, Worker
 from .in_flight import InFlight
 from .outbox import Outbox, Oversized
 from .ownership import LeftUnacked, is_ours
@@ -56,7 +57,7 @@ class Actor:
     `companions` are sent along with a dead-lettered command, so that nobody waits for what it would have led to.
     """
 
-    app: Any
+    app: Worker
     name: str
     commands: Any
     table: ConfirmedTable
@@ -66,11 +67,11 @@ class Actor:
     entries: ConfirmedTable | None = None
     companions: Callable[[Any, DeadLetter], Iterable[Message]] = lambda command, letter: ()
 
-    async def run(self, stream: Any) -> None:
+    async def run(self, stream: Stream) -> None:
         """The agent's body. An unexpected error of one command dead-letters that command; see `in_flight.py`."""
         turns = SingleFlight()
 
-        async def in_turn(event: Any) -> None:
+        async def in_turn(event: Event) -> None:
             async with turns.flight(self.app, event, event.key):
                 await self._handle(event)
 
@@ -79,7 +80,7 @@ class Actor:
         )
         await flow.run(stream)
 
-    async def _handle(self, event: Any) -> None:
+    async def _handle(self, event: Event) -> None:
         try:
             command = decode(self.commands, event.value)
         except ValueError as fault:
@@ -98,7 +99,7 @@ class Actor:
                 log.exception("unexpected error; the command is dead-lettered", actor=self.name)
                 await self._bury(event, fault, command)
 
-    async def _apply(self, event: Any, command: Any) -> None:
+    async def _apply(self, event: Event, command: Any) -> None:
         at = Moment(time_ms=round(event.message.timestamp * 1000), offset=event.message.offset)
         change = self.decide(self.table.get(event.key), command, at)
         if change.reject is not None:
@@ -122,14 +123,14 @@ class Actor:
                 self.entries.pop(key, None)
             await self.entries.confirm()
 
-    def _companions_of(self, event: Any, letter: DeadLetter) -> Iterable[Message]:
+    def _companions_of(self, event: Event, letter: DeadLetter) -> Iterable[Message]:
         """Those of a command that was broken off while it was dealt with."""
         try:
             return self.companions(decode(self.commands, event.value), letter)
         except ValueError:
             return ()
 
-    async def _bury(self, event: Any, fault: BaseException | str, command: Any) -> None:
+    async def _bury(self, event: Event, fault: BaseException | str, command: Any) -> None:
         await self.dead_letters.put_event(
             event,
             fault,

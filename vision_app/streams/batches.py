@@ -22,9 +22,10 @@ import structlog
 from vision_app.stores.base import Rejected, Sink, SinkUnavailable
 from vision_app.telemetry import metrics
 from vision_app.telemetry.reachability import Reachability
-from vision_app.telemetry.watch import Interrupted, Work, place_of, waiting_for, watch_of
+from vision_app.telemetry.watch import Interrupted, Work, waiting_for
 
 from .dead_letters import DeadLetters
+from .faust_seams import Event, Stream, Worker, place_of, watch_of
 from .last_resort import end_process
 from .ownership import LeftUnacked, becomes_ours, is_ours, of_this_generation, sleep_while_ours, while_ours
 from .set_aside import set_aside
@@ -64,7 +65,7 @@ class Batches:
 
     def __init__(
         self,
-        app: Any,
+        app: Worker,
         sink: Sink[Any],
         read: Callable[[bytes | None], Any],
         dead_letters: DeadLetters,
@@ -100,7 +101,7 @@ class Batches:
             metrics.SINK_UNAVAILABLE.labels(sink=self.sink.name).inc()
             log.warning("sink unavailable at start; its first batch will wait", sink=self.sink.name, error=str(fault))
 
-    async def run(self, stream: Any) -> None:
+    async def run(self, stream: Stream) -> None:
         stream = stream.noack()
         writer = asyncio.create_task(self._write_for_ever(stream))
         writer.add_done_callback(self._writer_ended)
@@ -123,7 +124,7 @@ class Batches:
         place = {"topic": at.topic, "partition": at.partition, "offset": at.offset} if at else {}
         end_process(what, fault, sink=self.sink.name, **place)
 
-    async def _write_for_ever(self, stream: Any) -> None:
+    async def _write_for_ever(self, stream: Stream) -> None:
         while True:
             self.batch = ()
             self.state = BatchState.EMPTY
@@ -286,7 +287,7 @@ class Batches:
         metrics.SINK_WAITING.labels(sink=self.sink.name).set(0)
         self.waiting_since = None
 
-    async def _wait(self, event: Any, attempt: int, fault: SinkUnavailable) -> None:
+    async def _wait(self, event: Event, attempt: int, fault: SinkUnavailable) -> None:
         self.state = BatchState.WAITING
         self.waiting_since = self.waiting_since or time.time()
         metrics.SINK_UNAVAILABLE.labels(sink=self.sink.name).inc()
@@ -294,6 +295,6 @@ class Batches:
         log.warning("sink unavailable; the batch waits", sink=self.sink.name, error=str(fault), attempt=attempt + 1)
         await sleep_while_ours(self.app, event, RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])
 
-    async def _bury(self, event: Any, fault: BaseException) -> None:
+    async def _bury(self, event: Event, fault: BaseException) -> None:
         self.state = BatchState.ENDING
         await self._dead_letters.put_event(event, fault, keep_trying=lambda: is_ours(self.app, event))

@@ -21,6 +21,7 @@ from vision_app.messages import DeadLetter, Message
 from vision_app.telemetry import metrics
 
 from . import letter_forms
+from .faust_seams import Event
 from .letter_forms import CUT_HEADER, REASON_BYTES, WHOLE_HEADER
 from .outbox import Outbox, Oversized
 
@@ -47,7 +48,7 @@ class DeadLetters:
 
     async def put_event(
         self,
-        event: Any,
+        event: Event,
         fault: BaseException | str,
         *,
         keep_trying: Callable[[], bool],
@@ -125,7 +126,7 @@ class DeadLetters:
         )
 
 
-def _letter_of(event: Any, fault: BaseException | str) -> DeadLetter:
+def _letter_of(event: Event, fault: BaseException | str) -> DeadLetter:
     """The letter about a Kafka event; with less in it if the event, or what was said of it, cannot be read."""
     at = event.message
     named: dict[str, Any] = {

@@ -24,9 +24,10 @@ import structlog
 
 from vision_app.messages import DeadLetter, Message
 from vision_app.telemetry import metrics
-from vision_app.telemetry.watch import Work, place_of, watch_of
+from vision_app.telemetry.watch import Work
 
 from .dead_letters import DeadLetters
+from .faust_seams import Event, Stream, Worker, place_of, watch_of
 from .last_resort import end_process
 from .ownership import POLL_SECONDS, LeftUnacked, becomes_ours, is_ours, of_this_generation
 from .set_aside import SetAside, unless_set_aside
@@ -59,7 +60,7 @@ class Slot:
 
     __slots__ = ("bytes", "event", "state")
 
-    def __init__(self, event: Any) -> None:
+    def __init__(self, event: Event) -> None:
         self.event = event
         self.bytes = len(event.value or b"")
         self.state = SlotState.WORKING
@@ -80,7 +81,7 @@ class InFlight:
 
     def __init__(
         self,
-        app: Any,
+        app: Worker,
         name: str,
         handler: Handler,
         dead_letters: DeadLetters,
@@ -99,7 +100,7 @@ class InFlight:
         self._stream: Any = None
         self._stage = watch_of(app).stage(name)
 
-    async def run(self, stream: Any) -> None:
+    async def run(self, stream: Stream) -> None:
         self._stream = stream.noack()
         try:
             async for event in self._stream.events():
@@ -126,7 +127,7 @@ class InFlight:
         generation = self.app.consumer_generation_id
         return [slot for key, queue in self._queues.items() if key[1] == generation for slot in queue]
 
-    def _begin(self, event: Any) -> None:
+    def _begin(self, event: Event) -> None:
         slot, key = Slot(event), (event.message.tp, event.message.generation_id)
         self._queues[key].append(slot)
         task = asyncio.create_task(self._watched(key, slot))
@@ -193,7 +194,7 @@ class InFlight:
             slot.state = SlotState.ENDING
             await self._bury(slot.event, fault)
 
-    async def _bury(self, event: Any, fault: Exception) -> None:
+    async def _bury(self, event: Event, fault: Exception) -> None:
         await self._dead_letters.put_event(
             event,
             fault,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
 
 from vision_app import topics
 from vision_app.telemetry import metrics
-from vision_app.telemetry.watch import Place, waiting_for, watch_of
+from vision_app.telemetry.watch import Place, waiting_for
 
+from .faust_seams import Worker, committed_offset, watch_of
 from .timers import every
 
 MEASURE_SECONDS = 10.0
@@ -27,20 +27,20 @@ STAGES = {
 """Which stage works off which topic."""
 
 
-def measure_lag(app: Any) -> None:
+def measure_lag(app: Worker) -> None:
     """Tell the gauges and the watch what is left of every partition, again and again. The brokers are asked."""
     watch = watch_of(app)
 
     async def lag() -> None:
-        committed = app.consumer._committed_offset  # as Faust keeps it; None: nothing was ever committed
         ours = [tp for tp in app.consumer.assignment() if tp.topic in metrics.WORK_TOPICS]
+        committed = {tp: committed_offset(app, tp) for tp in ours}
         new = [tp for tp in ours if committed[tp] is None]
         with waiting_for("kafka"):
             ends = await app.consumer.highwaters(*ours) if ours else {}
             first = await app.consumer.earliest_offsets(*new) if new else {}  # what retention took is not left
         behind, left = Counter[str](), dict[Place, tuple[str, int]]()
         for tp in ours:
-            start = first.get(tp) or 0 if committed[tp] is None else committed[tp]
+            start = first.get(tp) or 0 if (done := committed[tp]) is None else done
             if (records := (ends.get(tp) or 0) - start) > 0:
                 behind[tp.topic] += records
                 left[Place(tp.topic, tp.partition)] = STAGES[tp.topic], start

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import structlog
 
@@ -13,13 +13,15 @@ from vision_app.streams.ownership import sleep_while_ours
 from vision_app.telemetry import metrics
 from vision_app.telemetry.watch import waiting_for
 
+from .faust_seams import Event, Worker
+
 log = structlog.get_logger(__name__)
 
 Result = TypeVar("Result")
 RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0)
 
 
-async def through_outages(app: Any, event: Any, attempt: Callable[[], Awaitable[Result]], stage: str) -> Result:
+async def through_outages(app: Worker, event: Event, attempt: Callable[[], Awaitable[Result]], stage: str) -> Result:
     """Run `attempt` until what it needs is there. Raises LeftUnacked when the worker stops or the partition moves."""
     tries, missing = 0, stage
     while True:

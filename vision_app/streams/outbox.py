@@ -17,6 +17,7 @@ from vision_app.telemetry.tracing import traceparent_for
 from vision_app.telemetry.watch import waiting_for
 from vision_app.topics import ALL, Topic, routes, trace_of
 
+from .faust_seams import Worker
 from .ownership import LeftUnacked
 
 log = structlog.get_logger(__name__)
@@ -32,7 +33,7 @@ class Oversized(Exception):
 class Outbox:
     """Where agents and bridges hand over what they send."""
 
-    def __init__(self, app: Any) -> None:
+    def __init__(self, app: Worker) -> None:
         self._app = app
         self.reachability = Reachability()
         self._topics = {

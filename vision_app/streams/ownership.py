@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from aiokafka.partitioner import murmur2
 from faust.types import TP
 
 from vision_app.topics import Topic
+
+from .faust_seams import Event, Worker
 
 Result = TypeVar("Result")
 
@@ -21,12 +23,12 @@ class LeftUnacked(Exception):
     """The event is left un-acknowledged on purpose: the worker stops or the partition moved. It comes again."""
 
 
-def is_ours(app: Any, event: Any) -> bool:
+def is_ours(app: Worker, event: Event) -> bool:
     """False once the partition may belong to somebody else: nothing may be written or acknowledged for it then."""
     return not app.rebalancing and of_this_generation(app, event)
 
 
-async def becomes_ours(app: Any, event: Any) -> bool:
+async def becomes_ours(app: Worker, event: Event) -> bool:
     """Whether to begin with an event that just arrived; asked before anything is done for it.
 
     Faust lets messages flow a moment before it calls the rebalance ended. An event of this generation must not be
@@ -39,22 +41,22 @@ async def becomes_ours(app: Any, event: Any) -> bool:
     return False
 
 
-def of_this_generation(app: Any, event: Any) -> bool:
+def of_this_generation(app: Worker, event: Event) -> bool:
     """Whether an acknowledgement of the event still means anything."""
     return bool(event.message.generation_id == app.consumer_generation_id)
 
 
-def owns(app: Any, topic: Topic, key: bytes) -> bool:
+def owns(app: Worker, topic: Topic, key: bytes) -> bool:
     """Whether this worker is assigned the key's partition; timers ask, since tables keep rows of lost partitions."""
     return not app.rebalancing and TP(topic.name, partition_of(app, key)) in app.consumer.assignment()
 
 
-def partition_of(app: Any, key: bytes) -> int:
+def partition_of(app: Worker, key: bytes) -> int:
     """The partition of a key, as Kafka's own default partitioner chooses it."""
     return int((murmur2(key) & 0x7FFFFFFF) % app.conf.topic_partitions)
 
 
-async def while_ours(app: Any, event: Any, awaitable: Awaitable[Result]) -> Result:
+async def while_ours(app: Worker, event: Event, awaitable: Awaitable[Result]) -> Result:
     """Await something that may take long without holding up SIGTERM or a rebalance. Raises LeftUnacked."""
     task = asyncio.ensure_future(awaitable)
     try:
@@ -69,6 +71,6 @@ async def while_ours(app: Any, event: Any, awaitable: Awaitable[Result]) -> Resu
     return task.result()
 
 
-async def sleep_while_ours(app: Any, event: Any, seconds: float) -> None:
+async def sleep_while_ours(app: Worker, event: Event, seconds: float) -> None:
     """Sleep, but no longer than the event is ours. Raises LeftUnacked."""
     await while_ours(app, event, asyncio.sleep(seconds))

@@ -18,7 +18,9 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from vision_app.settings import Settings
-from vision_app.telemetry.watch import Interrupted, Place, Watch, Work, place_of
+from vision_app.telemetry.watch import Interrupted, Place, Watch, Work
+
+from .faust_seams import Event, Worker, place_of
 
 log = structlog.get_logger(__name__)
 
@@ -73,7 +75,7 @@ class Marks:
                 if work.interrupt():
                     log.warning("an operator sets a record aside; it is broken off", place=place, stage=work.stage)
 
-    def reason(self, event: Any) -> str | None:
+    def reason(self, event: Event) -> str | None:
         """Why an event of Kafka's is set aside, None if it is not. A record of a recreated topic is another one."""
         mark = self._marks.get(str(place_of(event))) if self._marks else None
         if mark is None or mark["record_ms"] != round(event.message.timestamp * 1000):
@@ -103,7 +105,7 @@ def parse_place(text: str) -> Place:
 
 
 @contextmanager
-def unless_set_aside(app: Any, work: Work, event: Any) -> Iterator[None]:
+def unless_set_aside(app: Worker, work: Work, event: Event) -> Iterator[None]:
     """A block that handles an event. Raises SetAside if an operator has set it aside, before or meanwhile."""
     _check(app, event)
     try:
@@ -114,20 +116,20 @@ def unless_set_aside(app: Any, work: Work, event: Any) -> Iterator[None]:
         raise
 
 
-def marks_of(app: Any) -> Marks | None:
+def marks_of(app: Worker) -> Marks | None:
     """The app's marks; None in tests of one part, which have no Redis."""
     marks = getattr(app, "marks", None)
     return marks if isinstance(marks, Marks) else None
 
 
-def set_aside(app: Any, event: Any) -> SetAside | None:
+def set_aside(app: Worker, event: Event) -> SetAside | None:
     """As what an event is dead-lettered if it is set aside."""
     marks = marks_of(app)
     reason = marks.reason(event) if marks else None
     return SetAside(reason) if reason is not None else None
 
 
-def _check(app: Any, event: Any) -> None:
+def _check(app: Worker, event: Event) -> None:
     if (fault := set_aside(app, event)) is not None:
         raise fault
 

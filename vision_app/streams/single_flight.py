@@ -6,10 +6,10 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Hashable
 from contextlib import asynccontextmanager
-from typing import Any
 
 from vision_app.telemetry.watch import waiting_for
 
+from .faust_seams import Event, Worker
 from .ownership import LeftUnacked, is_ours, while_ours
 
 
@@ -21,7 +21,7 @@ class SingleFlight:
         self._users: Counter[Hashable] = Counter()
 
     @asynccontextmanager
-    async def flight(self, app: Any, event: Any, key: Hashable) -> AsyncIterator[None]:
+    async def flight(self, app: Worker, event: Event, key: Hashable) -> AsyncIterator[None]:
         """Hold the key. Raises LeftUnacked when the wait has to end, and when it ended too late.
 
         Where an event was left un-acknowledged, no later one of its key gets through in this generation.

@@ -14,17 +14,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from faust.transport.drivers.aiokafka import Consumer
-
-
-class RewindingConsumer(Consumer):
-    """Faust's consumer, which also rewinds the partitions that have no committed offset."""
-
-    async def perform_seek(self) -> None:
-        await super().perform_seek()
-        for place in self.assignment():
-            if self._read_offset.get(place) is None and place.topic not in self.app.tables.changelog_topics:
-                await self.seek(place, 0)  # an offset that retention has passed is reset to the earliest there is
+from .faust_seams import RewindingConsumer, use_consumer
 
 
 def hold_until_positioned(app: Any) -> None:
@@ -36,5 +26,5 @@ def hold_until_positioned(app: Any) -> None:
     async def hold(sender: Any, **_: Any) -> None:
         sender.consumer.stop_flow()
 
-    app.transport.Consumer = RewindingConsumer
+    use_consumer(app, RewindingConsumer)
     app.on_rebalance_complete.connect(hold)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import structlog
 
 from vision_app.streams.ownership import LeftUnacked
 from vision_app.telemetry import metrics
-from vision_app.telemetry.watch import Place, watch_of
+from vision_app.telemetry.watch import Place
+
+from .faust_seams import Worker, watch_of
 
 log = structlog.get_logger(__name__)
 
 
-def every(app: Any, seconds: float, turn: Callable[[], Awaitable[None]]) -> None:
+def every(app: Worker, seconds: float, turn: Callable[[], Awaitable[None]]) -> None:
     """Run `turn` every so many seconds, from when the tables are recovered until the worker stops."""
 
     stage = watch_of(app).stage("timers")

@@ -47,12 +47,6 @@ class Place(NamedTuple):
         return "-".join(str(part) for part in self if part not in (None, ""))
 
 
-def place_of(event: Any) -> Place:
-    """The place of an event of Faust's."""
-    at = event.message
-    return Place(at.topic, at.partition, str(at.offset))
-
-
 class Interrupted(Exception):
     """The handling of a record was broken off since an operator wants it set aside."""
 
@@ -385,7 +379,7 @@ class Watch:
         self._told = told
 
     def _loop_stack(self) -> str:
-        frame = sys._current_frames().get(self._loop_thread)
+        frame = sys._current_frames().get(self._loop_thread)  # noqa: SLF001 - documented; there is no public name
         return "".join(traceback.format_stack(frame)[-FRAMES:]) if frame else "unknown"
 
     # --- showing ------------------------------------------------------------------------------------------------------
@@ -411,11 +405,3 @@ def remedy(stall: Stall) -> str:
     if stall.stage == EVENT_LOOP or not stall.place.offset:
         return "restart the worker; the log has the reason"
     return f"vision dlq take {stall.place} --reason TEXT --dry-run; if it stays, restart the worker"
-
-
-def watch_of(app: Any) -> Watch:
-    """The app's watch. An app that was given none, as in tests of one part, gets one that nobody looks at."""
-    watch = getattr(app, "watch", None)
-    if not isinstance(watch, Watch):
-        watch = app.watch = Watch()
-    return watch

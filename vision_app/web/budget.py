@@ -6,7 +6,6 @@ Reads come from the budget actor's table, by its owner. Changes are commands to 
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import orjson
 from aiohttp import web
@@ -22,6 +21,7 @@ from .models import BudgetAnswer, LimitBody, OperatorHeaders, TenantPath
 from .operation import operation
 from .owner import from_owner
 from .page import Page
+from .worker import ServedWorker
 
 
 class BudgetView(Page):
@@ -79,13 +79,13 @@ class ResumeView(Page):
         return await hand_over(self.app, request, Resume(tenant_id=path.tenant), headers.x_operator, record)
 
 
-def row_of(app: Any, tenant: str) -> core.BudgetRow | None:
+def row_of(app: ServedWorker, tenant: str) -> core.BudgetRow | None:
     """The tenant's row in this worker's table."""
     stored = app.budgets.get(key_of(tenant))
     return core.BudgetRow.model_validate(stored) if stored else None
 
 
-def state_of(app: Any, tenant: str) -> BudgetAnswer:
+def state_of(app: ServedWorker, tenant: str) -> BudgetAnswer:
     """The ledger as this worker, its owner, has it."""
     now = Moment(time_ms=round(time.time() * 1000), offset=0)
     row = row_of(app, tenant)

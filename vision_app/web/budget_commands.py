@@ -24,6 +24,7 @@ from .auth import operator_for
 from .errors import ApiError, json_response
 from .models import AcceptedAnswer, OperatorHeaders
 from .operation import operation
+from .worker import ServedWorker
 
 log = structlog.get_logger(__name__)
 
@@ -39,7 +40,7 @@ command_operation = functools.partial(
 
 
 async def hand_over(
-    app: Any, request: web.Request, command: Command, operator: str, recording: Recording | None = None
+    app: ServedWorker, request: web.Request, command: Command, operator: str, recording: Recording | None = None
 ) -> web.Response:
     """See that the caller may, record the action as `recording` does it (None: not at all), send the command; 202."""
     operator_for(request, command.tenant_id)
@@ -48,14 +49,16 @@ async def hand_over(
     return accepted(request, command, operator, recorded=recorded)
 
 
-async def record(app: Any, tenant_id: str, action: Action, operator: str, value: int | None = None) -> bool:
+async def record(app: ServedWorker, tenant_id: str, action: Action, operator: str, value: int | None = None) -> bool:
     """Write the action to `budget_actions`; True. Raises ApiError 503 while Postgres is away."""
     async with app.readers.for_page() as reader:
         await reader.record_action(tenant_id, action, operator, value)
     return True
 
 
-async def try_to_record(app: Any, tenant_id: str, action: Action, operator: str, value: int | None = None) -> bool:
+async def try_to_record(
+    app: ServedWorker, tenant_id: str, action: Action, operator: str, value: int | None = None
+) -> bool:
     """The same for what only saves money: False while Postgres is away."""
     try:
         return await record(app, tenant_id, action, operator, value)
@@ -63,7 +66,7 @@ async def try_to_record(app: Any, tenant_id: str, action: Action, operator: str,
         return False
 
 
-async def send(app: Any, command: Command) -> None:
+async def send(app: ServedWorker, command: Command) -> None:
     """Hand the command to Kafka. Raises ApiError 503 if it does not take it in a few seconds."""
     deadline = time.monotonic() + SEND_SECONDS
     if not app.started or app.should_stop:

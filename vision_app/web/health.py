@@ -12,12 +12,14 @@ from typing import Any
 
 from aiohttp import web
 
-from vision_app.telemetry.watch import Oldest, Place, Stall, remedy, watch_of
+from vision_app.streams.faust_seams import watch_of
+from vision_app.telemetry.watch import Oldest, Place, Stall, remedy
 
 from .errors import json_response
 from .models import AliveAnswer, OldestWork, ReadyAnswer, StalledWork, WorkPlace
 from .operation import operation
 from .page import Page
+from .worker import ServedWorker
 
 Pages = Mapping[str, Callable[[], tuple[int, bytes]]]
 
@@ -39,7 +41,7 @@ class ReadyView(Page):
         return json_response(request, answer, status=status)
 
 
-def health_pages(app: Any) -> Pages:
+def health_pages(app: ServedWorker) -> Pages:
     """The same two for the metrics port, by path: status and JSON."""
 
     def alive() -> tuple[int, bytes]:
@@ -55,7 +57,7 @@ def health_pages(app: Any) -> Pages:
     return {"/healthz": alive, "/readyz": ready}
 
 
-def _ready(app: Any) -> tuple[int, ReadyAnswer]:
+def _ready(app: ServedWorker) -> tuple[int, ReadyAnswer]:
     reason = app.not_ready()
     answer = ReadyAnswer(
         status="not_ready" if reason else "ready",

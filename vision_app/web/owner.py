@@ -9,9 +9,11 @@ import structlog
 from aiohttp import web
 from yarl import URL
 
+from vision_app.streams.faust_seams import fetch_metadata
 from vision_app.telemetry import metrics
 
 from .errors import TRACE, TRACE_HEADER, ApiError
+from .worker import ServedWorker
 
 log = structlog.get_logger(__name__)
 
@@ -19,7 +21,7 @@ FORWARDED = "X-Vision-Forwarded"
 FORWARD_TIMEOUT = aiohttp.ClientTimeout(total=5)
 
 
-async def from_owner(app: Any, table: Any, key: bytes, request: web.Request) -> web.Response | None:
+async def from_owner(app: ServedWorker, table: Any, key: bytes, request: web.Request) -> web.Response | None:
     """The owner's answer to a GET of this request's URL, or None if this worker is the owner and should answer itself.
 
     Raises ApiError 503 while nobody can say who the owner is.
@@ -34,18 +36,18 @@ async def from_owner(app: Any, table: Any, key: bytes, request: web.Request) -> 
     return await _forward(app, owner, request)
 
 
-async def _owner(app: Any, table: Any, key: bytes) -> URL:
+async def _owner(app: ServedWorker, table: Any, key: bytes) -> URL:
     """The URL of the worker that has the key. Which partition a key is on is known once the topic's metadata is."""
     topic = table.changelog_topic.get_topic_name()
     try:
-        await app.producer._producer.client.add_topic(topic)
+        await fetch_metadata(app, topic)
         return URL(str(app.router.key_store(table.name, key)))
     except (KeyError, TypeError, AttributeError) as fault:
         log.warning("owner of a key unknown", table=table.name, error=repr(fault))
         raise unclear() from fault
 
 
-async def _forward(app: Any, owner: URL, request: web.Request) -> web.Response:
+async def _forward(app: ServedWorker, owner: URL, request: web.Request) -> web.Response:
     url = request.url.with_host(owner.host or "127.0.0.1").with_port(owner.port)
     headers = {FORWARDED: "1", TRACE_HEADER: request[TRACE]}
     if "Authorization" in request.headers:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from faust.web import View
+
+from .worker import ServedWorker
 
 
 class Page(View):
-    """`app` is the worker (`vision_app.app.VisionApp`)."""
+    """A view of the worker."""
 
-    app: Any
+    app: ServedWorker  # type: ignore[assignment]  # of Faust's own app type in its base

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Any
 
 from aiohttp import web
 
@@ -19,6 +18,7 @@ from .models import OperatorHeaders, ParkedAnswer, ParkedPath, ParkedQuery, Park
 from .operation import operation
 from .owner import from_owner, unclear
 from .page import Page
+from .worker import ServedWorker
 
 
 class ParkedView(Page):
@@ -56,7 +56,7 @@ class ParkedTaskView(Page):
         return await hand_over(self.app, request, command, headers.x_operator)
 
 
-def _queue(app: Any, tenant: str, query: ParkedQuery) -> ParkedAnswer:
+def _queue(app: ServedWorker, tenant: str, query: ParkedQuery) -> ParkedAnswer:
     row = row_of(app, tenant)
     if row is None:
         return ParkedAnswer(tenant_id=tenant, waiting=0, tasks=[], next_start=None)
@@ -69,7 +69,7 @@ def _queue(app: Any, tenant: str, query: ParkedQuery) -> ParkedAnswer:
     return ParkedAnswer(tenant_id=tenant, waiting=row.waiting, tasks=tasks, next_start=next_start, granted=granted)
 
 
-def _one(app: Any, tenant: str, number: int) -> ParkedTaskAnswer:
+def _one(app: ServedWorker, tenant: str, number: int) -> ParkedTaskAnswer:
     """The waiting task of this number. Raises ApiError 404."""
     row = row_of(app, tenant)
     parked = (

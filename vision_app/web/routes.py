@@ -20,6 +20,7 @@ from .server import mark_busy
 from .share import fair_share
 from .stats import StatsView
 from .storage import CleanupView, QuotaCheckView, QuotaView, StorageStatsView, UsageView
+from .worker import ServedWorker
 
 ROUTES: dict[str, type[Page]] = {
     "/healthz": AliveView,
@@ -43,7 +44,7 @@ ROUTES: dict[str, type[Page]] = {
 DOCUMENT = "/openapi.json"
 
 
-def add_routes(app: Any) -> None:
+def add_routes(app: ServedWorker) -> None:
     """Register every view with Faust's web server."""
     for path, view in {**ROUTES, DOCUMENT: document_view(ROUTES)}.items():
         app.page(path, name=view.__name__)(view)

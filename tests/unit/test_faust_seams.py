@@ -1,0 +1,94 @@
+"""What we touch of Faust's that is not public is there, and does what its seam relies on. A new Faust fails here."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from faust.types import TP
+
+from vision_app.app import VisionApp, create_app
+from vision_app.settings import load_settings
+from vision_app.streams.faust_seams import RewindingConsumer, Worker, committed_offset, fetch_metadata
+from vision_app.web.worker import ServedWorker
+
+
+@pytest.fixture
+async def app() -> AsyncIterator[VisionApp]:
+    built: Any = create_app(load_settings())
+    built.loop = asyncio.get_running_loop()
+    built.finalize()
+    yield built
+    if built._consumer is not None:
+        built._consumer._thread.thread_loop.close()  # Faust makes one, and closes it only where it was started
+
+
+@pytest.fixture
+def consumer(app: Any) -> Any:
+    return app.consumer
+
+
+async def test_the_apps_consumer_is_ours(app: VisionApp, consumer: Any) -> None:
+    assert isinstance(consumer, RewindingConsumer)
+    assert inspect.iscoroutinefunction(RewindingConsumer.perform_seek)
+
+
+async def test_faust_keeps_what_was_committed_and_read_by_partition(app: Any, consumer: Any) -> None:
+    place = TP("vision.media", 3)
+    assert committed_offset(app, place) is None
+    consumer._committed_offset[place] = 7
+    assert committed_offset(app, place) == 7
+    assert consumer._read_offset.get(place) is None
+
+
+async def test_a_partition_without_a_commit_is_sought_to_its_beginning(
+    app: Any, consumer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done, new, table = TP("vision.media", 0), TP("vision.media", 1), TP("vision-posts-changelog", 1)
+    sought = []
+
+    async def seek(place: TP, offset: int) -> None:
+        sought.append((place, offset))
+
+    async def perform_seek(self: Any) -> None:
+        consumer._read_offset[done] = 5
+
+    monkeypatch.setattr(RewindingConsumer.__mro__[1], "perform_seek", perform_seek)
+    monkeypatch.setattr(consumer, "assignment", lambda: {done, new, table})
+    monkeypatch.setattr(consumer, "seek", seek)
+    await consumer.perform_seek()
+    assert sought == [(new, 0)]
+
+
+async def test_the_producers_client_can_be_asked_for_a_topics_metadata(
+    app: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    producer = AIOKafkaProducer(bootstrap_servers="127.0.0.1:1")
+    asked = []
+
+    async def add_topic(topic: str) -> None:
+        asked.append(topic)
+
+    assert inspect.signature(producer.client.add_topic).parameters.keys() == {"topic"}
+    monkeypatch.setattr(producer.client, "add_topic", add_topic)
+    assert "_producer" in inspect.getsource(type(app.producer)), "Faust's producer keeps aiokafka's under another name"
+    monkeypatch.setattr(app.producer, "_producer", producer)
+    await fetch_metadata(app, "vision.media")
+    assert asked == ["vision.media"]
+    await producer.stop()
+
+
+@pytest.mark.parametrize("protocol", [Worker, ServedWorker])
+async def test_the_app_is_what_its_parts_take_it_for(app: Any, protocol: type) -> None:
+    missing = [name for name in _members(protocol) if name not in vars(app) and not hasattr(type(app), name)]
+    assert missing == []
+
+
+def _members(protocol: type) -> Iterator[str]:
+    for base in protocol.__mro__:
+        yield from (name for name in vars(base) if not name.startswith("_"))
+        yield from (name for name in getattr(base, "__annotations__", {}) if not name.startswith("_"))

@@ -1,0 +1,34 @@
+"""The worker as the pages see it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from vision_app.domain.budget import Rules
+from vision_app.retention.keeper import StorageKeeper
+from vision_app.settings import Settings
+from vision_app.streams.faust_seams import Worker
+from vision_app.streams.outbox import Outbox
+
+from .readers import Readers
+
+
+class ServedWorker(Worker, Protocol):
+    """What the pages ask of `vision_app.app.VisionApp`. `router`, `http_client` and `web` are Faust's."""
+
+    settings: Settings
+    outbox: Outbox
+    readers: Readers
+    keeper: StorageKeeper
+    budget_rules: Callable[[], Rules]
+    started: bool
+
+    @property
+    def router(self) -> Any: ...
+    @property
+    def http_client(self) -> Any: ...
+    @property
+    def page(self) -> Callable[..., Any]: ...
+    def not_ready(self) -> str | None: ...
+    def waiting_for(self) -> dict[str, str]: ...
