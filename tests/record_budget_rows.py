@@ -23,7 +23,8 @@ from typing import Any
 from unittest.mock import patch
 
 from vision_app.domain import budget as core
-from vision_app.domain import closures
+from vision_app.domain import budget_queue, closures
+from vision_app.domain.budget_ledger import KEPT_TASK_BYTES
 from vision_app.domain.moment import Moment
 from vision_app.messages import (
     Drop,
@@ -43,8 +44,6 @@ from vision_app.messages import (
 )
 
 FIXTURE = Path(__file__).parent / "fixtures" / "budget_rows.jsonl.xz"
-ANNOUNCING_MODULE: Any = core
-"""The module that holds ANNOUNCED_PER_COMMAND."""
 EVENING_MS = int(datetime(2026, 11, 22, 23, tzinfo=UTC).timestamp() * 1000)
 MINUTE_MS, HOUR_MS = 60_000, 3_600_000
 TENANT = "t"
@@ -59,7 +58,7 @@ Decide = Callable[..., core.Decision]
 def bounds(announced: int, settled: int, unsettled: int) -> Iterator[None]:
     """Run the core with these constants."""
     with (
-        patch.object(ANNOUNCING_MODULE, "ANNOUNCED_PER_COMMAND", announced),
+        patch.object(budget_queue, "ANNOUNCED_PER_COMMAND", announced),
         patch.object(closures, "SETTLED_REMEMBERED", settled),
         patch.object(closures, "UNSETTLED_REMEMBERED", unsettled),
     ):
@@ -169,7 +168,7 @@ class Sequence:
         return MediaTask(
             tenant_id=TENANT,
             post_id=name,
-            trace_id="x" * core.KEPT_TASK_BYTES if large else "x",
+            trace_id="x" * KEPT_TASK_BYTES if large else "x",
             medium=Medium(sha256=name),
             dispatch=1,
             ocr_allowed=self.random.random() < 0.5,
