@@ -9,8 +9,6 @@ from typing import Any
 import pytest
 
 from vision_app.domain.budget import (
-    ANNOUNCED_PER_COMMAND,
-    KEPT_TASK_BYTES,
     LOST_AFTER_MS,
     BudgetRow,
     Decision,
@@ -21,6 +19,8 @@ from vision_app.domain.budget import (
     outlived,
     view,
 )
+from vision_app.domain.budget_ledger import KEPT_TASK_BYTES
+from vision_app.domain.budget_queue import ANNOUNCED_PER_COMMAND
 from vision_app.domain.closures import SETTLED_REMEMBERED, UNSETTLED_REMEMBERED
 from vision_app.domain.moment import Applied, Moment
 from vision_app.messages import (

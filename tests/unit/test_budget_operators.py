@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from tests.unit.test_budget import HOUR, MIDNIGHT, NOON, TENANT, Tenant, granted, names, outcomes, seen
-from vision_app.domain.budget import ANNOUNCED_PER_COMMAND
+from vision_app.domain.budget_queue import ANNOUNCED_PER_COMMAND
 from vision_app.domain.moment import Moment
 from vision_app.messages import Deferred, Drop, Load, Pause, Reset, Resume, SetLimit, Skipped, Wake
 

@@ -30,7 +30,7 @@ from hypothesis.stateful import (
 )
 
 from vision_app.domain import budget as core
-from vision_app.domain import closures
+from vision_app.domain import budget_queue, closures
 from vision_app.domain.moment import Moment
 from vision_app.messages import (
     Deferred,
@@ -444,7 +444,7 @@ class BudgetMachine(RuleBasedStateMachine):
 @pytest.fixture(autouse=True)
 def _short_memory() -> Iterator[None]:
     with (
-        patch.object(core, "ANNOUNCED_PER_COMMAND", TOLD_AT_ONCE),
+        patch.object(budget_queue, "ANNOUNCED_PER_COMMAND", TOLD_AT_ONCE),
         patch.object(closures, "SETTLED_REMEMBERED", REMEMBERED),
         patch.object(closures, "UNSETTLED_REMEMBERED", REMEMBERED),
     ):

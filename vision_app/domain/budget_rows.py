@@ -1,4 +1,4 @@
-"""What a tenant's ledger holds, which rules it is kept under, and how it is shown. How it changes is in `budget.py`."""
+"""The row of a tenant's budget, the rules of the deployment, and the view for operators. `budget.py` changes a row."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Parked(Message):
 
 
 class OpenGrant(Message):
-    """`waiting` is what was granted, should the grant never be heard of again; None if it is too large for the row."""
+    """`waiting` is queued again if nobody reports how the grant ended; None if it is too large for the row."""
 
     estimate: int
     provider: Provider
