@@ -5,8 +5,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 export VENV
 
-.PHONY: demo down test load crash faults fuzz lint types layers clean lock audit tools image-check fresh-check pythons \
-        environment test-environment
+.PHONY: demo down test load crash faults fuzz lint types layers reference clean lock audit tools image-check \
+        fresh-check pythons environment test-environment
 .DELETE_ON_ERROR:
 
 demo: environment  ## the main job on real embedded services
@@ -39,6 +39,9 @@ types: test-environment
 
 layers: test-environment
 	$(BIN)/lint-imports
+
+reference: environment  ## write docs/reference/settings.md from the settings
+	$(BIN)/python scripts/settings_reference.py
 
 tools:  ## what only the system's packages have (root, Debian); tests that need it say so when it is missing
 	@sh scripts/system_tools.sh
