@@ -69,6 +69,15 @@ def test_files_and_modules(page: Path) -> None:
     assert list(missing(page.read_text("utf-8"))) == []
 
 
+@pytest.mark.parametrize("page", TEXTS, ids=lambda page: page.name)
+def test_names_in_modules(page: Path) -> None:
+    """Of `module.py` (`Name`, `other`): each is defined there."""
+    for module, named in re.findall(r"`([\w/]+\.py)` \((`\w+`(?:, `\w+`)*)\)", page.read_text("utf-8")):
+        text = (ROOT / module).read_text("utf-8")
+        names = set(re.findall(r"\w+", named))
+        assert {name for name in names - names_of(ROOT / module) if f"def {name}(" not in text} == set(), module
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 def test_files_and_modules_in_docstrings(package: str) -> None:
     """Those of modules, classes and functions, and the texts below constants and fields."""
