@@ -5,8 +5,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 export VENV
 
-.PHONY: demo down test load crash faults fuzz lint types layers clean lock audit tools image-check fresh-check pythons \
-        environment test-environment
+.PHONY: demo down test unit load crash faults fuzz lint types layers reference clean lock audit tools image-check \
+        fresh-check pythons environment test-environment
 .DELETE_ON_ERROR:
 
 demo: environment  ## the main job on real embedded services
@@ -17,6 +17,9 @@ down: environment  ## stop everything that demo or `vision up` started
 
 test: test-environment $(if $(filter true,$(CI)),tools) lint types layers  ## everything CI runs
 	$(BIN)/python -m pytest --basetemp=.pytest_tmp --numprocesses=2 --dist=loadfile --cov --cov-report=term:skip-covered
+
+unit: test-environment  ## what needs no services
+	$(BIN)/python -m pytest --basetemp=.pytest_tmp --numprocesses=2 --dist=loadfile tests/unit tests/agents
 
 load: test-environment  ## what takes too long for every run
 	$(BIN)/python -m pytest -m load --ignore=tests/faults/test_crash_points.py
@@ -39,6 +42,9 @@ types: test-environment
 
 layers: test-environment
 	$(BIN)/lint-imports
+
+reference: environment  ## write docs/reference/settings.md from the settings
+	$(BIN)/python scripts/settings_reference.py
 
 tools:  ## what only the system's packages have (root, Debian); tests that need it say so when it is missing
 	@sh scripts/system_tools.sh

@@ -64,127 +64,223 @@ def vision_home() -> Path:
 
 
 class Settings(BaseSettings):
-    """The effective configuration. Times carry their unit in the name, sizes too."""
+    """The effective configuration. Times carry their unit in the name, sizes too.
+
+    The text below a field describes it and `# ---` begins a group. docs/reference/settings.md is made from both: run
+    `make reference` after a change.
+    """
 
     model_config = SettingsConfigDict(extra="ignore", frozen=True, case_sensitive=False, env_ignore_empty=True)
 
     # --- features
     feature_vision_enabled: bool = True
+    """Whether the worker reads the input streams. What is already in Kafka is finished either way."""
     feature_neo4j_enabled: bool = True
+    """Whether results are also written to Neo4j."""
     feature_vision_emit_skipped_events: bool = True
+    """Whether a post of which nothing was analyzed is announced, as `posts.vision.skipped`."""
 
     # --- Redis: the input and output streams
     redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
+    """The server of the streams. Begins with `redis://`, `rediss://` or `unix://`."""
     vision_input_streams: str = "stream:posts:vision:uploaded,stream:posts:vision"
+    """The streams that uploaded posts are read from, separated by commas."""
     vision_output_stream: str = "stream:posts:vision:analyzed"
+    """The stream on which finished posts are announced."""
     vision_dlq_stream: str = "stream:posts:vision:dlq"
+    """The stream that keeps entries which could not be relayed; they are on `vision.dlq`, too."""
     vision_consumer_group: str = "vision_workers"
+    """The consumer group that all workers share on the input streams."""
     vision_max_deliveries: Positive = 5
+    """An entry that was delivered so often without being relayed becomes a dead letter."""
     vision_pel_min_idle_ms: Positive = 60_000
+    """An entry that another worker has held for so long without renewing it is taken over."""
     vision_pel_batch_size: Positive = 10
-    vision_pending_check_interval: Positive = 5  # seconds between looks at other consumers' pending entries
+    """How many such entries are taken over at once."""
+    vision_pending_check_interval: Positive = 5
+    """Seconds between looks at other consumers' pending entries."""
     vision_read_batch_size: Positive = 100
+    """The most entries that are read from a stream at once."""
 
     # --- Kafka and Faust
     kafka_bootstrap_servers: str = "127.0.0.1:9092"
+    """The brokers, as `host:port`, separated by commas."""
     kafka_app_id: str = "vision"
+    """The name of the Faust app: the consumer group, and the first part of the changelogs' names."""
     kafka_topic_partitions: Positive = 8
+    """Partitions of each topic. Must be the same as those of topics that exist already."""
     kafka_topic_replication_factor: Positive = 1
+    """Copies of each partition, for topics that the worker creates."""
     kafka_retention_days: Positive = 14
+    """How long topics keep records, and S3 the records of paid calls."""
     kafka_dlq_retention_days: Positive = 30
+    """How long `vision.dlq` keeps letters."""
     kafka_session_timeout_seconds: Positive = 10
+    """A worker that the broker has not heard of for so long loses its partitions."""
     kafka_store: str = "memory://"
+    """Where Faust keeps its tables: `memory://` or `rocksdb://`."""
 
     # --- Postgres
     database_url: SecretStr = SecretStr("postgresql://postgres@127.0.0.1:5432/postgres")
+    """The database. Begins with `postgresql://` or `postgres://`."""
 
     # --- S3
     s3_endpoint_url: str = "http://127.0.0.1:9000"
+    """The address of the object store."""
     s3_access_key_id: SecretStr = SecretStr("")
+    """The access key. The worker does not start without it."""
     s3_secret_access_key: SecretStr = SecretStr("")
+    """The secret key, needed as well. The ledger signs with it where VISION_GRANT_KEY is not set."""
     s3_bucket: str = Field("vision", validation_alias=AliasChoices("s3_bucket", "s3_bucket_name"))
+    """The bucket of pictures and answers."""
     s3_region: str = "ru-central-1"
+    """The region that requests are signed for."""
     s3_default_tenant_id: str = "default"
+    """The tenant of events, and of commands, that name none."""
     s3_total_limit_gb: float = Field(
         15, gt=0, validation_alias=AliasChoices("s3_total_limit_gb", "s3_storage_limit_gb")
     )
-    s3_emergency_threshold_gb: float = Field(default_factory=lambda given: _share(given, 14), gt=0)  # 14 of 15
-    s3_cleanup_target_gb: float = Field(default_factory=lambda given: _share(given, 12), gt=0)  # 12 of 15
+    """What the bucket may hold."""
+    s3_emergency_threshold_gb: float = Field(default_factory=lambda given: _share(given, 14), gt=0)
+    """Above it a clean-up starts by itself. 14/15 of S3_TOTAL_LIMIT_GB unless set."""
+    s3_cleanup_target_gb: float = Field(default_factory=lambda given: _share(given, 12), gt=0)
+    """What a clean-up brings the bucket down to. 12/15 of S3_TOTAL_LIMIT_GB unless set."""
     s3_per_tenant_limit_gb: float = Field(2, gt=0)
+    """What one tenant may hold, all types together."""
     s3_media_max_gb: float = Field(10, gt=0)
+    """What `media/` may hold, all tenants together."""
     s3_media_ttl_days: Positive = 30
+    """Media that were not used for so long are deleted."""
     s3_vision_max_gb: float = Field(2, gt=0)
+    """What `vision/` may hold, all tenants together."""
     s3_vision_ttl_days: Positive = 14
+    """Answers and documents that were not used for so long are deleted."""
     s3_crawl_max_gb: float = Field(2, gt=0)
+    """What `crawl/` may hold, all tenants together."""
     s3_crawl_ttl_days: Positive = 7
-    s3_emergency_vision_days: float = Field(7, ge=0)  # in an emergency, answers older than this give way
+    """Crawled pages that were not used for so long are deleted."""
+    s3_emergency_vision_days: float = Field(7, ge=0)
+    """In an emergency, answers older than this give way."""
     s3_emergency_crawl_days: float = Field(3, ge=0)
-    s3_upload_grace_hours: float = Field(336, ge=0)  # how long an upload that no post has listed yet is kept
+    """In an emergency, crawled pages older than this give way."""
+    s3_upload_grace_hours: float = Field(336, ge=0)
+    """How long an upload that no post has listed yet is kept."""
     s3_cleanup_interval_hours: float = Field(6, gt=0)
+    """Time between clean-ups."""
     s3_recount_interval_minutes: float = Field(30, gt=0)
+    """Time between full counts of the bucket."""
 
     # --- Neo4j
     neo4j_uri: str = "bolt://127.0.0.1:7687"
+    """The database. Begins with `bolt://` or `neo4j://` (with `+s` or `+ssc` for TLS); no password in it."""
     neo4j_user: str = Field("neo4j", validation_alias=AliasChoices("neo4j_user", "neo4j_username"))
+    """The user."""
     neo4j_password: SecretStr = SecretStr("changeme")
+    """The user's password."""
 
     # --- GigaChat
-    gigachat_credentials: SecretStr = SecretStr("")  # base64(client_id:client_secret)
+    gigachat_credentials: SecretStr = SecretStr("")
+    """base64 of `client_id:client_secret`. Counts before the pair below."""
     gigachat_client_id: str = ""
+    """The client's id from the vendor's developer page."""
     gigachat_client_secret: SecretStr = SecretStr("")
+    """The client's secret from the same page."""
     gigachat_scope: Literal["GIGACHAT_API_PERS", "GIGACHAT_API_B2B", "GIGACHAT_API_CORP"] = "GIGACHAT_API_PERS"
+    """The kind of the account."""
     gigachat_base_url: str = "https://gigachat.devices.sberbank.ru/api/v1"
+    """The address of the API."""
     gigachat_auth_url: str = "https://ngw.devices.sberbank.ru:9443/api/v2/oauth"
+    """The address that gives access tokens."""
     gigachat_vision_model: str = "GigaChat-Pro"
-    gigachat_vision_timeout: Positive = 45  # seconds at the provider for one picture: upload, answer, deletion
+    """The model that is asked. Another model has stored answers of its own."""
+    gigachat_vision_timeout: Positive = 45
+    """Seconds at the provider for one picture: upload, answer, deletion."""
     gigachat_ca_bundle_file: Path | None = None
-    gigachat_simulated: bool = False  # set by the embedded stack when answers come from the simulator
-    vision_provider_streams: Positive = 10  # requests in flight per account, all workers together
+    """A PEM file with further certificate authorities for the two addresses."""
+    gigachat_simulated: bool = False
+    """Whether answers come from the simulator, and are marked so. Set by the embedded stack."""
+    vision_provider_streams: Positive = 10
+    """Requests in flight per account, all workers together."""
     vision_api_max_retries: int = Field(3, ge=0)
+    """Repetitions of a request that surely cost nothing; also calls for a picture whose calls are cut off."""
     vision_max_output_tokens: Positive = 512
+    """The most that an answer may have; part of every estimate."""
     gigachat_circuit_breaker_failure_threshold: Positive = 5
+    """So many outages in a row shut the gate: nothing is sent but a probe."""
     gigachat_circuit_breaker_recovery_timeout: Positive = 60
+    """Seconds until the first probe."""
 
     # --- policy, preprocessing, OCR
-    vision_policy_config_path: Path | None = None  # none: the policy shipped in config/vision_policy.yml
+    vision_policy_config_path: Path | None = None
+    """The policy file. Without one, the policy shipped in `config/vision_policy.yml`."""
     vision_preprocess_enabled: bool = True
+    """Whether pictures are scaled down before they are sent. They are always encoded anew."""
     vision_preprocess_max_dim: int = Field(1024, ge=64, le=8192)
+    """Pixels of a picture's longer side after scaling."""
     vision_preprocess_jpeg_quality: int = Field(75, ge=1, le=95)
-    vision_decoding_timeout: Positive = 15  # seconds of processor time for one picture; the slowest usual one takes 3
-    vision_decoding_memory_mb: int = Field(1280, ge=128)  # per process; 60 million pixels take up to 993
+    """The quality of pictures that are sent as JPEG."""
+    vision_decoding_timeout: Positive = 15
+    """Seconds of processor time for one picture; the slowest usual one takes 3."""
+    vision_decoding_memory_mb: int = Field(1280, ge=128)
+    """For each decoding process; 60 million pixels take up to 993."""
     vision_ocr_fallback_enabled: bool = True
+    """Whether Tesseract may be used; the policy's fallback section says when."""
     vision_ocr_languages: str = "rus+eng"
+    """Tesseract's languages, joined by `+`."""
     vision_ocr_timeout: Positive = 30
+    """Seconds for one picture."""
 
     # --- budget
     vision_max_daily_tokens: int = Field(
         250_000, ge=0, validation_alias=AliasChoices("vision_max_daily_tokens", "gigachat_max_daily_tokens")
     )
+    """What a tenant may spend in a UTC day, unless an operator has set another limit for it."""
     vision_max_concurrent_requests: int = Field(
         3, gt=0, validation_alias=AliasChoices("vision_max_concurrent_requests", "gigachat_max_concurrent_requests")
     )
+    """Grants that a tenant may have open at once."""
     vision_max_queue_depth: Positive = 1000
+    """Tasks of a tenant that may wait in its ledger; further ones are skipped."""
     vision_handler_deadline_seconds: Positive = 60
-    vision_grant_key: SecretStr = SecretStr("")  # the ledger signs grants with it; none: S3's secret key stands in
-    vision_stall_seconds: float = Field(120, ge=1)  # work that waits for nothing known for longer stands still
+    """How long a worker that is told to stop waits for the calls in flight."""
+    vision_grant_key: SecretStr = SecretStr("")
+    """The ledger signs grants with it, the same on all workers. Without it, S3's secret key counts."""
+    vision_stall_seconds: float = Field(120, ge=1)
+    """Work that waits for nothing known for longer stands still. Below 90 takes slow work for a stall."""
 
     # --- web, metrics, logs
     vision_api_host: str = "127.0.0.1"
+    """The address that the API listens on. One that is not loopback needs VISION_API_TOKENS."""
     vision_api_port: Port = 8000
-    vision_api_tokens: SecretStr = SecretStr("")  # "token=tenant,token=*"
-    vision_api_auth: Literal["on", "auto", "off"] = "on"  # auto: on as soon as there are tokens, else off
-    vision_allowed_hosts: str = ""  # host names with a dot under which open ports may be asked; * for all
-    vision_api_rate_per_second: float = Field(100, gt=0)  # of each token, or of each address where there are none
+    """The port of the API."""
+    vision_api_tokens: SecretStr = SecretStr("")
+    """Who may ask: `token=tenant,token=*` (`*`: all tenants)."""
+    vision_api_auth: Literal["on", "auto", "off"] = "on"
+    """Whether tokens are checked: on, auto (if there are any), off (something in front authenticates)."""
+    vision_allowed_hosts: str = ""
+    """Host names with a dot, separated by commas, under which ports that need no token may be asked; * for all."""
+    vision_api_rate_per_second: float = Field(100, gt=0)
+    """Requests of each token, or of each address where there are none."""
     vision_api_max_body_bytes: Positive = 65_536
+    """The largest body of a request."""
     vision_api_max_connections: Positive = 256
-    vision_api_caller_requests: Positive = 64  # in work at once, of each token (or address); a quarter of all
-    vision_api_caller_bytes: Positive = 1_048_576  # of bodies on their way at once, of each token (or address)
-    vision_api_idle_seconds: float = Field(30, gt=0)  # a connection without a whole request, between requests, too
-    vision_api_timeout_seconds: float = Field(30, gt=0)  # from a request's headers to its answer
+    """Connections to the API."""
+    vision_api_caller_requests: Positive = 64
+    """Requests in work at once, of each token (or address); a quarter of all."""
+    vision_api_caller_bytes: Positive = 1_048_576
+    """Bodies on their way at once, of each token (or address)."""
+    vision_api_idle_seconds: float = Field(30, gt=0)
+    """A connection without a whole request is closed after so long, between requests, too."""
+    vision_api_timeout_seconds: float = Field(30, gt=0)
+    """From a request's headers to its answer."""
     metrics_host: str = "127.0.0.1"
+    """The address that the metrics' port listens on."""
     metrics_port: Port = 8001
+    """The port of metrics and health."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """The least severe lines that are written."""
     log_format: Literal["json", "console"] = "json"
+    """json: one object a line. console: for a person."""
 
     @field_validator("vision_api_host", "metrics_host")
     @classmethod

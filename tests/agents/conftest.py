@@ -1,7 +1,8 @@
 """Every agent on Faust's own test context: the real app and shells, without a broker, a store or a provider.
 
 Records that would be produced, rows that would go to a changelog and acknowledgements are written down in one list, in
-the order in which they happened. S3 is a dictionary below `S3Store`'s interface, the provider a list of answers.
+the order in which they happened. S3 is a dictionary below `S3Store`'s interface, the provider
+`vision_app.testing.MockProvider`.
 """
 
 from __future__ import annotations
@@ -30,12 +31,13 @@ from agents.caller import CallTimes
 from tests.fakes import LocalDecoders, until
 from vision_app.domain.signatures import key_from, signed
 from vision_app.messages import Analysis, Grant, MediaTask, Medium, Message, Ocr, Uploaded
-from vision_app.providers.base import BeforeChat, CallTrace, Picture, RawAnswer, Refused, VisionProvider, nothing
+from vision_app.providers.base import BeforeChat, CallTrace, Picture, RawAnswer, Refused, nothing
 from vision_app.providers.gate import Gate, GateTimes
 from vision_app.settings import Settings, load_settings
 from vision_app.stores.base import Sink
 from vision_app.stores.s3 import ObjectHead, ObjectMissing, S3Error, S3Store, StoreUnavailable
 from vision_app.streams import in_flight, ownership
+from vision_app.testing import Call, MockProvider
 
 
 def png(colour: str = "red") -> bytes:
@@ -113,8 +115,8 @@ class FakeS3(S3Store):
         return [key for key in self.objects if part in key]
 
 
-class FakeProvider(VisionProvider):
-    """Gives the listed answers in turn, the last one for ever; an exception is raised.
+class FakeProvider(MockProvider):
+    """The mock provider with what the analyst's tests need besides.
 
     `upload` is awaited before the call is begun, `before` once it is. For each of `pauses` the request is refused for
     free, and made again when it is over.
@@ -122,18 +124,12 @@ class FakeProvider(VisionProvider):
 
     name = "gigachat"
 
-    def __init__(self, settings: Settings | None = None) -> None:
-        self.answers: list[Any] = [GOOD]
-        self.calls: list[CallTrace] = []
+    def __init__(self) -> None:
+        super().__init__(GOOD, model="GigaChat-Pro:1")
         self.upload: Callable[[CallTrace], Any] | None = None
         self.before: Callable[[CallTrace], Any] | None = None
         self.pauses: list[Callable[[CallTrace], Any]] = []
-
-    async def open(self) -> None:
-        return
-
-    async def close(self) -> None:
-        return
+        self.during = self._begun
 
     @asynccontextmanager
     async def analyze(
@@ -144,20 +140,21 @@ class FakeProvider(VisionProvider):
         before_chat: BeforeChat,
         refused: Refused = nothing,
     ) -> AsyncIterator[RawAnswer]:
+        async def begin() -> None:
+            await before_chat()
+            for pause in self.pauses:
+                await refused()
+                await pause(trace)
+                await before_chat()
+
         if self.upload is not None:
             await self.upload(trace)
-        await before_chat()
-        for pause in self.pauses:
-            await refused()
-            await pause(trace)
-            await before_chat()
-        self.calls.append(trace)
+        async with super().analyze(picture, prompt, trace, begin, refused) as answer:
+            yield answer
+
+    async def _begun(self, call: Call) -> None:
         if self.before is not None:
-            await self.before(trace)
-        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-        if isinstance(answer, Exception):
-            raise answer
-        yield RawAnswer(content=answer, finish_reason="stop", model="GigaChat-Pro:1", tokens=1000)
+            await self.before(call.trace)
 
 
 class FakeSlots:

@@ -91,7 +91,7 @@ async def test_the_order_of_a_call(world: World) -> None:
     assert done is not None
     assert (done["state"], done["tokens"], done["verdict"]) == ("done", 1000, "ok")
     assert world.slots.held == set()
-    assert [(call.trace_id, call.request_id) for call in world.provider.calls] == [("trace-1", "g1")]
+    assert [(call.trace.trace_id, call.trace.request_id) for call in world.provider.calls] == [("trace-1", "g1")]
 
 
 async def test_between_two_attempts_that_cost_nothing_nothing_is_under_way(world: World) -> None:
