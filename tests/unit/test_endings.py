@@ -257,7 +257,7 @@ def test_every_event_ends_whatever_fails(kind: str, monkeypatch: pytest.MonkeyPa
             asyncio.run(lives())
 
     course()
-    assert set(exits) == {last_resort.EXIT_UNENDED}, "some courses end the process, and always visibly"
+    assert set(exits) <= {last_resort.EXIT_UNENDED}, "a course that ends the process does so visibly"
 
 
 # --- what can be seen -------------------------------------------------------------------------------------------------
