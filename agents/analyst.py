@@ -19,13 +19,11 @@ from vision_app.domain.calls import Call, CallRecord, Conclude, CutOff, Expired,
 from vision_app.domain.signatures import flaw_of, key_from
 from vision_app.messages import Failed, Grant, Message, Outcome, Skipped
 from vision_app.providers.base import AccountBlocked, CallLost, InputFault, Picture, ProviderOutage, VisionProvider
-from vision_app.providers.decoders import Decoders
 from vision_app.providers.gate import Gate
 from vision_app.providers.ocr import Tesseract
 from vision_app.providers.pictures import estimate_text_tokens, estimate_tokens
 from vision_app.settings import Settings
 from vision_app.stores.answers import AnswerStore
-from vision_app.stores.s3 import S3Store
 from vision_app.streams.faust_seams import Event, Worker
 from vision_app.streams.ownership import LeftUnacked
 from vision_app.streams.single_flight import SingleFlight
@@ -34,7 +32,7 @@ from vision_app.telemetry.watch import waiting_for
 
 from .caller import CallTimes, LookAgain, Paid, ProviderCaller
 from .grant_in_hand import GrantInHand
-from .objects import read_picture
+from .objects import Pictures
 from .ocr import OcrFallback
 from .results import analyzed, count
 
@@ -56,25 +54,24 @@ class Analyst:
         self,
         app: Worker,
         settings: Settings,
-        s3: S3Store,
         answers: AnswerStore,
+        pictures: Pictures,
         provider: VisionProvider,
         gate: Gate,
         ocr: Tesseract | None,
-        decoders: Decoders,
         *,
         worker_id: str,
         times: CallTimes,
     ) -> None:
         self._app, self._settings = app, settings
         self._owner = f"{worker_id.replace('/', '-')}/{uuid.uuid4().hex}"
-        self._s3, self._answers, self._gate, self._decoders = s3, answers, gate, decoders
+        self._answers, self._pictures, self._gate = answers, pictures, gate
         self._times = times
         simulated = settings.gigachat_simulated
         self._caller = ProviderCaller(
             answers, provider, gate, owner=self._owner, simulated=simulated, times=self._times
         )
-        self._ocr = OcrFallback(s3, answers, decoders, ocr)
+        self._ocr = OcrFallback(answers, pictures, ocr)
         self._grant_key = key_from(settings.grant_secret)
         self._single = SingleFlight()
         self._in_hand: dict[str, GrantInHand] = {}
@@ -141,7 +138,7 @@ class Analyst:
         """Call about the picture, or about a broken answer, unless the grant does not allow it."""
         grant, picture = hand.grant, None
         if broken is None:
-            read = await hand.through_outages(lambda: read_picture(self._s3, grant.task.medium, self._decoders))
+            read = await hand.through_outages(lambda: self._pictures.read(grant.task.medium))
             if not isinstance(read, Picture):
                 return self._end(grant, read, None)
             picture = read

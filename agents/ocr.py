@@ -8,14 +8,13 @@ import structlog
 
 from vision_app.messages import Analyzed, Failed, Grant, Skipped
 from vision_app.providers.base import Picture
-from vision_app.providers.decoders import Decoders
 from vision_app.providers.ocr import OcrFault, Tesseract
 from vision_app.stores.answers import AnswerStore
-from vision_app.stores.s3 import S3Store, StoreUnavailable
+from vision_app.stores.s3 import StoreUnavailable
 from vision_app.telemetry import metrics
 
 from .grant_in_hand import GrantInHand
-from .objects import read_picture
+from .objects import Pictures
 from .results import analyzed, ocr_answer, stored_answer
 
 log = structlog.get_logger(__name__)
@@ -24,8 +23,8 @@ log = structlog.get_logger(__name__)
 class OcrFallback:
     """`ocr` None: it is switched off."""
 
-    def __init__(self, s3: S3Store, answers: AnswerStore, decoders: Decoders, ocr: Tesseract | None) -> None:
-        self._s3, self._answers, self._decoders, self._ocr = s3, answers, decoders, ocr
+    def __init__(self, answers: AnswerStore, pictures: Pictures, ocr: Tesseract | None) -> None:
+        self._answers, self._pictures, self._ocr = answers, pictures, ocr
 
     async def stored(self, hand: GrantInHand) -> Analyzed | None:
         """What OCR read off the picture before."""
@@ -42,7 +41,7 @@ class OcrFallback:
         grant = hand.grant
         if self._ocr is None or not self._ocr.available or not grant.task.ocr_allowed:
             return otherwise
-        picture = await hand.through_outages(lambda: read_picture(self._s3, grant.task.medium, self._decoders))
+        picture = await hand.through_outages(lambda: self._pictures.read(grant.task.medium))
         if not isinstance(picture, Picture):
             return picture
         started = time.monotonic()

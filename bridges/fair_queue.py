@@ -43,7 +43,7 @@ class FairQueue:
         self._length += 1
         self.held_bytes += held.size_bytes if held.fields is not None else 0
 
-    def take(self, may_go: Callable[[str], bool] = lambda tenant_id: True) -> Held | None:
+    def take(self, may_go: Callable[[str], bool] = lambda _: True) -> Held | None:
         """The entry whose turn it is; a tenant that may not go is passed over and keeps its place."""
         tenant = next(filter(may_go, self._queues), None)
         if tenant is None:

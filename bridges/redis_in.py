@@ -31,7 +31,7 @@ from redis.exceptions import RedisError, ResponseError
 from vision_app.events import Unreadable, entry_value, read_entry
 from vision_app.messages import Uploaded, headers_of
 from vision_app.settings import Settings
-from vision_app.streams.dead_letters import DeadLetters, dead_letter
+from vision_app.streams.dead_letters import DeadLetters, Origin, dead_letter
 from vision_app.streams.faust_seams import Worker, watch_of
 from vision_app.streams.last_resort import end_process
 from vision_app.streams.outbox import Outbox, Oversized
@@ -457,17 +457,13 @@ class RedisIn(Service):
                 **_data(payload),
             }
             await self._redis.xadd(self._settings.vision_dlq_stream, dead, maxlen=DLQ_MAXLEN, approximate=True)
-            letter = dead_letter(
+            origin = Origin(
                 id=f"{stream}-{entry.decode()}",
-                origin=stream,
+                name=stream,
                 offset=entry.decode(),
-                value=kept,
-                fault=reason,
-                error=error,
-                attempts=deliveries,
-                trace_id=trace_id,
                 first_seen_ms=int(entry.partition(b"-")[0]),
             )
+            letter = dead_letter(origin, kept, reason, error=error, attempts=deliveries, trace_id=trace_id)
             await self._dead_letters.put(letter, keep_trying=self._keep_trying)
         except (LeftUnacked, RedisError, OSError):
             raise

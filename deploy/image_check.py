@@ -5,7 +5,7 @@ CONFIG.json is what `docker compose config` printed. How the services run is in 
 Not here: what no Docker engine means for limits, volumes and restarts (docs/deployment.md says so).
 """
 
-# ruff: noqa: S603, S607 - every command here is our own
+# ruff: noqa: S607 - every command here is our own
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def check_post(run: Check) -> None:
 async def _fetch(sql: str) -> Mapping[str, Any] | None:
     connection = await asyncpg.connect("postgresql://vision:changeme@postgres:5432/vision")
     try:
-        return await connection.fetchrow(sql)  # type: ignore[no-any-return]
+        return await connection.fetchrow(sql)  # type: ignore[no-any-return]  # asyncpg has no types
     finally:
         await connection.close()
 

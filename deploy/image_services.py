@@ -5,7 +5,7 @@ with the compose file's commands and settings but from the embedded stack's prog
 embedded ones. All listen under the compose file's names and ports, in the network and mount namespace of this process.
 """
 
-# ruff: noqa: S603, S607 - every command here is our own
+# ruff: noqa: S607 - every command here is our own
 
 from __future__ import annotations
 

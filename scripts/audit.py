@@ -33,7 +33,7 @@ def audit(program: Path, lock: Path) -> dict[str, Any] | None:
     """pip-audit's report on a lock; None if it made none."""
     command = [program, "--disable-pip", "--require-hashes", "--progress-spinner", "off", "--format", "json"]
     try:
-        done = subprocess.run([*command, "-r", lock], capture_output=True, timeout=SECONDS, check=False)  # noqa: S603
+        done = subprocess.run([*command, "-r", lock], capture_output=True, timeout=SECONDS, check=False)
         report: dict[str, Any] = json.loads(done.stdout)
     except (OSError, subprocess.TimeoutExpired, ValueError) as fault:
         print(f"{lock.name}: pip-audit gave no report: {type(fault).__name__}", file=sys.stderr)

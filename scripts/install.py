@@ -137,7 +137,7 @@ def _make_environment(uv: str | None) -> None:
         command = [uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(VENV)]
     else:
         command = [sys.executable, "-m", "venv", "--clear", str(VENV)]
-    outcome = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    outcome = subprocess.run(command, capture_output=True, text=True, check=False)
     if outcome.returncode:
         raise InstallError(f"cannot make {VENV}: {outcome.stdout}{outcome.stderr}".strip())
 
@@ -170,7 +170,7 @@ def _run(uv: str | None, arguments: list[str], environment: dict[str, str], prog
         command = [str(PYTHON), "-m", "pip", "--disable-pip-version-check", "--no-input", "install"]
         command += ["--progress-bar=off", *arguments]
     last: deque[str] = deque(maxlen=40)
-    with subprocess.Popen(  # noqa: S603
+    with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, cwd=ROOT
     ) as process:
         for line in process.stdout or ():

@@ -23,6 +23,7 @@ from agents.analyst import Analyst, call_times
 from agents.budget import LookUp, budget_agent
 from agents.caller import CallTimes
 from agents.media import media_agent
+from agents.objects import Pictures
 from agents.policy import policy_agent
 from agents.posts import posts_agent
 from agents.sinks import sink_agents
@@ -237,12 +238,11 @@ def create_app(settings: Settings, services: Services | None = None) -> VisionAp
     analyst = Analyst(
         app,
         settings,
-        s3,
         answers,
+        Pictures(s3, decoders),
         provider,
         app.gate,
         ocr,
-        decoders,
         worker_id=worker_id(settings),
         times=services.call_times(settings),
     )

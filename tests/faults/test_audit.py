@@ -28,7 +28,7 @@ from vision_app.operations.neighbours import never_uploaded, uploaded_event
 from vision_app.providers.base import CallTrace
 from vision_app.providers.gigachat import GigaChat
 from vision_app.stores.keys import VISION_PREFIX, call_key, post_key, segment
-from vision_app.streams.dead_letters import dead_letter
+from vision_app.streams.dead_letters import Origin, dead_letter
 from vision_app.topics import ANALYSIS, BUDGET, DLQ, MEDIA
 
 WORKER = {"VISION_OCR_FALLBACK_ENABLED": "false"}
@@ -90,9 +90,9 @@ class Crime:
         change(row)
         await _produce(self.pipe, topic, key, orjson.dumps(row))
 
-    async def bury(self, **about: Any) -> None:
+    async def bury(self, name: str, **place: Any) -> None:
         value = orjson.dumps({"tenant_id": self.tenant, "post_id": self.post})
-        letter = dead_letter(id=unique("letter"), value=value, fault="planted", first_seen_ms=1, **about)
+        letter = dead_letter(Origin(unique("letter"), name, 1, **place), value, "planted")
         await _produce(self.pipe, DLQ.name, letter.id.encode(), letter.encode())
 
 
@@ -199,15 +199,15 @@ async def graph_node_removed(crime: Crime) -> None:
 
 
 async def letter_of_nowhere(crime: Crime) -> None:
-    await crime.bury(origin=MEDIA.name)
+    await crime.bury(MEDIA.name)
 
 
 async def letter_of_a_record_that_never_was(crime: Crime) -> None:
-    await crime.bury(origin=ANALYSIS.name, partition=0, offset="99999999")
+    await crime.bury(ANALYSIS.name, partition=0, offset="99999999")
 
 
 async def letter_of_an_entry_that_never_was(crime: Crime) -> None:
-    await crime.bury(origin=crime.pipe.settings.input_streams[0], offset="99999999999999-0")
+    await crime.bury(crime.pipe.settings.input_streams[0], offset="99999999999999-0")
 
 
 FAULTS: dict[Callable[[Crime], Awaitable[None]], tuple[dict[str, Any], str]] = {

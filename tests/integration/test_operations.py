@@ -22,7 +22,7 @@ from vision_app.messages import Grant, MediaTask, SetLimit, key_of
 from vision_app.operations.neighbours import never_uploaded
 from vision_app.settings import Settings
 from vision_app.stores.policy_file import default_policy_path
-from vision_app.streams.dead_letters import dead_letter
+from vision_app.streams.dead_letters import Origin, dead_letter
 from vision_app.topics import ANALYSIS, BUDGET, DLQ
 
 LIMIT_SECONDS = 60
@@ -237,9 +237,7 @@ async def test_a_grants_letter_is_replayed_under_a_new_grant(pipe: Pipeline, vis
     await pipe.upload(tenant, content)
     task = MediaTask(tenant_id=tenant, post_id=post, trace_id=f"t-{post}", medium=medium, dispatch=1)
     grant = Grant(id=unique("old"), provider="gigachat", estimate=3000, task=task)
-    dead = dead_letter(
-        id=unique("vision.analysis"), origin=ANALYSIS.name, value=grant.encode(), fault="boom", first_seen_ms=1
-    )
+    dead = dead_letter(Origin(unique("vision.analysis"), ANALYSIS.name, 1), grant.encode(), "boom")
     await _produce(pipe.settings, DLQ.name, dead.id.encode(), dead.encode())
     plan = await vision.json("dlq", "replay", "--tenant", tenant, "--dry-run")
     assert (plan["cost"]["asked"], plan["letters"][0]["destination"]) == (1, "vision.media")
@@ -265,7 +263,7 @@ async def test_a_stale_letter_starts_its_post_again_from_its_row(pipe: Pipeline,
     await pipe.announced([post], since)
     await pipe.idle()
     task = MediaTask(tenant_id=tenant, post_id=post, trace_id="t", medium=media[0], dispatch=1)
-    dead = dead_letter(id=unique("m"), origin="vision.media", value=task.encode(), fault="boom", first_seen_ms=1)
+    dead = dead_letter(Origin(unique("m"), "vision.media", 1), task.encode(), "boom")
     old = dead.model_copy(update={"last_seen_ms": dead.last_seen_ms - 25 * 3600 * 1000})
     await _produce(pipe.settings, DLQ.name, old.id.encode(), old.encode())
     plan = await vision.json("dlq", "replay", "--id", old.id, "--dry-run")
@@ -284,7 +282,7 @@ async def test_an_entry_from_the_end_of_time_is_shown_and_traced(pipe: Pipeline,
     body = {"event_type": "posts.vision.uploaded", "tenant_id": tenant, "post_id": post, "trace_id": f"t-{post}"}
     entry = (await pipe.redis.xadd(stream, {"data": json.dumps(body)}, id=f"{far}-0")).decode()
     value = json.dumps({"type": "none", **body}).encode()
-    letter = dead_letter(id=f"{stream}-{entry}", origin=stream, value=value, fault="boom", first_seen_ms=far)
+    letter = dead_letter(Origin(f"{stream}-{entry}", stream, far), value, "boom")
     await _produce(pipe.settings, DLQ.name, letter.id.encode(), letter.encode())
     shown = await vision("dlq", "show", letter.id)
     assert f"first_seen_ms: not in the years 1 to 9999 ({far} ms)" in shown

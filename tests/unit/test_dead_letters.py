@@ -18,7 +18,7 @@ from vision_app import __version__
 from vision_app.messages import DeadLetter, MediaTask, Medium, Release, Reserve, decode
 from vision_app.stores.s3 import StoreUnavailable
 from vision_app.streams import dead_letters
-from vision_app.streams.dead_letters import CUT_HEADER, DeadLetters, dead_letter
+from vision_app.streams.dead_letters import CUT_HEADER, DeadLetters, Origin, dead_letter
 from vision_app.streams.outbox import Outbox
 from vision_app.streams.ownership import LeftUnacked
 from vision_app.telemetry import metrics
@@ -45,7 +45,7 @@ async def test_an_event_is_kept_whole(app: FakeApp) -> None:
 
 @given(st.binary(max_size=200))
 def test_any_bytes_come_back(value: bytes) -> None:
-    letter = dead_letter(id="x", origin="vision.media", value=value, fault="rejected", first_seen_ms=0)
+    letter = dead_letter(Origin("x", "vision.media", 0), value, "rejected")
     assert (letter.value is None) != (letter.value_base64 is None)
     kept = decode(DeadLetter, letter.encode())
     whole = kept.value.encode() if kept.value is not None else base64.b64decode(kept.value_base64 or "")

@@ -28,7 +28,7 @@ from vision_app.messages import (
 from vision_app.operations.letters import Filter, subject
 from vision_app.operations.neighbours import uploaded_event
 from vision_app.operations.reentry import STALE_MS, CannotReplay, Reentry, reentry
-from vision_app.streams.dead_letters import CUT_HEADER, dead_letter
+from vision_app.streams.dead_letters import CUT_HEADER, Origin, dead_letter
 
 NOW_MS = 1_795_000_000_000
 STREAM = "stream:posts:vision:uploaded"
@@ -47,16 +47,7 @@ def letter(
     headers: dict[str, str] | None = None,
 ) -> DeadLetter:
     content = value.encode() if isinstance(value, Message) else value
-    made = dead_letter(
-        id=id,
-        origin=origin,
-        value=content,
-        fault="boom",
-        error=error,
-        key="t:p",
-        first_seen_ms=1,
-        headers=headers or {},
-    )
+    made = dead_letter(Origin(id, origin, 1), content, "boom", error=error, key="t:p", headers=headers or {})
     return made.model_copy(update={"last_seen_ms": NOW_MS - age_ms})
 
 

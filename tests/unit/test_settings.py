@@ -66,7 +66,7 @@ def test_an_open_address_needs_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SettingsError, match="VISION_API_TOKENS"):
         load_settings()
     monkeypatch.setenv("VISION_API_TOKENS", "secret=acme")
-    assert load_settings().vision_api_host == "0.0.0.0"  # noqa: S104
+    assert load_settings().vision_api_host == "0.0.0.0"  # noqa: S104 - never listened on
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_contradictory_wishes_about_authentication_are_refused(
         {"VISION_API_AUTH": "auto"},
         {"VISION_API_AUTH": "auto", "VISION_API_TOKENS": "one=t1"},
         {"VISION_API_AUTH": "on", "VISION_API_TOKENS": "one=t1"},
-        {"VISION_API_AUTH": "auto", "VISION_API_HOST": "0.0.0.0"},  # noqa: S104
+        {"VISION_API_AUTH": "auto", "VISION_API_HOST": "0.0.0.0"},  # noqa: S104 - never listened on
         {"VISION_API_TOKENS": "one=t1"},
     ],
 )

@@ -52,7 +52,7 @@ async def test_the_running_worker_is_asked_whether_it_still_has_ocr(
     async with TestServer(server, host="127.0.0.1") as running:
         port = running.port
         if shown is not None:
-            found = await checks.ocr_of_worker(Settings(metrics_port=port, metrics_host="0.0.0.0"))  # noqa: S104
+            found = await checks.ocr_of_worker(Settings(metrics_port=port, metrics_host="0.0.0.0"))  # noqa: S104 - never listened on
             assert [finding.verdict for finding in found] == [verdict]
             assert says in found[0].detail
             assert await checks.ocr_of_worker(Settings(metrics_port=port, vision_ocr_fallback_enabled=False)) == []

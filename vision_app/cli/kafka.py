@@ -96,9 +96,7 @@ def _printed(command: list[str]) -> int:
     """Run a command that ends with us; what it prints, printed without what could steer a terminal. Its exit code."""
     terminal = sys.stdout.isatty()
     sys.stdout.flush()
-    tool = subprocess.Popen(  # noqa: S603
-        [*tied_to_this_process(signal.SIGTERM), *command], stdout=subprocess.PIPE, env=plain()
-    )
+    tool = subprocess.Popen([*tied_to_this_process(signal.SIGTERM), *command], stdout=subprocess.PIPE, env=plain())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to the tool as well, which ends in its own way
     signal.signal(signal.SIGTERM, lambda *_: tool.terminate())
     assert tool.stdout is not None  # noqa: S101 - it was asked for

@@ -170,4 +170,4 @@ def _added(log: Path) -> Iterator[str]:
 def worker(arguments: tuple[str, ...]) -> None:
     """Run a worker here, in the foreground, until SIGTERM or Ctrl-C. Arguments go to Faust's own worker command."""
     load_settings()
-    os.execv(COMMAND[0], [*COMMAND, *arguments])  # noqa: S606
+    os.execv(COMMAND[0], [*COMMAND, *arguments])  # noqa: S606 - runs the worker in this very process

@@ -192,7 +192,7 @@ async def redis_hops(redis: Redis, settings: Settings, subject: Subject) -> tupl
                 continue
             name = entry_id.decode()
             waits = await entry_waits_for(redis, settings, stream, name) if stream in settings.input_streams else None
-            hops.append(Hop(int(name.partition("-")[0]), stream, name, _entry_summary(stream, fields, body), waits))
+            hops.append(Hop(int(name.partition("-")[0]), stream, name, _entry_summary(fields, body), waits))
     return hops, whole
 
 
@@ -238,7 +238,7 @@ def _tenant_fits(body: Mapping[str, Any], subject: Subject, settings: Settings) 
     return str(body.get("tenant_id") or settings.s3_default_tenant_id) == subject.tenant_id
 
 
-def _entry_summary(stream: str, fields: Mapping[bytes, bytes], body: Mapping[str, Any]) -> str:
+def _entry_summary(fields: Mapping[bytes, bytes], body: Mapping[str, Any]) -> str:
     if b"error" in fields:
         return f"dead letter: {fields[b'error'].decode('utf-8', 'replace')[:120]}"
     kind = fields.get(b"event", b"").decode("utf-8", "replace") or str(body.get("event_type") or "event")

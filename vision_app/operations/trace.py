@@ -30,6 +30,17 @@ _ENTRYS_LETTER = re.compile(r"stream:.+-(\d+-\d+)")
 
 
 @dataclass(frozen=True)
+class Sources:
+    """Where a post is looked for."""
+
+    settings: Settings
+    posts: PostsReader
+    redis: Redis
+    kafka: KafkaLog
+    api: Api
+
+
+@dataclass(frozen=True)
 class Trace:
     """A post's way. `stopped`: where it is and what it waits for, None when it came to its end."""
 
@@ -65,9 +76,9 @@ async def trace(settings: Settings, text: str, *, tenant_id: str | None, since_m
                     row = await rows.find(named.post_id, named.tenant_id)
                     found += row
                     without_row += [] if row else [named]
-        posts = PostsReader(pool)
-        traces = [await _of_row(settings, row, posts, redis, kafka, api) for row in found]
-        traces += [await _of_event(settings, named, posts, redis, kafka, api, since_ms) for named in without_row]
+        sources = Sources(settings, PostsReader(pool), redis, kafka, api)
+        traces = [await _of_row(sources, row) for row in found]
+        traces += [await _of_event(sources, named, since_ms) for named in without_row]
     if not traces:
         raise OperationError(
             f"nothing is known of {text!r}: no row, and nothing on the streams and topics in the time searched; "
@@ -76,7 +87,7 @@ async def trace(settings: Settings, text: str, *, tenant_id: str | None, since_m
     return traces
 
 
-async def _of_row(settings: Settings, row: Row, posts: PostsReader, redis: Redis, kafka: KafkaLog, api: Api) -> Trace:
+async def _of_row(sources: Sources, row: Row) -> Trace:
     data = row["data"] or {}
     media = list(data.get("media", ()))
     since = row["in_work_since"]
@@ -88,32 +99,25 @@ async def _of_row(settings: Settings, row: Row, posts: PostsReader, redis: Redis
     around = windows([at for at in moments if at], _now_ms() if unfinished else None)
     pictures = frozenset(medium["sha256"] for medium in media)
     subject = Subject(row["tenant_id"], row["post_id"], pictures, around)
-    return await _made(
-        settings, subject, row["trace_id"], row["status"], _row_hops(row), media, posts, redis, kafka, api
-    )
+    return await _made(sources, subject, row["trace_id"], row["status"], _row_hops(row), media)
 
 
-async def _of_event(
-    settings: Settings, named: Named, posts: PostsReader, redis: Redis, kafka: KafkaLog, api: Api, since_ms: int
-) -> Trace:
+async def _of_event(sources: Sources, named: Named, since_ms: int) -> Trace:
     subject = Subject(named.tenant_id, named.post_id, named.pictures, [(since_ms, LAST_ENTRY_MS)])
-    return await _made(settings, subject, named.trace_id, "no row", [], [], posts, redis, kafka, api)
+    return await _made(sources, subject, named.trace_id, "no row", [], [])
 
 
 async def _made(
-    settings: Settings,
+    sources: Sources,
     subject: Subject,
     trace_id: str | None,
     status: str,
     hops: list[Hop],
     media: Sequence[Mapping[str, Any]],
-    posts: PostsReader,
-    redis: Redis,
-    kafka: KafkaLog,
-    api: Api,
 ) -> Trace:
-    records, all_records = await kafka_hops(kafka, subject, await kafka.committed())
-    entries, all_entries = await redis_hops(redis, settings, subject)
+    settings, posts, api = sources.settings, sources.posts, sources.api
+    records, all_records = await kafka_hops(sources.kafka, subject, await sources.kafka.committed())
+    entries, all_entries = await redis_hops(sources.redis, settings, subject)
     everything = sorted([*hops, *records, *entries], key=lambda hop: hop.at_ms)
     stopped = await _stopped(subject, status, everything, api) or await _forgotten(subject, media, posts, api)
     if stopped or any(hop.waits for hop in everything):

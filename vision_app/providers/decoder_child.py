@@ -63,7 +63,7 @@ def _prepared() -> Any:
     """Import all that decoding needs, while files can still be opened; returns the function that decodes."""
     import encodings.cp437
     import encodings.cp1251
-    import encodings.utf_8_sig  # noqa: F401
+    import encodings.utf_8_sig  # noqa: F401 - loaded before the limits take effect
 
     from PIL import Image
 

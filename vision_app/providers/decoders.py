@@ -87,7 +87,7 @@ class Child:
         """Start the process. Must be called in the main thread, since it is to end with it. Raises OSError."""
         bounds = (os.getpid(), limits.memory_bytes, limits.cpu_seconds)
         self._limits, self._threads = limits, threads
-        self._process = subprocess.Popen(  # noqa: S603 - our own program
+        self._process = subprocess.Popen(
             [sys.executable, "-S", "-P", "-m", PROGRAM, *map(str, bounds)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -146,7 +146,7 @@ class Child:
 
     def _reply(self) -> Reply:
         pipe = self._process.stdout
-        assert pipe is not None  # noqa: S101
+        assert pipe is not None  # noqa: S101 - the pipes were asked for
         try:
             said, length = HEADER.unpack(_whole(pipe, HEADER.size))
             if said > MAX_SAID_BYTES or length > MAX_TEXT_BYTES:

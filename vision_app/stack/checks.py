@@ -139,7 +139,7 @@ def tesseract(languages: str) -> Finding:
     if program is None:
         return _hint("tesseract", f"not found: {remedy}")
     command = [program, "--list-langs"]
-    listing = subprocess.run(command, capture_output=True, text=True, check=False, env=plain())  # noqa: S603
+    listing = subprocess.run(command, capture_output=True, text=True, check=False, env=plain())
     missing = set(languages.split("+")) - set(listing.stdout.split())
     if missing:
         return _hint("tesseract", f"has no data for {', '.join(sorted(missing))}: {remedy}")

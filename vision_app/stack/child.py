@@ -22,7 +22,7 @@ def main(arguments: list[str]) -> None:
         _become(user)  # before asking for the signal: changing the user would cancel it
     if sys.platform == "linux":
         _die_with_parent(int(parent), int(signal_number))
-    os.execv(command[0], command)  # noqa: S606 -- the very purpose
+    os.execv(command[0], command)  # noqa: S606 - the very purpose
 
 
 def _become(user: str) -> None:

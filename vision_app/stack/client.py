@@ -75,7 +75,7 @@ def start(
     inherited = os.environ if environment is None else environment
     child_environment = dict(inherited) | {"VISION_HOME": str(home.root)}
     with log.open("ab") as output:
-        process = subprocess.Popen(  # noqa: S603
+        process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=output,

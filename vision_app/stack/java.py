@@ -94,7 +94,7 @@ class Java:
         scratch = self._base.with_suffix(f".{os.getpid()}")
         dump = ["-XX:+UseSerialGC", "-Xshare:dump", f"-XX:SharedArchiveFile={scratch}"]
         command = [str(executable()), *QUIET, *CAREFUL, *dump]
-        outcome = subprocess.run(command, capture_output=True, check=False, env=plain())  # noqa: S603
+        outcome = subprocess.run(command, capture_output=True, check=False, env=plain())
         if outcome.returncode == 0 and scratch.exists():
             scratch.replace(self._base)
         return self._base.exists()

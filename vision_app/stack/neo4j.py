@@ -12,7 +12,7 @@ from vision_app.stack.services import Progress, Service, exchange
 from vision_app.stack.set_up import run_once
 
 USER = "neo4j"
-DEFAULT_PASSWORD = "changeme"  # noqa: S105 -- of a server that listens on the loopback interface only
+DEFAULT_PASSWORD = "changeme"  # noqa: S105 - of a server that listens on the loopback interface only
 OPTIONS = (
     "-Xms128m",
     "-Xmx384m",

@@ -67,7 +67,7 @@ class Service(ABC):
         """Where it listens, as people write it. Without secrets."""
         return f"{LOOPBACK}:{self.port}"
 
-    def ended(self) -> None:  # noqa: B027 -- most have nothing to do then
+    def ended(self) -> None:  # noqa: B027 - most have nothing to do then
         """Called after the process ended by itself or on request, not when it had to be killed."""
 
 

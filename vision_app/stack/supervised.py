@@ -74,7 +74,7 @@ class Supervised:
         await self._prepare()
         await self._start()
         process, started = self._process, time.monotonic()
-        assert process is not None  # noqa: S101 -- just started
+        assert process is not None  # noqa: S101 - just started
         watch = asyncio.create_task(self._watch_readiness())
         watch.add_done_callback(self._watch_ended)
         try:

@@ -35,7 +35,7 @@ ARRAY(SELECT e.s3_key FROM expired_objects AS e WHERE e.expired_at IS NOT NULL
 
 _GET = f"""
 SELECT *, {_EXPIRED} FROM post_enrichment AS pe
-WHERE post_id = $1 AND kind = 'vision' AND ($2::text IS NULL OR tenant_id = $2) ORDER BY tenant_id"""  # noqa: S608
+WHERE post_id = $1 AND kind = 'vision' AND ($2::text IS NULL OR tenant_id = $2) ORDER BY tenant_id"""  # noqa: S608 - made of constants only
 
 _STUCK = """
 SELECT tenant_id, post_id, trace_id, status, in_work_since, data FROM post_enrichment

@@ -65,7 +65,7 @@ class Actor:
     dead_letters: DeadLetters
     decide: Callable[[Any, Any, Moment], Change]
     entries: ConfirmedTable | None = None
-    companions: Callable[[Any, DeadLetter], Iterable[Message]] = lambda command, letter: ()
+    companions: Callable[[Any, DeadLetter], Iterable[Message]] = lambda _command, _letter: ()
 
     async def run(self, stream: Stream) -> None:
         """The agent's body. An unexpected error of one command dead-letters that command; see `in_flight.py`."""

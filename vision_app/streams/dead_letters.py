@@ -12,6 +12,7 @@ import base64
 import json
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -52,7 +53,7 @@ class DeadLetters:
         fault: BaseException | str,
         *,
         keep_trying: Callable[[], bool],
-        companions: Callable[[DeadLetter], Iterable[Message]] = lambda letter: (),
+        companions: Callable[[DeadLetter], Iterable[Message]] = lambda _: (),
     ) -> DeadLetter:
         """Keep a Kafka event. `companions` are sent along, so that nobody waits for what is dead."""
         letter = _letter_of(event, fault)
@@ -129,28 +130,28 @@ class DeadLetters:
 def _letter_of(event: Event, fault: BaseException | str) -> DeadLetter:
     """The letter about a Kafka event; with less in it if the event, or what was said of it, cannot be read."""
     at = event.message
-    named: dict[str, Any] = {
-        "id": f"{at.topic}-{at.partition}-{at.offset}",
-        "origin": at.topic,
-        "partition": at.partition,
-        "offset": str(at.offset),
-        "first_seen_ms": int(at.timestamp * 1000),
-    }
+    origin = Origin(
+        id=f"{at.topic}-{at.partition}-{at.offset}",
+        name=at.topic,
+        partition=at.partition,
+        offset=str(at.offset),
+        first_seen_ms=int(at.timestamp * 1000),
+    )
     try:
         headers = {str(name): _text(value) for name, value in dict(event.headers or {}).items()}
         return dead_letter(
-            **named,
+            origin,
+            event.value or b"",
+            fault,
             key=_text(event.key) if event.key else None,
-            value=event.value or b"",
             headers=headers,
-            fault=fault,
             trace_id=headers.get("trace_id"),
         )
     except Exception as unexpected:
         metrics.UNEXPECTED_ERRORS.labels(where="dead_letters").inc()
-        log.exception("a dead letter cannot be made as usual; it names the place only", **named)
+        log.exception("a dead letter cannot be made as usual; it names the place only", **vars(origin))
         reason = f"{type(unexpected).__name__} while the letter of a {type(fault).__name__} was made"
-        return dead_letter(**named, value=b"", fault=reason, error=type(fault).__name__)
+        return dead_letter(origin, b"", reason, error=type(fault).__name__)
 
 
 def _companions_of(companions: Callable[[DeadLetter], Iterable[Message]], letter: DeadLetter) -> list[Message]:
@@ -163,31 +164,41 @@ def _companions_of(companions: Callable[[DeadLetter], Iterable[Message]], letter
         return []
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Where a message was: a topic or a Redis stream (`name`), and its place there. `id` is unique among all."""
+
+    id: str
+    name: str
+    first_seen_ms: int
+    partition: int | None = None
+    offset: str | None = None
+
+
 def dead_letter(
-    *,
-    id: str,
-    origin: str,
+    origin: Origin,
     value: bytes,
     fault: BaseException | str,
-    first_seen_ms: int,
+    *,
     error: str | None = None,
-    partition: int | None = None,
-    offset: str | None = None,
     key: str | None = None,
     headers: Mapping[str, str] | None = None,
     attempts: int = 1,
     trace_id: str | None = None,
 ) -> DeadLetter:
-    """Make the record of something that could not be processed. Bytes that are no text are kept in base64."""
+    """Make the record of something that could not be processed. Bytes that are no text are kept in base64.
+
+    `error` is a short name for the kind of fault; by default the exception's, or `rejected`.
+    """
     text, encoded = _content(value)
     about = _about(text)
     return DeadLetter(
         value=text,
         value_base64=encoded,
-        id=id,
-        origin=origin,
-        partition=partition,
-        offset=offset,
+        id=origin.id,
+        origin=origin.name,
+        partition=origin.partition,
+        offset=origin.offset,
         key=key,
         headers=dict(headers or {}),
         error=error or (type(fault).__name__ if isinstance(fault, BaseException) else "rejected"),
@@ -196,7 +207,7 @@ def dead_letter(
         tenant_id=about.get("tenant_id"),
         post_id=about.get("post_id"),
         trace_id=trace_id or about.get("trace_id"),
-        first_seen_ms=first_seen_ms,
+        first_seen_ms=origin.first_seen_ms,
         last_seen_ms=int(time.time() * 1000),
         code_version=__version__,
     )

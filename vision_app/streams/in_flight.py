@@ -88,7 +88,7 @@ class InFlight:
         *,
         limit: int,
         window: int | None = None,
-        companions: Companions = lambda event, letter: (),
+        companions: Companions = lambda _event, _letter: (),
     ) -> None:
         self.app, self.name = app, name
         self._handler, self._dead_letters, self._companions = handler, dead_letters, companions

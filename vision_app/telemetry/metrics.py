@@ -21,7 +21,7 @@ REGISTRY = CollectorRegistry()
 """Ours, and not the library's default, so that nothing but this catalogue (and what app.py adds) is exported."""
 
 # `*_created` series double the page and no query of ours reads them.
-prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has no types here
 prometheus_client.ProcessCollector(registry=REGISTRY)
 
 MAX_TENANT_LABELS = 200

@@ -104,7 +104,7 @@ _TRACE_PARAMETER: Json = {
 
 def _parameters(declared: Operation) -> Iterator[Json]:
     for place, where in PLACES.items():
-        model = declared.takes.get(place)  # type: ignore[call-overload]
+        model = declared.takes.get(place)  # type: ignore[call-overload]  # of a TypedDict, by a variable
         if model is None:
             continue
         schema = model.model_json_schema()

@@ -47,7 +47,7 @@ def operation(
 
     `seconds` is what it may take in all, with the arrival of the body; by default VISION_API_TIMEOUT_SECONDS.
     """
-    declared = Operation(summary, answers, errors, takes, open)  # type: ignore[arg-type]
+    declared = Operation(summary, answers, errors, takes, open)  # type: ignore[arg-type]  # keyword names are the places
 
     def declare(method: Method) -> Method:
         @functools.wraps(method)
@@ -63,7 +63,7 @@ def operation(
                     raise
                 raise _too_slow(caller=given is None) from fault
 
-        checked.operation = declared  # type: ignore[attr-defined]
+        checked.operation = declared  # type: ignore[attr-defined]  # read by openapi.py
         return checked
 
     return declare
