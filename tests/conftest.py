@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -24,11 +25,14 @@ TOOLS = {"tesseract": "OCR", "promtool": "the alerts"}
 def pytest_configure(config: pytest.Config) -> None:
     """Tests see nothing of the caller's settings.
 
+    A run in the background (`make test &`) is started with SIGINT ignored, and would hand that on to what it starts.
     Tests in several processes (`-n`) start services at the same time: each process has ports of its own.
     """
     for name in list(os.environ):
         if name not in KEPT and (name.startswith(PREFIXES) or name in SETTINGS):
             del os.environ[name]
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     count = 12_000 // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     first = 20_000 + count * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     os.environ["VISION_PORTS"] = f"{first}-{first + count - 1}"
