@@ -7,7 +7,7 @@ Nothing outside of this module names a private part of Faust's. Each has its rea
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from faust.transport.drivers.aiokafka import Consumer
 from faust.types import TP
@@ -15,9 +15,6 @@ from faust.types import TP
 from vision_app.telemetry.watch import Place, Watch
 
 from .confirmed_table import ConfirmedTable
-
-if TYPE_CHECKING:
-    from .set_aside import Marks
 
 
 class RecordMeta(Protocol):
@@ -56,7 +53,6 @@ class Worker(Protocol):
     """The worker's app (`vision_app.app.VisionApp`), as its agents, bridges and streams see it."""
 
     watch: Watch
-    marks: Marks
     posts: ConfirmedTable
     budgets: ConfirmedTable
     parked: ConfirmedTable
