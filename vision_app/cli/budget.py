@@ -193,7 +193,7 @@ def resume(tenant: str | None, everybody: bool, as_json: bool) -> None:
 
 
 def _switch(path: str, tenant: str | None, everybody: bool, as_json: bool) -> None:
-    """Without a name one tenant is meant, and it is said which: whoever stops a fire must know what still burns."""
+    """Without TENANT only the default tenant is switched. Report which tenant was affected, as the others go on."""
     settings, paused = load_settings(), path == "/pause"
     done = "paused" if paused else "going on"
     if everybody:

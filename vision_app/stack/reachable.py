@@ -147,7 +147,8 @@ async def gigachat(settings: Settings) -> str:
         raise Unreachable(f"{error or type(error).__name__}; {remedy}") from error
     await _sign_in(settings)
     kind = "simulated" if settings.gigachat_simulated else "real"
-    return f"{kind}, answers {answer.status_code} at {settings.gigachat_base_url}, takes the credentials"
+    url = settings.gigachat_base_url
+    return f"{kind}, reachable at {url} (status {answer.status_code}); the credentials are accepted"
 
 
 async def _sign_in(settings: Settings) -> None:
