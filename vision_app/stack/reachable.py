@@ -1,4 +1,4 @@
-"""Asks each service, embedded or external, whether it serves us with the settings we have. Used by `vision doctor`."""
+"""Checks that each service, embedded or external, is usable with our settings. Used by `vision doctor`."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _MAY_CREATE = "SELECT current_user, coalesce(has_schema_privilege(current_schema
 
 
 class Unreachable(Exception):
-    """The service does not serve us. The message says what to do next."""
+    """The service is not usable. The message says what to do next."""
 
 
 class NotMadeYet(Exception):
-    """The service serves us, but what the worker makes at its first start is not there. The message says so."""
+    """The service is usable, but lacks what the worker makes at its first start. The message says so."""
 
 
 async def redis(settings: Settings) -> str:
