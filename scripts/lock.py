@@ -184,9 +184,7 @@ def unsupported(lock: str) -> set[tuple[str, str]]:
 
 
 def problems(lock: str, pins: list[Pin], known: Mapping[str, Package], wanted: list[str]) -> Iterator[str]:
-    """Everything that must be resolved, built or guessed to install `lock` in one of PLACES. Empty if the lock is
-    closed.
-    """
+    """What must be resolved, built or guessed to install `lock` in one of PLACES. Empty if the lock is closed."""
     for pin in pins:
         if pin.key not in known and any(map(pin.applies, PLACES)):
             yield f"{pin.key} is in {lock} but not in {WHEELS.name}; run `make lock`"

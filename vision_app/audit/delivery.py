@@ -119,9 +119,7 @@ def _end(row: Row) -> str:
 
 
 def _forgotten(row: Row, progress: Progress) -> bool:
-    """Whether the queue in which a deferred post waited is lost: no task waits, or the ledger is newer than the
-    deferral.
-    """
+    """Whether the queue with a deferred post is lost: no task waits, or the ledger is newer than the deferral."""
     if progress.busy(*ON_THE_WAY_IN, *ON_THE_WAY_OUT):
         return False
     return row.tenant_id not in progress.waiting or row.emission[0] < progress.born.get(row.tenant_id, 0)
@@ -192,9 +190,7 @@ def _doubled(event: Event, why: str, tally: Tally) -> None:
 
 
 def _row_of(event: Event, row: Row | None, tally: Tally) -> None:
-    """Check the event's row. The row is committed before the event is sent, so it must show the event's state or a
-    later one.
-    """
+    """Check the event's row. It is committed before the event is sent, so it shows the event's state or a later one."""
     if row is None or event.emission > row.emission:
         tally.of(event.tenant_id).counts["events_without_row"] += 1
         why = "there is no row" if row is None else "the row shows an older state"

@@ -33,9 +33,7 @@ class Scope:
         return self.tenants is None or tenant_id in self.tenants
 
     def takes_key(self, key: bytes | None) -> bool:
-        """Whether a record with this Kafka key may belong to the account. The key begins with the tenant; this saves
-        decoding.
-        """
+        """Whether a record with this key may belong to the account. Keys begin with the tenant; this saves decoding."""
         return self.tenants is None or (key or b"").partition(b":")[0] in self._keys
 
     def within(self, at_ms: int) -> bool:

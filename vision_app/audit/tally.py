@@ -43,9 +43,7 @@ class Tally:
         return self._tenants.setdefault(tenant_id, TenantTally())
 
     def complain(self, kind: str, sentence: str) -> None:
-        """`kind` is a plural that stands after a number; the sentence says what is wrong, of which tenant, and where to
-        look next.
-        """
+        """`kind` is a plural that stands after a number; the sentence says what is wrong, for whom, where to look."""
         self._complaints.add(kind, sentence)
 
     def account(self, **about: Any) -> Account:

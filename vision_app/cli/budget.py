@@ -45,9 +45,7 @@ class Api:
         self._headers = _headers(settings, self.tenant)
 
     def ask(self, method: str, path: str = "", **more: Any) -> State:
-        """Send one request. If it is refused as too frequent (`--all` of many tenants), wait for Retry-After and repeat
-        it.
-        """
+        """Send one request. After a 429 (`--all` of many tenants) wait for Retry-After and repeat it."""
         while (answer := self._ask(method, path, **more)).status_code == httpx.codes.TOO_MANY_REQUESTS:
             time.sleep(float(answer.headers.get("Retry-After", 1)))
         if answer.is_success:

@@ -56,9 +56,7 @@ class StepFailed(Exception):
 
 @dataclass(frozen=True)
 class Order:
-    """The parameters of the test. Without `image` a built-in picture, made unique, so that the provider is really
-    asked.
-    """
+    """The parameters of the test. Without `image` a built-in picture, made unique so that the provider is asked."""
 
     tenant_id: str
     post_id: str

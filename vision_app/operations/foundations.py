@@ -57,9 +57,7 @@ async def mend(settings: Settings) -> repair.Repair:
 
 @dataclass
 class Refilled:
-    """Counts of results written again, and of results that Postgres refuses or that are unreadable, with the first
-    reason.
-    """
+    """Counts of results written again, refused by Postgres, and unreadable, with the first reason."""
 
     written: int = 0
     refused: int = 0

@@ -36,9 +36,7 @@ class Input:
 
 @dataclass
 class Selection:
-    """The inputs to send again. `repeated` counts copies of another one, `unreadable` those that are dead letters
-    already.
-    """
+    """The inputs to send again. `repeated` counts copies, `unreadable` those that are dead letters already."""
 
     inputs: list[Input] = field(default_factory=list)
     repeated: int = 0
@@ -64,9 +62,7 @@ def parse_offsets(texts: Iterable[str]) -> dict[TopicPartition, Stretch]:
 
 
 async def within_topic(kafka: KafkaLog, stretches: Mapping[TopicPartition, Stretch]) -> dict[TopicPartition, Stretch]:
-    """The stretches cut to the offsets that the topic has now. Raises OperationError for a partition that does not
-    exist.
-    """
+    """The stretches cut to the topic's present offsets. Raises OperationError for a partition that does not exist."""
     held = await kafka.between(kafka.partitions([UPLOADED.name]), None, None)
     if unknown := set(stretches) - set(kafka.partitions([UPLOADED.name])):
         raise OperationError(f"{UPLOADED.name} has no partition {min(place.partition for place in unknown)}")

@@ -63,9 +63,7 @@ class Listed:
 
 
 async def read_letters(kafka: KafkaLog, wanted: Filter) -> list[DeadLetter]:
-    """The letters that a filter selects, the oldest first; a letter that was written twice counts once. Raises
-    KafkaError.
-    """
+    """The letters that a filter selects, oldest first; a letter written twice counts once. Raises KafkaError."""
     found: dict[str, DeadLetter] = {}
     stretches = await kafka.between(kafka.partitions([DLQ.name]), wanted.since_ms, None)
     async for record in kafka.read(stretches):

@@ -46,9 +46,7 @@ def bill(sim: Simulator, since: float = 0.0) -> dict[str, Any]:
 
 
 def account(sim: Simulator, client: str, since: float = 0.0) -> dict[str, Any]:
-    """The bill of one client; `since` (seconds since the epoch) leaves out earlier entries; the sums still include
-    them.
-    """
+    """The bill of one client; `since` (seconds since the epoch) drops earlier entries, but not from the sums."""
     stored = [_stored(file) for file in sim.files.all() if file.owner[0] == client]
     return {**sim.bill.accounts[client].summary(since), "files": stored}
 

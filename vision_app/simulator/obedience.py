@@ -10,9 +10,7 @@ How = Literal["answer", "fields"]
 
 
 def obey(text: str | None, how: How, fields: dict[str, Any]) -> str:
-    """The answer of a model that obeys. `text` None: the text read from the picture; without any, the answer is
-    unchanged.
-    """
+    """The answer of a model that obeys `text`, or the text read from the picture; unchanged if there is none."""
     written = text if text is not None else (fields.get("ocr") or {}).get("text")
     if not written:
         return dump(fields)

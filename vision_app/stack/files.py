@@ -29,9 +29,7 @@ def rotate(log: Path) -> None:
 
 
 def rotate_in_use(log: Path, limit: int = LOG_BYTES) -> None:
-    """Rotate a log that its process keeps open for appending: copy, then empty it. Lines written in between may be
-    lost.
-    """
+    """Rotate a log that its process keeps open: copy, then empty it. Lines written in between may be lost."""
     if not log.exists() or log.stat().st_size <= limit:
         return
     _shift(log)

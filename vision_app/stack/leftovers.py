@@ -1,6 +1,4 @@
-"""Ends the processes of a supervisor that was killed. It uses their recorded identity, so a reused pid is never
-touched.
-"""
+"""Ends the processes of a killed supervisor, by their recorded identity, so a reused pid is never touched."""
 
 from __future__ import annotations
 

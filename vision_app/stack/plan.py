@@ -34,9 +34,7 @@ GIGACHAT_CREDENTIALS = ("gigachat_credentials", "gigachat_client_id")
 
 @dataclass
 class StackPlan:
-    """The services that one supervisor keeps running, and the external ones that it only lists (name → URL without
-    secrets).
-    """
+    """The services that one supervisor runs, and the external ones that it only lists (name → URL without secrets)."""
 
     services: list[Service] = field(default_factory=list)
     workers: list[Service] = field(default_factory=list)

@@ -77,9 +77,7 @@ class Postgres(Service):
         return {"DATABASE_URL": self.url}
 
     def _initialise(self) -> None:
-        """Make the data in a folder that is renamed at the end, so that an interrupted initdb leaves no incomplete
-        data.
-        """
+        """Make the data in a folder that is renamed at the end: an interrupted initdb leaves no incomplete data."""
         unfinished = self.data / "unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
         locale = ("--encoding=utf8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C")

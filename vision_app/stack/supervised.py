@@ -112,9 +112,7 @@ class Supervised:
         self._tell(Condition.STARTING, "started")
 
     async def _watch_readiness(self) -> None:
-        """Wait until the service is ready, at most `start_seconds`. Watch a worker also afterwards: it may stop being
-        ready.
-        """
+        """Wait up to `start_seconds` until the service is ready. Watch a worker also later: it may stop being ready."""
         deadline = time.monotonic() + self.service.start_seconds
         while missing := await self.service.waiting_for():
             self._tell(Condition.STARTING, f"waiting for {missing}")
