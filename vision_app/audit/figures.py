@@ -55,7 +55,7 @@ Number = TypeVar("Number", int, float)
 
 
 def percentile(values: Sequence[Number], share: float) -> Number:
-    """The value that a share of `share` of the values does not exceed; 0 if there are none."""
+    """The value that a share (0 to 1) of the values does not exceed; 0 if there are none."""
     ordered = sorted(values)
     return ordered[round(share * (len(ordered) - 1))] if ordered else 0
 

@@ -69,7 +69,7 @@ class Grant:
         return max((closing.tokens for closing in self.closings if closing.kind in TOLD), default=0)
 
     def since(self, since_ms: int) -> bool:
-        """Whether it belongs to the account: closed within its time, or not closed and given or billed within it."""
+        """Whether the grant belongs to the account: closed in its time, or still open and given or billed in it."""
         if self.closings:
             return any(closing.at_ms >= since_ms for closing in self.closings)
         given = self.given is not None and self.given.at_ms >= since_ms

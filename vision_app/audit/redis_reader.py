@@ -51,7 +51,7 @@ async def read_events(redis: Redis, settings: Settings, scope: Scope) -> list[Ev
 
 
 def _event(entry_id: str, fields: Mapping[Any, Any]) -> Event | None:
-    """None for an entry that is no announcement of ours: others may write to the stream, too."""
+    """None for an entry that is not our announcement: other programs may also write to the stream."""
     try:
         body = orjson.loads(fields.get(b"data", b""))
         emission = _emission(body["emission"])

@@ -1,7 +1,7 @@
 """Kafka and Neo4j as Maven jars: downloaded once into the shared cache, checked against pinned SHA-256 sums.
 
 `kafka.jars` and `neo4j.jars` beside this file pin every jar, so nothing is resolved at run time; `python -m
-vision_app.stack.jars` resolves anew and rewrites them. After one success no network is needed. An interrupted download
+vision_app.stack.jars` resolves and rewrites them. After one success no network is needed. An interrupted download
 is continued at the next start; a jar gets its final name only after its sum was checked.
 """
 
@@ -281,7 +281,7 @@ def _is_still(path: Path, file: IO[bytes]) -> bool:
 
 
 def relock(name: str) -> None:
-    """Resolve the coordinates in the first line of the lock file anew and pin what comes out. For maintainers."""
+    """Resolve the coordinates in the first line of the lock file again and pin the result. For maintainers."""
     head, note = _lock_file(name).read_text().splitlines()[:2]
     repository = cache_folder() / "maven"
     context = _maven(repository)

@@ -37,7 +37,7 @@ class Call:
     def sha256(self) -> str | None:
         """The digest of the bytes that are sent, in hexadecimal digits. None if no picture is sent.
 
-        The worker encodes pictures anew before it sends them, so this is not the digest of the uploaded file.
+        The worker encodes pictures again before it sends them, so this is not the digest of the uploaded file.
         """
         return None if self.picture is None else hashlib.sha256(self.picture.content).hexdigest()
 
