@@ -1,6 +1,6 @@
 """The GigaChat simulator for the compose profile `demo`: listens inside its container, for the compose network only.
 
-Its own command line takes loopback addresses only, since /admin is open; here the network is the boundary.
+Its own command line accepts loopback addresses only, since /admin is open; here the compose network protects it.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Called by image_check.sh inside a network and a mount namespace of its own: `image_check.py CONFIG.json IMAGE`, where
 CONFIG.json is what `docker compose config` printed. How the services run is in image_services.py.
-Not here: what no Docker engine means for limits, volumes and restarts (docs/deployment.md says so).
+Not checked, without a Docker engine: limits, volumes and restarts (see docs/deployment.md).
 """
 
 # ruff: noqa: S607 - every command here is our own
@@ -48,7 +48,7 @@ asyncio.run(main())
 
 
 class Check:
-    """What was tried against the running services, and what failed."""
+    """The checks of the running services, and which failed."""
 
     def __init__(self, services: Services) -> None:
         self.services = services
@@ -56,7 +56,7 @@ class Check:
         self.count = 0
 
     def shell(self, script: str, given: str = "") -> str:
-        """Run a block as it stands in the guide. Raises Failed when it ends with another code than 0."""
+        """Run a block of the guide unchanged. Raises Failed when its exit code is not 0."""
         env = os.environ | {"PATH": self.services.path}
         command = ["bash", "-o", "pipefail", "-c", script]
         ended = subprocess.run(command, input=given, env=env, capture_output=True, text=True, timeout=300, check=False)
@@ -185,7 +185,7 @@ def check_end(run: Check, worker: Container, process: subprocess.Popen[bytes], s
 
 
 def main() -> int:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything started is ended
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that every started process is ended
     config, image = json.loads(Path(sys.argv[1]).read_text()), sys.argv[2]
     folder = Path(tempfile.mkdtemp(prefix="image-check-"))
     folder.chmod(0o755)  # Postgres runs as a user without rights

@@ -89,7 +89,7 @@ class Container:
         return subprocess.run([*self.enter, *command], capture_output=True, text=True, timeout=120, check=False)
 
     def written_outside(self, started: float, *allowed: str) -> list[str]:
-        """Files that changed since `started` and that the compose file's read-only root would have refused."""
+        """Files that changed since `started` although the compose file's read-only root would have forbidden it."""
         root = Path(output("buildah", "mount", self.id))
         inside = {path.relative_to(root): path for path in root.rglob("*") if not path.is_symlink()}
         return [
@@ -130,14 +130,14 @@ class Services:
         self._start_s3()
 
     def _name_hosts(self) -> None:
-        """Only in this mount namespace: the compose file's names lead to this machine."""
+        """Only in this mount namespace: the compose file's names resolve to this machine."""
         hosts = self.folder / "hosts"
         hosts.write_text("".join(f"127.0.0.1 {name}\n" for name in ("localhost", socket.gethostname(), *NAMES)))
         subprocess.run(["mount", "--bind", str(hosts), "/etc/hosts"], check=True)
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
 
     async def _make_database(self) -> None:
-        """What the official image does from POSTGRES_USER, POSTGRES_DB and POSTGRES_PASSWORD."""
+        """Make user and database, as the official image does from POSTGRES_USER, POSTGRES_DB and POSTGRES_PASSWORD."""
         connection = await asyncpg.connect("postgresql://postgres@postgres:5432/postgres")
         await connection.execute("CREATE ROLE vision LOGIN SUPERUSER PASSWORD 'changeme'")
         await connection.execute("CREATE DATABASE vision OWNER vision")

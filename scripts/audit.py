@@ -1,6 +1,6 @@
 """`make audit`: asks whether any version in the locks has a known vulnerability. Needs the network.
 
-A package that could not be asked about counts as not audited, and that is a failure: silence is no answer.
+A package without an answer of the service counts as not audited, and that is a failure.
 Exit code 0: all were audited, none is known to be vulnerable; 1: some are; 2: not all could be audited.
 """
 
@@ -42,7 +42,7 @@ def audit(program: Path, lock: Path) -> dict[str, Any] | None:
 
 
 def verdict(report: dict[str, Any] | None) -> tuple[int, str]:
-    """The exit code that a report deserves, and why."""
+    """The exit code for a report, and the reason."""
     packages = (report or {}).get("dependencies", [])
     found = [
         f"{p['name']} {p['version']}: {', '.join(v['id'] for v in p['vulns'])}" for p in packages if p.get("vulns")

@@ -2,11 +2,11 @@
 
 For each release: a minimal root made by debootstrap, with python3, python3-venv, make, git and ca-certificates and no
 compiler; a plain user; a clone of the last commit; `make demo`, `make demo` again in a network namespace with nothing
-but lo, and `make down`. A root that exists is kept in the cache for the next time, the clone and the user's home are
-made anew. Everything is mounted in a namespace of this process, so that nothing stays mounted however it ends.
+but lo, and `make down`. An existing root is kept in the cache and used again; the clone and the user's home are made
+again. All mounts are in a namespace of this process, so nothing stays mounted when it ends.
 
-The roots know no certificate authorities but Debian's. Those of this machine are handed over in a file that
-SSL_CERT_FILE names, as in a company with an authority of its own.
+The roots trust only Debian's certificate authorities. Those of this machine are passed in a file named by
+SSL_CERT_FILE, as in a company with its own authority.
 
 `python scripts/fresh_check.py [RELEASE …] [--tests]`; with --tests also `make test`, which takes half an hour each.
 """
@@ -141,7 +141,7 @@ def _written_elsewhere(root: Path) -> list[str]:
 
 @functools.cache
 def _free_ports() -> dict[str, str]:
-    """Other ports for the API and the metrics, where something on this machine uses the usual ones."""
+    """Other ports for the API and the metrics, if the usual ones are in use on this machine."""
     with socket.socket() as usual, socket.socket() as one, socket.socket() as other:
         try:
             usual.bind(("127.0.0.1", 8000))
@@ -153,7 +153,7 @@ def _free_ports() -> dict[str, str]:
 
 
 def _in(root: Path, command: str, *, show: bool = False, network: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run a command in the root as the user, in the user's home, with nothing of this environment."""
+    """Run a command in the root as the user, in the user's home, without this process' environment."""
     variables = {"HOME": f"/home/{USER}", "PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "TERM": "dumb"}
     variables |= {"SSL_CERT_FILE": AUTHORITIES, **_free_ports()}
     assigned = [f"{name}={value}" for name, value in variables.items()]

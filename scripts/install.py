@@ -1,8 +1,8 @@
 """Make `.venv` (or VENV) hold exactly what a lock names: `python scripts/install.py requirements-demo.lock`.
 
 Standard library only. Nothing is resolved (`--no-deps`) and nothing is compiled (`--only-binary`): the lock is closed,
-which tests/unit/test_locks.py proves. A start that was cut off leaves no stamp, and the next one begins with an empty
-environment; what pip had downloaded comes from its cache.
+which tests/unit/test_locks.py proves. An interrupted run leaves no stamp, and the next one begins with an empty
+environment; pip's downloads come from its cache.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ STAMP = VENV / ".installed"
 AUTHORITIES = VENV / "authorities.pem"
 CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
 IN_THE_WAY = ("PIP_TARGET", "PIP_PREFIX", "PIP_USER", "PIP_REQUIREMENT", "PIP_CONSTRAINT", "PYTHONPATH", "PYTHONHOME")
-"""Variables with which pip would install something else, or somewhere else."""
+"""Variables that would make pip install something else, or to another place."""
 INCLUDES = {"requirements.lock": ("requirements.lock", "requirements-demo.lock")}
 """Lock → the locks whose packages it holds, with the same versions."""
-LINE_SECONDS = 5.0  # how often a line tells how far it is, where no terminal shows it in place
+LINE_SECONDS = 5.0  # how often a progress line is printed without a terminal
 
 SIZE = re.compile(r"(?:Downloading|Using cached) (\S+\.whl) \(([\d.]+) ?(bytes|kB|MB|GB)\)")
 UNITS = {"bytes": 1e-6, "kB": 1e-3, "MB": 1.0, "GB": 1e3}
@@ -44,7 +44,7 @@ class InstallError(Exception):
 
 
 class Progress:
-    """Tells of packages, megabytes and seconds: in place on a terminal, otherwise in lines."""
+    """Shows packages, megabytes and seconds: in place on a terminal, otherwise in lines."""
 
     def __init__(self) -> None:
         self._names, self._megabytes, self._what = set[str](), 0.0, "downloading"
@@ -65,7 +65,7 @@ class Progress:
 
     def __str__(self) -> str:
         seconds = time.monotonic() - self._started
-        if not self._names:  # uv tells nothing of this into a pipe
+        if not self._names:  # uv does not print this into a pipe
             return f"packages: {self._what}, {seconds:.0f} s"
         return f"packages: {self._what} {len(self._names)}, {self._megabytes:.0f} MB, {seconds:.0f} s"
 
@@ -75,7 +75,7 @@ class Progress:
 
 
 def install(lock: str) -> None:
-    """Raises InstallError. Two of these at once: the second waits, and finds the work done."""
+    """Install a lock. Raises InstallError. Of two at once the second waits, and finds the work done."""
     VENV.parent.mkdir(parents=True, exist_ok=True)
     with VENV.with_name(f"{VENV.name}.lock").open("w") as guard:
         fcntl.flock(guard, fcntl.LOCK_EX)
@@ -97,9 +97,9 @@ def install(lock: str) -> None:
 
 
 def _state(lock: str) -> str:
-    """What an environment is made from: another lock, project, Python or folder needs another environment.
+    """The inputs of an environment: with another lock, project, Python or folder it is made again.
 
-    Of pyproject.toml only what is installed counts, not how the tools check it.
+    Of pyproject.toml only the parts about installation count, not those about the tools.
     """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     installed = [project["project"], project["build-system"], project.get("tool", {}).get("hatch")]
@@ -116,7 +116,7 @@ def _is_done(state: str, lock: str) -> bool:
 
 
 def _uv() -> str | None:
-    """The program uv, if it was asked for (INSTALLER=uv) or this Python cannot make an environment with pip itself."""
+    """The program uv, if it is requested (INSTALLER=uv) or this Python cannot make an environment with pip."""
     has_pip = importlib.util.find_spec("ensurepip") is not None and importlib.util.find_spec("venv") is not None
     if has_pip and os.environ.get("INSTALLER") != "uv":
         return None
@@ -143,7 +143,7 @@ def _make_environment(uv: str | None) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """This process' variables, less what would lead pip astray, and with every certificate authority known here."""
+    """This process' variables, without those that would mislead pip, with all known certificate authorities."""
     environment = {name: value for name, value in os.environ.items() if name not in IN_THE_WAY}
     named = [os.environ[name] for name in CA_VARIABLES if os.environ.get(name)]
     if missing := [path for path in named if not Path(path).is_file()]:
@@ -155,7 +155,7 @@ def _environment() -> dict[str, str]:
 
 
 def _write_authorities(named: list[str]) -> None:
-    """The authorities of the variables, of the system and of pip in one file. Pip before 24.2 knows only its own."""
+    """The authorities of the variables, of the system and of pip in one file. Pip before 24.2 uses only its own."""
     system = ssl.get_default_verify_paths().openssl_cafile
     of_pip = VENV.glob("lib/python*/site-packages/pip/_vendor/certifi/cacert.pem")
     usual = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt"]

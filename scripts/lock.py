@@ -1,4 +1,4 @@
-"""Resolve the dependencies anew, and prove that what came out can be installed anywhere without resolving.
+"""Resolve the dependencies again, and prove that the result can be installed everywhere without resolving.
 
 `make lock` runs this. Each lock pins one version of each package with its hashes. `requirements-wheels.json` beside the
 locks holds, for each pinned package, what its metadata requires and the wheels that the supported Pythons and platforms
@@ -37,7 +37,7 @@ INPUTS = {
     "requirements-run.lock": ["pyproject.toml"],
     "deploy/requirements-build.lock": ["deploy/requirements-build.in"],
 }
-"""Every lock with what it is made from. The first holds everything; the others take its versions."""
+"""Every lock with its sources. The first holds all packages; the others use its versions."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Pin:
 
 @dataclass
 class Package:
-    """What is known of one version of a package: its requirements, and its wheels by name with their SHA-256."""
+    """One version of a package: its requirements, and its wheels by name with their SHA-256."""
 
     requires: list[str] = field(default_factory=list)
     wheels: dict[str, str] = field(default_factory=dict)
@@ -148,7 +148,7 @@ def _applies(requirement: str, place: Place, extra: str) -> bool:
 
 
 def read_lock(text: str) -> list[Pin]:
-    """The entries of a lock. Raises ValueError for what is not pinned to one version with hashes."""
+    """The entries of a lock. Raises ValueError for an entry that is not pinned to one version with hashes."""
     joined = re.sub(r"^\s*#.*\n", "", text, flags=re.MULTILINE).replace("\\\n", " ")
     pins = []
     for line in filter(str.strip, joined.splitlines()):
@@ -184,7 +184,7 @@ def unsupported(lock: str) -> set[tuple[str, str]]:
 
 
 def problems(lock: str, pins: list[Pin], known: Mapping[str, Package], wanted: list[str]) -> Iterator[str]:
-    """What would have to be resolved, built or guessed when `lock` is installed in one of PLACES. Nothing if closed."""
+    """What must be resolved, built or guessed to install `lock` in one of PLACES. Empty if the lock is closed."""
     for pin in pins:
         if pin.key not in known and any(map(pin.applies, PLACES)):
             yield f"{pin.key} is in {lock} but not in {WHEELS.name}; run `make lock`"
@@ -220,7 +220,7 @@ def _problems_at(place: Place, pins: list[Pin], known: Mapping[str, Package], wa
 
 
 def resolve() -> None:
-    """Write every lock anew, all with the same versions."""
+    """Write every lock again, all with the same versions."""
     everything, *parts = INPUTS
     for lock in (everything, *parts):
         command = [str(Path(sys.executable).with_name("uv")), "pip", "compile", *INPUTS[lock], "--generate-hashes"]
@@ -232,7 +232,7 @@ def resolve() -> None:
 
 
 def describe() -> None:
-    """Ask the index, for every place, which wheel it takes of each pin and what that requires."""
+    """Ask the index, for every place, which wheel it takes for each pin and what that wheel requires."""
     pins = {pin.key: pin for lock in INPUTS for pin in read_lock((ROOT / lock).read_text())}
     known: dict[str, Package] = {}
     for place in PLACES:

@@ -1,4 +1,4 @@
-# Says in one sentence why vision_app cannot be installed here. An old Python must be able to read this file.
+# Says in one sentence why vision_app cannot be installed here. This file must also run on an old Python.
 import os
 import platform
 import struct
@@ -13,8 +13,9 @@ WITHOUT_WHEELS = {
     ),
     ("darwin", "x86_64"): ("cryptography", ("requirements.lock",)),
 }
-"""Platform -> a package that would have to be compiled there, and the locks it is in. tests/unit/test_locks.py keeps it
-true."""
+"""Platform -> a package that would have to be compiled there, and the locks it is in. Checked by
+tests/unit/test_locks.py.
+"""
 
 WHERE = "It runs on Linux x86-64 with glibc 2.28 or newer (Debian 10, Ubuntu 20.04, RHEL 8, WSL) and on macOS."
 

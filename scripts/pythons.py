@@ -1,6 +1,6 @@
 """`make pythons`: the unit tests on every supported Python that this machine has, on the PATH or under pyenv.
 
-Each gets an environment of its own in the cache, with the same lock; what is not there is named.
+Each gets its own environment in the cache, with the same lock; missing Pythons are named.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ VERSIONS = ("3.11", "3.12", "3.13", "3.14")
 
 
 def main() -> int:
-    """Arguments go to pytest. Exit code 0 if all that were found passed."""
+    """Arguments are passed to pytest. Exit code 0 if the tests passed on all Pythons found."""
     found, results = dict(pythons()), []
     for version in VERSIONS:
         if version not in found:

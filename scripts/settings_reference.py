@@ -1,7 +1,7 @@
 """Make docs/reference/settings.md from vision_app/settings.py: `make reference`, after a change of a setting.
 
-Names, types and defaults come from the model; groups and descriptions from its source, since pydantic would read that
-again at every start. A secret's default is never shown.
+Names, types and defaults come from the model. Groups and descriptions come from its source: if pydantic read them, it
+would do so at every start. A secret's default is never shown.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ UNITS = {
     "tokens": "tokens",
     "second": "per second",
 }
-"""Last word of a name → unit. Where the name has none, the description says it."""
+"""Last word of a name → unit. If the name has none, the description names the unit."""
 BOUNDS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
 NAMES = {bool: "true, false", int: "integer", float: "number", str: "text", SecretStr: "secret", Path: "path"}
 
@@ -84,7 +84,7 @@ def page() -> str:
 
 
 def descriptions() -> Iterator[tuple[str, tuple[str, str]]]:
-    """Of each field its group, which is the last `# ---` above it, and the text below it."""
+    """For each field its group (the last `# ---` above it) and the text below it."""
     lines = inspect.getsource(settings).splitlines()
     classes = (node for node in ast.parse("\n".join(lines)).body if isinstance(node, ast.ClassDef))
     (model,) = (node for node in classes if node.name == Settings.__name__)

@@ -6,7 +6,7 @@ from vision_app.settings import load_settings
 
 
 class FeatureFlags:
-    """Read anew at each look. Raises SettingsError when a setting has an unusable value."""
+    """Read again at each access. Raises SettingsError when a setting has an unusable value."""
 
     @property
     def vision_enabled(self) -> bool:

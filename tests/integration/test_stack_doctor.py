@@ -60,7 +60,7 @@ def test_missing_and_refused_credentials_of_gigachat_are_told(tmp_path: Path) ->
     assert "set GIGACHAT_CREDENTIALS or GIGACHAT_CLIENT_ID and GIGACHAT_CLIENT_SECRET" in none["simulator"][1]
     assert "the credentials are refused" in wrong["simulator"][1]
     assert right["simulator"][0] == "ok", right
-    assert "takes the credentials" in right["simulator"][1]
+    assert "the credentials are accepted" in right["simulator"][1]
 
 
 async def test_a_postgres_user_without_rights_is_told(stack: dict[str, str]) -> None:

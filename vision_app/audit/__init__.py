@@ -1,8 +1,8 @@
-"""The accountant: after a run, what became of every input, and was every token charged once.
+"""The accountant: checks after a run that every input was answered once and every token was charged once.
 
-It stands outside: it reads Redis, Kafka, Postgres, S3, Neo4j and the simulator's bill as any stranger could, and shares
-no state with the worker. `readers.py` and its neighbours fetch the material (`material.py`), pure arithmetic
-(`delivery.py`, `ledger.py`, `money.py`) judges it, `figures.py` is the result. `vision audit` shows it.
+It reads Redis, Kafka, Postgres, S3, Neo4j and the simulator's bill from outside, and shares no state with the worker.
+`readers.py` and its neighbours fetch the material (`material.py`), pure arithmetic (`delivery.py`, `ledger.py`,
+`money.py`) judges it, `figures.py` is the result. `vision audit` shows it.
 """
 
 from .account import take_account

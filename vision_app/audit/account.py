@@ -1,4 +1,4 @@
-"""Taking the account: asks every reader, hands the material to the arithmetic. Decides nothing itself."""
+"""Takes the account: calls every reader and passes the material to the arithmetic. Decides nothing itself."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ DAY_MS = 24 * 60 * 60 * 1000
 async def take_account(settings: Settings, *, since_ms: int = 0, tenants: Collection[str] | None = None) -> Account:
     """Account for everything published since a time (epoch milliseconds), of these tenants or of all.
 
-    Reads only, and leaves out what is published meanwhile. What is still under way is counted as such, so take it when
-    the system is idle for the whole truth. Raises the errors of the services that cannot be read
+    Reads only, and leaves out inputs that are published meanwhile. Unfinished work is counted as under way, so the
+    account is exact only when the system is idle. Raises the errors of the services that cannot be read
     (`operations.connections.run` turns them into advice).
     """
     started, scope = time.monotonic(), Scope.of(since_ms, round(time.time() * 1000), tenants)
@@ -104,7 +104,7 @@ async def take_account(settings: Settings, *, since_ms: int = 0, tenants: Collec
 
 
 def _buried_inputs(settings: Settings, scope: Scope, kafka: KafkaMaterial) -> list[Input]:
-    """Entries that cannot be read name no tenant; their dead letters may."""
+    """Inputs known only from dead letters. An unreadable entry names no tenant; its dead letter may."""
     return [
         Input(letter.id, letter.tenant_id or "", "", letter.first_seen_ms)
         for letter in {letter.id: letter for letter in kafka.letters}.values()
@@ -115,7 +115,7 @@ def _buried_inputs(settings: Settings, scope: Scope, kafka: KafkaMaterial) -> li
 
 
 async def _letters(redis: Redis, settings: Settings, scope: Scope, kafka: KafkaMaterial) -> Sequence[Letter]:
-    """The dead letters, each with what is wrong about it; those on Redis must be on Kafka, too, and the other way."""
+    """The dead letters, each with its fault. A letter on Redis must also be on Kafka, and vice versa."""
     on_redis = await read_dlq_stream(redis, settings, scope)
     letters = {letter.id: letter for letter in kafka.letters}
     found = [await _letter(redis, settings, letter, kafka, on_redis) for letter in letters.values()]

@@ -1,4 +1,4 @@
-"""What was paid: the simulator's bill, or with the real provider the records of calls that the worker keeps in S3."""
+"""Reads what was paid: the simulator's bill, or with the real provider the call records in S3."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _call(entry: dict[str, Any]) -> BilledCall:
 
 
 async def read_records(s3: S3Store, wanted: Iterable[tuple[str, str]]) -> dict[str, CallRecord]:
-    """The records of grants given as (tenant, grant), by grant; those not there are left out. Raises S3Error."""
+    """The call records of grants given as (tenant, grant), by grant; missing records are left out. Raises S3Error."""
     slots = asyncio.Semaphore(AT_ONCE)
 
     async def read(tenant_id: str, grant_id: str) -> CallRecord | None:
@@ -79,7 +79,7 @@ async def read_records(s3: S3Store, wanted: Iterable[tuple[str, str]]) -> dict[s
 
 
 def as_bill(records: Iterable[CallRecord]) -> Sequence[BilledCall]:
-    """With the real provider: what the worker noted as paid stands in for the bill that only the provider has."""
+    """With the real provider: make a bill from the worker's records of paid calls; the provider's is not readable."""
     done = [record for record in records if record.done]
     calls = (BilledCall(record.grant_id, record.at_ms, record.tokens, (), "recorded") for record in done)
     return sorted(calls, key=lambda call: call.at_ms)

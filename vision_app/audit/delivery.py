@@ -1,8 +1,8 @@
-"""Was every input answered, once, and does every place say the same? Pure: material in, counts and complaints out.
+"""Checks that every input was answered once and that all stores agree. Pure: material in, counts and complaints out.
 
 An input has ended when its post's row shows a result for every picture it listed, or when it is among the dead letters.
-Publishing a post again may rightly bring no event (nothing new), and a deferred post is rightly announced a second
-time; two events that say the same, without a publication between them, are one too many.
+A second publication of a post may correctly lead to no event (nothing new), and a deferred post is correctly announced
+a second time. Two events with the same content and no publication between them are a duplicate.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ ON_THE_WAY_OUT = (topics.SINK_POSTGRES.name, topics.ANALYZED.name, topics.SKIPPE
 
 @dataclass(frozen=True)
 class Delivered:
-    """Everything about inputs and what came of them. `graph` None: it is switched off.
+    """Everything about inputs and their results. `graph` is None when it is switched off.
 
-    `judged`: per post, the sorted times at which the policy handed a publication on, or a command was replayed.
+    `judged`: per post, the sorted times at which the policy passed a publication on, or a command was replayed.
     `events_from_ms`: older events may have been trimmed from the stream. `answers` and `documents` are keys in S3;
     those of rows older than `objects_from_ms` may have been cleaned up.
     """
@@ -48,7 +48,7 @@ class Delivered:
 
 
 def judge_delivery(material: Delivered, tally: Tally) -> None:
-    """Count inputs and events, and complain of what is missing, doubled or only in one place."""
+    """Count inputs and events, and complain about missing or duplicate ones and those in one place only."""
     events = _by_post(material.events)
     _inputs(material, tally)
     _waits(material.inputs, events, tally)
@@ -108,7 +108,7 @@ def _inputs(material: Delivered, tally: Tally) -> None:
 
 
 def _covers(row: Row, one: Input) -> bool:
-    """Whether the row is a result, and one for every picture of the input."""
+    """Whether the row is finished and has a result for every picture of the input."""
     return not row.in_work and {medium.sha256 for medium in row.media}.issuperset(one.pictures)
 
 
@@ -119,7 +119,7 @@ def _end(row: Row) -> str:
 
 
 def _forgotten(row: Row, progress: Progress) -> bool:
-    """Whether the queue in which a deferred post waited is gone: nobody waits, or the ledger was born since."""
+    """Whether the queue with a deferred post is lost: no task waits, or the ledger is newer than the deferral."""
     if progress.busy(*ON_THE_WAY_IN, *ON_THE_WAY_OUT):
         return False
     return row.tenant_id not in progress.waiting or row.emission[0] < progress.born.get(row.tenant_id, 0)
@@ -190,7 +190,7 @@ def _doubled(event: Event, why: str, tally: Tally) -> None:
 
 
 def _row_of(event: Event, row: Row | None, tally: Tally) -> None:
-    """The row is committed before the event is out, so it shows the event's state or a later one."""
+    """Check the event's row. It is committed before the event is sent, so it shows the event's state or a later one."""
     if row is None or event.emission > row.emission:
         tally.of(event.tenant_id).counts["events_without_row"] += 1
         why = "there is no row" if row is None else "the row shows an older state"
@@ -198,7 +198,7 @@ def _row_of(event: Event, row: Row | None, tally: Tally) -> None:
 
 
 def _between(judged: Sequence[int], before: Event, event: Event) -> bool:
-    """Whether the post was published again after the one state and before the other."""
+    """Whether the post was published again between the two events' states."""
     at = bisect.bisect_left(judged, before.emission[0])
     return at < len(judged) and judged[at] <= event.emission[0]
 
@@ -218,7 +218,7 @@ def _row(row: Row, told: Sequence[Event], material: Delivered, tally: Tally) -> 
 
 
 def _announcement(row: Row, told: Sequence[Event], material: Delivered, tally: Tally) -> None:
-    """Every state of a post that is in Postgres is on the output stream, too."""
+    """Check that the state of the post in Postgres is also on the output stream."""
     announced = row.analyzed or material.emits_skipped
     if not announced or row.emission[0] < material.events_from_ms or material.progress.busy(*ON_THE_WAY_OUT):
         return
@@ -228,7 +228,7 @@ def _announcement(row: Row, told: Sequence[Event], material: Delivered, tally: T
 
 
 def _objects(row: Row, material: Delivered, tally: Tally) -> None:
-    """The post's document and the answers it shows. An answer of OCR may be missing: it is kept if that is possible."""
+    """Check the post's document and the answers of its row. An OCR answer may be missing: storing it is best effort."""
     counts = tally.of(row.tenant_id).counts
     document = post_key(row.tenant_id, row.post_id)
     if document not in material.documents and not material.progress.busy(topics.SINK_S3.name):

@@ -1,4 +1,4 @@
-"""The result of an account: figures per tenant and in all, and what is not as it must be, in sentences. No arithmetic.
+"""The result of an account: figures per tenant and in total, and each discrepancy as a sentence. No arithmetic.
 
 Counts of inputs are of publications: a post that was published twice counts twice. Tokens are GigaChat's.
 """
@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, TypeVar
 
 SENTENCES_PER_KIND = 20
-"""So many discrepancies of one kind are told one by one; of the rest only how many."""
+"""Up to this many discrepancies of one kind are listed; the rest are only counted."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Figures:
     analyzed: int = 0
     skipped: int = 0
     deferred: int = 0  # answered "later"; still waiting for money
-    forgotten: int = 0  # of deferred: no ledger knows of them any more
+    forgotten: int = 0  # of deferred: no ledger knows them any more
     failed: int = 0
     dead_lettered: int = 0
     missing: int = 0  # neither ended nor under way
@@ -35,7 +35,7 @@ class Figures:
     events_without_row: int = 0
     letters: int = 0
     letters_wrong: int = 0  # without an origin, or in only one of the two places
-    records_missing: int = 0  # billed calls of which S3 holds no record
+    records_missing: int = 0  # billed calls without a record in S3
     answers_missing: int = 0  # a row names an answer that is not in S3
     documents_missing: int = 0
     graph_missing: int = 0  # a picture of an analyzed post that the graph does not show
@@ -46,16 +46,16 @@ class Figures:
     tokens_billed: int = 0
     tokens_ledger: int = 0
     tokens_lost: int = 0  # of tokens_ledger: charged for calls that were cut off, beyond what was billed for them
-    tokens_unexplained: int = 0  # difference of bill and ledger, call by call, that nothing explains
+    tokens_unexplained: int = 0  # difference between bill and ledger, call by call, without a reason
     grants_open: int = 0  # neither settled nor released
-    overspend: int = 0  # tokens by which something was granted although the limit did not allow it
+    overspend: int = 0  # tokens granted beyond the limit
 
 
 Number = TypeVar("Number", int, float)
 
 
 def percentile(values: Sequence[Number], share: float) -> Number:
-    """The value that `share` of them do not exceed; 0 of none."""
+    """The value that a share (0 to 1) of the values does not exceed; 0 if there are none."""
     ordered = sorted(values)
     return ordered[round(share * (len(ordered) - 1))] if ordered else 0
 
@@ -77,7 +77,7 @@ class Waits:
 
 @dataclass(frozen=True)
 class Peak:
-    """When a tenant's ledger came nearest to its limit, or went furthest beyond, in tokens."""
+    """The moment when a tenant's ledger came closest to its limit, or exceeded it most, in tokens."""
 
     spent: int
     reserved: int
@@ -91,10 +91,10 @@ class Peak:
 
 @dataclass(frozen=True)
 class Difference:
-    """A grant that was not charged what was billed for it, and why.
+    """A grant whose charge differs from its bill, and the reason.
 
-    `lost`: the worker reported the call as cut off; `given up`: cut off for the last time that was allowed; `ledger
-    lost`: a new ledger charged it again; `unexplained`: also a discrepancy.
+    `lost`: the worker reported the call as cut off; `given up`: cut off at the last allowed attempt; `ledger lost`: a
+    new ledger charged it again; `unexplained`: also a discrepancy.
     """
 
     grant_id: str
@@ -106,7 +106,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class TenantAccount(Figures):
-    """A tenant's figures. `extra_because` counts the calls beyond one per picture by what explains them."""
+    """A tenant's figures. `extra_because` counts the calls beyond one per picture by their reason."""
 
     tenant_id: str = ""
     skipped_because: Mapping[str, int] = field(default_factory=dict)
@@ -117,7 +117,7 @@ class TenantAccount(Figures):
 
 @dataclass(frozen=True)
 class Account(Figures):
-    """All tenants together. `notes` say what could not be looked at, or not surely; they are no discrepancies."""
+    """All tenants together. `notes` say what could not be checked, or not with certainty; they are no discrepancies."""
 
     since_ms: int = 0
     taken_ms: int = 0
@@ -155,7 +155,7 @@ def merged(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
 
 
 class Complaints:
-    """Collects discrepancies by kind, and tells them without flooding the reader."""
+    """Collects discrepancies by kind, and lists only the first of each kind."""
 
     def __init__(self) -> None:
         self._told: dict[str, list[str]] = {}

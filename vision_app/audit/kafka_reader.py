@@ -28,8 +28,9 @@ CLOSINGS = ("settle", "lost", "release")
 
 @dataclass
 class KafkaMaterial:
-    """`judged`: when the policy handed each publication of a post on, an operator replayed a command of it, or it was
-    asked about again since its ledger was lost. `ends`: next offsets of partitions."""
+    """`judged`: when the policy passed each publication of a post on, an operator replayed a command of it, or it was
+    asked about again because its ledger was lost. `ends`: next offsets of partitions.
+    """
 
     inputs: dict[str, Input] = field(default_factory=dict)
     judged: dict[Post, dict[str, int]] = field(default_factory=lambda: defaultdict(dict))
@@ -48,7 +49,7 @@ def budget_changelog(settings: Settings) -> str:
 async def read_kafka(
     kafka: KafkaLog, settings: Settings, scope: Scope, inputs: Mapping[str, Input], ledgers: Ledgers
 ) -> KafkaMaterial:
-    """Read everything once; `inputs` are those of Redis, to be completed. Raises KafkaError."""
+    """Read every topic once; adds to `inputs`, which come from Redis. Raises KafkaError."""
     reader = _Reader(settings, scope, inputs, ledgers)
     places = kafka.partitions([topic.name for topic in topics.ALL] + [budget_changelog(settings)])
     reader.found.ends = await kafka.ends(places)
@@ -86,7 +87,7 @@ class _Reader:
         try:
             self._kinds[record.topic](record)
         except (ValueError, KeyError, TypeError, AttributeError):
-            self.found.unreadable += 1  # what cannot be read is among the dead letters, or none of ours
+            self.found.unreadable += 1  # an unreadable record is a dead letter, or not ours
 
     def _uploaded(self, record: Record) -> None:
         try:
@@ -113,7 +114,7 @@ class _Reader:
         if not (kind in (b"opened", b"ask_again") or replayed) or not self._scope.takes_key(record.key):
             return
         body = orjson.loads(record.value)
-        if replayed or body.get("type") == "ask_again":  # what was announced before may rightly be announced again
+        if replayed or body.get("type") == "ask_again":  # an earlier announcement may correctly be repeated
             of = body.get("event", body)
             self.found.judged[of["tenant_id"], of["post_id"]][record.id] = record.at_ms
         if body.get("type") == "opened":
@@ -163,7 +164,7 @@ class _Reader:
     def _version(self, record: Record) -> None:
         last = self._offsets.get(record.partition)
         if last is None or record.offset != last + 1:
-            self._gaps[record.partition] = record.offset  # what was between has been compacted away
+            self._gaps[record.partition] = record.offset  # versions in between were compacted away
         self._offsets[record.partition] = record.offset
         if not self._scope.takes_key(record.key) or not record.value:
             return
@@ -195,7 +196,7 @@ def ledger_version(record: Record, row: Mapping[str, Any], default_limit: int, g
 
 
 def _input_named(input_id: str) -> str:
-    """Our name of what the policy calls `stream/entry` or `topic/partition/offset/time`."""
+    """Our id of an input that the policy calls `stream/entry` or `topic/partition/offset/time`."""
     head, _, last = input_id.rpartition("/")
     if "-" in last:
         return f"{head}-{last}"
@@ -207,7 +208,7 @@ def _entry_ms(entry_id: str) -> int:
 
 
 def origin_fault(letter: DeadLetter, ends: Mapping[TopicPartition, int], streams: Collection[str]) -> str:
-    """Why a letter's origin cannot be what it says; empty if it can. Entries of streams are looked up elsewhere."""
+    """Why a letter's stated origin is impossible; empty if it is possible. Entries of streams are checked elsewhere."""
     if letter.origin in streams:
         return "" if letter.offset else f"it names no entry of {letter.origin}"
     if letter.partition is None or not (letter.offset or "").isdigit():

@@ -1,8 +1,8 @@
-"""The tenants' ledgers, version by version: was every token accounted for, was the limit kept at every moment? Pure.
+"""Checks the tenants' ledgers version by version: every token is accounted for and the limit always held. Pure.
 
-A row may only change by what its own entries say: spent rises by what the grants closed in that step charge, falls to
-zero by a reset or with the day, and takes over what Postgres knew when it was loaded. Compaction may have removed
-versions; what lies on both sides of such a gap is not compared.
+A row may change only as its own entries explain: spent rises by the charges of the grants closed in that step, falls to
+zero at a reset or a new day, and takes the value from Postgres when it is loaded. Compaction may have removed versions;
+the versions before and after such a gap are not compared.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from .material import LedgerVersion
 
 @dataclass
 class LedgerBook:
-    """What one tenant's versions came to. `older`: how many came after a newer one, and do not count.
+    """The result of one tenant's versions. `older`: how many came after a newer one; they do not count.
 
-    `charged`: the most each grant was seen charged with. A ledger that was lost (its successor is born later) may have
-    charged a grant that is charged again by its successor; `before_loss` is what the lost ones charged. Versions from
-    before `since_ms` (epoch milliseconds) are read for what they charge; their faults are not of this account.
+    `charged`: the highest charge seen for each grant. A ledger that was lost (its successor is born later) may have
+    charged a grant that is charged again by its successor; `before_loss` is what the lost ones charged. Of versions
+    from before `since_ms` (epoch milliseconds) only the charges are read; their faults are not part of this account.
     """
 
     since_ms: int = 0
@@ -55,7 +55,7 @@ class LedgerBook:
         self.last = version
 
     def total(self, grant: str) -> int | None:
-        """What a grant is charged in all; None if no version shows that it was charged."""
+        """The total charge of a grant; None if no version shows a charge."""
         if grant not in self.charged and grant not in self.before_loss:
             return None
         return self.charged.get(grant, 0) + self.before_loss.get(grant, 0)
@@ -66,7 +66,7 @@ class LedgerBook:
         self.charged, self.last = {}, None
 
     def _change(self, before: LedgerVersion, now: LedgerVersion) -> bool:
-        """Whether spent moved by something that the row itself does not tell."""
+        """Whether spent changed in a way that the row itself does not explain."""
         charged = sum((charge or 0) - (before.closed.get(grant) or 0) for grant, charge in now.closed.items())
         base = before.spent if now.day == before.day else 0
         taken_over = now.loaded and not before.loaded and now.spent >= base + charged
@@ -92,13 +92,13 @@ class LedgerBook:
 
 
 def _older(version: LedgerVersion, last: LedgerVersion) -> bool:
-    """Written late by a worker that had lost the partition: whoever recovers the ledger passes over it, too."""
+    """Whether a worker wrote it late, after it had lost the partition. The recovery of the ledger skips it, too."""
     same = version.birth == last.birth and version.applied != last.applied
     return same and version.applied[0] <= last.applied[0] and version.applied[1] <= last.applied[1]
 
 
 class Ledgers:
-    """All tenants' books; versions are handed in one by one, in the order of the changelog."""
+    """All tenants' books; versions are added one by one, in the order of the changelog."""
 
     def __init__(self, since_ms: int = 0) -> None:
         self._since_ms = since_ms

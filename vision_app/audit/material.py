@@ -1,4 +1,4 @@
-"""What the readers bring and the arithmetic judges: small values, without the texts of the messages they come from.
+"""The readers' output and the arithmetic's input: small values, without the texts of the messages they come from.
 
 Times are milliseconds since the epoch, tokens whole numbers. Order of a list is the order in its source.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Emission = tuple[int, int]
-"""Time and offset: which state of a post this is. The larger is the later."""
+"""Time and offset of a post's state. The larger one is the later state."""
 Post = tuple[str, str]
 """Tenant and post id."""
 
@@ -19,7 +19,7 @@ Post = tuple[str, str]
 class Input:
     """One publication. `id` is `stream-entry`, or `topic-partition-offset` of one that came by Kafka.
 
-    `tenant_id` and `post_id` are empty in an entry that cannot be read. `judged_ms`: when the policy handed it on.
+    `tenant_id` and `post_id` are empty in an entry that cannot be read. `judged_ms`: when the policy passed it on.
     """
 
     id: str
@@ -73,7 +73,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An event on the Redis output stream. `content` is a digest of what it says of each medium."""
+    """An event on the Redis output stream. `content` is a digest of its contents about each medium."""
 
     entry_id: str
     at_ms: int
@@ -90,7 +90,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """A dead letter. `fault`: why nobody can say where it came from, or what it lacks; empty if all is well."""
+    """A dead letter. `fault`: why its origin is unknown, or what it lacks; empty if there is no fault."""
 
     id: str
     origin: str
@@ -101,7 +101,7 @@ class Letter:
 
 @dataclass(frozen=True, slots=True)
 class GrantGiven:
-    """A grant as it was handed out on Kafka."""
+    """A grant as it was sent on Kafka."""
 
     id: str
     tenant_id: str
@@ -117,7 +117,7 @@ class GrantGiven:
 
 @dataclass(frozen=True, slots=True)
 class Closing:
-    """What the worker told the ledger of a grant. `tokens`: settled, or the estimate of a call that was lost."""
+    """What the worker reported to the ledger about a grant. `tokens`: settled, or the estimate of a lost call."""
 
     grant_id: str
     tenant_id: str
@@ -139,7 +139,7 @@ class BilledCall:
 
 @dataclass(frozen=True, slots=True)
 class CallRecord:
-    """What S3 holds of a grant's call. `version` names provider, model and prompt; empty while it is not done."""
+    """The record in S3 of a grant's call. `version` names provider, model and prompt; empty while it is not done."""
 
     grant_id: str
     tenant_id: str
@@ -154,9 +154,9 @@ class CallRecord:
 class LedgerVersion:
     """One version of a tenant's row in the changelog of the budget table, in its order.
 
-    `birth` tells the ledger from those that the tenant had before. `open` are estimates, `closed` charges (None:
-    released) by grant; `waiting` are tasks in the queue; `applied` is offset and time of the command applied last.
-    `gap`: the version before it may be gone.
+    `birth` distinguishes the ledger from earlier ones of the tenant. `open` are estimates, `closed` charges (None:
+    released) by grant; `waiting` are tasks in the queue; `applied` is offset and time of the last applied command.
+    `gap`: the version before it may be missing.
     """
 
     tenant_id: str
@@ -180,7 +180,7 @@ class LedgerVersion:
 
 @dataclass(frozen=True)
 class Progress:
-    """What is not worked off yet: records by topic, with the Redis streams; and tenants whose tasks wait.
+    """Unfinished work: records by topic, with the Redis streams; and tenants whose tasks wait.
 
     `born`: when each tenant's ledger began (epoch milliseconds).
     """

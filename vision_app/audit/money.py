@@ -1,7 +1,7 @@
-"""The bill against the ledger, call by call. Pure: material in, counts and complaints out.
+"""Compares bill and ledger, call by call. Pure: material in, counts and complaints out.
 
 Every billed call names its grant (X-Request-ID). A grant is charged what was billed; one whose call was cut off
-(`Lost`) is charged its estimate, so the ledger may exceed the bill by that and by nothing else, and never falls short.
+(`Lost`) is charged its estimate. So the ledger may exceed the bill only by that, and is never below it.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ TOLD = ("settle", "lost")
 
 @dataclass(frozen=True)
 class Spent:
-    """Everything about money. `calls` are in the order of their times, `records` hold those that were looked up.
+    """Everything about money. `calls` are in the order of their times, `records` holds the call records that were read.
 
-    `call_keys`: keys of all call records in S3. `tenants`: those known; if `restricted`, calls of others do not count.
+    `call_keys`: keys of all call records in S3. `tenants`: the known ones; if `restricted`, calls of others do not
+    count.
     """
 
     calls: Sequence[BilledCall] = ()
@@ -46,7 +47,7 @@ class Spent:
 
 @dataclass
 class Grant:
-    """One grant seen from all sides."""
+    """One grant with its calls, closings and records."""
 
     id: str
     tenant_id: str
@@ -64,11 +65,11 @@ class Grant:
 
     @property
     def told(self) -> int:
-        """The most the ledger was told to charge."""
+        """The highest charge that was reported to the ledger."""
         return max((closing.tokens for closing in self.closings if closing.kind in TOLD), default=0)
 
     def since(self, since_ms: int) -> bool:
-        """Whether it belongs to the account: closed within its time, or not closed and given or billed within it."""
+        """Whether the grant belongs to the account: closed in its time, or still open and given or billed in it."""
         if self.closings:
             return any(closing.at_ms >= since_ms for closing in self.closings)
         given = self.given is not None and self.given.at_ms >= since_ms
@@ -76,7 +77,7 @@ class Grant:
 
 
 def grants_of(material: Spent) -> list[Grant]:
-    """Every grant of the account's time, from all sides."""
+    """Every grant of the account's time, from all sources."""
     tenants = {prefix_of(tenant): tenant for tenant in material.tenants}
     grants: dict[str, Grant] = {}
 
@@ -97,12 +98,12 @@ def grants_of(material: Spent) -> list[Grant]:
 
 
 def prefix_of(tenant_id: str) -> str:
-    """What the ids of a tenant's grants begin with: the tenant can be told even of a grant nobody remembers."""
+    """The prefix of the ids of a tenant's grants: it names the tenant even if the grant itself is unknown."""
     return hashlib.sha256(tenant_id.encode()).hexdigest()[:8]
 
 
 def to_look_up(material: Spent) -> list[tuple[str, str]]:
-    """(tenant, grant) of the calls that the rest does not explain: their records in S3 have to be read."""
+    """(tenant, grant) of the calls whose records in S3 must be read to explain them."""
     grants = grants_of(material)
     doubtful = {
         (one.tenant_id, one.id) for one in grants if _charge(one, material) != one.billed and not one.lost and one.calls
@@ -115,7 +116,7 @@ def to_look_up(material: Spent) -> list[tuple[str, str]]:
 
 
 def judge_money(material: Spent, tally: Tally) -> None:
-    """Count calls and tokens, and complain of every one that is not explained."""
+    """Count calls and tokens, and complain about each difference without a reason."""
     grants = grants_of(material)
     for one in grants:
         _grant(one, material, tally)
@@ -140,7 +141,7 @@ def judge_money(material: Spent, tally: Tally) -> None:
 
 
 def _charge(one: Grant, material: Spent) -> int:
-    """What the ledger charged; where its versions are compacted away, what it was told."""
+    """What the ledger charged; if its versions were compacted away, what was reported to it."""
     book = material.ledgers[one.tenant_id]
     seen = book.total(one.id)
     if seen is None and one.id not in book.released and (book.gaps or not book.versions):
@@ -167,7 +168,7 @@ def _grant(one: Grant, material: Spent, tally: Tally) -> None:
 
 
 def _difference(one: Grant, charge: int, because: str, tally: Tally) -> None:
-    """Note a grant that was not charged what was billed; complain if nothing explains it."""
+    """Note a grant whose charge differs from its bill; complain if there is no reason."""
     counts, difference = tally.of(one.tenant_id).counts, charge - one.billed
     found = Difference(one.id, one.tenant_id, one.billed, charge, because or "unexplained")
     tally.differences.append(found)
@@ -183,12 +184,12 @@ def _difference(one: Grant, charge: int, because: str, tally: Tally) -> None:
 
 
 def _being_closed(one: Grant, material: Spent) -> bool:
-    """Billed, and its settlement is on the way."""
+    """Whether the settlement of the grant may still be on its way."""
     return bool(one.given and not one.closings and material.progress.busy(topics.ANALYSIS.name, topics.BUDGET.name))
 
 
 def _because_of(one: Grant, material: Spent) -> str:
-    """Why nobody could know what the call had cost, so that more was charged; empty if it was known."""
+    """Why the cost of the call was unknown, so that more was charged; empty if it was known."""
     book, record = material.ledgers[one.tenant_id], material.records.get(one.id)
     if one.lost:
         return "lost"
@@ -213,7 +214,7 @@ Calls = list[tuple[Grant, BilledCall]]
 
 
 def _by_picture(grants: Iterable[Grant]) -> dict[tuple[str, str], Calls]:
-    """Billed calls by tenant and picture, in order. A repair, which sends no picture, counts as its picture's."""
+    """Billed calls by tenant and picture, in order. A repair sends no picture; it counts for its grant's picture."""
     found: dict[tuple[str, str], Calls] = defaultdict(list)
     for one in grants:
         if one.given is not None:
@@ -238,7 +239,7 @@ def _picture(tenant_id: str, sha256: str, calls: Calls, material: Spent, tally: 
 
 
 def _because(before: Calls, one: Grant, call: BilledCall, material: Spent) -> str:
-    """Why a picture was asked about again; empty if nothing explains it."""
+    """Why a picture was asked about again; empty if there is no reason."""
     if any(earlier.id == one.id for earlier, _ in before):
         return ""  # one grant, two calls: never right
     if one.given is not None and one.given.purpose == "repair":

@@ -1,4 +1,4 @@
-"""What Redis holds: entries of the input streams, announced events, the dead letters that others read."""
+"""Reads Redis: entries of the input streams, announced events, the stream of dead letters."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def read_events(redis: Redis, settings: Settings, scope: Scope) -> list[Ev
 
 
 def _event(entry_id: str, fields: Mapping[Any, Any]) -> Event | None:
-    """None for an entry that is no announcement of ours: others may write to the stream, too."""
+    """None for an entry that is not our announcement: other programs may also write to the stream."""
     try:
         body = orjson.loads(fields.get(b"data", b""))
         emission = _emission(body["emission"])
@@ -70,7 +70,7 @@ def _event(entry_id: str, fields: Mapping[Any, Any]) -> Event | None:
 
 
 def _said(item: Mapping[str, Any]) -> list[Any]:
-    """What an event says of a medium, without what may differ between two tellings of the same."""
+    """An event's contents about a medium, without fields that may differ between two announcements of one state."""
     reset_at = (item.get("details") or {}).get("reset_at")
     return [item.get("sha256"), item.get("status"), item.get("reason"), reset_at, item.get("analysis")]
 
@@ -81,7 +81,7 @@ def _emission(text: str) -> Emission:
 
 
 async def first_event_ms(redis: Redis, settings: Settings) -> int:
-    """From when on the output stream is whole: 0, or its first entry's time if it may have been trimmed."""
+    """The time from which the output stream is complete: 0, or its first entry's time if it may have been trimmed."""
     if await redis.xlen(settings.vision_output_stream) < STREAM_MAXLEN:
         return 0
     first = await redis.xrange(settings.vision_output_stream, count=1)
@@ -106,7 +106,7 @@ async def holds_entry(redis: Redis, stream: str, entry_id: str) -> bool:
 
 
 async def _entries(redis: Redis, stream: str, since_ms: int) -> AsyncIterator[tuple[str, Mapping[Any, Any]]]:
-    """Page by page, up to what is the end when it is reached."""
+    """Page by page, up to the end at the time of the last page."""
     start = str(max(0, since_ms))
     while page := await redis.xrange(stream, min=start, count=PAGE):
         for entry_id, fields in page:

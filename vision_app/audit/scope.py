@@ -1,4 +1,4 @@
-"""Which tenants and which time an account is about: what the readers take and what they pass over."""
+"""The tenants and the time of an account: which material the readers take and which they skip."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from urllib.parse import quote
 
 MARGIN_MS = 60_000
-"""Events and dead letters are looked for so much earlier than inputs: the clocks of Redis and Kafka may differ."""
+"""How much earlier than inputs events and dead letters are looked for: the clocks of Redis and Kafka may differ."""
 GRANT_MARGIN_MS = 60 * 60 * 1000
 """A call within the time may have been granted before it; a grant open for longer is reported by the worker."""
 
 
 @dataclass(frozen=True)
 class Scope:
-    """`since_ms` inclusive, `until_ms` exclusive: what is published while the account is taken is left out."""
+    """`since_ms` inclusive, `until_ms` exclusive: inputs published while the account is taken are left out."""
 
     since_ms: int
     until_ms: int
@@ -33,7 +33,7 @@ class Scope:
         return self.tenants is None or tenant_id in self.tenants
 
     def takes_key(self, key: bytes | None) -> bool:
-        """Whether a record of this Kafka key, which begins with the tenant, can be of interest. Saves decoding it."""
+        """Whether a record with this key may belong to the account. Keys begin with the tenant; this saves decoding."""
         return self.tenants is None or (key or b"").partition(b":")[0] in self._keys
 
     def within(self, at_ms: int) -> bool:

@@ -1,4 +1,4 @@
-"""What the stores hold: rows in Postgres, keys in S3, links in the graph."""
+"""Reads the stores: rows in Postgres, keys in S3, links in the graph."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def _row(record: Any) -> Row:
 
 @dataclass
 class Objects:
-    """Keys below `vision/`, by what they are."""
+    """Keys below `vision/`, by kind."""
 
     answers: set[str] = field(default_factory=set)
     documents: set[str] = field(default_factory=set)
@@ -81,7 +81,7 @@ class Objects:
 
 
 async def read_objects(s3: S3Store, scope: Scope) -> Objects:
-    """List what is kept for the tenants. Raises S3Error."""
+    """List the objects of the tenants. Raises S3Error."""
     objects = Objects()
     async for key in _keys(s3, scope):
         kind = key.split("/")[2] if key.count("/") > 2 else ""

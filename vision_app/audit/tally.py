@@ -1,4 +1,4 @@
-"""Counting per tenant while material is judged, and the account that comes of it. Knows no material."""
+"""Counts per tenant while material is checked, and makes the account from the counts. Does not know the material."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .figures import Account, Complaints, Difference, Peak, TenantAccount, Waits
 
 @dataclass
 class TenantTally:
-    """What has been counted of one tenant so far; names are those of `figures.Figures`."""
+    """The counts of one tenant so far; names are those of `figures.Figures`."""
 
     counts: Counter[str] = field(default_factory=Counter)
     skipped_because: Counter[str] = field(default_factory=Counter)
@@ -31,7 +31,7 @@ class TenantTally:
 
 
 class Tally:
-    """All tenants' counts, the complaints, and notes of what could not be judged."""
+    """All tenants' counts, the complaints, and notes about what could not be checked."""
 
     def __init__(self) -> None:
         self._tenants: dict[str, TenantTally] = {}
@@ -43,7 +43,7 @@ class Tally:
         return self._tenants.setdefault(tenant_id, TenantTally())
 
     def complain(self, kind: str, sentence: str) -> None:
-        """`kind` is a plural that stands after a number; the sentence says what, whose, and where to look next."""
+        """`kind` is a plural that stands after a number; the sentence says what is wrong, for whom, where to look."""
         self._complaints.add(kind, sentence)
 
     def account(self, **about: Any) -> Account:

@@ -1,7 +1,7 @@
 """The `vision` command: one module per group of commands, imported only when one of its commands runs.
 
-A new command: write it in a module here and add a line to `COMMANDS`. Those of the laboratory are only named here, so
-that no module of the product imports it.
+A new command: write it in a module here and add a line to `COMMANDS`. The laboratory's commands are given by name only,
+so that no module of the product imports it.
 """
 
 from __future__ import annotations
@@ -86,4 +86,4 @@ class CommandLine(click.Group):
 @click.group(cls=CommandLine, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="vision-app")
 def main() -> None:
-    """Looks at every picture posted to a Telegram channel and tells the rest of an assistant what is on it."""
+    """Looks at every picture posted to a Telegram channel and tells the rest of an assistant what it shows."""

@@ -1,6 +1,6 @@
-"""`vision audit`: the accounts of what was published: inputs and their ends, calls and tokens, bill and ledger.
+"""`vision audit`: accounts for the published inputs: their ends, calls and tokens, bill and ledger.
 
-Exit code 0: nothing is wrong; 1: discrepancies, each told; 2: something that must be read could not be.
+Exit code 0: nothing is wrong; 1: discrepancies, each shown; 2: a source could not be read.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ DIFFERENCES_SHOWN = 20
 def audit(tenants: tuple[str, ...], since: datetime | None, as_json: bool) -> None:
     """Was every input answered once, and every token charged once?
 
-    Compares what was published with rows, events, answers, graph, ledger and bill. Reads only. What is under way is
-    counted as such; when nothing is, the account is exact. Exit code 0 clean, 1 discrepancies, 2 cannot read.
+    Compares inputs with rows, events, answers, graph, ledger and bill. Reads only. Unfinished work is counted as under
+    way; without any, the account is exact. Exit code 0 clean, 1 discrepancies, 2 cannot read.
     """
     settings = load_settings()
     try:

@@ -1,7 +1,7 @@
 """`vision budget …`, `vision pause`, `vision resume`: a tenant's budget, through the HTTP API of the running worker.
 
-A change is accepted first and done by the budget actor right after; the commands wait a few seconds to see it done.
-Exit code 0: done, or shown; 1: not; the text says what to do next.
+The API accepts a change first, and the budget actor applies it right after; the commands wait a few seconds for the
+effect. Exit code 0: done, or shown; 1: failed; the text says what to do next.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Api:
         self._headers = _headers(settings, self.tenant)
 
     def ask(self, method: str, path: str = "", **more: Any) -> State:
-        """One request; asked too often (`--all` of many tenants), it waits as long as it is told to."""
+        """Send one request. After a 429 (`--all` of many tenants) wait for Retry-After and repeat it."""
         while (answer := self._ask(method, path, **more)).status_code == httpx.codes.TOO_MANY_REQUESTS:
             time.sleep(float(answer.headers.get("Retry-After", 1)))
         if answer.is_success:
@@ -67,12 +67,12 @@ class Api:
         return self.ask("GET")
 
     def change(self, method: str, path: str, done: Callable[[State], bool], **more: Any) -> State:
-        """Send a command and wait for its effect. Returns the state in which it is to be seen."""
+        """Send a command and wait for its effect. Returns the state that shows the effect."""
         self.ask(method, path, **more)
         return self.wait(done)
 
     def wait(self, done: Callable[[State], bool]) -> State:
-        """The first state that is as wanted; fails after EFFECT_SECONDS."""
+        """The first state for which `done` is true; fails after EFFECT_SECONDS."""
         deadline = time.monotonic() + EFFECT_SECONDS
         while not done(state := self.state()):
             if time.monotonic() > deadline:
@@ -85,7 +85,7 @@ class Api:
 
 
 def base_url(settings: Settings) -> str:
-    """Where the worker of these settings is reached from here."""
+    """The address of these settings' worker, as seen from this machine."""
     return f"http://{reachable(settings.vision_api_host)}:{settings.vision_api_port}"
 
 
@@ -120,7 +120,7 @@ def set_limit(limit: str, tenant: str | None, as_json: bool) -> None:
 @_tenant
 @_json
 def reset(tenant: str | None, as_json: bool) -> None:
-    """Set what TENANT has spent today to zero; what waited for money goes on."""
+    """Set what TENANT has spent today to zero; tasks that waited for money go on."""
     api = Api(load_settings(), tenant)
     before = api.state()["spent"]
     _print(api.change("POST", "/reset", lambda state: state["spent"] < before or before == 0), as_json)
@@ -179,7 +179,7 @@ def drop(number: int | None, tenant: str | None, everything: bool, as_json: bool
 @_all
 @_json
 def pause(tenant: str | None, everybody: bool, as_json: bool) -> None:
-    """Let nothing new start for TENANT, or for --all; what has started ends, the rest waits."""
+    """Start nothing new for TENANT, or for --all; calls in flight end, other work waits."""
     _switch("/pause", tenant, everybody, as_json)
 
 
@@ -188,12 +188,12 @@ def pause(tenant: str | None, everybody: bool, as_json: bool) -> None:
 @_all
 @_json
 def resume(tenant: str | None, everybody: bool, as_json: bool) -> None:
-    """Let the work of TENANT, or of --all that are paused, go on after `vision pause`."""
+    """Continue the work of TENANT, or of --all paused tenants, after `vision pause`."""
     _switch("/resume", tenant, everybody, as_json)
 
 
 def _switch(path: str, tenant: str | None, everybody: bool, as_json: bool) -> None:
-    """Without a name one tenant is meant, and it is said which: whoever stops a fire must know what still burns."""
+    """Without TENANT only the default tenant is switched. Report which tenant was affected, as the others go on."""
     settings, paused = load_settings(), path == "/pause"
     done = "paused" if paused else "going on"
     if everybody:
@@ -299,5 +299,5 @@ def _dump(answer: State) -> None:
 
 
 def _printable(text: str) -> str:
-    """Without control characters, which could steer the operator's terminal."""
+    """Without control characters, which could control the operator's terminal."""
     return "".join(sign if sign.isprintable() else "?" for sign in text)

@@ -14,11 +14,11 @@ from vision_app.settings import Settings, load_settings, sources, without_effect
 from vision_app.stack.plan import without_password
 
 HIDDEN = "********"
-SECRET_URLS = ("redis_url", "database_url")  # of which only the password is secret
+SECRET_URLS = ("redis_url", "database_url")  # URLs in which only the password is secret
 
 
 class Value(BaseModel):
-    """One setting as it may be shown."""
+    """One setting, safe to show."""
 
     variable: str
     value: str

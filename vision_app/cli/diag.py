@@ -1,4 +1,4 @@
-"""`vision diag`: what is known of a post, counts, and what would become of a file."""
+"""`vision diag`: what is known of a post, counts, and whether a file would be analyzed."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def diag(
     post_id: str | None,
     as_json: bool,
 ) -> None:
-    """What is known of a post (--post-id), counts (stats), what would become of a file (test)."""
+    """What is known of a post (--post-id), counts (stats), whether a file would be analyzed (test)."""
     given = {"database_url": db_url, "redis_url": redis_url}
     settings = load_settings(**{name: SecretStr(url) for name, url in given.items() if url})
     ctx.obj = (settings, tenant_id)
@@ -59,7 +59,7 @@ def diag(
 @click.option("--json", "as_json", is_flag=True, help="For scripts.")
 @click.pass_obj
 def check(about: tuple[Settings, str | None], post_id: str, as_json: bool) -> None:
-    """What is known of a post. Exit code 0 also when nothing is, 1 when that cannot be found out."""
+    """What is known of a post. Exit code 0 also for an unknown post, 1 if a service cannot be read."""
     settings, tenant_id = about
     _check(settings, post_id, tenant_id, as_json)
 
@@ -68,7 +68,7 @@ def check(about: tuple[Settings, str | None], post_id: str, as_json: bool) -> No
 @click.option("--json", "as_json", is_flag=True, help="For scripts.")
 @click.pass_obj
 def stats(about: tuple[Settings, str | None], as_json: bool) -> None:
-    """Lengths of the streams, what is pending, objects and bytes in S3."""
+    """Lengths of the streams, pending entries, objects and bytes in S3."""
     counts = run(statistics(*about))
     if as_json:
         _json(counts)

@@ -40,7 +40,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 @click.group()
 def dlq() -> None:
-    """What could not be processed: look at it, replay it, or discard it; and take what holds up its partition.
+    """Dead letters: show, replay or discard them; set a record aside that holds up its partition.
 
     Letters that were replayed or discarded are hidden; --all shows them.
     """
@@ -128,7 +128,7 @@ def replay(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Try letters again: at their origin, or before the budget if they had reached it.
+    """Send letters again: to their origin, or to the step before the budget if they had reached the budget.
 
     Exit code 1 if a chosen letter could not be replayed.
     """
@@ -159,7 +159,7 @@ def discard(
     every: bool,
     dry_run: bool,
 ) -> None:
-    """Decide that letters need nothing more. They stay on the topic until it forgets them (--all shows them)."""
+    """Mark letters as done. They stay on the topic until its retention ends (--all shows them)."""
     chosen = _chosen(_filter(ids, origin, error, since, tenant), every)
     letters = run(_discard(load_settings(), chosen, everything, dry_run))
     for letter in letters:
@@ -178,8 +178,9 @@ def take(place: str, reason: str, seconds: float, dry_run: bool, as_json: bool) 
     """Set a record aside that holds up its partition: it becomes a dead letter and the rest goes on.
 
     PLACE is topic-partition-offset, or stream-id for an entry of an input stream, as GET /readyz, `vision doctor` and
-    the log name it. Whichever worker has it breaks off its handling; after a restart it does not begin. Exit code 3:
-    marked, but no worker has set it aside within --wait seconds; it does as soon as it gets the record.
+    the log name it. The worker that has it cancels the handling; after a restart the handling does not start again.
+    Exit code 3: marked, but no worker has set it aside within --wait seconds; a worker does so as soon as it gets the
+    record.
     """
     taking, done = run(_take(load_settings(), place, reason, seconds, dry_run))
     if as_json:

@@ -30,8 +30,8 @@ MARKS = {
 @click.command()
 @click.option("--json", "machine_readable", is_flag=True, help="For scripts.")
 def doctor(machine_readable: bool) -> None:
-    """Look for what keeps the system from working, and say what to do. Exit code 1 if something must be done."""
-    logging.disable(logging.CRITICAL)  # clients log their failed connections; the findings say it better
+    """Check what keeps the system from working, and say what to do. Exit code 1 if something must be done."""
+    logging.disable(logging.CRITICAL)  # clients log failed connections; the findings report them with advice
     findings = _findings()
     if machine_readable:
         click.echo(json_text([f.model_dump() for f in findings]))

@@ -1,6 +1,6 @@
 """`vision kafka`: Kafka's own console tools, from the jars of the embedded broker, connected to the configured one.
 
-What they print may come from anybody, so it goes through `printable.tool_line` before a terminal sees it.
+Their output may contain hostile text, so it goes through `printable.tool_line` before it reaches a terminal.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ def kafka() -> None:
 def consume(arguments: tuple[str, ...]) -> None:
     """kafka-console-consumer: prints `key|value` lines that `produce` accepts.
 
-    Control characters in JSON are printed as escapes, which mean the same. Other values are printed to a terminal with
-    escapes, and into a file or a pipe byte for byte.
+    Control characters in JSON are printed as equivalent escapes. Other values are escaped on a terminal only, and go
+    unchanged into a file or a pipe.
     """
     defaults = ["--property", "print.key=true", "--property", f"key.separator={SEPARATOR}"]
     if _has(arguments, "--max-messages") and not _has(arguments, "--timeout-ms"):
-        defaults += ["--timeout-ms", str(DEFAULT_TIMEOUT_MS)]  # otherwise it waits for ever where there are fewer
+        defaults += ["--timeout-ms", str(DEFAULT_TIMEOUT_MS)]  # otherwise it waits for ever if there are fewer
     _run("org.apache.kafka.tools.consumer.ConsoleConsumer", [*defaults, *arguments])
 
 
@@ -57,7 +57,7 @@ def produce(arguments: tuple[str, ...]) -> None:
     """kafka-console-producer: reads `key|value` lines from standard input."""
     defaults = ["--property", "parse.key=true", "--property", f"key.separator={SEPARATOR}"]
     command = _command("org.apache.kafka.tools.ConsoleProducer", [*defaults, *arguments])
-    os.execve(command[0], command, plain())  # noqa: S606 - it talks to the terminal, and shows nobody's texts
+    os.execve(command[0], command, plain())  # noqa: S606 - it uses the terminal, and prints no text of records
 
 
 @kafka.command(context_settings=PASS_THROUGH, add_help_option=False)
@@ -77,7 +77,7 @@ def topics(arguments: tuple[str, ...]) -> None:
 def _run(main_class: str, arguments: list[str]) -> None:
     """Run the tool and end with its exit code."""
     command = _command(main_class, arguments)
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # before the tool starts: without a reader both end
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # before the tool starts: both end when the reader goes
     sys.exit(_printed(command))
 
 
@@ -93,11 +93,11 @@ def _command(main_class: str, arguments: list[str]) -> list[str]:
 
 
 def _printed(command: list[str]) -> int:
-    """Run a command that ends with us; what it prints, printed without what could steer a terminal. Its exit code."""
+    """Run a command that ends with this process, print its output without terminal control, return its exit code."""
     terminal = sys.stdout.isatty()
     sys.stdout.flush()
     tool = subprocess.Popen([*tied_to_this_process(signal.SIGTERM), *command], stdout=subprocess.PIPE, env=plain())
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to the tool as well, which ends in its own way
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it also to the tool, which ends by itself
     signal.signal(signal.SIGTERM, lambda *_: tool.terminate())
     assert tool.stdout is not None  # noqa: S101 - it was asked for
     for line in tool.stdout:

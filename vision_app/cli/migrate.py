@@ -1,4 +1,4 @@
-"""`vision migrate status|apply|repair|refill`: what a worker makes at its start, looked at and put back without one."""
+"""`vision migrate status|apply|repair|refill`: checks and restores, without a worker, what a worker makes at start."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ ROWS_OF = {
     "storage_state": "the next listing of the bucket fills it (S3_RECOUNT_INTERVAL_MINUTES)",
     "expired_objects": "what was expired is no longer marked; nothing else is lost",
 }
-"""Where the rows of a table that was made anew come from."""
+"""How the rows of a table that was made again can be restored."""
 
 
 @click.group()
 def migrate() -> None:
-    """Tables, topics and bucket: are they as we made them, and putting back what is missing.
+    """Check tables, topics and bucket, and put back what is missing.
 
     A worker makes all of them when it starts. These commands are for when something was dropped since then.
     """
@@ -46,7 +46,7 @@ _only = click.option("--only", "parts", type=click.Choice(PARTS), multiple=True,
 @_only
 @click.option("--json", "as_json", is_flag=True, help="For scripts.")
 def status(parts: tuple[str, ...], as_json: bool) -> None:
-    """Show what is missing or other than we made it. Exit code 1 if anything is. Changes nothing."""
+    """Show what is missing or was changed. Exit code 1 if there is anything. Changes nothing."""
     settings = load_settings()
     found = {part: _looked_at(part, settings) for part in parts or PARTS}
     if as_json:
@@ -68,7 +68,7 @@ def apply() -> None:
 @migrate.command()
 @_only
 def repair(parts: tuple[str, ...]) -> None:
-    """Put back what is missing. What is there is never changed, and rows that went with a table do not come back.
+    """Put back what is missing. Existing things are never changed, and rows of a dropped table do not come back.
 
     May run beside workers. Exit code 1 if something could not be put back.
     """
@@ -76,7 +76,7 @@ def repair(parts: tuple[str, ...]) -> None:
     for part in parts or PARTS:
         try:
             failed |= not _mended(part, settings)
-        except StackError as fault:  # the other parts may be mended all the same
+        except StackError as fault:  # the other parts may be repaired nevertheless
             click.echo(printable(f"{part}: {fault}"), err=True)
             failed = True
     sys.exit(EXIT_UNSOUND if failed else 0)
@@ -84,9 +84,10 @@ def repair(parts: tuple[str, ...]) -> None:
 
 @migrate.command()
 def refill() -> None:
-    """Fill tables that were made anew with the results that Kafka still has (KAFKA_RETENTION_DAYS).
+    """Fill tables that were made again with the results that Kafka still has (KAFKA_RETENTION_DAYS).
 
-    Nobody is asked, nothing is charged and nothing announced. A newer row is never replaced, so it may run at any time.
+    No provider is asked, nothing is charged and nothing announced. A newer row is never replaced, so it may run at any
+    time.
     """
     told = run(foundations.refill(load_settings()))
     click.echo(f"Wrote {told.written} results once more.")
@@ -99,7 +100,7 @@ def refill() -> None:
 
 
 def _looked_at(part: str, settings: Settings) -> tuple[list[str], list[str]]:
-    """What is so, and what is not as it should be, each with the next step."""
+    """What is right, and what is wrong, each fault with the next step."""
     try:
         match part:
             case "postgres":
@@ -147,7 +148,7 @@ def _say(heading: str, lines: Iterable[str]) -> None:
 
 
 def _mended(part: str, settings: Settings) -> bool:
-    """Whether everything of this part is there now."""
+    """Repair one part. Returns whether it is complete now."""
     match part:
         case "postgres":
             return _mended_tables(settings)

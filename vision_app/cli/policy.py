@@ -1,4 +1,4 @@
-"""`vision policy …`: is the policy file right, and what does it say of a given post."""
+"""`vision policy …`: checks the policy file, and shows its verdicts on a given post."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def explain_command(
     if as_json:
         click.echo(json_text([_as_json(explanation) for explanation in explanations], indent=False))
         return
-    console = Console(markup=False, highlight=False, emoji=False)  # the texts are other people's
+    console = Console(markup=False, highlight=False, emoji=False)  # the event's texts may be hostile
     if not explanations:
         console.print("The event lists no media.")
     for number, explanation in enumerate(explanations, 1):
@@ -74,7 +74,7 @@ def explain_command(
 @click.option("--tenant", "tenant_id", help="Only this tenant's.")
 @click.option("--json", "as_json", is_flag=True, help="For scripts.")
 def dry_run(file: Path, since: datetime | None, tenant_id: str | None, as_json: bool) -> None:
-    """Run recorded inputs through another policy and say what would change, in media and in tokens at most."""
+    """Run recorded inputs through another policy and say what would change: which media, at most how many tokens."""
     settings = load_settings()
     now, then = _read(_path(None, settings)), _read(file)
     selection = run(_recorded(settings, since, tenant_id))
@@ -147,5 +147,5 @@ def _as_table(number: int, explanation: Explanation) -> Table:
 
 
 def _printable(text: str) -> str:
-    """Without control characters, which could steer the operator's terminal."""
+    """Without control characters, which could control the operator's terminal."""
     return "".join(sign if sign.isprintable() else "?" for sign in text)

@@ -1,4 +1,4 @@
-"""`vision posts --stuck`: what hangs, since when, waiting for what."""
+"""`vision posts --stuck`: which posts hang, since when, and what they wait for."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PIPE_WIDTH = 200
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="The oldest so many.")
 @click.option("--json", "as_json", is_flag=True, help="For scripts.")
 def posts(stuck: bool, older_than: timedelta, tenant_id: str | None, limit: int, as_json: bool) -> None:
-    """Which posts hang, since when, waiting for what. Exit code 0 if none does, 3 if some do."""
+    """Which posts hang, since when, and what they wait for. Exit code 0 if none hangs, 3 if some do."""
     if not stuck:
         raise click.UsageError("say which posts: --stuck; for one post `vision diag --post-id` and `vision trace`")
     found = run(_stuck(load_settings(), older_than, tenant_id, limit))

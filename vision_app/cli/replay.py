@@ -1,4 +1,4 @@
-"""`vision replay`: recorded inputs are sent again."""
+"""`vision replay`: sends recorded inputs again."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ def replay(
 ) -> None:
     """Send recorded inputs again, chosen by time, offsets or provider.
 
-    Without --force only media that have no answer of the current version are asked about; answers that are stored are
-    free either way. --provider ocr_fallback implies --force: an answer by OCR counts as an answer.
+    Without --force only media without an answer of the current version are asked about; stored answers are free in both
+    cases. --provider ocr_fallback implies --force: an answer by OCR counts as an answer.
     """
     wish = _Wish(since, until, offsets, provider, tenant_id, post_id)
     _check(wish)
@@ -130,7 +130,7 @@ async def _of_topic(settings: Settings, wish: _Wish) -> Selection:
 
 
 async def _send(sender: KafkaSender, inputs: list[Input], force: bool) -> None:
-    """In batches, so that a post's events keep their order: one post's records are sent one after the other."""
+    """Send in batches, one post's records one after the other, so that a post's events keep their order."""
     by_key: dict[bytes | None, list[Input]] = {}
     for one in inputs:
         by_key.setdefault(one.key, []).append(one)

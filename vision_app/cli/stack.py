@@ -28,7 +28,7 @@ from vision_app.stack.worker import COMMAND, check_worker_ports
 
 FOLLOW_SECONDS = 0.3
 
-console = Console(width=None if sys.stdout.isatty() else 200)  # nothing is cut off in a pipe
+console = Console(width=None if sys.stdout.isatty() else 200)  # so that no text is cut off in a pipe
 
 
 @click.command()
@@ -41,7 +41,7 @@ def up(workers: int, worker_command: str) -> None:
     DATABASE_URL, S3_ENDPOINT_URL, NEO4J_URI, GIGACHAT_BASE_URL) are not started.
     """
     home = Home(vision_home())
-    load_settings()  # a wrong value is to be told here, not in a log
+    load_settings()  # report a wrong value here, not in a log
     supervisor = None
     if client.live_state(home) is not None:
         click.echo("Already up, or starting.")
@@ -73,7 +73,7 @@ def _check_start(home: Home) -> None:
 
 
 def _watch(home: Home, supervisor: client.Supervisor | None) -> StackState:
-    """Show the progress of a start, as a table that changes in place or, into a file or pipe, line by line."""
+    """Show the progress of a start: in a terminal as a table that changes in place, otherwise line by line."""
     progress = Progress()
 
     def tell(state: StackState) -> None:
@@ -97,7 +97,7 @@ def _say_where(state: StackState) -> None:
 
 @click.command()
 def down() -> None:
-    """Stop workers, then services; leaves no process. Data stays."""
+    """Stop workers, then services; no process is left. Data stays."""
     home, told = Home(vision_home()), set[str]()
 
     def tell(state: StackState) -> None:
@@ -113,7 +113,7 @@ def down() -> None:
 @click.command()
 @click.option("--json", "machine_readable", is_flag=True, help="For scripts.")
 def status(machine_readable: bool) -> None:
-    """What runs, where, since when, with how much memory. Exit code 0 if everything is ready, otherwise 1."""
+    """What runs, where, since when, and how much memory it uses. Exit code 0 if everything is ready, otherwise 1."""
     state = client.live_state(Home(vision_home()))
     if machine_readable:
         click.echo(json_text(as_json(state)))
@@ -152,7 +152,7 @@ def _last_lines(log: Path, count: int) -> deque[str]:
 
 
 def _added(log: Path) -> Iterator[str]:
-    """What is written to the log from now on, also after it was rotated."""
+    """The text that is written to the log from now on, also after a rotation."""
     file = log.open(errors="replace")
     file.seek(0, os.SEEK_END)
     while True:

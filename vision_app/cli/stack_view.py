@@ -20,7 +20,7 @@ STYLES = {
     Condition.BACKOFF: "red",
     Condition.STOPPED: "dim",
 }
-DOWNLOAD_SECONDS = 5.0  # a line about a download not more often than this
+DOWNLOAD_SECONDS = 5.0  # at least so long between two lines about a download
 
 
 def status_table(state: StackState) -> Table:
@@ -120,7 +120,7 @@ class Progress:
         return self._told.get(service.name) or "starting"
 
     def _after(self, service: ServiceState) -> str:
-        """How long a service took, when it became ready before our eyes."""
+        """How long the service took to become ready, if this command has seen its start; otherwise empty."""
         if service.name not in self._told or service.condition is not Condition.READY:
             return ""
         if service.name not in self._took:
@@ -144,7 +144,7 @@ def _resident(service: ServiceState) -> int:
 
 
 def _trouble(service: ServiceState) -> str:
-    """Its last error, also after it recovered, and what it is doing about it."""
+    """The service's last error, also after a recovery, and what the service is doing now."""
     if service.last_error and service.detail:
         return f"{service.last_error} ({service.detail})"
     return service.last_error or service.detail

@@ -1,6 +1,6 @@
-"""`vision storage …`: what the bucket holds and may hold, what is in it, cleaning it up.
+"""`vision storage …`: usage and limits of the bucket, its objects, and clean-up.
 
-Exit code 0: shown or done; 1: not, and the text says what to do; 3: cleaned up, but above the target all the same.
+Exit code 0: shown or done; 1: failed, and the text says what to do; 3: cleaned up, but still above the target.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ _dry = click.option("--dry-run", is_flag=True, help="Say what would go; delete n
 
 @click.group()
 def storage() -> None:
-    """What the bucket holds and may hold; clean it up. GB are GiB (1024^3 bytes)."""
+    """Show usage and limits of the bucket; clean it up. GB are GiB (1024^3 bytes)."""
 
 
 @storage.command()
 @click.argument("tenant", required=False)
 @_json
 def quota(tenant: str | None, as_json: bool) -> None:
-    """What the bucket holds, or TENANT, and how much it may."""
+    """Usage and limit of the bucket, or of TENANT."""
     settings = load_settings()
     usages, status = run(held(settings))
     own = usages.get(account_of(tenant)) if tenant else together(usages)
@@ -100,7 +100,7 @@ def stats(as_json: bool) -> None:
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="The first so many, by key.")
 @_json
 def list_objects(tenant_id: str | None, content_type: str | None, limit: int, as_json: bool) -> None:
-    """Objects as they are in the bucket now: whose, what, how large, how old."""
+    """The objects in the bucket now: tenant, type, size, age."""
     found = run(_first(load_settings(), tenant_id, content_type, limit))
     if as_json:
         _dump([vars(one) for one in found])
@@ -123,7 +123,7 @@ def list_objects(tenant_id: str | None, content_type: str | None, limit: int, as
 @_dry
 @_json
 def cleanup(free_gb: float | None, content_type: str | None, dry_run: bool, as_json: bool) -> None:
-    """Delete what has expired, and what tenants and the bucket hold too much; never what a post needs."""
+    """Delete expired objects, and objects above the limits of tenants and bucket; never those that a post needs."""
     settings = load_settings()
     if free_gb is not None and free_gb > settings.s3_total_limit_gb:
         raise click.BadParameter(f"the whole bucket has {settings.s3_total_limit_gb:g} GB", param_hint="--free")
@@ -136,7 +136,7 @@ def cleanup(free_gb: float | None, content_type: str | None, dry_run: bool, as_j
 @click.option("--delete", is_flag=True, help="Delete it; without this, only say what would go.")
 @_json
 def ttl(content_type: str | None, delete: bool, as_json: bool) -> None:
-    """What has outlived the time its type is kept, and nothing else."""
+    """Only objects older than the TTL of their type."""
     _tell(run(cleaned(load_settings(), Aim("ttl", content_type), dry_run=not delete)), as_json)
 
 

@@ -13,7 +13,7 @@ from vision_app.printable import printable as printable
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _DURATION = re.compile(r"(\d+)([smhd])")
-LONGEST = timedelta(days=100_000)  # 273 years: long enough for anything, and now minus so much is still a time
+LONGEST = timedelta(days=100_000)  # 273 years: long enough for any use, and now minus this is still a valid time
 
 
 class Duration(click.ParamType):
@@ -47,7 +47,7 @@ class Moment(click.ParamType):
         try:
             at = datetime.fromisoformat(value)
             return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
-        except (ValueError, OverflowError):  # the latter: an offset leads out of the years 1 to 9999
+        except (ValueError, OverflowError):  # OverflowError: an offset leads out of the years 1 to 9999
             self.fail(f"{value!r} is no time; give 2h (ago) or 2026-11-22T18:00", param, ctx)
 
 
@@ -60,7 +60,7 @@ def milliseconds(at: datetime | None) -> int | None:
 
 
 def clock(at_ms: int) -> str:
-    """Epoch milliseconds for people, in UTC. Any number: the time in an id is whatever a producer has written."""
+    """Epoch milliseconds for people, in UTC. Accepts any number, since producers choose the time in an id."""
     try:
         at = _EPOCH + timedelta(milliseconds=at_ms)
     except OverflowError:
@@ -72,6 +72,6 @@ def _duration(text: str) -> timedelta | None:
     match = _DURATION.fullmatch(text.strip())
     try:
         length = timedelta(**{_UNITS[match[2]]: int(match[1])}) if match else None
-    except (OverflowError, ValueError):  # the latter: more digits than Python turns into a number
+    except (OverflowError, ValueError):  # ValueError: more digits than Python converts to a number
         return None
     return None if length is None or length > LONGEST else length

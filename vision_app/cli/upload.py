@@ -17,9 +17,9 @@ from vision_app.settings import load_settings
 @click.option("--tenant", "tenant_id", help="Whose picture it is; default: S3_DEFAULT_TENANT_ID.")
 @click.option("--mime", "mime_type", help="Its type; default: told from its content.")
 def upload(file: Path, tenant_id: str | None, mime_type: str | None) -> None:
-    """Store FILE under its SHA-256, once and where there is room; print it as an event's `media_files` list it.
+    """Store FILE once under its SHA-256, if there is room; print it in the form of an event's `media_files`.
 
-    Exit code 0: it is there, now or before (`deduplicated`); 1: refused, with the reason.
+    Exit code 0: it is stored, now or earlier (`deduplicated`); 1: refused, with the reason.
     """
     settings = load_settings()
     done = run(uploaded(settings, tenant_id or settings.s3_default_tenant_id, file, mime_type))

@@ -238,5 +238,5 @@ def _ocr(policy: Policy, medium: Medium) -> Check:
     if policy.ocr_at_exhaustion:
         when.append("the budget is exhausted")
     if policy.ocr_for_mime(medium.mime_type):
-        when.append("the model takes it not")
+        when.append("the model does not support this type")
     return Check("ocr", f"may stand in when {' or '.join(when)}" if when else "may not stand in")

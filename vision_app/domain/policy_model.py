@@ -137,7 +137,7 @@ class Policy(Section):
         return cap is not None and media > cap and self.budget_gates.sampling_threshold_per_day is not None
 
     def ocr_for_mime(self, mime_type: str) -> bool:
-        """Whether OCR may answer for a medium of this type when the model takes it not."""
+        """Whether OCR may answer for a medium of this type when the model does not support the type."""
         listed = (mime for rule in self.routing.ocr_only_if if isinstance(rule, MimeCondition) for mime in rule.mime)
         return normal_mime(mime_type) in map(normal_mime, listed)
 

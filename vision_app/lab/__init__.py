@@ -1,4 +1,4 @@
-"""What tests, measures and shows the system: the demo, soak and crash runs, benchmarks, faults.
+"""Tests, measures and demonstrates the system: the demo, soak and crash runs, benchmarks, faults.
 
-No module outside of it imports it.
+No module outside this package imports it.
 """

@@ -1,18 +1,18 @@
-"""Crash points: after every `await` of the worker's own code the process can be made to die as by `kill -9`.
+"""Crash points: after every `await` of the worker's own code a test can kill the process as by `kill -9`.
 
-Nothing of this is in the product: only a worker that is started by `crash_worker` knows of it. There the modules below
-are compiled with a check after each of their awaits, and the process kills itself the first time that a wanted one is
-passed. Since the points are the awaits found in the source, a new await is a new point by itself.
+Nothing of this is in the product: only a worker started by `crash_worker` uses it. It compiles the modules below with a
+check after each await, and the process kills itself when it first passes a wanted one. The points are the awaits found
+in the source, so a new await is automatically a new point.
 
-A point is named `module:function#number`, the number counting the awaits of that function from 1. VISION_CRASH_AT is
-such a name, or `@file`: die at any point that the file does not hold yet, one per line, after adding it. A worker that
-is started again and again with the same file dies at every point that it reaches, once each.
+A point is named `module:function#number`; the number counts the awaits of that function from 1. VISION_CRASH_AT is such
+a name, or `@file`: die at any point that is not in the file yet (one per line), after adding it. A worker that is
+started repeatedly with the same file dies once at every point that it reaches.
 
-Some points lie behind errors that nothing outside can provoke. VISION_RAISE_AT=@file makes points raise: each line is
-a point, how many times it raises in one life of the process, and the exception (`module:Class`; `Injected` without).
-No file, no errors; one that changes is read anew. In place of an exception `hang` never lets the coroutine go on, and
-`block` does not let the event loop go on: with them a stage is held artificially, to see that it is noticed.
-`hang@budget` does so in that stage only (`telemetry/watch.py`), for points that several have.
+Some points are reached only after errors that nothing outside can cause. VISION_RAISE_AT=@file makes points raise: each
+line is a point, how many times it raises in one life of the process, and the exception (`module:Class`; default
+`Injected`). Without the file there are no errors; a changed file is read again. Instead of an exception, `hang` stops
+the coroutine for ever, and `block` stops the event loop: they hold a stage to test that the stall is noticed.
+`hang@budget` does so only in that stage (`telemetry/watch.py`), for points that several stages share.
 """
 
 from __future__ import annotations
@@ -48,18 +48,18 @@ COVERED = (
     "vision_app.providers.gate",
     "vision_app.providers.slots",
 )
-"""Packages and modules with points: where one effect outside of the process follows another."""
+"""Packages and modules with points: those with successive effects outside the process."""
 _CHECK = "__crash_point__"
 HANG, BLOCK = "hang", "block"
 BLOCK_SECONDS = 3600.0
 
 
 class Injected(Exception):
-    """What a point raises when it is told no other exception: an error nobody planned for."""
+    """The default exception of a point: an unexpected error."""
 
 
 def install(wanted: str, raising: str = "") -> None:
-    """Compile the covered modules that are imported from now on with their points; die and raise as told.
+    """Compile the covered modules that are imported from now on with their points, which die and raise as configured.
 
     Raises ValueError if there is no such point.
     """
@@ -77,7 +77,7 @@ def install(wanted: str, raising: str = "") -> None:
 
 
 def _errors(path: Path, known: set[str]) -> dict[str, list[str]]:
-    """The exceptions of every point that raises, the next one last."""
+    """The exceptions of every point that raises; the last entry is raised first."""
     found: dict[str, list[str]] = {}
     for line in path.read_text("utf-8").splitlines() if path.exists() else []:
         point, times, *named = line.split()
@@ -88,7 +88,7 @@ def _errors(path: Path, known: set[str]) -> dict[str, list[str]]:
 
 
 def points() -> list[str]:
-    """All points of the code as it is now, sorted."""
+    """All points of the current code, sorted."""
     return sorted(point for module, path in _modules() for point in points_of(path.read_text("utf-8"), module))
 
 
@@ -113,7 +113,7 @@ def _modules() -> Iterator[tuple[str, Path]]:
 
 
 class _Errors:
-    """What points raise, as the file says; its last entry comes next."""
+    """The exceptions of points, read from the file; the last entry is raised first."""
 
     def __init__(self, path: Path, known: set[str]) -> None:
         self._path, self._known, self._read = path, known, -1
@@ -131,9 +131,9 @@ class _Errors:
 
 
 class _Check:
-    """What a point calls. Dies by SIGKILL, so that nothing can tidy up. `passed` keeps the points of earlier deaths.
+    """The check at a point. Kills by SIGKILL, so that no clean-up code runs. `passed` is the file of earlier deaths.
 
-    `errors`: what a point raises that it does not die at.
+    `errors`: the exceptions of points at which it does not die.
     """
 
     def __init__(self, wanted: set[str], passed: Path | None = None, *, errors: _Errors | None) -> None:
@@ -154,7 +154,7 @@ class _Check:
             if what == HANG:
                 await asyncio.Event().wait()
             if what == BLOCK:
-                time.sleep(BLOCK_SECONDS)  # noqa: ASYNC251 - this is what it is for
+                time.sleep(BLOCK_SECONDS)  # noqa: ASYNC251 - blocking is the purpose
             module, _, name = what.partition(":")
             raise getattr(importlib.import_module(module), name)(f"as told by {RAISING}")
         return value
@@ -176,7 +176,7 @@ class _Finder(MetaPathFinder):
 
 
 class _Loader(SourceFileLoader):
-    """Compiles with the checks, past all caches."""
+    """Compiles with the checks, without any bytecode cache."""
 
     def __init__(self, fullname: str, path: str, check: _Check) -> None:
         super().__init__(fullname, path)
@@ -193,7 +193,7 @@ class _Loader(SourceFileLoader):
 
 
 class _Transformer(ast.NodeTransformer):
-    """Puts a check after every await, and at the head of the body of every `async for` and `async with`."""
+    """Adds a check after every await, and at the start of the body of every `async for` and `async with`."""
 
     def __init__(self, module: str) -> None:
         self._module = module

@@ -1,4 +1,4 @@
-"""`python -m vision_app.lab.crash_worker worker`: a worker with the crash points that the two variables ask for.
+"""`python -m vision_app.lab.crash_worker worker`: a worker with the crash points of the two variables.
 
 See `crash_points`. The covered modules must not be imported before the points are installed.
 """

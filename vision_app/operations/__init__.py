@@ -1,6 +1,6 @@
 """What operators do with a running system beyond starting it: test it, look for a post, replay, clean up.
 
-Each module answers one command of `vision` (its face is the module of the same name in `vision_app.cli`); nothing here
-is used by the worker. All of it works from the outside: it reads Kafka, Redis, S3 and Postgres and sends what any
-producer could send. `connections` and `kafka_log` are what the others stand on.
+Each module implements one command of `vision` (the command line is in the module of the same name in `vision_app.cli`);
+the worker uses nothing of it. All modules work from outside: they read Kafka, Redis, S3 and Postgres and send what any
+producer could send. The others use `connections` and `kafka_log`.
 """

@@ -11,7 +11,7 @@ import httpx
 
 REQUEST_SECONDS = 5.0
 RETRY_SECONDS = 0.25
-BUSY = frozenset({502, 503, 504})  # the worker starts, recovers or shares work out anew
+BUSY = frozenset({502, 503, 504})  # the worker starts, recovers or rebalances
 
 
 class WorkerAway(Exception):
@@ -19,7 +19,7 @@ class WorkerAway(Exception):
 
 
 class Api:
-    """The worker's HTTP API. `url` is any one worker's: it forwards to the owner of what is asked for."""
+    """The worker's HTTP API. `url` may be any worker's: a worker forwards each request to the owner of the key."""
 
     def __init__(self, url: str, http: httpx.AsyncClient, token: str = "") -> None:
         self.url = url
@@ -51,6 +51,6 @@ class Api:
 
 
 def token_for_all(pairs: Iterable[str]) -> str:
-    """Of `token=tenant` pairs the token that may see all tenants; "" when there is none."""
+    """The token for all tenants among the `token=tenant` pairs; "" if there is none."""
     split = (pair.strip().rpartition("=") for pair in pairs)
     return next((token for token, _, tenant in split if tenant == "*"), "")

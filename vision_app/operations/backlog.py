@@ -1,4 +1,4 @@
-"""What the worker has not worked off yet: entries of the input streams, records of the Kafka topics."""
+"""The work that is not finished yet: entries of the input streams, records of the Kafka topics."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ START_OF_STREAM = "0-0"
 
 @dataclass(frozen=True)
 class Backlog:
-    """What is not finished: entries by Redis stream, records by Kafka topic. Empty when all input was worked off."""
+    """Unfinished entries by Redis stream and records by Kafka topic. Empty when all input is worked off."""
 
     redis_unread: Mapping[str, int] = field(default_factory=dict)
     redis_pending: Mapping[str, int] = field(default_factory=dict)
@@ -38,11 +38,11 @@ class Backlog:
 
 
 async def await_idle(redis: Redis, settings: Settings, deadline: float) -> Backlog:
-    """Wait until every input was worked off to its end, or until `deadline` (of `time.monotonic()`).
+    """Wait until every input is worked off, or until `deadline` (of `time.monotonic()`).
 
-    Returns what is left. When that is nothing, no further output can come: a record is committed only after all it
-    leads to was acknowledged, so with every topic committed to its end nothing is on its way. This is how a test sees
-    that something did *not* happen without waiting for a time.
+    Returns what is left. If nothing is left, no further output can come: a record is committed only after all its
+    effects were acknowledged, so when every topic is committed to its end, no message is on its way. So a test can see
+    that something did *not* happen without a fixed wait.
     """
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap_servers)
     consumer = AIOKafkaConsumer(bootstrap_servers=settings.kafka_bootstrap_servers, enable_auto_commit=False)
@@ -50,7 +50,7 @@ async def await_idle(redis: Redis, settings: Settings, deadline: float) -> Backl
     try:
         async with consumer:
             while True:
-                unread, pending = await _redis_backlog(redis, settings)  # first, since it feeds the topics
+                unread, pending = await _redis_backlog(redis, settings)  # first, since it fills the topics
                 backlog = Backlog(unread, pending, await _kafka_backlog(admin, consumer, settings))
                 if not backlog or time.monotonic() >= deadline:
                     return backlog

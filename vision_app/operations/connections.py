@@ -1,4 +1,4 @@
-"""Connections of the operators' commands, each opened for as long as one command runs, and their failures as advice."""
+"""Connections of the operators' commands, open while one command runs; failures are turned into advice."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ FAULTS = (SinkUnavailable, S3Error, RedisError, KafkaError, PostgresError, Drive
 
 
 class OperationError(StackError):
-    """What was asked for cannot be done. The message says why and what to do instead."""
+    """The request cannot be carried out. The message says why and what to do instead."""
 
 
 def run(work: Coroutine[Any, Any, Result]) -> Result:
-    """Do a command's work. Raises StackError, with what to do next, when a service it needs is away."""
+    """Run a command's work. Raises StackError, with what to do next, when a service it needs is away."""
     before = structlog.get_config()
     quiet = structlog.make_filtering_bound_logger(logging.ERROR)
     structlog.configure(wrapper_class=quiet, logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     kafka = logging.getLogger("aiokafka")
     level = kafka.level
-    kafka.setLevel(logging.CRITICAL)  # it logs failed connections: our own message says it better
+    kafka.setLevel(logging.CRITICAL)  # it logs failed connections: our own message is clearer
     try:
         return asyncio.run(work)
     except StackError:
@@ -98,14 +98,14 @@ async def api_of(settings: Settings) -> AsyncIterator[Api]:
 
 
 def api_url(settings: Settings) -> str:
-    """Where a worker listens: one of the embedded stack's, else where the settings say."""
+    """The address of a worker: one of the embedded stack, else the one in the settings."""
     state = client.live_state(Home(vision_home()))
     workers = [service.url for service in state.services if service.is_worker] if state else []
     return workers[0] if workers else f"http://{reachable(settings.vision_api_host)}:{settings.vision_api_port}"
 
 
 def operator() -> str:
-    """Who is at the keyboard, for the records of what was done."""
+    """The user who runs the command, for the records of operators' actions."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):

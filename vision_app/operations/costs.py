@@ -1,4 +1,4 @@
-"""What asking again may cost: an upper bound in tokens, found as the preflight of the worker would find it."""
+"""What asking again may cost: an upper bound in tokens, computed as in the worker's preflight."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ AT_ONCE = 16
 
 @dataclass(frozen=True)
 class Cost:
-    """Distinct media by what asking about them comes to. `tokens_at_most` bounds what `asked` may cost together."""
+    """Counts distinct media by the result of asking about them. `tokens_at_most` bounds the total cost of `asked`."""
 
     cached: int = 0  # answered already: free
-    gone: int = 0  # no object any more: skipped, free
+    gone: int = 0  # the object is gone: skipped, free
     asked: int = 0
     tokens_at_most: int = 0
 

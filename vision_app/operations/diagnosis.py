@@ -1,4 +1,4 @@
-"""What is known of one post, and counts over everything: the material of `vision diag`."""
+"""What is known of one post, and counts over all data: the material of `vision diag`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .usage import usage_of
 from .waiting import waiting_for
 
 DESCRIPTION_CHARS = 200
-COUNTED = 10_000  # entries not read yet are counted up to so many
+COUNTED = 10_000  # the most entries not read yet that are counted
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Diagnosis:
 
 
 async def diagnose(settings: Settings, post_id: str, tenant_id: str | None) -> list[Diagnosis]:
-    """What is known of a post, per tenant that has one of this id. Raises the errors of Postgres."""
+    """What is known of a post, for each tenant that has one with this id. Raises the errors of Postgres."""
     async with postgres_of(settings) as pool, api_of(settings) as api:
         found = []
         for row in await PostsReader(pool).get(post_id, tenant_id):
@@ -77,7 +77,7 @@ async def diagnose(settings: Settings, post_id: str, tenant_id: str | None) -> l
 
 
 async def statistics(settings: Settings, tenant_id: str | None) -> dict[str, Any]:
-    """Lengths of the streams, what is pending, objects and bytes of media and answers (of a tenant, or of all)."""
+    """Lengths of the streams, pending entries, objects and bytes of media and answers (of a tenant, or of all)."""
     async with AsyncExitStack() as stack:
         redis = await stack.enter_async_context(redis_of(settings))
         s3 = await stack.enter_async_context(s3_of(settings))
@@ -102,7 +102,7 @@ async def statistics(settings: Settings, tenant_id: str | None) -> dict[str, Any
 
 
 async def group(redis: Redis, stream: str, name: str) -> dict[str, Any]:
-    """How far a group is with a stream: pending, for how long the oldest, and (up to COUNTED) not read yet."""
+    """A group's state in a stream: pending entries, age of the oldest, and (up to COUNTED) entries not read yet."""
     try:
         found = next(info for info in await redis.xinfo_groups(stream) if info["name"].decode() == name)
         oldest = await redis.xpending_range(stream, name, min="-", max="+", count=1)

@@ -1,7 +1,7 @@
 """The acceptance guide's end-to-end test: one post through the whole pipeline, step by step, as the guide prints it.
 
-It differs from the guide's script in what it proves: a real picture is uploaded, the wait ends with the result, and
-every step that fails ends the test with what to do next.
+It proves more than the guide's script: a real picture is uploaded, the wait ends with the result, and every failed step
+ends the test and says what to do next.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ TICK_SECONDS = 15
 POLL_SECONDS = 0.25
 API_SECONDS = 10.0
 ROOM = "освободите место: curl -X POST /api/v1/storage/cleanup, или увеличьте лимит (docs/storage.md)"
-ROW_SECONDS = 10.0  # the event is out after the row is committed, so there is nothing to wait for but a slow read
+ROW_SECONDS = 10.0  # the row is committed before the event, so this only waits for a slow read
 
 Tell = Callable[[str], None]
 
@@ -56,7 +56,7 @@ class StepFailed(Exception):
 
 @dataclass(frozen=True)
 class Order:
-    """What to test with. Without `image` one of our own pictures, made unique, so that the provider is really asked."""
+    """The parameters of the test. Without `image` a built-in picture, made unique so that the provider is asked."""
 
     tenant_id: str
     post_id: str
@@ -67,7 +67,7 @@ class Order:
 
 @dataclass
 class _Desk:
-    """Everything the steps look into."""
+    """The connections that the steps use."""
 
     settings: Settings
     order: Order
@@ -123,7 +123,7 @@ def picture(image: Path | None, mark: str) -> tuple[bytes, str]:
 
 
 def commented(jpeg: bytes, text: str) -> bytes:
-    """The same picture with a comment in it, and so with another sha256."""
+    """The same picture with a comment in it, which changes its sha256."""
     comment = text.encode()
     return jpeg[:2] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment + jpeg[2:]
 
@@ -157,7 +157,7 @@ async def _upload(desk: _Desk, content: bytes, mime: str) -> Medium:
 
 
 async def _answered_already(desk: _Desk, medium: Medium) -> bool:
-    """Whether the post has an answer about this very picture: then it is worked off without a new event."""
+    """Whether the post already has an answer about this picture: then it is finished without a new event."""
     rows = await desk.posts.get(desk.order.post_id, desk.order.tenant_id)
     media = [item for row in rows for item in (row["data"] or {}).get("media", ())]
     return any(item["sha256"] == medium.sha256 and item["status"] in ("analyzed", "partial") for item in media)
@@ -205,7 +205,7 @@ async def _tick(tell: Tell) -> None:
 
 
 async def _announced(desk: _Desk, since: str) -> bool:
-    """Wait for this run's event: that of another run of the post has another trace."""
+    """Wait for this run's event: an event of another run of the post has another trace."""
     order, found = desk.order, asyncio.Event()
 
     def look(event: neighbours.Announced) -> None:
@@ -223,7 +223,7 @@ async def _announced(desk: _Desk, since: str) -> bool:
 
 
 async def _acknowledged(desk: _Desk, entry: str) -> bool:
-    """Wait until a worker has taken the entry: a repeated post leads to no event."""
+    """Wait until a worker has acknowledged the entry, since a repeated post leads to no event."""
     deadline, stream = time.monotonic() + desk.order.wait_seconds, desk.settings.input_streams[0]
     while await entry_waits_for(desk.redis, desk.settings, stream, entry) is not None:
         if time.monotonic() >= deadline:
@@ -288,7 +288,7 @@ async def _api(desk: _Desk, row: Row) -> None:
 
 
 async def _streams(desk: _Desk) -> None:
-    """Lengths and the group's state: nothing of ours may be left pending."""
+    """Lengths and the group's state: no entry of this run may be left pending."""
     settings, left = desk.settings, 0
     desk.tell("")
     desk.tell("📈 Шаг 7: Проверка Redis Streams состояния...")

@@ -1,4 +1,4 @@
-"""What a worker makes when it starts (tables, topics, the bucket): is it there, and making it once more if not."""
+"""Checks what a worker makes at start (tables, topics, the bucket), and makes again what is missing."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ AT_ONCE = 100  # results in one transaction
 
 @asynccontextmanager
 async def _connected(settings: Settings) -> AsyncIterator[Any]:
-    """A connection without a limit of time for a command: an index of a large table takes minutes."""
+    """A connection without a statement timeout: an index of a large table takes minutes."""
     url = settings.database_url.get_secret_value()
     try:
         connection = await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_SECONDS, server_settings={"timezone": "UTC"})
@@ -57,7 +57,7 @@ async def mend(settings: Settings) -> repair.Repair:
 
 @dataclass
 class Refilled:
-    """Results written once more, those that Postgres refuses or that cannot be read, and the first reason."""
+    """Counts of results written again, refused by Postgres, and unreadable, with the first reason."""
 
     written: int = 0
     refused: int = 0
@@ -69,10 +69,10 @@ class Refilled:
 
 
 async def refill(settings: Settings) -> Refilled:
-    """Write the results that Kafka still has once more, which asks nobody, costs nothing and announces nothing.
+    """Write the results that Kafka still has once more. This asks no provider, costs nothing and announces nothing.
 
-    An older result never replaces a newer one (`PostgresSink`), so it may run beside workers. Raises SinkUnavailable,
-    KafkaError.
+    An older result never replaces a newer one (`PostgresSink`), so this may run while workers run. Raises
+    SinkUnavailable, KafkaError.
     """
     told, batch = Refilled(), list[PostResult]()
     sink = PostgresSink(settings)
@@ -107,7 +107,7 @@ async def _write(sink: PostgresSink, batch: list[PostResult], told: Refilled) ->
 
 
 async def topics(settings: Settings) -> Found:
-    """Which of our topics are there. Raises KafkaError."""
+    """Which of our topics exist. Raises KafkaError."""
     return await look_at_topics(settings)
 
 
@@ -117,12 +117,12 @@ async def make_topics(settings: Settings) -> list[str]:
 
 
 async def make_bucket(settings: Settings) -> bool:
-    """Make the bucket if there is none; whether it was made. Raises S3Error."""
+    """Make the bucket if there is none. Returns whether it was made. Raises S3Error."""
     async with s3_of(settings) as s3:
         return await s3.ensure_bucket()
 
 
 async def has_bucket(settings: Settings) -> bool:
-    """Whether the bucket is there. Raises S3Error."""
+    """Whether the bucket exists. Raises S3Error."""
     async with s3_of(settings) as s3:
         return await s3.has_bucket()

@@ -1,6 +1,6 @@
-"""What the workers say of themselves: whether they are ready, what stands still, the oldest work of each stage.
+"""What the workers report: whether they are ready, stalls, the oldest work of each stage.
 
-Asked are the metrics ports where the API does not answer: they do so also while a worker's event loop is blocked.
+If the API does not answer, the metrics port is asked: it answers also while a worker's event loop is blocked.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ASK_SECONDS = 3.0
 
 @dataclass(frozen=True)
 class Health:
-    """One worker's GET /readyz; `answer` is None if nobody answers. `ours`: `vision up` has started it here."""
+    """One worker's GET /readyz; `answer` is None without an answer. `ours`: `vision up` started the worker here."""
 
     name: str
     urls: Sequence[str]
@@ -40,7 +40,7 @@ class Health:
 
 
 async def health(settings: Settings) -> list[Health]:
-    """Of each worker of the embedded stack, else of the one that the settings lead to."""
+    """The health of each worker of the embedded stack, else of the one in the settings."""
     state = client.live_state(Home(vision_home()))
     workers = [service for service in state.services if service.is_worker] if state else []
     places = [
@@ -61,7 +61,7 @@ def standing(stall: Mapping[str, Any]) -> str:
 
 
 def findings(found: Sequence[Health]) -> list[Finding]:
-    """What `vision doctor` says of the workers. That none runs is no failure: the services' findings say how it is."""
+    """What `vision doctor` says about the workers. If none runs, that is no failure: the services' findings say so."""
     return [finding for worker in found for finding in _findings(worker)]
 
 

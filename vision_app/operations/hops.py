@@ -1,7 +1,7 @@
-"""One post's way through the system, found in Kafka and Redis: which records and entries belong to it.
+"""Finds one post's way through the system: its records in Kafka and its entries in Redis.
 
-A key leads to one partition of each topic and a post's own times to short stretches of it, so little is read. A grant
-is followed by its id, since what closes it names neither post nor picture.
+A key gives one partition of each topic, and the post's times give short stretches of it, so little is read. A grant is
+found by its id, since the messages that close it name neither post nor picture.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from vision_app.settings import Settings
 from .kafka_log import KafkaLog, Record, Stretch
 
 BEFORE_MS, AFTER_MS = 5_000, 60_000
-"""How far around a known moment of a post is looked. What comes much later has a moment of its own."""
-LAST_ENTRY_MS = 2**64 - 1  # of the time in the id of a Redis entry, which a producer may choose
+"""How far before and after a known time of a post is searched. Much later records have a known time of their own."""
+LAST_ENTRY_MS = 2**64 - 1  # of the time in a Redis entry's id, which a producer may choose
 MAX_RECORDS = 200_000
 MAX_ENTRIES = 10_000
 
@@ -46,7 +46,7 @@ _CLOSING = ("settle", "release")
 class Hop:
     """One thing that happened to a post. `where` is a topic, stream or store, `place` the record or entry in it.
 
-    `waits` says what it waits for, if it is the end of the way so far.
+    `waits` says what it waits for, if the post has come no further.
     """
 
     at_ms: int
@@ -58,7 +58,7 @@ class Hop:
 
 @dataclass(frozen=True)
 class Subject:
-    """Whose way is looked for, as far as it is known. Without windows everything that is kept is read."""
+    """The post whose way is searched, as far as known. Without windows all kept records are read."""
 
     tenant_id: str
     post_id: str
@@ -67,7 +67,7 @@ class Subject:
 
 
 def windows(moments: Iterable[int], until_ms: int | None = None) -> list[Window]:
-    """Stretches of time around moments, joined where they touch; with `until_ms` the last one lasts up to then."""
+    """Stretches of time around moments, merged if they overlap; with `until_ms` the last one lasts until then."""
     joined: list[Window] = []
     for at_ms in sorted(moments):
         start, end = at_ms - BEFORE_MS, at_ms + AFTER_MS
@@ -86,7 +86,7 @@ def windows(moments: Iterable[int], until_ms: int | None = None) -> list[Window]
 async def kafka_hops(
     kafka: KafkaLog, subject: Subject, committed: Mapping[TopicPartition, int]
 ) -> tuple[list[Hop], bool]:
-    """The post's records, and whether all that could hold any was read. Raises KafkaError."""
+    """The post's records, and whether every relevant stretch was read. Raises KafkaError."""
     found, whole = await _records(kafka, subject)
     grants = {str(body.get("id")) for record, body in found if record.topic == topics.ANALYSIS.name}
     return [
@@ -135,7 +135,7 @@ def _is_of(body: Mapping[str, Any], subject: Subject, grants: set[str]) -> bool:
 
 
 def _waits(record: Record, committed: Mapping[TopicPartition, int]) -> str | None:
-    """Whether the workers have yet to finish this record. Nobody reads the dead letters."""
+    """Whether the workers still have to finish this record. No worker reads the dead letters."""
     if record.topic == topics.DLQ.name:
         return None
     done = committed.get(TopicPartition(record.topic, record.partition), 0)
@@ -180,7 +180,7 @@ def summary(body: Mapping[str, Any]) -> str:
 
 
 async def redis_hops(redis: Redis, settings: Settings, subject: Subject) -> tuple[list[Hop], bool]:
-    """The post's entries on the streams in, out and of dead letters, and whether all were read. Raises RedisError."""
+    """The post's entries on the input, output and dead-letter streams, and whether all were read. Raises RedisError."""
     hops: list[Hop] = []
     whole = True
     for stream in (*settings.input_streams, settings.vision_output_stream, settings.vision_dlq_stream):
@@ -197,7 +197,7 @@ async def redis_hops(redis: Redis, settings: Settings, subject: Subject) -> tupl
 
 
 async def _entries(redis: Redis, stream: str, around: Sequence[Window]) -> tuple[list[Any], bool]:
-    """A stream's entries of some stretches of time, and whether there were no more than are read."""
+    """A stream's entries in these stretches of time, and whether all of them were read."""
     found: list[Any] = []
     for start, end in around or [(0, LAST_ENTRY_MS)]:
         first, last = (str(min(max(0, at_ms), LAST_ENTRY_MS)) for at_ms in (start, end))
@@ -208,7 +208,7 @@ async def _entries(redis: Redis, stream: str, around: Sequence[Window]) -> tuple
 
 
 async def entry_waits_for(redis: Redis, settings: Settings, stream: str, entry_id: str) -> str | None:
-    """What an input entry waits for: to be read at all, or to be acknowledged by who read it. None: for nothing."""
+    """What an input entry waits for: to be read, or to be acknowledged by its reader. None: it does not wait."""
     group = settings.vision_consumer_group
     try:
         found = await redis.xpending_range(stream, group, min=entry_id, max=entry_id, count=1)

@@ -1,4 +1,4 @@
-"""Recorded inputs: which events of the topic posts.vision.uploaded to send again, and sending them."""
+"""Recorded inputs: selects events of the topic posts.vision.uploaded and sends them again."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _OFFSETS = re.compile(r"(?P<partition>\d+):(?P<first>\d+)-(?P<last>\d+)?")
 
 @dataclass(frozen=True)
 class Input:
-    """An event that was an input once. `origin`: its record, or its post where it was made from the row."""
+    """An earlier input event. `origin`: its record, or its post if it was made from the row."""
 
     origin: str
     event: Uploaded
@@ -36,7 +36,7 @@ class Input:
 
 @dataclass
 class Selection:
-    """What is to be sent again. `repeated` are equal to another one, `unreadable` are dead letters already."""
+    """The inputs to send again. `repeated` counts copies, `unreadable` those that are dead letters already."""
 
     inputs: list[Input] = field(default_factory=list)
     repeated: int = 0
@@ -62,7 +62,7 @@ def parse_offsets(texts: Iterable[str]) -> dict[TopicPartition, Stretch]:
 
 
 async def within_topic(kafka: KafkaLog, stretches: Mapping[TopicPartition, Stretch]) -> dict[TopicPartition, Stretch]:
-    """The stretches cut to what the topic holds now. Raises OperationError for a partition that does not exist."""
+    """The stretches cut to the topic's present offsets. Raises OperationError for a partition that does not exist."""
     held = await kafka.between(kafka.partitions([UPLOADED.name]), None, None)
     if unknown := set(stretches) - set(kafka.partitions([UPLOADED.name])):
         raise OperationError(f"{UPLOADED.name} has no partition {min(place.partition for place in unknown)}")
@@ -116,14 +116,14 @@ def from_rows(rows: Sequence[Row]) -> Selection:
 
 
 async def cost_of(prices: Prices, selection: Selection, force: bool) -> Cost:
-    """An upper bound: what the policy would skip or the posts have already is not looked at."""
+    """An upper bound: media that the policy would skip or that are already answered in the rows are not subtracted."""
     return await prices.of(
         (one.event.tenant_id, medium, force) for one in selection.inputs for medium in one.event.media_files
     )
 
 
 async def send_again(kafka: KafkaSender, one: Input, force: bool) -> str:
-    """Put an input into the topic once more. Returns where. Raises KafkaError."""
+    """Send an input to the topic again. Returns its place. Raises KafkaError."""
     headers: dict[str, Any] = {**one.headers, REPLAY_HEADER: one.origin.encode()}
     headers.pop(FORCE_HEADER, None)  # of an earlier replay
     if force:

@@ -1,4 +1,4 @@
-"""Reading stretches of Kafka topics as a bystander: no group, no commits; and sending single records into them.
+"""Reads stretches of Kafka topics without a group and without commits, and sends single records.
 
 Every read has an end that was fixed before it began, so that it ends although the topics grow.
 """
@@ -23,17 +23,17 @@ from vision_app.topics import MAX_MESSAGE_BYTES
 from .connections import OperationError
 
 Stretch = tuple[int, int]
-"""Offsets of one partition: from the first up to, but without, the second."""
+"""Offsets of one partition: from the first (included) to the second (excluded)."""
 
 _NUMBER = re.compile(r"[0-9]{1,19}")
 STALLED_SECONDS = 30.0
 FETCH_MS = 500
-LAST_MS = 2**63 - 1  # of a time in Kafka; those in ids of Redis go on to 2**64 - 1
+LAST_MS = 2**63 - 1  # the largest time in Kafka; in ids of Redis times go up to 2**64 - 1
 
 
 @dataclass(frozen=True)
 class Record:
-    """One Kafka record. `at_ms` is when the broker took it."""
+    """One Kafka record. `at_ms` is the broker's append time."""
 
     topic: str
     partition: int
@@ -55,7 +55,7 @@ class KafkaLog:
         self._settings, self._consumer, self._admin, self._topics = settings, consumer, admin, topics
 
     def partitions(self, topics: Iterable[str]) -> list[TopicPartition]:
-        """All partitions of those of the topics that exist."""
+        """All partitions of the topics that exist."""
         return [
             TopicPartition(topic, partition)
             for topic in topics
@@ -64,14 +64,14 @@ class KafkaLog:
         ]
 
     def partition_of(self, topic: str, key: bytes) -> list[TopicPartition]:
-        """Where the records of a key are; nothing if there is no such topic."""
+        """The partition with the records of a key; none if the topic does not exist."""
         numbers = [place.partition for place in self.partitions([topic])]
         return [TopicPartition(topic, DefaultPartitioner()(key, numbers, numbers))] if numbers else []
 
     async def between(
         self, places: Sequence[TopicPartition], since_ms: int | None, until_ms: int | None
     ) -> dict[TopicPartition, Stretch]:
-        """The stretches of records that the broker took from one time up to, but without, another."""
+        """The stretches of records appended from one time (included) to another (excluded)."""
         if not places:
             return {}
         ends = await self._consumer.end_offsets(places)
@@ -114,7 +114,7 @@ class KafkaLog:
                 raise KafkaTimeoutError(f"no records from {', '.join(place.topic for place in left)}")
 
     async def one(self, topic: str, partition: int, offset: int) -> Record | None:
-        """The record at a place; None if it is gone or was never there."""
+        """The record at a place; None if it was deleted or never existed."""
         place = TopicPartition(topic, partition)
         if place not in self.partitions([topic]) or (await self._consumer.end_offsets([place]))[place] <= offset:
             return None
@@ -123,7 +123,7 @@ class KafkaLog:
         return None
 
     async def committed(self) -> dict[TopicPartition, int]:
-        """How far the workers' group has come: the next offset of each partition it has committed."""
+        """The committed offset of the workers' group for each partition."""
         offsets = await self._admin.list_consumer_group_offsets(self._settings.kafka_app_id)
         return {place: found.offset for place, found in offsets.items() if found.offset >= 0}
 
@@ -159,7 +159,7 @@ class KafkaSender:
         self._producer = producer
 
     async def send(self, topic: str, key: bytes | None, value: bytes, headers: Mapping[str, bytes]) -> str:
-        """Returns where it went, as topic-partition-offset. Raises KafkaError."""
+        """Returns the record's place as topic-partition-offset. Raises KafkaError."""
         sent = await self._producer.send_and_wait(topic, value, key=key, headers=list(headers.items()))
         return f"{sent.topic}-{sent.partition}-{sent.offset}"
 

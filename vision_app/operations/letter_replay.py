@@ -1,4 +1,4 @@
-"""Trying dead letters again: what each would lead to, what that may cost, and doing it."""
+"""Replays dead letters: plans each replay, bounds its cost, and carries it out."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from .reentry import CannotReplay, Reentry, reentry
 from .rows import event_of
 
 REPLAYS_BEFORE_CARE = 2
-"""A letter that came back so often is poison until somebody has looked: it is replayed only when asked twice."""
+"""A letter that came back this often is probably poison: it is replayed only with `--again`."""
 
 
 @dataclass(frozen=True)
 class LetterReplayPlan:
-    """One letter and how it would be tried again, or why not."""
+    """One letter and how it would be replayed, or why not."""
 
     listed: Listed
     way: Reentry | None
@@ -37,7 +37,7 @@ class LetterReplayPlan:
 
     @property
     def warning(self) -> str:
-        """What the operator should know before."""
+        """What the operator should know before the replay."""
         times = self.listed.replays
         return f"its like was replayed {times} time(s) before and came back" if times else ""
 
@@ -49,7 +49,7 @@ class Planner:
         self._settings, self._posts = settings, posts
 
     async def plans(self, letters: Sequence[Listed], *, again: bool) -> list[LetterReplayPlan]:
-        """One plan per letter; `again` lets those through that came back repeatedly."""
+        """One plan per letter; `again` also allows letters that came back repeatedly."""
         return [await self._plan(listed, again) for listed in letters]
 
     async def _plan(self, listed: Listed, again: bool) -> LetterReplayPlan:
@@ -69,7 +69,7 @@ class Planner:
             return LetterReplayPlan(listed, None, str(why_not))
 
     async def _with_event(self, letter: DeadLetter, way: Reentry) -> Reentry:
-        """The whole post's event in place of the letter's message: its outcome would find no open post any more."""
+        """The whole post's event instead of the letter's message, whose outcome would find no open post any more."""
         rows = await self._posts.get(letter.post_id or "", letter.tenant_id)
         event = event_of(rows[0]) if rows else None
         if event is None:
@@ -84,9 +84,9 @@ async def cost_of(prices: Prices, plans: Iterable[LetterReplayPlan]) -> Cost:
 
 
 async def carry_out(plan: LetterReplayPlan, redis: Redis, kafka: KafkaSender, actions: Actions, operator: str) -> str:
-    """Send a letter again, then note that it was. Returns where it went. Raises RedisError, KafkaError, asyncpg's.
+    """Send a letter again, then record that. Returns the new place. Raises RedisError, KafkaError, asyncpg's errors.
 
-    A crash between the two leaves the letter listed; replaying it once more is harmless.
+    After a crash between the two the letter is still listed; replaying it once more is harmless.
     """
     way = plan.way
     if way is None:

@@ -1,4 +1,4 @@
-"""Dead letters as an operator sees them: read from vision.dlq, narrowed by filters, with what was done about each."""
+"""Dead letters as an operator sees them: read from vision.dlq, filtered, with the actions on each."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ VALUES ($1, $2, $3, $4, $5, $6)"""
 
 @dataclass(frozen=True)
 class Filter:
-    """Which letters. An empty field lets all through; `since_ms` is compared with when the letter was written."""
+    """Selects letters. An empty field selects all; `since_ms` is compared with the time when the letter was written."""
 
     ids: Collection[str] = ()
     origin: str | None = None
@@ -55,7 +55,7 @@ class Filter:
 
 @dataclass(frozen=True)
 class Listed:
-    """A letter and its history: what was done with this very letter, and how often its like was replayed before."""
+    """A letter and its history: the action on this letter, and how often letters of its subject were replayed."""
 
     letter: DeadLetter
     done: str | None = None  # replayed or discarded
@@ -63,14 +63,14 @@ class Listed:
 
 
 async def read_letters(kafka: KafkaLog, wanted: Filter) -> list[DeadLetter]:
-    """The letters a filter takes, the oldest first; one that was written twice counts once. Raises KafkaError."""
+    """The letters that a filter selects, oldest first; a letter written twice counts once. Raises KafkaError."""
     found: dict[str, DeadLetter] = {}
     stretches = await kafka.between(kafka.partitions([DLQ.name]), wanted.since_ms, None)
     async for record in kafka.read(stretches):
         try:
             letter: DeadLetter = decode(DeadLetter, record.value)
         except ValueError:
-            log.error("a record among the dead letters is none; see it with `vision kafka consume`", place=record.id)
+            log.error("record on vision.dlq is not a dead letter; see it with `vision kafka consume`", place=record.id)
             continue
         if wanted.takes(letter):
             found[letter.id] = letter
@@ -78,16 +78,16 @@ async def read_letters(kafka: KafkaLog, wanted: Filter) -> list[DeadLetter]:
 
 
 def content(letter: DeadLetter) -> bytes:
-    """The value as it was."""
+    """The original value."""
     if letter.value_base64 is not None:
         return base64.b64decode(letter.value_base64)
     return (letter.value or "").encode()
 
 
 def subject(letter: DeadLetter) -> str:
-    """What a letter is about, the same when it comes back after a replay under another id.
+    """The subject of a letter. It stays the same when the letter comes back after a replay with another id.
 
-    That is the picture of the post where one is named, else the post, else the very bytes.
+    It is the picture of the post if the letter names one, else the post, else the bytes.
     """
     body = _json(content(letter))
     sha256 = _inner(_inner(body, "task") or body, "medium").get("sha256") or body.get("sha256")
@@ -117,11 +117,11 @@ class Actions:
         self._pool = pool
 
     async def open(self) -> None:
-        """See that the table is there, also before a worker of this version has run."""
+        """Make sure that the table exists, also before a worker of this version has run."""
         await migrate(self._pool)
 
     async def with_history(self, letters: Iterable[DeadLetter]) -> list[Listed]:
-        """The letters with what was done to each. An action on an earlier letter of the same id does not count."""
+        """The letters with the actions on each. An action on an earlier letter with the same id does not count."""
         letters = list(letters)
         subjects = {letter.id: subject(letter) for letter in letters}
         rows = await self._pool.fetch(_HANDLED, list(subjects))
@@ -131,7 +131,7 @@ class Actions:
         return [_listed(letter, done.get(letter.id), replays.get(subjects[letter.id], 0)) for letter in letters]
 
     async def record(self, letter: DeadLetter, action: str, operator: str, destination: str | None = None) -> None:
-        """Note that a letter was replayed or discarded."""
+        """Record that a letter was replayed or discarded."""
         about = (letter.id, letter.last_seen_ms, subject(letter))
         await self._pool.execute(_RECORD, *about, action, destination, operator)
 

@@ -1,6 +1,6 @@
-"""The neighbours' parts, for the e2e check, the demo and tests: upload and publish a post, read what is announced.
+"""The parts of producer and consumer, for the e2e check, the demo and tests: publish a post, read announcements.
 
-They know nothing of how the worker does its work.
+They do not know how the worker works.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from vision_app.settings import Settings
 from vision_app.stores.keys import media_key
 from vision_app.stores.s3 import S3Store
 
-BLOCK_MS = 500  # how long one read of a stream waits for something new
+BLOCK_MS = 500  # how long one read of a stream waits for new entries
 PRODUCER = "telethon-ingest"
 START_OF_STREAM = "0-0"
 
@@ -32,7 +32,7 @@ START_OF_STREAM = "0-0"
 
 
 async def upload(s3: S3Store, tenant_id: str, source: Path | bytes, mime_type: str) -> Medium:
-    """Put a file where a producer puts it and describe it as an event lists it. Raises S3Error, OSError."""
+    """Upload a file as a producer does and return its description for an event. Raises S3Error, OSError."""
     content = source if isinstance(source, bytes) else await asyncio.to_thread(source.read_bytes)
     medium = _medium(tenant_id, hashlib.sha256(content).hexdigest(), mime_type, len(content))
     await s3.put(medium.s3_key, content, mime_type)
@@ -40,7 +40,7 @@ async def upload(s3: S3Store, tenant_id: str, source: Path | bytes, mime_type: s
 
 
 def never_uploaded(tenant_id: str, name: str, mime_type: str = "image/jpeg") -> Medium:
-    """A medium as an event may list it although its object is not there. `name` tells one from another."""
+    """A medium that an event may list although its object does not exist. `name` makes it unique."""
     return _medium(tenant_id, hashlib.sha256(f"never uploaded: {name}".encode()).hexdigest(), mime_type, 51_200)
 
 
@@ -59,7 +59,7 @@ def uploaded_event(
     schema_version: str = "1.0",
     **extra: Any,
 ) -> dict[str, Any]:
-    """The event of a post whose media are uploaded, as the producer writes it. `extra` fields are added or replace."""
+    """The event of a post with uploaded media, as a producer writes it. `extra` fields are added or replace."""
     now = datetime.now(UTC).isoformat()
     return {
         "event_type": UPLOADED_EVENT,
@@ -89,7 +89,7 @@ async def publish(redis: Redis, settings: Settings, event: Mapping[str, Any]) ->
 
 @dataclass(frozen=True)
 class Announced:
-    """One event on the output stream. `skipped` says which of the two kinds it is."""
+    """One event on the output stream. `skipped` tells the two kinds apart."""
 
     entry_id: str
     event_type: str
@@ -112,7 +112,7 @@ def announced(entry_id: Any, fields: Mapping[Any, Any]) -> Announced:
 
 
 async def newest_announcement(redis: Redis, settings: Settings) -> str:
-    """The id of the output stream's last entry: take it before publishing, then nothing of yours can be missed."""
+    """The id of the output stream's last entry: read it before publishing, so that no announcement is missed."""
     entries = await redis.xrevrange(settings.vision_output_stream, count=1)
     return _text(entries[0][0]) if entries else START_OF_STREAM
 

@@ -1,4 +1,4 @@
-"""What another policy would have made of recorded inputs: which media it would add, which it would leave out. Pure."""
+"""Runs recorded inputs through another policy: which media it would add, and which it would skip. Pure."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ ANALYZE = "analyze"
 
 @dataclass
 class Trial:
-    """Media by (verdict now, verdict then); a verdict is `analyze` or the name of the rule that speaks against it.
+    """Media by (verdict now, verdict then); a verdict is `analyze` or the name of the rule that rejects the medium.
 
-    Tokens are upper bounds over distinct pictures of each tenant, whatever is cached by now.
+    Tokens are upper bounds over the distinct pictures of each tenant; stored answers are not subtracted.
     """
 
     posts: int = 0
@@ -33,7 +33,7 @@ class Trial:
 
 
 def compare(events: Iterable[Uploaded], now: Policy, then: Policy, settings: Settings) -> Trial:
-    """Run every event through both policies. What a tenant has spent is not known here: the stricter reading holds."""
+    """Run every event through both policies. The tenants' spending is unknown here, so the stricter case is assumed."""
     trial = Trial()
     priced: dict[str, set[tuple[str, str]]] = {"now": set(), "then": set()}
     for event in events:

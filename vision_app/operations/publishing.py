@@ -28,7 +28,7 @@ Poison = Literal["unreadable", "missing-key"]
 PICTURE, PICTURE_TYPE = "photo_cat.jpg", "image/jpeg"
 MIX: tuple[Kind, ...] = ("valid",) * 6 + ("missing",) * 3 + ("poison",)
 """60 % valid, 30 % missing, 10 % poison, in every ten posts."""
-PAUSE_SECONDS = 0.1  # between posts that are not sent in parallel: what a producer's pace is like
+PAUSE_SECONDS = 0.1  # between posts that are not sent in parallel: the pace of a producer
 AT_ONCE = 50
 
 
@@ -71,7 +71,7 @@ def fields(batch: Batch, number: int, kind: Kind, valid: Medium) -> dict[str, by
     event: dict[str, Any] = neighbours.uploaded_event(batch.tenant_id, post_id, [medium], trace_id)
     data = orjson.dumps(event)
     if kind == "poison" and batch.poison == "unreadable":
-        data = data[: len(data) // 2]  # as if the producer had died in the middle: no JSON any more
+        data = data[: len(data) // 2]  # as if the producer had died while writing: not JSON any more
     return {"event": UPLOADED_EVENT.encode(), "data": data}
 
 
@@ -80,13 +80,13 @@ def name(prefix: str, number: int) -> str:
 
 
 def _missing(batch: Batch, number: int) -> Medium:
-    """A medium without an object: under the key asked for, else one that nobody has ever used."""
+    """A medium without an object: with the given key, else with a new one."""
     medium = neighbours.never_uploaded(batch.tenant_id, f"{batch.prefix} {number}")
     return medium.model_copy(update={"s3_key": batch.s3_key}) if batch.s3_key and batch.wish == "missing" else medium
 
 
 async def publish(settings: Settings, batch: Batch) -> list[Sent]:
-    """Publish all; returns them in order. Raises S3Error, RedisError."""
+    """Publish all posts; returns them in order. Raises S3Error, RedisError."""
     chosen = kinds(batch)
     async with redis_of(settings) as redis:
         valid = neighbours.never_uploaded(batch.tenant_id, "unused")
@@ -97,7 +97,7 @@ async def publish(settings: Settings, batch: Batch) -> list[Sent]:
 
 
 async def _valid(s3: S3Store, batch: Batch) -> Medium:
-    """Our picture, uploaded; with `s3_key` an object that is there already."""
+    """Our picture, uploaded; with `s3_key` an existing object."""
     if batch.s3_key:
         head = await s3.head(batch.s3_key)
         sha256 = batch.sha256 or hashlib.sha256(await s3.read(batch.s3_key, head.size_bytes)).hexdigest()

@@ -1,9 +1,9 @@
-"""Where a dead letter is sent to be tried again, and as what. Pure: the letter in, the way out.
+"""Decides where and as what message a dead letter is sent again. Pure: letter in, reentry out.
 
-A letter goes back to where it came from, with three exceptions. Work that had reached the budget or a call starts again
-before the budget, since an old grant must never be used twice. Work for a post that nobody holds open any more starts
-again as the whole post, since its outcome would find nobody. And what an operator said about a budget is not said
-again, since it would undo what was said after it.
+A letter goes back to its origin, with three exceptions. Work that had reached the budget or a call starts again before
+the budget, since an old grant must never be used twice. Work for a post that is no longer open starts again as the
+whole post, since its outcome would find no open post. An operator's command about a budget is not repeated, since it
+would undo newer commands.
 """
 
 from __future__ import annotations
@@ -36,18 +36,19 @@ from vision_app.streams.dead_letters import CUT_HEADER, WHOLE_HEADER
 from .letters import content
 
 STALE_MS = FORGET_AFTER_MS - 60 * 60 * 1000
-"""A post may have been forgotten when its letter is older than this: an hour less, for what is under way."""
+"""When the letter is older than this, the posts actor may have dropped the post. An hour less, for work under way."""
 
 _AS_IT_WAS = frozenset(topic.name for topic in topics.ALL) - {topics.ANALYSIS.name, topics.DLQ.name}
 
 
 class CannotReplay(Exception):
-    """This letter cannot be tried again as it is. The message says what to do instead."""
+    """This letter cannot be replayed unchanged. The message says what to do instead."""
 
 
 @dataclass(frozen=True)
 class Reentry:
-    """Into a topic (`key`, `value`) or a Redis stream (`fields`). `media`: what it may ask about, for its cost.
+    """Into a topic (`key`, `value`) or a Redis stream (`fields`). `media`: the media it may ask about, to bound its
+    cost.
 
     `whole_post`: send the post's own event instead, made from its row.
     """
@@ -62,7 +63,7 @@ class Reentry:
 
 
 def reentry(letter: DeadLetter, *, input_streams: tuple[str, ...], default_tenant: str, now_ms: int) -> Reentry:
-    """How a letter is tried again. Raises CannotReplay."""
+    """How a letter is sent again. Raises CannotReplay."""
     if CUT_HEADER in letter.headers:
         where = letter.headers.get(WHOLE_HEADER, "its origin")
         raise CannotReplay(f"its value was too large to be kept; read the whole at {where}, or discard it")
@@ -107,7 +108,7 @@ def _whole_post(letter: DeadLetter) -> Reentry:
 
 
 def _task(origin: str, value: bytes) -> MediaTask | None:
-    """The task in a message of media, budget or analysis, if it has one."""
+    """The task in a message of media, budget or analysis, if there is one."""
     models = {topics.MEDIA.name: MediaTask, topics.BUDGET.name: BudgetCommand, topics.ANALYSIS.name: Grant}
     if origin not in models:
         return None

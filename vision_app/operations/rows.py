@@ -1,4 +1,4 @@
-"""Rows of posts found by more than the post's id, and the input event a row was made from."""
+"""Finds rows of posts also by other ids, and restores the input event of a row."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ORDER BY updated_at"""
 
 _ADDED = frozenset({"status", "dispatch", "tokens_billed", "times", "cached", "answer_s3_key", "reason", "details"})
 _ADDED |= {"provider", "model", "verdict", "duration_ms", "analyzed_at"}
-"""What `stores/rows.py` adds to a medium as the event listed it."""
+"""The fields that `stores/rows.py` adds to a medium of the event."""
 
 
 class RowFinder:
@@ -45,13 +45,13 @@ class RowFinder:
         return []
 
     async def by_provider(self, provider: str, tenant_id: str | None, since: Any, until: Any) -> list[Row]:
-        """Rows with at least one medium answered by a provider, last written in a time, the oldest first."""
+        """Rows with at least one medium answered by `provider`, last written between two times, the oldest first."""
         named = await self._pool.fetch(_BY_PROVIDER, provider, tenant_id, since, until)
         return [row for name in named for row in await self._posts.get(name["post_id"], name["tenant_id"])]
 
 
 def event_of(row: Mapping[str, Any]) -> Uploaded | None:
-    """The input event a row was made from, all its media in their order; None if the row does not tell."""
+    """The input event of a row, with all its media in order; None if the row does not contain it."""
     data = row["data"] or {}
     media = [
         Medium.model_validate({name: value for name, value in item.items() if name not in _ADDED})

@@ -1,4 +1,4 @@
-"""What operators ask of storage from the command line: straight from Postgres and S3, so that no worker need run."""
+"""The storage commands for operators. They use Postgres and S3 directly, so no worker needs to run."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SELECT counted_at, cleaned_at, requested_at, drift_bytes,
 
 @dataclass(frozen=True)
 class Listed:
-    """One object of the bucket, and who pays for it."""
+    """One object of the bucket, and the tenant whose quota it uses."""
 
     key: str
     tenant_id: str
@@ -40,13 +40,13 @@ class Listed:
 
 
 async def held(settings: Settings) -> tuple[dict[str, Usage], Mapping[str, Any]]:
-    """What every account holds, and when the bucket was counted and cleaned up."""
+    """The usage of every tenant and type, and when the bucket was counted and cleaned up."""
     async with _postgres(settings) as pool:
         return await accounts.usage_by_account(pool), dict(await pool.fetchrow(_STATUS))
 
 
 async def objects(settings: Settings, tenant_id: str | None, content_type: str | None) -> AsyncIterator[Listed]:
-    """Objects of the bucket in the order of their keys, as a listing finds them now."""
+    """Objects of the bucket in the order of their keys, from a listing made now."""
     account = None if tenant_id is None else account_of(tenant_id)
     async with s3_of(settings) as s3:
         async for head in s3.list(""):
@@ -57,7 +57,7 @@ async def objects(settings: Settings, tenant_id: str | None, content_type: str |
 
 
 async def cleaned(settings: Settings, aim: Aim, *, dry_run: bool) -> Report:
-    """Clean up here, under the same lock as the workers. Raises OperationError while one of them is at it."""
+    """Clean up in this process, under the same lock as the workers. Raises OperationError while a worker cleans up."""
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(_postgres(settings))
         s3 = await stack.enter_async_context(s3_of(settings))
@@ -68,7 +68,7 @@ async def cleaned(settings: Settings, aim: Aim, *, dry_run: bool) -> Report:
 
 
 async def uploaded(settings: Settings, tenant_id: str, path: Path, mime_type: str | None) -> Upload:
-    """Upload a file. Raises OperationError with what to do where it is refused; the workers' metrics learn of that."""
+    """Upload a file. If it is refused, raises OperationError with what to do and reports the refusal to the workers."""
     try:
         content, mime = read_medium(path, mime_type)
         async with AsyncExitStack() as stack:
@@ -93,7 +93,7 @@ async def _tell(settings: Settings, pool: Any, tenant_id: str, size_bytes: int) 
 
 @asynccontextmanager
 async def _postgres(settings: Settings) -> AsyncIterator[Any]:
-    """Connections to a database that has our tables, whether or not a worker has run yet."""
+    """Connections to a database with our tables; makes them if no worker has run yet."""
     async with postgres_of(settings) as pool:
         await migrate(pool)
         yield pool

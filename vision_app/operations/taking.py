@@ -1,7 +1,7 @@
-"""Setting a record aside by hand: what it is, who holds it, what follows from it, and doing it.
+"""Sets a record aside by hand: shows what it is, which worker holds it and what follows, and does it.
 
-For a record that holds up its partition. The worker makes it a dead letter (`streams/set_aside.py`); here it is only
-marked, and waited for.
+For a record that holds up its partition. The worker makes it a dead letter (`streams/set_aside.py`); this module only
+marks it and waits for the letter.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from .letters import Filter, read_letters
 WAIT_SECONDS = 30.0
 POLL_SECONDS = 1.0
 CLOCKS_MS = 60_000
-"""How far the clocks of this machine and the broker may be apart."""
+"""The largest assumed difference between the clocks of this machine and the broker."""
 
 READ = tuple(topic.name for topic in topics.ALL if topic is not topics.DLQ)
 _AGAIN = "`vision dlq replay` tries it again"
@@ -57,7 +57,7 @@ _BUDGET_FOLLOWS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Taking:
-    """A record that may be set aside. `record_ms`: when the broker took it, None for an entry of a stream."""
+    """A record that may be set aside. `record_ms`: the broker's append time, None for an entry of a stream."""
 
     place: Place
     what: str
@@ -81,7 +81,7 @@ class Taking:
 
 
 async def look(settings: Settings, text: str, kafka: KafkaLog, redis: Redis, workers: list[Health]) -> Taking:
-    """What is at a place. Raises OperationError if there is nothing that holds anything up."""
+    """The record at a place. Raises OperationError if there is none that may hold up a partition."""
     try:
         place = parse_place(text)
     except ValueError as fault:
@@ -166,7 +166,7 @@ def _holder(place: Place, workers: list[Health]) -> str:
 def _summary(body: Mapping[str, Any]) -> str:
     try:
         return summary(body)
-    except (KeyError, TypeError, AttributeError):  # a message that is not what its type says
+    except (KeyError, TypeError, AttributeError):  # a message that does not match its type
         return str(body.get("type") or body.get("event_type") or "not readable")[:200]
 
 

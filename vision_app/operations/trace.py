@@ -1,4 +1,4 @@
-"""Everything about one post in the order it happened: its row's times, its records in Kafka, its entries in Redis."""
+"""Everything about one post in order of time: its row's times, its records in Kafka, its entries in Redis."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Sources:
 
 @dataclass(frozen=True)
 class Trace:
-    """A post's way. `stopped`: where it is and what it waits for, None when it came to its end."""
+    """A post's way. `stopped`: where it is and what it waits for, None if it is finished."""
 
     tenant_id: str
     post_id: str
@@ -51,13 +51,13 @@ class Trace:
     hops: Sequence[Hop]
     media: Sequence[Mapping[str, Any]] = ()
     stopped: str | None = None
-    whole: bool = True  # False: more records or entries than are read for one question
+    whole: bool = True  # False: there are more records or entries than one trace reads
 
 
 async def trace(settings: Settings, text: str, *, tenant_id: str | None, since_ms: int) -> list[Trace]:
-    """The ways of the posts that an id names: a post's, a trace's, an entry's or a record's.
+    """The ways of the posts that an id names: the id of a post, a trace, an entry or a record.
 
-    `since_ms`: how far back Redis and Kafka are searched for what has no row yet. Raises OperationError when nothing
+    `since_ms`: how far back Redis and Kafka are searched for posts without a row. Raises OperationError when nothing
     has this id, and the errors of the stores.
     """
     if letter := _ENTRYS_LETTER.fullmatch(text):
@@ -136,14 +136,14 @@ async def _made(
 
 
 def _row_hops(row: Row) -> list[Hop]:
-    """The moments that the row remembers: of the post, and of each of its media."""
+    """The times in the row: of the post, and of each of its media."""
     data = row["data"] or {}
     hops = [Hop(at, "post", "", name) for name, at in data.get("times", {}).items() if at]
     shared = set(data.get("times", {}).items())
     seen: set[str] = set()
     for medium in data.get("media", ()):
         if medium["sha256"] in seen:
-            continue  # a twin shares its first's way
+            continue  # a twin has the same way as the first one
         seen.add(medium["sha256"])
         own = {name: at for name, at in medium.get("times", {}).items() if (name, at) not in shared}
         hops += [Hop(at, "medium", medium["sha256"][:12], name) for name, at in own.items() if at]
@@ -167,7 +167,7 @@ async def _stopped(subject: Subject, status: str, hops: Sequence[Hop], api: Api)
 
 
 async def _forgotten(subject: Subject, media: Sequence[Mapping[str, Any]], posts: PostsReader, api: Api) -> str | None:
-    """That a deferred post waits for nothing, since its tenant's ledger was lost."""
+    """A message if a deferred post waits in no queue, since its tenant's ledger was lost; else None."""
     if not any((medium.get("details") or {}).get("deferred") for medium in media):
         return None
     lost = await forgotten(posts, api, datetime.now(UTC), subject.tenant_id)
@@ -175,7 +175,7 @@ async def _forgotten(subject: Subject, media: Sequence[Mapping[str, Any]], posts
 
 
 def _stalled(hops: Sequence[Hop], stalls: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What stands still in the way of a post: one of its own records, or an earlier one of its partition."""
+    """The stalls that hold up a post: at one of its own records, or at an earlier one of its partition."""
     waiting = [hop for hop in hops if hop.waits]
     found = []
     for stall in stalls:

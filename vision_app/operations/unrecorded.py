@@ -1,4 +1,4 @@
-"""Finding a post that has no row by an id seen elsewhere: of a Redis entry, a Kafka record, a post or a trace."""
+"""Finds a post without a row by another id: of a Redis entry, a Kafka record, a post or a trace."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ async def search(settings: Settings, text: str, redis: Redis, kafka: KafkaLog, s
 
 
 def _is_entry_id(text: str) -> bool:
-    """Whether Redis takes it for an id: two numbers of 64 bits. Else it may still be a post's or a trace's."""
+    """Whether Redis accepts it as an id: two numbers of 64 bits. Otherwise it may be the id of a post or a trace."""
     parts = _ENTRY_ID.fullmatch(text)
     return parts is not None and all(int(part) <= LAST_ENTRY_MS for part in parts.groups())
 

@@ -1,4 +1,4 @@
-"""What is below a prefix of the bucket, from a listing made now. Who holds how much is in `vision_app/retention/`."""
+"""The objects below a prefix of the bucket, from a listing made now. Usage by tenant is in `vision_app/retention/`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SAMPLES = 5
 
 @dataclass(frozen=True)
 class Usage:
-    """Objects, bytes and the first few keys."""
+    """Number of objects, bytes and the first few keys."""
 
     objects: int
     size_bytes: int
@@ -24,7 +24,7 @@ class Usage:
 
 
 async def usage_of(s3: S3Store, *prefixes: str) -> Usage:
-    """Everything below the prefixes. Raises StoreUnavailable, ObjectForbidden."""
+    """The usage below the prefixes. Raises StoreUnavailable, ObjectForbidden."""
     objects, size_bytes = 0, 0
     samples: list[str] = []
     for prefix in prefixes:

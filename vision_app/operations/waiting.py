@@ -1,6 +1,6 @@
-"""What a post in work waits for, as the worker that owns it and its tenant's budget tell over HTTP.
+"""What a post in work waits for, according to the worker that owns it and its tenant's budget, over HTTP.
 
-And whether a post that was deferred still has its place in the queue: a ledger that was lost knows nothing of it.
+Also whether a deferred post still has its place in the queue: a lost ledger does not know it.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from vision_app.operations.api import BUSY, Api
 from vision_app.stores.posts import PostsReader, Row
 
 DEFERRED_LOOKED_AT = 10_000
-"""So many deferred posts, the oldest, are looked for in their tenants' queues."""
+"""How many deferred posts, the oldest first, are looked for in their tenants' queues."""
 RECHECK_SECONDS = 2.0
-"""A post that is in no queue may just have been analyzed; its row shows it after so long."""
+"""A post that is in no queue may just have been analyzed; its row shows that after this time."""
 FORGOTTEN = (
     "nothing: it was deferred, but its tenant's ledger does not know of it (was it lost?); the worker asks about it "
     "again within some minutes, `vision replay --post` does so at once"
@@ -31,7 +31,7 @@ FORGOTTEN = (
 class Stuck:
     """A post that has been in work for a while, or deferred and forgotten.
 
-    `media`: what the worker says of each, empty if it does not answer.
+    `media`: the worker's view of each medium, empty if it does not answer.
     """
 
     row: Row
@@ -62,9 +62,9 @@ async def stuck(posts: PostsReader, api: Api, before: datetime, tenant_id: str |
 
 
 async def forgotten(posts: PostsReader, api: Api, before: datetime, tenant_id: str | None = None) -> list[Row]:
-    """Posts deferred since before a time of which their tenants' ledgers know nothing. Raises what asyncpg raises.
+    """Posts deferred before a time that their tenants' ledgers do not know. Raises what asyncpg raises.
 
-    Of a tenant whose queue cannot be seen (no worker answers, the ledger is not loaded) nothing is said.
+    Posts of a tenant whose queue cannot be read (no worker answers, the ledger is not loaded) are left out.
     """
     suspects = await _in_no_queue(api, await posts.deferred(before, tenant_id, DEFERRED_LOOKED_AT))
     if not suspects:
@@ -81,7 +81,7 @@ async def _in_no_queue(api: Api, rows: list[Row]) -> list[Row]:
 
 
 async def _queue(api: Api, tenant_id: str) -> set[str] | None:
-    """The posts that wait in a tenant's ledger or are granted by it; None if that cannot be seen now."""
+    """The posts that wait in a tenant's ledger or have a grant; None if the ledger cannot be read now."""
     path, posts, start = f"/api/v1/budget/{quote(tenant_id, safe='')}", set[str](), 0
     state = await api.once(path)
     if state is None or state[0] != HTTPStatus.OK or (state[1]["known"] and not state[1]["loaded"]):

@@ -1,4 +1,4 @@
-"""The operator's side: faults, the bill, limits, reset. Without authentication, so loopback only."""
+"""The operator's API: faults, the bill, limits, reset. Without authentication, so loopback only."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def bill(sim: Simulator, since: float = 0.0) -> dict[str, Any]:
 
 
 def account(sim: Simulator, client: str, since: float = 0.0) -> dict[str, Any]:
-    """The bill of one client; `since` (seconds since the epoch) leaves out earlier entries, not their sums."""
+    """The bill of one client; `since` (seconds since the epoch) drops earlier entries, but not from the sums."""
     stored = [_stored(file) for file in sim.files.all() if file.owner[0] == client]
     return {**sim.bill.accounts[client].summary(since), "files": stored}
 
@@ -63,7 +63,7 @@ async def healthz(_: web.Request) -> web.Response:
 
 
 async def get_bill(request: web.Request) -> web.Response:
-    """`?entries=0` leaves the single calls out, `?since=SECONDS` those before a time. 422 if that is no number."""
+    """`?entries=0` leaves out the single calls, `?since=SECONDS` those before a time. 422 if SECONDS is no number."""
     try:
         accounts = bill(request.app[SIMULATOR], float(request.query.get("since", 0)))
     except ValueError:
@@ -84,7 +84,7 @@ async def get_faults(request: web.Request) -> web.Response:
 
 
 async def add_faults(request: web.Request) -> web.Response:
-    """Appends a JSON list of rules. 422 names what is wrong with them."""
+    """Appends a JSON list of rules. 422 names their faults."""
     try:
         rules = RULES.validate_json(await request.read())
     except ValidationError as fault:

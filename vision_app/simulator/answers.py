@@ -1,4 +1,4 @@
-"""What the simulated model says: the JSON asked for by the worker's prompt, derived from the attached file."""
+"""The answers of the simulated model: the JSON that the worker's prompt asks for, made from the attached file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TEXT_KINDS = ("meme", "document", "screenshot", "infographic")
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """An answer before it is billed. `fields` is None for plain text; `attachment_tokens` is what the files cost."""
+    """An answer before it is billed. `fields` is None for plain text; `attachment_tokens` is the cost of the files."""
 
     text: str
     fields: dict[str, Any] | None
@@ -40,7 +40,7 @@ async def answer(prompt: str, files: list[StoredFile], max_pixels: int) -> Said:
 
 
 def picture_answer(picture: Picture, text: str | None) -> dict[str, Any]:
-    """The model's JSON about a picture; `text` is what OCR read, None when it read nothing."""
+    """The model's JSON about a picture; `text` is the text from OCR, None if it read nothing."""
     return {
         "classification": picture.kind,
         "description": wording.description(picture),

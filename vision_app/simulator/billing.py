@@ -1,7 +1,7 @@
-"""The bill: what every client was charged, call by call, so that an accountant can reconcile it.
+"""The bill: each client's charges, call by call, so that the accountant can compare them.
 
-With a home folder each entry is one line of `bill.jsonl`, written before the answer leaves; the file is only ever
-appended to and is read again at start. Files and tokens are not part of it and do not survive a restart.
+With a home folder each entry is one line of `bill.jsonl`, written before the answer leaves; lines are only appended to
+the file, and it is read again at start. Files and tokens are not part of it and do not survive a restart.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class ClientBill:
     max_in_flight: int = 0
 
     def summary(self, since: float = 0.0) -> dict[str, Any]:
-        """Sums over everything, and the entries from `since` (seconds since the epoch) on."""
+        """Sums over all entries, and the entries from `since` (seconds since the epoch) on."""
         billed = [call for call in self.calls if call.billed]
         return {
             "calls": len(billed),

@@ -1,4 +1,4 @@
-"""The models the simulator offers, and which of them see pictures. The list is that of a recording of 2026-01-21."""
+"""The models that the simulator offers, and which of them see pictures. The list is from a recording of 2026-01-21."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def chat_model(name: str) -> str:
 
 
 def sees(name: str) -> bool:
-    """Whether the model looks at attached pictures."""
+    """Whether the model sees attached pictures."""
     return _CHAT[name]
 
 

@@ -1,4 +1,4 @@
-"""Chat completions: from a checked request to a billed answer, with everything that may go wrong on the way."""
+"""Chat completions: from a checked request to a billed answer, including all faults."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ from vision_app.simulator.refusals import CANNOT_SEE, REFUSALS
 from vision_app.simulator.state import REQUEST_ID, SESSION_ID, SIMULATOR, Simulator
 
 REPAIR_MARK = "<<<ОТВЕТ"
-"""Precedes a broken answer in the worker's request to put it right."""
+"""Precedes a broken answer in the worker's request to repair it."""
 
 
 @dataclass(slots=True)
 class _Attempt:
-    """What is known so far of one call, for its line on the bill."""
+    """The data of one call so far, for its line on the bill."""
 
     caller: Caller
     model: str = ""
@@ -125,7 +125,7 @@ async def _complete(sim: Simulator, attempt: _Attempt, asked: ChatRequest, sessi
 
 
 def _repaired(sim: Simulator, attempt: _Attempt, session: str | None, prompt: str, said: answers.Said) -> answers.Said:
-    """Asked to put its own broken answer right, a model says what it meant: here, what the session's fault spoiled."""
+    """The answer to a request to repair a broken answer: the session's original answer, before the fault changed it."""
     client = attempt.caller.client_id
     if attempt.files:
         sim.sessions.remember(client, session, said.text)
@@ -135,7 +135,7 @@ def _repaired(sim: Simulator, attempt: _Attempt, session: str | None, prompt: st
 
 
 def _content(said: answers.Said, attempt: _Attempt, model: str) -> tuple[str, str]:
-    """What is said, and the finish reason, after the faults of content."""
+    """The answer's text and the finish reason, after the faults that change the content."""
     fault: Fault | None = attempt.chosen.fault
     match fault:
         case Refusal():

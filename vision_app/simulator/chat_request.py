@@ -1,4 +1,4 @@
-"""A chat request of API v1 or v2, read into one form and checked by the rules the vendor states."""
+"""Reads a chat request of API v1 or v2 into one form and checks it by the vendor's rules."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ROLES = {1: ("system", "user", "assistant", "function"), 2: ("system", "user", 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message: who says it, the text, the ids of the attached files."""
+    """One message: the role, the text, the ids of the attached files."""
 
     role: str
     text: str
@@ -25,7 +25,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """What is asked, whichever version of the API it came through."""
+    """A chat request, the same for both versions of the API."""
 
     version: int
     model: str

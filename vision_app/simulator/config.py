@@ -1,4 +1,4 @@
-"""What can be set on the simulator. Sizes and limits come from the vendor's OpenAPI document unless marked `ours`."""
+"""The simulator's settings. Sizes and limits come from the vendor's OpenAPI document unless marked `ours`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Getting an answer to the client, or failing to as a fault demands. Knows connections, not what the answers mean."""
+"""Sends an answer to the client, or fails as a fault says. Knows connections, not the meaning of answers."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Reply:
 async def before_work(
     request: web.Request, chosen: Chosen, endpoint: Endpoint, client_id: str
 ) -> web.StreamResponse | None:
-    """Carry out what happens instead of the work; None means: go on and work. Raises ApiError."""
+    """Apply a fault that replaces the work; None means that the work goes on. Raises ApiError."""
     sim = request.app[SIMULATOR]
     if chosen.delay_seconds:
         await _sleep(sim, chosen.delay_seconds)
@@ -62,7 +62,7 @@ async def before_work(
 
 
 async def deliver(request: web.Request, reply: Reply, fault: Fault | None = None) -> web.StreamResponse:
-    """Send `reply`, or spoil its sending as `fault` demands."""
+    """Send `reply`, or break the sending as `fault` says."""
     match fault:
         case Status():
             return _refuse(fault)
@@ -125,7 +125,7 @@ async def _reset(request: web.Request, reply: Reply) -> web.StreamResponse:
     response = await _prepare(request, reply)
     await response.write(b"".join(reply.pieces)[:half])
     if request.transport is not None:
-        await asyncio.sleep(0.05)  # let the half arrive before the reset overtakes it
+        await asyncio.sleep(0.05)  # let the first half arrive before the reset
         request.transport.abort()
     return response
 

@@ -1,4 +1,4 @@
-"""Error answers of the simulated API. The bodies and which of them are invented: docs/simulator.md."""
+"""Error answers of the simulated API. docs/simulator.md lists the bodies and says which are invented."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MESSAGES = {
 
 
 class ApiError(Exception):
-    """An answer other than success: `status` and `body` go out as they are."""
+    """An error answer: `status` and `body` are sent unchanged."""
 
     def __init__(self, status: int, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> None:
         super().__init__(f"{status} {body.get('message', '')}")

@@ -1,6 +1,6 @@
-"""Misbehaviour on request: what a rule looks like and which rules apply to a request. Carrying it out is delivery.py.
+"""Misbehaviour on request: the form of a rule, and which rules apply to a request. delivery.py carries them out.
 
-Pure but for counting and the dice. How to use it: docs/simulator.md.
+Pure, except for counting and random numbers. How to use it: docs/simulator.md.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class _Model(BaseModel):
 
 
 class Latency(_Model):
-    """Wait before working: `seconds`, or somewhere between `seconds` and `max_seconds`. Combines with other faults."""
+    """Wait before the work: `seconds`, or a random time from `seconds` to `max_seconds`. Combines with other faults."""
 
     kind: Literal["latency"]
     seconds: Seconds
@@ -40,7 +40,7 @@ class Latency(_Model):
 class Status(_Model):
     """Refuse with a status. `in_200` sends the error body under HTTP 200.
 
-    Before any work, hence unbilled; with `after_work` (a gateway that lost the answer) billed.
+    It comes before any work, so it is not billed; with `after_work` (a gateway that lost the answer) it is billed.
     """
 
     kind: Literal["status"]
@@ -96,7 +96,7 @@ class TokenTtl(_Model):
 
 
 class Malformed(_Model):
-    """Chat only: the answer, spoilt in the named way. Billed."""
+    """Chat only: the answer, broken in the named way. Billed."""
 
     kind: Literal["malformed"]
     name: MalformedName
@@ -117,7 +117,7 @@ class FinishReason(_Model):
 
 
 class Obey(_Model):
-    """Chat only: the model does what the picture says. `text` is what is written on it; None: what OCR reads. Billed.
+    """Chat only: the model obeys the text on the picture. `text` is that text; None: the text from OCR. Billed.
 
     `how`: `answer` makes the text the whole answer; `fields` puts it into every field of the usual one.
     """
@@ -136,7 +136,7 @@ CHAT_ONLY = (Malformed, Refusal, FinishReason, Obey)
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What a rule can look at: who asks, in which session, about which files."""
+    """The properties of a request that a rule can test: client, session, files."""
 
     client_id: str = ""
     session_id: str = ""  # X-Session-ID as the client sent it
@@ -150,7 +150,7 @@ class Subject:
 
 
 class Rule(_Model):
-    """When a fault happens: all conditions must hold. `after` skips the first matches, `times` None is for ever."""
+    """When a fault is applied: all conditions must hold. `after` skips the first matches, `times` None is for ever."""
 
     endpoint: Endpoint | Literal["any"] = "any"
     client: str | None = None
@@ -200,7 +200,7 @@ class _Counted:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """What befalls one request: a wait, then at most one other fault."""
+    """The faults of one request: a wait, then at most one other fault."""
 
     delay_seconds: float = 0.0
     fault: Fault | None = None
@@ -212,7 +212,7 @@ class Chosen:
 
 @dataclass(slots=True)
 class FaultRules:
-    """The active rules, in the order they were added. The first that fires wins; latencies add up."""
+    """The active rules, in the order they were added. The first that is applied wins; latencies add up."""
 
     _rules: list[_Counted] = field(default_factory=list)
     _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
@@ -233,7 +233,7 @@ class FaultRules:
         ]
 
     def choose(self, endpoint: Endpoint, subject: Subject) -> Chosen:
-        """The faults of this request; counts the rules it met."""
+        """The faults of this request; counts the rules that match it."""
         delay = 0.0
         for counted in self._rules:
             if not counted.rule.matches(endpoint, subject) or not counted.fires():

@@ -1,4 +1,4 @@
-"""Uploaded files: the store (in memory, divided by owner) and reading an upload from a multipart body."""
+"""Uploaded files: the store (in memory, separated by owner), and a reader for uploads in a multipart body."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class FileStore:
         return file
 
     def get(self, caller: Caller, file_id: str) -> StoredFile:
-        """Raises ApiError 404, also for somebody else's file."""
+        """A file. Raises ApiError 404, also for another owner's file."""
         file = self._files.get(file_id)
         if file is None or file.owner != caller.owner:
             raise api_error(404, "No such file")

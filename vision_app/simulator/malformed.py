@@ -1,4 +1,4 @@
-"""Answers spoilt by name. Each takes the real answer and returns what the model would have said instead."""
+"""Malformed answers by name. Each function takes the real answer and returns a broken one."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ MalformedName = Literal[
 
 
 def spoil(name: MalformedName, answer: Answer) -> str:
-    """`answer` spoilt in the way called `name`."""
+    """`answer`, broken in the way called `name`."""
     return _SPOILERS[name](answer)
 
 
@@ -118,7 +118,7 @@ _SPOILERS: dict[MalformedName, Callable[[Answer], str]] = {
     "comments": lambda a: "{ // разбор изображения\n" + dump(a)[1:-1] + " /* конец */ }",
     "nan": lambda a: dump({**a, "nsfw_score": float("nan")}),
     "raw_newlines": lambda a: dump({**a, "description": "Первая строка|вторая"}).replace("|", "\n"),
-    # Salvage by unicode_escape turns the unescaped half of this into mojibake.
+    # A repair by unicode_escape turns the unescaped half of this into mojibake.
     "escaped_cyrillic": lambda a: json.dumps(a)[:-1] + ', "ocr": {"text": "Ещё не всё", "engine": "gigachat"',
     "mojibake": lambda a: dump(a).encode("utf-8").decode("latin-1"),
     "bom": lambda a: "\ufeff" + dump(a),

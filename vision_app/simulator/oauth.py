@@ -1,4 +1,4 @@
-"""OAuth of the simulated gateway: client credentials in, bearer tokens out, and who a token belongs to.
+"""OAuth of the simulated gateway: client credentials in, bearer tokens out, and the owner of a token.
 
 No cryptography: a token is a random string known to this process. A restart makes all of them unknown, which the
 client sees as an expired token.
@@ -23,7 +23,7 @@ from vision_app.simulator.errors import ApiError, api_error, oauth_error
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who sends a request. `label` is X-Client-ID: it further divides the files of one client."""
+    """The sender of a request. `label` is X-Client-ID, which separates files within one client."""
 
     client_id: str
     label: str
@@ -66,7 +66,7 @@ class Tokens:
         return len(doomed)
 
     def caller(self, request: web.Request) -> Caller:
-        """Who sends `request`. Raises ApiError 401."""
+        """The sender of `request`. Raises ApiError 401."""
         kind, _, text = request.headers.get("Authorization", "").partition(" ")
         if kind.lower() != "bearer" or not text:
             raise api_error(401, "Unauthorized")
@@ -76,7 +76,7 @@ class Tokens:
         return Caller(token.client_id, request.headers.get("X-Client-ID", ""), token.scope)
 
     def admit(self, client_id: str) -> None:
-        """Count a token request. Raises ApiError 429 over the limit of the last second."""
+        """Count a token request. Raises ApiError 429 above the limit for the last second."""
         now = time.monotonic()
         recent = self._requests.setdefault(client_id, deque())
         while recent and recent[0] <= now - 1:

@@ -1,4 +1,4 @@
-"""A model that takes the text on a picture for its instructions: the worst that injected text can bring about."""
+"""A model that treats the text on a picture as instructions: the worst case of an injection."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ How = Literal["answer", "fields"]
 
 
 def obey(text: str | None, how: How, fields: dict[str, Any]) -> str:
-    """The answer of a model that obeys. `text` None: what was read off the picture; nothing: nothing to obey."""
+    """The answer of a model that obeys `text`, or the text read from the picture; unchanged if there is none."""
     written = text if text is not None else (fields.get("ocr") or {}).get("text")
     if not written:
         return dump(fields)

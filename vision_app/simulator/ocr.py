@@ -1,4 +1,4 @@
-"""Reading the text of a picture with Tesseract, if it is installed. Nothing is ever invented in its place."""
+"""Reads the text of a picture with Tesseract, if it is installed. Never invents text."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import shutil
 import structlog
 
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "TESSDATA_PREFIX")
-"""All that Tesseract is given of the environment: the rest may hold what is not its business."""
+"""The only variables that Tesseract gets: others may contain secrets."""
 _TIMEOUT_SECONDS = 20.0
-_MIN_LETTERS = 3  # less is noise
+_MIN_LETTERS = 3  # shorter texts are noise
 
 log = structlog.get_logger(__name__)
 

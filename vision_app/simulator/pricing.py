@@ -1,4 +1,4 @@
-"""What something costs in tokens. The vendor publishes no formula: all of it is an ASSUMPTION (docs/simulator.md)."""
+"""Prices in tokens. The vendor publishes no formula: all of them are an ASSUMPTION (docs/simulator.md)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def text_tokens(text: str) -> int:
 
 
 def image_tokens(width: int, height: int) -> int:
-    """Price of a picture: a base and one token per 28 px patch after fitting it into 1024 px."""
+    """Price of a picture: a base plus one token per 28 px patch after scaling it down to fit into 1024 px."""
     scale = min(1.0, IMAGE_PRICED_SIDE_PX / max(width, height))
     columns = math.ceil(width * scale / IMAGE_PATCH_PX)
     rows = math.ceil(height * scale / IMAGE_PATCH_PX)

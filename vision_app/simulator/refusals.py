@@ -1,4 +1,4 @@
-"""Refusals, as the vendor's model words them. All arrive at HTTP 200."""
+"""Refusals in the words of the vendor's model. All arrive with HTTP 200."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ REFUSALS: dict[RefusalName, tuple[str, str]] = {
         "разработчиков. Разговоры на некоторые темы временно ограничены.",
         "blacklist",
     ),
-    # Says "текст", which the assistant's former parser took for a document.
+    # Contains "текст", so the assistant's former parser classified it as a document.
     "polite": ("Извините, я не могу описать это изображение или прочитать текст на нём.", "stop"),
     "cannot_see": (CANNOT_SEE, "stop"),
 }

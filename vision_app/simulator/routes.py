@@ -129,7 +129,7 @@ async def count_tokens(request: web.Request) -> web.StreamResponse:
 
 
 async def balance(request: web.Request) -> web.StreamResponse:
-    """For prepaid scopes only, as documented."""
+    """Only for prepaid scopes, as documented."""
     caller = request.app[SIMULATOR].tokens.caller(request)
     if caller.scope == "GIGACHAT_API_CORP":
         raise api_error(403, "Permission denied")
@@ -138,7 +138,7 @@ async def balance(request: web.Request) -> web.StreamResponse:
 
 
 async def _simply(request: web.Request, caller: Caller, endpoint: Endpoint, reply: Reply) -> web.StreamResponse:
-    """Send a reply that took no work, unless a fault befalls it."""
+    """Send a reply that needs no work, unless a fault applies."""
     subject = Subject.of(caller, request.headers.get("X-Session-ID"))
     chosen = request.app[SIMULATOR].faults.choose(endpoint, subject)
     refused = await before_work(request, chosen, endpoint, caller.client_id)

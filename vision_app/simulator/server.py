@@ -39,7 +39,7 @@ def create_app(config: SimulatorConfig | None = None) -> web.Application:
 
 @dataclass(frozen=True, slots=True)
 class RunningSimulator:
-    """A started simulator: where it is and, for tests in the same process, a handle on what it does."""
+    """A started simulator: its addresses and, for tests in the same process, control over it."""
 
     origin: str
     state: Simulator
@@ -115,7 +115,7 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return api_error(405, "Method not allowed", {"Allow": refused.headers["Allow"]}).response()
     except (web.HTTPException, ConnectionError):
         raise
-    except Exception:  # the client must get the API's own shape whatever breaks here
+    except Exception:  # the client must get the API's error shape for every failure
         log.exception("the simulator failed, please report this", path=request.path)
         return api_error(500).response()
 

@@ -1,4 +1,4 @@
-"""What kind of file a sequence of bytes is, from its bytes alone, limited to the types the vendor accepts."""
+"""Detects the type of a file from its bytes alone, among the types that the vendor accepts."""
 
 from __future__ import annotations
 

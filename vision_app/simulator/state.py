@@ -1,4 +1,4 @@
-"""What one running simulator holds, and the keys under which its request handlers find it and their ids."""
+"""The state of one running simulator, and the keys under which request handlers find it and their ids."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ class Sessions:
         self._prompts: OrderedDict[tuple[str, str], str] = OrderedDict()
 
     def remember(self, client_id: str, session_id: str | None, answer: str) -> None:
-        """What was really meant in this session, before any fault spoiled it."""
+        """Remember the session's answer before any fault changed it."""
         if session_id:
             self._answers[client_id, session_id] = answer
             if len(self._answers) > _SESSIONS_KEPT:
                 self._answers.popitem(last=False)
 
     def meant(self, client_id: str, session_id: str | None) -> str | None:
-        """The session's last answer about a picture, as it was meant."""
+        """The session's last answer about a picture, before any fault."""
         return self._answers.get((client_id, session_id or ""))
 
     def precached(self, client_id: str, session_id: str | None, prompt: str) -> int:
-        """Tokens of `prompt` that begin it as they began the session's previous one; remembers `prompt`."""
+        """Tokens at the beginning of `prompt` that the session's previous one shares; remembers `prompt`."""
         if not session_id:
             return 0
         key = client_id, session_id

@@ -1,9 +1,9 @@
-"""What is in a picture, by plain image statistics. Pure: bytes in, a description out; no network, no files, no memory.
+"""Describes a picture by simple image statistics. Pure: bytes in, a description out; no network, no files, no state.
 
-It is no recogniser: it tells how a picture was made, not what it shows. Drawn pictures (documents, screenshots, charts)
-are mostly flat and consist of a few grey levels; photographs are neither, whatever their subject. Grey levels decide
-rather than colours, so a greyscale copy is classified like its original. Every threshold sits in a gap measured on the
-demo pictures and their recompressed and rescaled copies (tests/unit/test_simulator_vision.py).
+It recognises how a picture was made, not what it shows. Drawn pictures (documents, screenshots, charts) are mostly flat
+and consist of a few grey levels; photographs are neither, whatever their subject. It uses grey levels and not colours,
+so a greyscale copy is classified like its original. Every threshold lies in a gap that was measured on the demo
+pictures and their recompressed and rescaled copies (tests/unit/test_simulator_vision.py).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class NotAPicture(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """What was measured, each as a share of the picture (0..1) unless named otherwise."""
+    """The measurements, each as a share of the picture (0..1) unless named otherwise."""
 
     flat: float  # pixels without any detail around them
     edges: float  # pixels on a sharp edge
@@ -52,7 +52,7 @@ class Statistics:
     background: int  # the most frequent grey level
     lines: int  # separate rows of the height of text
     areas: float  # large areas clearly darker or lighter than the background: bars, slices
-    panels: float  # large areas at all different from the background: bubbles, headers
+    panels: float  # large areas that differ at all from the background: bubbles, headers
     caption_top: float  # rows of outlined white text in the upper third, of the whole height
     caption_middle: float
     caption_bottom: float
@@ -73,7 +73,7 @@ class Picture:
 
     @property
     def aesthetics(self) -> float:
-        """0..1: contrast and saturation, for want of taste."""
+        """0..1: contrast and saturation, instead of a real judgement."""
         return 0.5 * self.statistics.contrast + 0.5 * self.statistics.saturation
 
 
@@ -96,7 +96,7 @@ def classify(s: Statistics) -> Kind:
 
 
 def has_caption(s: Statistics) -> bool:
-    """Whether outlined white text stands at the top or the bottom, and not all over."""
+    """Whether outlined white text is at the top or the bottom, and not everywhere."""
     return max(s.caption_top, s.caption_bottom) >= max(_CAPTION_MIN_ROWS, 2 * s.caption_middle)
 
 
@@ -139,7 +139,7 @@ def _open(data: bytes, max_pixels: int) -> tuple[Image.Image, tuple[int, int]]:
     """The picture upright, in RGB, within the working size; and its true size."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the cap below is the stricter one
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is stricter
             image = Image.open(io.BytesIO(data), formats=FORMATS)
         width, height = image.size
         if width * height > max_pixels:
@@ -176,7 +176,7 @@ def _peaks(histogram: list[int]) -> tuple[int, int]:
 
 
 def _detail(grey: Image.Image) -> Image.Image:
-    """At every pixel the larger difference to its left and upper neighbours."""
+    """For every pixel the larger of the differences to its left and upper neighbours."""
     sideways = ImageChops.difference(grey, ImageChops.offset(grey, 1, 0))
     return ImageChops.lighter(sideways, ImageChops.difference(grey, ImageChops.offset(grey, 0, 1)))
 

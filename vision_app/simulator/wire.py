@@ -1,4 +1,4 @@
-"""Shapes of chat answers on the wire: v1 and v2, whole and streamed. As recordings show them, not as the SPEC says."""
+"""Shapes of chat answers on the wire: v1 and v2, whole and streamed. They follow recordings, not the specification."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Russian words of the simulated model: a picture's statistics told as a person would."""
+"""The Russian words of the simulated model: a picture's statistics in the words of a person."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def color_name(color: str) -> str:
 
 
 def description(picture: Picture) -> str:
-    """One Russian sentence or two, at most 160 characters."""
+    """One or two Russian sentences, at most 160 characters."""
     size = f"{picture.width}×{picture.height}"
     colors = _colors(picture)
     lines = picture.statistics.lines
@@ -105,7 +105,7 @@ def document_description(mime: str, size_bytes: int) -> str:
 
 
 def plain_answer(prompt: str) -> str:
-    """What is said when nothing is attached."""
+    """The answer when nothing is attached."""
     words = " ".join(prompt.split())[:80]
     return f"Это ответ симулятора GigaChat. Вы написали: «{words}». Приложите изображение, и я расскажу, что на нём."
 

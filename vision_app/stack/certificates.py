@@ -1,4 +1,4 @@
-"""Which certificate authorities the downloads of the embedded stack trust."""
+"""The certificate authorities that the downloads of the embedded stack trust."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def tls_context() -> ssl.SSLContext:
         if path := os.environ.get(variable):
             try:
                 context.load_verify_locations(cafile=None if Path(path).is_dir() else path, capath=path)
-            except OSError as error:  # an ssl.SSLError is one, too
+            except OSError as error:  # OSError includes ssl.SSLError
                 raise StackError(f"{variable}={path} is no file of certificates in PEM format: {error}") from error
     return context
 
 
 def is_untrusted(error: BaseException) -> bool:
-    """Whether an error, or what caused it, is that a server's certificate is not trusted."""
+    """Whether an error, or its cause, is an untrusted certificate of a server."""
     cause: BaseException | None = error
     while cause is not None:
         if "CERTIFICATE_VERIFY_FAILED" in str(cause):

@@ -1,4 +1,4 @@
-"""What `vision doctor` looks at. Each check ends in a finding that says, when something is wrong, what to do next."""
+"""The checks of `vision doctor`. Each returns a finding, which says what to do next if something is wrong."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ WORKER_SECONDS = 5.0
 
 class Level(StrEnum):
     OK = "ok"
-    HINT = "hint"  # works, but not fully, or not yet
+    HINT = "hint"  # works, but not completely, or not yet
     FAILED = "failed"
 
 
@@ -96,7 +96,7 @@ def _jars(name: str) -> Finding:
 
 
 def worker_ports(settings: Settings, state: StackState | None) -> Iterator[Finding]:
-    """The API and metrics ports are free, or the stack's own."""
+    """The API and metrics ports are free, or used by this stack."""
     ours = {s.process.pid for s in state.services if s.process} if state else set()
     pairs = (("VISION_API_PORT", settings.vision_api_port), ("METRICS_PORT", settings.metrics_port))
     for variable, port in pairs:
@@ -110,7 +110,7 @@ def worker_ports(settings: Settings, state: StackState | None) -> Iterator[Findi
 
 
 async def services(settings: Settings, plan: StackPlan, state: StackState | None) -> list[Finding]:
-    """Every service answers, with the credentials we have. An embedded one that is not started is only a hint."""
+    """Every service answers and accepts our credentials. An embedded service that is not started is only a hint."""
     running = {s.name for s in state.services if s.condition is not Condition.STOPPED} if state else set()
     names = {service.name: service.name in running for service in plan.services}
     names |= {("simulator" if name == "gigachat" else name): True for name in plan.external}
@@ -133,7 +133,7 @@ async def _reach(name: str, probe: Callable[[Settings], Awaitable[str]], setting
 
 
 def tesseract(languages: str) -> Finding:
-    """OCR stands in where the budget is spent, so its absence is only a hint."""
+    """OCR is only the fallback for a spent budget, so its absence is only a hint."""
     remedy = "OCR is off; install it with: apt-get install tesseract-ocr tesseract-ocr-rus"
     program = shutil.which("tesseract")
     if program is None:
@@ -147,13 +147,13 @@ def tesseract(languages: str) -> Finding:
 
 
 async def ocr_of_worker(settings: Settings) -> list[Finding]:
-    """Whether the running worker can read pictures itself: it may have lost Tesseract, or run on another machine."""
+    """Whether the running worker has OCR: it may have lost Tesseract, or run on another machine."""
     url = f"http://{reachable(settings.metrics_host)}:{settings.metrics_port}/metrics"
     try:
         async with httpx.AsyncClient(timeout=WORKER_SECONDS, trust_env=False) as client:
             page = (await client.get(url)).text
     except httpx.HTTPError:
-        return []  # no worker here; the other findings say so
+        return []  # no worker here; other findings report it
     found = re.search(r"^vision_ocr_available ([\d.]+)$", page, re.MULTILINE)
     if not settings.vision_ocr_fallback_enabled or found is None:
         return []
@@ -164,7 +164,7 @@ async def ocr_of_worker(settings: Settings) -> list[Finding]:
 
 
 def before_start(home: Home) -> None:
-    """What would make a start fail half-way. Raises StackError."""
+    """Check for conditions that would make a start fail half-way. Raises StackError."""
     finding = disk_space(home.root)
     if finding.verdict is Level.FAILED:
         raise StackError(finding.detail)

@@ -1,8 +1,8 @@
 """Runs a command so that it ends when its parent ends: `child.py PARENT_PID SIGNAL USER -- COMMAND ...`.
 
-Started by path with `python -I -S` for speed, hence only the standard library. A program of its own, and not a
+Started by path with `python -I -S` for speed, hence only the standard library. It is a separate program, not a
 `preexec_fn`, because the supervisor has threads. On Linux the kernel sends SIGNAL to the command when the supervisor
-dies, even by kill -9; elsewhere leftovers are found by the next `vision up` or `vision down`.
+dies, even by kill -9; on other systems the next `vision up` or `vision down` finds the leftover processes.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ class Supervisor:
 
 
 def live_state(home: Home) -> StackState | None:
-    """The state as told by a supervisor that is alive; None when nothing is running."""
+    """The state written by a live supervisor; None when nothing is running."""
     state = read_state(home)
     return state if state is not None and state.supervisor.process() is not None else None
 
@@ -112,9 +112,9 @@ def wait_ready(
 
 
 def stop(home: Home, on_change: OnChange = lambda _: None) -> list[str]:
-    """Stop the supervisor and everything it started, and what an earlier one left behind.
+    """Stop the supervisor, everything it started, and leftover processes of an earlier one.
 
-    Returns the names of what was found running; it is gone when this returns.
+    Returns the names of the processes that were running; they have ended when this returns.
     """
     found = []
     state = _state_once_written(home)
@@ -134,8 +134,8 @@ def running_stack(
 ) -> Iterator[dict[str, str]]:
     """For tests: only the named services (and one worker) on free ports, with their data in `home`.
 
-    Yields the variables to use, VISION_HOME among them. Settings of this process' environment do not count,
-    those in `environment` do. Everything is stopped at the end, also when this process is killed.
+    Yields the variables to use, VISION_HOME among them. Settings in `environment` are used, those of this process'
+    environment are not. Everything is stopped at the end, also when this process is killed.
     """
     place = Home(home.absolute())
     place.root.mkdir(parents=True, exist_ok=True)
@@ -156,7 +156,7 @@ def _without_settings(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def _current(home: Home, supervisor: Supervisor | None) -> StackState | None:
-    """The live state; while a supervisor of ours has not written one yet, not that of an earlier one."""
+    """The live state; ignores the state of an earlier supervisor while ours has not written one yet."""
     state = live_state(home)
     if state is None or supervisor is None or supervisor.process.poll() == EXIT_ALREADY_RUNNING:
         return state
@@ -189,7 +189,7 @@ def _failure(service: ServiceState, what: str) -> str:
 
 
 def _remedy(error: str) -> str:
-    """For errors of other people's programs whose text does not say what to do."""
+    """Advice for errors of foreign programs whose text does not say what to do."""
     return next((f". {remedy}" for sign, remedy in REMEDIES.items() if sign.lower() in error.lower()), "")
 
 
@@ -200,7 +200,7 @@ def _not_ready(state: StackState | None, timeout: float) -> str:
 
 
 def _state_once_written(home: Home) -> StackState | None:
-    """The live state; when a supervisor has only just started, waits for its first."""
+    """The live state; waits for the first state of a supervisor that has just started."""
     deadline = time.monotonic() + FIRST_STATE_SECONDS
     while (state := live_state(home)) is None and _is_locked(home) and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)

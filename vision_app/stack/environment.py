@@ -1,7 +1,7 @@
-"""Which variables a child process is given: an allow-list, so that no child carries passwords and tokens of others.
+"""The variables that a child process gets: an allow-list, so that no child gets other programs' passwords and tokens.
 
-A service gets what any program needs and what it names itself (`Service.environment`). Only a worker gets the settings
-as well, and what leads to the network: proxies and certificates.
+A service gets the variables that any program needs and its own (`Service.environment`). Only a worker also gets the
+settings and the variables for the network: proxies and certificates.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ OF_A_WORKER = frozenset(
     }
 )
 WORKERS_PREFIX = "VISION_"
-"""Some variables of ours are no settings: VISION_HOME, VISION_WORKER_ID and those of the crash suite."""
+"""Some of our variables are not settings: VISION_HOME, VISION_WORKER_ID and those of the crash suite."""
 
 
 def plain(inherited: Mapping[str, str] | None = None) -> dict[str, str]:
-    """What any program may know; without an argument, of this process' own environment."""
+    """The variables that any program may get; by default from this process' environment."""
     given = os.environ if inherited is None else inherited
     return {name: value for name, value in given.items() if name in PLAIN or name.startswith(PLAIN_PREFIX)}
 
 
 def of_a_worker(inherited: Mapping[str, str]) -> dict[str, str]:
-    """What any program may know, the settings, proxies and certificates."""
+    """The variables that any program may get, the settings, proxies and certificates."""
     allowed = every_variable() | OF_A_WORKER
     ours = {
         name: value

@@ -1,4 +1,4 @@
-"""What goes wrong in the embedded stack. Not for faults of the pipeline itself."""
+"""Errors of the embedded stack. Not for faults of the pipeline itself."""
 
 from __future__ import annotations
 
@@ -8,4 +8,4 @@ class StackError(Exception):
 
 
 class AlreadyRunningError(StackError):
-    """Another supervisor serves this home already. Use it, or stop it with `vision down`."""
+    """Another supervisor already serves this home. Use it, or stop it with `vision down`."""

@@ -1,4 +1,4 @@
-"""Writing a file so that a reader never sees half of it, and that only its owner may read where it holds secrets."""
+"""Writes files so that a reader never sees half of one, and so that only the owner may read files with secrets."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def write_atomically(path: Path, text: str, mode: int = 0o600) -> None:
 
 
 def rotate(log: Path) -> None:
-    """Keep the earlier logs as `.1` (newest) to `.3`; `log` itself is gone afterwards."""
+    """Keep the earlier logs as `.1` (newest) to `.3`; `log` itself does not exist afterwards."""
     if not log.exists() or not log.stat().st_size:
         return
     _shift(log)
@@ -29,7 +29,7 @@ def rotate(log: Path) -> None:
 
 
 def rotate_in_use(log: Path, limit: int = LOG_BYTES) -> None:
-    """Rotate a log that its process keeps open for appending: copy, then empty it. Lines in between may be lost."""
+    """Rotate a log that its process keeps open: copy, then empty it. Lines written in between may be lost."""
     if not log.exists() or log.stat().st_size <= limit:
         return
     _shift(log)
@@ -38,7 +38,7 @@ def rotate_in_use(log: Path, limit: int = LOG_BYTES) -> None:
 
 
 def size_of(file: Path) -> int:
-    """Bytes of a file; 0 when it is not there yet."""
+    """Bytes of a file; 0 if it does not exist yet."""
     return file.stat().st_size if file.exists() else 0
 
 

@@ -1,4 +1,4 @@
-"""Where the embedded stack keeps its files (`.vision/`), and the shared cache of downloads. Only names."""
+"""The paths of the embedded stack's files (`.vision/`) and of the shared cache of downloads. Only names."""
 
 from __future__ import annotations
 

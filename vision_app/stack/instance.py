@@ -1,4 +1,4 @@
-"""What one home keeps across restarts beside its data: ports chosen and keys generated. Mode 0600."""
+"""The chosen ports and generated keys that one home keeps across restarts. Mode 0600."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class Instance(BaseModel):
         write_atomically(home.instance, self.model_dump_json(indent=1))
 
     def port(self, name: str) -> int:
-        """The port of `name`: the one of last time while it is free, otherwise a new one."""
+        """The port of `name`: the earlier one if it is free, otherwise a new one."""
         last = self.ports.get(name)
         if last is None or not ports.is_free(last):
             self.ports[name] = ports.choose(taken=set(self.ports.values()))
         return self.ports[name]
 
     def key(self, name: str, length: int = 24) -> str:
-        """A random key of letters, digits, `-` and `_`, made at the first call and the same ever after."""
+        """A random key of letters, digits, `-` and `_`, made at the first call and kept for later calls."""
         return self.keys.setdefault(name, secrets.token_urlsafe(length))

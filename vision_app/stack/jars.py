@@ -1,8 +1,8 @@
 """Kafka and Neo4j as Maven jars: downloaded once into the shared cache, checked against pinned SHA-256 sums.
 
 `kafka.jars` and `neo4j.jars` beside this file pin every jar, so nothing is resolved at run time; `python -m
-vision_app.stack.jars` resolves anew and rewrites them. After one success no network is needed. A download that is cut
-off is continued at the next start; a jar has its final name only when its sum was checked.
+vision_app.stack.jars` resolves and rewrites them. After one success no network is needed. An interrupted download
+is continued at the next start; a jar gets its final name only after its sum was checked.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ DOWNLOADS_AT_ONCE = 8
 REQUEST_SECONDS = 60
 ATTEMPTS = 3
 PAUSE_SECONDS = 1.0  # between two attempts
-TELL_SECONDS = 0.5  # how often progress is told
+TELL_SECONDS = 0.5  # how often progress is reported
 MIRROR_VARIABLE = "VISION_MAVEN_URL"
 
 
@@ -53,18 +53,18 @@ class Jar:
 
     @property
     def address(self) -> str:
-        """Where the jar is below the address of a Maven repository."""
+        """The path of the jar below the address of a Maven repository."""
         return "/".join([*self.group.split("."), self.artifact, self.version, self.filename])
 
     def path(self, repository: Path) -> Path:
-        """Where the jar is in a folder laid out like a Maven repository."""
+        """The path of the jar in a folder laid out like a Maven repository."""
         return repository / self.address
 
 
 def classpath(name: str, progress: Progress = lambda _: None) -> list[Path]:
-    """The jars of `name` ("kafka" or "neo4j"), downloaded where missing; `progress` is told how far it is.
+    """The jars of `name` ("kafka" or "neo4j"), downloaded if missing; `progress` is called with the progress.
 
-    Raises StackError when a jar can neither be found nor downloaded, or is not the pinned one.
+    Raises StackError when a jar is missing and cannot be downloaded, or is not the pinned one.
     """
     repository, pinned = cache_folder() / "maven", read_lock(name)
     if not is_complete(name):
@@ -74,7 +74,7 @@ def classpath(name: str, progress: Progress = lambda _: None) -> list[Path]:
 
 
 def is_complete(name: str) -> bool:
-    """Whether all jars of `name` are as they were when their sums were checked: name, size and time of change."""
+    """Whether all jars of `name` are unchanged since their sums were checked: name, size and modification time."""
     marker = _marker(name)
     if not marker.exists():
         return False
@@ -96,7 +96,7 @@ def _parse(coordinate: str, sha256: str, size_bytes: str) -> Jar:
 
 
 class _Meter:
-    """Counts what was downloaded, from several threads, and tells it at most every half second."""
+    """Counts downloaded bytes from several threads, and reports them at most every half second."""
 
     def __init__(self, pinned: list[Jar], progress: Progress) -> None:
         self._files, self._bytes = len(pinned), sum(jar.size_bytes for jar in pinned)
@@ -145,7 +145,7 @@ def _fetch(client: httpx.Client, base: str, jar: Jar, repository: Path, meter: _
     path = jar.path(repository)
     path.parent.mkdir(parents=True, exist_ok=True)
     with _exclusive(path.with_name(f"{path.name}.part")) as part:
-        if path.exists() and _sha256(path) == jar.sha256:  # here already, or another process was quicker
+        if path.exists() and _sha256(path) == jar.sha256:  # exists already, or another process was faster
             meter.tell(jar, jar.size_bytes)
             return
         for attempt in range(1, ATTEMPTS + 1):
@@ -164,7 +164,7 @@ def _fetch(client: httpx.Client, base: str, jar: Jar, repository: Path, meter: _
 def _continue(client: httpx.Client, url: str, jar: Jar, part: IO[bytes], meter: _Meter) -> None:
     """Download what `part` does not have yet. Raises httpx.HTTPError; StackError if it is not the pinned file."""
     have = part.seek(0, os.SEEK_END)
-    if have >= jar.size_bytes:  # cut off between its last byte and its final name, or another file
+    if have >= jar.size_bytes:  # interrupted between its last byte and its renaming, or another file
         if _sha256(Path(part.name)) == jar.sha256:
             return
         have = 0
@@ -182,7 +182,7 @@ def _continue(client: httpx.Client, url: str, jar: Jar, part: IO[bytes], meter: 
     if _sha256(Path(part.name)) == jar.sha256:
         return
     part.truncate(0)
-    if have:  # what was there before was not the beginning of this jar
+    if have:  # the partial file was not the beginning of this jar
         _continue(client, url, jar, part, meter)
         return
     raise StackError(
@@ -258,7 +258,7 @@ def _sha256(path: Path) -> str:
 def _exclusive(part: Path) -> Iterator[IO[bytes]]:
     """The unfinished file, open to read and write, for one process at a time.
 
-    When another process finished it in the meantime, it has its final name, and what is opened here is a new file.
+    If another process finished it in the meantime, it was renamed, and the file opened here is a new one.
     """
     while True:
         with part.open("ab") as file:
@@ -273,7 +273,7 @@ def _exclusive(part: Path) -> Iterator[IO[bytes]]:
 
 
 def _is_still(path: Path, file: IO[bytes]) -> bool:
-    """Whether `path` names the open file, and not another one or none."""
+    """Whether `path` still names the open file."""
     try:
         return os.path.samestat(path.stat(), os.fstat(file.fileno()))
     except FileNotFoundError:
@@ -281,7 +281,7 @@ def _is_still(path: Path, file: IO[bytes]) -> bool:
 
 
 def relock(name: str) -> None:
-    """Resolve the coordinates in the first line of the lock file anew and pin what comes out. For maintainers."""
+    """Resolve the coordinates in the first line of the lock file again and pin the result. For maintainers."""
     head, note = _lock_file(name).read_text().splitlines()[:2]
     repository = cache_folder() / "maven"
     context = _maven(repository)

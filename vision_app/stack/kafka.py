@@ -16,7 +16,9 @@ from vision_app.stack.services import Progress, Service, exchange
 from vision_app.stack.set_up import run_once
 
 PROXIED_PORT, ADVERTISED_PORT = "kafka-proxied", "kafka-advertised"
-"""Ports, in the instance's list, of a second listener and of where it sends its clients: a fault proxy stands there."""
+"""Names, in the instance's list, of the port of a second listener and of the port it advertises, where a fault proxy
+listens.
+"""
 
 MAX_MESSAGE_BYTES = 2 * 1024 * 1024
 OPTIONS = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
@@ -33,7 +35,7 @@ rootLogger.appenderRef.console.ref=console
 
 
 class Kafka(Service):
-    """A single broker: everything is stored once, topics are made by the worker only."""
+    """A single broker: everything is stored once, and only the worker makes topics."""
 
     name = "kafka"
     stop_seconds = 30
@@ -89,7 +91,7 @@ class Kafka(Service):
             "auto.create.topics.enable": "false",
             "group.initial.rebalance.delay.ms": 0,  # otherwise every first start waits three seconds for more members
             "broker.heartbeat.interval.ms": 500,
-            "broker.session.timeout.ms": 4000,  # after kill -9 the broker is let in again only when this is over
+            "broker.session.timeout.ms": 4000,  # after kill -9 the broker can register again only after this time
             "message.max.bytes": MAX_MESSAGE_BYTES,
             "default.replication.factor": 1,
             "min.insync.replicas": 1,
@@ -110,12 +112,12 @@ def broker_logging() -> str:
 
 
 def tool_logging() -> str:
-    """For the console tools: only errors, and not among the records on stdout."""
+    """The logging of the console tools: only errors, and not on stdout, where the records are."""
     return LOGGING.format(target="SYSTEM_ERR", level="ERROR", pattern="%p %m%n")
 
 
 async def _count_brokers(port: int) -> int:
-    """How many brokers the one on this port knows to be alive: Metadata v1 for no topic, up to the count of brokers."""
+    """Ask the broker on this port how many brokers are alive: Metadata v1 for no topic; reads only the count."""
     request = struct.pack(">hhih", 3, 1, 7, -1) + struct.pack(">i", 0)
     answer = await exchange(port, struct.pack(">i", len(request)) + request, 12)
     return struct.unpack(">iii", answer)[2] if answer else 0

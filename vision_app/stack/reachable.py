@@ -1,4 +1,4 @@
-"""Asks each service, embedded or external, whether it serves us with the settings we have. Used by `vision doctor`."""
+"""Checks that each service, embedded or external, is usable with our settings. Used by `vision doctor`."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _MAY_CREATE = "SELECT current_user, coalesce(has_schema_privilege(current_schema
 
 
 class Unreachable(Exception):
-    """The service does not serve us. The message says what to do next."""
+    """The service is not usable. The message says what to do next."""
 
 
 class NotMadeYet(Exception):
-    """The service serves us, but what the worker makes at its first start is not there. The message says so."""
+    """The service is usable, but lacks what the worker makes at its first start. The message says so."""
 
 
 async def redis(settings: Settings) -> str:
@@ -147,7 +147,8 @@ async def gigachat(settings: Settings) -> str:
         raise Unreachable(f"{error or type(error).__name__}; {remedy}") from error
     await _sign_in(settings)
     kind = "simulated" if settings.gigachat_simulated else "real"
-    return f"{kind}, answers {answer.status_code} at {settings.gigachat_base_url}, takes the credentials"
+    url = settings.gigachat_base_url
+    return f"{kind}, reachable at {url} (status {answer.status_code}); the credentials are accepted"
 
 
 async def _sign_in(settings: Settings) -> None:

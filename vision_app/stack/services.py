@@ -1,4 +1,4 @@
-"""What the supervisor needs to know about a service. One class per service, each in the module of its name."""
+"""The interface between supervisor and services. One class per service, each in the module of its name."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PROBE_SECONDS = 2.0
 class Service(ABC):
     """One process under supervision.
 
-    The supervisor calls `prepare`, starts `command`, asks `waiting_for` until it answers None, and at the end sends
+    The supervisor calls `prepare`, starts `command`, calls `waiting_for` until it returns None, and at the end sends
     `stop_signal`, after `stop_seconds` SIGKILL, and calls `ended`.
     """
 
@@ -30,7 +30,7 @@ class Service(ABC):
     stop_seconds: float = 20
     is_worker: bool = False
     metrics_port: int | None = None  # a worker's
-    user: str = ""  # whom to run as when the supervisor is root; "" for the supervisor's own user
+    user: str = ""  # the user to run as when the supervisor is root; "" for the supervisor's own user
 
     def __init__(self, home: Home, instance: Instance) -> None:
         self.home = home
@@ -56,23 +56,23 @@ class Service(ABC):
 
     @abstractmethod
     async def waiting_for(self) -> str | None:
-        """None when the service can be used, otherwise a few words on what is missing. Must not raise."""
+        """None when the service is usable, otherwise a few words on what is missing. Must not raise."""
 
     def variables(self) -> dict[str, str]:
-        """The settings that lead the worker and the commands to this service, for `.vision/env`."""
+        """The settings with which the worker and the commands find this service, for `.vision/env`."""
         return {}
 
     @property
     def url(self) -> str:
-        """Where it listens, as people write it. Without secrets."""
+        """Its address for people. Without secrets."""
         return f"{LOOPBACK}:{self.port}"
 
-    def ended(self) -> None:  # noqa: B027 - most have nothing to do then
+    def ended(self) -> None:  # noqa: B027 - most services have nothing to do then
         """Called after the process ended by itself or on request, not when it had to be killed."""
 
 
 async def http_status(url: str) -> httpx.Response | None:
-    """The answer to a GET, or None when nobody answers."""
+    """The answer to a GET, or None without an answer."""
     try:
         async with httpx.AsyncClient(timeout=PROBE_SECONDS, trust_env=False) as client:
             return await client.get(url)
@@ -81,7 +81,7 @@ async def http_status(url: str) -> httpx.Response | None:
 
 
 async def exchange(port: int, request: bytes, answer_bytes: int) -> bytes:
-    """Send bytes to a local port and return the first bytes of the answer; b"" when nobody answers."""
+    """Send bytes to a local port and return the first bytes of the answer; b"" without an answer."""
     try:
         async with asyncio.timeout(PROBE_SECONDS):
             reader, writer = await asyncio.open_connection(LOOPBACK, port)

@@ -11,7 +11,7 @@ from vision_app.stack.services import Service, http_status
 
 
 class Simulator(Service):
-    """Stands in for GigaChat while no credentials are set; says so by GIGACHAT_SIMULATED."""
+    """Replaces GigaChat while no credentials are set, and sets GIGACHAT_SIMULATED."""
 
     name = "simulator"
 

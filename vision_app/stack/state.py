@@ -1,4 +1,4 @@
-"""What the supervisor tells the commands, through `.vision/state.json`: one document, always whole."""
+"""The supervisor's report to the commands in `.vision/state.json`: one document, always complete."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Condition(StrEnum):
     READY = "ready"
     BACKOFF = "backoff"  # it failed and will be started again
     STOPPED = "stopped"
-    EXTERNAL = "external"  # not ours: its URL was given
+    EXTERNAL = "external"  # not embedded: its URL was set
 
 
 class ServiceState(BaseModel):
@@ -68,7 +68,7 @@ def write_state(home: Home, state: StackState) -> None:
 
 
 def read_state(home: Home) -> StackState | None:
-    """What was last written, or None. Whether that supervisor still lives is another question."""
+    """The last written state, or None. Does not check whether that supervisor still lives."""
     try:
         return StackState.model_validate_json(home.state.read_bytes())
     except (FileNotFoundError, ValidationError):  # the latter: written by another version

@@ -23,8 +23,8 @@ from vision_app.stack.state import Condition, ServiceState
 POLL_SECONDS = 0.1
 WORKER_CHECK_SECONDS = 2.0  # how often a ready worker is asked again
 FIRST_BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS = 1.0, 30.0
-LAST_BYTES = 64 * 1024  # of a log, where the reason of an end is looked for; a traceback is one long line
-STABLE_SECONDS = 60.0  # alive this long, a service has earned a short backoff again
+LAST_BYTES = 64 * 1024  # the end of a log that is searched for the reason of an exit; a traceback is one long line
+STABLE_SECONDS = 60.0  # after this uptime the backoff is short again
 
 logger = structlog.get_logger(__name__)
 
@@ -107,12 +107,12 @@ class Supervised:
         try:
             self.state.process = Identity.of(self._process.pid)
         except psutil.NoSuchProcess:
-            return  # ended already; waiting for it will tell how
+            return  # ended already; the wait below returns its exit code
         self.state.started_at = time.time()
         self._tell(Condition.STARTING, "started")
 
     async def _watch_readiness(self) -> None:
-        """Until first ready within `start_seconds`; for a worker ever after, since it may stop being ready."""
+        """Wait up to `start_seconds` until the service is ready. Watch a worker also later: it may stop being ready."""
         deadline = time.monotonic() + self.service.start_seconds
         while missing := await self.service.waiting_for():
             self._tell(Condition.STARTING, f"waiting for {missing}")
@@ -140,7 +140,7 @@ class Supervised:
         logger.info("service ready", service=self.service.name, seconds=seconds)
 
     async def stop(self) -> None:
-        """End the process: its stop signal, after `stop_seconds` SIGKILL for it and all it started."""
+        """End the process by its stop signal; after `stop_seconds` SIGKILL it and all its children."""
         process = self._process
         if process is not None and process.returncode is None:
             self._tell(self.state.condition, "stopping")
@@ -170,9 +170,9 @@ class Supervised:
 
 
 def _describe_exit(code: int, log: Path, begins: int) -> str:
-    """How it ended, with the last error it logged, else the last line it printed, as the likeliest explanation."""
+    """How the process ended, with the last error in its log, else its last line, as the likely reason."""
     if code == -signal.SIGKILL:
-        return "ended by SIGKILL"  # without a last word
+        return "ended by SIGKILL"  # it logged nothing
     how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
     return f"ended {how}{_last_words(log, begins)}"
 
@@ -189,7 +189,7 @@ def _last_words(log: Path, begins: int) -> str:
 
 
 def _error_in(line: str) -> tuple[str, bool] | None:
-    """The sentence of a worker's log line of level error or above, and whether it says what to do; None for others."""
+    """The text of a worker's log line of level error or above, and whether it says what to do; None for other lines."""
     if not line.startswith("{"):
         return None
     try:

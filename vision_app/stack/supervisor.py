@@ -1,7 +1,7 @@
 """The process behind `vision up`: keeps the services and workers of one home running until it is told to stop.
 
 One asyncio loop, one task per service, preparation (downloads, initialisation) in threads. SIGTERM or SIGINT stops
-workers first, then the services. It tells what it does through `.vision/state.json` and writes `.vision/env`.
+workers first, then the services. It reports its state in `.vision/state.json` and writes `.vision/env`.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from vision_app.stack.state import Condition, ServiceState, StackState, write_st
 from vision_app.stack.supervised import Supervised
 from vision_app.stack.worker import COMMAND
 
-STATE_SECONDS = 1.0  # how old the state may be
-GATHER_SECONDS = 0.05  # changes within this time make one write
+STATE_SECONDS = 1.0  # the highest age of the state
+GATHER_SECONDS = 0.05  # changes within this time are written together
 EXIT_ALREADY_RUNNING = 3
 LOCK_TRIES = 10
 
@@ -158,4 +158,4 @@ async def supervise(home: Home, plan: StackPlan) -> None:
 if __name__ == "__main__":
     code = main()
     sys.stdout.flush()
-    os._exit(code)  # whatever a thread is still downloading is checked at the next start
+    os._exit(code)  # a thread's unfinished download is checked at the next start

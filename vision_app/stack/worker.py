@@ -13,7 +13,7 @@ from vision_app.stack.services import Progress, Service, http_status
 
 SHOWN_CHARACTERS = 300
 COMMAND = (sys.executable, "-m", "vision_app", "--quiet", "worker", "--loglevel", "info")
-"""Without Faust's banner and spinner, so that the log is JSON from its first byte; LOG_LEVEL sets the real level."""
+"""No banner and spinner of Faust, so that the log is JSON from its first byte; LOG_LEVEL sets the real level."""
 
 
 class Worker(Service):

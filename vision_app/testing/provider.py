@@ -22,7 +22,7 @@ from vision_app.providers.base import (
 )
 
 Scripted = str | RawAnswer | ProviderError
-"""What a call ends with: the text of an answer, a whole answer, or an error that is raised."""
+"""The result of a call: the text of an answer, a whole answer, or an error to raise."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ class Call:
 
     @property
     def sha256(self) -> str | None:
-        """Of the bytes that are sent, in hexadecimal digits. None where no picture is sent.
+        """The digest of the bytes that are sent, in hexadecimal digits. None if no picture is sent.
 
-        The worker encodes pictures anew before it sends them, so this is not the digest of the uploaded file.
+        The worker encodes pictures again before it sends them, so this is not the digest of the uploaded file.
         """
         return None if self.picture is None else hashlib.sha256(self.picture.content).hexdigest()
 
@@ -46,9 +46,9 @@ class MockProvider(VisionProvider):
     """Answers from a script and records every call.
 
     * `answers` are given one after the other; the last one is repeated for ever.
-    * `by_sha256` has answers for single pictures; its keys are digests as in `Call.sha256`. They go first.
-    * `calls` are the requests so far, those that end with an error included.
-    * `during`, if set, is awaited while a call is under way: to delay it, to look around, or to cancel it.
+    * `by_sha256` has answers for single pictures; its keys are digests as in `Call.sha256`. They take precedence.
+    * `calls` are the requests so far, including those that end with an error.
+    * `during`, if set, is awaited during a call: to delay it, to check the state, or to cancel it.
 
     An error of the script (any `ProviderError`) is raised where the real provider raises it: on entering the block,
     after `before_chat`. `refused` is never awaited, since no request is made again.
@@ -63,7 +63,7 @@ class MockProvider(VisionProvider):
         model: str = "mock",
         tokens: int = 1000,
     ) -> None:
-        """`model` and `tokens` are what an answer given as a text says of itself.
+        """`model` and `tokens` belong to answers that are given as a text.
 
         Raises ValueError when there is no answer for a picture that `by_sha256` does not know.
         """
@@ -79,7 +79,7 @@ class MockProvider(VisionProvider):
         """Nothing to prepare."""
 
     async def close(self) -> None:
-        """Nothing to give back."""
+        """Nothing to release."""
 
     @asynccontextmanager
     async def analyze(

@@ -1,1 +1,1 @@
-"""The names under which the surrounding assistant and the acceptance guide know this worker. Nothing else is here."""
+"""The old names of this worker, as the assistant and the acceptance guide use them. Nothing else is here."""

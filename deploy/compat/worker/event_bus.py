@@ -18,7 +18,7 @@ class EventPublisher:
         self._redis = redis
 
     async def publish_event(self, event_type: str, event: VisionUploadedEventV1) -> str:
-        """Add the event; returns the id of its entry. Raises ValueError for an event the worker does not take."""
+        """Add the event; returns the id of its entry. Raises ValueError for an event that the worker rejects."""
         if event_type != UPLOADED_EVENT:
             raise ValueError(f"{event_type!r} is not an input of this worker; publish {UPLOADED_EVENT!r}")
         fields: dict[Any, Any] = {"event": event_type, "data": event.model_dump_json(exclude_none=True)}

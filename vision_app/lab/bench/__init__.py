@@ -1,5 +1,5 @@
-"""`vision bench`: how long posts take and what they cost the processor, also while one tenant floods.
+"""`vision bench`: how long posts take and how much processor time they use, also while one tenant floods.
 
-What is published in `plan`, one run in `run`, its tables in `report`. It uses services of its own on this machine,
-never those of `vision up`, and never the real GigaChat.
+What is published in `plan`, one run in `run`, its tables in `report`. It uses its own services on this machine, never
+those of `vision up`, and never the real GigaChat.
 """

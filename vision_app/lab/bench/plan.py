@@ -11,10 +11,10 @@ from vision_app.lab.soak.plan import PlannedPost
 
 @dataclass(frozen=True)
 class BenchOptions:
-    """What to measure. `home` is an empty folder of the run's own.
+    """What to measure. `home` is an empty folder for this run.
 
-    `tenants` publish `rate` posts a second together for `seconds`; with a `flood`, once more while another tenant has
-    published so many at once. `answers`: shortest and longest time of the provider's answers, in seconds.
+    `tenants` together publish `rate` posts a second for `seconds`; with a `flood`, once more after another tenant has
+    published that many posts at once. `answers`: shortest and longest time of the provider's answers, in seconds.
     """
 
     home: Path
@@ -29,7 +29,7 @@ class BenchOptions:
 
 @dataclass(frozen=True)
 class BenchPlan:
-    """Each post has one picture that nobody has seen before. `phases`: what is measured, by name and in order."""
+    """Each post has one new picture. `phases`: the measured phases, by name and in order."""
 
     warm_up: Sequence[PlannedPost]
     phases: Mapping[str, Sequence[PlannedPost]]

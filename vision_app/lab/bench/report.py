@@ -24,7 +24,7 @@ def _wish(result: BenchResult) -> dict[str, Any]:
 
 
 def show(console: Console, result: BenchResult) -> None:
-    """A table of the phases, then what the posts spent their time on, and the flood."""
+    """A table of the phases, then the time between stages, and the flood."""
     wish = result.wish
     title = f"{wish.rate:g} posts a second of {wish.tenants} tenants, from publishing to the event"
     table = Table("phase", title=title, title_justify="left")

@@ -1,5 +1,4 @@
-"""One benchmark: services and workers of its own, the plan published, the waits read from what the posts say of
-themselves."""
+"""One benchmark: starts its own services and workers, publishes the plan, and reads the times from rows and events."""
 
 from __future__ import annotations
 
@@ -33,7 +32,7 @@ from vision_app.stores.s3 import S3Store
 
 from .plan import BenchOptions, BenchPlan, draw
 
-PATIENCE_SECONDS = 900.0  # for what was published, once a phase has ended
+PATIENCE_SECONDS = 900.0  # how long to wait for published posts after a phase
 Awaited = TypeVar("Awaited")
 
 ENVIRONMENT = {"VISION_MAX_DAILY_TOKENS": "1000000000"}
@@ -43,7 +42,7 @@ ENVIRONMENT = {"VISION_MAX_DAILY_TOKENS": "1000000000"}
 class Phase:
     """Milliseconds from publishing to the first event. `stages`: the median time between two stages.
 
-    `cpu_ms`: of the workers and their decoders, for everything done meanwhile, by the posts of this phase.
+    `cpu_ms`: processor time of workers and decoders during the phase, divided by the posts of the phase.
     """
 
     name: str
@@ -59,8 +58,8 @@ class Phase:
 
 @dataclass
 class BenchResult:
-    """`flood_early`: how many posts of the flood had been announced when the phase under it ended; `flood_announced`:
-    in the end, after `flood_seconds`. `left`: unfinished work.
+    """`flood_early`: posts of the flood that were announced when the phase under flood ended; `flood_announced`: those
+    at the end, after `flood_seconds`. `left`: unfinished work.
     """
 
     wish: BenchOptions
@@ -72,19 +71,19 @@ class BenchResult:
 
     @property
     def ok(self) -> bool:
-        """Whether everything ended; how long it took is for the reader to judge."""
+        """Whether everything ended. The times are not checked."""
         announced = all(phase.announced == phase.posts for phase in self.phases)
         return announced and self.flood_announced == self.wish.flood and not self.left
 
     @property
     def ratio(self) -> float | None:
-        """The p95 under flood by the calm one."""
+        """The p95 under flood divided by the calm p95."""
         calm, *stormy = self.phases
         return round(stormy[0].p95 / calm.p95, 2) if stormy and calm.p95 else None
 
 
 async def bench(wish: BenchOptions, variables: Mapping[str, str], tell: Tell) -> BenchResult:
-    """Run against the services that `variables` lead to. Raises WorkerLost, and the errors of stores that are away."""
+    """Run against the services in `variables`. Raises WorkerLost, and the errors of stores that are away."""
     settings = load_settings(**{name.lower(): value for name, value in variables.items()})
     plan, taken = draw(wish, f"bench-{int(time.time()) % 1_000_000}"), set[int]()
     async with AsyncExitStack() as stack:
@@ -146,7 +145,7 @@ class _Run:
         return await await_idle(self.redis, self.settings, time.monotonic() + PATIENCE_SECONDS + len(self.plan.flood))
 
     async def _publish(self, name: str, posts: Sequence[PlannedPost], seconds: float) -> Phase:
-        """One phase: everything published at its time and announced."""
+        """One phase: publish every post at its time and wait until all are announced."""
         since, busy = await newest_announcement(self.redis, self.settings), self._cpu_seconds()
         await publish_all(self.redis, self.settings, posts, self.media, Clock(seconds))
         ids, deadline = [post.post_id for post in posts], time.monotonic() + PATIENCE_SECONDS
@@ -167,13 +166,13 @@ class _Run:
         )
 
     async def _flood(self, since: str) -> dict[str, int]:
-        """When each analyzed post of the flood was announced first."""
+        """The time of the first announcement of each analyzed post of the flood."""
         posts = [post.post_id for post in self.plan.flood]
         found = await announcements_since(self.redis, self.settings, posts, since)
         return {post: events[0].at_ms for post, events in found.items() if events and _analyzed(events[0])}
 
     async def _while_workers_live(self, waiting: Awaitable[Awaited]) -> Awaited:
-        """Wait, but not for what a dead worker does no more. Raises WorkerLost."""
+        """Wait while all workers live. Raises WorkerLost when one has ended."""
         task = asyncio.ensure_future(waiting)
         while not (await asyncio.wait({task}, timeout=1))[0]:
             for worker in self.workers:
@@ -183,12 +182,12 @@ class _Run:
         return task.result()
 
     def _cpu_seconds(self) -> float:
-        """Of the workers and their decoders, also of those that have ended, so far."""
+        """The processor time so far of the workers and their decoders, including ended decoders."""
         seconds = 0.0
         for worker in self.workers:
             process = psutil.Process(worker.pid)
             for each in (process, *process.children()):
-                with contextlib.suppress(psutil.NoSuchProcess):  # a decoder that ends now: its parent counts it
+                with contextlib.suppress(psutil.NoSuchProcess):  # a decoder that ended just now: its parent counts it
                     times = each.cpu_times()
                     seconds += times.user + times.system + times.children_user + times.children_system
         return seconds
@@ -199,7 +198,7 @@ def _analyzed(event: Announced) -> bool:
 
 
 async def _times(settings: Settings, posts: Sequence[str]) -> dict[str, dict[str, int]]:
-    """When each post reached which stage (Unix time in milliseconds), from its row."""
+    """The times at which each post reached its stages (Unix time in milliseconds), from its row."""
     connection = await asyncpg.connect(settings.database_url.get_secret_value())
     try:
         rows = await connection.fetch("SELECT post_id, data FROM post_enrichment WHERE post_id = ANY($1)", posts)
@@ -214,7 +213,7 @@ async def _times(settings: Settings, posts: Sequence[str]) -> dict[str, dict[str
 
 
 def _stages(times: Sequence[Mapping[str, int]]) -> dict[str, float]:
-    """The median milliseconds between two stages that most posts went through one after the other."""
+    """The median milliseconds between stages that follow each other in most posts."""
     gaps: dict[str, list[int]] = defaultdict(list)
     for one in times:
         for (before, start), (after, end) in itertools.pairwise(sorted(one.items(), key=lambda item: item[1])):

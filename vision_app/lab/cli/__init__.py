@@ -1,1 +1,1 @@
-"""The laboratory's commands. `vision_app.cli` names them."""
+"""The laboratory's commands. `vision_app.cli` lists them."""

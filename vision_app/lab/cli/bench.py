@@ -1,4 +1,4 @@
-"""`vision bench`: how long posts take, also while one tenant floods. What it does is in `vision_app.lab.bench`."""
+"""`vision bench`: how long posts take, also while one tenant floods. The work is in `vision_app.lab.bench`."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ def bench_command(
 ) -> None:
     """Publish posts with new pictures at an even pace and measure how long each takes until it is announced.
 
-    With --flood the same again while one more tenant has published many at once. Runs on services of its own beside
-    those of `vision up`; GigaChat is simulated. Exit code 0 only if every post was analyzed and announced, and the p95
-    under flood is at most --max-ratio times the calm one.
+    With --flood it measures once more after another tenant has published many posts at once. Runs on its own services
+    beside those of `vision up`; GigaChat is simulated. Exit code 0 only if every post was analyzed and announced, and
+    the p95 under flood is at most --max-ratio times the calm one.
     """
     if answers[0] > answers[1]:
         raise click.BadParameter("the shortest first, then the longest", param_hint="--answers")

@@ -1,4 +1,4 @@
-"""`vision demo`: the main job on real input with one command. What it does is in `vision_app.lab.demo`."""
+"""`vision demo`: the main job on real input with one command. The work is in `vision_app.lab.demo`."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def demo(
     deadline: float,
     kill_worker: bool,
 ) -> None:
-    """Start the stack, send posts of two invented tenants through it, and check what comes out everywhere.
+    """Start the stack, send posts of two invented tenants through it, and check the results in every store.
 
     Exit code 0 only if every post ended as expected.
     """
@@ -97,7 +97,7 @@ def _run(console: Console, yes: bool, deadline: float, kill_worker: bool) -> Out
 
 
 def _banner(console: Console, settings: Settings, yes: bool) -> None:
-    """Say who answers; when that costs money, go on only if it was agreed to."""
+    """Say which provider answers; if that costs money, go on only after a confirmation."""
     if settings.gigachat_simulated:
         console.print(Panel(SIMULATED, border_style="magenta"))
         return
@@ -108,7 +108,7 @@ def _banner(console: Console, settings: Settings, yes: bool) -> None:
 
 
 def _shown(console: Console, board: Board, work: Coroutine[Any, Any, Outcome]) -> Outcome:
-    """Run to the end: in a terminal under a table that changes in place, otherwise with a line per change."""
+    """Run to the end: in a terminal with a table that changes in place, otherwise with a line per change."""
     if not console.is_terminal:
         board.on_change = lambda line: console.print(line, markup=False, highlight=False) if line else None
         return asyncio.run(work)

@@ -1,4 +1,4 @@
-"""Commands that play a run on services of their own: a folder for it, a line of progress, what is kept of it."""
+"""Helps commands that run on their own services: the run's folder, lines of progress, the result."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Result = TypeVar("Result")
 def on_own_services(
     console: Console, home: Path, play: Callable[[Mapping[str, str], Tell], Coroutine[Any, Any, Result]]
 ) -> Result:
-    """Start services in `home`, a folder that is made here, and play on them. Raises StackError."""
+    """Make the folder `home`, start services in it, and run `play` on them. Raises StackError."""
     home.mkdir(parents=True)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     started = time.monotonic()
@@ -44,7 +44,7 @@ def on_own_services(
 
 
 def finish(console: Console, home: Path, result: Mapping[str, Any], *, machine_readable: bool, keep: bool) -> None:
-    """Give the result to a script that wants it; remove the run's folder, or leave it with its result."""
+    """Print the result as JSON if wanted; remove the run's folder, or keep it with the result."""
     if machine_readable:
         click.echo(json_text(result))
     if not keep:

@@ -1,4 +1,4 @@
-"""`vision soak`: a long run with kills and outages, and its account. What it does is in `vision_app.lab.soak`."""
+"""`vision soak`: a long run with kills and outages, and its account. The work is in `vision_app.lab.soak`."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ def soak_command(
     keep: bool,
     machine_readable: bool,
 ) -> None:
-    """Send posts for some minutes while workers are killed and services fail, then count what came out.
+    """Send posts for some minutes while workers are killed and services fail, then check the results.
 
-    Runs on services of its own beside those of `vision up`; GigaChat is simulated. Exit code 0 only if every input
+    Runs on its own services beside those of `vision up`; GigaChat is simulated. Exit code 0 only if every input
     ended exactly once, nothing was published twice and no budget was overspent.
     """
     console = Console(file=sys.stderr if machine_readable else sys.stdout)

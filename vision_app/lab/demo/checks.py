@@ -1,4 +1,4 @@
-"""What must be true after a run, checked against what was found. Pure: findings in, verdicts out."""
+"""Checks what must be true after a run. Pure: findings in, verdicts out."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ GUIDE_COLUMNS = (
     "s3_vision_keys",
     "s3_media_keys",
 )
-"""The columns of the acceptance guide's SQL; every one must be filled where something was seen."""
+"""The columns of the acceptance guide's SQL; each must have a value if a medium was analyzed."""
 
 SEEN = ("analyzed", "partial")
 
 
 @dataclass(frozen=True)
 class Check:
-    """One expectation. `faults` says what is not as expected, post by post; `remedy` what to do about it."""
+    """One expectation. `faults` lists the deviations, post by post; `remedy` says what to do."""
 
     name: str
     faults: tuple[str, ...]
@@ -178,7 +178,7 @@ def _twice_listed(evidence: Evidence) -> list[str]:
 
 
 def _calls_for(account: TenantBalance, evidence: Evidence, sha256: str) -> int:
-    """Calls about one picture: those that stored its answer and, after the bill, any others with the same file."""
+    """Calls about one picture: those that stored its answer and, according to the bill, others with the same file."""
     grants = {stored.grant_id for stored in evidence.answers.values() if stored.sha256 == sha256}
     if account.bill is None:
         return len(grants)

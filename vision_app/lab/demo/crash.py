@@ -1,4 +1,4 @@
-"""Kills the worker in the middle of a run, while it waits for answers it pays for: `vision demo --kill-worker`."""
+"""Kills the worker during a run, while it waits for answers of paid calls: `vision demo --kill-worker`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .services import SimulatorAdmin
 
 POLL_SECONDS = 0.05
 SLOW_SECONDS = 3.0
-SLOW_CALLS = 6  # as many as two tenants may have open at once; later calls are quick again
+SLOW_CALLS = 6  # as many as two tenants may have open at once; later calls are fast again
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ async def _in_flight(simulator: SimulatorAdmin, first: asyncio.Event) -> None:
 
 
 async def restarts_since(home: Home, killed: Killed, deadline: float) -> int:
-    """Wait until the stack is whole again; how often the killed worker was restarted. Raises StackError."""
+    """Wait until the stack is ready again; returns how often the killed worker was restarted. Raises StackError."""
     seconds = max(1.0, deadline - time.monotonic())
     state = await asyncio.to_thread(client.wait_ready, home, None, timeout=seconds)
     return state.service(killed.worker).restarts - killed.restarts

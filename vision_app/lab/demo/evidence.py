@@ -1,4 +1,4 @@
-"""Collects what a run has left everywhere: the material that `checks` judges and `report` shows."""
+"""Collects a run's results from all stores: the input of `checks` and `report`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .services import Services
 
 @dataclass(frozen=True)
 class Evidence:
-    """What there is of one post. `images`: its pictures in the graph by sha256; None when the graph is off."""
+    """All results of one post. `images`: its pictures in the graph by sha256; None when the graph is off."""
 
     published: Published
     announced: Sequence[Announced]
@@ -34,7 +34,7 @@ class Evidence:
     api_status: int
     api: Mapping[str, Any]
     document: Mapping[str, Any] | None
-    answers: Mapping[str, StoredAnswer]  # by S3 key, those that are there
+    answers: Mapping[str, StoredAnswer]  # by S3 key, only existing ones
     images: Mapping[str, Mapping[str, Any]] | None
 
     @property
@@ -43,12 +43,12 @@ class Evidence:
 
     @property
     def media(self) -> Sequence[Mapping[str, Any]]:
-        """One item per listed medium, as the row tells of it."""
+        """One item per listed medium, from the row's media."""
         return list((self.row or {}).get("data", {}).get("media", ()))
 
     @property
     def enrichments(self) -> Sequence[Mapping[str, Any]]:
-        """One item per listed medium, as the event and the API tell of it."""
+        """One item per listed medium, in the form of the event and the API."""
         return list((self.row or {}).get("data", {}).get("enrichments", ()))
 
 
@@ -63,7 +63,7 @@ class TenantBalance:
 
     @property
     def cut_off(self) -> int:
-        """Calls that a crash cut off: charged at their estimate, and asked again."""
+        """Calls that a crash cut off: charged at their estimate, and made again."""
         return sum(call.state == "started" for call in self.calls)
 
     @property
@@ -118,7 +118,7 @@ async def _evidence(
 
 
 def api_path(post: PlannedPost) -> str:
-    """Where the API tells of a post."""
+    """The API's path of a post."""
     return f"/api/v1/vision/posts/{quote(post.post_id, safe='')}?tenant_id={quote(post.tenant_id, safe='')}"
 
 
@@ -141,7 +141,7 @@ async def _json(s3: S3Store, key: str) -> dict[str, Any] | None:
 
 
 async def collect_accounts(services: Services, posts: Sequence[PlannedPost], deadline: float) -> list[TenantBalance]:
-    """What each tenant of the run has spent, after all sides."""
+    """What each tenant of the run has spent, according to ledger, call records and bill."""
     entries = (await services.simulator.bill()).get("entries", []) if services.simulator else None
     return [await _account(services, tenant, entries, deadline) for tenant in tenants(posts)]
 

@@ -14,7 +14,7 @@ MISSING_REASON = "s3_missing"
 
 @dataclass(frozen=True)
 class Picture:
-    """A file of `demo_media`, and what the simulator must see in it; without a kind: listed, but never uploaded."""
+    """A file of `demo_media`, and the kind that the simulator must see. Without a kind it is never uploaded."""
 
     file: str
     kind: Kind | None
@@ -41,7 +41,7 @@ LOST = Picture("never_uploaded.jpg", None)
 
 @dataclass(frozen=True)
 class PlannedPost:
-    """One post. It is published once per trace; whatever their number, it must be announced exactly once."""
+    """One post. It is published once per trace; with any number of traces it must be announced exactly once."""
 
     name: str
     tenant_id: str
@@ -51,12 +51,12 @@ class PlannedPost:
 
     @property
     def found(self) -> tuple[Picture, ...]:
-        """The pictures that are there to be looked at."""
+        """The pictures that are uploaded and can be analyzed."""
         return tuple(picture for picture in self.pictures if picture.is_uploaded)
 
     @property
     def status(self) -> PostStatus:
-        """How the row must end: everything seen, some of it, nothing."""
+        """The expected status of the row: all pictures analyzed, some, or none."""
         if not self.found:
             return "skipped"
         return "ok" if len(self.found) == len(self.pictures) else "partial"
@@ -81,7 +81,7 @@ _POSTS: tuple[tuple[str, str, tuple[Picture, ...], int], ...] = (
 
 
 def plan(run: str) -> tuple[PlannedPost, ...]:
-    """The posts of one run. Tenants carry the run's name, so that every run gets answers of its own."""
+    """The posts of one run. Tenants carry the run's name, so that every run gets its own answers."""
     return tuple(
         PlannedPost(
             name=name,
@@ -99,6 +99,6 @@ def tenants(posts: Iterable[PlannedPost]) -> list[str]:
 
 
 def calls_expected(posts: Iterable[PlannedPost]) -> Counter[str]:
-    """How many provider calls each tenant has to pay for: one per picture, however often and where it is posted."""
+    """How many provider calls each tenant has to pay for: one per picture, however often it is posted."""
     pictures = {(post.tenant_id, picture.file) for post in posts for picture in post.found}
     return Counter(tenant for tenant, _ in pictures)

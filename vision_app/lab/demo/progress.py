@@ -1,4 +1,4 @@
-"""Shows where each post of a run is while it runs: a table that changes in place, or lines without a terminal."""
+"""Shows where each post is during a run: a table that changes in place, or lines without a terminal."""
 
 from __future__ import annotations
 

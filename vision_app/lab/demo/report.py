@@ -1,4 +1,4 @@
-"""Draws what a run has found: a table per post, the budgets, the checks, what to try next; or all of it as JSON."""
+"""Prints the result of a run: a table per post, the budgets, the checks, what to try next; or all as JSON."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def post_view(evidence: Evidence) -> RenderableType:
 
 
 def _table(title: str) -> Table:
-    """A table without lines around it: on 80 columns they would take the room of the words."""
+    """A table without borders: on 80 columns they would leave too little room for the text."""
     return Table(
         title=title, title_justify="left", title_style="", header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
     )
@@ -103,7 +103,7 @@ def _medium_cells(item: Mapping[str, Any], medium: Mapping[str, Any]) -> tuple[s
 
 
 def tokens_text(medium: Mapping[str, Any]) -> str:
-    """What this post was charged for a medium. Twins share one call: the second shows 0."""
+    """The tokens charged for a medium of this post. Twins share one call: the second shows 0."""
     billed = str(medium.get("tokens_billed", 0))
     return f"{billed} cached" if medium.get("cached") else billed
 
@@ -121,7 +121,7 @@ def _under_the_table(evidence: Evidence) -> Iterator[tuple[str, str]]:
 
 
 def stages(evidence: Evidence) -> list[tuple[str, int]]:
-    """Milliseconds from hop to hop, along the medium that came last. A hop without a time is left out."""
+    """Milliseconds from hop to hop, for the medium that was finished last. A hop without a time is left out."""
     times = _times(evidence)
     known = [(hop, times[hop]) for hop in HOPS if hop in times]
     return [(hop, max(0, at - before)) for (_, before), (hop, at) in pairwise(known)]
@@ -166,7 +166,7 @@ def check_lines(check: Check) -> Text:
 
 
 def next_steps(outcome: Outcome, settings: Settings, home: Path) -> Iterator[tuple[str, str]]:
-    """What an operator may want to try, as (purpose, command); secrets come from the stack's env file."""
+    """Suggested next steps as (purpose, command); secrets come from the stack's env file."""
     evidence = next(evidence for evidence in outcome.findings.posts if evidence.post.found)
     post = evidence.post
     yield (
@@ -187,7 +187,7 @@ def next_steps(outcome: Outcome, settings: Settings, home: Path) -> Iterator[tup
 
 
 def _last_entry(stream: str) -> str:
-    """A command that shows the newest entry of a stream, also where there is no redis-cli."""
+    """A command that shows the newest entry of a stream, also without redis-cli."""
     if shutil.which("redis-cli"):
         return f'redis-cli -u "$REDIS_URL" XREVRANGE {stream} + - COUNT 1'
     code = f"import os, redis; print(redis.Redis.from_url(os.environ['REDIS_URL']).xrevrange('{stream}', count=1))"
@@ -195,7 +195,7 @@ def _last_entry(stream: str) -> str:
 
 
 def _psql() -> str:
-    """psql as it can be called here: from PATH, else the one beside the embedded server."""
+    """The psql command: from PATH, else the one beside the embedded server."""
     if shutil.which("psql"):
         return "psql"
     try:

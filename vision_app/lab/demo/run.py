@@ -1,4 +1,4 @@
-"""One run of the demo from the running stack to the verdict. Shows nothing itself: it tells `Board`."""
+"""One run of the demo from the running stack to the verdict. It prints nothing itself; `Board` does."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .progress import Board, follow
 from .publish import publish_posts, upload_pictures
 from .services import Services, connected
 
-LOOKING_SECONDS = 30.0  # beyond the deadline, for finding out what hangs
+LOOKING_SECONDS = 30.0  # after the deadline, to find out which posts hang
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ async def run(
     deadline_seconds: float,
     kill_worker: bool = False,
 ) -> Outcome:
-    """Send the posts, wait until all is done, look at everything.
+    """Send the posts, wait until all are done, collect and check the results.
 
     Raises StackError, WorkerAway, and the errors of the stores when one of them is away.
     """

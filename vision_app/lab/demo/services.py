@@ -1,4 +1,4 @@
-"""Connections to everything the demo looks into, and the questions it asks of each. Opened once, closed together."""
+"""Connections to all services that the demo checks, with the queries it needs. Opened once, closed together."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RETURN i.sha256 AS sha256, i.simulated AS simulated, r.trace_id AS trace_id, col
 
 
 class SimulatorAdmin:
-    """The operator's side of the GigaChat simulator: its bill for our client, and faults on request."""
+    """The simulator's API for operators: the bill of our client, and faults on request."""
 
     def __init__(self, settings: Settings, http: httpx.AsyncClient) -> None:
         parts = urlsplit(settings.gigachat_base_url)
@@ -41,7 +41,7 @@ class SimulatorAdmin:
 
     @asynccontextmanager
     async def slow_answers(self, seconds: float, times: int) -> AsyncIterator[None]:
-        """The next `times` answers to us take `seconds` longer. At the end all faults are removed."""
+        """The next `times` answers to our client take `seconds` longer. At the end all faults are removed."""
         fault = {"kind": "latency", "seconds": seconds}
         rule = {"endpoint": "chat", "client": self._client, "times": times, "fault": fault}
         (await self._http.post(f"{self._url}/faults", json=[rule])).raise_for_status()
@@ -52,7 +52,7 @@ class SimulatorAdmin:
 
 
 class Graph:
-    """What the graph shows of a post."""
+    """Reads a post's part of the graph."""
 
     def __init__(self, driver: AsyncDriver) -> None:
         self._driver = driver

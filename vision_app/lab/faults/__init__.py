@@ -1,4 +1,4 @@
-"""Making the network between a worker and its services misbehave on purpose: for tests and `vision soak` only.
+"""Disturbs the network between a worker and its services on purpose: for tests and `vision soak` only.
 
 Nothing of the worker imports this package.
 """

@@ -1,4 +1,4 @@
-"""One connection through a fault proxy: the client's half, its twin to the service, and the bytes between them."""
+"""One connection through a fault proxy: the client's half, the service's half, and the bytes between them."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ log = structlog.get_logger(__name__)
 
 CHUNK_BYTES = 64 * 1024
 SLOW_BYTES, SLOW_SECONDS = 64, 0.02  # 3.2 kB/s each way
-RESET = struct.pack("ii", 1, 0)  # linger for no time: closing sends RST and throws away what is unsent
+RESET = struct.pack("ii", 1, 0)  # linger 0: closing sends RST and drops unsent bytes
 
 
 class Connection:
-    """`bytes_before_reset` and `answers_before_cut` say when "reset" and "half_written" strike this one."""
+    """`bytes_before_reset` and `answers_before_cut` say when "reset" and "half_written" break this connection."""
 
     def __init__(
         self, proxy: FaultProxy, client: socket.socket, bytes_before_reset: int, answers_before_cut: int
@@ -31,7 +31,7 @@ class Connection:
         self.reset_on_close = False
 
     async def run(self) -> None:
-        """Until either side ends, a fault strikes, or the task is cancelled."""
+        """Pass bytes until either side ends, a fault breaks the connection, or the task is cancelled."""
         try:
             await self._proxy.moving.wait()
             await self._relay()
@@ -74,7 +74,7 @@ class Connection:
             raise ConnectionAbortedError(f"cut after {keep} of {len(data)} bytes, as told")
 
     def _share(self, data: bytes, answers: bool) -> int:
-        """How many of these bytes are let through; fewer than there are: the connection ends with them."""
+        """How many of these bytes pass. If not all of them pass, the connection ends after them."""
         if self._proxy.fault == "reset":
             keep = min(self._bytes_left, len(data))
             self._bytes_left -= keep

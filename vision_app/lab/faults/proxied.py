@@ -1,4 +1,4 @@
-"""Fault proxies in front of everything a worker talks to, and the variables that make a worker go through them."""
+"""Fault proxies in front of all services of a worker, and the variables that make a worker use them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Proxies:
 async def proxied(given: Settings | Mapping[str, str]) -> AsyncIterator[Proxies]:
     """Proxies in front of the embedded services, from settings or from a stack's variables; they end with the context.
 
-    Raises StackError when a service is not embedded: behind TLS, or a Kafka without the listener for the proxy.
+    Raises StackError when a service is not embedded: it uses TLS, or it is a Kafka without the listener for the proxy.
     """
     settings, home = _read(given)
     made = Proxies()
@@ -67,7 +67,7 @@ async def _stand_before(made: Proxies, name: str, urls: Mapping[str, str]) -> No
 
 
 async def _stand_before_kafka(made: Proxies, instance: Instance) -> None:
-    """Clients go where the broker says it is, so the broker has a listener that says it is where the proxy is."""
+    """Clients connect to what the broker advertises, so one of its listeners advertises the proxy's address."""
     if not instance.ports.keys() >= {PROXIED_PORT, ADVERTISED_PORT}:
         raise StackError("the fault proxy needs the embedded Kafka; unset KAFKA_BOOTSTRAP_SERVERS and run `vision up`")
     proxy = made.proxies["kafka"] = FaultProxy("kafka", LOOPBACK, instance.ports[PROXIED_PORT])
@@ -87,7 +87,7 @@ def _value(settings: Settings, variable: str) -> str:
 
 
 def _moved(url: str, port: int) -> str:
-    """The same URL at the proxy's address, with user and password as they were."""
+    """The same URL with the proxy's address and unchanged user and password."""
     parts = urlsplit(url)
     user = f"{parts.netloc.rpartition('@')[0]}@" if "@" in parts.netloc else ""
     return parts._replace(netloc=f"{user}{LOOPBACK}:{port}").geturl()

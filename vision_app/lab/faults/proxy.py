@@ -1,7 +1,7 @@
-"""A TCP proxy in front of one service that misbehaves when told to. It knows nothing of the protocol it carries.
+"""A TCP proxy in front of one service that misbehaves on request. It does not know the protocol.
 
-It listens on the loopback interface and runs in the caller's event loop. What happens to the bytes of one connection
-is in `connection.py`.
+It listens on the loopback interface and runs in the caller's event loop. `connection.py` handles the bytes of one
+connection.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ log = structlog.get_logger(__name__)
 
 Fault = Literal["down", "reset", "slow", "hang", "half_written"]
 """down: existing connections end, new ones are refused. reset: existing ones get a RST, new ones after some bytes.
-slow: bytes trickle. hang: connections are accepted and stay, nothing moves. half_written: connections end in the
+slow: bytes trickle. hang: connections are accepted and stay open, no bytes pass. half_written: connections end in the
 middle of an answer, some at the first one, some a few answers later."""
 
 FAULTS: tuple[Fault, ...] = get_args(Fault)
@@ -28,10 +28,10 @@ BACKLOG = 100
 
 
 class FaultProxy:
-    """Passes connections on to `host`:`port`, until `inject` says otherwise and again after `heal`.
+    """Passes connections on to `host`:`port`, except between `inject` and `heal`.
 
-    Bytes that were held by "slow" or "hang" are delivered after `heal` if both sides still hold the connection, as a
-    network would. Which connection is cut where is drawn from a generator seeded with `name`.
+    As in a network, bytes held by "slow" or "hang" are delivered after `heal` if both sides still have the connection
+    open. A random generator seeded with `name` chooses where each connection is cut.
     """
 
     def __init__(self, name: str, host: str, port: int) -> None:
@@ -52,7 +52,7 @@ class FaultProxy:
         return self.listen_port
 
     def inject(self, fault: Fault) -> None:
-        """Misbehave so from now on, until `heal` or another fault."""
+        """Misbehave in this way until `heal` or another fault."""
         self.heal()
         self.fault = fault
         log.info("fault injected", service=self.name, fault=fault, connections=len(self._connections))
@@ -66,7 +66,7 @@ class FaultProxy:
                 task.cancel()
 
     def heal(self) -> None:
-        """Pass everything on again; does nothing when there is no fault."""
+        """Pass all bytes again; does nothing when there is no fault."""
         if self.fault == "down" and self._socket:
             self._listen(self._socket)
         if self.fault:
@@ -89,7 +89,7 @@ class FaultProxy:
         asyncio.get_running_loop().add_reader(listener, self._accept, listener)
 
     def _refuse(self) -> None:
-        """Close, and take the port again without listening: nobody else gets it, and whoever connects is refused."""
+        """Close, and bind the port again without listening: no other process gets it, and connections are refused."""
         if self._socket:
             asyncio.get_running_loop().remove_reader(self._socket)
             self._socket.close()
@@ -98,7 +98,7 @@ class FaultProxy:
     def _accept(self, listener: socket.socket) -> None:
         try:
             accepted, _ = listener.accept()
-        except OSError as fault:  # the client is gone already, or there are too many open files
+        except OSError as fault:  # the client has gone, or there are too many open files
             log.warning("connection not accepted; the client tries again", service=self.name, error=repr(fault))
             return
         connection = Connection(self, accepted, self._random.randrange(4096), self._random.randrange(6))
@@ -112,7 +112,7 @@ class FaultProxy:
 
 
 def _bound(port: int) -> socket.socket:
-    """A socket that holds the port but does not listen."""
+    """A socket that is bound to the port but does not listen."""
     made = socket.socket()
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,4 +1,4 @@
-"""What is done to the workers and services of a soak run, and how long they took to recover."""
+"""Disturbs the workers and services of a soak run, and measures how long they need to recover."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from .plan import PlannedBlow, PlannedOutage
 from .traffic import Clock
 from .workers import WorkerProcess
 
-DOWN_SECONDS = 0.5  # between a worker's end and its next start, as a supervisor would need
-FREEZE_BEYOND_SECONDS = 5.0  # longer than the session: the group takes the frozen worker for dead
+DOWN_SECONDS = 0.5  # between a worker's end and its next start, as with a supervisor
+FREEZE_BEYOND_SECONDS = 5.0  # longer than the session: the group counts the frozen worker as dead
 
-# What the provider does all the time, beside outages: answers take as long as real ones, and some go wrong.
+# The provider's behaviour without outages: answers take as long as real ones, and some fail.
 SLOW_ANSWERS: dict[str, Any] = {
     "endpoint": "chat",
     "fault": {"kind": "latency", "seconds": 0.2, "max_seconds": 1.5},
@@ -35,7 +35,7 @@ PROVIDER_RULES: list[dict[str, Any]] = [
 
 @dataclass
 class Chaos:
-    """What was done, for the report."""
+    """The disturbances, for the report."""
 
     blows: list[dict[str, Any]] = field(default_factory=list)
     outages: list[dict[str, Any]] = field(default_factory=list)
@@ -44,7 +44,7 @@ class Chaos:
     async def strike(
         self, blows: Sequence[PlannedBlow], workers: Sequence[WorkerProcess], clock: Clock, session_seconds: float
     ) -> None:
-        """Strike every blow at its time."""
+        """Carry out every blow (kill, SIGTERM, freeze) at its time."""
         for blow in blows:
             await clock.wait_for(blow.at)
             worker = workers[blow.worker]
@@ -52,7 +52,7 @@ class Chaos:
             self.blows.append({"at": round(clock.elapsed, 1), "worker": worker.name, "blow": blow.blow, **seconds})
 
     async def watch(self, workers: Sequence[WorkerProcess]) -> None:
-        """For ever: start workers again that end although nobody has struck them."""
+        """For ever: restart workers that end without a blow."""
         while True:
             await asyncio.sleep(DOWN_SECONDS)
             for worker in workers:
@@ -63,7 +63,7 @@ class Chaos:
     async def break_services(
         self, outages: Sequence[PlannedOutage], proxies: Mapping[str, FaultProxy], clock: Clock
     ) -> None:
-        """Let every service fail at its time, in its way, for its seconds."""
+        """Let every service fail as planned: time, kind of fault, seconds."""
         for outage in outages:
             await clock.wait_for(outage.at)
             proxies[outage.service].inject(outage.fault)

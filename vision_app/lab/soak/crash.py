@@ -1,8 +1,8 @@
-"""The crash suite: a worker that dies once at every await it passes, and the account of what it had to do meanwhile.
+"""The crash suite: a worker dies once at every await that it passes, and an account is taken of its work.
 
-One worker, started again after each death with the same file of points (`vision_app.lab.crash_points`), while rounds
-of posts go through it; in some of them a second worker joins, which dies nowhere. The run ends when rounds bring no new
-death any more.
+One worker, started again after each death with the same file of points (`vision_app.lab.crash_points`), while rounds of
+posts go through it; in some of them a second worker without crash points joins. The run ends when further rounds lead
+to no new death.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from .traffic import Clock, publish_all, upload_all
 from .workers import END_SECONDS, WorkerProcess
 
 COMMAND = (sys.executable, "-m", "vision_app.lab.crash_worker", "--quiet", "worker", "--loglevel", "info")
-QUIET_ROUNDS = 12  # so many rounds without a death end the run: each kind of round has had its turn again
+QUIET_ROUNDS = 12  # the run ends after this many rounds without a death: then each kind of round came once more
 MAX_ROUNDS = 60
 ROUND_SECONDS = 1800.0
 POLL_SECONDS = 0.1
@@ -44,7 +44,7 @@ PAUSE_SECONDS = 1.0
 PLENTY_TOKENS, FEW_TOKENS = 1_000_000, 3_000
 LATENCY = {"endpoint": "chat", "fault": {"kind": "latency", "seconds": 0.1, "max_seconds": 0.4}}
 LONG_CALLS = {"endpoint": "chat", "fault": {"kind": "latency", "seconds": 4, "max_seconds": 6}}
-LONG_CALL_SECONDS = 3.0  # after publishing some of them are under way
+LONG_CALL_SECONDS = 3.0  # after this time some of the calls are under way
 
 
 Result = TypeVar("Result")
@@ -52,8 +52,8 @@ Result = TypeVar("Result")
 
 @dataclass
 class CrashResult:
-    """`deaths`: the points in their order; `never`: those that no round led through; `left`: unfinished work;
-    `gave_up`: how often the worker ended by itself since Kafka was away.
+    """`deaths`: the points in order; `never`: the points that no round reached; `left`: unfinished work; `gave_up`: how
+    often the worker ended by itself because Kafka was away.
     """
 
     deaths: list[str] = field(default_factory=list)
@@ -66,7 +66,7 @@ class CrashResult:
 
 
 class Lives:
-    """The worker's: whenever it has died it is started again, and where it did is noted."""
+    """The worker's lives: starts it again after each death, and notes the point of the death."""
 
     def __init__(self, worker: WorkerProcess, passed: Path, result: CrashResult, tell: Tell) -> None:
         self.worker = worker
@@ -74,10 +74,10 @@ class Lives:
         self._first = len(_points_in(passed))
         self._told = False
         self._endings = 0
-        self.without_kafka = False  # it may give up then: it cannot start, or is not sure of its tables
+        self.without_kafka = False  # then it may give up: it cannot start, or its tables are not confirmed
 
     async def go_on(self) -> None:
-        """For ever."""
+        """Watch and restart the worker for ever."""
         await self.worker.start()
         while True:
             await asyncio.sleep(POLL_SECONDS)
@@ -101,12 +101,12 @@ class Lives:
         self._told = False
 
     def begin_anew(self) -> None:
-        """Kill the worker, so that it starts with what its files say now."""
+        """Kill the worker, so that it starts with the present contents of its files."""
         self._told = True
         self.worker.signal(signal.SIGKILL)
 
     async def end(self) -> None:
-        """Tell the worker to end (SIGTERM), again and again, until it gets through without dying on the way."""
+        """Send SIGTERM again and again, until the worker stops without dying at a point."""
         endings = self._endings
         while self._endings == endings:
             await self.worker.ready()
@@ -123,7 +123,7 @@ class Lives:
 async def crash_everywhere(
     home: Path, run: str, variables: Mapping[str, str], tell: Tell, but: Collection[str] = ()
 ) -> CrashResult:
-    """Let a worker die everywhere `but` at these points. Raises what the stores raise when one of them is away."""
+    """Let a worker die at every point except those in `but`. Raises what the stores raise when one of them is away."""
     settings = load_settings(**{name.lower(): value for name, value in variables.items()})
     result, started_ms = CrashResult(), int(time.time() * 1000)
     passed, raising = home / "crash-points", home / "raising-points"
@@ -132,7 +132,7 @@ async def crash_everywhere(
         proxies = await stack.enter_async_context(proxied(variables))
         environment = {**variables, **proxies.env, **worker_environment(home)}
         environment |= {"VISION_MAX_DAILY_TOKENS": str(PLENTY_TOKENS), "VISION_OCR_FALLBACK_ENABLED": "true"}
-        environment["VISION_PROVIDER_STREAMS"] = "2"  # so few that calls wait for one
+        environment["VISION_PROVIDER_STREAMS"] = "2"  # so few that calls wait for a slot
         taken, told = set[int](), {VARIABLE: f"@{passed}", RAISING: f"@{raising}"}
         worker = WorkerProcess(1, {**environment, **told}, home / "logs", taken, COMMAND)
         redis = await stack.enter_async_context(Redis.from_url(settings.redis_url.get_secret_value()))
@@ -150,7 +150,7 @@ async def crash_everywhere(
 
 
 async def _while_it_lives(living: Coroutine[Any, Any, None], playing: Coroutine[Any, Any, Result]) -> Result:
-    """Play while somebody starts the worker again; raises what ends either."""
+    """Play while `living` restarts the worker; raises the error that ends either."""
     tasks = asyncio.create_task(living), asyncio.create_task(playing)
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -168,7 +168,7 @@ def _points_in(passed: Path) -> list[str]:
 
 @dataclass
 class Suite:
-    """The rounds, and all that they are played on. `raising`: where the worker reads which points raise what."""
+    """The rounds, and the services that they use. `raising`: the file that tells the worker which points raise what."""
 
     home: Path
     run: str
@@ -186,7 +186,7 @@ class Suite:
         self.result, self.tell = self.lives.result, self.lives.tell
 
     async def play_rounds(self) -> list[str]:
-        """Round after round until nothing new happens. Returns the tenants of all rounds."""
+        """Play rounds until they lead to no new death. Returns the tenants of all rounds."""
         tenants: list[str] = []
         result, quiet = self.result, 0
         while quiet < QUIET_ROUNDS and result.rounds < MAX_ROUNDS and not result.left:
@@ -235,16 +235,16 @@ class Suite:
         await self._act(now)
         if now.event == "errors":
             await self._mend(now)
-            await self.operator.command(now.tenant, "resume")  # what an operator said is among the letters, too
+            await self.operator.command(now.tenant, "resume")  # operators' commands are among the letters, too
         await self.operator.limit(now.poor, PLENTY_TOKENS)
 
     async def _raise(self, errors: Sequence[str]) -> None:
-        """From now on the worker has these errors, in each of its lives."""
+        """From now on the worker raises these errors, in each of its lives."""
         await asyncio.to_thread(self.raising.write_text, "\n".join(errors), "utf-8")
         self.lives.begin_anew()
 
     async def _mend(self, now: Round) -> None:
-        """What an operator does after a bad version: start the good one, and replay what the bad one could not do."""
+        """As an operator after a bad release: start the good version, and replay the letters of the bad one."""
         left = await await_idle(self.redis, self.settings, time.monotonic() + ROUND_SECONDS)
         await self._raise(())
         for tenant in (now.tenant, now.poor):

@@ -1,4 +1,4 @@
-"""What a round of the crash suite does to the worker beside its services: neighbours that come, go and make a mess."""
+"""The disturbances of a crash round besides failing services: a second worker, abandoned entries, poison, replays."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from vision_app.settings import Settings
 
 from .workers import WorkerProcess
 
-GHOST = "ghost"  # a consumer of the group that reads and is never seen again
+GHOST = "ghost"  # a consumer of the group that reads once and never acknowledges
 LEFT_BY_GHOST = 4
 VISION = (sys.executable, "-c", "from vision_app.cli import main; main()")
 
 
 @asynccontextmanager
 async def company(other: WorkerProcess) -> AsyncIterator[None]:
-    """A second worker joins, which dies at no point, and leaves at the end: partitions move twice."""
+    """A second worker without crash points joins, and leaves at the end: partitions move twice."""
     await other.start()
     try:
         await other.ready()
@@ -39,9 +39,9 @@ async def company(other: WorkerProcess) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def abandoning(worker: WorkerProcess, redis: Redis, settings: Settings) -> AsyncIterator[None]:
-    """Of what is published meanwhile, somebody reads some entries and leaves them, one after too many deliveries.
+    """Another consumer reads some entries published meanwhile and leaves them, one of them after too many deliveries.
 
-    Another entry, of no post, is trimmed from the stream then.
+    Then another entry, which belongs to no post, is deleted from the stream.
     """
     worker.signal(signal.SIGSTOP)
     try:
@@ -62,14 +62,14 @@ async def _read_and_leave(redis: Redis, settings: Settings) -> None:
 
 
 async def replay_letters(environment: Mapping[str, str], tenant: str, error: str) -> None:
-    """`vision dlq replay` for this tenant's letters with this error. What operators said is refused, rightly."""
+    """`vision dlq replay` for this tenant's letters with this error. It refuses operators' commands, correctly."""
     command = [*VISION, "dlq", "replay", "--again", "--tenant", tenant, "--error", error]
     process = await asyncio.create_subprocess_exec(*command, env={**os.environ, **environment})
     await process.wait()
 
 
 async def poison(settings: Settings, tenant: str) -> None:
-    """One record that nobody can read on each of the worker's own topics, and two that are read and refused."""
+    """Send one unreadable record to each of the worker's own topics, and two that are read and refused."""
     nobodys = MediaOutcome(
         tenant_id=tenant,
         post_id="never-opened",

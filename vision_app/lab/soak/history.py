@@ -1,4 +1,4 @@
-"""Keeps every version of the ledgers during a run, so that the account can look at each: compaction waits a day."""
+"""Keeps every version of the ledgers during a run, so that the account can check each: compaction waits a day."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DAY_MS = "86400000"
 
 
 async def keep_ledger_history(settings: Settings) -> None:
-    """Call it when the topics exist. Raises KafkaError."""
+    """Delay the compaction. Call it when the topics exist. Raises KafkaError."""
     configs = {**CHANGELOG, "min.compaction.lag.ms": DAY_MS}
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap_servers)
     await admin.start()

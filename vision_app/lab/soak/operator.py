@@ -1,4 +1,4 @@
-"""The operator of a soak run: sets budgets through the API of whichever worker answers, and sees when all is done."""
+"""The operator of a soak run: sets budgets through the API of any worker, and waits until all work is done."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from vision_app.operations.backlog import await_idle
 from vision_app.settings import Settings
 
 RETRY_SECONDS = 0.5
-API_SECONDS = 600.0  # workers may be dying and recovering all the time
+API_SECONDS = 600.0  # workers may die and recover at any time
 REQUEST_SECONDS = 10.0
 
 
 class Operator:
-    """Speaks to the workers at these addresses in turn."""
+    """Asks the workers at these addresses in turn."""
 
     def __init__(self, settings: Settings, workers: Sequence[str]) -> None:
         self._settings = settings
@@ -43,7 +43,7 @@ class Operator:
         await self._asked("POST", f"{self._budget(tenant_id)}/{name}", None)
 
     async def waiting(self, tenants: Iterable[str]) -> str:
-        """Which tenants have work that waits for money or is being paid for; "" if none."""
+        """The tenants with work that waits for money or has a grant; "" if none."""
         found = []
         for tenant_id in tenants:
             budget = await self._asked("GET", self._budget(tenant_id), None)
@@ -52,7 +52,7 @@ class Operator:
         return ", ".join(found)
 
     async def worked_off(self, redis: Redis, tenants: Sequence[str], deadline: float) -> str:
-        """Wait until nothing is under way and nobody waits for money, or until `deadline` (of `time.monotonic()`).
+        """Wait until nothing is under way and no task waits for money, or until `deadline` (of `time.monotonic()`).
 
         Returns what is left, "" if nothing.
         """

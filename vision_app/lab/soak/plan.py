@@ -1,4 +1,4 @@
-"""What a soak run sends and breaks, and when: drawn from a seed, so that a run can be repeated. Pure.
+"""What a soak run sends and breaks, and when: random from a seed, so that a run can be repeated. Pure.
 
 Times are fractions of the run: 0 is the first post, 1 the last.
 """
@@ -16,10 +16,11 @@ Kind = Literal["new", "seen", "album", "missing", "repeated", "unreadable", "ove
 Blow = Literal["kill", "terminate", "freeze"]
 
 SHARES: dict[Kind, int] = {"new": 60, "seen": 15, "album": 8, "missing": 5, "repeated": 8, "unreadable": 4}
-"""What of hundred posts: a picture never seen, one the tenant has posted before, several, none there, twice published,
-no JSON. (Only the crash suite has entries that are too large.)"""
+"""Per cent of the posts: a new picture, one that the tenant posted before, several, a missing object, published twice,
+not JSON. (Only the crash suite has entries that are too large.)
+"""
 TENANTS = 8
-POOR_SHARE = 0.15  # of the posts come from the tenant whose budget runs out
+POOR_SHARE = 0.15  # share of the posts from the tenant whose budget runs out
 FIRST_BLOW, LAST_BLOW = 0.03, 0.95
 MAX_ALBUM = 4
 
@@ -41,7 +42,7 @@ class PlannedPost:
 
 @dataclass(frozen=True)
 class PlannedBlow:
-    """A worker that is killed, told to end (SIGTERM), or frozen beyond its session and let go on."""
+    """A worker is killed, told to end (SIGTERM), or frozen longer than its session and then continued."""
 
     at: float
     worker: int
@@ -50,7 +51,7 @@ class PlannedBlow:
 
 @dataclass(frozen=True)
 class PlannedOutage:
-    """A service that fails in one way for `seconds`."""
+    """A service fails in one way for `seconds`."""
 
     at: float
     service: str
@@ -60,7 +61,7 @@ class PlannedOutage:
 
 @dataclass(frozen=True)
 class SoakPlan:
-    """Everything a run does, each list in the order of time. `poor` is the tenant whose budget runs out."""
+    """All actions of a run, each list in the order of time. `poor` is the tenant whose budget runs out."""
 
     posts: Sequence[PlannedPost]
     blows: Sequence[PlannedBlow]
@@ -136,7 +137,7 @@ def _blows(dice: random.Random, workers: int, wanted: dict[Blow, int]) -> list[P
 def _outages(
     dice: random.Random, services: Sequence[str], faults: Sequence[Fault], seconds: float
 ) -> list[PlannedOutage]:
-    """One per service, one after the other: each has an equal part of the run and starts in its first half."""
+    """One outage per service, in turn: each has an equal part of the run and starts in the first half of it."""
     order = dice.sample(list(services), len(services))
     part = (LAST_BLOW - FIRST_BLOW) / max(1, len(order))
     return [

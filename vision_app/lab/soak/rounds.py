@@ -1,6 +1,6 @@
-"""What a worker must be put through so that it passes as many of its awaits as possible: the crash suite's rounds.
+"""The rounds of the crash suite, which lead a worker through as many of its awaits as possible.
 
-A round is a few posts of tenants of its own together with one thing that goes wrong. Pure.
+A round is a few posts of its own tenants together with one failure. Pure.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ POSTS: tuple[tuple[Kind, tuple[int, ...]], ...] = (
     ("unreadable", (5,)),
     ("oversized", (9,)),
 )
-PICTURES = 10  # of a round; the poor tenant has its own, from here on
+PICTURES = 10  # picture numbers per round
 POOR_POSTS: tuple[tuple[Kind, tuple[int, ...]], ...] = (("new", (6,)), ("new", (7,)), ("new", (8,)))
 
 PROVIDER: tuple[tuple[dict[str, Any], ...], ...] = (
@@ -51,23 +51,23 @@ EVENTS = (
     "sampling",
 )
 ERRORS: tuple[str, ...] = (
-    "vision_app.streams.batches:Batches._try#2 6",  # behind a sink's write
-    "vision_app.streams.batches:Batches._handle#2 2",  # behind a batch
-    "vision_app.streams.actor:Actor._apply#2 2",  # behind an actor's effects
+    "vision_app.streams.batches:Batches._try#2 6",  # after a sink's write
+    "vision_app.streams.batches:Batches._handle#2 2",  # after a batch
+    "vision_app.streams.actor:Actor._apply#2 2",  # after an actor's effects
     "vision_app.streams.actor:Actor._apply#2 2 vision_app.streams.outbox:Oversized",
     "vision_app.stores.answers:AnswerStore.save#1 2 vision_app.stores.s3:StoreUnavailable",
-    "bridges.redis_in:RedisIn._relay#6 1",  # behind what was passed on
+    "bridges.redis_in:RedisIn._relay#6 1",  # after entries were passed on
 )
-"""Errors that nothing outside of the worker provokes, as `crash_points` reads them."""
+"""Errors that nothing outside the worker can cause, in the format of `crash_points`."""
 
 
 @dataclass(frozen=True)
 class Round:
-    """One round. `service` fails for a moment, "" for none. `ocr`: who has no money gets the text at least.
+    """One round. `service` fails for a moment, "" for none. `ocr`: a tenant without money gets OCR.
 
-    `event`: the worker is told to end again and again; errors of our own come up in it; another one joins and leaves,
-    or is killed in the middle of its calls; somebody has read the entries and left them; records that nobody can read
-    lie in the worker's own topics; or who has spent something has its albums sampled.
+    `event`: the worker is told to end again and again; it raises injected errors; a second worker joins and leaves, or
+    is killed during its calls; another consumer has read entries and left them; unreadable records are in the worker's
+    own topics; or the albums of a tenant that has spent something are sampled.
     """
 
     posts: Sequence[PlannedPost]

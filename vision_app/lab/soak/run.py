@@ -1,4 +1,4 @@
-"""One soak run: services and workers of its own, the plan played through, the backlog worked off, the account taken."""
+"""One soak run: starts its own workers, plays the plan, waits for the backlog, takes the account."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from .traffic import Clock, publish_all, upload_all
 from .workers import WorkerProcess
 
 SERVICES = ("redis", "kafka", "postgres", "s3", "neo4j", "gigachat")
-RICH_TOKENS, POOR_TOKENS = 50_000_000, 60_000  # a day; some 25 pictures for the poor tenant
+RICH_TOKENS, POOR_TOKENS = 50_000_000, 60_000  # a day; about 25 pictures for the poor tenant
 SESSION_SECONDS = 6
 
 Tell = Callable[[str], None]
@@ -36,7 +36,7 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True)
 class SoakOptions:
-    """What to do. `home` is an empty folder of the run's own."""
+    """What to do. `home` is an empty folder for this run."""
 
     home: Path
     seed: int
@@ -53,7 +53,7 @@ class SoakOptions:
 
 @dataclass(frozen=True)
 class SoakResult:
-    """How a run ended. `left`: what was not worked off when the patience ended."""
+    """How a run ended. `left`: work that was unfinished at the time limit."""
 
     wish: SoakOptions
     plan: SoakPlan
@@ -70,7 +70,7 @@ class SoakResult:
 
 
 async def soak(wish: SoakOptions, variables: Mapping[str, str], tell: Tell) -> SoakResult:
-    """Run against the services that `variables` lead to. Raises WorkerLost, and the errors of stores that are away."""
+    """Run against the services in `variables`. Raises WorkerLost, and the errors of stores that are away."""
     settings = load_settings(**{name.lower(): value for name, value in variables.items()})
     plan = draw(
         wish.seed,
@@ -133,7 +133,7 @@ async def _play(
     proxies: Mapping[str, FaultProxy],
     tell: Tell,
 ) -> int:
-    """Traffic, blows and outages side by side. Returns the number of published entries."""
+    """Run traffic, blows and outages in parallel. Returns the number of published entries."""
     clock = Clock(wish.minutes * 60)
     tell(f"{len(plan.posts)} posts, {len(plan.blows)} blows, {len(plan.outages)} outages in {wish.minutes:g} minutes")
     entries, *_ = await asyncio.gather(
@@ -159,8 +159,9 @@ def _workers(wish: SoakOptions, environment: Mapping[str, str]) -> list[WorkerPr
 
 
 def write_policy(home: Path, *, ocr: bool, sampling: bool = False) -> Path:
-    """The shipped policy, for all pictures to be looked at. `ocr`: without money, at their text. `sampling`: but one
-    picture of a post is enough for a tenant that has spent something today."""
+    """Write the shipped policy so that all pictures are analyzed. `ocr`: by OCR if the budget is exhausted. `sampling`:
+    only one picture per post for a tenant that has spent something today.
+    """
     policy = yaml.safe_load(default_policy_path().read_text("utf-8"))
     threshold = 1 if sampling else RICH_TOKENS
     policy["budget_gates"] |= {"fallback_to_ocr_if_exhausted": ocr, "sampling_threshold_per_day": threshold}
@@ -172,7 +173,7 @@ def write_policy(home: Path, *, ocr: bool, sampling: bool = False) -> Path:
 
 
 def worker_environment(home: Path) -> dict[str, str]:
-    """No OCR, so that who has no money has to wait for it; short waits for what is dead."""
+    """No OCR, so that tasks without money wait; short timeouts for dead workers and services."""
     return {
         "VISION_POLICY_CONFIG_PATH": str(write_policy(home, ocr=False)),
         "VISION_MAX_DAILY_TOKENS": str(RICH_TOKENS),

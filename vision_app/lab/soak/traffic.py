@@ -1,4 +1,4 @@
-"""The producer of a soak run: pictures nobody has seen before, uploaded and published at their times."""
+"""The producer of a soak run: uploads new pictures and publishes posts at their times."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from vision_app.topics import MAX_MESSAGE_BYTES
 from .plan import PlannedPost
 
 SIZE_PX = (128, 96)
-PATIENCE_SECONDS = 120.0  # for Redis and S3, which the producer reaches directly
+PATIENCE_SECONDS = 120.0  # for Redis and S3, which the producer uses directly
 
 
 def draw_picture(seed: int, number: int) -> bytes:
     """PNG bytes of picture `number` of a run: always the same for the same seed, unlike any other.
 
-    It looks like a photo, on which the simulator spends no OCR.
+    It looks like a photo, so the simulator runs no OCR on it.
     """
     dice = random.Random(f"{seed} {number}")  # noqa: S311 - to be repeatable, not secret
     image = ImageOps.colorize(Image.radial_gradient("L").resize(SIZE_PX), _shade(dice, 0), _shade(dice, 175))
@@ -44,7 +44,7 @@ def _shade(dice: random.Random, darkest: int) -> tuple[int, int, int]:
 
 
 async def upload_all(s3: S3Store, posts: Sequence[PlannedPost], seed: int) -> dict[tuple[str, int], Medium]:
-    """Put every picture of the plan where its tenant's producer would. Raises S3Error."""
+    """Upload every picture of the plan as its tenant's producer would. Raises S3Error."""
     await s3.ensure_bucket()
     wanted = sorted({(post.tenant_id, picture) for post in posts for picture in post.pictures})
     uploaded = [await _upload(s3, tenant_id, picture, seed) for tenant_id, picture in wanted]
@@ -69,7 +69,7 @@ class Clock:
         self._seconds = seconds
 
     async def wait_for(self, at: float) -> None:
-        """Until the fraction `at` of the run is over."""
+        """Wait until the fraction `at` of the run is over."""
         await asyncio.sleep(max(0.0, self._started + at * self._seconds - time.monotonic()))
 
     @property

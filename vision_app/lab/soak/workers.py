@@ -22,11 +22,11 @@ END_SECONDS = 80.0  # the deadline of one handler and some more
 
 
 class WorkerLost(Exception):
-    """A worker ended by itself or did not become ready; its log, named in the text, says why."""
+    """A worker ended by itself or did not become ready. The text names its log, which says why."""
 
 
 class WorkerProcess:
-    """Worker `number`. The identity stays the same through all restarts."""
+    """Worker `number`. The identity stays the same after restarts."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class WorkerProcess:
         self.forced = 0
 
     async def start(self) -> None:
-        """Start it unless it runs. Whoever watches over it and whoever strikes it may do so at the same time."""
+        """Start it unless it runs. `watch` and `strike` may call this at the same time."""
         async with self._starting:
             if self._process is None or self._process.returncode is not None:
                 self._process = await spawn(list(self._command), self._environment, self.log, signal.SIGTERM)
@@ -86,7 +86,7 @@ class WorkerProcess:
         return self._wanted and self._process is not None and self._process.returncode is not None
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal. A worker that has ended is left alone."""
+        """Send a signal. Does nothing if the worker has ended."""
         if self._process is not None and self._process.returncode is None:
             self._process.send_signal(number)
 
@@ -97,7 +97,7 @@ class WorkerProcess:
             await self._ended()
 
     async def terminate(self) -> float:
-        """SIGTERM, SIGKILL if that does not help in time, counted in `forced`. Returns the seconds it took."""
+        """Send SIGTERM; if the worker is too slow, SIGKILL, counted in `forced`. Returns the seconds it took."""
         self._wanted = False
         started = time.monotonic()
         self.signal(signal.SIGTERM)

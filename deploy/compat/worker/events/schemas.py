@@ -1,4 +1,4 @@
-"""The input event as its producers build it. What the worker makes of it is `vision_app.events.read_event`."""
+"""The input event as its producers build it. The worker reads it with `vision_app.events.read_event`."""
 
 from __future__ import annotations
 
