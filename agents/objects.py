@@ -1,4 +1,4 @@
-"""The picture of a task as it lies in S3: read, held against what the event said, and made ready to be sent."""
+"""Reads the picture of a task from S3, compares its hash with the event's, and prepares it for sending."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_OBJECT_BYTES = 41_943_040
 
 
 async def read_picture(s3: S3Store, medium: Medium, decoders: Decoders) -> Picture | Skipped | Failed:
-    """The picture, or the outcome of one that cannot be sent. Raises StoreUnavailable, DecodersUnavailable."""
+    """The picture, or the outcome if it cannot be sent. Raises StoreUnavailable, DecodersUnavailable."""
     try:
         content = await s3.read(medium.s3_key, MAX_OBJECT_BYTES)
     except ObjectMissing:

@@ -26,7 +26,7 @@ def parked_table(app: Any, partitions: int) -> ConfirmedTable:
 
 
 def parked_key(tenant_key: bytes, number: int) -> bytes:
-    """The key of a waiting task: the tenant's key, a bar (which no key contains), its number in the queue."""
+    """The key of a waiting task: the tenant's key, `|` (which no key contains), its number in the queue."""
     return tenant_key + b"|" + str(number).encode()
 
 
