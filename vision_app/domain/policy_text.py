@@ -20,7 +20,7 @@ Fault = tuple[int, str, str]  # line, key, what is wrong
 
 
 MAX_BYTES = 64 * 1024
-"""Limit of a policy file; the shipped one has 4 kB. A file of this size delays events by half a second of YAML."""
+"""Limit of a policy file; the shipped one has 4 kB. Parsing this size takes half a second, between two events."""
 MAX_VALUES = 10_000
 """Most keys and values of a policy. Aliases are counted expanded: ten lines with aliases can stand for billions."""
 TOO_MANY = 10**9
