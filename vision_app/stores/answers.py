@@ -53,8 +53,7 @@ class AnswerStore:
     async def find(
         self, tenant_id: str, sha256: str, provider: Provider, *, only_good: bool = False
     ) -> StoredAnswer | None:
-        """The answer to reuse, or None. Good answers count at any age, others for a day and not if `only_good`
-        (force)."""
+        """The answer to reuse, or None: a good one at any age, others for a day and not if `only_good` (force)."""
         key = self.key(tenant_id, sha256, provider)
         content = await self._read(key)
         stored = _parsed(StoredAnswer, key, content) if content is not None else None
