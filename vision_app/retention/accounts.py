@@ -20,8 +20,7 @@ from vision_app.domain.storage import TYPE_OF
 from vision_app.stores.keys import place_of
 
 MAX_CHANGES = 10_000
-"""Most sums (by tenant, type, second) held while Postgres is away. Beyond it, they are dropped and a listing is
-due."""
+"""Most sums (by tenant, type, second) held while Postgres is away. More are dropped, and a listing is due."""
 
 _GIVEN = """
 FROM jsonb_to_recordset($1::jsonb) AS r(tenant_id text, content_type text, bytes bigint, objects bigint, at float8)

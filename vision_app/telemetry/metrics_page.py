@@ -25,8 +25,7 @@ from vision_app.settings import Settings
 from .metrics import REGISTRY, WEB_REFUSED, tenant_label
 
 MAX_CONNECTIONS = 16
-"""Each connection has a thread. If there are more, the oldest is closed: it hangs, since a scrape takes
-milliseconds."""
+"""Each connection has a thread. If there are more, the oldest is closed. It hangs: a scrape takes milliseconds."""
 CONNECTION_SECONDS = 10.0
 """The total time of a connection, also if its bytes come slowly."""
 HEADERS = [("X-Content-Type-Options", "nosniff"), ("Cache-Control", "no-store")]
