@@ -213,7 +213,7 @@ class Analyst:
         return self._end(grant, await self._ocr.read(hand, failed), tokens)
 
     async def _cut_off(self, hand: GrantInHand, why: str) -> list[Message]:
-        """Nobody knows whether the call was billed. Ask again a few times; then the picture counts as the cause.
+        """It is unknown whether the call was billed. Ask again a few times; then the picture counts as the cause.
 
         While other pictures get no answer either, it does not.
         """

@@ -1,7 +1,7 @@
 """Measures entries of the input streams that are not yet in Kafka: how many are unread, how many pending, how old.
 
 Measured apart from the relaying, because the numbers matter most while the relaying is stopped. An entry's age counts
-from the time in its id. Its idle time is no measure: a worker that holds the entry renews it.
+from the time in its id. Its idle time does not show the age: a worker that holds the entry renews it.
 """
 
 from __future__ import annotations

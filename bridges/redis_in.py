@@ -216,7 +216,7 @@ class RedisIn(Service):
             going_on = True
 
     async def _read(self, going_on: bool) -> bool:
-        """Read and hold new entries, one reply of Redis, up to READ_AHEAD. Returns whether there may be more at once.
+        """Read and hold new entries, one reply of Redis, up to READ_AHEAD. Returns whether more may be there already.
 
         Blocks long for new entries only while nothing is held.
         """

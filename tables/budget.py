@@ -10,7 +10,7 @@ from vision_app.topics import CHANGELOG
 
 
 def budget_table(app: Any, partitions: int) -> ConfirmedTable:
-    """Key: tenant. Value: `domain.budget.BudgetRow`; small, however long the queue."""
+    """Key: tenant. Value: `domain.budget.BudgetRow`; small, even with a long queue."""
     table: ConfirmedTable = app.Table(
         "budget", key_type=bytes, help="ledger of each tenant", partitions=partitions, extra_topic_configs=CHANGELOG
     )

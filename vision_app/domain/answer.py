@@ -63,7 +63,7 @@ class Reading:
 
 
 def read_answer(content: str, finish_reason: str | None = None) -> Reading:
-    """Read the text of a model's answer. Never raises, whatever the text."""
+    """Read the text of a model's answer. Never raises."""
     if finish_reason in FILTERED:
         return Reading("refused", None, [f"finish_reason:{finish_reason}"])
     if not clean(content).strip():

@@ -8,7 +8,7 @@ A call is known by its record in S3 and by the answer stored for the picture:
     none      any                   Conclude; nothing was spent on this grant
     started   of this grant         Conclude; the call ended, but its record was not closed
     started   another, or none      Wait, while another worker may still be making the call
-    started   another, or none      CutOff, once nobody can be making it any more
+    started   another, or none      CutOff, once no worker can be making it any more
     done      any                   Conclude, with the tokens of the record
     done      none                  Expired; it was paid, but its answer is no longer kept
 

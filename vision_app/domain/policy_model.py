@@ -112,7 +112,8 @@ class PromptPresets(Section):
 
 
 class Policy(Section):
-    """What is worth looking at. A section that is left out means: no such rule. The allow-list is required."""
+    """The rules for analyzing media. A section that is left out means: no such rule. The allow-list is
+    required."""
 
     allowed_mime_types: MimeTypes
     limits: PolicyLimits = PolicyLimits()

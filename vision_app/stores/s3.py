@@ -153,7 +153,7 @@ class S3Store:
     async def has_bucket(self) -> bool:
         """Whether the bucket is there and may be used. Raises StoreUnavailable, ObjectForbidden."""
         try:
-            # not HeadBucket, whose errors have no body and so do not tell a wrong secret from a missing permission
+            # not HeadBucket: its errors have no body, so a wrong secret looks like a missing permission
             await self._call("list", None, partial(_list, Bucket=self.bucket, MaxKeys=1))
         except StoreMisconfigured as fault:
             if fault.code != _NO_BUCKET:

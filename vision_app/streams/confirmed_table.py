@@ -41,7 +41,7 @@ class ConfirmedTable(Table[Any, Any]):
                 await asyncio.wait(pending)  # a cancelled waiter does not cancel the records of the others
             for future in pending:
                 future.result()
-        except Exception as fault:  # noqa: BLE001 - whatever it is, the process ends
+        except Exception as fault:  # noqa: BLE001 - on any error the process ends
             log.critical(
                 "changelog record not confirmed; the worker ends and recovers from the log",
                 table=self.name,

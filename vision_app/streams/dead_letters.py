@@ -93,7 +93,7 @@ class DeadLetters:
         try:
             async with asyncio.timeout(WHOLE_SECONDS):
                 kept_at = await self._keep_whole(letter.id, letter.encode())
-        except Exception as fault:  # noqa: BLE001 - whatever S3 says, the letter must not wait for it
+        except Exception as fault:  # noqa: BLE001 - on any error of S3: the letter must not wait for it
             metrics.WHOLE_LETTERS.labels(result="failed").inc()
             log.warning(
                 "S3 did not take the whole of a large dead letter; the letter says where else it is",

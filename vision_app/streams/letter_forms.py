@@ -1,8 +1,8 @@
 """The forms of a dead letter, from the whole one to the smallest, which always fits. Pure: no I/O.
 
 `whole`: as it came. `cut`: the start of its value, key, headers and ids, with the size and hash of the whole. `place`:
-only where the event is, its hash, its sizes and the reason. `place` has at most PLACE_BYTES, whatever the event holds.
-So no content of an event can prevent its letter.
+only where the event is, its hash, its sizes and the reason. `place` has at most PLACE_BYTES for any event. So no
+content of an event can prevent its letter.
 """
 
 from __future__ import annotations

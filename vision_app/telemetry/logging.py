@@ -71,7 +71,7 @@ def configure_logging(settings: Settings) -> None:
 
 
 def logging_config(settings: Settings) -> dict[str, Any]:
-    """The dictConfig behind `configure_logging`, also for `faust.App(logging_config=…)`, which applies it anew."""
+    """The dictConfig behind `configure_logging`, also for `faust.App(logging_config=…)`, which applies it again."""
     library_level = "INFO" if settings.log_level == "DEBUG" else "WARNING"
     return {
         "version": 1,
