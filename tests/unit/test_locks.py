@@ -1,7 +1,7 @@
 """The locks are complete: on every supported Python and platform nothing has to be resolved or compiled.
 
-requirements-wheels.json, made by `make lock`, says what each package requires and which wheels it has. The tests compare it
-with the locks and with the installed packages.
+requirements-wheels.json, made by `make lock`, says what each package requires and which wheels it has. The tests
+compare it with the locks and with the installed packages.
 """
 
 from __future__ import annotations

@@ -54,8 +54,8 @@ ACROSS_TENANTS = {
 """Statements that select tenants' data by something else, each with the reason why that is allowed."""
 
 WHOLE_BUCKET = ("vision_app.retention.", "vision_app.operations.storage.")
-"""Quotas and clean-up work on the whole bucket, by object keys, which contain the tenant. What tenants may see
-is decided in `vision_app.web.storage`; its operations are tested with another tenant's token."""
+"""Quotas and clean-up work on the whole bucket, by object keys, which contain the tenant. What tenants may see is
+decided in `vision_app.web.storage`; its operations are tested with another tenant's token."""
 
 BY_TENANT = re.compile(
     r"tenant_id\s*(=|<>|IN\b)"  # a condition
