@@ -1,4 +1,4 @@
-"""Reads grants, hands each to the analyst (`analyst.py`), many at once, and acknowledges them in order."""
+"""Reads grants, lets the analyst (`analyst.py`) handle many at once, and acknowledges them in order."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ IN_FLIGHT = 64
 
 
 def analysis_agent(app: Worker, outbox: Outbox, dead_letters: DeadLetters, analyst: Analyst) -> InFlight:
-    """Build the agent. Its flow is returned, since stopping the worker drains it."""
+    """Build the agent. Returns its flow, which the worker drains when it stops."""
 
     async def handle(event: Event) -> None:
         grant: Grant = decode(Grant, event.value)

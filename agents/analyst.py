@@ -1,8 +1,9 @@
-"""Brings a grant to its end: looks what is known of its call, and takes the step that follows.
+"""Handles a grant until it is closed: reads what is known of its call, and takes the next step.
 
-`vision_app/domain/calls.py` says which step follows; `caller.py` makes the call, `ocr.py` reads what the provider does
-not answer for. Outages of the provider are waited out at the gate, un-acknowledged, whatever they last; faults of the
-picture end it. What the model says is data: it chooses no tenant, key, path or query.
+`vision_app/domain/calls.py` decides the next step. `caller.py` makes the call. `ocr.py` reads pictures that the
+provider does not answer about. During an outage of the provider the task waits at the gate, un-acknowledged, for as
+long as it takes. A fault of the picture ends the task. What the model says is data: it never chooses a tenant, a key, a
+path or a query.
 """
 
 from __future__ import annotations
@@ -39,16 +40,16 @@ from .results import analyzed, count
 log = structlog.get_logger(__name__)
 
 FOREIGN_CALL_MARGIN_SECONDS = 15.0
-"""Time to store an answer, beyond the provider's own deadline, before another worker's call counts as cut off."""
+"""Time to store an answer after the provider's deadline. Later, another worker's call counts as cut off."""
 
 
 def call_times(settings: Settings) -> CallTimes:
-    """The times of calls as configured."""
+    """The configured times of calls."""
     return CallTimes(deadline=settings.gigachat_vision_timeout + FOREIGN_CALL_MARGIN_SECONDS)
 
 
 class Analyst:
-    """What is done with one grant. `handle` returns the messages that end it."""
+    """Handles grants. `handle` returns the messages that close one."""
 
     def __init__(
         self,
@@ -77,7 +78,7 @@ class Analyst:
         self._in_hand: dict[str, GrantInHand] = {}
 
     async def handle(self, event: Event, grant: Grant) -> list[Message]:
-        """Raises LeftUnacked, and what nobody planned for; `close_failed` says then how the grant ends."""
+        """Raises LeftUnacked and unexpected errors. After an unexpected error, send the message of `close_failed`."""
         async with self._single.flight(self._app, event, (grant.task.tenant_id, grant.task.medium.sha256)):
             hand = self._in_hand[grant.id] = GrantInHand(self._app, event, grant)
             try:
@@ -89,7 +90,7 @@ class Analyst:
             return messages
 
     def close_failed(self, grant: Grant) -> Message:
-        """What closes a grant that `handle` could not finish: a charge if its call was begun, or else a release."""
+        """The message that closes a grant whose `handle` failed: a charge if its call was begun, else a release."""
         hand = self._in_hand.pop(grant.id, None)
         return calls.close(grant, hand.owed if hand else None)
 
@@ -117,7 +118,7 @@ class Analyst:
                 )
 
     async def _look(self, hand: GrantInHand) -> Step:
-        """Read what is known of the grant's call; the step that follows."""
+        """Read what is known of the grant's call. Returns the next step."""
         grant = hand.grant
         record: CallRecord | None = await hand.through_outages(
             lambda: self._answers.call(grant.task.tenant_id, grant.id)
@@ -135,7 +136,7 @@ class Analyst:
     # -- the call
 
     async def _call(self, hand: GrantInHand, broken: StoredAnswer | None) -> list[Message]:
-        """Call about the picture, or about a broken answer, unless the grant does not allow it."""
+        """Call about the picture, or about a broken answer, if the grant allows it."""
         grant, picture = hand.grant, None
         if broken is None:
             read = await hand.through_outages(lambda: self._pictures.read(grant.task.medium))
@@ -165,16 +166,16 @@ class Analyst:
                     raise TypeError(f"no provider fault: {fault!r}")
 
     def _flaw(self, grant: Grant, needed: int) -> str | None:
-        """Why no call may be made on this grant, which needs so many tokens at most; None if one may."""
+        """Why a call of at most `needed` tokens may not be made on this grant; None if it may."""
         if (flaw := flaw_of(grant, self._grant_key, round(time.time() * 1000))) is not None:
             return flaw
         return "too_small" if needed > grant.estimate else None
 
     async def _ask_anew(self, hand: GrantInHand, estimate: int, flaw: str) -> list[Message]:
-        """Give the grant back, on which nothing was called, and ask the ledger for one of this many tokens.
+        """Give an unused grant back, and ask the ledger for a new one of `estimate` tokens.
 
-        A task that comes back the same way has to wait: a ledger of an older version, or with another key, would send
-        it round and round.
+        If its task was returned before, it waits first: a ledger of an older version, or with another key, would return
+        it again and again.
         """
         grant = hand.grant
         metrics.GRANTS_RETURNED.labels(flaw).inc()
@@ -209,9 +210,9 @@ class Analyst:
         return self._end(grant, await self._ocr.read(hand, failed), tokens)
 
     async def _cut_off(self, hand: GrantInHand, why: str) -> list[Message]:
-        """Nobody knows whether the call was billed. Ask again a few times; then the picture is to blame.
+        """It is unknown whether the call was billed. Ask again a few times; then the picture counts as the cause.
 
-        It is not while other pictures get no answer either.
+        While other pictures get no answer either, it does not.
         """
         grant, attempt = hand.grant, hand.grant.task.attempt
         metrics.CALLS_LOST.inc()
@@ -226,7 +227,7 @@ class Analyst:
         return [calls.close(grant, tokens), grant.task.outcome(outcome, answered=round(time.time() * 1000))]
 
     async def _ocr_only(self, hand: GrantInHand) -> list[Message]:
-        """A grant without money: what OCR reads, or the task waits for money like any other."""
+        """Handle a grant without money: return what OCR reads, or let the task wait for money like any other."""
         grant = hand.grant
         if (before := await self._ocr.stored(hand)) is not None:
             return self._end(grant, before, None)

@@ -1,7 +1,7 @@
-"""The budget actor: the one place that knows what a tenant may spend, and the loader of what Postgres remembers.
+"""The budget actor, the one place that knows what a tenant may spend, and its loader, which asks Postgres.
 
-A new ledger knows of nobody who waits. If the tenant had one before that was lost, what waited there is asked about
-again: the loader finds those posts in Postgres before the ledger is loaded.
+A new ledger knows no waiting tasks. If an earlier ledger of the tenant was lost, its waiting tasks are dispatched
+again: the loader finds their posts in Postgres before it loads the ledger.
 """
 
 from __future__ import annotations
@@ -44,18 +44,18 @@ LookUp = Callable[[str, str], Awaitable[tuple[int, int | None, bool]]]
 
 WAKE_SECONDS = 5.0
 LOST_LEDGERS_SECONDS = 60.0
-"""Between looks whether this worker has become the owner of tenants' ledgers that were lost; one query at most."""
+"""Pause between checks for lost ledgers among the tenants that this worker owns; at most one query each."""
 LOOK_AGAIN_SECONDS = 600.0
-"""The same when nothing has moved: what Postgres did not know of at the first look."""
+"""The same pause while no partition moved: finds posts that Postgres did not have at the first check."""
 UNDER_WAY_MS = 60_000
-"""What was sent out so shortly before a ledger was born may be on its way to it, and is not asked about again."""
+"""A task dispatched this shortly before a ledger began may still be on its way to it. It is not dispatched again."""
 STALE_GRANT_MS = 60 * 60 * 1000
 RETRY_SECONDS = 2.0
 ASKED_AT_ONCE = 100
 
 
 class Remembered(Protocol):
-    """Postgres: which posts were waiting or in work. `before_ms` is about those in work."""
+    """Postgres' record of posts that were waiting or in work. `before_ms` applies to those in work."""
 
     async def unfinished(self, tenant_id: str, before_ms: int) -> list[str]: ...
 
@@ -63,9 +63,9 @@ class Remembered(Protocol):
 
 
 class Loader:
-    """Asks Postgres for what a tenant without a row has spent, and answers with a `Load`; tries for ever.
+    """Asks Postgres, until it answers, what a tenant without a row has spent, and sends a `Load`.
 
-    Before that it has the posts asked about again that waited in an earlier ledger of the tenant.
+    Before the `Load` it has the posts dispatched again that waited in an earlier ledger of the tenant.
     """
 
     def __init__(self, app: Worker, outbox: Outbox, look_up: LookUp, remembered: Remembered) -> None:
@@ -73,11 +73,11 @@ class Loader:
         self._asked: dict[tuple[str, bool], asyncio.Task[None]] = {}
 
     def ask(self, tenant_id: str, born_ms: int) -> None:
-        """Start looking for a ledger that began then, unless somebody already is."""
+        """Start loading a ledger that began at `born_ms`, unless it is being loaded."""
         self._start((tenant_id, True), self._load(tenant_id, born_ms))
 
     def bring_back(self, tenant_id: str, before_ms: int) -> None:
-        """Entries of the queue are gone: have all that waited before then asked about again."""
+        """After entries of the queue were lost: have all tasks dispatched again that waited before `before_ms`."""
         self._start((tenant_id, False), self._bring_back(tenant_id, before_ms))
 
     def _start(self, what: tuple[str, bool], looking: Coroutine[Any, Any, None]) -> None:
@@ -98,11 +98,11 @@ class Loader:
                 await self._ask_again(tenant_id, posts, before_ms, before_ms)
 
     async def _answer_to(self, question: Callable[[], Awaitable[T]], tenant_id: str, meanwhile: str) -> T | None:
-        """Postgres' answer, asked for until it comes; None if the worker stops before. `meanwhile` is logged."""
+        """Ask Postgres until it answers; None if the worker stops first. `meanwhile` is logged after each failure."""
         while not self._app.should_stop:
             try:
                 return await question()
-            except Exception as fault:  # noqa: BLE001 - whatever Postgres says: the tenant waits, and we say so
+            except Exception as fault:  # noqa: BLE001 - on any error the tenant waits, and we log it
                 metrics.RETRIES.labels(stage="db").inc()
                 log.warning(meanwhile, tenant_id=tenant_id, error=repr(fault))
                 await asyncio.sleep(RETRY_SECONDS)
@@ -140,7 +140,7 @@ class Loader:
 
 
 class AlarmClock:
-    """Sends `Wake` where time alone has changed something, and keeps the gauges true."""
+    """Sends `Wake` to tenants for which the time has changed something, and keeps the gauges up to date."""
 
     def __init__(
         self, app: Worker, outbox: Outbox, loader: Loader, table: ConfirmedTable, rules: Callable[[], core.Rules]
@@ -149,7 +149,7 @@ class AlarmClock:
         self._stage = watch_of(app).stage("budget")
 
     async def ring(self) -> None:
-        """One look at every tenant. After midnight nothing is spent; what another worker owns is shown by that one."""
+        """Check every tenant. After midnight nothing is spent. Tenants of another worker are shown by that worker."""
         now = Moment(time_ms=round(time.time() * 1000), offset=0)
         wakes = []
         for row in [core.BudgetRow.model_validate(stored) for stored in list(self._table.values())]:
@@ -171,7 +171,7 @@ class AlarmClock:
         metrics.BUDGET_STALE_GRANTS.labels(tenant_id=tenant_label(row.tenant_id)).set(stale)
 
     def _watch_queue(self, row: core.BudgetRow, now: Moment) -> None:
-        """No handler holds what is parked: tell the watch why it waits, or that there is no reason."""
+        """Parked tasks have no handler. So tell the watch why they wait, or that there is no reason."""
         if not row.waiting:
             self._stage.let_go(row.tenant_id)
             return
@@ -181,7 +181,7 @@ class AlarmClock:
 
 
 def why_parked(row: core.BudgetRow, head: core.Parked | None, now: Moment, rules: core.Rules) -> str | None:
-    """What the first of a tenant's parked tasks waits for; None: for nothing, it should have been granted."""
+    """What the first of a tenant's parked tasks waits for. None: for nothing; it should have been granted."""
     if row.paused:
         return "the end of a pause"
     if not row.loaded:
@@ -195,9 +195,10 @@ def why_parked(row: core.BudgetRow, head: core.Parked | None, now: Moment, rules
 
 
 class LostLedgers:
-    """Finds tenants of this worker whose ledger is gone though posts of theirs wait, and has it opened anew.
+    """Finds tenants of this worker that have waiting posts but no ledger, and has the ledger opened again.
 
-    Only who takes over a partition can find its ledgers gone: that is when Postgres is asked, and now and then later.
+    Only a worker that takes over a partition can find its ledgers missing. So Postgres is asked after a rebalance, and
+    rarely otherwise.
     """
 
     def __init__(self, app: Worker, loader: Loader, table: ConfirmedTable, remembered: Remembered) -> None:
@@ -205,7 +206,7 @@ class LostLedgers:
         self._looked: tuple[Any, float] | None = None
 
     async def look(self) -> None:
-        """One look, if it is time."""
+        """Check, if it is time."""
         generation, now = self._app.consumer_generation_id, time.monotonic()
         if self._looked and self._looked[0] == generation and now - self._looked[1] < LOOK_AGAIN_SECONDS:
             return
@@ -214,7 +215,7 @@ class LostLedgers:
         now_ms = round(time.time() * 1000)
         try:
             tenants = await self._remembered.tenants_with_unfinished(now_ms - UNDER_WAY_MS)
-        except Exception as fault:  # noqa: BLE001 - whatever Postgres says: we look again, and say so
+        except Exception as fault:  # noqa: BLE001 - on any error we check again later, and log it
             metrics.RETRIES.labels(stage="db").inc()
             log.warning("Postgres cannot be asked who waits; looking for lost ledgers later", error=repr(fault))
             return
@@ -225,7 +226,7 @@ class LostLedgers:
 
 
 def _needs_waking(row: core.BudgetRow, now: Moment, rules: core.Rules) -> bool:
-    """A new day or new rules for those who wait, or a grant that is open for too long."""
+    """Whether tasks wait and the day or the rules changed, or a grant has been open for too long."""
     overdue = any(now.time_ms - grant.since_ms >= core.LOST_AFTER_MS for grant in row.open.values())
     return overdue or bool(row.waiting and (row.day < now.day or core.outlived(row, rules)))
 
@@ -242,7 +243,7 @@ def budget_agent(
     remembered: Remembered,
     grant_key: bytes,
 ) -> Any:
-    """Build the actor's agent and its alarm clock. `rules` gives what policy and deployment allow now.
+    """Build the actor's agent and its alarm clock. `rules` returns what policy and deployment allow now.
 
     Grants are signed with `grant_key`.
     """
@@ -256,7 +257,7 @@ def budget_agent(
         if decision.load and decision.row is not None:
             loader.ask(command.tenant_id, decision.row.born_ms)
         missing = sum(what == "missing_parked" for what, _ in decision.observed)
-        if decision.row is not None and missing > decision.row.waiting:  # the table was lost, not an entry
+        if decision.row is not None and missing > decision.row.waiting:  # the whole table was lost, not one entry
             loader.bring_back(command.tenant_id, at.time_ms)
         if decision.row is not None:
             metrics.show_budget(decision.row.tenant_id, core.view(decision.row, at, rules()))
@@ -282,7 +283,7 @@ def budget_agent(
 
 
 def _companions(command: Any, letter: DeadLetter) -> list[Message]:
-    """Whoever loses a command that carries a task answers the post, which would wait for ever."""
+    """If the dead command carries a task, answer its post, which would otherwise wait for ever."""
     return [buried(command.task, letter)] if isinstance(command, Reserve | Lost) else []
 
 

@@ -1,7 +1,7 @@
 """Makes one call to the provider: gate and slot, the record of its start, the request, the answer and its record in S3.
 
-Whether to call is decided before (`vision_app/domain/calls.py`), what follows from the answer afterwards
-(`analyst.py`). From the record to the stored answer a call is cut off by nothing: it may be paid.
+`vision_app/domain/calls.py` decides whether to call; `analyst.py` handles the answer. From the record until the answer
+is stored, nothing interrupts a call, because it may be billed.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class CallTimes:
-    """`deadline`: what a call takes at most, its answer stored; another worker's older call counts as cut off.
+    """`deadline`: longest time of a call, its answer stored. An older call of another worker counts as cut off.
 
-    `begin`: of that, what writing the record of the start may take, since its time is from before. `store_retry`: pause
-    while S3 does not take an answer. `foreign_poll`: pause between looks at another worker's call. `returned_again`:
-    how long a task waits whose grant was given back once before. All in seconds.
+    `begin`: the part of it that writing the start record may take, because the record's time is taken before the write.
+    `store_retry`: pause while S3 takes no answer. `foreign_poll`: pause between checks of another worker's call.
+    `returned_again`: how long a task waits whose grant was returned before. All in seconds.
     """
 
     deadline: float
@@ -58,19 +58,19 @@ class CallTimes:
 
 
 class LookAgain(Exception):
-    """The call was begun by another worker, or became needless, during the upload; nothing was sent from here."""
+    """During the upload another worker began the call, or an answer arrived. This worker sent no question."""
 
 
 @dataclass(frozen=True)
 class Paid:
-    """A stored answer, and what the call that has just been made for it cost."""
+    """A stored answer, and what the call just made for it cost."""
 
     stored: StoredAnswer
     tokens: int
 
 
 class ProviderCaller:
-    """Makes calls in the name of `owner`, this start of this worker."""
+    """Makes calls as `owner`, which names this start of this worker."""
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class ProviderCaller:
             await hand.wait_for(slot.enter_async_context(self._gate.slot()))
             try:
                 with waiting_for("gigachat", within(self._times.deadline)):
-                    paid = await self._ask(hand, picture, broken)  # not cut by SIGTERM or a rebalance: it may be paid
+                    paid = await self._ask(hand, picture, broken)  # not cut by SIGTERM or a rebalance: it may be billed
             except (LeftUnacked, StoreUnavailable, LookAgain):
                 raise  # by `_begin`: no request was sent
             except CallLost as fault:
@@ -110,7 +110,7 @@ class ProviderCaller:
             except Exception as fault:
                 if hand.owed is None:
                     raise
-                # Nobody planned for this, so it may have been paid: the grant stays begun and is charged.
+                # An unexpected error: the call may have been billed, so its record stays and the grant is charged.
                 metrics.UNEXPECTED_ERRORS.labels(where="analysis").inc()
                 log.exception("unexpected error of a call; it counts as lost", grant_id=hand.grant.id)
                 return CallLost(f"{type(fault).__name__}: {fault}")
@@ -118,7 +118,7 @@ class ProviderCaller:
             return paid
 
     async def _ask(self, hand: GrantInHand, picture: Picture | None, broken: StoredAnswer | None) -> Paid:
-        """Ask, and store the answer. A repair that is still of no use is marked, so that it is not tried again."""
+        """Ask, and store the answer. A failed repair is marked, so that it is not tried again."""
         grant = hand.grant
         question = prompt(grant.task.prompt_key) if broken is None else repair_prompt(broken.content)
         async with self._asked(hand, picture, question) as (raw, answer):
@@ -129,7 +129,7 @@ class ProviderCaller:
     async def _asked(
         self, hand: GrantInHand, picture: Picture | None, question: str
     ) -> AsyncIterator[tuple[RawAnswer, Answer]]:
-        """Ask; the block stores the answer."""
+        """Ask. The caller stores the answer inside the block."""
         started = time.monotonic()
         trace = CallTrace(trace_id=hand.grant.task.trace_id, request_id=hand.grant.id)
         call = self._provider.analyze(picture, question, trace, lambda: self._begin(hand), lambda: self._clear(hand))
@@ -142,10 +142,10 @@ class ProviderCaller:
             yield raw, answer
 
     async def _begin(self, hand: GrantInHand) -> None:
-        """Record that the request is about to be sent: from here to the stored answer a crash costs the estimate.
+        """Record that the request is about to be sent. Until the answer is stored, a crash costs the estimate.
 
-        The upload and the record may have taken long. If the partition went to another worker meanwhile, that one makes
-        the call; and the record must not look old while the call still runs.
+        The upload and the write of the record may take long. If the partition moves meanwhile, its new owner makes the
+        call. And if the write took too long, the record would look old while the call still runs.
         """
         grant, tenant = hand.grant, hand.grant.task.tenant_id
         if not hand.is_ours:
@@ -173,7 +173,7 @@ class ProviderCaller:
         return await self._answers.find(task.tenant_id, task.medium.sha256, "gigachat", only_good=only_good)
 
     async def _keep(self, grant: Grant, stored: StoredAnswer, tokens: int) -> Paid:
-        """Store what was paid for; while S3 is away there is nothing better to do than to try again."""
+        """Store a paid answer. While S3 is away, try again."""
         tenant = grant.task.tenant_id
         while True:
             try:
@@ -187,7 +187,7 @@ class ProviderCaller:
                     await asyncio.sleep(self._times.store_retry)
 
     async def _clear(self, hand: GrantInHand) -> None:
-        """The attempt cost nothing: forget that it began. If even that fails it will count as lost, never as free."""
+        """Delete the start record of an attempt that cost nothing. If that fails, it counts as lost, not as free."""
         if hand.owed is None:
             return
         hand.owed = None

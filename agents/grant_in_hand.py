@@ -1,4 +1,4 @@
-"""A grant while its event is being handled: its waits end when the event is no longer this worker's."""
+"""A grant while its event is being handled. Its waits end when the event no longer belongs to this worker."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Result = TypeVar("Result")
 
 
 class GrantInHand:
-    """`owed`: tokens that a call on this grant may have cost; None while none was begun."""
+    """`owed`: tokens that a call on this grant may have cost; None until a call is begun."""
 
     def __init__(self, app: Worker, event: Event, grant: Grant) -> None:
         self._app, self._event = app, event
@@ -23,11 +23,11 @@ class GrantInHand:
 
     @property
     def is_ours(self) -> bool:
-        """False once the partition may belong to another worker: nothing may be written or sent then."""
+        """False once the partition may belong to another worker: then nothing may be written or sent."""
         return is_ours(self._app, self._event)
 
     async def through_outages(self, attempt: Callable[[], Awaitable[Result]]) -> Result:
-        """Run `attempt` until S3 and the decoders are there. Raises LeftUnacked."""
+        """Repeat `attempt` until S3 and the decoders answer. Raises LeftUnacked."""
         return await through_outages(self._app, self._event, attempt, "s3")
 
     async def wait_for(self, awaitable: Awaitable[Result]) -> Result:

@@ -1,6 +1,6 @@
-"""Preflight of one picture: is there an answer already, is the object there, how dear may the question become?
+"""Preflight of one picture: is an answer stored, does the object exist, how many tokens may the call cost?
 
-No money is touched here and the object is not read: its type, pixels and hash are checked where it is read, once.
+It reserves no money and does not read the object. Type, pixels and hash are checked once, where the object is read.
 """
 
 from __future__ import annotations
@@ -80,4 +80,4 @@ def _companions(event: Event, letter: Any) -> list[Message]:
     try:
         return [buried(decode(MediaTask, event.value), letter)]
     except ValueError:
-        return []  # not even a task: nobody waits for it
+        return []  # not a task, so no post waits for it

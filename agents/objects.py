@@ -1,4 +1,4 @@
-"""The picture of a task as it lies in S3: read, held against what the event said, and made ready to be sent."""
+"""Reads the picture of a task from S3, compares its hash with the event's, and prepares it for sending."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What OCR reads off a picture that the provider does not answer for, where the policy allows it."""
+"""Reads pictures by OCR where the provider gives no answer and the policy allows it."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ log = structlog.get_logger(__name__)
 
 
 class OcrFallback:
-    """`ocr` None: it is switched off."""
+    """`ocr` None: OCR is switched off."""
 
     def __init__(self, answers: AnswerStore, pictures: Pictures, ocr: Tesseract | None) -> None:
         self._answers, self._pictures, self._ocr = answers, pictures, ocr
 
     async def stored(self, hand: GrantInHand) -> Analyzed | None:
-        """What OCR read off the picture before."""
+        """A stored answer of OCR about the picture, or None."""
         task = hand.grant.task
         found = await hand.through_outages(
             lambda: self._answers.find(task.tenant_id, task.medium.sha256, "ocr_fallback")
@@ -37,7 +37,7 @@ class OcrFallback:
         return analyzed(found.answer, self._key(hand.grant), cached=True)
 
     async def read(self, hand: GrantInHand, otherwise: Skipped | Failed) -> Analyzed | Skipped | Failed:
-        """What OCR reads off the picture if that is allowed and works; otherwise the given outcome."""
+        """What OCR reads in the picture if that is allowed and works, else `otherwise`."""
         grant = hand.grant
         if self._ocr is None or not self._ocr.available or not grant.task.ocr_allowed:
             return otherwise

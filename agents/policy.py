@@ -1,4 +1,4 @@
-"""Decides what is worth looking at: reads an uploaded post tolerantly, applies the policy, opens the post."""
+"""Decides which media are analyzed: reads an uploaded post tolerantly, applies the policy, opens the post."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from vision_app.topics import UPLOADED
 
 IN_FLIGHT = 64
 MAX_TIME_DIGITS = 18
-"""Of an entry's id: producers may choose ids, and a larger number fits into no column."""
+"""Digits of an entry id's time. Producers may choose ids, and a larger number fits into no column."""
 MAX_EVENT_BYTES = 256 * 1024
-"""A post's row holds its event and up to 250 kB of analyses, and stays well below what Kafka takes. Most have 2 kB."""
+"""A post's row holds its event and up to 250 kB of analyses, far below Kafka's limit. Most events have 2 kB."""
 
 
 def policy_agent(
@@ -34,7 +34,7 @@ def policy_agent(
     default_tenant: str,
     spent_today: Callable[[str], Awaitable[int | None]],
 ) -> Any:
-    """Build the agent. `policy` gives the policy in force at each event, `spent_today` a tenant's tokens if known."""
+    """Build the agent. `policy` returns the policy in force; `spent_today` returns a tenant's tokens, if known."""
 
     async def context_of(rules: Policy, uploaded: Uploaded) -> Context:
         if not rules.spending_matters(len(uploaded.media_files)):
@@ -79,16 +79,16 @@ def policy_agent(
 
 
 def _read(value: bytes | None, default_tenant: str) -> Uploaded:
-    """Read one event, unless the row of its post would not fit into the table's log, whatever it says."""
+    """Read one event. Refuses, unread, an event too large for its post's row to fit into the changelog."""
     if value is not None and len(value) > MAX_EVENT_BYTES:
         raise Unreadable(f"{len(value)} bytes; an event has at most {MAX_EVENT_BYTES}: publish less beside the media")
     return read_json(value, default_tenant=default_tenant)
 
 
 def input_id(uploaded: Uploaded, event: Event) -> str:
-    """Which publication this is: the Redis entry's id, however often it is relayed, or else this record's place.
+    """The id of the publication: the Redis entry's id, also when it is relayed again, or else this record's place.
 
-    A replay is a publication of its own: what was skipped or failed is looked at again.
+    A replay is a new publication: skipped and failed media are looked at again.
     """
     entry = (uploaded.model_extra or {}).get("source_entry_id")
     if entry and REPLAY_HEADER not in (event.headers or {}):
@@ -98,7 +98,7 @@ def input_id(uploaded: Uploaded, event: Event) -> str:
 
 
 def published_ms(uploaded: Uploaded) -> int:
-    """When the event was put on its Redis stream; its own time if it came another way."""
+    """When the event was put on its Redis stream, or its own time if it came another way."""
     entry_time = str((uploaded.model_extra or {}).get("source_entry_id", "")).partition("-")[0]
     if entry_time.isdecimal() and len(entry_time) <= MAX_TIME_DIGITS:
         return int(entry_time)

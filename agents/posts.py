@@ -1,4 +1,4 @@
-"""The posts actor: opens posts, sends their pictures out, collects the outcomes, hands finished posts to the sinks."""
+"""The posts actor: opens posts, dispatches their pictures, collects outcomes, hands finished posts to the sinks."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def posts_agent(
         await actor.run(stream)
 
     async def sweep() -> None:
-        """Ask for posts that ended a day ago to be forgotten; the core checks each again."""
+        """Send a `Forget` for posts that were completed a day ago. The core checks each again."""
         now_ms = round(time.time() * 1000)
         old = now_ms - core.FORGET_AFTER_MS
         ended = [stored for stored in list(table.values()) if (stored.get("completed_ms") or now_ms) <= old]
@@ -63,9 +63,9 @@ def posts_agent(
 
 
 def _companions(command: Any, letter: DeadLetter) -> list[Message]:
-    """An outcome that is lost, since it leads to something too large, ends its medium as failed: the post goes on.
+    """If an outcome is dead-lettered, for example as too large, end its medium as failed, so that the post goes on.
 
-    Not when nobody asked for it, and not when it is such an ending itself.
+    Not if no post asked for the outcome, and not if the outcome is itself such a failure.
     """
     if not isinstance(command, MediaOutcome) or letter.error == "rejected":
         return []
@@ -76,7 +76,7 @@ def _companions(command: Any, letter: DeadLetter) -> list[Message]:
 
 
 def _count(before: core.MediumState | None, now: core.MediumState) -> None:
-    """Count a medium once it has come to an end, by how and why."""
+    """Count a medium when it has ended, by result and reason."""
     if before == now or now.outcome is None:
         return
     metrics.MEDIA.labels(result=_result(now.outcome), reason=_reason(now.outcome)).inc()

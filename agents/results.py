@@ -1,4 +1,4 @@
-"""Outcomes and answers as the analyst makes them, and what is counted of a call."""
+"""Builds the analyst's outcomes and answers, and counts calls."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from vision_app.telemetry.metrics import tenant_label
 
 
 def analyzed(answer: Answer, key: str, *, cached: bool) -> Analyzed:
-    """A stored answer as an outcome; only a call made for this task is billed to it."""
+    """A stored answer as an outcome. The task is billed only for a call made for it."""
     return Analyzed(answer=answer, s3_key=key, cached=cached, tokens_billed=0 if cached else answer.tokens)
 
 
@@ -76,7 +76,7 @@ def stored_answer(grant: Grant, answer: Answer, content: str) -> StoredAnswer:
 
 
 def repaired(broken: StoredAnswer, raw: RawAnswer, answer: Answer) -> Answer:
-    """What the repair made of a broken answer, at the cost of both calls; marked if it is still of no use."""
+    """The answer after a repair, at the cost of both calls. It is marked if the repair failed."""
     cost = broken.answer.tokens + raw.tokens
     if answer.analysis is None:
         faults = [*broken.answer.faults, REPAIR_FAILED]

@@ -1,4 +1,4 @@
-"""The sinks: each store has its own topic and agent, so that one that is away holds back nothing but itself."""
+"""The sinks. Each store has its own topic and agent, so that a store that is away does not delay the others."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def sink_agents(
     graph: Sink[PostResult] | None,
     emit_skipped: bool,
 ) -> list[Batches]:
-    """Build the sinks' agents. Only Postgres announces: the row is committed before the event goes out."""
+    """Build the sinks' agents. Only the Postgres sink announces: it commits the row before it sends the event."""
 
     async def announce(results: Sequence[PostResult], keep_trying: Callable[[], bool]) -> None:
         for result in results:

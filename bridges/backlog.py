@@ -1,7 +1,7 @@
-"""What is on the input streams and not yet in Kafka, for the metrics: not read, pending, and pending for how long.
+"""Measures entries of the input streams that are not yet in Kafka: how many are unread, how many pending, how old.
 
-Measured apart from the relaying, since the numbers matter most while that stands still. An entry's age counts from its
-id, the time it was put on the stream: its idle time is renewed while a worker holds it.
+Measured apart from the relaying, because the numbers matter most while the relaying is stopped. An entry's age counts
+from the time in its id. Its idle time does not show the age: a worker that holds the entry renews it.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from vision_app.settings import Settings
 from vision_app.telemetry import metrics
 
 MEASURED = 1000
-"""Entries per stream that are looked at; a longer backlog shows as this much."""
+"""Most entries counted per stream. A longer backlog shows as this many."""
 
 
 async def measure(redis: Redis, settings: Settings) -> None:
-    """Set the gauges. Raises what redis-py raises, also while the group does not exist yet."""
+    """Set the gauges. Raises redis-py's errors, also while the group does not exist yet."""
     group = settings.vision_consumer_group
     pending, ages, now_ms = 0, [0.0], time.time() * 1000
     for stream in settings.input_streams:
@@ -35,7 +35,7 @@ async def measure(redis: Redis, settings: Settings) -> None:
 
 
 async def _unread(redis: Redis, stream: str, group: str) -> int:
-    """Entries not delivered to the group: as Redis 7 counts them, else counted here."""
+    """Entries not delivered to the group, as Redis 7 counts them; with an older Redis counted here."""
     infos: list[dict[str, Any]] = await redis.xinfo_groups(stream)
     info = next((info for info in infos if info["name"] == group.encode()), None)
     if info is None:

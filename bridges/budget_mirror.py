@@ -1,8 +1,8 @@
 """Shows in Redis what the tenants of this worker have spent, and turns the deletion of a sentinel into a reset.
 
-Once a second, beside the budget actor and never in its way: it reads the actor's table, writes the latest value of each
-tenant whose value changed or whose key is gone, and restores sentinels. A sentinel's deletion counts until the reset it
-asked for is in Kafka.
+It runs once a second and does not delay the budget actor. It reads the actor's table, writes the value of each tenant
+whose value changed or whose key is gone, and restores sentinels. A deleted sentinel is restored only after its reset is
+in Kafka, so that no reset is lost.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ OPERATOR = "redis DEL"
 
 
 class BudgetMirrorService(Service):
-    """`record` notes a reset in Postgres; while it raises, the reset waits: a lost ledger must know of it."""
+    """`record` writes a reset to Postgres. While it raises, the reset waits: a rebuilt ledger needs it."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class BudgetMirrorService(Service):
         super().__init__(**kwargs)
         self._app, self._outbox, self._mirror, self._record = app, outbox, mirror, record
         self._shown: dict[str, Spent] = {}
-        self._reset: set[str] = set()  # sent, the sentinel not yet restored
+        self._reset: set[str] = set()  # resets sent whose sentinel is not restored yet
 
     @Service.task
     async def _look_for_ever(self) -> None:
@@ -80,9 +80,9 @@ class BudgetMirrorService(Service):
         self._shown = spent
 
     def _spent(self) -> dict[str, Spent]:
-        """What each tenant of this worker has spent today. Tables keep rows of partitions that went elsewhere.
+        """What each tenant of this worker has spent today. Rows of partitions that moved to other workers are left out.
 
-        A ledger that is not loaded yet shows nothing: what a lost one showed last is what it is loaded with.
+        A ledger that is not loaded yet is left out, too: it is loaded with the value that Redis shows of a lost one.
         """
         today = Moment(time_ms=round(time.time() * 1000), offset=0).day
         rows = [row for row in list(self._app.budgets.values()) if row["loaded"] and self._is_mine(row["tenant_id"])]
@@ -92,7 +92,7 @@ class BudgetMirrorService(Service):
         return owns(self._app, BUDGET, key_of(tenant_id))
 
     async def _ask_reset(self, tenant_id: str) -> bool:
-        """Record the reset and send it; False if it has to be tried again."""
+        """Record the reset and send it. Returns False if it has to be tried again."""
         if tenant_id in self._reset:
             return True
         deadline = time.monotonic() + SEND_SECONDS
@@ -101,7 +101,7 @@ class BudgetMirrorService(Service):
             await self._outbox.send([Reset(tenant_id=tenant_id)], keep_trying=lambda: time.monotonic() < deadline)
         except LeftUnacked:
             return False
-        except Exception as fault:  # noqa: BLE001 - whatever Postgres says: the wish is kept, and we say so
+        except Exception as fault:  # noqa: BLE001 - on any error the reset stays due, and we log it
             metrics.RETRIES.labels(stage="db").inc()
             log.warning("a reset asked for by DEL waits for Postgres", tenant_id=tenant_id, error=repr(fault))
             return False

@@ -1,7 +1,7 @@
-"""Entries that were read but not relayed yet, one queue per tenant: whoever sends much waits for himself.
+"""Entries that were read but not relayed yet, one queue per tenant. A tenant that sends much delays only itself.
 
-Streams and partitions are shared and strictly first come, first served: what is in them can no longer be passed by.
-So the way in relays only as much as the worker is about to take (`unfinished.py`), and chooses here whose turn it is.
+All tenants share the streams and partitions, which are first in, first out: nothing overtakes what is in them. So the
+way in relays only what the worker is about to handle (`unfinished.py`), and this queue chooses the next tenant.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Held:
-    """An entry of an input stream. `attempt`: whether Redis has counted the delivery that it is now held for.
+    """An entry of an input stream. `attempt`: whether Redis has already counted its current delivery.
 
-    `size_bytes`: how much its fields take. `fields` None: they are not held, and read again when its turn comes.
+    `size_bytes`: the size of its fields. `fields` None: they are not held, and are read again when its turn comes.
     """
 
     stream: str
@@ -28,7 +28,7 @@ class Held:
 
 
 class FairQueue:
-    """Tenants take turns, one entry each; a tenant's own entries stay in order."""
+    """Tenants take turns, one entry each. The entries of one tenant stay in order."""
 
     def __init__(self) -> None:
         self._queues: dict[str, deque[Held]] = {}
@@ -44,7 +44,7 @@ class FairQueue:
         self.held_bytes += held.size_bytes if held.fields is not None else 0
 
     def take(self, may_go: Callable[[str], bool] = lambda _: True) -> Held | None:
-        """The entry whose turn it is; a tenant that may not go is passed over and keeps its place."""
+        """Take the next entry. A tenant for which `may_go` is False is passed over and keeps its place."""
         tenant = next(filter(may_go, self._queues), None)
         if tenant is None:
             return None

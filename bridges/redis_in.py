@@ -1,15 +1,16 @@
 """The way in: entries of the Redis input streams are relayed into Kafka, and acknowledged when Kafka has them.
 
-An entry is acknowledged in Redis only after Kafka acknowledged its record, so none is lost; after a crash between the
-two it is relayed again, and the posts actor recognises it. Deliveries are counted by Redis itself: an entry that was
+An entry is acknowledged in Redis only after Kafka acknowledged its record, so none is lost. After a crash in between,
+it is relayed again, and the posts actor recognises it. Deliveries are counted by Redis itself: an entry that was
 delivered VISION_MAX_DELIVERIES times before goes to the dead letters without being tried again.
 
-What its own tenant's posts are in the way of (`unfinished.py`) is held here, in turns by tenant (`fair_queue.py`).
-Held entries stay pending in Redis, renewed so that no other worker claims them; holding counts as no delivery. Beyond
-READ_AHEAD_BYTES only the ids are held, and the entries are read again when their turn comes.
+While a tenant has too many unfinished posts (`unfinished.py`), its entries are held here; tenants take turns
+(`fair_queue.py`). Held entries stay pending in Redis. They are renewed so that no other worker claims them, which does
+not count as a delivery. Beyond READ_AHEAD_BYTES only the ids are held; the entries are read again when their turn
+comes.
 
-An entry ends in Kafka or among the dead letters, and never stands in the way of its siblings: both dead letters have a
-form that always fits. Where even that fails for a reason that is not in the entry, the process ends.
+An entry ends in Kafka or among the dead letters, and never blocks other entries: both dead letters have a form that
+always fits. If a dead letter still fails, for a reason that is not in the entry, the process ends.
 """
 
 from __future__ import annotations
@@ -52,29 +53,29 @@ log = structlog.get_logger(__name__)
 
 STAGE = "redis_in"
 BLOCK_MS = 1000
-HELD_BLOCK_MS = 10  # while something is held that may not go yet
-READ_AHEAD = 10_000  # entries held: so far into a flood others are found
-READ_AHEAD_SECONDS = 0.2  # of reading before what is held goes on
+HELD_BLOCK_MS = 10  # while entries are held that may not be relayed yet
+READ_AHEAD = 10_000  # entries held; other tenants behind a flood of this length are still found
+READ_AHEAD_SECONDS = 0.2  # of reading, then held entries are relayed
 READ_AHEAD_BYTES = 32 * 1024 * 1024  # of their fields in memory; an entry without them takes half a kilobyte
 RENEW_BATCH = 500
 RECONNECT_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 DLQ_MAXLEN = 100_000
 DLQ_DATA_BYTES = 512 * 1024  # of an entry that the Redis dead-letter stream keeps; the entry has at most 520 kB
 DLQ_TEXT_CHARS = 2000  # of each other field there
-ROUNDS_FAILED = 5  # in a row, for a reason nobody planned for; then the process ends
+ROUNDS_FAILED = 5  # in a row, by unexpected errors; then the process ends
 
 
 class RoundState(StrEnum):
-    """What the way in does just now."""
+    """What the way in is doing."""
 
     CONNECTING = "connecting"
-    """Redis is asked for the groups and what is pending, or it is away and asked again after a pause."""
+    """It asks Redis for the groups and the pending entries, or waits to ask again because Redis is away."""
     READING = "reading"
-    """New entries are awaited; what is held waits for its tenant's turn."""
+    """It waits for new entries; held entries wait for their tenant's turn."""
     RELAYING = "relaying"
-    """A batch is being handed to Kafka and acknowledged in Redis."""
+    """It sends a batch to Kafka and acknowledges it in Redis."""
     FAILED = "failed"
-    """A round failed for a reason nobody planned for; the next begins after a pause. Not more than ROUNDS_FAILED."""
+    """A round failed unexpectedly; the next begins after a pause. After ROUNDS_FAILED in a row the process ends."""
 
 
 Fields = Mapping[bytes, bytes]
@@ -108,7 +109,7 @@ class RedisIn(Service):
         self._held: dict[str, set[bytes]] = defaultdict(set)  # waiting or being relayed, by stream
         self._reply = ReplySize(settings.vision_read_batch_size)
         self._failures = 0  # in a row
-        self._unplanned = 0  # failures in a row that nobody planned for
+        self._unplanned = 0  # unexpected failures in a row
         self.round_state = RoundState.CONNECTING
         self._streams = [Place(stream) for stream in settings.input_streams]
         self._round = Work(STAGE, self._streams, lambda: True)
@@ -128,7 +129,7 @@ class RedisIn(Service):
                 await self._prepare()
                 await self._relay()
             except LeftUnacked:
-                return  # Kafka does not take what is held and the worker stops: it is relayed after the restart
+                return  # Kafka takes no records and the worker stops: held entries are relayed after the restart
             except (RedisError, OSError) as fault:
                 self.round_state = RoundState.CONNECTING
                 self.connected = False
@@ -151,7 +152,7 @@ class RedisIn(Service):
         while not self._stopping:
             try:
                 await measure(self._redis, self._settings)
-            except (RedisError, OSError) as fault:  # the relaying counts, tells and mends it
+            except (RedisError, OSError) as fault:  # the relaying counts it, logs it and reconnects
                 log.debug("the input streams cannot be measured", error=repr(fault))
             await self.sleep(self._settings.vision_pending_check_interval)
 
@@ -173,7 +174,7 @@ class RedisIn(Service):
         self.connected = True
 
     async def _relay(self) -> None:
-        """Until Redis fails: what this consumer left behind, then what others left behind, then what is new."""
+        """Relay until Redis fails: first this consumer's pending entries, then those of others, then new ones."""
         self._waiting.clear()
         self._held.clear()
         self._unfinished.clear()
@@ -209,15 +210,15 @@ class RedisIn(Service):
             yield held
 
     async def _read_ahead(self, going_on: bool) -> None:
-        """Hold what is new, for READ_AHEAD_SECONDS: a tenant's turn comes only when its entries have been read."""
+        """Read new entries for READ_AHEAD_SECONDS: a tenant gets a turn only when its entries have been read."""
         until = time.monotonic() + READ_AHEAD_SECONDS
         while await self._read(going_on) and time.monotonic() < until:
             going_on = True
 
     async def _read(self, going_on: bool) -> bool:
-        """Hold one reply of what is new, as far as it may be held; returns whether there is more at once.
+        """Read and hold new entries, one reply of Redis, up to READ_AHEAD. Returns whether more may be there already.
 
-        Waits for it only while there is nothing else to do.
+        Blocks long for new entries only while nothing is held.
         """
         block: int | None = BLOCK_MS
         if self._waiting:
@@ -248,12 +249,12 @@ class RedisIn(Service):
         try:
             event, _ = self._event_of("", b"", fields)
         except Unreadable:
-            return "", ""  # it is buried when its turn comes
+            return "", ""  # it is dead-lettered when its turn comes
         return event.tenant_id, event.post_id
 
     @Service.task
     async def _renew_for_ever(self) -> None:
-        """Keep others from claiming what is held, however long that takes; this counts as no delivery."""
+        """Renew held entries, so that no other worker claims them. This does not count as a delivery."""
         while not self._stopping:
             await self.sleep(self._settings.vision_pel_min_idle_ms / 3000)
             try:
@@ -283,7 +284,7 @@ class RedisIn(Service):
                 continue
 
     async def _claim_batch(self, stream: str) -> int:
-        """Not XAUTOCLAIM: from its start it looks at ten times the batch only, and more than that may be held."""
+        """Claim abandoned entries. XAUTOCLAIM scans only ten times the batch from its start; more may be held there."""
         idle, count = self._settings.vision_pel_min_idle_ms, self._settings.vision_pel_batch_size
         abandoned = await self._redis.xpending_range(stream, self._group, min="-", max="+", count=count, idle=idle)
         ids: list[Any] = [item["message_id"] for item in abandoned]
@@ -294,7 +295,9 @@ class RedisIn(Service):
         return len(ids)
 
     async def _miss(self, stream: str, unclaimed: Sequence[bytes]) -> None:
-        """Others were quicker, or the entry is gone: from Redis 7 on XCLAIM drops trimmed entries from the pending."""
+        """Entries that XCLAIM did not return: another worker was quicker, or they were trimmed. Count the trimmed ones.
+
+        From Redis 7 on, XCLAIM drops trimmed entries from the pending list."""
         if unclaimed:
             found = await self._fields_of(stream, unclaimed)
             self._count_trimmed([entry for entry in unclaimed if entry not in found])
@@ -305,7 +308,7 @@ class RedisIn(Service):
             log.error("pending entries were trimmed from the stream before they were read", entries=len(entries))
 
     async def _take_over(self, stream: str, ids: Sequence[bytes]) -> None:
-        """Hold entries of our own pending list again, or give up those that were delivered too often."""
+        """Hold entries of our own pending list again, and dead-letter those that were delivered too often."""
         done = 0
         while done < len(ids):
             batch = ids[done : done + self._reply.count]
@@ -357,7 +360,7 @@ class RedisIn(Service):
     # -- handing over
 
     async def _pass_on(self, batch: Sequence[Held]) -> None:
-        """Relay a batch, and acknowledge it in one go when Kafka has all of it."""
+        """Relay a batch, and acknowledge per stream what Kafka has. Raises the first failure after that."""
         for stream, again in _by_stream([held for held in batch if not held.attempt]).items():
             await self._redis.xclaim(stream, self._group, self._consumer, 0, again)  # counts the delivery
         whole = await self._with_fields(batch)
@@ -370,13 +373,13 @@ class RedisIn(Service):
             self._held[stream] -= set(ids)
         failed = (held for held, result in zip(batch, results, strict=True) if result is not None)
         left = [_place(held.stream, held.entry_id) for held in failed]
-        self._round.places = left or self._round.places  # if it goes on like this, these stand still
+        self._round.places = left or self._round.places  # the watch names these if they keep failing
         for fault in results:
             if isinstance(fault, BaseException):
                 raise fault
 
     async def _with_fields(self, batch: Sequence[Held]) -> list[tuple[Held, Fields]]:
-        """The batch with its entries' fields: those that were not held are read again, or have been trimmed."""
+        """The batch with its entries' fields. Fields that are not held are read again; trimmed entries are left out."""
         found: dict[tuple[str, bytes], Fields] = {}
         for stream, ids in _by_stream([held for held in batch if held.fields is None]).items():
             read = await self._fields_of(stream, ids)
@@ -386,7 +389,7 @@ class RedisIn(Service):
         return [(held, fields) for held in batch if (fields := found.get((held.stream, held.entry_id))) is not None]
 
     async def _end(self, stream: str, entry: bytes, fields: Fields) -> None:
-        """Bring an entry to its end: relayed or buried. Raises only LeftUnacked and what Redis raises."""
+        """Relay or dead-letter an entry. Raises only LeftUnacked and Redis' errors."""
         try:
             await self._pass_on_one(stream, entry, fields)
         except (LeftUnacked, RedisError, OSError):
@@ -402,7 +405,7 @@ class RedisIn(Service):
                 with work.interruptible():
                     await self._end(stream, entry, fields)
             except Interrupted:
-                await self._end(stream, entry, fields)  # it is set aside now
+                await self._end(stream, entry, fields)  # an operator has set it aside
 
     async def _pass_on_one(self, stream: str, entry: bytes, fields: Fields) -> None:
         marks = marks_of(self._app)
@@ -426,22 +429,22 @@ class RedisIn(Service):
             log.info("event relayed", stream=stream, stream_id=entry.decode())
 
     def _event_of(self, stream: str, entry: bytes, fields: Fields) -> tuple[Uploaded, bytes]:
-        """The event of an entry, and its record's value. Raises Unreadable, whatever goes wrong."""
+        """The event of an entry, and its record's value. Raises Unreadable on any error."""
         try:
             event = read_entry(fields, default_tenant=self._settings.s3_default_tenant_id, entry_id=entry.decode())
             sourced = event.model_copy(update={"source_stream": stream, "source_entry_id": entry.decode()})
             return event, sourced.encode()
         except Unreadable:
             raise
-        except Exception as fault:  # nobody planned for this: the entry is kept, the others go on
+        except Exception as fault:  # an unexpected error: the entry is dead-lettered, the others go on
             metrics.UNEXPECTED_ERRORS.labels(where="redis_in").inc()
             log.exception("unexpected error while an entry was read", stream=stream, stream_id=entry.decode())
             raise Unreadable(f"{type(fault).__name__}: {fault}") from fault
 
     async def _bury(self, stream: str, entry: bytes, fields: Fields, error: str, reason: str, deliveries: int) -> None:
-        """Both dead letters, before the entry is acknowledged: the Redis stream others read, and ours in Kafka.
+        """Write both dead letters, before the entry is acknowledged: on the Redis stream for others, and in Kafka.
 
-        Raises only LeftUnacked and what Redis raises; whatever else fails ends the process.
+        Raises only LeftUnacked and Redis' errors; any other failure ends the process.
         """
         try:
             kept = entry_value(fields)
@@ -474,7 +477,7 @@ class RedisIn(Service):
 
 
 def _data(payload: bytes) -> dict[Any, Any]:
-    """The payload for the Redis dead-letter stream; of one that is too large the start, and what the whole is."""
+    """The payload for the Redis dead-letter stream. If it is too large: its start, and size and hash of the whole."""
     if len(payload) <= DLQ_DATA_BYTES:
         return {"data": payload}
     whole = {"data_bytes": len(payload), "data_sha256": hashlib.sha256(payload).hexdigest()}

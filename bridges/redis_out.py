@@ -1,6 +1,6 @@
 """The way out: finished posts are announced on the Redis output stream, each state once.
 
-Reads the two public Kafka topics; which state is newer, and whether it is out already, is decided inside Redis.
+Reads the two public Kafka topics. A script in Redis decides which state is newer and whether it was announced.
 """
 
 from __future__ import annotations

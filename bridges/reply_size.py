@@ -1,8 +1,8 @@
-"""How many entries to ask Redis for at once, so that an answer does not take more memory than meant.
+"""Chooses how many entries to ask Redis for at once, so that a reply does not take too much memory.
 
-Redis bounds an answer by entries only. So the number grows, doubling, while entries are small, and shrinks with the
-largest entry of the last answer. What an answer may take at worst, when large entries follow small ones, is the largest
-number times what an entry may have.
+Redis bounds a reply only by its number of entries. So the number doubles while entries are small, and shrinks according
+to the largest entry of the last reply. In the worst case, when large entries follow small ones, a reply takes the
+largest number times the largest size of an entry.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 READ_BYTES = 8 * 1024 * 1024
-"""Bytes of entries in one answer, as far as the last one lets that be foreseen; and of those relayed together."""
+"""Intended bytes of one reply, estimated from the last one; also the bytes relayed together."""
 FIRST = 10
 
 
@@ -20,7 +20,7 @@ class ReplySize:
         self.count = min(FIRST, most)
 
     def note(self, sizes: Iterable[int]) -> None:
-        """Learn from an answer; an empty one teaches nothing."""
+        """Adapt to the entry sizes of a reply. An empty one changes nothing."""
         largest = max(sizes, default=None)
         if largest is not None:
             self.count = max(1, min(self._most, 2 * self.count, READ_BYTES // max(1, largest)))

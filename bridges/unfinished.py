@@ -1,7 +1,7 @@
-"""How far ahead of its own posts a tenant may get: what is relayed beyond that would only wait somewhere else.
+"""Limits how many unfinished posts of a tenant are relayed. Further ones would only wait elsewhere.
 
-More posts on their way than keep the worker busy end no sooner. Held back here they cost no processor time that others
-need, and fill no queue that overflows.
+Once the worker is busy, relaying more posts does not end them sooner. Held back here, they take no processor time
+from others and do not overflow a queue.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from typing import Any
 from vision_app.stores.redis_announcer import emitted_key
 
 TOGETHER, AT_LEAST, HELD_UP = 24, 2, 500
-"""Posts on their way: so many together, in equal parts for the tenants that have posted lately, but two for each; and
-many of each while a service is away that they wait for, since it is not for the processor then."""
+"""Unfinished posts: TOGETHER in all, in equal parts for the tenants that have posted lately, but AT_LEAST for each.
+HELD_UP for each while a service that posts need is away: then they do not wait for the processor."""
 
 PATIENCE_SECONDS = 30.0
-"""A post that takes longer waits for something else than its turn (its budget, a paused tenant), or never ends."""
+"""A post that takes longer waits for its budget or the end of a pause, or never ends. It is no longer counted."""
 
 LOOK_SECONDS = 0.05
 
 
 class Unfinished:
-    """Posts relayed from here and not announced yet, by tenant. Redis knows what was announced, by whichever worker.
+    """Posts that this worker relayed and that are not announced yet, by tenant. Redis knows what any worker announced.
 
     `held_up` says whether a service is away that posts need to be announced.
     """
@@ -49,7 +49,7 @@ class Unfinished:
         return len(own) < most
 
     async def look(self) -> None:
-        """See how things are, and forget what has ended or is too old. Raises RedisError."""
+        """Update the counts: forget posts that were announced or are too old. Raises RedisError."""
         now = time.monotonic()
         if now - self._looked_at < LOOK_SECONDS:
             return

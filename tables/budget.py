@@ -10,7 +10,7 @@ from vision_app.topics import CHANGELOG
 
 
 def budget_table(app: Any, partitions: int) -> ConfirmedTable:
-    """Key: tenant. Value: `domain.budget.BudgetRow`; small, however long the queue."""
+    """Key: tenant. Value: `domain.budget.BudgetRow`; small, even with a long queue."""
     table: ConfirmedTable = app.Table(
         "budget", key_type=bytes, help="ledger of each tenant", partitions=partitions, extra_topic_configs=CHANGELOG
     )
@@ -26,7 +26,7 @@ def parked_table(app: Any, partitions: int) -> ConfirmedTable:
 
 
 def parked_key(tenant_key: bytes, number: int) -> bytes:
-    """The key of a waiting task: the tenant's key, a bar (which no key contains), its number in the queue."""
+    """The key of a waiting task: the tenant's key, `|` (which no key contains), its number in the queue."""
     return tenant_key + b"|" + str(number).encode()
 
 

@@ -1,4 +1,4 @@
-"""The composition root: which parts there are, and who is handed what. Nothing is decided here.
+"""The composition root: it builds all parts and connects them. It decides nothing.
 
 `faust -A vision_app.app worker` and `python -m vision_app worker` run `app`; tests build their own with `create_app`.
 """
@@ -80,11 +80,11 @@ from .web.server import BoundedWeb
 log = structlog.get_logger(__name__)
 
 NEW_OBJECTS = 10_000
-"""So many more than before, and the collector looks for cycles among them; Python's own 700 suits small programs."""
+"""The garbage collector runs after this many new objects. Python's default of 700 suits small programs."""
 
 
 class VisionApp(faust.App):
-    """Faust's app, with resources that open before the first message and calls that end before it stops."""
+    """Faust's app. Its resources open before the first message; calls in flight end before it stops."""
 
     settings: Settings
     resources: list[Any]
@@ -114,7 +114,7 @@ class VisionApp(faust.App):
         await super().on_first_start()
 
     async def on_start(self) -> None:
-        """Connect and open everything. What goes wrong is the last thing that is said with a reason."""
+        """Connect and open everything. If that fails, the reason is logged before the worker ends."""
         try:
             await self._open()
         except Exception as fault:
@@ -123,7 +123,7 @@ class VisionApp(faust.App):
 
     async def _open(self) -> None:
         await super().on_start()
-        configure_logging(self.settings)  # Faust's command line has set a level of its own
+        configure_logging(self.settings)  # Faust's command line has set its own level
         if self._metrics is None:
             self._metrics = start_metrics_server(self.settings, health_pages(self))
             metrics.READY.set_function(lambda: self.not_ready() is None)
@@ -141,7 +141,7 @@ class VisionApp(faust.App):
         self.started = not self.should_stop
 
     async def on_stop(self) -> None:
-        """First let calls in flight end and be stored: cut off, they would be paid for nothing."""
+        """First let calls in flight end and store their answers: a call that is cut off is paid for nothing."""
         self._last_resort.arm(self.settings.vision_handler_deadline_seconds + GOODBYE_SECONDS)
         await self.flow.drain(self.settings.vision_handler_deadline_seconds)
         await super().on_stop()
@@ -160,7 +160,7 @@ class VisionApp(faust.App):
         return BoundedWeb(self, self.settings)
 
     def at_rest(self) -> bool:
-        """Whether the worker starts, stops or shares partitions out: what stands then has a reason."""
+        """Whether the worker starts, stops or rebalances: then work that stands still has a reason."""
         return not self.serving()
 
     def serving(self) -> bool:
@@ -168,7 +168,7 @@ class VisionApp(faust.App):
         return self.started and not self.rebalancing and not self.in_recovery and not self.should_stop
 
     def not_ready(self) -> str | None:
-        """Why messages are not being worked on; None if they are."""
+        """Why messages are not being handled; None if they are."""
         if self.should_stop:
             return "draining: the worker stops"
         if self.rebalancing:
@@ -185,7 +185,7 @@ class VisionApp(faust.App):
         return None
 
     def waiting_for(self) -> dict[str, str]:
-        """Services that hold something back, by name; the rest goes on."""
+        """The services, by name, for which some work waits; other work goes on."""
         waiting = {flow.sink.name: trouble for flow in self.sinks if (trouble := flow.trouble)}
         for name, service in (("kafka", self.outbox.reachability), ("s3", self.s3.reachability)):
             if trouble := service.trouble:
@@ -196,13 +196,13 @@ class VisionApp(faust.App):
         return waiting
 
     def held_up(self) -> bool:
-        """Whether a service is away that posts need to be announced; none waits for the graph."""
+        """Whether a service is away that posts need to be announced. No post waits for the graph."""
         return bool(self.waiting_for().keys() - {"neo4j"})
 
 
 @dataclass(frozen=True)
 class Services:
-    """How the client of each service is made. Tests hand in substitutes."""
+    """Makes the client of each service. Tests pass substitutes."""
 
     s3: Callable[[Settings], S3Store] = S3Store
     provider: Callable[[Settings], VisionProvider] = GigaChat
@@ -218,7 +218,7 @@ class Services:
 
 
 def create_app(settings: Settings, services: Services | None = None) -> VisionApp:
-    """Build the worker: every table, agent, bridge and page, wired to the services that the settings name."""
+    """Build the worker: every table, agent, bridge and page, connected to the services that the settings name."""
     services = services or Services()
     app = _faust(settings)
     partitions = settings.kafka_topic_partitions
@@ -293,7 +293,7 @@ def create_app(settings: Settings, services: Services | None = None) -> VisionAp
 
 
 async def _close(resource: Any) -> None:
-    """Close a resource, opened or not. What fails is told of, and neither keeps the others open nor hides a cause."""
+    """Close a resource, opened or not. An error is logged, so that the others are closed, too."""
     try:
         await resource.close()
     except Exception:
@@ -307,10 +307,10 @@ def _reason(fault: Exception) -> str:
 
 
 def _spare_the_collector() -> None:
-    """Let it look no more at what is there now and stays: modules, the clients' models, recovered rows.
+    """Exclude permanent objects from garbage collection: modules, the clients' models, recovered rows.
 
-    Going through them again and again took an eighth of the worker's processor time (`gc.callbacks`, nine pictures a
-    second), in pauses for everybody.
+    Scanning them again and again took an eighth of the worker's processor time (`gc.callbacks`, nine pictures a
+    second), in pauses of the whole worker.
     """
     gc.collect()
     gc.freeze()
@@ -318,7 +318,7 @@ def _spare_the_collector() -> None:
 
 
 def worker_id(settings: Settings) -> str:
-    """What tells this worker from the others and stays the same after a restart: VISION_WORKER_ID, or host and port."""
+    """The name of this worker, unique and the same after a restart: VISION_WORKER_ID, or host and port."""
     return os.environ.get("VISION_WORKER_ID") or f"{socket.gethostname()}-{settings.vision_api_port}"
 
 
@@ -339,9 +339,9 @@ def _faust(settings: Settings) -> VisionApp:
         table_standby_replicas=0,
         processing_guarantee="at_least_once",
         consumer_auto_offset_reset="earliest",
-        stream_wait_empty=False,  # acknowledgements are by hand: waiting for the un-acknowledged would hang for ever
+        stream_wait_empty=False,  # we acknowledge by hand: waiting for un-acknowledged events would hang for ever
         stream_buffer_maxsize=64,
-        broker_max_poll_interval=86400.0,  # a client-side timer: a shorter one turns back-pressure into a dead worker
+        broker_max_poll_interval=86400.0,  # a client-side timer: if shorter, back-pressure looks like a dead worker
         broker_session_timeout=float(settings.kafka_session_timeout_seconds),
         broker_heartbeat_interval=min(3.0, settings.kafka_session_timeout_seconds / 3),
         broker_rebalance_timeout=150.0,
@@ -370,7 +370,7 @@ def _faust(settings: Settings) -> VisionApp:
 
 
 def _look_up(readers: Readers, mirror: BudgetMirror) -> LookUp:
-    """What a new ledger starts with: Postgres knows only what announced posts cost, Redis what the last ledger said."""
+    """The data of a new ledger. Postgres has only the cost of announced posts, Redis the last ledger's spending."""
 
     async def look_up(tenant_id: str, day: str) -> tuple[int, int | None, bool]:
         spent, limit, paused = await readers.budget_of(tenant_id, day)
@@ -404,7 +404,7 @@ def _app_or_exit() -> VisionApp:
 
 
 def __getattr__(name: str) -> VisionApp:
-    """`vision_app.app.app` is built when somebody asks for it: Faust's command line does, tests do not."""
+    """Build `vision_app.app.app` at its first use: Faust's command line uses it, tests do not."""
     if name != "app":
         raise AttributeError(name)
     built = globals()["app"] = _app_or_exit()

@@ -1,8 +1,8 @@
-"""The Redis wire contract: a tolerant reader of uploaded posts, strict writers of what is announced.
+"""The Redis wire contract: a tolerant reader of uploaded posts, strict writers of announcements.
 
 Four shapes of an entry are read (fields `event`+`data`, `data` alone, `payload` instead of `data`, one field per key),
-schema versions v1, 1, 1.0 or none. An entry is refused only when tenant, post or media identity is missing, or when a
-field that travels further than the event is larger than `LIMITS` allow.
+schema versions v1, 1, 1.0 or none. An entry is refused only if tenant, post or media identity is missing, or if a field
+that is copied out of the event is longer than `LIMITS` allow.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ SKIPPED_EVENT = "posts.vision.skipped"
 SCHEMA_VERSIONS = frozenset({"v1", "1", "1.0"})
 
 _TEXTS = frozenset({"tenant_id", "post_id", "trace_id", "idempotency_key", "channel_id"})
-"""Fields that stay as they came even if they look like JSON."""
+"""Fields that stay unchanged even if they look like JSON."""
 MAX_TRACE_CHARS = 512
 MAX_MEDIA = 100
-"""Media of one event; an album of Telegram has ten."""
+"""Most media of one event; an album of Telegram has ten."""
 LIMITS = {
     "tenant_id": 256,
     "post_id": 256,
@@ -37,7 +37,7 @@ LIMITS = {
     "source_stream": 256,
     "source_entry_id": 256,
 }
-"""Characters of an event's fields that become keys, headers, log fields or indexed columns."""
+"""Most characters of an event's fields that become keys, headers, log fields or indexed columns."""
 MEDIUM_LIMITS = {
     "sha256": 128,
     "s3_key": 2048,
@@ -45,12 +45,12 @@ MEDIUM_LIMITS = {
     "telegram_file_id": 512,
     "role": 64,
 }
-"""The same of each medium. S3 takes keys of 1,024 bytes: a longer one that is still read is skipped as missing."""
+"""The same for each medium. S3 takes keys of 1,024 bytes. A longer key within this limit is skipped as missing."""
 MAX_OFFSET = timedelta(hours=15, minutes=59)
-"""Of a time from UTC. Python takes up to a day, Postgres no more than this."""
+"""Largest offset of a time from UTC. Python accepts up to a day, Postgres only this."""
 MAX_TOLD_CHARS = 100
 MAX_DEPTH = 64
-"""Levels of lists and objects; what nests deeper cannot be written as JSON by everybody further on."""
+"""Most levels of lists and objects. Not all later JSON encoders can write deeper ones."""
 _TRUE, _FALSE = frozenset({"true", "1", "yes"}), frozenset({"false", "0", "no"})
 
 
@@ -62,7 +62,7 @@ class Unreadable(ValueError):
 
 
 def read_entry(fields: Mapping[Any, Any], *, default_tenant: str, entry_id: str | None = None) -> Uploaded:
-    """Read one entry of an input stream, whatever of the four shapes it has. Raises Unreadable."""
+    """Read one entry of an input stream in any of the four shapes. Raises Unreadable."""
     flat = {_text(name): _text(value) for name, value in fields.items()}
     body = flat.get("data") or flat.get("payload")
     if body is None:
@@ -76,7 +76,7 @@ def read_entry(fields: Mapping[Any, Any], *, default_tenant: str, entry_id: str 
 
 
 def entry_value(fields: Mapping[bytes, bytes]) -> bytes:
-    """An entry as one JSON object, to the byte: bytes that are no UTF-8 become escapes that stand for nothing else."""
+    """An entry as one JSON object, without loss. Bytes that are not UTF-8 become escapes that represent only them."""
     try:
         return orjson.dumps({name.decode(): value.decode() for name, value in fields.items()})
     except UnicodeDecodeError:
@@ -85,7 +85,7 @@ def entry_value(fields: Mapping[bytes, bytes]) -> bytes:
 
 
 def entry_fields(value: bytes) -> dict[str | bytes, str | bytes]:
-    """The fields that `entry_value` has written; those that are no UTF-8 as bytes. Raises ValueError."""
+    """The fields that `entry_value` has written; those that are not UTF-8 as bytes. Raises ValueError."""
     return {_unescaped(str(name)): _unescaped(str(text)) for name, text in json.loads(value).items()}
 
 
@@ -151,7 +151,7 @@ def read_event(event: Mapping[str, Any], *, default_tenant: str, entry_id: str |
 
 
 def _told(value: Any) -> str:
-    """A value for a text that people read."""
+    """A value shortened for an error text."""
     return repr(value if len(str(value)) <= MAX_TOLD_CHARS else f"{str(value)[:MAX_TOLD_CHARS]}…")
 
 
@@ -188,7 +188,7 @@ def _medium(position: int, item: Any) -> Medium:
 
 
 def _text(value: Any) -> str:
-    """As text. What is no UTF-8 is refused: replaced by a stand-in, two different ids would become one."""
+    """The value as text. Refuses what is not UTF-8: with replacement characters two ids could become equal."""
     try:
         return value.decode() if isinstance(value, bytes) else str(value)
     except UnicodeDecodeError as fault:
@@ -203,7 +203,7 @@ def _json(text: str | bytes) -> Any:
 
 
 def _unquoted(value: Any) -> Any:
-    """A list or object that travelled as a JSON string becomes itself again; everything else stays."""
+    """Decode a list or object that is encoded as a JSON string. Other values stay unchanged."""
     if isinstance(value, str) and value[:1] in ("[", "{"):
         try:
             return orjson.loads(value)
@@ -224,14 +224,14 @@ def _check_depth(value: Any) -> None:
 
 
 def _check_sizes(fields: Mapping[str, Any], limits: Mapping[str, int], where: str) -> None:
-    """Raises Unreadable if a field is too long: in a key, a header or an index it would stop more than its event."""
+    """Raises Unreadable if a field is too long: in a key, a header or an index it would block other events, too."""
     for name, most in limits.items():
         if (length := len(str(fields.get(name) or ""))) > most:
             raise Unreadable(f"{where}{name}: {length} characters; at most {most} are taken: shorten it")
 
 
 def _identity(value: Any) -> str | None:
-    """A usable identity, as it was given: text or a whole number, without control characters. Otherwise None."""
+    """The identity as text if it is usable: text or a whole number, without control characters. Otherwise None."""
     if isinstance(value, bool) or not isinstance(value, str | int):
         return None
     text = str(value)
@@ -255,7 +255,8 @@ def _bool(value: Any, *, default: bool) -> bool:
 def _time(*candidates: Any) -> datetime | None:
     """The first candidate that is a time: ISO 8601, or seconds since the epoch. Naive times are UTC.
 
-    A time whose offset Postgres does not take is given in UTC; one outside the years 1 to 9999 in UTC is none.
+    A time whose offset Postgres does not accept is converted to UTC. A time outside of the years 1 to 9999 in UTC does
+    not count.
     """
     for value in candidates:
         try:
@@ -274,7 +275,7 @@ def _time(*candidates: Any) -> datetime | None:
 
 
 def _entry_time(entry_id: str | None) -> datetime:
-    """When Redis took the entry; producers may choose ids, so it can be nonsense, and then it is the epoch."""
+    """The time in the entry's id. Producers may choose ids; if the id is not a valid time, it is the epoch."""
     milliseconds = (entry_id or "").partition("-")[0]
     try:
         return datetime.fromtimestamp(int(milliseconds or 0) / 1000, UTC)
@@ -283,7 +284,7 @@ def _entry_time(entry_id: str | None) -> datetime:
 
 
 def _derived_trace(tenant: str, post: str, entry_id: str | None) -> str:
-    """A trace id for an event that brought none: the same again if the entry is read again."""
+    """A trace id for an event without one. It is the same if the entry is read again."""
     return hashlib.sha256(f"{tenant}\0{post}\0{entry_id}".encode()).hexdigest()[:32]
 
 
@@ -301,9 +302,9 @@ def announcement(result: PostResult) -> tuple[str, dict[str, Any]]:
 
 
 def reduced(body: Mapping[str, Any]) -> dict[str, Any]:
-    """A public event without what makes it large: texts are cut, what is known of each medium is its identity.
+    """A smaller form of a public event that Kafka does not take: texts are cut, and media have only their identity.
 
-    `reduced` names what is missing; the whole is in Postgres and S3. For events that Kafka does not take.
+    `reduced` names what is missing. Postgres and S3 have the whole event.
     """
     vision = body.get("vision")
     return {
@@ -462,7 +463,7 @@ def status_of(medium: MediumResult) -> str:
 
 
 def reason_of(medium: MediumResult) -> tuple[str, dict[str, Any]]:
-    """Why a medium has no analysis: a reason code and its details."""
+    """The reason code and details why a medium has no analysis."""
     outcome = medium.outcome
     if isinstance(outcome, Skipped | Failed):
         return outcome.reason, outcome.details
@@ -472,9 +473,9 @@ def reason_of(medium: MediumResult) -> tuple[str, dict[str, Any]]:
 
 
 def features_hash(analyzed: Iterable[MediumResult]) -> str:
-    """sha256 over what was seen on the media of a post, so that a reader can tell whether anything changed.
+    """sha256 over the analyses of a post's media, so that a reader can see whether anything changed.
 
-    Without what follows from the rest of an answer: else a hash would change though nothing was seen anew.
+    Fields derived from the rest of an answer are excluded: otherwise the hash could change without a new analysis.
     """
     seen = [
         (medium.medium.sha256, medium.outcome.answer.analysis.model_dump(mode="json", exclude={"labels_from_text"}))

@@ -1,7 +1,7 @@
-"""What travels between the agents: every Kafka message as a pydantic model, tagged by `type`.
+"""The messages between the agents: every Kafka message as a pydantic model, tagged by `type`.
 
-This is the contract inside the system. What the outside sees (Redis streams, public events) is in `events.py`; which
-topic carries what is in `topics.py`. Values are one line of JSON, so that the console tools can read and produce them.
+This is the contract inside the system. The outside contract (Redis streams, public events) is in `events.py`; the
+topics of messages are in `topics.py`. Values are one line of JSON, so that the console tools can read and produce them.
 Times are milliseconds since the epoch (`*_ms`) or ISO 8601 in UTC; sizes are bytes; money is tokens.
 """
 
@@ -20,16 +20,16 @@ Kind = Literal["photo", "meme", "document", "screenshot", "infographic", "other"
 Verdict = Literal["ok", "partial", "refused", "unusable"]
 
 FORCE_HEADER = "vision-force"
-"""With the value 1 on an uploaded post: ask again, whatever is known already."""
+"""With the value 1 on an uploaded post: ask about all media again, even if answers are known."""
 REPLAY_HEADER = "vision-replay-of"
-"""Names the record or the dead letter that a record was made from: it is a publication of its own."""
+"""Names the record or dead letter from which a record was made. Such a record is a new publication."""
 
 Times = dict[str, int]
 """Hop name to epoch milliseconds: published, relayed, opened, dispatched, checked, granted, called, answered."""
 
 
 class Message(BaseModel):
-    """Base of everything that travels: immutable, and tolerant of fields that a newer version added."""
+    """Base of all messages: immutable, and tolerant of fields that a newer version added."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -38,7 +38,7 @@ class Message(BaseModel):
 
 
 def key_of(*parts: str) -> bytes:
-    """The Kafka key of an entity. Parts are percent-encoded, so a tenant `a:b` cannot collide with another."""
+    """The Kafka key of an entity. Its parts are percent-encoded, so a tenant `a:b` cannot collide with another key."""
     return ":".join(quote(part, safe="") for part in parts).encode()
 
 
@@ -100,7 +100,7 @@ class Analysis(Message):
     description: str
     is_meme: bool = False
     labels: list[str] = Field(default_factory=list, max_length=20)
-    labels_from_text: list[str] = Field(default_factory=list, max_length=20)  # those that only its text bears out
+    labels_from_text: list[str] = Field(default_factory=list, max_length=20)  # those that only its text supports
     objects: list[str] = Field(default_factory=list, max_length=10)
     scene: str | None = None
     ocr: Ocr | None = None
@@ -112,7 +112,7 @@ class Analysis(Message):
 
 
 class Answer(Message):
-    """An analysis and where it came from. `tokens` is what it cost when it was made, whoever asks for it later."""
+    """An analysis and where it came from. `tokens` is its cost when it was made, also if later posts reuse it."""
 
     verdict: Verdict
     analysis: Analysis | None  # None only when the verdict is refused or unusable
@@ -152,7 +152,7 @@ class Failed(Message):
 
 
 class Deferred(Message):
-    """Not now, but later without being published again. `retry_at` is when the budget's day ends."""
+    """Not analyzed now, but later, without a new publication. `retry_at` is when the budget's day ends."""
 
     kind: Literal["deferred"] = "deferred"
     reason: str
@@ -179,7 +179,8 @@ class PolicyVerdict(Message):
 class Opened(Message):
     """A post arrived. `verdicts[i]` belongs to `event.media_files[i]`.
 
-    `input_id` names the publication: relayed again after a crash it is the same, published or replayed again another.
+    `input_id` names the publication. Relaying it again after a crash keeps it; publishing or replaying again changes
+    it.
     """
 
     type: Literal["opened"] = "opened"
@@ -187,12 +188,12 @@ class Opened(Message):
     verdicts: list[PolicyVerdict]
     input_id: str = ""
     force: bool = False
-    replay: bool = False  # sent again by hand: what is deferred is asked about anew, too
+    replay: bool = False  # sent again by hand: deferred media are dispatched again, too
     times: Times = Field(default_factory=dict)
 
 
 class MediaOutcome(Message):
-    """One medium of one post came to an end, for now or for good."""
+    """The outcome of one medium of one post, temporary or final."""
 
     type: Literal["media_outcome"] = "media_outcome"
     tenant_id: str
@@ -205,7 +206,7 @@ class MediaOutcome(Message):
 
 
 class Forget(Message):
-    """The sweeper saw that the post's completion `completed_ms` is old enough; the core checks it again."""
+    """Delete the post's row: the sweeper found its completion `completed_ms` old enough. The core checks it again."""
 
     type: Literal["forget"] = "forget"
     tenant_id: str
@@ -214,10 +215,10 @@ class Forget(Message):
 
 
 class AskAgain(Message):
-    """Whatever of this post waited in a ledger that was lost is to be asked about again.
+    """Dispatch again the media of this post that waited in a lost ledger.
 
-    That is what was dispatched before `deferred_before_ms` and deferred, or before `in_work_before_ms` and has no
-    outcome yet.
+    These are media dispatched before `deferred_before_ms` and deferred, or dispatched before `in_work_before_ms` and
+    still without an outcome.
     """
 
     type: Literal["ask_again"] = "ask_again"
@@ -245,7 +246,7 @@ class MediaTask(Message):
     prompt_key: str = "default"
     ocr_allowed: bool = False
     force: bool = False
-    attempt: int = Field(1, ge=1)  # calls begun for this dispatch; only cut-off ones are repeated
+    attempt: int = Field(1, ge=1)  # calls begun for this dispatch; only cut-off calls are repeated
     times: Times = Field(default_factory=dict)
 
     def outcome(self, outcome: Analyzed | Skipped | Failed | Deferred, **times: int) -> MediaOutcome:
@@ -273,7 +274,7 @@ class Grant(Message):
     purpose: Purpose = "answer"
     estimate: int = Field(ge=0)
     task: MediaTask
-    signature: str = ""  # the ledger's, by `domain/signatures.py`; without it nothing is called
+    signature: str = ""  # the ledger's, by `domain/signatures.py`; no call is made without it
 
 
 # --- inbox of the budget actor: vision.budget -------------------------------------------------------------------------
@@ -285,7 +286,7 @@ class Reserve(Message):
     type: Literal["reserve"] = "reserve"
     tenant_id: str
     task: MediaTask
-    estimate: int = Field(gt=0)  # 0 would be a call that no limit stops
+    estimate: int = Field(gt=0)  # with 0 no limit would stop the call
     purpose: Purpose = "answer"
 
 
@@ -343,7 +344,7 @@ class Resume(Message):
 
 
 class Drop(Message):
-    """An operator gives up waiting tasks: those numbered `first` ≤ n < `before`; None means all that wait by then."""
+    """An operator drops waiting tasks: those numbered `first` ≤ n < `before`; None means all that wait at that time."""
 
     type: Literal["drop"] = "drop"
     tenant_id: str
@@ -363,7 +364,7 @@ class Load(Message):
 
 
 class Wake(Message):
-    """Look at the tenant again: the day may have changed, the queue may move."""
+    """Check the tenant again: the day may have changed, or waiting tasks may go on."""
 
     type: Literal["wake"] = "wake"
     tenant_id: str
@@ -382,7 +383,7 @@ PostStatus = Literal["in_work", "ok", "partial", "skipped", "error"]
 
 
 class Emission(Message):
-    """Which state of a post this is: time (ms) and offset of the command that completed it. It only grows."""
+    """Identifies a state of a post: time (ms) and offset of the command that completed it. It only grows."""
 
     time_ms: int
     offset: int
@@ -428,7 +429,7 @@ class DeadLetter(Message):
 
     type: Literal["dead_letter"] = "dead_letter"
     id: str
-    origin: str  # where a replay sends it: a topic's name or a Redis stream's
+    origin: str  # where a replay sends it: the name of a topic or a Redis stream
     partition: int | None = None
     offset: str | None = None  # Kafka offset or Redis entry id
     key: str | None = None

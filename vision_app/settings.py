@@ -42,7 +42,7 @@ OBSOLETE: Mapping[str, str] = {
     "ENRICHMENT_CONFIG_PATH": "set VISION_OCR_FALLBACK_ENABLED",
     "GIGACHAT_VERIFY_SSL": "TLS is always verified; name the state's root certificate in GIGACHAT_CA_BUNDLE_FILE",
 }
-"""Variables of the assistant that have no effect here, and what stands in their place."""
+"""Variables of the assistant that have no effect here, and what to use instead."""
 
 
 class SettingsError(Exception):
@@ -333,7 +333,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _one_wish(self) -> Settings:
-        """Two settings that contradict each other are refused: which one is meant must not be guessed."""
+        """Refuse settings that contradict each other: we must not guess which one is meant."""
         tokens, auth = bool(parse_tokens(self.vision_api_tokens)), self.vision_api_auth
         if tokens and auth == "off":
             raise ValueError(
@@ -371,7 +371,7 @@ class Settings(BaseSettings):
 
     @property
     def grant_secret(self) -> str:
-        """What all workers of an installation share and nobody else knows."""
+        """The secret that only the workers of an installation share."""
         return self.vision_grant_key.get_secret_value() or self.s3_secret_access_key.get_secret_value()
 
     @classmethod
@@ -438,7 +438,7 @@ def _file(settings_cls: type[BaseSettings], path: Path) -> DotEnvSettingsSource:
 
 
 def _share(given: dict[str, Any], of_15: int) -> float:
-    """So many fifteenths of the total limit, which may have been given alone."""
+    """`of_15` fifteenths of the total limit: the default if only the total limit is set."""
     return float(given.get("s3_total_limit_gb", 15)) * of_15 / 15
 
 
@@ -463,7 +463,7 @@ def parse_tokens(setting: SecretStr) -> dict[str, str]:
 
 
 def _url(value: SecretStr) -> SecretStr:
-    """Refuse what libraries would refuse with a text that repeats half of the password."""
+    """Refuse URLs for which libraries would raise an error text that shows half of the password."""
     try:
         hosts = urlsplit(value.get_secret_value()).netloc.rpartition("@")[2].split(",")
         ports = [host.rpartition("]")[2].partition(":")[2] for host in hosts]
@@ -476,7 +476,7 @@ def _url(value: SecretStr) -> SecretStr:
 
 
 def _public(value: SecretStr) -> str:
-    """A URL that is shown and logged, so nothing secret may be in it."""
+    """A URL that is shown and logged, so it must not contain a secret."""
     url = _url(value).get_secret_value()
     if "@" in urlsplit(url).netloc:
         raise ValueError("must not contain a user or a password: it is shown in logs; there are settings for them")
@@ -486,6 +486,6 @@ def _public(value: SecretStr) -> str:
 def _explain(fault: ValidationError) -> Iterator[str]:
     for error in fault.errors(include_url=False, include_input=False):
         if error["type"] == "default_factory_not_called":
-            continue  # a default that follows from other settings, one of which is told of here
+            continue  # a default that depends on another setting, whose error is reported
         where = str(error["loc"][0]).upper() if error["loc"] else "settings"
         yield f"{where}: {error['msg'].removeprefix('Value error, ')}"

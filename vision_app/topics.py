@@ -1,4 +1,4 @@
-"""Every Kafka topic, in one table: name, key, what it carries, how long. The stores' changelogs are Faust's own."""
+"""Every Kafka topic, in one table: name, key, content, retention. Faust creates the changelogs of the tables."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ CHANGELOG = {
     "min.cleanable.dirty.ratio": "0.1",
     "delete.retention.ms": "3600000",
 }
-"""Rows are rewritten often: compact eagerly, or recovery replays days of them."""
+"""Rows are rewritten often. Without eager compaction, recovery would replay days of them."""
 
 MAX_MESSAGE_BYTES = 2 * 1024 * 1024
 """Largest record. A post's result with ten pictures and bounded OCR texts stays under a quarter of it."""
@@ -55,7 +55,7 @@ def changelogs(app_id: str) -> Mapping[str, Mapping[str, str]]:
 
 
 def routes(message: m.Message) -> list[tuple[Topic, bytes]]:
-    """Where a message goes, and under which key: the one place that knows."""
+    """The topics of a message and its key in each. This is the only place that knows."""
     match message:
         case m.Opened():
             return [(POSTS, message.event.key)]
@@ -79,7 +79,7 @@ def routes(message: m.Message) -> list[tuple[Topic, bytes]]:
 
 
 def trace_of(message: m.Message) -> str:
-    """The trace id a message belongs to; empty where it belongs to none (an operator's command, a timer's)."""
+    """The trace id of a message; empty if it has none (a command of an operator or a timer)."""
     match message:
         case m.Opened() | m.PostResult():
             return message.event.trace_id

@@ -1,8 +1,7 @@
 """Every agent on Faust's own test context: the real app and shells, without a broker, a store or a provider.
 
-Records that would be produced, rows that would go to a changelog and acknowledgements are written down in one list, in
-the order in which they happened. S3 is a dictionary below `S3Store`'s interface, the provider
-`vision_app.testing.MockProvider`.
+Sent records, rows written to a changelog and acknowledgements are recorded in one list, in the order in which they
+happened. S3 is a dictionary below `S3Store`'s interface, the provider `vision_app.testing.MockProvider`.
 """
 
 from __future__ import annotations
@@ -64,7 +63,7 @@ class Happened:
 
 
 class FakeS3(S3Store):
-    """A bucket in memory. `faults` by method and key are raised as often as listed; `written` is told of puts."""
+    """A bucket in memory. `faults` by method and key are raised as often as listed; `written` is called for puts."""
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.bucket = "bucket"
@@ -116,10 +115,10 @@ class FakeS3(S3Store):
 
 
 class FakeProvider(MockProvider):
-    """The mock provider with what the analyst's tests need besides.
+    """The mock provider with hooks for the analyst's tests.
 
-    `upload` is awaited before the call is begun, `before` once it is. For each of `pauses` the request is refused for
-    free, and made again when it is over.
+    `upload` is awaited before the call is begun, `before` after that. For each of `pauses` the request is refused for
+    free, and repeated when the pause is over.
     """
 
     name = "gigachat"
@@ -178,7 +177,7 @@ class FakeSlots:
 
 
 class FakeOcr:
-    """Reads one word off every picture, or raises `fault`."""
+    """Reads one word in every picture, or raises `fault`."""
 
     def __init__(self) -> None:
         self.available = True
@@ -194,7 +193,7 @@ class FakeOcr:
 
 
 class FakeSink(Sink[Any]):
-    """Takes everything; `gate` holds writes back, `faults` are raised by the coming ones."""
+    """Takes everything. `gate` holds writes back; the next writes raise `faults`."""
 
     def __init__(self, name: str, world: World) -> None:
         self.name, self._world = name, world
@@ -230,7 +229,7 @@ class World:
         self.times = CallTimes(deadline=60.0, store_retry=0.001, foreign_poll=0.001)
         self.app: Any = None
 
-    # -- what came out
+    # -- output
 
     def sent(self, topic: str) -> list[dict[str, Any]]:
         return [entry.body for entry in self.happened if entry.what == "send" and entry.where == topic]
@@ -247,7 +246,7 @@ class World:
         await until(lambda: len(self.sent("vision.dlq")) >= count)
         return self.sent("vision.dlq")
 
-    # -- putting in
+    # -- input
 
     @asynccontextmanager
     async def agent(self, name: str) -> AsyncIterator[Any]:
@@ -255,7 +254,7 @@ class World:
             yield agent
 
     async def tell(self, agent: Any, *messages: Message | Uploaded | bytes, key: bytes = b"key", **more: Any) -> None:
-        """Hand these to the agent and wait until all are acknowledged."""
+        """Send these to the agent and wait until all are acknowledged."""
         expected = self.acked + len(messages)
         for message in messages:
             await self.put(agent, message, key=key, **more)
@@ -267,7 +266,7 @@ class World:
         value = message if isinstance(message, bytes) or message is None else message.encode()
         return await agent.put(value, key=key, wait=False, **more)
 
-    # -- things to put in
+    # -- messages to send
 
     def store(self, content: bytes = PNG, key: str = "media/t1/red.png") -> str:
         self.s3.objects[key] = content
@@ -284,7 +283,7 @@ class World:
         return MediaTask(**{**given, **fields})
 
     def grant(self, id: str = "g1", **fields: Any) -> Grant:
-        """As the ledger gives it."""
+        """A grant as the ledger gives it."""
         task = (fields.pop("task", None) or self.task()).at(granted=round(time.time() * 1000))
         grant = Grant(**{"id": id, "provider": "gigachat", "estimate": 3000, "task": task, **fields})
         return signed(grant, key_from(self.app.settings.grant_secret))
@@ -326,9 +325,9 @@ async def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, changes: dict[s
     app.flow_control.resume()
     world.app = app
     yield world
-    app._stopped.set()  # handlers that wait for something leave
+    app._stopped.set()  # handlers that wait for something raise LeftUnacked
     if app._consumer is not None:
-        app._consumer._thread.thread_loop.close()  # Faust makes one, and closes it only where it was started
+        app._consumer._thread.thread_loop.close()  # Faust creates one and closes it only if it was started
 
 
 def _record_kafka(monkeypatch: pytest.MonkeyPatch, world: World) -> None:

@@ -1,4 +1,4 @@
-"""The one call a grant allows: what is recorded before it, what is stored after it, and who pays when it is cut off."""
+"""The one call of a grant: what is recorded before it, stored after it, and charged if it is cut off."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def outcomes(world: World) -> list[dict[str, Any]]:
 
 
 async def one(world: World, **fields: Any) -> dict[str, Any]:
-    """Handle one grant; its outcome."""
+    """Handle one grant. Returns its outcome."""
     before = world.acked
     async with world.agent("analysis") as agent:
         await world.tell(agent, world.grant(**fields))
@@ -95,7 +95,7 @@ async def test_the_order_of_a_call(world: World) -> None:
 
 
 async def test_between_two_attempts_that_cost_nothing_nothing_is_under_way(world: World) -> None:
-    """Killed during such a pause, the call is simply made anew: it is not charged as lost."""
+    """If the worker is killed during such a pause, the call is made again. It is not charged as lost."""
     seen: list[Any] = []
 
     async def pause(trace: CallTrace) -> None:
@@ -124,7 +124,7 @@ async def test_a_record_that_cannot_be_cleared_for_a_pause_counts_as_begun(world
 
 
 async def test_a_grant_too_small_for_what_the_object_is_asks_for_more_before_it_calls(world: World) -> None:
-    """A document declared as a picture, or a picture that was declared text/plain and reserved by an older version."""
+    """Cases: a document declared as a picture; a picture declared text/plain and reserved by an older version."""
     await one(world, estimate=1555)
     assert world.provider.calls == []
     release, reserve = world.sent("vision.budget")
@@ -142,7 +142,7 @@ async def test_a_grant_too_small_for_what_the_object_is_asks_for_more_before_it_
 @pytest.mark.parametrize(
     ("changed", "flaw"),
     [
-        ({"signature": ""}, "unsigned"),  # of the version before, or written by hand
+        ({"signature": ""}, "unsigned"),  # of the previous version, or written by hand
         ({"signature": "0" * 64}, "foreign"),
         ({"id": "invented"}, "foreign"),
         ({"estimate": 10**6}, "foreign"),
@@ -167,7 +167,7 @@ async def test_a_grant_that_the_ledger_did_not_give_is_turned_back_into_a_reserv
 
 
 async def test_a_grant_older_than_a_day_is_not_called_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The ledger has charged it as lost and its task waits anew; a topic read again spends nothing."""
+    """The ledger has charged it as lost and queued its task again. Reading the topic again must spend nothing."""
     grant, later = world.grant(), time.time() + 24 * 3600
     monkeypatch.setattr("agents.analyst.time.time", lambda: later)
     async with world.agent("analysis") as agent:
@@ -177,7 +177,7 @@ async def test_a_grant_older_than_a_day_is_not_called_on(world: World, monkeypat
 
 
 async def test_what_was_called_under_an_unsigned_grant_is_settled(world: World) -> None:
-    """The version before paid for it and was replaced before it could say so."""
+    """The previous version paid for the call and was replaced before it could settle."""
     record(world, "done", tokens=777, verdict="ok")
     async with world.agent("analysis") as agent:
         await world.tell(agent, world.grant().model_copy(update={"signature": ""}))
@@ -187,7 +187,7 @@ async def test_what_was_called_under_an_unsigned_grant_is_settled(world: World) 
 async def test_a_task_that_comes_back_unsigned_again_and_again_is_slowed_down(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The ledger is still of the version before, or has another key: the task goes round, but not in a hot loop."""
+    """The ledger has the previous version or another key. The task is returned again and again, but with pauses."""
     slept: list[float] = []
 
     async def sleep(app: Any, event: Any, seconds: float) -> None:
@@ -329,7 +329,7 @@ async def test_a_store_that_is_away_when_the_call_begins_is_waited_for_without_a
 
 
 async def test_a_call_whose_record_took_too_long_is_begun_anew(world: World) -> None:
-    """Others would take the call for cut off while it still runs."""
+    """Otherwise other workers would count the running call as cut off."""
     allowed = iter((-1.0, 60.0))
 
     async def upload(trace: CallTrace) -> None:
@@ -552,7 +552,7 @@ async def test_after_enough_lost_calls_the_picture_is_to_blame(world: World) -> 
 
 
 async def test_no_picture_is_to_blame_when_others_fail_too_or_the_gate_is_shut(world: World) -> None:
-    """Of five failures in a row three may be one picture's own; the fifth opens the breaker."""
+    """Three of five failures in a row may be caused by one picture. The fifth opens the breaker."""
     world.provider.answers = [CallLost("HTTP 500")]
     attempts = world.app.settings.vision_api_max_retries
     async with world.agent("analysis") as agent:
@@ -666,7 +666,7 @@ class TestWithOcr:
     async def test_an_ocr_grant_that_ocr_cannot_use_makes_its_task_wait_for_money(
         self, world: World, gone: bool
     ) -> None:
-        """Preflight reserves for it as for any other; without leave for OCR, so that it does not go round."""
+        """Preflight reserves for it as for any other task, but without OCR, so that it gets no OCR grant again."""
         world.ocr.available = not gone
         world.ocr.fault = OcrFault("not_available" if gone else "timeout", "no text")
         await one(world, provider="ocr_fallback", estimate=0, task=world.task(ocr_allowed=True))

@@ -1,4 +1,4 @@
-"""The budget actor's shell: entries before the row, grants before both, and Postgres is asked what it remembers."""
+"""The budget actor's shell: grants are sent first, then entries written, then the row; and the loader."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def changes() -> dict[str, Any]:
 
 @pytest.fixture(autouse=True)
 async def postgres(world: World, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What the loader finds: tokens spent today and the limit; `faults` are raised first."""
+    """What the loader finds: tokens spent today and the limit. `faults` are raised first."""
     known: dict[str, Any] = {
         "spent": 0,
         "limit": None,
@@ -354,7 +354,7 @@ async def test_what_waited_in_a_lost_ledger_is_asked_about_again_before_the_new_
 async def test_a_tenant_whose_ledger_is_gone_is_found_without_a_command_of_it(
     world: World, postgres: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its posts wait for ever otherwise: nobody sends the ledger anything about them."""
+    """Otherwise its posts wait for ever, because no command about them is sent to the ledger."""
     monkeypatch.setattr("agents.budget.owns", lambda app, topic, key: key != b"t3")
     monkeypatch.setattr(type(world.app), "serving", lambda app: True)
     async with world.agent("budget") as agent:

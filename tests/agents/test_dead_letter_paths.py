@@ -1,4 +1,4 @@
-"""Every agent's ways into the dead letters, and back: once the fault is gone, a replay leads to what was meant to be.
+"""Every agent's paths to the dead letters and back: once the fault is gone, a replay has the intended result.
 
 The letters of the way in (`bridges/redis_in.py`) are in tests/integration/test_redis_in.py. docs/dead-letters.md lists
 all paths with their tests.
@@ -38,7 +38,7 @@ AGENTS = {
     "posts.vision.analyzed": "announce-analyzed",
     "posts.vision.skipped": "announce-skipped",
 }
-"""Who reads each topic; and nobody reads vision.dlq."""
+"""The agent of each topic. No agent reads vision.dlq."""
 
 Fault = Callable[[World, ExitStack], None]
 Given = Callable[[World], Message | Uploaded | bytes]
@@ -50,7 +50,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def breaks(name: str) -> Fault:
-    """A function of ours raises what nobody planned for, until the stack is closed."""
+    """Make a function of ours raise an unexpected error until the stack is closed."""
 
     def begin(world: World, stack: ExitStack) -> None:
         stack.enter_context(patch(name, side_effect=ZeroDivisionError))
@@ -72,7 +72,7 @@ def too_large(topic: str, containing: bytes = b"") -> Fault:
 
 
 def store_refuses(name: str, fault: Exception | None = None) -> Fault:
-    """A store takes everything but this record, for a reason of its own or for one that nobody planned for."""
+    """Make a store refuse this record, with an expected or an unexpected error."""
 
     def refuse(world: World, stack: ExitStack) -> None:
         world.sinks[name].faults = [fault or Rejected(0, "never")]
@@ -91,7 +91,7 @@ def public(world: World) -> bytes:
 
 @dataclass(frozen=True)
 class Path:
-    """How a message gets among the dead letters; where a replay sends it, and what that leads to there."""
+    """How a message becomes a dead letter, where a replay sends it, and what follows there."""
 
     origin: str
     fault: Fault
@@ -179,7 +179,7 @@ async def test_what_is_replayed_after_the_fault_is_gone_leads_to_what_was_meant(
 
 @pytest.mark.parametrize("origin", AGENTS)
 async def test_poison_comes_back_once_per_replay_and_never_by_itself(world: World, origin: str) -> None:
-    """What no agent can read: a letter, a replay, another letter about the same, and nothing else."""
+    """A message that no agent can read gives a letter; a replay gives another letter, and nothing else."""
     letter = await _buried(world, origin, b'{"nobody": "knows"}')
     world.happened.clear()
     if origin == "vision.analysis":  # no task in it, and an old grant must not be used again
@@ -193,7 +193,7 @@ async def test_poison_comes_back_once_per_replay_and_never_by_itself(world: Worl
 
 
 async def test_a_replayed_task_answers_the_post_that_was_told_of_its_failure(world: World) -> None:
-    """The failure was the post's outcome; the answer that a replay brings is better, and the post tells it."""
+    """The failure was the post's outcome. The answer of the replay is better, and the post announces it."""
     failed = MediaOutcome.model_validate(await _failed_by_a_letter(world))
     async with world.agent("posts") as agent:
         await world.tell(agent, opened(), failed, key=b"t1:p1")

@@ -1,6 +1,6 @@
-"""An event or a message of ours that is too large costs itself only: the agents go on, and nobody waits for it.
+"""An event or a message of ours that is too large fails alone: the agents go on, and no post waits for it.
 
-Kafka refuses values above the largest record, as it does in earnest.
+The test's Kafka refuses values above the largest record, as the real one does.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from vision_app.topics import MAX_MESSAGE_BYTES
 
 KEY = b"t1:p1"
 SIBLINGS = 600
-"""More than the window of any agent: behind a slot that stays open the last ones would never be acknowledged."""
+"""More than the window of any agent: if one slot stayed open, the last events would never be acknowledged."""
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +34,7 @@ def _kafka_takes_two_megabytes(world: World) -> None:
 
 @pytest.mark.parametrize("size", [1_000_000, 2_050_000])
 async def test_a_trace_id_of_a_million_characters_costs_its_own_event_only(world: World, size: int) -> None:
-    """Row 1 of issue 12: the policy agent stopped after some 4,000 of the posts behind it, again after a restart."""
+    """Row 1 of issue 12: the policy agent stopped after about 4,000 further posts, and again after a restart."""
     event = orjson.loads(uploaded("hostile").encode()) | {"trace_id": "x" * size}
     async with world.agent("policy") as agent:
         headers = {"trace_id": b"x" * size}
@@ -61,9 +61,9 @@ async def test_the_whole_of_a_letter_too_large_for_kafka_is_in_s3(world: World) 
 async def test_a_task_whose_trace_fills_a_record_is_buried_and_its_post_is_told(
     world: World, monkeypatch: pytest.MonkeyPatch, agent_name: str
 ) -> None:
-    """By hand, or of a version without bounds: what it leads to is larger than itself and refused."""
+    """A task written by hand or by a version without bounds: its result is larger than the task and refused."""
     world.store()
-    largest = 100_000  # as in earnest, but tracebacks with megabytes of locals take the tests' log minutes
+    largest = 100_000  # smaller than the real limit: logging tracebacks with megabytes of locals takes minutes
     world.refuse = lambda topic, value: MessageSizeTooLargeError("large") if len(value or b"") > largest else None
     monkeypatch.setattr("vision_app.streams.actor.MAX_ROW_BYTES", largest)
     task = world.task(trace_id="x" * largest)
@@ -86,7 +86,7 @@ async def test_a_task_whose_trace_fills_a_record_is_buried_and_its_post_is_told(
 
 
 async def test_an_outcome_that_makes_the_result_too_large_ends_its_medium_as_failed(world: World) -> None:
-    """The post was never announced: its command was buried, and nobody ended the medium."""
+    """Before, the post was never announced: its command was dead-lettered, and the medium never ended."""
     huge = analyzed(vision_version=VISION_VERSION, faults=["x" * (MAX_MESSAGE_BYTES - 2000)])
     async with world.agent("posts") as agent:
         await world.tell(agent, opened(), outcome(result=huge), key=KEY)
@@ -118,7 +118,7 @@ async def test_details_too_large_for_a_row_are_left_out_and_the_post_ends(world:
 
 
 async def test_publications_of_a_post_that_fit_into_no_row_are_rejected_and_the_row_stays(world: World) -> None:
-    """A row larger than a record ended the process: at its changelog, and again after each restart."""
+    """Before, a row larger than a record ended the process at its changelog, and again after each restart."""
     async with world.agent("posts") as agent:
         for publication in range(4):
             given = opened(input_id=str(publication))

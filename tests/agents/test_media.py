@@ -1,4 +1,4 @@
-"""Preflight: what is known already is free, what is not there costs nothing, the rest asks for money."""
+"""Preflight: a stored answer is free, a missing object costs nothing, all other media reserve money."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Policy: what was uploaded opens a post, with a verdict per medium; what cannot be read is dead-lettered."""
+"""The policy agent: an uploaded event opens a post with a verdict per medium; an unreadable event is dead-lettered."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ async def test_what_cannot_be_read_is_dead_lettered_and_the_next_goes_on(world: 
 
 
 async def test_an_event_too_large_for_its_posts_row_is_dead_lettered_whatever_it_says(world: World) -> None:
-    """Unknown fields are kept, so an event may hold anything; a row that the log does not take ends the worker."""
+    """Unknown fields are kept, so an event may be large. A row too large for the changelog would end the worker."""
     large = uploaded("large").model_copy(update={"extra": "x" * MAX_EVENT_BYTES})
     async with world.agent("policy") as agent:
         await world.tell(agent, large, uploaded("small"))

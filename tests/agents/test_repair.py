@@ -1,4 +1,4 @@
-"""An answer nobody can read is put right by the model itself: once, under a grant of its own."""
+"""The model itself repairs an unreadable answer, once, under a separate grant."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sinks and the way out: what is written is announced afterwards, and acknowledged last."""
+"""Sinks and the way out: a result is written first, then announced, and acknowledged last."""
 
 from __future__ import annotations
 

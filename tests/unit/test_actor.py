@@ -1,4 +1,4 @@
-"""The shell of an actor: a key in order, many keys at once; nothing passes a command that was left un-acknowledged."""
+"""The shell of an actor: commands of a key in order, many keys at once; none overtakes one left un-acknowledged."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Row(Message):
 
 
 class Table(dict[bytes, Any]):
-    """Confirms when it is told to; `delays`: turns of the event loop that each confirmation takes."""
+    """Confirms when told to. `delays`: turns of the event loop that each confirmation takes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -107,7 +107,7 @@ async def test_a_key_waits_for_itself_and_for_nobody_else() -> None:
 
 
 async def test_nothing_of_a_key_passes_a_command_that_was_left() -> None:
-    """Applied before it, a later command would make the earlier one look old when it comes again."""
+    """If a later command were applied first, the earlier one would look like a repeat when it is redelivered."""
     world = World()
     world.table.open.clear()
     async with world.running():

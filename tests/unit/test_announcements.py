@@ -1,4 +1,4 @@
-"""What is announced is valid for the assistant's strict consumers."""
+"""Announcements are valid for the assistant's strict consumers."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_a_skipped_event_is_strictly_valid(outcomes: list[Failed]) -> None:
 
 
 def large(**fields: Any) -> PostResult:
-    """A post of as many media as there may be, each with as much text as the parser lets through, and more."""
+    """A post with the most media allowed, each with more text than the parser accepts."""
     seen = analysis("й" * 1000, ocr=Ocr(text="\x01" * 100_000, engine="x"), context={"long": "💥" * 8000})
     outcomes = [analyzed(seen=seen) for _ in range(events.MAX_MEDIA)]
     media = [medium(s3_key="к" * 2048, mime_type="m" * 256, extra="x" * 2000) for _ in outcomes]

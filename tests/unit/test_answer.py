@@ -1,4 +1,4 @@
-"""The answer's reader: the simulator's spoilt answers, and what holds for any text at all (cases: the corpus)."""
+"""The answer's reader: the simulator's malformed answers, and properties for any text. Cases: the corpus."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_text_of_a_picture_is_bounded() -> None:
 def test_hostile_text_is_read_within_seconds(unit: str) -> None:
     started = time.process_time()
     assert read_answer(unit * (MAX_CHARS // len(unit) + 1000)).verdict in ("unusable", "partial")
-    assert time.process_time() - started < 5  # it takes tenths; a quadratic reader would take hours
+    assert time.process_time() - started < 5  # it takes tenths of a second; a quadratic reader would take hours
 
 
 def test_repair_prompt_shows_the_answer_as_data_and_is_bounded() -> None:

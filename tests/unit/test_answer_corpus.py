@@ -1,6 +1,6 @@
-"""A corpus of answers as models give them, and what must be read from each: (name, content, finish reason, expected).
+"""A corpus of typical answers of models, with the expected reading: (name, content, finish reason, expected).
 
-`expected` holds the verdict and the fields that matter in the case; everything not named is not looked at.
+`expected` holds the verdict and the fields that matter in the case. Other fields are not checked.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ CASES: list[Case] = [
     ("English", "I'm sorry, but I can't assist with that request.", "stop", REFUSED),
     ("English cannot see", "I cannot see any image attached to this message.", "stop", REFUSED),
     ("refusal inside", changed(description="Я не вижу изображение, загрузите его.", ocr=None), "stop", REFUSED),
-    # looks like a refusal, is none
+    # looks like a refusal and is not one
     ("quotes a refusal", changed(description="Скриншот: бот пишет «я не могу помочь»"), "stop", {"verdict": "ok"}),
     ("about AI", changed(description="Статья о том, что ИИ не вижу смысла бояться"), "stop", {"verdict": "ok"}),
     ("refusal as OCR", changed(ocr={"text": "Извините, я не могу описать это изображение"}), "stop", OK),

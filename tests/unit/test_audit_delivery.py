@@ -1,4 +1,4 @@
-"""What the accountant says of inputs, rows and events: nothing of a right world, the right thing of a falsified one."""
+"""`vision audit` on inputs, rows and events: no complaint about a correct run, the right one about a falsified run."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ POSTS = st.lists(st.tuples(ENDS, st.integers(1, 3)), max_size=6)  # ends of its 
 
 @st.composite
 def worlds(draw: st.DrawFn) -> Delivered:
-    """A run in which all is right: each post published a few times, ended, announced once per change."""
+    """A correct run: each post is published a few times, ends, and is announced once per change."""
     inputs, rows, events, when = [], {}, [], 10 * SECOND
     judged_at: dict[tuple[str, str], list[int]] = {}
     for number, (ends, times) in enumerate(draw(POSTS)):
@@ -58,7 +58,7 @@ def worlds(draw: st.DrawFn) -> Delivered:
             inputs.append(Input(name, *post, when, pictures, relayed=True, judged_ms=when + 1))
             judged_at.setdefault(post, []).append(when + 1)
             if time and set(ends) == {"analyzed"}:
-                continue  # nothing new: silent
+                continue  # nothing new: no announcement
             emission = (when + 2, number)
             events.append(Event(f"{when + 3}-0", when + 3, *post, emission, "said", deferred="deferred" in ends))
             rows[post] = Row(*post, status(ends), emission, False, media)
@@ -141,7 +141,7 @@ def test_a_falsified_world_is_not(
 ) -> None:
     if world.events:
         falsified = change(world, data.draw(st.integers(0, len(world.events) - 1)))
-        account = judged(replace(falsified, progress=Progress()))  # nobody waits who might explain it
+        account = judged(replace(falsified, progress=Progress()))  # no waiting task that might explain it
         assert getattr(account, CHANGES[change]) >= 1
         assert account.discrepancies
 
@@ -187,7 +187,7 @@ def test_a_tenant_whose_tasks_wait_has_work_under_way() -> None:
 
 
 def test_a_deferred_post_that_no_ledger_knows_of_is_told() -> None:
-    """Its tenant's queue is empty, or the ledger began after the post was deferred: the one it waited in was lost."""
+    """The tenant's queue is empty, or its ledger began after the post was deferred: the earlier ledger was lost."""
     row = Row("t", "p", "skipped", (12, 0), False, (medium("deferred", 0),))
     event = replace(one_post().events[0], emission=row.emission, deferred=True)
     waits = frozenset({"t"})

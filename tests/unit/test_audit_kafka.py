@@ -1,4 +1,4 @@
-"""What the account takes from Kafka: which records of a post count as a reason for another event."""
+"""What `vision audit` reads from Kafka: which records of a post count as a reason for another event."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The accountant reads ledgers: silent over whatever the budget's own rules lead to, loud over any other step."""
+"""`vision audit` on ledgers: no complaint about steps by the budget's rules, a complaint about any other step."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ STEPS = st.lists(
 
 
 def versions_of(steps: Steps) -> tuple[list[LedgerVersion], int]:
-    """Every version that the budget's rules make of the steps, and what they charged in all."""
+    """Every version of the ledger that the budget's rules make from the steps, and the total they charged."""
     row: core.BudgetRow | None = None
     grants: list[Grant] = []
     found, charged, now_ms = [], 0, START_MS

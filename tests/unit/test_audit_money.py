@@ -1,4 +1,4 @@
-"""What the accountant says of bill and ledger: every difference explained call by call, or complained about."""
+"""`vision audit` on bill and ledger: every difference is explained call by call, or reported."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ KINDS = st.lists(
 
 @st.composite
 def worlds(draw: st.DrawFn) -> Spent:
-    """Grants that ended in every way that is right."""
+    """Grants that ended in every correct way."""
     calls, grants, closings, charges, records = [], {}, [], {}, {}
     for number, (kind, tokens) in enumerate(draw(KINDS)):
         given_now = grant(number, provider="ocr_fallback" if kind == "ocr" else "gigachat")

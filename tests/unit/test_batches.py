@@ -1,4 +1,4 @@
-"""A sink's batches: nothing acknowledged before it is written and announced, one bad record never costs the others."""
+"""A sink's batches: a record is acknowledged after it is written and announced; a bad record never stops the others."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class FakeSink(Sink[str]):
-    """Takes texts; `faults` are raised by the coming writes, `poison` always, and `gate` holds a write back."""
+    """Takes texts. The next writes raise `faults`, a write of `poison` always fails, and `gate` holds a write back."""
 
     name = "postgres"
 
@@ -189,7 +189,7 @@ async def test_an_error_nobody_planned_for_costs_its_own_record_only(setup: Setu
         await until(lambda: setup.stream.offsets == [0, 1, 2])
     assert setup.sink.written == ["r0", "r2"]
     assert setup.letters == [("1", "ZeroDivisionError")]
-    assert sample("vision_unexpected_errors_total", where="sinks") - before == 2  # the batch, then the culprit alone
+    assert sample("vision_unexpected_errors_total", where="sinks") - before == 2  # the batch, then the bad record alone
 
 
 async def test_an_unreadable_value_is_buried(setup: Setup) -> None:
@@ -228,7 +228,7 @@ async def test_a_sink_that_cannot_be_opened_costs_no_record(setup: Setup) -> Non
 
 
 async def test_a_batch_that_cannot_even_be_buried_is_tried_again_and_nothing_overtakes_it(setup: Setup) -> None:
-    """The contract is broken (an index out of range); the batch must not be lost for that."""
+    """The sink breaks its contract (an index out of range). The batch must not be lost."""
     setup.sink.faults = [Rejected(7, "no such place")]
     setup.stream.put(record(0), record(1))
     async with setup.running():
@@ -237,7 +237,7 @@ async def test_a_batch_that_cannot_even_be_buried_is_tried_again_and_nothing_ove
 
 
 async def test_a_batch_that_never_works_is_tried_record_by_record_and_the_culprit_is_buried(setup: Setup) -> None:
-    """The contract stays broken whenever the record is there: the topic must not stand for that."""
+    """The sink breaks its contract whenever the record is in the batch. The topic must not stop."""
 
     def poison(batch: Sequence[str]) -> None:
         if "bad" in batch:

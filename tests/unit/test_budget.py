@@ -1,4 +1,4 @@
-"""The budget core, rule by rule, by plain calls. Sequences of everything at random are in test_budget_properties.py."""
+"""The budget core, rule by rule, by plain calls. test_budget_properties.py has random sequences."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class Tenant:
         self.settle(grant, tokens)
 
     def settle_others(self, count: int) -> None:
-        """Grants of other tasks that begin and end, so that the row's memory fills."""
+        """Open and settle grants of other tasks, so that the row's memory of closed grants fills."""
         for number in range(count):
             [grant] = granted(self.reserve(f"other{number}", 1))
             self.settle(grant, 1)
@@ -282,7 +282,7 @@ def test_an_estimate_over_the_days_limit_is_deferred_and_holds_up_nobody() -> No
 
 
 def test_a_limit_below_one_reservation_keeps_what_waits_in_its_place() -> None:
-    """`vision budget set 0`: six wait, are told when to look again, and go on in their order once the limit is back."""
+    """`vision budget set 0`: six tasks wait, are told when they go on, and go on in order with the old limit."""
     tenant = Tenant(max_concurrent=1)
     [spender] = granted(tenant.reserve("spender", 10))
     for number in range(6):
@@ -373,7 +373,7 @@ def test_the_gaps_of_the_queue_stay_small_however_many_pass_the_one_that_waits()
     tenant.spend(90)
     tenant.reserve("stuck")
     open_grants = [grant for n in range(5) for grant in granted(tenant.reserve(f"x{n}", ocr=True))]
-    for number in range(500):  # there is always one behind that waits for the slot
+    for number in range(500):  # there is always a later one that waits for the slot
         open_grants += granted(tenant.reserve(f"o{number}", ocr=True))
         open_grants += granted(tenant.release(open_grants.pop(0)))
     assert tenant.ledger.first < tenant.ledger.next - 400
@@ -469,7 +469,7 @@ def test_two_births_and_two_tenants_never_share_a_grant_id_though_all_else_repea
     ids = set()
     for born in ("one", "other"):
         for tenant_id in ("t", "u"):
-            at = Moment(time_ms=NOON, offset=0)  # the same record, read again after the ledger was lost
+            at = Moment(time_ms=NOON, offset=0)  # the same record, read again after the ledger was lost (same offset)
             reserve = Reserve(tenant_id=tenant_id, task=task("a"), estimate=1)
             born_row = decide(None, reserve, at, Rules(limit=9), lambda n: None, born)
             load = Load(tenant_id=tenant_id, day=at.day, spent=0)
@@ -504,7 +504,7 @@ def test_decided_again_under_other_rules_a_command_gives_no_id_to_another_task()
 
 
 def test_a_grant_of_one_that_was_passed_over_is_charged_though_its_decision_came_to_nothing() -> None:
-    """Its number is older than those that were settled and forgotten meanwhile: that must not make it look settled."""
+    """Its number is smaller than those settled and forgotten meanwhile. It must not look settled because of that."""
     tenant = Tenant(limit=100)
     tenant.reserve("dear", 120)
     tenant.settle_others(SETTLED_REMEMBERED + 5)
@@ -563,7 +563,7 @@ def test_ocr_grants_fill_no_memory_that_paid_ones_need() -> None:
 
 
 def test_a_grant_open_for_a_day_is_charged_by_wake_and_its_task_is_granted_anew() -> None:
-    """Its message is gone: a topic was made anew, offsets were moved. Nobody would ever report how it ended."""
+    """Its message is gone: the topic was recreated or offsets were moved. Its end would never be reported."""
     tenant = Tenant()
     [grant] = granted(tenant.reserve("a", 40))
     tenant.time_ms += LOST_AFTER_MS - 2
@@ -784,7 +784,7 @@ def test_a_missing_parked_task_is_passed_over_and_told() -> None:
     tenant.reserve("b")
     tenant.reserve("c")
     del tenant.parked[tenant.ledger.first]
-    tenant.parked[-1] = next(iter(tenant.parked.values()))  # garbage outside the bounds is never looked at
+    tenant.parked[-1] = next(iter(tenant.parked.values()))  # garbage outside of the bounds is never read
     decision = decide(
         tenant.row, Release(tenant_id=TENANT, grant_id=grant.id), Moment(NOON * 2, 99), tenant.rules, tenant.parked.get
     )

@@ -1,9 +1,9 @@
-"""The ledger against the bill: whatever crashes, repeats or comes late, nothing is called that is not charged.
+"""The ledger against the bill: every call is charged, in spite of crashes, repeats and late messages.
 
-Beside the budget core the machine plays the callers of `agents/analyst.py` (one call per grant, its record, redelivery
-after a crash at any point, workers that go on although their partition moved) and a provider who writes a bill. What is
-held against the core is that bill, a plain list of what was reported of each grant, and who is still unanswered. It
-knows nothing of queues; those are in test_budget_properties.py.
+Besides the budget core, the machine simulates the callers of `agents/analyst.py` (one call per grant, its record,
+redelivery after a crash at any point, workers that go on although their partition moved) and a provider with a bill.
+The core is compared with that bill, with a list of what was reported of each grant, and with the tasks without an
+answer. Queues are not checked here; they are in test_budget_properties.py.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ class BillMachine(RuleBasedStateMachine):
         dear=st.sampled_from([False, False, True]),
     )
     def start(self, slots: int, ocr: bool, disaster: str, loaded: bool, dear: bool) -> None:
-        self.dear = dear  # whether some are dearer than the day's limit: then charges are only bounded from below
-        self.disaster = disaster  # with both lost, nobody could know of a call that was cut off
+        self.dear = dear  # whether some tasks exceed the day's limit: then charges are only bounded from below
+        self.disaster = disaster  # if both were lost, a call that was cut off could not be known
         self.rules = core.Rules(limit=100, max_concurrent=slots, max_queue=8, ocr_fallback=ocr)
         self.row: core.BudgetRow | None = None
         self.parked: dict[int, core.Parked] = {}
@@ -88,7 +88,7 @@ class BillMachine(RuleBasedStateMachine):
         self.cursor = self.committed = self.births = 0
         self.clock = EVENING
         self.names = count()
-        self.calls: list[Grant] = []  # vision.analysis: what is not acknowledged
+        self.calls: list[Grant] = []  # the un-acknowledged records of vision.analysis
         self.records: dict[str, int | None] = {}  # grant to its tokens, None: begun
         self.abroad: list[UnderWay] = []
         self.answers: set[str] = set()
@@ -128,7 +128,7 @@ class BillMachine(RuleBasedStateMachine):
             self.handle(None)
 
     def handle(self, crash: str | None) -> None:
-        """In the order of `streams/actor.py`, dying between two effects."""
+        """Apply a command in the order of `streams/actor.py`, with a crash between two effects."""
         at, command = self.inbox[self.cursor]
         self.births += self.row is None
         decision = core.decide(self.row, command, at, self.rules, self.parked.get, f"ledger{self.births}")
@@ -201,7 +201,7 @@ class BillMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.row is not None and self.disaster == "ledger")
     @rule()
     def ledger_is_lost(self) -> None:
-        """What waited in it has to be replayed; what is open goes on, and is charged to the next."""
+        """Tasks that waited in it have to be replayed. Open grants go on and are charged to the next ledger."""
         self.deliver_all()
         self.committed = self.cursor
         if self.row is not None:
@@ -215,7 +215,7 @@ class BillMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.disaster == "calls")
     @rule()
     def calls_are_lost(self) -> None:
-        """The topic of the calls was made anew: nobody will ever report how these ended."""
+        """The topic of the calls was recreated: the ends of these grants will never be reported."""
         self.calls.clear()
 
     # -- the callers
@@ -229,7 +229,7 @@ class BillMachine(RuleBasedStateMachine):
 
     @rule(how=st.sampled_from(["answered", "refused"]))
     def work_off(self, how: str) -> None:
-        """All that waits is handled, whatever the one before led to; the ledger's memory fills."""
+        """Handle all waiting grants, also after failures, so that the ledger's memory fills."""
         self.deliver_all()
         for _ in range(12):
             if not self.calls:
@@ -239,7 +239,7 @@ class BillMachine(RuleBasedStateMachine):
             self.deliver_all()
 
     def finish(self, grant: Grant, how: str, tokens: int) -> bool:
-        """Handle one grant; False if the worker dies over it and it comes again."""
+        """Handle one grant. Returns False if the worker dies meanwhile and the grant is redelivered."""
         name, picture = grant.task.post_id, grant.task.medium.sha256
         if grant.provider == "ocr_fallback":
             return self.end(grant, Release(tenant_id=TENANT, grant_id=grant.id))
@@ -291,7 +291,7 @@ class BillMachine(RuleBasedStateMachine):
         call = self.abroad.pop(0)
         answered = call.grant.task.medium.sha256 in self.answers
         if not call.begun and (dies or answered or call.grant.id in self.records):
-            return  # nothing was sent: it looks once more whether somebody else has begun, or has an answer
+            return  # nothing was sent: it checks again whether another worker has begun or has an answer
         cost = call.tokens + (call.grant.estimate + 25 if dearer and not dies else 0)
         self.bill[call.grant.id] += cost
         if not dies:
@@ -312,7 +312,7 @@ class BillMachine(RuleBasedStateMachine):
     # -- what must hold
 
     def follow(self, at: Moment, command: Any, decision: core.Decision) -> None:
-        """A command is applied: note what it reports and what the ledger charges for it."""
+        """After a command is applied: note what it reports and what the ledger charges for it."""
         row, before = decision.row, self.row
         assert row is not None
         spent_before = before.spent if before is not None and before.day == row.day else 0
@@ -355,7 +355,7 @@ class BillMachine(RuleBasedStateMachine):
             assert self.charged == due
 
     def teardown(self) -> None:
-        """The operator gives money, all workers get well, a day passes: everybody has an answer, everything is paid."""
+        """The limit is raised, all workers work, a day passes: all tasks are answered, all calls are charged."""
         if not hasattr(self, "inbox"):
             return
         for _ in range(60):

@@ -1,4 +1,4 @@
-"""`vision budget` and `vision pause` towards the API: what they do when it answers otherwise than hoped."""
+"""`vision budget` and `vision pause`: what they do when the API refuses or limits a request."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vision_app.settings import load_settings
 
 
 def answering(monkeypatch: pytest.MonkeyPatch, *answers: httpx.Response) -> list[float]:
-    """Let the API give these answers, one by one; the waits in between are returned, not waited."""
+    """Let the API give these answers, one by one. The pauses in between are recorded and returned, not waited."""
     waits: list[float] = []
     left = list(answers)
 

@@ -1,4 +1,4 @@
-"""What an operator does to a tenant's budget, in the core: dropping who waits, pausing, and what a new day changes."""
+"""An operator's changes to a tenant's budget, in the core: dropping waiting tasks, pausing; and a new day."""
 
 from __future__ import annotations
 

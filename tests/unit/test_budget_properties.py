@@ -1,9 +1,9 @@
-"""The budget core under everything that can happen, in any order, against a model that knows only the rules.
+"""The budget core under random events in random order, compared with a model that knows only the rules.
 
-The machine plays the shell (effects, then parked entries, then the row; a crash between any two; redelivery of any
+The machine simulates the shell (effects, then parked entries, then the row; a crash between any two; redelivery of any
 prefix), the broker (clocks that step back, the same command twice), the callers (grants settled, lost, released in any
-order and repeatedly), the operators, and the loss of the whole ledger. The model keeps one plain list of who waits and
-one sum of what must have been charged.
+order and repeatedly), the operators, and the loss of the whole ledger. The model keeps one plain list of waiting tasks
+and one sum of what must have been charged.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ TOLD_AT_ONCE, REMEMBERED = 2, 5  # small, so that short runs reach them
 
 @dataclass
 class Waiting:
-    """One who waits, as the model knows it."""
+    """A waiting task in the model."""
 
     name: str
     estimate: int
@@ -90,7 +90,7 @@ class BudgetMachine(RuleBasedStateMachine):
             self.send(Load(tenant_id=TENANT, day=self.today(), spent=0))
 
     def forget_everything(self) -> None:
-        """A new ledger: the model of it."""
+        """The model of a new ledger."""
         self.fifo: list[Waiting] = []
         self.day = ""
         self.spent = 0
@@ -98,10 +98,10 @@ class BudgetMachine(RuleBasedStateMachine):
         self.limit_set = self.loaded = self.reset = self.paused = False
         self.due: dict[str, int] = {}
         self.requeued: set[str] = set()
-        self.gone: dict[str, Waiting] = {}  # whom each grant was given to
+        self.gone: dict[str, Waiting] = {}  # the task of each grant
         self.told_under: tuple[int, bool] | None = None
 
-    # -- what the world does
+    # -- events from outside
 
     def today(self) -> str:
         return Moment(time_ms=self.clock, offset=0).day
@@ -173,7 +173,7 @@ class BudgetMachine(RuleBasedStateMachine):
 
     @rule(limit=st.sampled_from([60, 100, 100, 200]), ocr=st.booleans())
     def redeploy(self, limit: int, ocr: bool) -> None:
-        """Another default limit, or OCR allowed by a new policy file; the alarm clock wakes those who wait."""
+        """Another default limit, or OCR allowed by a new policy file. The alarm clock then sends a Wake."""
         self.rules = dataclasses.replace(self.rules, limit=limit, ocr_fallback=ocr)
         if self.row is not None and self.row.waiting and core.outlived(self.row, self.rules):
             self.send(Wake(tenant_id=TENANT))
@@ -237,7 +237,7 @@ class BudgetMachine(RuleBasedStateMachine):
     @precondition(lambda self: len(self.log) > 20)
     @rule(garbage=st.booleans())
     def ledger_is_lost(self, garbage: bool) -> None:
-        """The changelog is gone, perhaps the parked tasks too; the inbox goes on where it was."""
+        """The changelog is lost, perhaps the parked tasks too. The inbox continues at its offset."""
         self.deliver_all()
         self.committed = self.cursor
         self.row, self.crashed = None, True
@@ -247,7 +247,7 @@ class BudgetMachine(RuleBasedStateMachine):
         self.forget_everything()
 
     def check_repeat(self, at: Moment, decision: core.Decision) -> None:
-        """Delivered again on the same row, a command leads to the same decision, but for a new ledger's random name."""
+        """A command redelivered on the same row gives the same decision, except for a new ledger's random name."""
         assert decision.row is not None
         before, now = self.tried.get(at.offset), repr(decision).replace(decision.row.ledger, "this ledger")
         if before is not None and before[:2] == (self.row, self.rules):
@@ -257,7 +257,7 @@ class BudgetMachine(RuleBasedStateMachine):
     # -- the model
 
     def follow(self, at: Moment, command: Any, decision: core.Decision) -> None:
-        """Apply the command to the model by the rules alone, and hold the decision against it."""
+        """Apply the command to the model by the rules alone, and compare the decision with it."""
         assert decision.row is not None
         was_open = {} if self.row is None else dict(self.row.open)
         closed = {} if self.row is None else {grant.id: grant for grant in self.row.closed}
@@ -298,7 +298,7 @@ class BudgetMachine(RuleBasedStateMachine):
             waiting.told = False
 
     def charge(self, at: Moment, command: Any, was_open: dict[str, Any], closed: dict[str, Any]) -> None:
-        """A grant costs the most that was ever said of it; of its own that it has forgotten, nothing more."""
+        """A grant costs the largest amount reported for it. A forgotten grant of the same ledger costs nothing more."""
         match command:
             case Settle():
                 if self.remembered(command.grant_id, was_open, closed):
@@ -325,7 +325,7 @@ class BudgetMachine(RuleBasedStateMachine):
     def owe(self, grant_id: str, tokens: int, closed: dict[str, Any]) -> None:
         before = self.due.get(grant_id, 0)
         if grant_id not in closed:
-            before = 0  # one that was forgotten in doubt is charged again, too much, never too little; and queued again
+            before = 0  # forgotten while unsettled: charged again (too much, never too little) and queued again
             self.requeued.discard(grant_id)
         self.spent += max(0, tokens - before)
         self.due[grant_id] = max(tokens, before)
@@ -352,7 +352,7 @@ class BudgetMachine(RuleBasedStateMachine):
                 assert isinstance(message, Wake | Drop)
 
     def turn(self) -> int:
-        """Whose turn it is: the first whom the day's limit allows at all."""
+        """The next task: the first one that fits into a whole day's limit."""
         limit, _ = self.under()
         return next(place for place, waiting in enumerate(self.fifo) if waiting.estimate <= limit)
 
@@ -425,7 +425,7 @@ class BudgetMachine(RuleBasedStateMachine):
             assert core.BudgetRow.model_validate_json(self.row.encode()) == self.row
 
     def teardown(self) -> None:
-        """With money, nobody is left waiting once every open grant has come to its end."""
+        """With enough money, no task waits once every open grant has ended."""
         if not hasattr(self, "log"):
             return
         self.deliver_all()

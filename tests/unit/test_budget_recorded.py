@@ -1,4 +1,4 @@
-"""The budget core decides what it decided when the record was made, byte for byte (`tests/record_budget_rows.py`)."""
+"""The budget core decides the same as when the record was made, byte for byte (`tests/record_budget_rows.py`)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def replay(sequence: dict[str, Any]) -> None:
         command = COMMANDS.validate_json(step["command"])
         decision = tenant.do(command, Moment(time_ms=time_ms, offset=offset), step["ledger"], step["stored"])
         assert outcome(decision) == step["outcome"], f"seed {sequence['seed']}, step {number}: {step['command']}"
-        if decision.row is not None:  # every field was given, none is left at its default
+        if decision.row is not None:  # every field was set, none has its default by omission
             assert decision.row.model_fields_set == BudgetRow.model_fields.keys()
 
 

@@ -1,4 +1,4 @@
-"""The protocol of a call: every row of its table, and random lives of two workers, of which nothing is paid twice."""
+"""The protocol of a call: every row of its table, and random runs of two workers in which nothing is paid twice."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ STARTED, DONE = record_of("started"), record_of("done", tokens=700)
         (STARTED, OTHER, WaitForOther()),
         (STARTED, None, WaitForOther()),
         (record_of("started", age=DEADLINE), None, CutOff()),
-        (record_of("started", age=-1), None, CutOff()),  # a clock that was set back tells nothing
-        (record_of("started", owner="b/0"), OTHER, CutOff()),  # this worker itself, before it was started again
+        (record_of("started", age=-1), None, CutOff()),  # after a clock was set back, the age says nothing
+        (record_of("started", owner="b/0"), OTHER, CutOff()),  # this worker itself, before its restart
         (record_of("started", owner=""), None, CutOff()),  # unreadable
         (DONE, OWN, Conclude(OWN, 700)),
         (DONE, None, Expired(700)),
@@ -112,7 +112,7 @@ def test_a_call_begins_once() -> None:
 
 
 class TwoWorkers(RuleBasedStateMachine):
-    """Two workers, one picture, grant after grant. A worker that holds the partition looks and takes the step.
+    """Two workers, one picture, grant after grant. The worker that holds the partition takes the steps.
 
     The other one may still be making a call that it began before the partition moved. Workers die at any moment, S3's
     lifecycle removes answers, and the provider bills every request that it does not refuse.
@@ -240,7 +240,7 @@ class TwoWorkers(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([1.0, 20.0, DEADLINE]))
     def wait(self, seconds: float) -> None:
-        """A call that is alive ends within its deadline; so does a worker's upload, which it may begin anew."""
+        """A running call ends within its deadline. So does a worker's upload, which it may begin again."""
         self.now += timedelta(seconds=seconds)
         for worker, doing in self.doing.items():
             if doing is not None and doing[0] != "upload" and (self.now - doing[2]).total_seconds() >= DEADLINE:
@@ -266,7 +266,7 @@ class TwoWorkers(RuleBasedStateMachine):
         assert all(not charged or grant in self.billed for grant, charged in self.charged.items())
 
     def teardown(self) -> None:
-        """Whatever the state: the worker that holds the partition ends the grant without help from outside."""
+        """In any state, the worker that holds the partition ends the grant without outside help."""
         if not hasattr(self, "grant"):
             return
         grant = self.grant.id

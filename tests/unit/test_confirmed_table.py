@@ -1,4 +1,4 @@
-"""A table that ends the process rather than be ahead of its log, and does not step back in time on recovery."""
+"""A table that ends the process if it is ahead of its changelog, and ignores outdated records on recovery."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ async def test_rows_are_recovered_in_the_order_of_the_log() -> None:
 
 @pytest.mark.parametrize("apart", [False, True])
 async def test_a_record_that_was_written_late_is_ignored_and_counted(apart: bool) -> None:
-    """A worker cut off from the group wrote its row after the one who took over had written a newer one."""
+    """A worker that was cut off from the group wrote its row after the new owner had written a newer one."""
     table, before = new_table(), stale()
     log = [record(b"a", row(5)), record(b"a", row(4)), record(b"a", row(6))]
     for batch in [[entry] for entry in log] if apart else [log]:
@@ -150,7 +150,7 @@ async def test_replaying_a_log_over_rows_still_held_changes_and_counts_nothing()
             table.apply_changelog_batch([entry])
             assert table.data[b"a"]["applied"]["offset"] >= entry.value["applied"]["offset"]
         await table.on_recovery_completed(set(), set())
-        table.data[b"a"] = row(4)  # as a live row: Faust itself drops what it recovered for a partition not here
+        table.data[b"a"] = row(4)  # as a live row: Faust itself drops recovered rows of partitions that are not here
     assert stale() == before
 
 

@@ -1,4 +1,4 @@
-"""The crash points are all awaits of the covered code, and a process dies exactly at the wanted one."""
+"""Every await of the covered code is a crash point, and a process dies exactly at the chosen one."""
 
 from __future__ import annotations
 
@@ -65,13 +65,13 @@ EXEMPT = {
     "vision_app.stores.s3": "one request for an object",
     "vision_app.stores.whole_letters": "one request for an object, before the letter that names it",
 }
-"""Modules with awaits between which no two effects lie that belong together, and why."""
+"""Modules that need no crash points, and why: no two effects that belong together have an await between them."""
 EVERYTHING = ["first", "second", "first second", "inside", "number 1"]
 
 
 @pytest.fixture
 def run(tmp_path: Path):  # type: ignore[no-untyped-def]
-    """Runs the sample with a wanted point; returns its exit code and output lines."""
+    """Runs the sample with a chosen point. Returns its exit code and output lines."""
     (tmp_path / "sample.py").write_text(SAMPLE)
     script = (
         "import sys, asyncio; from vision_app.lab import crash_points as c; c.COVERED = ('sample',)\n"

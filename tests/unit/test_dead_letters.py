@@ -1,4 +1,4 @@
-"""A dead letter holds all that is needed to look at a message and to replay it, and says where it came from."""
+"""A dead letter holds everything needed to inspect and replay a message, and says where it came from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pool of decoder processes: their limits, their ends, and what is left in each case."""
+"""The pool of decoder processes: their limits, how they end, and what remains in each case."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def status_of(pid: int) -> str:
 
 
 async def busy(*pids: int) -> None:
-    """Wait until one of these processes computes more than it did."""
+    """Wait until one of these processes uses processor time."""
     before = {pid: _cpu(pid) for pid in pids}
     await until(lambda: any(_cpu(pid) > before[pid] + 0.05 for pid in pids))
 
@@ -84,7 +84,7 @@ async def test_two_pictures_at_a_time_and_the_children_stay() -> None:
 
 
 async def test_memory_is_bounded_and_the_child_is_replaced() -> None:
-    """16 million pixels with transparency need 175 MB; 128 are given."""
+    """16 million pixels with transparency need 175 MB; the limit is 128 MB."""
     before = replaced("memory")
     async with running(vision_decoding_memory_mb=128) as decoders:
         pids = decoders.pids
@@ -187,7 +187,7 @@ async def test_closing_ends_all_also_those_at_work() -> None:
 
 
 async def test_what_a_child_says_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A decoder that was taken over may answer anything: no type of its own, no endless content, no other reason."""
+    """An attacked decoder may reply anything. An unknown type, endless content or an unknown reason is refused."""
     monkeypatch.setattr(pool, "TRIES", 1)
     image = {"mime_type": "image/png", "width": 1, "height": 1, "same": False}
     answers: list[tuple[dict[str, Any], bytes]] = [
@@ -259,7 +259,7 @@ def _alive(pid: int) -> bool:
     return False
 
 
-# --- every kind of colours, in a child that can open nothing any more -------------------------------------------------
+# --- every colour mode, in a child that cannot open anything any more -------------------------------------------------
 
 RED = (204, 51, 51)  # one of the 216 colours of a palette
 CONTENTS = {"1": 255, "L": 120, "LA": (120, 255), "I": 120, "I;16": 120 * 256, "I;16B": 120 * 256, "F": 120.0}

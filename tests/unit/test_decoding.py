@@ -1,4 +1,4 @@
-"""What becomes of the bytes of a medium before they are sent, decoded in this process for speed."""
+"""How the bytes of a medium are prepared for sending. Decoded in this process, for speed."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_unscaled_pictures_are_upright_too() -> None:
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "I;16"])
 @pytest.mark.parametrize("wish", [SCALED, UNSCALED], ids=["scaled", "unscaled"])
 def test_large_pictures_of_every_mode_look_the_same(mode: str, wish: DecodeRequest) -> None:
-    """A dark left half and a light right one, whatever was scaled or flattened in between."""
+    """After scaling and flattening, the left half is still dark and the right half light."""
     ground = Image.new("L", (3000, 1500), 40)
     ground.paste(220, (1500, 0, 3000, 1500))
     if mode == "I;16":
@@ -172,7 +172,7 @@ def test_faults_of_the_bytes() -> None:
 
 @pytest.mark.parametrize("side", [7800, 9800, 14_000])
 def test_bombs_are_not_decoded(side: int) -> None:
-    """Below Pillow's own warning, above it, and above its error: the header says it, whatever follows."""
+    """Below Pillow's own warning, above it, and above its error. The header alone decides."""
     header = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
     bomb = TINY_PNG[:12] + header + struct.pack(">I", zlib.crc32(header)) + TINY_PNG[33:]
     assert reason(bomb, "image/png") == "too_many_pixels"

@@ -1,4 +1,4 @@
-"""What the demo promises to send, how its report reads the times, and what its checks find when something is wrong."""
+"""What the demo plans to send, how its report reads the times, and what its checks find if something is wrong."""
 
 from __future__ import annotations
 
@@ -72,11 +72,11 @@ def test_a_picture_is_paid_once_per_tenant_however_often_it_is_posted() -> None:
     assert calls_expected([post, other, elsewhere]) == {"t": 2, "u": 1}
 
 
-# --- checks: a run as it should be, and each way of going wrong -------------------------------------------------------
+# --- checks: a correct run, and each way in which a run can fail ------------------------------------------------------
 
 
 def found(post: PlannedPost) -> Evidence:
-    """What a perfect system leaves of a post."""
+    """The traces of a post that a correct system leaves."""
     media = [_medium(post.tenant_id, picture.file) for picture in post.pictures]
     items = [_enrichment(picture, medium) for picture, medium in zip(post.pictures, media, strict=True)]
     keys = [f"answer/{medium.sha256}" for picture, medium in zip(post.pictures, media, strict=True) if picture.kind]

@@ -20,7 +20,7 @@ EXAMPLE = dotenv_values(ROOT / ".env.example")
 
 SETTINGS = {variable.upper() for field in Settings.model_fields for variable in variables(field)}
 OF_COMPOSE = {"COMPOSE_PROFILES", "POSTGRES_PASSWORD"}
-"""Variables of .env that are no setting of ours: compose's own, and the password that becomes part of DATABASE_URL."""
+"""Variables of .env that are not our settings: compose's own, and the password that is part of DATABASE_URL."""
 OF_THE_WORKER = {"VISION_HOME", "VISION_WORKER_ID"}
 """Read from the environment by the worker without being settings."""
 DEMO_SECRETS = {
@@ -33,7 +33,7 @@ OWN_IMAGE = {"worker", "gigachat"}
 WRITES_ITS_OWN_FOLDERS = {"kafka", "neo4j"}
 """Their start scripts write configuration beside the programs, so their roots stay writable."""
 STARTS_AS_ROOT = {"postgres", "neo4j"}
-"""Their start scripts hand the data to a user of their own and then become it."""
+"""Their start scripts give the data to their own user and then run as that user."""
 
 every_service = pytest.mark.parametrize("name", SERVICES)
 
@@ -156,7 +156,7 @@ def test_the_example_leaves_the_embedded_stack_alone() -> None:
 
 
 def test_no_token_filled_in_contradicts_the_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tokens alone, nothing else changed, and the container has them checked."""
+    """If only tokens are filled in, the container checks them."""
     monkeypatch.chdir(tmp_path)
     example = (ROOT / ".env.example").read_text()
     assert "VISION_API_TOKENS=\n" in example

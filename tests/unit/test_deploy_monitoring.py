@@ -1,6 +1,6 @@
 """deploy/prometheus and deploy/grafana: every name exists, every alert fires when it should and says what to do.
 
-What promtool does here is skipped without it: `make tools` gets it (Debian's package prometheus has it).
+Tests with promtool are skipped if it is missing: `make tools` installs it (Debian's package prometheus has it).
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ HEALTHY = {
     's3_upload_duration_seconds_bucket{le="0.5"}': "0+10x800",
     's3_upload_duration_seconds_bucket{le="+Inf"}': "0+10x800",
 }
-"""A day in the life: outages of seconds, a queue that moves, a bucket that two workers report. One sample per 15 s."""
+"""A normal day: outages of seconds, a queue that moves, a bucket that two workers report. One sample per 15 s."""
 
 REQUESTS = 'vision_analysis_requests_total{provider="gigachat", tenant_id="t", '
 CALL, UPLOAD = (
@@ -243,7 +243,7 @@ def test_the_dashboard_is_laid_out() -> None:
 
 
 def test_the_dashboard_has_the_guides_queries() -> None:
-    """Its names; where it divides, both sides are sums: without them each series is divided by itself."""
+    """It uses the guide's names. In a division both sides are sums: otherwise each series is divided by itself."""
     shown = {name for panel in PANELS.values() for expression in expressions(panel) for name in named(expression)[0]}
     uncommented = re.sub(r"^#.*$", "", promql(), flags=re.MULTILINE)
     assert named(uncommented)[0].keys() <= shown

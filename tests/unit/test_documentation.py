@@ -1,4 +1,4 @@
-"""What the documentation names exists: metrics, settings, commands, files, modules, sections."""
+"""Everything that the documentation names exists: metrics, settings, commands, files, modules, sections."""
 
 from __future__ import annotations
 
@@ -111,9 +111,9 @@ def test_a_missing_name_is_noticed() -> None:
 
 
 def missing(text: str) -> Iterator[str]:
-    """Names that look like a file, a folder, a test or a module of this repository, and are none.
+    """Names that look like a file, a folder, a test or a module of this repository and do not exist.
 
-    Everything in backticks is looked at; without them only what ends like a file of ours.
+    Everything in backticks is checked; without backticks only names that end like our files.
     """
     for name in re.findall(r"`([^`\s]+)`|(?<![\w/`.~-])([\w/]+\.(?:py|md))\b(?![`/:])", text):
         name = name[0] or name[1]

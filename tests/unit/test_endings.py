@@ -1,9 +1,9 @@
-"""Whatever fails at whatever step, endings included: every event is ended, or the process ends and it comes again.
+"""With faults at any step, endings included: every event ends, or the process ends and the event is redelivered.
 
-A plan of random faults is handed out step by step: to handlers, writes, sends of letters and of what goes with them,
-confirmations, acknowledgements. When the plan is used up everything works. The broker delivers anew from what was
-acknowledged whenever the process has ended. If an event were left open with nobody working on it, nothing would ever
-acknowledge it, and the course would not come to its end.
+A plan of random faults is used step by step: in handlers, writes, sends of letters and companions, confirmations and
+acknowledgements. When the plan is used up, everything works. After each end of the process the broker redelivers from
+the acknowledged offset. If an event stayed open without a handler, it would never be acknowledged, and the test would
+not end.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ SENDS = frozenset({"bug", "kafka", "large"})
 
 
 class ProcessEnded(BaseException):
-    """Instead of the end of the process that runs the tests."""
+    """Raised instead of ending the process that runs the tests."""
 
 
 class Add(Message):
@@ -61,7 +61,7 @@ class Row(Message):
 
 
 class World:
-    """The broker's log of one partition, and one life of the process after the other."""
+    """The broker's log of one partition, and the successive lives of the process."""
 
     def __init__(self, events: int, faults: list[str]) -> None:
         self.events, self.faults = events, faults
@@ -71,7 +71,7 @@ class World:
         self.broken: list[str] = []
 
     def step(self, *possible: str) -> None:
-        """Raise the fault that is planned for this step, if it can happen here."""
+        """Raise the fault planned for this step, if it can happen here."""
         if self.faults and (name := self.faults.pop()) in possible and (fault := FAULTS[name]()) is not None:
             raise fault
 
@@ -97,7 +97,7 @@ class Life:
         )
 
     def end(self, code: int) -> None:
-        """What `os._exit` is during the test: from here on nothing of this life has any effect."""
+        """Replaces `os._exit` in the test: after it this life has no further effect."""
         self.code, self.dead = code, True
         raise ProcessEnded
 
@@ -115,7 +115,7 @@ class Life:
             return False
         self.world.step("bug")
         offset = event.message.offset
-        if offset != self.world.committed:  # an assertion in here would end the process, and pass
+        if offset != self.world.committed:  # an assertion here would end the process, and the test would pass
             self.world.broken.append(f"{offset} was acknowledged out of order")
         if offset not in self.world.ended | self.world.letters():
             self.world.broken.append(f"{offset} was acknowledged without an end")
@@ -207,7 +207,7 @@ def batches_of(life: Life) -> Any:
 FLOWS: dict[str, Callable[[Life], Any]] = {"in flight": in_flight_of, "actor": actor_of, "batches": batches_of}
 
 
-# --- the course -------------------------------------------------------------------------------------------------------
+# --- the run ----------------------------------------------------------------------------------------------------------
 
 
 async def live(world: World, build: Callable[[Life], Any], monkeypatch: pytest.MonkeyPatch) -> Life:
@@ -260,7 +260,7 @@ def test_every_event_ends_whatever_fails(kind: str, monkeypatch: pytest.MonkeyPa
     assert set(exits) <= {last_resort.EXIT_UNENDED}, "a course that ends the process does so visibly"
 
 
-# --- what can be seen -------------------------------------------------------------------------------------------------
+# --- visible effects --------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

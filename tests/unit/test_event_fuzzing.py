@@ -1,6 +1,6 @@
-"""The way in under fire: whatever an entry holds, it is relayed whole or kept whole, and nothing crashes.
+"""Fuzzing of the way in: any entry is relayed whole or dead-lettered whole, and nothing crashes.
 
-The real bridge, outbox and dead letters; below them a Redis and a Kafka that write down what they are given.
+Uses the real bridge, outbox and dead letters, with a Redis and a Kafka that record what they are given.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ BATCH = 100
 
 
 class WritesDown:
-    """Redis, as far as the way in uses it for one batch."""
+    """The part of Redis that the way in uses for one batch."""
 
     def __init__(self) -> None:
         self.acked: set[bytes] = set()
@@ -58,7 +58,7 @@ def way_in() -> tuple[RedisIn, WritesDown, FakeApp]:
 
 
 async def survive(seed: int, count: int) -> Counter[str]:
-    """Pass `count` mutated entries through; every one must be accounted for. Returns how many went where."""
+    """Relay `count` mutated entries. None may be lost. Returns how many went where."""
     bridge, redis, app = way_in()
     ended: Counter[str] = Counter()
     batch: list[tuple[bytes, Fields]] = []
@@ -96,7 +96,7 @@ def accounted_for(batch: list[tuple[bytes, Fields]], redis: WritesDown, app: Fak
 
 
 def kept_all(sent: Any, fields: Fields) -> None:
-    """What was relayed can be read again, names the same post, and no key of the event is missing."""
+    """A relayed event can be read again, names the same post, and has all keys of the event."""
     event = read_json(sent.value, default_tenant="nobody")
     assert sent.key == event.key
     assert sent.headers["trace_id"].decode() == event.trace_id
@@ -114,7 +114,7 @@ def kept_all(sent: Any, fields: Fields) -> None:
 
 
 def kept_whole(letter: DeadLetter, buried: dict[str, Any], fields: Fields) -> None:
-    """Both dead letters have everything that fits into them; from ours the entry comes back to the byte."""
+    """Both dead letters have everything that fits. The entry can be restored from ours without loss."""
     assert letter.reason
     assert buried["error"]
     body = fields.get(b"data") or fields.get(b"payload")

@@ -263,7 +263,7 @@ def test_fields_of_the_output_stream() -> None:
     assert redis_fields("posts.vision.skipped", body)["skipped"] == "true"
 
 
-# --- anything at all --------------------------------------------------------------------------------------------------
+# --- random values ----------------------------------------------------------------------------------------------------
 
 NAMES = st.sampled_from([*EVENT, "media", "timestamp", "event", "data", "payload", "key", "encode", "__class__"])
 SCALARS = st.one_of(

@@ -1,4 +1,4 @@
-"""Turns of tenants: whoever sends much waits for himself."""
+"""Turns of tenants: a tenant that sends much delays only itself."""
 
 from __future__ import annotations
 

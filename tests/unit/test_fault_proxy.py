@@ -16,7 +16,7 @@ ANSWER_BYTES = 1000
 
 
 class Service:
-    """Answers each byte it gets with a thousand."""
+    """Answers each received byte with a thousand bytes."""
 
     def __init__(self) -> None:
         self.asked = 0

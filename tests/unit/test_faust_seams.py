@@ -1,4 +1,4 @@
-"""What we touch of Faust's that is not public is there, and does what its seam relies on. A new Faust fails here."""
+"""The private parts of Faust that we use exist and behave as we rely on. An incompatible new Faust fails here."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def app() -> AsyncIterator[VisionApp]:
     built.finalize()
     yield built
     if built._consumer is not None:
-        built._consumer._thread.thread_loop.close()  # Faust makes one, and closes it only where it was started
+        built._consumer._thread.thread_loop.close()  # Faust creates one and closes it only if it was started
 
 
 @pytest.fixture

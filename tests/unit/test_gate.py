@@ -1,4 +1,4 @@
-"""The provider's gate: who waits, for how long, who goes first, and what opens and shuts it."""
+"""The provider's gate: which tasks wait, how long and in which order, and what opens and shuts it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def gate_of(times: GateTimes = QUICK, slots: LocalSlots | None = None, threshold
 
 
 async def once(gate: Gate, outcome: ProviderError | None = None) -> float:
-    """Pass once; the answer is how long that took, in seconds."""
+    """Pass once. Returns how long that took, in seconds."""
     started = time.monotonic()
     async with gate.slot():
         waited = time.monotonic() - started
@@ -134,7 +134,7 @@ async def test_a_probe_that_fails_shuts_the_gate_again() -> None:
 
 
 async def test_probes_that_are_charged_come_ever_less_often_and_free_ones_do_not() -> None:
-    """Two pictures that no call survives, and nobody else posts: each probe costs an estimate."""
+    """Two pictures whose calls are always cut off, and no other posts: each probe costs an estimate."""
     gate, lost = gate_of(GateTimes(recovery=0.1, longest=0.5)), CallLost("no answer")
     await fails(gate, 3, lost)
     waits = [await once(gate, each) for each in (lost, lost, lost, DOWN, None)]
@@ -227,7 +227,7 @@ async def test_a_cancelled_waiter_holds_nothing_up() -> None:
 
 @pytest.mark.parametrize("turns", range(4))
 async def test_a_waiter_cancelled_as_the_gate_changes_leaves_all_the_same(turns: int) -> None:
-    """Python 3.11's `wait_for` swallows that cancellation: the waiter would stay for as long as the outage lasts."""
+    """Python 3.11's `wait_for` swallows that cancellation: the waiter would stay until the outage ends."""
     gate = gate_of(NEVER, threshold=1)
     await fails(gate, 1)
     waiter = asyncio.create_task(once(gate))

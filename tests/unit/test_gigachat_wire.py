@@ -1,4 +1,4 @@
-"""What GigaChat's replies mean, without a network."""
+"""The meaning of GigaChat's replies, without a network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/hostile-inputs.md lists what the corpora hold and the tests see."""
+"""docs/hostile-inputs.md lists the cases of the corpora and the results of the tests."""
 
 from __future__ import annotations
 

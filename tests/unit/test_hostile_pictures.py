@@ -1,4 +1,4 @@
-"""The corpus of hostile pictures against the real decoder processes: what becomes of each, and of them."""
+"""The corpus of hostile pictures with the real decoder processes: the result for each picture and for the process."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def decoders(request: pytest.FixtureRequest) -> AsyncIterator[Decoders]:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 async def test_each_case_ends_as_expected(decoders: Decoders, case: Case) -> None:
     content = case.content()
-    await decoders.prepare(SOUND, "image/png")  # there is a child, whatever came before
+    await decoders.prepare(SOUND, "image/png")  # a child is available after any earlier picture
     [child] = [psutil.Process(pid) for pid in decoders.pids]
     if case.expected == SENT:
         _check(await decoders.prepare(content, case.declared), content)
@@ -51,7 +51,7 @@ async def test_each_case_ends_as_expected(decoders: Decoders, case: Case) -> Non
 
 
 def _check(picture: Picture, content: bytes) -> None:
-    """What leaves is a sound picture without anything else, or the document as it was."""
+    """The result is a valid picture with nothing else in it, or the unchanged document."""
     if not picture.is_image:
         assert picture.content == content
         return

@@ -1,4 +1,4 @@
-"""Whatever handlers do and however partitions move: acks in order, never for a lost generation, and nothing hangs."""
+"""With any handlers and any moves of partitions: acks in order, none for a lost generation, and nothing hangs."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def flow_of(app: FakeApp, handler: Handler, *, limit: int, window: int | None = 
 
 @asynccontextmanager
 async def running(flow: InFlight, stream: FakeStream) -> AsyncIterator[None]:
-    """The agent's body under way; at the end it must have gone on all the time, and is stopped as Faust stops it."""
+    """Runs the agent's body. At the end it must still be running; then it is stopped as Faust does it."""
     body = asyncio.create_task(flow.run(stream))
     try:
         yield
@@ -53,12 +53,12 @@ async def running(flow: InFlight, stream: FakeStream) -> AsyncIterator[None]:
         await asyncio.gather(body, return_exceptions=True)
 
 
-# --- any course of events ---------------------------------------------------------------------------------------------
+# --- random events ----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Conduct:
-    """How the handler of one event behaves: after `ticks` turns of the loop it ends, fails, or waits to be left."""
+    """How the handler of one event behaves: after `ticks` turns of the loop it ends, fails or waits."""
 
     kind: str
     ticks: int
@@ -91,7 +91,7 @@ class World:
         self.stream.put(*(event(offset, partition=p, generation=generation) for offset, p in sorted(waiting)))
 
     async def rebalance(self) -> None:
-        """As Faust does it: new messages flow a moment before it says that the rebalance is over."""
+        """As Faust does it: new messages are delivered a moment before it reports the end of the rebalance."""
         self.app.rebalancing = True
         await settled(3)
         self.app.consumer_generation_id += 1
@@ -131,7 +131,7 @@ class World:
         return True
 
     def expect(self, holds: bool, otherwise: str) -> None:
-        """An assertion in here would be caught by the flow, which lets no exception pass."""
+        """An assertion here would be caught by the flow, which catches all exceptions."""
         if not holds:
             self.broken.append(otherwise)
 
@@ -179,7 +179,7 @@ def test_any_course_of_events(logs: list[list[Conduct]], limit: int, extra: int,
         asyncio.run(course())
 
 
-# --- single traits ----------------------------------------------------------------------------------------------------
+# --- single properties ------------------------------------------------------------------------------------------------
 
 
 async def test_a_slow_first_event_holds_back_every_ack_of_its_partition_only() -> None:
@@ -293,7 +293,7 @@ async def test_what_still_runs_when_the_body_ends_at_a_stop_is_cut_off_and_await
 
 @pytest.mark.parametrize("turns", range(4))
 async def test_a_body_that_waits_for_room_ends_when_cancelled_though_room_comes_at_the_same_moment(turns: int) -> None:
-    """Python 3.11's `wait_for` swallows that cancellation, and Faust would wait for ever for the agent's end."""
+    """Python 3.11's `wait_for` swallows that cancellation, and Faust would wait for the agent's end for ever."""
     app, stream, go_on = FakeApp(), FakeStream(), asyncio.Event()
 
     async def handler(event: FakeEvent) -> None:

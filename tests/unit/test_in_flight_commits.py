@@ -1,8 +1,8 @@
-"""Ordered acknowledgements against Faust's own commit arithmetic: what is committed never passes unfinished work.
+"""Ordered acknowledgements against Faust's own commit arithmetic: a committed offset never passes unfinished work.
 
 Faust commits over a gap of one at the head, and over any gap where a partition has no committed offset yet (its issue
-606). The arithmetic here is Faust's, called as its consumer calls it, at any moment; around it events take any time,
-fail, are left, partitions move, and the process is killed and starts again from what was committed.
+606). The tests use Faust's arithmetic, called as its consumer calls it, at any moment. Meanwhile events take any time,
+fail or are left, partitions move, and the process is killed and starts again from the committed offset.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def _quick_polls(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @dataclass(eq=False)
 class Acked:
-    """What Faust's consumer looks at of a message."""
+    """The fields of a message that Faust's consumer reads."""
 
     tp: Any
     offset: int
@@ -46,7 +46,7 @@ class Acked:
 
 
 class Commits:
-    """The part of Faust's consumer that knows which offset may be committed."""
+    """The part of Faust's consumer that decides which offset may be committed."""
 
     def __init__(self, committed: dict[Any, int]) -> None:
         topics = SimpleNamespace(acks_enabled_for=lambda topic: True)
@@ -86,7 +86,7 @@ class Broker:
         self.last_left = False
 
     def assign(self) -> None:
-        """All partitions, anew: as after a rebalance or a start."""
+        """Assign all partitions again, as after a rebalance or a start."""
         self.commits = Commits(self.committed)
         while not self.stream.queue.empty():
             self.stream.queue.get_nowait()
@@ -99,7 +99,7 @@ class Broker:
         self.stream.put(*(event(offset, partition=p, generation=generation) for offset, p in sorted(waiting)))
 
     def start(self) -> None:
-        """A process, after whatever was before it was killed."""
+        """Start a process after the earlier one was killed."""
         generation = self.app.consumer_generation_id
         self.app, self.stream = FakeApp(), FakeStream()
         self.app.consumer_generation_id = generation + 1
@@ -143,7 +143,7 @@ class Broker:
 
 
 async def kill(flow: InFlight, body: asyncio.Task[None]) -> None:
-    """As kill -9: nothing of the process runs any more, and nothing is tidied up."""
+    """Like kill -9: no part of the process runs any more, and nothing is cleaned up."""
     flow.app.consumer_generation_id = -1
     for task in {body, *flow._running}:
         task.cancel()
@@ -200,7 +200,7 @@ def test_nothing_unfinished_is_ever_committed(
 def test_acknowledged_as_they_end_faust_would_pass_over_events(
     committed: dict[Any, int], acked: list[int], lost: list[int]
 ) -> None:
-    """Why acks are ordered at all. Should this fail one day, Faust has mended its commits."""
+    """The reason why acks are ordered. If this test fails one day, Faust has fixed its commits."""
     commits = Commits(committed)
     for offset in acked:
         commits.ack(event(offset))

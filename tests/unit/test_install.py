@@ -1,6 +1,6 @@
-"""`scripts/install.py` and `scripts/platform_check.py`: what the two commands do before anything of ours is installed.
+"""`scripts/install.py` and `scripts/platform_check.py`: what the two commands do before our packages are installed.
 
-The index is a folder behind a server of this machine with a package of a few bytes; nothing is downloaded.
+The index is a local server with a folder that has a package of a few bytes; nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def make_wheel(folder: Path, name: str, requires: str = "") -> str:
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """A checkout with the install script, two locks and a project that needs no build backend from elsewhere."""
+    """A checkout with the install script, two locks and a project that needs no external build backend."""
     root = tmp_path / "clone"
     (root / "scripts").mkdir(parents=True)
     shutil.copy(ROOT / "scripts" / "install.py", root / "scripts")
@@ -103,7 +103,7 @@ def authority() -> trustme.CA:
 
 @pytest.fixture
 def index(tmp_path: Path, authority: trustme.CA, clone: Path) -> Iterator[str]:
-    """The address of the index, behind an authority that nobody knows."""
+    """The address of the index. Its certificate authority is unknown."""
 
     class Handler(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *_: object) -> None:
@@ -298,7 +298,7 @@ def test_this_machine_is_supported() -> None:
 
 
 def test_the_check_is_the_first_thing_that_both_commands_do(tmp_path: Path) -> None:
-    """As with a Python that is too old: one sentence, at once, and nothing is made."""
+    """As with a Python that is too old: one sentence at once, and nothing is created."""
     python = tmp_path / "python3"
     python.write_text(
         f'#!/bin/sh\nexec {sys.executable} -c "import sys; sys.version_info = (3, 10, 0); sys.argv = sys.argv[1:]; '

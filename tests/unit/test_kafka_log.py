@@ -1,4 +1,4 @@
-"""Reading stretches of topics as a bystander; on a real broker: tests/integration/test_operations.py."""
+"""Reading ranges of topics without joining a group. With a real broker: tests/integration/test_operations.py."""
 
 from __future__ import annotations
 

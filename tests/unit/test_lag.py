@@ -1,4 +1,4 @@
-"""How far the worker is behind, for the gauge and for the watch: what retention took is not left."""
+"""The worker's lag for the gauge and the watch: records deleted by retention do not count."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A stop that hangs ends the process; one that ends in time is left alone."""
+"""A stop that hangs ends the process; a stop that ends in time is not disturbed."""
 
 from __future__ import annotations
 

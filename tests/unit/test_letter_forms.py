@@ -1,4 +1,4 @@
-"""Whatever an event holds, its letter has a form that fits, and says where the whole is."""
+"""For any event, its letter has a form that fits and says where the whole is."""
 
 from __future__ import annotations
 

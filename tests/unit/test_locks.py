@@ -1,7 +1,7 @@
-"""The locks are closed: on every supported Python and platform nothing is left to be resolved or compiled.
+"""The locks are complete: on every supported Python and platform nothing has to be resolved or compiled.
 
-What each package requires and which wheels it has stands in requirements-wheels.json, made by `make lock`; here the
-locks are compared with it, and it with what is installed.
+requirements-wheels.json, made by `make lock`, says what each package requires and which wheels it has. The tests
+compare it with the locks and with the installed packages.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def found(lock: Any, name: str, text: str, wheels: dict[str, Any] | None = None)
 
 
 def without(text: str, name: str) -> str:
-    """The lock less one entry."""
+    """The lock without one entry."""
     entries = text.split("\n")
     start = next(i for i, line in enumerate(entries) if line.startswith(f"{name}=="))
     end = next(i for i in range(start + 1, len(entries)) if not entries[i].startswith(" "))
@@ -122,7 +122,7 @@ def test_an_unpinned_line_is_refused(lock: Any) -> None:
 
 
 def test_platforms_that_are_refused_do_lack_a_wheel(lock: Any) -> None:
-    """What platform_check.py says is true: were the platform not refused, the lock would not be closed there."""
+    """platform_check.py is right: if it did not refuse the platform, the lock would be incomplete there."""
     known = lock.read_wheels(lock.WHEELS.read_text())
     for (system, machine), (package, locks) in lock.platform_check.WITHOUT_WHEELS.items():
         for name in locks:

@@ -1,6 +1,6 @@
-"""Log lines: JSON with the trace on top, whoever writes them, and without secrets.
+"""Log lines of any logger: JSON with the trace id at top level, without secrets.
 
-Each case runs in a process of its own, since what matters is what reaches the real stderr.
+Each case runs in a separate process, because the test reads the real stderr.
 """
 
 from __future__ import annotations

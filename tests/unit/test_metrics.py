@@ -21,7 +21,7 @@ CATALOGUE = {name: value for name, value in vars(metrics).items() if isinstance(
 
 @pytest.fixture(autouse=True)
 def no_tenants(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Each test sees tenants anew and leaves no children of theirs behind."""
+    """Each test starts without tenants and removes their metrics afterwards."""
     monkeypatch.setattr(metrics, "_tenants", set())
     yield
     for metric in CATALOGUE.values():
@@ -57,7 +57,7 @@ def uses() -> Iterator[tuple[str, str, ast.expr | None]]:
 
 
 def test_every_use_names_a_metric_of_the_catalogue_with_all_its_labels() -> None:
-    """A wrong label is a ValueError only when that line runs, which may be in the worst moment."""
+    """A wrong label raises ValueError only when its line runs, for example in the middle of an outage."""
     seen = 0
     for where, name, call in uses():
         if name not in CATALOGUE:

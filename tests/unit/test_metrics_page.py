@@ -1,4 +1,4 @@
-"""The metrics port under callers that hold connections, drip bytes or come under foreign names."""
+"""The metrics port with callers that hold connections, send bytes slowly or use foreign host names."""
 
 from __future__ import annotations
 

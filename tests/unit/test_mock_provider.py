@@ -1,4 +1,4 @@
-"""The provider for users' tests keeps what `VisionProvider` promises, and its answers are readable ones."""
+"""The provider for users' tests fulfils the contract of `VisionProvider`, and its answers can be read."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def test_an_announcement_without_json_is_refused() -> None:
         (("t", 0, 5, 3), {"t": 2}),
         (("t", 4, 5, 0), {"t": 1}),  # the first four were deleted by retention, nothing was committed yet
         (("t", 0, 0, 0), {}),
-        (("t", 0, 0, 7), {}),  # the topic was made anew, an older group knows more of it
+        (("t", 0, 0, 7), {}),  # the topic was recreated; the group has an offset of the old one
     ],
 )
 def test_backlog_counts_what_is_there_and_not_committed(

@@ -1,4 +1,4 @@
-"""OCR by Tesseract: found or not, under limits, and what its table of words says. The real program: the last test."""
+"""OCR by Tesseract: found or not, limits, and reading its table of words. The last test uses the real program."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def table(*lines: Sequence[tuple[str, float]]) -> str:
 
 
 def stand_in(folder: Path, reading: str, languages: str = "rus eng osd") -> str:
-    """A program that answers about itself as Tesseract does, and does `reading` when given a picture."""
+    """A program that reports its version and languages like Tesseract, and runs `reading` when given a picture."""
     program = folder / "tesseract"
     program.write_text(
         f"#!{sys.executable} -I\n"

@@ -1,4 +1,4 @@
-"""The OpenAPI document: every route and every status is in it, and it is whole in itself."""
+"""The OpenAPI document: every route and every status is in it, and all its references resolve."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Test posts, inputs made from rows again, stretches of offsets, the test's own picture: the pure parts."""
+"""The pure parts of: test posts, inputs rebuilt from rows, ranges of offsets, the test's own picture."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ def test_what_closes_a_grant_goes_back_to_the_budget() -> None:
     ids=lambda command: command.type,
 )
 def test_what_an_operator_said_is_not_said_again(command: Message) -> None:
-    """It would undo what was said after it."""
+    """It would undo later commands."""
     with pytest.raises(CannotReplay, match="give it again if need be, and discard it"):
         way(letter(topics.BUDGET.name, command))
 

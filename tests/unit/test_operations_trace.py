@@ -1,4 +1,4 @@
-"""Pure parts of the trace: where in time to look, and what a message says in a few words."""
+"""Pure parts of the trace: the time range to search, and the summary of a message."""
 
 from __future__ import annotations
 

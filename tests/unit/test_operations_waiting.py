@@ -1,4 +1,4 @@
-"""Which deferred posts are in no queue any more, and when that cannot be said."""
+"""Which deferred posts are in no queue any more, and when that is unknown."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def row(post: str, tenant: str = "t", minutes: int = 10) -> dict[str, Any]:
 
 
 class Posts:
-    """Postgres: `looks` are what is deferred at each look, the last one for ever."""
+    """Postgres. `looks`: the deferred posts at each query; the last one repeats."""
 
     def __init__(self, *looks: list[dict[str, Any]], in_work: tuple[dict[str, Any], ...] = ()) -> None:
         self.looks, self.in_work = list(looks), in_work

@@ -1,4 +1,4 @@
-"""What is sent arrives, at the topic of its type and under the key of its entity, or the sender learns of it."""
+"""A message arrives in the topic of its type with the key of its entity, or the sender gets an error."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def for_ever() -> bool:
 
 
 def failing(app: FakeApp, *faults: Exception) -> list[str]:
-    """The coming sends fail with these, in order; returns the topics tried."""
+    """The next sends fail with these errors, in order. Returns the topics tried."""
     tried: list[str] = []
     left = list(faults)
 
@@ -121,7 +121,7 @@ def _caused(fault: Exception) -> Exception:
 
 
 async def test_when_send_returns_nothing_is_under_way_any_more(app: FakeApp) -> None:
-    """One record can never be sent; the other is still being tried when that becomes known."""
+    """One record can never be sent. The other is still being tried when that error comes."""
     refused = [True]
 
     def refuse(topic: str, value: bytes | None) -> Exception | None:

@@ -1,4 +1,4 @@
-"""What a call costs at most; and that every prompt says what must be said."""
+"""The estimate of a call, and the required content of every prompt."""
 
 from __future__ import annotations
 

@@ -37,12 +37,12 @@ def verdicts(rules: Policy, event: Uploaded, **context: Any) -> list[PolicyVerdi
 
 
 def outcome(rules: Policy, event: Uploaded, **context: Any) -> list[str]:
-    """Per medium the reason: of the rule that refused it, or of being let through."""
+    """The reason per medium: of the rule that rejected it, or of its acceptance."""
     return [verdict.details.get("policy_name", verdict.reason) for verdict in verdicts(rules, event, **context)]
 
 
 def sampled(rules: Policy, *media: Medium, **context: Any) -> list[str]:
-    """Per medium the sampling reason with which it was kept, or `-` and the one with which it was left out."""
+    """Per medium its sampling reason; with a `-` before it if the medium was left out."""
     return [
         verdict.details["sampling"] if verdict.analyze else f"-{verdict.details['policy_name']}"
         for verdict in verdicts(rules, post(*media), **context)
@@ -247,7 +247,7 @@ def test_below_the_day_threshold_nothing_is_left_out() -> None:
     media = [medium("a"), medium("b")]
     assert sampled(rules, *media, spent_today=999) == ["sampling_disabled"] * 2
     assert sampled(rules, *media, spent_today=1000) == ["sampling_applied", "-sampling_applied"]
-    assert sampled(rules, *media) == ["sampling_applied", "-sampling_applied"]  # not known: the stricter reading
+    assert sampled(rules, *media) == ["sampling_applied", "-sampling_applied"]  # not known: the stricter rule
 
 
 # --- explaining and counting

@@ -1,4 +1,4 @@
-"""The policy on disk: taken over when it changes, never replaced by a faulty one."""
+"""The policy file: read again when it changes; a faulty file never replaces the policy."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def rewrite(path: Path, text: str) -> None:
-    """Replace the content; the time stands for that of a later edit, however coarse the file system's clock."""
+    """Replace the content, with a later time than before, also if the file system's clock is coarse."""
     later = path.stat().st_mtime_ns + 1_000_000 if path.exists() else None
     path.write_text(text)
     if later:

@@ -26,7 +26,7 @@ def test_the_shipped_policy_is_as_agreed() -> None:
     assert policy.notes() == []
     assert policy.limits.max_image_mb == 15
     assert policy.limits.max_document_mb == 40
-    assert policy.sampling.per_post_max_images == 10  # an album of Telegram is analyzed whole
+    assert policy.sampling.per_post_max_images == 10  # a whole album of Telegram is analyzed
     assert policy.ocr_at_exhaustion
     assert policy.ocr_for_mime("image/jpeg")
     assert not policy.ocr_for_mime("image/tiff")
@@ -117,7 +117,7 @@ KEYS = "k0: &k0 [a]\n" + "".join(f"k{n}: &k{n} {{? [{', '.join([f'*k{n - 1}'] * 
     ],
 )
 def test_aliases_that_stand_for_too_much_are_refused_without_writing_them_out(text: str, start: str) -> None:
-    """Written out, these have more values than there is memory or time."""
+    """Expanded, these have more values than memory and time allow."""
     [line] = faults(LEAST + text)
     assert line.startswith(start)
     assert "more than 10000 values" in line

@@ -1,4 +1,4 @@
-"""The posts core, rule by rule, by plain calls. Sequences of everything at random are in test_posts_properties.py."""
+"""The posts core, rule by rule, by plain calls. test_posts_properties.py has random sequences."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_what_waited_in_a_lost_ledger_is_sent_out_anew() -> None:
 
 
 def test_what_was_sent_out_since_is_left_alone() -> None:
-    """It is on its way to the new ledger, or waits there."""
+    """The task is on its way to the new ledger, or waits in it."""
     post = Post(A, B)
     post.outcome("a", deferred())
     assert post.row is not None
@@ -429,7 +429,7 @@ def test_a_short_text_is_kept_whole() -> None:
 
 
 def test_the_same_publication_relayed_again_is_silent_though_its_picture_was_skipped() -> None:
-    """A crash repeats the relay; only a new publication has a skipped picture looked at again."""
+    """A crash repeats the relay. Only a new publication makes a skipped picture be looked at again."""
     post = Post()
     post.open(A, publication="stream/1-0")
     post.outcome(A.sha256, missing())
@@ -446,7 +446,7 @@ publications = st.lists(
 def test_publications_of_a_post_that_overtake_one_another_ask_the_same_and_once(
     publications: list[list[tuple[Medium, bool]]], order: Any
 ) -> None:
-    """The policy agent handles many at once, so a send tried again may come after the next: that is no fault."""
+    """The policy agent handles many events at once, so a retried send may come after the next one. That is no error."""
 
     def opened(indices: list[int]) -> tuple[Any, Any, Any]:
         post, asked = Post(), []

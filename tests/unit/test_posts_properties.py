@@ -1,4 +1,4 @@
-"""The posts core under everything that can happen to it, in any order, checked against rules that always hold."""
+"""The posts core under random commands in random order, checked against rules that always hold."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class PostMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.history)
     @rule(back=st.integers(1, 6))
     def deliver_again(self, back: int) -> None:
-        """Redelivery of the last commands after a rebalance: offsets and times as they were."""
+        """Redelivery of the last commands after a rebalance, with the same offsets and times."""
         for at, command in self.history[-back:]:
             decision = core.decide(self.row, command, at, core.Rules(vision_version=self.version))
             if self.row is not None:

@@ -1,4 +1,4 @@
-"""Hostile texts where people see them: no control character, no change of direction, no markup gets through."""
+"""Hostile texts that people see contain no control characters, no change of direction and no markup."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What calls tell about a service."""
+"""What calls show about the state of a service."""
 
 from __future__ import annotations
 

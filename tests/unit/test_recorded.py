@@ -1,7 +1,7 @@
-"""Bytes that an earlier version (5b57af2, 2026-11-23) has written are read, and say the same.
+"""Bytes that an earlier version (5b57af2, 2026-11-23) has written are read with the same meaning.
 
-The fixture holds what its demo and some test posts of every kind left: all records of all topics and changelogs, all
-answers and call records in S3. A rolling upgrade meets each of them.
+The fixture holds the data of its demo and of some test posts of every kind: all records of all topics and changelogs,
+all answers and call records in S3. A rolling upgrade has to read all of them.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def recorded(kind: str) -> Iterator[dict[str, Any]]:
 
 
 def contains(new: Any, old: Any, at: str = "") -> str | None:
-    """Where the new form lacks or changes something of the old one; fields that were added since may be there."""
+    """What the new form lacks or changes of the old one. Fields added since are allowed."""
     if isinstance(old, dict) and isinstance(new, dict):
         return next((where for key in old if (where := contains(new.get(key), old[key], f"{at}.{key}"))), None)
     if isinstance(old, list) and isinstance(new, list) and len(new) == len(old):

@@ -1,4 +1,4 @@
-"""A sentence that repeats: ten lines, then its number once an interval; other sentences are not touched."""
+"""A repeated sentence: ten lines, then its count once an interval. Other sentences are not affected."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vision_app.telemetry.repetition import INTERVAL_SECONDS, MAX_SENTENCES, TOL
 
 
 class Desk:
-    """A handler with a clock of ours, and what it wrote."""
+    """A handler with a test clock, and what it wrote."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -183,7 +183,7 @@ def test_many_threads_say_the_same_and_every_line_is_written_or_counted(desk: De
 
 
 def test_ours_and_the_libraries_lines_go_through_it() -> None:
-    """In a process of its own: what reaches the real stderr, also after Faust has applied the configuration again."""
+    """Checks in a separate process what the real stderr gets, also after Faust has applied the configuration again."""
     body = """
 import logging.config
 for again in range(2):

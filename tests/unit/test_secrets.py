@@ -1,4 +1,4 @@
-"""A canary in every secret setting is found in no text made of the settings. The running worker: test_canaries.py."""
+"""A canary in every secret setting is in no text made from the settings. The running worker: test_canaries.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every test that docs/security.md and docs/hostile-inputs.md call a witness exists."""
+"""Every test that docs/security.md and docs/hostile-inputs.md name as evidence exists."""
 
 from __future__ import annotations
 

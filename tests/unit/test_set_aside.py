@@ -1,4 +1,4 @@
-"""A record that an operator sets aside: its handler is broken off or never begun; letter and companions go out."""
+"""A record that an operator sets aside: its handler is interrupted or not started; letter and companions are sent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings: names, sources and faults as an operator meets them."""
+"""Settings: names, sources and faults as an operator sees them."""
 
 from __future__ import annotations
 

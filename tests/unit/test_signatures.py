@@ -1,4 +1,4 @@
-"""A grant's signature: what it covers, and when it holds no more."""
+"""A grant's signature: what it covers, and when it is no longer valid."""
 
 from __future__ import annotations
 

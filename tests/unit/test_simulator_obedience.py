@@ -1,4 +1,4 @@
-"""The simulated model that does what the picture says."""
+"""The simulated model that obeys the text on a picture."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The simulator's OCR: what becomes of Tesseract's output, and that its absence or failure never invents text.
+"""The simulator's OCR: how Tesseract's output is read, and that its absence or failure never gives invented text.
 
-The program is played by shell scripts: what is tested is how it is run and read.
+Shell scripts replace the program: the tests check how it is run and read.
 """
 
 from __future__ import annotations

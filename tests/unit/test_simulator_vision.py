@@ -1,4 +1,4 @@
-"""The simulator's image statistics: the demo pictures, as they are and as a worker's preprocessing leaves them."""
+"""The simulator's image statistics: the demo pictures, unchanged and after a worker's preprocessing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a soak run plans: repeatable, complete, inside of the run."""
+"""The plan of a soak run is repeatable, complete, and ends within the run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the commands say and how they exit when nothing runs or a setting is wrong."""
+"""The commands' output and exit codes if nothing runs or a setting is wrong."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When a start counts as failed, by the state that the supervisor tells."""
+"""When a start counts as failed, by the state that the supervisor reports."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ READY = ServiceState(name="redis", condition=Condition.READY)
 
 
 def told(home: Path, *services: ServiceState, alive: bool = True) -> Home:
-    """A home whose supervisor is this very process, or one that is gone."""
+    """A home whose supervisor is this process, or a process that has ended."""
     supervisor = Identity.of(os.getpid()) if alive else Identity(pid=os.getpid(), created_at=1.0)
     write_state(Home(home), StackState(supervisor=supervisor, services=list(services)))
     return Home(home)

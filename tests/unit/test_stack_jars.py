@@ -1,4 +1,4 @@
-"""The pinned jars: what the lock files hold, and what happens when a download fails or is not what was pinned."""
+"""The pinned jars: the content of the lock files, and what happens if a download fails or has other content."""
 
 from __future__ import annotations
 
@@ -198,7 +198,7 @@ def test_two_at_once_download_a_jar_once(mirror: Mirror, pinned: Jar) -> None:
 
 @pytest.fixture
 def tls_mirror(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[tuple[Mirror, Path]]:
-    """A mirror behind an authority that nobody knows, and the file of that authority."""
+    """A mirror with an unknown certificate authority, and the file of that authority."""
     authority, mirror = trustme.CA(), Mirror()
     file = tmp_path / "authority.pem"
     authority.cert_pem.write_to_path(str(file))

@@ -1,4 +1,4 @@
-"""Choosing ports, and naming whoever holds one."""
+"""Choosing ports, and naming the process that holds one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Processes are recognised by number and birth, die with their supervisor, and leave nothing behind when killed."""
+"""Processes are recognised by number and start time, end with their supervisor, and leave nothing when killed."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_process_is_found_by_its_identity(sleeper: subprocess.Popen[bytes]) ->
     identity = Identity.of(sleeper.pid)
     assert identity.process() is not None
     sleeper.kill()
-    eventually(lambda: identity.process() is None)  # a zombie until somebody waits for it
+    eventually(lambda: identity.process() is None)  # a zombie until its parent waits for it
 
 
 def test_another_process_with_the_same_number_is_not_ours(sleeper: subprocess.Popen[bytes]) -> None:

@@ -1,4 +1,4 @@
-"""What the supervisor, and with it `vision status`, says of a worker: its own reason, also while its API is silent."""
+"""The supervisor and `vision status` show a worker's own reason, also while its API does not answer."""
 
 from __future__ import annotations
 

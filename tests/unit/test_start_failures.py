@@ -1,4 +1,4 @@
-"""A start that fails says why, and nothing that happens on the way out hides it."""
+"""A failed start says why, and errors while closing do not hide the reason."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ AWAY = {
 
 @pytest.fixture
 def away(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Settings:
-    """Settings that lead to no service at all."""
+    """Settings with which no service can be reached."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("VISION_HOME", str(tmp_path))
     return load_settings(**AWAY)
@@ -103,7 +103,7 @@ def test_a_worker_by_itself_needs_a_port_and_says_so(tmp_path: Path) -> None:
 async def test_a_child_that_started_beside_one_that_did_not_is_ended(
     away: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`open` fails as a whole, but knows of the process it has started."""
+    """`open` fails as a whole, but remembers the process that it has started."""
     pool, tries = Decoders(away), 0
     sound = decoders.Decoders._started
 

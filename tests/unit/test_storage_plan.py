@@ -1,4 +1,4 @@
-"""The clean-up's planner: nothing protected goes, the target is reached if it can be, the largest give first."""
+"""The clean-up's planner: protected objects stay, the target is reached if possible, the largest give up first."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def stored(
     days: float = 1.0,
     seen: float | None = -1.0,
 ) -> StoredObject:
-    """An object `days` old; a post listed it `seen` days ago, right away if not given, never if None."""
+    """An object `days` old. A post listed it `seen` days ago; by default at the upload, never if None."""
     modified = NOW - days * DAY
     at = modified if seen == -1.0 else None if seen is None else NOW - seen * DAY
     return StoredObject(f"{kind}/{tenant}/{number:06}", tenant, kind, size, modified, at)  # type: ignore[arg-type]
@@ -160,7 +160,7 @@ def test_a_type_above_its_limit_gives_its_least_recently_used() -> None:
 
 
 def test_14_5_of_15_comes_down_to_12_evenly() -> None:
-    """The largest give down to one level; who is below it keeps everything."""
+    """The largest tenants give up objects down to one level; tenants below it keep everything."""
     sizes = {"small": 100, "middle": 350, "large": 450, "huge": 550}
     objects = [stored(n, t, size=1, days=n / 100) for t, size in sizes.items() for n in range(size)]
     limits = replace(LIMITS, type_bytes={**LIMITS.type_bytes, "media": 10_000})
@@ -262,7 +262,7 @@ def test_no_rule_frees_more_than_one_object_too_much(objects: list[StoredObject]
 )
 @settings(deadline=None)
 def test_tenants_end_level(counts: dict[str, int], size: int, target: int) -> None:
-    """Who gave is not left with less than who did not, but for the last objects."""
+    """Tenants that gave up objects do not end below the others, except for the last object of each."""
     objects = [stored(n, t, size=size, days=n / 10) for t, count in counts.items() for n in range(count)]
     limits = replace(LIMITS, type_bytes=dict.fromkeys(CLEANED, 10**9))
     gone = planned(objects, Aim("manual", target_bytes=target), limits)

@@ -1,4 +1,4 @@
-"""Keys of S3 objects: as agreed with the readers, and safe whatever an identity contains."""
+"""Keys of S3 objects: as agreed with the readers, and safe for any identity."""
 
 from __future__ import annotations
 

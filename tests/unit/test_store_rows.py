@@ -1,4 +1,4 @@
-"""Rows of Postgres from results of posts: which medium speaks for the post, what is summed, what is cut."""
+"""Rows of Postgres from results of posts: which medium represents the post, what is summed, what is cut."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What is installed is what was locked, and nothing is installed unchecked.
+"""The installed packages are the locked ones, and nothing is installed unchecked.
 
-Not here: the jars (test_stack_jars.py), the images (test_deploy_compose.py, test_deploy_image.py), and whether a locked
-version is vulnerable, which `make audit` asks.
+Not here: the jars (test_stack_jars.py), the images (test_deploy_compose.py, test_deploy_image.py), and vulnerable
+versions, which `make audit` finds.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""No statement without the tenant: every SQL and Cypher text of the package, wherever it is written, names the tenant
-as part of what it selects or writes by. What does not is listed here, with the reason.
+"""Every SQL and Cypher text of the package selects and writes by the tenant.
 
-That the pages pass the caller's tenant on is tested on the real worker: tests/integration/test_tenant_isolation.py.
+The exceptions are listed here, with the reason. On the real worker,
+tests/integration/test_tenant_isolation.py tests that the pages use the caller's tenant.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ ACROSS_TENANTS = {
     "vision_app.lab.bench.run._times": "the benchmark's own posts, in a database of its own",
     "vision_app.lab.demo.report.next_steps": "shown to be typed, never run",
 }
-"""Statements that select tenants' data by something else, each with the reason why it may."""
+"""Statements that select tenants' data by something else, each with the reason why that is allowed."""
 
 WHOLE_BUCKET = ("vision_app.retention.", "vision_app.operations.storage.")
-"""Quotas and clean-up work on the bucket as a whole, by object keys, which the tenant is part of. What tenants may see
-of it is decided in `vision_app.web.storage`, whose operations are tried with another tenant's token."""
+"""Quotas and clean-up work on the whole bucket, by object keys, which contain the tenant. What tenants may see is
+decided in `vision_app.web.storage`; its operations are tested with another tenant's token."""
 
 BY_TENANT = re.compile(
     r"tenant_id\s*(=|<>|IN\b)"  # a condition
@@ -80,7 +80,7 @@ def modules() -> Iterator[str]:
 
 
 def statements() -> Iterator[tuple[str, str]]:
-    """Every text that touches a tenant's table or node: where it is, and the text."""
+    """Every text that uses a tenant's table or node: where it is, and the text."""
     for name in modules():
         module = importlib.import_module(name)
         for constant, value in vars(module).items():
@@ -94,7 +94,7 @@ def statements() -> Iterator[tuple[str, str]]:
 
 
 def _inside_functions(file: Path) -> Iterator[tuple[str, str]]:
-    """Texts written in functions, with the function's name; of an f-string what is fixed."""
+    """Texts in functions, with the function's name; of an f-string its fixed parts."""
     for function in ast.walk(ast.parse(file.read_text())):
         if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
             continue

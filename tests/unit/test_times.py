@@ -1,4 +1,4 @@
-"""Times as commands take and show them: any number is shown, and what cannot be meant is refused."""
+"""Times as commands accept and show them: any number is shown, and impossible times are refused."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_ids_of_entries_are_those_that_redis_takes(text: str, is_one: bool) -> N
 
 
 class Consumer:
-    """Refuses, as the real one, what does not fit into the protocol's 64 bits."""
+    """Refuses, like the real consumer, times that do not fit into the protocol's 64 bits."""
 
     def __init__(self) -> None:
         self.asked: dict[TopicPartition, int] = {}

@@ -1,4 +1,4 @@
-"""Where each message goes and under which key; nothing else."""
+"""The topics and keys of each message."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_what_does_not_travel_has_no_topic() -> None:
 
 
 def test_the_changelogs_are_those_of_the_tables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """What `vision doctor` looks for without a worker, is what a worker makes."""
+    """`vision doctor` looks, without a worker, for the same names that a worker creates."""
     monkeypatch.chdir(tmp_path)
     app = create_app(load_settings(kafka_app_id="mine"))
     assert set(topics.changelogs("mine")) == {table.changelog_topic.topics[0] for table in app.tables.values()}

@@ -1,4 +1,4 @@
-"""What stands still, and what only waits: known waits, lag that nobody works off, a blocked loop; and told of once."""
+"""What stands still and what only waits: known waits, lag without a handler, a blocked loop. Each is logged once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RECORD = Place("vision.media", 3, "17")
 
 @pytest.fixture
 def lines(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """What is logged."""
+    """The logged lines."""
     logger = structlog.testing.CapturingLogger()
     monkeypatch.setattr(module, "log", logger)
     return logger.calls
@@ -37,7 +37,7 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Time passes when the test says so."""
+    """A clock that only the test moves."""
     clock = Clock()
     monkeypatch.setattr(module, "time", _Time(clock))
     return clock
@@ -145,7 +145,7 @@ def test_a_record_of_an_earlier_generation_is_somebody_elses(clock: Clock) -> No
         assert stalls(watch) == []
 
 
-# --- records that nobody holds ----------------------------------------------------------------------------------------
+# --- records without a handler ----------------------------------------------------------------------------------------
 
 PARTITION = Place("vision.media", 3)
 
@@ -156,7 +156,7 @@ def report(watch: Watch, committed: int) -> list[tuple[str, str]]:
 
 
 def test_records_that_nobody_works_on_are_a_stall_of_their_partition(clock: Clock) -> None:
-    """An agent whose task has ended, a slot that nobody completes: records are there, and nothing moves."""
+    """An agent whose task has ended, or a slot that is never completed: there are records, and nothing moves."""
     watch = Watch(LIMIT)
     assert report(watch, 17) == []
     clock.now += LIMIT + 1
@@ -228,7 +228,7 @@ def test_a_queue_in_a_table_stands_still_when_it_has_no_reason_to(clock: Clock) 
 
 
 def test_a_round_waits_for_what_its_records_wait_for(clock: Clock) -> None:
-    """Kafka was frozen for two minutes: the way in said that it waits for nothing known, and to restart the worker."""
+    """Kafka was frozen for two minutes. The watch reported an unknown wait of the way in and advised a restart."""
     watch = Watch(LIMIT)
     stage, stream = watch.stage("redis_in"), Place("stream:in")
     with stage.work(stream), stage.work(stream._replace(offset="1-0")):
@@ -241,7 +241,7 @@ def test_a_round_waits_for_what_its_records_wait_for(clock: Clock) -> None:
 
 
 def test_a_round_that_fails_again_and_again_makes_no_progress(clock: Clock) -> None:
-    """What the way in does for ever without coming forward is a stall, named by a record where one is known."""
+    """If the way in repeats a round without progress, that is a stall. It is named by a record if one is known."""
     watch = Watch(LIMIT)
     entry = Place("stream:posts:vision", None, "5-0")
     with watch.stage("redis_in").work(Place("stream:posts:vision")) as work:
@@ -266,7 +266,7 @@ def test_time_in_which_the_process_was_frozen_is_nobodys_waiting(clock: Clock) -
         assert stalls(watch) == []
 
 
-# --- telling ----------------------------------------------------------------------------------------------------------
+# --- reporting --------------------------------------------------------------------------------------------------------
 
 
 def test_a_stall_is_told_of_once_and_so_is_its_end(clock: Clock, lines: list[Any]) -> None:
@@ -290,7 +290,7 @@ async def test_a_blocked_event_loop_is_noticed_by_the_thread(monkeypatch: pytest
     try:
         deadline = time.monotonic() + 10
         while not lines and time.monotonic() < deadline:
-            time.sleep(0.01)  # noqa: ASYNC251 - this is what it is for
+            time.sleep(0.01)  # noqa: ASYNC251 - the test blocks the loop on purpose
         assert [stall.stage for stall in watch.stalls] == ["event_loop"]
         assert "test_a_blocked_event_loop" in lines[0].kwargs["stack"]
         async with asyncio.timeout(10):
@@ -300,7 +300,7 @@ async def test_a_blocked_event_loop_is_noticed_by_the_thread(monkeypatch: pytest
         watch.stop()
 
 
-# --- breaking off -----------------------------------------------------------------------------------------------------
+# --- interrupting -----------------------------------------------------------------------------------------------------
 
 
 async def test_work_can_be_broken_off_and_a_foreign_cancellation_stays_one() -> None:

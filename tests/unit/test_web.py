@@ -1,4 +1,4 @@
-"""The API's pages without a broker or a store: what is refused, who may do what, what works while Postgres is away."""
+"""The API's pages without a broker or a store: refusals, rights of callers, work while Postgres is away."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ BUDGET = f"/api/v1/budget/{TENANT}"
 
 
 class Worker:
-    """What the pages see of the worker: one tenant's ledger, its queue, Postgres and Kafka."""
+    """The worker as the pages see it: one tenant's ledger, its queue, Postgres and Kafka."""
 
     def __init__(self) -> None:
         tenant = self.tenant = Tenant(limit=250_000)
@@ -46,7 +46,7 @@ class Worker:
         self.rows: list[dict[str, Any]] = []
 
     def park(self, *names: str) -> None:
-        """Let these wait: the tenant is paused."""
+        """Park these tasks: the tenant is paused."""
         self.tenant.do(Pause(tenant_id=TENANT))
         for name in names:
             self.tenant.reserve(name, 10)
@@ -106,7 +106,7 @@ def worker(monkeypatch: pytest.MonkeyPatch) -> Worker:
 
 
 class Client:
-    """Asks, and holds every answer against the OpenAPI document."""
+    """Sends requests, and checks every answer against the OpenAPI document."""
 
     def __init__(self, client: TestClient[Any, Any]) -> None:
         self._client = client
@@ -386,7 +386,7 @@ async def test_a_tenant_never_seen_has_spent_nothing(client: Client) -> None:
 
 
 async def test_numbers_of_a_ledger_that_is_not_loaded_say_so(client: Client, worker: Worker) -> None:
-    """After a lost ledger they are the defaults, whatever was spent; nobody may take them for the truth."""
+    """After a lost ledger they are the defaults and not the real spending. The answer must say so."""
     _, body = await client.ask("GET", "/api/v1/budget/never%2Fseen")
     assert body["note"].startswith("not loaded yet")
     _, body = await client.ask("GET", BUDGET)

@@ -1,4 +1,4 @@
-"""What stands before the API's pages: names, tokens, rates, bodies, times, connections. No service is needed."""
+"""The guards before the API's pages: host names, tokens, rates, bodies, times, connections. Needs no service."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ STATS = "/api/v1/vision/stats"
 
 @asynccontextmanager
 async def served(worker: Worker | None = None, **settings: Any) -> AsyncIterator[TestClient[Any, Any]]:
-    """The pages behind everything that guards them, without the bounds on connections."""
+    """The pages with all their guards, except the limits on connections."""
     worker = worker or Worker()
     worker.settings = load_settings(**settings)
     app = web.Application(**web_options(worker.settings))
@@ -267,7 +267,7 @@ async def test_no_site_is_invited_and_every_answer_has_the_security_headers() ->
 
 @asynccontextmanager
 async def listening(max_connections: int, idle_seconds: float, **settings: Any) -> AsyncIterator[BoundedRunner]:
-    """The pages on a port, with the bounds on connections."""
+    """The pages on a port, with the limits on connections."""
     worker = Worker()
     worker.settings = load_settings(**settings)
     app = web.Application(**web_options(worker.settings))

@@ -1,4 +1,4 @@
-"""The pages about storage without Postgres or S3: what they take, who may ask, what they say when something is away."""
+"""The pages about storage without Postgres or S3: what they accept, whom they serve, their answers in an outage."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TOKENS = {"all": {"Authorization": "Bearer every"}, "own": {"Authorization": "Be
 
 
 class Keeper:
-    """What the pages see of `StorageKeeper`: two tenants, and what it was asked to do."""
+    """`StorageKeeper` as the pages see it: two tenants, and the requests it got."""
 
     def __init__(self) -> None:
         self.fault: Exception | None = None

@@ -1,7 +1,7 @@
-"""Reading the model's answer: from whatever text came back to a valid `Analysis`, or a verdict that there is none.
+"""Reads the model's answer: turns any text into a valid `Analysis`, or into a verdict that there is none.
 
-Each field is mended on its own; what cannot be mended is dropped and named in `faults`, never guessed from keywords.
-Finding the JSON is `json_salvage.py`'s task, telling refusals `refusals.py`'s.
+Each field is mended on its own. What cannot be mended is dropped and named in `faults`; it is never guessed from
+keywords. `json_salvage.py` finds the JSON, `refusals.py` recognises refusals.
 """
 
 from __future__ import annotations
@@ -45,16 +45,16 @@ _NO = frozenset({False, "false", "no", "нет", "0"})
 _NOTHING = frozenset({"", "null", "none", "n/a", "-", "нет", "нет текста", "текст отсутствует", "no text"})
 _FIELDS = frozenset({"classification", "description", "labels", "objects", "ocr"})
 _SUBSTANCE = ("truncated", "mended", "classification", "description", "labels", "objects", "ocr")
-_INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u200b\u200c\u2060\ufeff"))  # two names that look the same are one
+_INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u200b\u200c\u2060\ufeff"))  # so that names that look the same are equal
 _COLOR = re.compile(r"#?([0-9a-fA-F]{6})")
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What an answer says. `faults` names everything mended or dropped, as `field:what` or as a word of syntax.
+    """What an answer says. `faults` names everything mended or dropped, as `field:what` or as a fault of syntax.
 
-    `verdict`: ok; partial: something of substance (text, kind, description) was lost or guessed at; refused; unusable.
-    `analysis` is there exactly when the verdict is ok or partial.
+    `verdict`: ok; partial: text, kind or description was lost or guessed; refused; unusable. `analysis` is set exactly
+    when the verdict is ok or partial.
     """
 
     verdict: Verdict
@@ -63,7 +63,7 @@ class Reading:
 
 
 def read_answer(content: str, finish_reason: str | None = None) -> Reading:
-    """Read the text of a model's answer. Never raises, whatever the text."""
+    """Read the text of a model's answer. Never raises."""
     if finish_reason in FILTERED:
         return Reading("refused", None, [f"finish_reason:{finish_reason}"])
     if not clean(content).strip():
@@ -83,7 +83,7 @@ def read_answer(content: str, finish_reason: str | None = None) -> Reading:
 
 
 def repair_prompt(content: str) -> str:
-    """The Russian instruction with which the model is asked to put its own broken answer into the right form."""
+    """The Russian instruction that asks the model to put its own broken answer into the right form."""
     broken = clean(content)[:MAX_REPAIR_CHARS]
     return (
         "Твой предыдущий ответ об этом изображении не является корректным JSON. Верни тот же ответ одним "
@@ -144,7 +144,7 @@ def _kind(fields: dict[str, Any], faults: list[str]) -> tuple[Kind, object]:
 
 
 def _is_meme(value: object, kind: Kind, faults: list[str]) -> bool:
-    """As the model said; unsaid, it follows from the classification."""
+    """What the model said; if it said nothing, what follows from the classification."""
     answer = value.strip().lower() if isinstance(value, str) else value
     if isinstance(answer, (str, int)) and answer in _YES:
         return True
@@ -256,7 +256,7 @@ def _colors(value: object, faults: list[str]) -> list[str]:
 
 
 def _context(value: object, faults: list[str]) -> dict[str, Any]:
-    """Free-form notes of the model, kept only while small and writable as JSON anywhere."""
+    """Free-form notes of the model, kept only if they are small and every JSON encoder can write them."""
     if value is None:
         return {}
     if isinstance(value, dict):

@@ -1,13 +1,13 @@
-"""What a tenant may spend: reservations, the queue of those who wait, and the day's ledger. Pure; no clock, no I/O.
+"""What a tenant may spend: reservations, the queue of waiting tasks, and the day's ledger. Pure; no clock, no I/O.
 
 `decide` takes the tenant's row and one command and returns the new row, what to send, and what to put into or take
-out of the table of parked tasks. The rules that hold after every command, whatever came before:
+out of the table of parked tasks. After every command these rules hold:
 
 * nothing is granted while spent + reserved + estimate would exceed the limit;
 * at most `max_concurrent` grants are open, OCR grants included;
-* a grant is charged once, whatever is repeated; what cannot be known is charged as the estimate;
-* the queue is first in, first out; no parked task is forgotten. One whose estimate exceeds the whole day's limit is
-  deferred and passed over: it keeps its place and goes on once the limit allows it.
+* a grant is charged once, also when messages are repeated; an unknown cost is charged at the estimate;
+* the queue is first in, first out; no parked task is forgotten. A task whose estimate exceeds the limit of a whole day
+  is deferred and passed over. It keeps its place and is granted once the limit allows it.
 
 The money side is in `budget_ledger.py`, the queue side in `budget_queue.py`, the row's fields in `budget_rows.py`.
 """
@@ -55,8 +55,8 @@ def decide(
 ) -> Decision:
     """Apply one command of the tenant. `parked` looks up a waiting task by its number.
 
-    `ledger` is the name of the ledger if this command opens one. It has to differ from those of all before it; no
-    grant is given under it until the row that holds it is stored.
+    `ledger` is the name of the ledger if this command opens one. It must differ from the names of all earlier ledgers.
+    No grant is given under it until the row that holds it is stored.
     """
     if row is None:
         if isinstance(command, Wake):
@@ -107,7 +107,7 @@ def _apply(command: BudgetCommand, ledger_draft: LedgerDraft, queue_draft: Queue
 
 
 def _expire_stale_grants(ledger_draft: LedgerDraft, queue_draft: QueueDraft) -> None:
-    """Charge each grant that has been open for a day and queue its task again: nobody may ever report how it ended."""
+    """Charge each grant that has been open for a day and queue its task again. Its end may never be reported."""
     for grant_id in ledger_draft.stale_grants():
         entry = ledger_draft.expire_grant(grant_id)
         if entry is not None:
@@ -115,7 +115,7 @@ def _expire_stale_grants(ledger_draft: LedgerDraft, queue_draft: QueueDraft) -> 
 
 
 def _new_row(row: BudgetRow, at: Moment, rules: Rules, ledger_draft: LedgerDraft, queue_draft: QueueDraft) -> BudgetRow:
-    """The row after the command. Every field is given: one that is left out would fall back to its default."""
+    """The row after the command. It sets every field: a field left out would fall back to its default."""
     return BudgetRow(
         tenant_id=row.tenant_id,
         born_ms=row.born_ms,

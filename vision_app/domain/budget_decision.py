@@ -1,4 +1,4 @@
-"""What one command to a tenant's budget leads to, as data. `budget.py` decides it."""
+"""The result of one command to a tenant's budget, as data. `budget.py` decides it."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from .closures import Closures, grant_id
 from .moment import Moment, end_of
 
 LOST_AFTER_MS = 24 * 60 * 60 * 1000
-"""A grant that is open for so long is charged: nobody may ever report how it ended."""
+"""A grant that has been open for this long is charged, because its end may never be reported."""
 KEPT_TASK_BYTES = 4096
 """A larger task is not kept in the row while its grant is open; the row has to stay small."""
 
@@ -80,7 +80,7 @@ class LedgerDraft:
         self.pause_set = True
 
     def load(self, command: Load) -> None:
-        """Add what Postgres knows of the tenant, once. What an operator set since the ledger began stays."""
+        """Add what Postgres knows of the tenant, once. Values that an operator set since the ledger began are kept."""
         if self.loaded:
             return
         self.loaded = True
@@ -156,7 +156,7 @@ class LedgerDraft:
         self._close(ClosedGrant(id=grant_id, charged=charged, requeued=bool(known and known.requeued), settled=True))
 
     def release(self, grant_id: str) -> None:
-        """Close an open grant that cost nothing. Only an OCR grant is settled by that: a call may yet be reported."""
+        """Close an open grant that cost nothing. Only an OCR grant is then settled: a call may still be reported."""
         if grant_id in self.open:
             is_ocr = self.open[grant_id].provider == "ocr_fallback"
             self._close(ClosedGrant(id=grant_id, charged=None, settled=is_ocr))
@@ -183,7 +183,7 @@ class LedgerDraft:
         return [name for name, grant in self.open.items() if self._at.time_ms - grant.since_ms >= LOST_AFTER_MS]
 
     def expire_grant(self, grant_id: str) -> Parked | None:
-        """Charge the estimate of an open grant. Returns the entry to queue again; None if the row does not keep it."""
+        """Charge the estimate of an open grant. Returns the entry to queue again; None if the row does not have it."""
         grant = self.open[grant_id]
         self._close(ClosedGrant(id=grant_id, charged=grant.estimate, requeued=grant.waiting is not None))
         self._decision.observe("forgotten", grant_id=grant_id, tokens=grant.estimate)

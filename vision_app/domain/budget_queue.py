@@ -1,7 +1,7 @@
-"""The queue side of a tenant's budget: which tasks wait, who is granted next, and what the posts hear. Pure; no I/O.
+"""The queue side of a tenant's budget: which tasks wait, which is granted next, what posts are told. Pure; no I/O.
 
 `QueueDraft` holds those fields of the row while one command changes them. It asks the ledger (`budget_ledger.py`)
-whether there is money. The entries themselves are outside of the row, one per number.
+whether there is money. The entries themselves are stored outside of the row, one per number.
 
 The queue's numbers, from the first to the next free one:
 
@@ -59,7 +59,7 @@ class QueueDraft:
     def enqueue(self, task: MediaTask, estimate: int, purpose: Purpose) -> None:
         """Park the task at the end, or answer it as skipped if the queue is full.
 
-        Tasks that need a higher limit may fill only half of the queue, so that room is left for those that can go on.
+        Tasks that need a higher limit may fill only half of the queue, so that room is left for the others.
         """
         entry = Parked(task=task, estimate=estimate, purpose=purpose, since_ms=self._at.time_ms)
         only_half = self._ledger.loaded and self._ledger.needs_higher_limit(entry)
@@ -74,7 +74,7 @@ class QueueDraft:
     # -- the head of the queue
 
     def serve(self) -> None:
-        """Grant from the head on while money and slots last; then tell the others if the money is gone."""
+        """Grant from the head on while money and slots last. Then tell the posts of the others if the money is gone."""
         self._grant_from_head()
         self._announce_exhaustion()
 
@@ -107,7 +107,7 @@ class QueueDraft:
         return True
 
     def _pass_over(self, number: int, entry: Parked) -> bool:
-        """Defer the entry, unless its post knows, and serve those behind it first.
+        """Defer the entry, unless its post was told already, and serve later entries first.
 
         Returns False if this command has answered as many as it may.
         """
@@ -135,7 +135,7 @@ class QueueDraft:
             if entry is not None and not self._give_ocr_or_defer(number, entry):
                 break
             self.told = gaps.past(self.holes, number + 1)
-            self._grant_from_head()  # if the head got OCR, those behind it may fit
+            self._grant_from_head()  # if the head got OCR, later entries may fit
             self._notified += 1
         if self._notified:
             self._decision.observe("exhausted", tasks=self._notified, reset_at=self._ledger.reset_at.isoformat())
@@ -198,7 +198,7 @@ class QueueDraft:
         self._decision.send.append(entry.task.outcome(outcome))
 
     def _remove(self, number: int) -> None:
-        """Take the entry out of the queue. What this command parked is not stored yet and needs no deletion."""
+        """Take the entry out of the queue. One that this command parked is not stored yet and needs no deletion."""
         if self._decision.park.pop(number, None) is None:
             self._decision.unpark.append(number)
         self._skip(number)

@@ -21,7 +21,7 @@ class Rules:
     limit: int
     max_concurrent: int = 3
     max_queue: int = 1000
-    ocr_fallback: bool = False  # the policy wants OCR when the money is gone, and OCR is there
+    ocr_fallback: bool = False  # the policy wants OCR when the money is gone, and OCR is available
 
 
 class Parked(Message):
@@ -34,7 +34,7 @@ class Parked(Message):
 
 
 class OpenGrant(Message):
-    """`waiting` is queued again if nobody reports how the grant ended; None if it is too large for the row."""
+    """`waiting` is queued again if the grant's end is never reported; None if it is too large for the row."""
 
     estimate: int
     provider: Provider
@@ -45,7 +45,7 @@ class OpenGrant(Message):
 class ClosedGrant(Message):
     """`charged` is tokens, None when it was released; `requeued`: a repeated Lost must not queue the task again.
 
-    `settled`: what it cost was reported, so that nothing more can come of it.
+    `settled`: its cost was reported, so that it is final.
     """
 
     id: str
@@ -57,11 +57,11 @@ class ClosedGrant(Message):
 class BudgetRow(Message):
     """A tenant's ledger, in tokens.
 
-    `ledger` names it among those that the tenant had before. `first` and `next` bound the queue's numbers, `holes` are
-    those that left out of turn; `told` is where announcing goes on, `told_limit` and `told_ocr` are the rules by then.
-    `passed` is where serving goes on: what waits before it is dearer than the whole limit.
-    `limit_set`, `reset`, `pause_set`: an operator said so, so what is loaded later does not count.
-    `settled_below` and `doubtful_below` bound the memory of closed grants (`closures.py`).
+    `ledger` is its name, different from the tenant's earlier ledgers. `first` and `next` bound the queue's numbers;
+    `holes` are numbers of entries that left out of turn. `told` is the next number to tell that the money is gone;
+    `told_limit` and `told_ocr` are the rules at that time. `passed` is the next number to serve: waiting entries before
+    it exceed the limit of a whole day. `limit_set`, `reset`, `pause_set`: an operator set it, so a later `Load` does
+    not change it. `settled_below` and `doubtful_below` bound the memory of closed grants (`closures.py`).
     """
 
     tenant_id: str
@@ -98,7 +98,7 @@ class BudgetRow(Message):
 
 
 def outlived(row: BudgetRow, rules: Rules) -> bool:
-    """Whether the limit or OCR changed since the row was written: those who wait may go on, or hear another answer."""
+    """Whether limit or OCR changed since the row was written: then waiting tasks may go on or get another answer."""
     return (row.told_limit, row.told_ocr) != (effective_limit(row, rules), rules.ocr_fallback)
 
 
@@ -107,7 +107,7 @@ def effective_limit(row: BudgetRow, rules: Rules) -> int:
 
 
 def view(row: BudgetRow, at: Moment, rules: Rules) -> Mapping[str, Any]:
-    """What an operator sees. After midnight it is the new day's, though no command has rolled the row over yet."""
+    """What an operator sees. After midnight it shows the new day, even if no command has rolled the row over yet."""
     spent = row.spent if row.day >= at.day else 0
     limit = effective_limit(row, rules)
     return {

@@ -1,6 +1,6 @@
 """The protocol of a grant's one call to the provider: from what is known to the next step. Pure; no clock, no I/O.
 
-What is known of a call is its record in S3, and the answer that is stored for the picture:
+A call is known by its record in S3 and by the answer stored for the picture:
 
     record    stored answer         next step
     --------  --------------------  ---------------------------------------------------------------
@@ -8,7 +8,7 @@ What is known of a call is its record in S3, and the answer that is stored for t
     none      any                   Conclude; nothing was spent on this grant
     started   of this grant         Conclude; the call ended, but its record was not closed
     started   another, or none      Wait, while another worker may still be making the call
-    started   another, or none      CutOff, once nobody can be making it any more
+    started   another, or none      CutOff, once no worker can be making it any more
     done      any                   Conclude, with the tokens of the record
     done      none                  Expired; it was paid, but its answer is no longer kept
 
@@ -34,9 +34,9 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from vision_app.messages import Answer, Grant, Lost, Message, Release, Reserve, Settle, Verdict
 
 REPAIR_FAILED = "repair:failed"
-"""Among an answer's faults: the model could not put it into form either."""
+"""Among an answer's faults: the repair by the model failed, too."""
 RETURNED = "returned"
-"""Among a task's times: when a grant was given back because no call may be made on it."""
+"""Among a task's times: when a grant was returned because no call may be made on it."""
 
 
 class StoredAnswer(BaseModel):
@@ -55,7 +55,7 @@ class StoredAnswer(BaseModel):
 class CallRecord(BaseModel):
     """What is known of the one call of a grant. `tokens`, `verdict` and `answer_key` are set when it is done.
 
-    `owner` is the process that began it, as `worker/start`: whether it still runs decides whether the call is lost.
+    `owner` is the process that began it, as `worker/start`. If that process may still run, the call is not lost.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -94,7 +94,7 @@ class WaitForOther:
 
 @dataclass(frozen=True)
 class CutOff:
-    """The call was begun, and nobody is making it any more: it may have been billed."""
+    """The call was begun and no process is making it any more. It may have been billed."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def next_step(
 ) -> Step:
     """What to do with a grant. `found` is the picture's answer, looked up with `only_good(grant, record)`.
 
-    `owner` is the asking process. `deadline_seconds`: what a call takes at most, its answer stored.
+    `owner` is the asking process. `deadline_seconds`: longest time of a call, until its answer is stored.
     """
     if record is None:
         return _without_record(grant, found)
@@ -126,7 +126,7 @@ def next_step(
     if record.state == "started":
         if found is None or found.grant_id != grant.id:
             return WaitForOther() if _may_still_run(record, owner, now, deadline_seconds) else CutOff()
-        tokens = found.answer.tokens  # after a repair both calls' sum: too much, never too little
+        tokens = found.answer.tokens  # after a repair the sum of both calls: too much, never too little
     return Expired(tokens) if found is None else Conclude(found, tokens)
 
 
@@ -139,16 +139,16 @@ def _without_record(grant: Grant, found: StoredAnswer | None) -> Step:
 
 
 def _may_still_run(record: CallRecord, owner: str, now: datetime, deadline_seconds: float) -> bool:
-    """After a rebalance the worker that began a call finishes it. A start of this worker ended all earlier ones."""
+    """True for a recent call of another worker, which finishes it after a rebalance. Earlier starts of ours ended."""
     if record.owner.partition("/")[0] in ("", owner.partition("/")[0]):
-        return False  # no process handles a grant twice at a time, so it is not this one; "": the record is unreadable
+        return False  # a process handles a grant once at a time, so no call of ours still runs; "": unreadable record
     return 0 <= (now - record.at).total_seconds() < deadline_seconds
 
 
 def may_begin(grant: Grant, record: CallRecord | None, found: StoredAnswer | None, owner: str) -> bool:
-    """Whether the call is still to be made: no other process began it, and no answer came meanwhile.
+    """Whether to make the call: no other process began it, and no answer was stored meanwhile.
 
-    A record of `owner` itself is of an earlier attempt that was refused for free. `found` is looked up with
+    A record of `owner` itself is from an earlier attempt that was refused for free. `found` is looked up with
     `only_good(grant, None)`.
     """
     if record is not None and record.owner != owner:
@@ -157,7 +157,7 @@ def may_begin(grant: Grant, record: CallRecord | None, found: StoredAnswer | Non
 
 
 def only_good(grant: Grant, record: CallRecord | None) -> bool:
-    """Whether only a usable answer counts: a forced analysis asks again, except for what this grant itself paid."""
+    """Whether only a usable answer counts. A forced analysis asks again, unless this grant has paid for the answer."""
     return grant.task.force and record is None and grant.purpose == "answer"
 
 
@@ -167,7 +167,7 @@ def owed(grant: Grant, record: CallRecord) -> int:
 
 
 def is_repairable(stored: StoredAnswer) -> bool:
-    """Something was said, it was no refusal, nobody can read it, and no repair has been tried."""
+    """Whether the answer is unreadable but neither empty nor a refusal, and no repair was tried."""
     answer = stored.answer
     return answer.verdict == "unusable" and bool(stored.content.strip()) and REPAIR_FAILED not in answer.faults
 

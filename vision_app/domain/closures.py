@@ -1,8 +1,9 @@
-"""Grants of a ledger that are closed: what they are called and what is remembered of them. Pure.
+"""The closed grants of a ledger: their ids and what is remembered of them. Pure.
 
-A grant is charged once, however often and late its end is reported. Of a settled one the cost is known for good, so it
-is remembered only as long as repeats are likely; one that was released or lost may still turn out to be paid, so it is
-remembered longer. What is forgotten of the former is never charged again, what is forgotten of the latter always is.
+A grant is charged once, even if its end is reported late or repeatedly. The cost of a settled grant is final, so it is
+remembered only as long as repeats are likely. A released or lost grant may still turn out to be billed, so it is
+remembered longer. If its end is reported again, a forgotten settled grant is not charged, but a forgotten unsettled
+grant is. If the bounds do not tell which it was, it is charged.
 """
 
 from __future__ import annotations
@@ -18,16 +19,16 @@ UNSETTLED_REMEMBERED = 64
 
 
 def grant_id(tenant_id: str, ledger: str, number: int, offset: int) -> str:
-    """The id of the grant given to the task of this number in the queue, by the command at this offset.
+    """The id of the grant that the command at `offset` gives to the task with this number in the queue.
 
-    `ledger` differs from birth to birth, so a lost ledger never gives an id twice, whatever the clock does. Number and
-    offset are the task's own: a command that is decided again under other rules gives no id to another task.
+    Every new ledger has another name, so an id is never given twice, even if a ledger was lost or a clock stepped back.
+    Number and offset belong to one task, so a command decided again under other rules gives its id to no other task.
     """
     return f"{_prefix(tenant_id, ledger)}{number}-{offset}"
 
 
 def number_of(grant_id: str, tenant_id: str, ledger: str) -> int | None:
-    """The number in the queue of a grant of this ledger; None for one of another, which was lost."""
+    """The number in the queue of a grant of this ledger; None for a grant of an earlier, lost ledger."""
     prefix = _prefix(tenant_id, ledger)
     number = grant_id.removeprefix(prefix).partition("-")[0]
     return int(number) if grant_id.startswith(prefix) and number.isascii() and number.isdigit() else None
@@ -38,10 +39,10 @@ def _prefix(tenant_id: str, ledger: str) -> str:
 
 
 class Closures:
-    """The closed grants that are remembered, oldest first, and below which numbers some were forgotten.
+    """The remembered closed grants, oldest first, and the bounds of the forgotten ones.
 
-    `settled_below`, `doubtful_below`: one more than the largest number of a settled or an unsettled grant that was
-    forgotten; of a task that was passed over in the queue, which may yet be granted, the latter, too.
+    `settled_below` is one more than the largest number of a forgotten settled grant. `doubtful_below` is one more than
+    the largest number of a forgotten unsettled grant or of a task that was passed over, which may still be granted.
     """
 
     def __init__(self, row: BudgetRow) -> None:
@@ -53,20 +54,20 @@ class Closures:
         return next((grant for grant in self.closed if grant.id == grant_id), None)
 
     def settled_long_ago(self, grant_id: str) -> bool:
-        """Whether a grant that is neither open nor remembered was charged for good.
+        """Whether a grant that is neither open nor remembered was charged finally.
 
-        False for a grant of a ledger that was lost, and for one that was given by a decision that came to nothing (the
-        worker died, and other rules held when the command was decided again): their cost is real.
+        False for a grant of a lost ledger. False also for a grant of a decision that was never stored: the worker died,
+        and the command was decided again under other rules. The cost of both was not charged yet.
         """
         number = number_of(grant_id, self._tenant, self._ledger)
         return number is not None and self.doubtful_below <= number < self.settled_below
 
     def doubt(self, number: int) -> None:
-        """From now on grants up to this number, if forgotten, are charged again rather than taken as settled."""
+        """From now on charge a forgotten grant up to this number again, instead of taking it as settled."""
         self.doubtful_below = max(self.doubtful_below, number + 1)
 
     def add(self, closed: ClosedGrant) -> int:
-        """Remember a closure; what it was charged before is not charged again. Returns the tokens to charge."""
+        """Remember a closed grant. Returns the tokens to charge: only those not charged before."""
         known = self.of(closed.id)
         before = (known.charged or 0) if known else 0
         self.closed = [grant for grant in self.closed if grant.id != closed.id]

@@ -1,4 +1,4 @@
-"""The numbers that a queue has skipped, as ranges: small however many they are. Pure arithmetic, no queue.
+"""The numbers that a queue has skipped, as ranges, which stay small for many numbers. Pure arithmetic, no queue.
 
 A gap `(start, end)` is the numbers start ≤ n < end; gaps are sorted and never touch one another.
 """
@@ -11,7 +11,7 @@ Gaps = Sequence[tuple[int, int]]
 
 
 def past(gaps: Gaps, number: int) -> int:
-    """The first number from `number` on that is in no gap."""
+    """The first number ≥ `number` that is in no gap."""
     return next((end for start, end in gaps if start <= number < end), number)
 
 

@@ -1,7 +1,7 @@
-"""Finding the JSON object in a model's answer, whole, wrapped in prose or cut off.
+"""Finds the JSON object in a model's answer: whole, wrapped in prose or cut off.
 
-Purely about syntax: what the fields mean is `answer.py`'s matter. Work is linear in the text and bounded in depth,
-because the text is untrusted.
+It handles only syntax; `answer.py` reads the fields. The work is linear in the text and bounded in depth, because the
+text is untrusted.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|[{}\[\],]', re.DOTALL)
 _UNPRINTABLE = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff"
     "\x80-\x9f"  # control characters too: \x9b begins a command to a terminal
-    "\u200e\u200f\u061c\u202a-\u202e\u2066-\u2069"  # they turn the direction of what follows: gpj.exe
-    "\U000e0000-\U000e007f]"  # letters that no one sees and the next model reads
+    "\u200e\u200f\u061c\u202a-\u202e\u2066-\u2069"  # they reverse the direction of the following text: gpj.exe
+    "\U000e0000-\U000e007f]"  # letters that people do not see but a model reads
 )
 _INNER_QUOTE = re.compile(r'\\.|"', re.DOTALL)
 _AFTER_STRING = re.compile(r"\s*(?:[,:}\]]|\Z)")
@@ -57,7 +57,7 @@ class _Scan:
 
 
 def clean(text: str) -> str:
-    """Without what UTF-8, JSON or Postgres cannot carry, or what makes a text look other than it is."""
+    """The text without characters that UTF-8, JSON or Postgres cannot carry, or that make it look different."""
     return _UNPRINTABLE.sub("", text)
 
 

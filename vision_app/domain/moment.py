@@ -1,4 +1,4 @@
-"""When and where a command was read: the only clock that the pure cores know."""
+"""Append time and offset of a command: the only clock of the pure cores."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vision_app.messages import Message
 class Applied(Message):
     """The last command that a row applied: offset and append time (ms) of its record.
 
-    A command is a repeat only if neither is larger: a recreated topic has small offsets but later times.
+    A command is a repeat only if neither of its values is larger: a recreated topic has small offsets but later times.
     """
 
     offset: int = -1
@@ -21,8 +21,8 @@ class Applied(Message):
         return at.offset <= self.offset and at.time_ms <= self.time_ms
 
     def then(self, at: Moment) -> Applied:
-        """What the row has applied once `at` is too. A broker's clock may step back; a row's time never does, or a
-        command before the step, delivered again, would look new."""
+        """The row's `applied` after the command at `at`. Its time never steps back, although a broker's clock may:
+        otherwise a redelivered command from before the step would look new."""
         return Applied(offset=at.offset, time_ms=max(self.time_ms, at.time_ms))
 
     def newer_than(self, other: Applied) -> bool:

@@ -1,9 +1,9 @@
-"""Which labels a picture's own text puts into the model's mouth.
+"""Finds labels that may come only from text written on the picture.
 
-Whoever publishes a picture can write on it what he wants it to be filed under. A label counts as taken from the text
-when every word of it stands on the picture and nothing else of the answer bears it out: no object, and not the scene,
-unless these too are only what is written. Such labels stay, and are named, so that a reader may leave them out. This
-sees only the text that the model reports: a model that hides the text it obeyed is not found out here.
+The publisher of a picture can write on it the labels that the model should give. A label counts as taken from the text
+if all its words are written on the picture and neither an object nor the scene supports it. Objects and a scene whose
+words are all written on the picture do not count as support. Such labels are kept and named, so that a reader may leave
+them out. Only the text that the model reports is checked: if the model does not report it, nothing is found here.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _STEM_CHARS = 4  # shorter words must be the same
 
 
 def labels_from_text(labels: Iterable[str], objects: Sequence[str], scene: str | None, text: str | None) -> list[str]:
-    """The labels that only the text on the picture bears out, in their order."""
+    """The labels that only the text on the picture supports, in their order."""
     if not text:
         return []
     written = _words(text)
@@ -31,13 +31,13 @@ def labels_from_text(labels: Iterable[str], objects: Sequence[str], scene: str |
 
 
 def _words(text: str) -> frozenset[str]:
-    """The words as a reader sees them: without invisible characters, in one case, with one spelling of ё."""
+    """The visible words: without invisible characters, casefolded, ё replaced by е."""
     visible = "".join(sign for sign in text if unicodedata.category(sign) != "Cf")
     return frozenset(_WORD.findall(unicodedata.normalize("NFKC", visible).casefold().replace("ё", "е")))
 
 
 def _within(words: Collection[str], others: Collection[str]) -> bool:
-    """Whether every word is among the others, endings aside. No words are within anything."""
+    """Whether every word is among the others, ignoring endings. True if there are no words."""
     return all(word in others or any(_same(word, other) for other in others) for word in words)
 
 

@@ -1,8 +1,8 @@
-"""Which media of a post are worth looking at: one verdict per listed medium, and the reasons of it.
+"""Decides which media of a post are analyzed: one verdict per listed medium, with its reasons.
 
-Pure: no file, no clock, no I/O. Rules run in a fixed order and the first that speaks against a medium decides:
-required, mime type, size, channel, language; then sampling over the media that are left. Whether OCR may stand in is
-noted beside. What the model of the file looks like is in `policy_model.py`.
+Pure: no file, no clock, no I/O. Rules run in a fixed order, and the first that rejects a medium decides: required, mime
+type, size, channel, language; then sampling over the remaining media. A verdict also says whether OCR is allowed
+instead. The model of the file is in `policy_model.py`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ QUOTA_EXHAUSTED = "quota_exhausted"
 
 @dataclass(frozen=True)
 class Context:
-    """What is known of the tenant beside the event. None: not known, and the stricter reading holds."""
+    """What is known of the tenant besides the event. None: not known; then the stricter rule applies."""
 
     quota_exhausted: bool = False
     spent_today: int | None = None  # tokens
@@ -41,7 +41,7 @@ class Context:
 
 @dataclass(frozen=True)
 class Check:
-    """What one rule says of one medium. `policy_name` is set when the rule speaks against it."""
+    """What one rule says of one medium. `policy_name` is set when the rule rejects it."""
 
     rule: str
     text: str
@@ -51,7 +51,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Explanation:
-    """A medium's verdict and every rule's say, also of rules that came after the deciding one."""
+    """A medium's verdict and the checks of all rules, also of those after the deciding one."""
 
     medium: Medium
     checks: list[Check]
@@ -167,7 +167,7 @@ def _is_image(medium: Medium) -> bool:
 
 
 def _texts(event: Uploaded, *names: str) -> list[str]:
-    """The non-empty texts among these fields, which may be ones the model does not know."""
+    """The non-empty texts of these fields; the event's model need not declare them."""
     values = (getattr(event, name, None) for name in names)
     return [str(value) for value in values if isinstance(value, str | int) and str(value).strip()]
 
@@ -176,7 +176,7 @@ def _texts(event: Uploaded, *names: str) -> list[str]:
 
 
 def _sample(policy: Policy, media: Sequence[Medium], left: Sequence[int], context: Context) -> dict[int, Check]:
-    """For every medium left by the other rules, whether it is among the pictures kept. Twins count once."""
+    """For every medium that the other rules accept: whether it is among the pictures kept. Twins count once."""
     pictures: dict[str, Medium] = {}
     for index in left:
         if _is_image(media[index]):
@@ -187,13 +187,13 @@ def _sample(policy: Policy, media: Sequence[Medium], left: Sequence[int], contex
 
 
 def _choose(policy: Policy, pictures: Sequence[Medium], context: Context) -> dict[str, Check]:
-    """By sha256: kept or not. Above the cap small pictures go first, then those that rank last."""
+    """By sha256: kept or not. Above the cap, small pictures are dropped first, then those that rank last."""
     cap = policy.sampling.per_post_max_images or len(pictures)
     if idle := _why_not_sampled(policy, len(pictures), context):
         return {picture.sha256: idle for picture in pictures}
     small_below = policy.sampling.skip_small_images_kb * KIB
     large = [picture for picture in pictures if not 0 < picture.size_bytes < small_below]
-    candidates = _best(policy, large or pictures)  # a post of small pictures only is not emptied
+    candidates = _best(policy, large or pictures)  # if all pictures are small, some of them are kept
     kept = candidates[:cap]
     reason = "sampling_applied" if len(candidates) > cap else "small_images_filtered"
     stays = Check("sampling", f"kept, {len(kept)} of {len(pictures)} images", details={"sampling": reason})
@@ -220,7 +220,7 @@ def _why_not_sampled(policy: Policy, pictures: int, context: Context) -> Check |
 
 
 def _best(policy: Policy, pictures: Sequence[Medium]) -> list[Medium]:
-    """The pictures to keep first: those said to carry text, if preferred; then the largest; then the first listed."""
+    """The pictures, best first: those marked as having text, if preferred; then the largest; then the first listed."""
     preferred = policy.sampling.prefer_with_text_overlay
     return sorted(pictures, key=lambda picture: (not (preferred and _has_text(picture)), -picture.size_bytes))
 

@@ -39,7 +39,7 @@ ChannelName = Annotated[Text, BeforeValidator(_number_as_text)]
 
 
 class Section(BaseModel):
-    """Base of all parts: an unknown key is a fault, a text is not a number."""
+    """Base of all parts: an unknown key is an error, and a text is not accepted as a number."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -112,7 +112,8 @@ class PromptPresets(Section):
 
 
 class Policy(Section):
-    """What is worth looking at. Sections left out mean: no such rule; the allow-list must be there."""
+    """The rules for analyzing media. A section that is left out means: no such rule. The allow-list is
+    required."""
 
     allowed_mime_types: MimeTypes
     limits: PolicyLimits = PolicyLimits()
@@ -132,12 +133,12 @@ class Policy(Section):
         return self.budget_gates.fallback_to_ocr_if_exhausted and "quota_exhausted" in self.routing.ocr_only_if
 
     def spending_matters(self, media: int) -> bool:
-        """Whether it depends on what the tenant has spent today if a post of so many media is sampled."""
+        """Whether the tenant's spending of today decides if a post with `media` media is sampled."""
         cap = self.sampling.per_post_max_images
         return cap is not None and media > cap and self.budget_gates.sampling_threshold_per_day is not None
 
     def ocr_for_mime(self, mime_type: str) -> bool:
-        """Whether OCR may answer for a medium of this type when the model does not support the type."""
+        """Whether OCR may answer for a medium of this type if the model does not support the type."""
         listed = (mime for rule in self.routing.ocr_only_if if isinstance(rule, MimeCondition) for mime in rule.mime)
         return normal_mime(mime_type) in map(normal_mime, listed)
 

@@ -1,4 +1,4 @@
-"""From the text of a policy file to a `Policy`, or to one line per fault with file, line and key.
+"""Turns the text of a policy file into a `Policy`, or into one line per fault with file, line and key.
 
 Pure: takes text, not a path (`stores/policy_file.py` reads files).
 """
@@ -20,12 +20,12 @@ Fault = tuple[int, str, str]  # line, key, what is wrong
 
 
 MAX_BYTES = 64 * 1024
-"""Of a policy file; the shipped one has 4 kB. It is read between two events, and YAML takes half a second for it."""
+"""Limit of a policy file; the shipped one has 4 kB. Parsing this size takes half a second, between two events."""
 MAX_VALUES = 10_000
-"""Keys and values of a policy, those of aliases counted wherever they are used: ten lines can stand for billions."""
+"""Most keys and values of a policy. Aliases are counted expanded: ten lines with aliases can stand for billions."""
 TOO_MANY = 10**9
 MAX_FAULTS = 50
-"""That are told; by then it is another kind of file."""
+"""Most faults reported; a file with more is probably not a policy."""
 
 
 class PolicyError(Exception):
@@ -55,7 +55,7 @@ def load_policy(text: str, source: str) -> Policy:
 
 
 def too_large(source: str) -> str:
-    """The text for a file that is not even read to its end."""
+    """The error text for a file that is too large to be read."""
     return f"{source}: is larger than {MAX_BYTES} bytes; a policy of that size is no policy: shorten its lists"
 
 
@@ -68,7 +68,7 @@ def _line(source: str, fault: Fault) -> str:
 
 
 def _parse(text: str) -> tuple[Any, Mapping[Path, int], list[Fault]]:
-    """The file's data, the line of every key, and the faults that YAML itself has."""
+    """The file's data, the line of every key, and the faults of its YAML."""
     lines: dict[Path, int] = {(): 1}
     try:
         loader = yaml.SafeLoader(text)
@@ -88,7 +88,7 @@ def _parse(text: str) -> tuple[Any, Mapping[Path, int], list[Fault]]:
 
 
 def _expanded(node: yaml.Node, known: dict[int, int], above: set[int]) -> int:
-    """How many nodes there are with every alias in full, at most TOO_MANY: as many has one that is part of itself."""
+    """Number of nodes with every alias expanded, at most TOO_MANY. A node that contains itself counts as TOO_MANY."""
     if id(node) in above:
         return TOO_MANY
     if id(node) not in known:
@@ -104,7 +104,7 @@ def _expanded(node: yaml.Node, known: dict[int, int], above: set[int]) -> int:
 
 
 def _walk(node: yaml.Node, path: Path, lines: dict[Path, int]) -> Iterator[Fault]:
-    """Note the line of everything below `node`; yield keys given twice, of which YAML would keep the last."""
+    """Note the lines of all keys and items below `node`. Yields duplicate keys; YAML would keep only the last."""
     if isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
             yield from _enter(item, item, (*path, str(index)), lines)
@@ -119,7 +119,7 @@ def _walk(node: yaml.Node, path: Path, lines: dict[Path, int]) -> Iterator[Fault
 
 def _enter(at: yaml.Node, node: yaml.Node, path: Path, lines: dict[Path, int]) -> Iterator[Fault]:
     lines[path] = at.start_mark.line + 1
-    if len(path) < 10:  # nothing lies deeper, and an alias may point back up
+    if len(path) < 10:  # a policy is not deeper, and an alias may point to its own parent
         yield from _walk(node, path, lines)
 
 
@@ -152,7 +152,7 @@ def _fault(error: Any, lines: Mapping[Path, int]) -> Fault:
 
 
 def _written(loc: tuple[Any, ...], lines: Mapping[Path, int]) -> Path:
-    """The part of pydantic's location that stands in the file: it also names members of unions."""
+    """pydantic's location without the members of unions, which are not in the file."""
     path: Path = ()
     for part in map(str, loc):
         if (*path, part) in lines:

@@ -1,4 +1,4 @@
-"""A post's life: opened, its pictures sent out, their outcomes collected, announced. Pure; no clock, no I/O.
+"""The life of a post: open it, dispatch its pictures, collect their outcomes, emit it. Pure; no clock, no I/O.
 
 `decide` takes the post's row and one command and returns the new row and what to send. A post is complete when every
 medium is analyzed, skipped, failed or deferred; each completion is emitted with an id that only grows.
@@ -40,12 +40,12 @@ from .moment import Applied, Moment
 
 REDISPATCH_AFTER_MS = FORGET_AFTER_MS = 24 * 60 * 60 * 1000
 ANALYSES_BYTES_PER_POST = 250_000
-"""Analyses kept in a row, all media together, encoded; so a row stays under 500 kB. The whole of each is in S3."""
+"""Encoded bytes of all analyses in a row; so a row stays under 500 kB. S3 has each analysis whole."""
 
 MAX_LISTED = 200
-"""Media of all publications of a post together. One more publication with others is rejected."""
+"""Most media of all publications of a post. A publication that would exceed it is rejected."""
 MAX_EVENT_BYTES = 512 * 1024
-"""The event in a row, with the media of all publications. A single one has at most half of that."""
+"""Most bytes of the event in a row, with the media of all publications. A single publication has at most half of it."""
 
 _RANK = {"deferred": 1, "skipped": 2, "failed": 2, "analyzed": 3}
 
@@ -58,9 +58,10 @@ class Rules:
 
 
 class MediumState(Message):
-    """One picture of the post. `outcome` is what is shown: an analysis stays until a later dispatch brings another.
+    """One picture of the post. `outcome` is announced: an analysis is replaced only by an analysis of a later dispatch.
 
-    `outcome_of` is the dispatch that gave it; `lesser` what the latest dispatch gave if that was no analysis.
+    `outcome_of` is the dispatch that gave it. `lesser` is the outcome of the latest dispatch if it gave no analysis
+    while `outcome` is one.
     """
 
     medium: Medium
@@ -75,7 +76,7 @@ class MediumState(Message):
 
     @property
     def latest(self) -> Analyzed | Skipped | Failed | Deferred | None:
-        """What the latest dispatch came to so far."""
+        """The outcome of the latest dispatch, or None."""
         return self.outcome if self.outcome_of == self.dispatch else self.lesser
 
 
@@ -93,7 +94,7 @@ class PostRow(Message):
 
 @dataclass
 class Decision:
-    """What one command leads to. `forget`: delete the row. `reject`: why the command cannot be applied at all."""
+    """The result of one command. `forget`: delete the row. `reject`: why the command cannot be applied."""
 
     row: PostRow | None
     send: list[Message] = field(default_factory=list)
@@ -133,7 +134,7 @@ def _open(row: PostRow | None, command: Opened, at: Moment, rules: Rules) -> Dec
     for medium, verdict in zip(command.event.media_files, command.verdicts, strict=True):
         state = media.get(medium.sha256)
         if medium.sha256 in dispatched:
-            continue  # a twin: one question serves both
+            continue  # a twin: one call serves both
         if not verdict.analyze:
             if state is None or isinstance(state.outcome, Skipped | Failed):
                 skipped = Skipped(reason=verdict.reason, details=verdict.details)
@@ -158,10 +159,10 @@ def _open(row: PostRow | None, command: Opened, at: Moment, rules: Rules) -> Dec
 
 
 def _wanted(state: MediumState | None, command: Opened, at: Moment, rules: Rules) -> bool:
-    """Never dispatched, ended without an answer, or answered by another version; otherwise by force or after a day.
+    """Whether to dispatch: new, ended without an answer, answered by another version, forced, or waiting for a day.
 
-    What is deferred also by a replay: the ledger may have lost it. If it has not, the second to be granted finds the
-    answer of the first.
+    A replay also dispatches deferred media, because the ledger may have lost them. If it has not, the task that is
+    granted second finds the answer of the first.
     """
     if state is None or command.force:
         return True
@@ -230,7 +231,7 @@ def _merged(old: Uploaded | None, new: Uploaded) -> Uploaded:
 
 
 def _too_much(event: Uploaded) -> str | None:
-    """Why a post with all that its publications list does not fit into a row; None if it does."""
+    """Why the merged publications of a post do not fit into a row; None if they do."""
     if (listed := len(event.media_files)) > MAX_LISTED:
         return (
             f"the post's publications list {listed} media, more than {MAX_LISTED}: publish the new ones as a new post"
@@ -241,7 +242,7 @@ def _too_much(event: Uploaded) -> str | None:
 
 
 def _ask_again(row: PostRow | None, command: AskAgain, at: Moment) -> Decision:
-    """Send out anew what waited in a ledger that was lost. Of a post that is not held here nothing is known."""
+    """Dispatch again what waited in a lost ledger. Does nothing for a post without a row."""
     if row is None:
         return Decision(None, observed=[("nothing_to_ask_again", {})])
     applied = row.applied.then(at)
@@ -282,7 +283,7 @@ def _collect(row: PostRow | None, command: MediaOutcome, at: Moment) -> Decision
 
 
 def _improves(state: MediumState, command: MediaOutcome) -> bool:
-    """Within one dispatch an outcome only improves; of an older dispatch only an answer is of use."""
+    """Whether an outcome replaces the known one: a better one of its dispatch, or a first analysis of an older one."""
     new, latest = command.outcome, state.latest
     if command.dispatch != state.dispatch:
         return isinstance(new, Analyzed) and not isinstance(state.outcome, Analyzed)
@@ -294,7 +295,7 @@ def _improves(state: MediumState, command: MediaOutcome) -> bool:
 
 
 def _settled(state: MediumState, command: MediaOutcome, media: int, at: Moment) -> MediumState:
-    """The medium with its new outcome. An analysis is never replaced by less, nor by a free copy of itself."""
+    """The medium with its new outcome. An analysis is replaced neither by a lesser outcome nor by a copy of itself."""
     new, old = _bounded(command.outcome, media), state.outcome
     update: dict[str, Any] = {"in_work": False, "times": {**command.times, "collected": at.time_ms}}
     if isinstance(old, Analyzed) and not isinstance(new, Analyzed):
@@ -304,7 +305,7 @@ def _settled(state: MediumState, command: MediaOutcome, media: int, at: Moment) 
 
 
 def _same_answer(one: Analyzed, other: Analyzed) -> bool:
-    """The same stored answer, whoever paid for it: the first to show it knows what it cost."""
+    """Whether both hold the same stored answer. Then the first is kept, because it shows the cost."""
     return (one.s3_key, one.answer.analyzed_at) == (other.s3_key, other.answer.analyzed_at)
 
 
@@ -316,8 +317,8 @@ def _bounded_state(state: MediumState, media: int) -> MediumState:
 
 
 def _bounded(outcome: Analyzed | Skipped | Failed | Deferred, media: int) -> Analyzed | Skipped | Failed | Deferred:
-    """The outcome with its analysis cut, OCR text first, or its details left out, so that a row with so many media
-    stays small."""
+    """The outcome, made to fit into a row with this many media: the analysis is cut, OCR text first, or the details
+    are left out."""
     room = ANALYSES_BYTES_PER_POST // max(media, 8)
     if not isinstance(outcome, Analyzed):
         if (size := len(to_json(outcome.details))) > room:
@@ -395,7 +396,7 @@ def _listed(state: MediumState, medium: Medium) -> MediumResult:
 
 
 def forgettable(row: PostRow, now_ms: int) -> bool:
-    """Completed a day ago and nothing is expected any more: no medium in work or deferred."""
+    """Whether the post was completed a day ago and expects nothing: no medium is in work or deferred."""
     settled = all(not s.in_work and not isinstance(s.latest, Deferred) for s in row.media.values())
     return settled and row.completed_ms is not None and now_ms - row.completed_ms >= FORGET_AFTER_MS
 

@@ -1,4 +1,4 @@
-"""Telling a refusal from an answer: the phrases with which the model says that it will not or cannot look.
+"""Recognises refusals by the phrases with which the model says that it will not or cannot look.
 
 Only whole phrases count, never single words: a document may well be about artificial intelligence.
 """
@@ -10,7 +10,7 @@ import re
 FILTERED = frozenset({"blacklist", "request_blacklist", "response_blacklist", "request_filter", "request_whitelist"})
 """Finish reasons that mean: the text is a canned one (facts of the vendor's API, v1 and v2)."""
 
-_HEAD_CHARS = 600  # a refusal says so at once
+_HEAD_CHARS = 600  # a refusal is recognisable from its beginning
 
 _PICTURE = r"(?:изображени|картинк|фото|файл|вложени|документ|снимок|снимк)"
 _OPENING = r"(?:к сожалению|извини(?:те)?|простите|прошу прощения)?[\s,.!—-]*(?:но\s+)?(?:я\s+)?"
@@ -51,12 +51,12 @@ _AT_ONCE = re.compile(rf"\W*{_OPENING}(?:{_PHRASES.pattern})", re.IGNORECASE)
 
 
 def is_refusal(text: str) -> bool:
-    """Whether free text, which holds no answer, refuses."""
+    """Whether a text without an answer in it is a refusal."""
     return _PHRASES.search(_plain(text)) is not None
 
 
 def opens_with_refusal(description: str) -> bool:
-    """Whether the description inside an answer is itself a refusal; text quoted from a picture comes later in it."""
+    """Whether the description of an answer is a refusal. Only its start counts; quoted text comes later."""
     return _AT_ONCE.match(_plain(description)) is not None
 
 

@@ -1,7 +1,7 @@
 """How a grant proves that the ledger gave it: a keyed hash over what it allows. Pure; the key is in the settings.
 
-Whatever else stands in `vision.analysis` (a record written by hand, one of a version that did not sign, one that was
-changed on the way) allows nothing: its task asks the ledger anew.
+Any other record in `vision.analysis` (written by hand, from a version that did not sign, or changed on the way) allows
+no call. Its task asks the ledger for a new grant.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Literal
 from vision_app.messages import Grant
 
 VALID_MS = 24 * 60 * 60 * 1000
-"""After a day the ledger itself takes a grant as lost (`budget.LOST_AFTER_MS`), so nothing may be called on it."""
+"""After a day the ledger counts a grant as lost (`budget.LOST_AFTER_MS`). So no call may be made on an older one."""
 
 Flaw = Literal["unsigned", "foreign", "expired"]
 
 
 def key_from(secret: str) -> bytes:
-    """The key that a secret stands for. It does not tell the secret."""
+    """The signing key derived from a secret. It does not reveal the secret."""
     return hashlib.sha256(b"vision_app grants\0" + secret.encode()).digest()
 
 
@@ -29,7 +29,7 @@ def signed(grant: Grant, key: bytes) -> Grant:
 
 
 def flaw_of(grant: Grant, key: bytes, now_ms: int) -> Flaw | None:
-    """Why nothing may be called on this grant; None if it is the ledger's and still holds."""
+    """Why no call may be made on this grant; None if it is the ledger's and still valid."""
     if not grant.signature:
         return "unsigned"
     if not hmac.compare_digest(grant.signature.encode(), _signature(grant, key).encode()):
@@ -42,7 +42,7 @@ def _granted_ms(grant: Grant) -> int:
 
 
 def _signature(grant: Grant, key: bytes) -> str:
-    """Over everything that decides what is asked about, for whom and at what cost; a fixed list, for all versions."""
+    """Covers every field that decides what is asked, for whom and at what cost. All versions use the same list."""
     task = grant.task
     what = (grant.id, grant.provider, grant.purpose, str(grant.estimate), str(_granted_ms(grant)))
     whom = (task.tenant_id, task.post_id, str(task.dispatch), str(task.attempt), str(task.force))

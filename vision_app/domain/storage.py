@@ -1,14 +1,14 @@
-"""Which objects a clean-up deletes, and why. Pure: no S3, no clock; memory grows with tenants, not with objects.
+"""Decides which objects a clean-up deletes, and why. Pure: no S3, no clock. Memory grows with tenants, not objects.
 
-Two passes over the same objects. The first adds them up (`CleanupTally`), from which follows how much each tenant has
-to give under which rule (`plan`); the second, oldest use first, says of each object whether it goes
-(`CleanupPlan.decide`):
+It takes two passes over the same objects. The first adds them up (`CleanupTally`); from the sums `plan` computes how
+much each tenant has to give up under each rule. The second, oldest use first, decides whether each object is deleted
+(`CleanupPlan.decide`), for one of these reasons:
 * `ttl`: not used for longer than its type is kept;
 * `type_limit`: its type holds more than it may;
 * `tenant_limit`: its tenant holds more than it may (only when an operator asks: uploads are refused anyway);
-* `emergency`: the bucket is nearly full: old crawled pages, then old answers, then media, down to the target.
-Within a rule the largest tenants give first, down to one common level, and each gives what it used longest ago. What
-an unfinished post needs never goes. Executing deletions is in `vision_app/retention/`.
+* `emergency`: the bucket is nearly full: old crawled pages, then old answers, then media, down to the target. Within a
+  rule the largest tenants give up first, down to one common level. Each gives up its least recently used objects.
+  Objects that an unfinished post needs are never deleted. `vision_app/retention/` executes the deletions.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ TYPE_OF: Mapping[Kind, ContentType] = {
     "other": "other",
 }
 CLEANED: tuple[ContentType, ...] = ("crawl", "vision", "media")
-"""Types that are ever deleted, in the order in which they give way when the bucket is nearly full."""
+"""Types that may be deleted, in the order in which they are deleted when the bucket is nearly full."""
 DAY = 86_400.0
 
 
 class StoredObject(NamedTuple):
     """One object of the bucket. Times are seconds since the epoch; `seen_at`: when a post last listed it.
 
-    `needed`: a post in work or waiting for budget depends on it. `tenant_id` is who pays for the room.
+    `needed`: a post in work or waiting for budget depends on it. `tenant_id`: the tenant that the room is counted to.
     """
 
     key: str
@@ -65,7 +65,7 @@ class StorageLimits:
     """Sizes in bytes, times in seconds. `ttl`, `type_bytes` and `emergency_age` by content type.
 
     `upload_grace`: how long an upload may wait for the post that lists it. `call_record_age`: how long a record of a
-    paid call may still save money: as long as its message may be delivered again.
+    paid call may still prevent a second call: as long as its message may be redelivered.
     """
 
     total_bytes: int
@@ -81,10 +81,10 @@ class StorageLimits:
 
 @dataclass(frozen=True)
 class Aim:
-    """What a clean-up is for. `content_type` restricts it; `target_bytes` is where the bucket has to come down to.
+    """The purpose of a clean-up. `content_type` restricts it; `target_bytes` is the size that the bucket has to reach.
 
-    Without a target of its own a scheduled clean-up acts on the bucket above the emergency threshold, one that an
-    operator asked for above the target; one by `ttl` deletes nothing but what has expired.
+    Without `target_bytes`, a scheduled clean-up frees room only above the emergency threshold, a manual one above the
+    configured target. A clean-up by `ttl` deletes only expired objects.
     """
 
     trigger: Literal["schedule", "manual", "ttl"] = "schedule"
@@ -102,13 +102,13 @@ class Deletion(NamedTuple):
 
 
 class CleanupTally:
-    """The first pass: what every tenant holds, and what of it could be given up. Any order will do."""
+    """The first pass: what every tenant holds, and how much of it may be deleted. Objects may come in any order."""
 
     def __init__(self, limits: StorageLimits, aim: Aim, now: float) -> None:
         self.limits, self.aim, self.now = limits, aim, now
-        self.held: Counter[tuple[str, str]] = Counter()  # (content type, tenant): bytes left when the expired are gone
-        self.free: Counter[tuple[str, str]] = Counter()  # of these, what may go at all
-        self.stale: Counter[tuple[str, str]] = Counter()  # of these, old enough to go in an emergency
+        self.held: Counter[tuple[str, str]] = Counter()  # (content type, tenant): bytes without the expired objects
+        self.free: Counter[tuple[str, str]] = Counter()  # of these, what may be deleted
+        self.stale: Counter[tuple[str, str]] = Counter()  # of these, old enough to be deleted in an emergency
         self.protected: Counter[Protection] = Counter()  # bytes
         self.total_bytes = 0
 
@@ -130,7 +130,7 @@ class CleanupTally:
         return self.aim.content_type in (None, item.content_type)
 
     def by_tenant(self) -> Counter[str]:
-        """Bytes that each tenant holds when the expired are gone."""
+        """Bytes that each tenant holds, without the expired objects."""
         held: Counter[str] = Counter()
         for (_, tenant), size in self.held.items():
             held[tenant] += size
@@ -139,7 +139,7 @@ class CleanupTally:
 
 @dataclass
 class Quotas:
-    """What one rule still takes from each tenant of each type, and in all. Bytes."""
+    """How many bytes one rule still deletes, per tenant and type, and in all."""
 
     per_tenant: Counter[tuple[str, str]] = field(default_factory=Counter)
     left: Counter[str] = field(default_factory=Counter)  # by group: a type, or a tenant, or the bucket
@@ -154,10 +154,10 @@ class Quotas:
 
 @dataclass
 class CleanupPlan:
-    """The second pass. `shortfall_bytes`: by how much the target is missed, since the rest may not be deleted.
+    """The second pass. `shortfall_bytes`: by how much the target is missed, because the rest may not be deleted.
 
-    A rule stops once it has freed what it is for; so it frees at most one object too much, and tenants end level but
-    for the last object of each.
+    A rule stops once it has freed enough. So it frees at most one object too much, and tenants end at the same level
+    except for the last object of each.
     """
 
     limits: StorageLimits
@@ -171,7 +171,7 @@ class CleanupPlan:
     _last: float = float("-inf")
 
     def decide(self, item: StoredObject) -> Reason | None:
-        """Why this object goes, or None. Objects must come in the order of their last use: raises ValueError if not."""
+        """Why this object is deleted, or None. Objects must come in the order of their last use, else ValueError."""
         if item.used_at < self._last:
             raise ValueError("objects must be given in the order of their last use, the oldest first")
         self._last = item.used_at
@@ -190,7 +190,7 @@ class CleanupPlan:
 
 
 def protection(item: StoredObject, limits: StorageLimits, now: float) -> Protection | None:
-    """Why an object may not be deleted whatever is full; None if it may."""
+    """Why an object may not be deleted in any case; None if it may."""
     if item.kind in ("album", "other"):
         return "foreign"  # written and read by others; counted only
     if item.needed:
@@ -203,20 +203,20 @@ def protection(item: StoredObject, limits: StorageLimits, now: float) -> Protect
 
 
 def expired(item: StoredObject, limits: StorageLimits, now: float) -> bool:
-    """Whether an unprotected object has outlived its type's time."""
+    """Whether an unprotected object has not been used for longer than its type is kept."""
     ttl = limits.ttl.get(item.content_type)
     return ttl is not None and now - item.used_at > ttl
 
 
 def stale(item: StoredObject, limits: StorageLimits, now: float) -> bool:
-    """Whether an unprotected object is old enough to give way when there is no room."""
+    """Whether an unprotected object is old enough to be deleted when there is no room."""
     return now - item.used_at > limits.emergency_age.get(item.content_type, 0.0)
 
 
 def refusal(
     limits: StorageLimits, content_type: str, size_bytes: int, bucket_bytes: int, tenant_bytes: int, type_bytes: int
 ) -> str | None:
-    """Why an object of this size may not come in; None if it may. The rest is what is held now, in bytes."""
+    """Why an object of this size is refused; None if it is accepted. The other arguments are the bytes held now."""
     if bucket_bytes + size_bytes > limits.total_bytes:
         return "bucket_full"
     if tenant_bytes + size_bytes > limits.tenant_bytes:
@@ -226,12 +226,12 @@ def refusal(
 
 
 def _unlisted(item: StoredObject) -> bool:
-    """No post is known that listed the picture since it was uploaded: its event may still be on the way."""
+    """Whether no known post listed the picture since its upload. Its event may still be on the way."""
     return item.seen_at is None or item.seen_at < item.modified_at
 
 
 def plan(tally: CleanupTally) -> CleanupPlan:
-    """From the first pass: how much goes under which rule. Each rule counts on what the rules before it free."""
+    """Compute from the first pass how much each rule deletes. Each rule counts on what the rules before it free."""
     limits, aim = tally.limits, tally.aim
     held, free, old = tally.by_tenant(), tally.free.copy(), tally.stale.copy()
     types, tenants, bucket = Quotas(), Quotas(), Quotas()
@@ -269,7 +269,7 @@ def _level_types(
             quotas.per_tenant[place] = size
             quotas.left[content_type] = excess
             held[tenant] -= size
-            old[place] = max(0, old[place] - size)  # the oldest go first, and those are the stale ones
+            old[place] = max(0, old[place] - size)  # the oldest objects, which are the stale ones, are deleted first
 
 
 def _level_tenants(quotas: Quotas, limits: StorageLimits, held: Counter[str], old: Counter[tuple[str, str]]) -> None:
@@ -286,7 +286,7 @@ def _level_tenants(quotas: Quotas, limits: StorageLimits, held: Counter[str], ol
 
 
 def _level_bucket(quotas: Quotas, need: int, held: Counter[str], old: Counter[tuple[str, str]]) -> int:
-    """Returns what cannot be freed."""
+    """Returns the bytes that cannot be freed."""
     for content_type in CLEANED:
         sizes = level_down(held, _of(old, content_type), need)
         taken = min(need, sum(sizes.values()))
@@ -303,10 +303,11 @@ def _of(sizes: Mapping[tuple[str, str], int], content_type: str) -> dict[str, in
 
 
 def level_down(held: Mapping[str, int], free: Mapping[str, int], need: int) -> dict[str, int]:
-    """How many bytes each tenant gives so that `need` is met: all above one common level, as far as it has any to give.
+    """How many bytes each tenant gives up to meet `need`: what it holds above one common level, as far as it is free.
 
-    `held` is what counts for the level, `free` what a tenant can give. Whoever is below the level gives nothing. All of
-    `free` if even that is not enough; nothing if nothing is needed. The sum may exceed `need` by a byte per tenant.
+    `held` counts for the level; `free` is what a tenant can give up. A tenant below the level gives up nothing. If
+    `free` is not enough, all of it is returned; if nothing is needed, nothing. The sum may exceed `need` by a byte per
+    tenant.
     """
     if need <= 0:
         return {}
@@ -324,7 +325,7 @@ def level_down(held: Mapping[str, int], free: Mapping[str, int], need: int) -> d
 def plan_deletions(
     objects: Callable[[], Iterable[StoredObject]], limits: StorageLimits, aim: Aim, now: float
 ) -> Iterator[Deletion]:
-    """Both passes: `objects()` is called twice and must give the same objects, the second time oldest use first."""
+    """Run both passes. `objects()` is called twice. The second time it returns the same objects, oldest use first."""
     tally = CleanupTally(limits, aim, now)
     for item in objects():
         tally.add(item)
@@ -339,7 +340,7 @@ def deletion(item: StoredObject, reason: Reason) -> Deletion:
 
 
 def ages(objects: Iterable[StoredObject]) -> list[StoredObject]:
-    """The objects in the order of the second pass; for callers whose store does not sort."""
+    """The objects sorted for the second pass, for callers whose store does not sort."""
     return sorted(objects, key=lambda item: (item.used_at, item.key))
 
 

@@ -1,4 +1,4 @@
-"""What every provider of picture analyses offers, and the one tree of its errors.
+"""The interface of every provider of picture analyses, and the tree of its errors.
 
 ProviderError
 ├── ProviderOutage      the service cannot be reached or is broken; nothing was spent; wait at the gate
@@ -54,7 +54,7 @@ class CallLost(ProviderError):
 
 @dataclass(frozen=True)
 class Picture:
-    """What is sent: bytes already checked and scaled (`providers/pictures.py`). Sides are pixels; 0 for documents."""
+    """The bytes to send, already checked and scaled (`providers/decoding.py`). Sides are pixels; 0 for documents."""
 
     content: bytes
     mime_type: str
@@ -68,7 +68,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class CallTrace:
-    """What ties a call to our logs and to the provider's: sent as X-Request-ID (the grant) and X-Session-ID."""
+    """Ids that link a call to our logs and to the provider's: sent as X-Request-ID (the grant) and X-Session-ID."""
 
     trace_id: str
     request_id: str
@@ -76,7 +76,7 @@ class CallTrace:
 
 @dataclass(frozen=True)
 class RawAnswer:
-    """What came back and was billed, whether or not it is of any use."""
+    """The billed answer as it came, usable or not."""
 
     content: str
     finish_reason: str | None
@@ -92,11 +92,11 @@ Refused = Callable[[], Awaitable[None]]
 
 
 async def nothing() -> None:
-    """A hook that does nothing."""
+    """A hook without effect."""
 
 
 class VisionProvider(abc.ABC):
-    """A service that looks at one picture. One instance per worker; calls run side by side."""
+    """A service that looks at pictures. One instance per worker; calls run concurrently."""
 
     name: str
 
@@ -106,7 +106,7 @@ class VisionProvider(abc.ABC):
 
     @abc.abstractmethod
     async def close(self) -> None:
-        """Give connections back. Called once, after the last call ended."""
+        """Close the connections. Called once, after the last call ended."""
 
     @abc.abstractmethod
     def analyze(
@@ -117,12 +117,11 @@ class VisionProvider(abc.ABC):
         before_chat: BeforeChat,
         refused: Refused = nothing,
     ) -> AbstractAsyncContextManager[RawAnswer]:
-        """Ask about one picture, or about the prompt alone (None). Store the answer inside the block.
+        """Ask about one picture, or send the prompt alone (None). Store the answer inside the block.
 
-        `before_chat` is awaited right before each request that may cost money; what it raises ends the call, and its
-        time does not count towards the call's deadline. `refused` is awaited when such a request surely cost nothing
-        and is made again after a pause: until then nothing is under way.
-        What the provider still keeps of the picture is deleted when the block ends, so that nothing comes between a
-        paid answer and its storing. Entering raises ProviderError (see the tree above), CancelledError and what
-        `before_chat` and `refused` raise; never anything else.
+        `before_chat` is awaited right before each request that may cost money. An error of it ends the call; its time
+        does not count towards the call's deadline. `refused` is awaited when such a request certainly cost nothing and
+        will be repeated after a pause. During the pause no request is in flight. The provider's copy of the picture is
+        deleted when the block ends, so that a paid answer is stored first. Entering raises only ProviderError (see the
+        tree above), CancelledError and errors of `before_chat` and `refused`.
         """

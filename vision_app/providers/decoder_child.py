@@ -1,11 +1,11 @@
 """The process in which untrusted bytes are decoded: `decoder_child PARENT_PID MEMORY_BYTES CPU_SECONDS`.
 
-It limits itself before it reads anything: memory, processor time per picture, no core dumps, and, once all it needs is
-imported, no further file, socket or pipe. It ends when its standard input ends or its parent dies, however that died.
-Not here: starting it, the deadline, and what becomes of it afterwards (`decoders.py`).
+It limits itself before it reads anything: memory, processor time per picture, no core dumps. Once its imports are done,
+it can open no further file, socket or pipe. It ends when its standard input ends or its parent dies in any way.
+`decoders.py` starts it, sets the deadline and replaces it.
 
-A request and a reply are each a header (two numbers: lengths of what follows), a JSON object, and bytes. Neither side
-unpickles anything.
+A request and a reply each consist of a header (two numbers: the lengths of the rest), a JSON object, and bytes. Neither
+side unpickles anything.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 
 
 def main(arguments: list[str]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal's group: the worker decides when we end
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is sent to the terminal's group; the worker decides when we end
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     parent, memory_bytes, cpu_seconds = map(int, arguments)
     _end_with_parent(parent)
@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> None:
 
 def _end_with_parent(parent: int) -> None:
     if sys.platform != "linux":
-        return  # there the end of standard input must do
+        return  # there only the end of standard input ends us
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
@@ -54,13 +54,13 @@ def _end_with_parent(parent: int) -> None:
 
 
 def _first_to_go() -> None:
-    """Where memory runs out the kernel should end us, not the worker."""
+    """If memory runs out, the kernel should end this process and not the worker."""
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
         score.write("1000")
 
 
 def _prepared() -> Any:
-    """Import all that decoding needs, while files can still be opened; returns the function that decodes."""
+    """Import all that decoding needs while files can still be opened. Returns the function that decodes."""
     import encodings.cp437
     import encodings.cp1251
     import encodings.utf_8_sig  # noqa: F401 - loaded before the limits take effect
@@ -81,20 +81,20 @@ def _prepared() -> Any:
             return {"reason": fault.reason, "details": fault.details}, b""
         except MemoryError:
             return {"reason": "decoding_memory", "details": {}}, b""
-        except Exception as fault:  # noqa: BLE001 - whatever it is, it is this picture's, and told to the worker
+        except Exception as fault:  # noqa: BLE001 - any error is caused by this picture, and the worker is told
             return {"reason": "undecodable", "details": {"error": decoding.told(fault)}}, b""
         said = {"mime_type": picture.mime_type, "width": picture.width, "height": picture.height}
         same = picture.content is content
         return {**said, "same": same}, b"" if same else picture.content
 
-    for sample in _samples():  # what a library imports or reads when it is first used, it reads now
+    for sample in _samples():  # so that libraries import and read now what they load at first use
         for max_dim in (8, None):
             decode({"mime_type": "", "max_dim": max_dim, "jpeg_quality": 75}, sample)
     return decode
 
 
 def _samples() -> list[bytes]:
-    """A picture in every form and one in every kind of colours that is decoded, and nothing that is anything."""
+    """A picture of every accepted format, a TIFF of every colour mode, and bytes of no format."""
     from PIL import Image
 
     from vision_app.providers.decoding import COLOURS, DECODERS
@@ -108,12 +108,12 @@ def _samples() -> list[bytes]:
 
 
 def _limit(memory_bytes: int) -> list[str]:
-    """Set the limits that hold for good; returns the names of those the system refuses."""
+    """Set the permanent limits. Returns the names of those that the system refuses."""
     wanted = {
         "RLIMIT_AS": memory_bytes,
         "RLIMIT_CORE": 0,
         "RLIMIT_FSIZE": 0,
-        "RLIMIT_NOFILE": 3,  # what is open stays open; nothing can be opened besides
+        "RLIMIT_NOFILE": 3,  # open files stay open; no further one can be opened
     }
     refused = []
     for name, bound in wanted.items():
@@ -125,7 +125,7 @@ def _limit(memory_bytes: int) -> list[str]:
 
 
 def _renew_cpu_seconds(seconds: int) -> None:
-    """The limit counts from the process' beginning; the kernel ends us with SIGXCPU when this picture has had its."""
+    """Renew the limit, which counts from the process' start. The kernel sends SIGXCPU when a picture used it up."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     used = int(usage.ru_utime + usage.ru_stime) + 1
     resource.setrlimit(resource.RLIMIT_CPU, (used + seconds, resource.RLIM_INFINITY))

@@ -1,7 +1,7 @@
-"""Child processes that decode pictures, so that hostile bytes can hurt nothing but their own process.
+"""Child processes that decode pictures, so that hostile bytes can harm only their own process.
 
-A few of them live on, since starting one takes 0.2 s; each is replaced after a number of pictures, and at once when a
-picture killed it, took its memory or its time. What a child says is checked like any other untrusted input. Not here:
+A few are kept running, because starting one takes 0.2 s. Each is replaced after a number of pictures, and at once when
+a picture killed it or used up its memory or time. Replies of a child are checked like any untrusted input. Not here:
 decoding itself (`decoding.py`) and the limits that a child sets itself (`decoder_child.py`).
 """
 
@@ -35,13 +35,13 @@ from vision_app.telemetry.watch import waiting_for
 log = structlog.get_logger(__name__)
 
 CHILDREN = 2  # each uses a core while it works
-PICTURES_PER_CHILD = 500  # bounds whatever a decoder's library leaks
+PICTURES_PER_CHILD = 500  # bounds memory that a decoder's library leaks
 START_SECONDS = 30.0
 MAX_SAID_BYTES = 8 * 1024
 MAX_TEXT_BYTES = 120_000_000  # a text document grows at most threefold when it becomes UTF-8
-DEADLINE_FACTOR = 2  # of time to processor time: the machine has other things to do,
-DEADLINE_SLACK_SECONDS = 15  # and is sometimes very busy with them
-TRIES = 2  # a child may be killed from outside; a picture that ends two is to blame
+DEADLINE_FACTOR = 2  # of time to processor time: the machine has other work,
+DEADLINE_SLACK_SECONDS = 15  # and sometimes very much of it
+TRIES = 2  # a child may be killed from outside; a picture that ends two children is the cause
 
 PROGRAM = "vision_app.providers.decoder_child"
 
@@ -49,11 +49,11 @@ Reply = tuple[dict[str, Any], bytes]
 
 
 class DecodersUnavailable(Exception):
-    """No process for decoding pictures can be started. Look at the log, free memory or processes; tried again."""
+    """No process for decoding pictures can be started. See the log; free memory or processes. It is tried again."""
 
 
 class ChildDied(Exception):
-    """The child ended in the middle of a picture; `reason` is why as far as its exit status tells."""
+    """The child ended in the middle of a picture. `reason` is the cause as far as the exit status says."""
 
     def __init__(self, status: int | None) -> None:
         super().__init__(f"exit status {status}")
@@ -66,7 +66,7 @@ class ChildDied(Exception):
 
 @dataclass(frozen=True)
 class DecoderLimits:
-    """What one picture may take of a child: address space (all it ever gets), processor time, and time."""
+    """Limits of a child for one picture: address space (also for its whole life), processor time, and time."""
 
     memory_bytes: int
     cpu_seconds: int
@@ -77,14 +77,14 @@ class DecoderLimits:
 
 
 class Child:
-    """One process. Asked for one picture at a time; after any exception but UnusablePicture it must not be used.
+    """One process. It decodes one picture at a time. After any exception except UnusablePicture do not use it.
 
-    Pipes are read and written by a thread that ends with the process: asyncio's own subprocesses report an end only
-    when every pipe was read to its end, which a process that was killed in the middle may never let happen.
+    A thread reads and writes the pipes and ends with the process. asyncio's own subprocesses report the end only when
+    every pipe was read to its end, which may never happen after a process was killed.
     """
 
     def __init__(self, limits: DecoderLimits, threads: Executor) -> None:
-        """Start the process. Must be called in the main thread, since it is to end with it. Raises OSError."""
+        """Start the process. Call it in the main thread, because the process ends with that thread. Raises OSError."""
         bounds = (os.getpid(), limits.memory_bytes, limits.cpu_seconds)
         self._limits, self._threads = limits, threads
         self._process = subprocess.Popen(
@@ -105,7 +105,7 @@ class Child:
         return self._process.poll() is None and self.pictures < PICTURES_PER_CHILD
 
     async def ready(self) -> None:
-        """Wait until it can be asked. Raises DecodersUnavailable; it has ended then."""
+        """Wait until the process accepts requests. Raises DecodersUnavailable after ending it."""
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(START_SECONDS):
@@ -131,14 +131,14 @@ class Child:
         return _picture(said, encoded, content)
 
     async def kill(self) -> None:
-        """End it at once; it keeps nothing that would be lost."""
+        """End the process at once. It has no data that could be lost."""
         self._process.kill()
         await asyncio.shield(asyncio.to_thread(self._buried))
 
     def _ask(self, asked: bytes, content: bytes) -> Reply:
         pipe = self._process.stdin
         assert pipe is not None  # noqa: S101 - it was started with a pipe
-        with contextlib.suppress(BrokenPipeError):  # why it ended, the missing reply tells
+        with contextlib.suppress(BrokenPipeError):  # the missing reply shows why the child ended
             pipe.write(HEADER.pack(len(asked), len(content)) + asked)
             pipe.write(content)
             pipe.flush()
@@ -154,7 +154,7 @@ class Child:
             return dict(orjson.loads(_whole(pipe, said))), _whole(pipe, length)
         except EOFError:
             raise ChildDied(self._process.wait()) from None
-        except (TypeError, ValueError) as fault:  # it no longer does what it was written to do
+        except (TypeError, ValueError) as fault:  # the child does not follow the protocol any more
             log.error("a decoder answered nonsense; it is ended", error=repr(fault))
             raise ChildDied(None) from fault
 
@@ -167,7 +167,7 @@ class Child:
 
 
 class Decoders:
-    """The pool. `prepare` waits for a free child; nothing else of the worker waits for a picture."""
+    """The pool of children. `prepare` waits for a free child; no other part of the worker waits for a picture."""
 
     def __init__(self, settings: Settings, children: int = CHILDREN) -> None:
         scaled = settings.vision_preprocess_enabled
@@ -177,7 +177,7 @@ class Decoders:
         )
         self._limits = DecoderLimits(settings.vision_decoding_memory_mb * 1024**2, settings.vision_decoding_timeout)
         self._free = asyncio.Semaphore(children)
-        self._passed_at = time.monotonic()  # when a picture got its turn last
+        self._passed_at = time.monotonic()  # when a picture last got its turn
         self._children = children
         self._threads = ThreadPoolExecutor(children, thread_name_prefix="decoders")
         self._closed = False
@@ -186,19 +186,19 @@ class Decoders:
 
     @property
     def _passing_seconds(self) -> float:
-        """If none got its turn for longer, those that wait are no queue."""
+        """If no picture got its turn for longer than this, the waiting pictures count as stalled."""
         return START_SECONDS + TRIES * self._limits.deadline_seconds
 
     async def open(self) -> None:
-        """Start the children. Raises DecodersUnavailable: without them no picture can be looked at."""
+        """Start the children. Raises DecodersUnavailable: no picture can be looked at without them."""
         started = await asyncio.gather(*(self._started() for _ in range(self._children)), return_exceptions=True)
-        self._idle += [child for child in started if isinstance(child, Child)]  # `close` ends them, whatever comes now
+        self._idle += [child for child in started if isinstance(child, Child)]  # so that `close` ends them in any case
         for fault in started:
             if isinstance(fault, BaseException):
                 raise fault
 
     async def close(self) -> None:
-        """End the children, also those that are at work; none is started any more."""
+        """End the children, also busy ones. No new one is started."""
         self._closed = True
         children, self._idle = [*self._idle, *self._busy], []
         await asyncio.gather(*(child.kill() for child in children))
@@ -209,7 +209,7 @@ class Decoders:
         return [child.pid for child in (*self._idle, *self._busy)]
 
     async def prepare(self, content: bytes, declared_mime: str) -> Picture:
-        """Check, turn upright, scale and encode anew. Raises UnusablePicture, DecodersUnavailable."""
+        """Check, turn upright, scale and encode again. Raises UnusablePicture, DecodersUnavailable."""
         started = time.perf_counter()
         result = "ok"
         try:
@@ -247,7 +247,7 @@ class Decoders:
         return UnusablePicture("decoding_timeout", {"limit_cpu_seconds": self._limits.cpu_seconds})
 
     async def _by_a_child(self, content: bytes, declared_mime: str) -> Picture:
-        """One attempt with one child, which goes back to the idle ones only if it is as good as before."""
+        """One attempt with one child. The child is used again only if it is still usable."""
         child = await self._take()
         self._busy.add(child)
         cause = "interrupted"
@@ -301,7 +301,7 @@ def _whole(pipe: IO[bytes], length: int) -> bytes:
 
 
 def _environment() -> dict[str, str]:
-    """Nothing of ours but where the code is: no password, no address."""
+    """The environment of a child: only where the code is; no passwords, no addresses."""
     folders = [Path(__file__).parents[2], Path(PIL.__file__).parents[1], Path(puremagic.__file__).parents[1]]
     return {
         "PATH": "/usr/bin:/bin",
@@ -313,7 +313,7 @@ def _environment() -> dict[str, str]:
 
 
 def _picture(said: dict[str, Any], encoded: bytes, content: bytes) -> Picture:
-    """What the child answered, believed only as far as it can be true. Raises UnusablePicture, ChildDied."""
+    """The child's reply, checked for plausibility. Raises UnusablePicture, ChildDied."""
     if (reason := said.get("reason")) is not None:
         if reason not in REASONS:
             raise ChildDied(None)

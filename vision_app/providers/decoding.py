@@ -1,8 +1,8 @@
-"""From untrusted bytes to a `Picture` that may be sent: type by content, limits, orientation, scale, no metadata.
+"""Turns untrusted bytes into a `Picture` to send: type by content, limits, orientation, scale, no metadata.
 
-Pure: runs in a child process (`decoder_child.py`), so it imports neither settings nor logging. The declared type is a
-hint at most. What leaves is always made by our own encoders from nothing but the pixels, so that neither EXIF, comments
-and profiles nor whatever hides behind a picture's end can travel along. Which media are wanted is the policy's matter.
+Pure: runs in a child process (`decoder_child.py`), so it imports neither settings nor logging. The declared type is
+only a hint. Pictures are always encoded again from the pixels alone. So EXIF, comments, profiles and bytes behind a
+picture's end are never sent. The policy decides which media are analyzed.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ Reason = Literal[
     "decoding_timeout",
     "decoding_crashed",
 ]
-"""The last three say what the process met: its limit of memory, its limit of time, or its end."""
+"""The last three are causes in the child process: its memory limit, its time limit, or its death."""
 REASONS: tuple[Reason, ...] = get_args(Reason)
 
 MAX_PIXELS = 60_000_000  # 240 MB decoded; phones take 50 MP
 MAX_SENT_IMAGE_BYTES = 15_000_000  # the vendor's "15 MB", read strictly
 MAX_DOCUMENT_BYTES = 40_000_000  # the vendor's limit for text documents
-MAX_UNPACKED_BYTES = 400_000_000  # of a document that is a ZIP, as its directory says; nothing is unpacked here
+MAX_UNPACKED_BYTES = 400_000_000  # of a ZIP document, as its directory says; nothing is unpacked here
 MAX_ZIP_ENTRIES = 10_000
 ACCEPTED_BY_VENDOR = {"JPEG": "image/jpeg", "PNG": "image/png", "TIFF": "image/tiff", "BMP": "image/bmp"}
 DECODERS = (*ACCEPTED_BY_VENDOR, "WEBP", "GIF")
 COLOURS = ("1", "L", "LA", "P", "PA", "RGBA", "CMYK", "YCbCr", "LAB", "I", "I;16", "I;16B", "F")
-"""Pillow's modes, beside RGB, in which a decoder may hand over a picture; a TIFF may have any of them. Each is tried
-once before a child limits itself: the conversion from LAB, for one, imports a module when it is first used."""
+"""Pillow's modes, besides RGB, in which a decoder may return a picture; a TIFF may have any of them. A child tries each
+once before it limits itself, because the conversion from LAB, for example, imports a module at its first use."""
 MAX_ERROR_CHARACTERS = 200
 UNSCALED_JPEG_QUALITY = 95  # of a picture that had no JPEG tables of its own
 
@@ -54,7 +54,7 @@ _ZIPPED = {
 }
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _POWERPOINT = "PowerPoint Document".encode("utf-16-le")
-_LAYOUT = dict.fromkeys(map(ord, "\t\n\r\f\ufeff\xa0\xad\u200b\u200d\u2028"))  # not printable, yet found in texts
+_LAYOUT = dict.fromkeys(map(ord, "\t\n\r\f\ufeff\xa0\xad\u200b\u200d\u2028"))  # not printable, but found in texts
 _PATH = re.compile(r"""(?<![\w/])(?:[A-Za-z]:)?[/\\][^\s'",;)]+""")
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
@@ -74,7 +74,7 @@ SENT_TYPES = frozenset(
 
 
 class UnusablePicture(Exception):
-    """This medium cannot be looked at. Publish it again as JPEG, PNG, PDF or text, within the limits in `details`."""
+    """This medium cannot be analyzed. Publish it again as JPEG, PNG, PDF or text, within the limits in `details`."""
 
     def __init__(self, reason: Reason, details: dict[str, Any]) -> None:
         super().__init__(f"{reason}: {details}")
@@ -84,14 +84,14 @@ class UnusablePicture(Exception):
 
 @dataclass(frozen=True)
 class DecodeRequest:
-    """How a picture is to be sent. `max_dim`: its longer side in pixels; None: as large as it is."""
+    """How to encode a picture. `max_dim`: its longer side in pixels; None: its own size."""
 
     max_dim: int | None
     jpeg_quality: int
 
 
 def decode(content: bytes, declared_mime: str, wish: DecodeRequest) -> Picture:
-    """Check `content` and encode it anew. A document's content is the very object given. Raises UnusablePicture."""
+    """Check `content` and encode it again. A document's content stays the same object. Raises UnusablePicture."""
     if not content:
         raise UnusablePicture("empty", {"size_bytes": 0})
     if len(content) > MAX_DOCUMENT_BYTES:
@@ -111,9 +111,9 @@ def decode(content: bytes, declared_mime: str, wish: DecodeRequest) -> Picture:
 
 
 def told(fault: BaseException) -> str:
-    """An error as a tenant may read it: of the picture, and nothing of the machine that decodes.
+    """An error as a tenant may read it: about the picture, without details of the machine that decodes.
 
-    An error of the system, or of an import, is not the picture's. Only its kind is told.
+    An error of the system or of an import is not caused by the picture: only its type is given.
     """
     kind = type(fault).__name__
     if isinstance(fault, ImportError) or (isinstance(fault, OSError) and fault.errno is not None):
@@ -135,7 +135,7 @@ def _image(content: bytes, wish: DecodeRequest) -> Picture:
 
 
 def _scaled(image: Image.Image, limit: int, quality: int) -> Picture:
-    """Upright, at most `limit` pixels on the longer side, first frame only. Scaled before anything copies it whole."""
+    """Upright, at most `limit` pixels on the longer side, first frame only. Scaled before any whole copy."""
     lossless = image.format == "PNG"
     image.draft("RGB", (limit, limit))
     image.load()
@@ -147,7 +147,7 @@ def _scaled(image: Image.Image, limit: int, quality: int) -> Picture:
     if turn is not None:
         upright = upright.transpose(turn)
     encoded, mime = _encoded(upright, "JPEG", quality=quality), "image/jpeg"
-    if lossless:  # screenshots and scans are often smaller, and always sharper, as PNG
+    if lossless:  # as PNG, screenshots and scans are often smaller and always sharper
         png = _encoded(upright, "PNG", optimize=True)
         if len(png) <= len(encoded):
             encoded, mime = png, "image/png"
@@ -155,7 +155,7 @@ def _scaled(image: Image.Image, limit: int, quality: int) -> Picture:
 
 
 def _copied(image: Image.Image) -> Picture:
-    """The same pixels, upright: a JPEG with its own tables and sampling (all but lossless), the rest as PNG."""
+    """The same pixels, upright: a JPEG with its own tables and sampling (nearly lossless), the others as PNG."""
     image.load()
     turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION_TAG, 1))
     tables: dict[str, Any] = {"quality": UNSCALED_JPEG_QUALITY}
@@ -171,14 +171,14 @@ def _copied(image: Image.Image) -> Picture:
 
 
 def _scalable(image: Image.Image) -> Image.Image:
-    """The picture itself, or in full colour where the colours of neighbours cannot be mixed."""
+    """The picture itself, or converted to full colour if its mode does not allow mixing of neighbouring colours."""
     if image.mode in ("1", "P", "PA", "CMYK", "YCbCr", "LAB", "HSV"):
         return image.convert("RGBA" if image.has_transparency_data else "RGB")
     return image
 
 
 def _flattened(image: Image.Image) -> Image.Image:
-    """In colour or grey, eight bits, transparency on white: what a viewer would see."""
+    """In colour or grey, eight bits, transparency on white, as a viewer shows it."""
     if image.mode.startswith("I"):  # 16 bits per pixel, or 32 of any range
         wide = image.convert("I")
         brightest = wide.getextrema()[1]
@@ -194,7 +194,7 @@ def _flattened(image: Image.Image) -> Image.Image:
 
 
 def _encoded(image: Image.Image, form: str, **options: Any) -> bytes:
-    image.info.clear()  # else comments, profiles and EXIF would be written again
+    image.info.clear()  # otherwise comments, profiles and EXIF would be written again
     out = io.BytesIO()
     image.save(out, form, **options)
     return out.getvalue()
@@ -208,7 +208,7 @@ def _checked(picture: Picture) -> Picture:
 
 
 def _document(content: bytes, declared_mime: str) -> Picture | None:
-    """The document as it is, or None if the bytes are not one."""
+    """The document as it is, or None if the bytes are not a document."""
     mime = declared_mime.partition(";")[0].strip().lower()
     if content.startswith(b"%PDF-"):
         return Picture(content, "application/pdf", 0, 0)
@@ -223,7 +223,7 @@ def _document(content: bytes, declared_mime: str) -> Picture | None:
 
 
 def _zipped(content: bytes) -> str:
-    """The type of a zipped document, by its directory alone: nothing is unpacked."""
+    """The type of a zipped document, read only from its directory: nothing is unpacked."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             entries = archive.infolist()
@@ -240,7 +240,7 @@ def _zipped(content: bytes) -> str:
 
 
 def _plain_text(content: bytes, *encodings: str) -> Picture | None:
-    """Text as UTF-8, or None. Older Russian documents come in the Windows code page."""
+    """Text as UTF-8, or None. Older Russian documents use the Windows code page."""
     for encoding in encodings:
         try:
             text = content.decode(encoding)
@@ -254,7 +254,7 @@ def _plain_text(content: bytes, *encodings: str) -> Picture | None:
 
 
 def _seen(content: bytes) -> str:
-    """What the bytes look like, for the operator."""
+    """The type that the bytes seem to have, for the operator."""
     try:
         return str(puremagic.from_string(content[:4096], mime=True)) or "unknown"
     except (puremagic.PureError, ValueError):

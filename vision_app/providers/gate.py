@@ -1,7 +1,7 @@
 """The provider's gate, where tasks wait, un-acknowledged, while the provider is down, busy or the account is blocked.
 
-Two things apart: a breaker (closed, open, half_open) against outages, and a pause after 429, which says that the
-provider works. Whoever passes also holds one of the account's slots (`slots.py`).
+It has two separate parts: a breaker (closed, open, half_open) against outages, and a pause after a 429, which shows
+that the provider works. A task that passes also holds one of the account's slots (`slots.py`).
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ State = Literal["closed", "open", "half_open", "paused", "blocked"]
 
 NAME = "gigachat"
 PASSING_SECONDS = 90.0
-"""A slot is free again after the provider's deadline at the latest. If nobody passes for longer, it is not a queue."""
-MAX_DOUBLINGS = 16  # of the pause between probes, which has a limit of its own
+"""A slot is free after the provider's deadline at the latest. If no task passes for longer, it is a stall."""
+MAX_DOUBLINGS = 16  # of the pause between probes, which has its own limit
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,14 @@ class GateTimes:
     """Seconds the gate stays shut, by reason."""
 
     recovery: float
-    longest: float = 600.0  # a probe that is cut off costs an estimate: each in a row doubles the pause, up to this
-    blocked: float = 60.0  # a refused account is put right by a person; one probe a minute costs nothing
+    longest: float = 600.0  # a probe that is cut off costs an estimate; each in a row doubles the pause up to this
+    blocked: float = 60.0  # a person has to correct a refused account; one probe a minute costs nothing
     pauses: tuple[float, ...] = (10.0, 20.0, 40.0, 60.0)  # the n-th 429 in a row; the provider sends no Retry-After
 
 
 @dataclass(frozen=True)
 class GateState:
-    """What the gate does and why, for readiness and the operator. A closed breaker lets everybody through."""
+    """What the gate does and why, for readiness and the operator. A closed breaker lets all tasks through."""
 
     state: State
     reason: str
@@ -64,7 +64,7 @@ class Gate:
         self._outages = 0  # in a row
         self._charged_probes = 0  # in a row
         self._refusals = 0  # pauses in a row
-        self._passed_at = time.monotonic()  # when somebody got through last
+        self._passed_at = time.monotonic()  # when a task last passed
         self._shut_until: float | None = None  # open or blocked; None: closed
         self._blocked = False
         self._paused_until = 0.0
@@ -78,9 +78,9 @@ class Gate:
         return GateState(self._state(), self._why, self._since)
 
     def blames(self, calls: int) -> bool:
-        """Whether a picture is to blame whose so many calls were all cut off.
+        """Whether a picture is the cause when all its `calls` calls were cut off.
 
-        Not while the breaker is open, nor when more calls in a row failed than its own: then others fail, too.
+        False while the breaker is open, or when more calls in a row failed than its own: then others fail, too.
         """
         return self._shut_until is None and self._outages <= calls
 
@@ -88,7 +88,7 @@ class Gate:
     async def slot(self) -> AsyncIterator[None]:
         """Wait for the gate and for a slot, then hold the slot for the length of the block.
 
-        Inside, every provider call's outcome is given to `report`.
+        Inside the block, pass the outcome of every provider call to `report`.
         """
         ticket = object()
         with metrics.PROVIDER_WAITING.track_inprogress():
@@ -98,17 +98,17 @@ class Gate:
         try:
             yield
         finally:
-            if self._probe is ticket:  # the probe ended without an outcome: let the next one try
+            if self._probe is ticket:  # the probe ended without an outcome: let the next task be the probe
                 self._probe = None
                 self._tell()
             await asyncio.shield(self._slots.release(lease))
 
     def _holds_up(self) -> bool:
-        """Whether a wait here is one for the provider: it is away, or the calls before it take their time."""
+        """Whether a wait at the gate is for the provider: it is away, or earlier calls are still running."""
         return self._state() != "closed" or time.monotonic() - self._passed_at < PASSING_SECONDS
 
     def report(self, outcome: ProviderError | None) -> None:
-        """How a call ended, None for an answer. A fault of the picture counts as one, a lost call as an outage."""
+        """Report how a call ended; None for an answer or a fault of the picture. A lost call counts as an outage."""
         match outcome:
             case RateLimited():
                 self._rate_limited(outcome)
@@ -183,7 +183,7 @@ class Gate:
         pause = fault.retry_after_seconds
         if pause is None:
             if now < self._paused_until:
-                return  # calls in flight at the same time are one and the same refusal
+                return  # refusals of calls that were in flight together count as one
             pause = self._times.pauses[min(self._refusals, len(self._times.pauses) - 1)]
             self._refusals += 1
         self._paused_until = max(self._paused_until, now + pause)
@@ -231,7 +231,7 @@ class Gate:
         self._show()
 
     def _show(self) -> None:
-        """The metrics know three states: a pause is not the breaker's, a blocked account keeps it open."""
+        """The metrics have three states: during a pause the breaker is closed, for a blocked account it is open."""
         state = self._state()
         shown: State = "open" if state == "blocked" else "closed" if state == "paused" else state
         if shown == self._shown:

@@ -1,12 +1,13 @@
 """GigaChat Vision over HTTP: upload the picture, ask about it, delete it.
 
-What this file decides is what may be tried again. Only what surely had no effect is: connections never made, refusals
-by status. An upload of unknown fate is looked for under its unique file name, never sent twice. A chat request of
-unknown fate is `CallLost`. Waiting out longer outages is the gate's task (`gate.py`).
+This file decides which requests are repeated: only those that certainly had no effect, which are failed connections and
+refusals by status. If the result of an upload is unknown, the file is looked up by its unique name and never sent
+twice. If the result of a chat request is unknown, `CallLost` is raised. Longer outages are waited out at the gate
+(`gate.py`).
 
-A 5xx answer to a chat request may come after the work (500: it broke, 502 and 504: the gateway lost it), and nobody
-publishes whether it is billed then: `CallLost`. Only 501, 503 and 505 say that nothing was begun. A provider that is
-down as a whole is noticed for free all the same: the upload comes first.
+A 5xx answer to a chat request may come after the work was done (500: it broke, 502 and 504: the gateway lost it). It is
+not documented whether such work is billed, so `CallLost` is raised. Only 501, 503 and 505 say that nothing was begun.
+If the whole provider is down, the upload fails first, which costs nothing.
 """
 
 from __future__ import annotations
@@ -62,8 +63,8 @@ log = structlog.get_logger(__name__)
 
 CONNECT_SECONDS = 10.0
 AUTH_SECONDS = 15.0  # one token request in total
-CLEANUP_SECONDS = 5.0  # finding and deleting one uploaded file; at most a quarter of the whole time of a call
-KEEPALIVE_SECONDS = 4.0  # below the server's idle timeout, so that no request meets a connection being closed
+CLEANUP_SECONDS = 5.0  # to find and delete one uploaded file; at most a quarter of the whole time of a call
+KEEPALIVE_SECONDS = 4.0  # below the server's idle timeout, so that no request uses a connection that is being closed
 MAX_BACKOFF_SECONDS = 8.0
 MAX_INLINE_PAUSE_SECONDS = 5.0  # a longer Retry-After is waited out at the gate, without holding a slot
 MAX_REPLY_BYTES = 16 * 1024 * 1024
@@ -71,7 +72,7 @@ MAX_REPLY_BYTES = 16 * 1024 * 1024
 _UPLOAD = "/files"
 _CHAT = "/chat/completions"
 _NOT_BEGUN = frozenset({501, 503, 505})
-"""The 5xx that refuse a request before any work (RFC 9110, 15.6)."""
+"""The 5xx statuses that refuse a request before any work (RFC 9110, 15.6)."""
 _NOT_SENT = (
     httpx.ConnectError,
     httpx.ConnectTimeout,
@@ -86,17 +87,17 @@ _NOT_SENT = (
 
 
 class _Ambiguous(Exception):
-    """The request went out whole and no complete reply came."""
+    """The whole request was sent and no complete reply came."""
 
 
 @dataclass
 class _Call:
-    """One analysis in progress: what a deadline or a cancellation must know."""
+    """One analysis in progress: the data that a deadline or a cancellation needs."""
 
     trace: CallTrace
     filename: str
     file_id: str | None = None
-    at_server: str | None = None  # the path of an upload or chat request whose fate is unknown
+    at_server: str | None = None  # the path of an upload or chat request whose result is unknown
 
 
 class GigaChat(VisionProvider):
@@ -161,7 +162,7 @@ class GigaChat(VisionProvider):
                     await self._upload(call, picture)
 
                 async def untimed(hook: BeforeChat) -> None:
-                    """The hook has a time of its own: a slow store must not cut off a call that is paid for."""
+                    """Await a hook outside of the deadline: a slow store must not cut off a paid call."""
                     left = (deadline.when() or due) - clock()
                     deadline.reschedule(None)
                     await hook()
@@ -207,7 +208,7 @@ class GigaChat(VisionProvider):
     def _raw(self, reply: Reply, picture: Picture | None, prompt: str, trace: CallTrace, started: float) -> RawAnswer:
         chat = read_chat(reply)
         tokens = chat.tokens
-        if not tokens:  # no answered call is free, whatever it says
+        if not tokens:  # an answered call is never free, even if its usage says so
             tokens = (
                 estimate_tokens(len(picture.content), picture.mime_type, self._settings)
                 if picture
@@ -230,7 +231,7 @@ class GigaChat(VisionProvider):
     # --- deleting -----------------------------------------------------------------------------------------------------
 
     async def _forget(self, call: _Call) -> None:
-        """Delete the uploaded file, also while the call is being cancelled. Never fails the call."""
+        """Delete the uploaded file, also while the call is being cancelled. It never makes the call fail."""
         if call.file_id is None and call.at_server != _UPLOAD:
             return
         task = asyncio.create_task(self._delete(call), name="gigachat-delete")
@@ -268,9 +269,9 @@ class GigaChat(VisionProvider):
         refused: Refused = nothing,
         **content: Any,
     ) -> Reply:
-        """Send until a 2xx comes, repeating only what surely had no effect. Raises ProviderError, _Ambiguous.
+        """Send until a 2xx comes. Repeats only requests that certainly had no effect. Raises ProviderError, _Ambiguous.
 
-        `before` each request; `refused` before the pause that follows one which had no effect.
+        Awaits `before` before each request, and `refused` before the pause after a request without effect.
         """
         refused_token: str | None = None
         for attempt in itertools.count():
@@ -302,7 +303,7 @@ class GigaChat(VisionProvider):
     async def _once(
         self, call: _Call, method: str, path: str, headers: Mapping[str, str], content: Mapping[str, Any]
     ) -> Reply:
-        """One request, while which `call` knows that an upload or a chat request may be at the server."""
+        """Send one request. Meanwhile `call.at_server` notes that an upload or a chat request may be at the server."""
         if method == "POST" and path in (_UPLOAD, _CHAT):
             call.at_server = path
         try:
@@ -392,7 +393,7 @@ def _is_loopback(url: str) -> bool:
 
 
 def _tls(settings: Settings) -> ssl.SSLContext:
-    """Trusts the usual authorities and, for this client only, those of GIGACHAT_CA_BUNDLE_FILE."""
+    """A TLS context that trusts the usual authorities and those of GIGACHAT_CA_BUNDLE_FILE, for this client only."""
     context = ssl.create_default_context(cafile=certifi.where())
     if settings.gigachat_ca_bundle_file is not None:
         try:

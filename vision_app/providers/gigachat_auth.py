@@ -1,4 +1,4 @@
-"""Access tokens of GigaChat: one request however many calls wait, renewed ahead of expiry, failures shared."""
+"""Access tokens of GigaChat: one request for all waiting calls, renewal before expiry, shared failures."""
 
 from __future__ import annotations
 
@@ -17,12 +17,10 @@ from vision_app.settings import Settings
 
 log = structlog.get_logger(__name__)
 
-RENEW_AHEAD_SECONDS = 60.0  # at most; of a token that lives shorter, a quarter of its life
-DEFAULT_LIFE_SECONDS = 1800.0  # the documented lifetime, taken when the stated expiry makes no sense
+RENEW_AHEAD_SECONDS = 60.0  # at most; for a token with a shorter life, a quarter of its life
+DEFAULT_LIFE_SECONDS = 1800.0  # the documented lifetime, used when the stated expiry is implausible
 MAX_LIFE_SECONDS = 24 * 3600.0
-FAILURE_SHARED_SECONDS = (
-    1.0  # callers arriving this soon after a failed request get its error, not a request of their own
-)
+FAILURE_SHARED_SECONDS = 1.0  # callers that come this soon after a failed request get its error; they send no request
 
 Post = Callable[[dict[str, str], dict[str, str]], Awaitable[Reply]]
 """Sends headers and form fields to the token endpoint. Raises ProviderOutage when no complete answer came."""
@@ -31,12 +29,12 @@ Post = Callable[[dict[str, str], dict[str, str]], Awaitable[Reply]]
 @dataclass(frozen=True)
 class _Token:
     text: str
-    renew_at: float  # on the monotonic clock, like the next
+    renew_at: float  # monotonic clock, like expires_at
     expires_at: float
 
 
 class AccessTokens:
-    """The current token of one account, for any number of concurrent callers."""
+    """The current token of one account, for concurrent callers."""
 
     def __init__(self, settings: Settings, post: Post) -> None:
         self._settings = settings
@@ -46,7 +44,7 @@ class AccessTokens:
         self._failure: tuple[ProviderError, float] | None = None
 
     async def get(self, failed: str | None = None) -> str:
-        """A token that is not `failed` (the one that was just refused).
+        """A token different from `failed` (the one that was just refused).
 
         Raises AccountBlocked when the credentials are refused, RateLimited, ProviderOutage.
         """
@@ -57,11 +55,11 @@ class AccessTokens:
             return token.text
         if failure := self._recent_failure(now):
             raise failure
-        # Shielded: a caller that gives up must not take the request from the others.
+        # Shielded: a cancelled caller must not cancel the request for the others.
         return (await asyncio.shield(self._renew())).text
 
     async def close(self) -> None:
-        """Give up a request in flight."""
+        """Cancel a request in flight."""
         if self._renewal is not None:
             self._renewal.cancel()
             await asyncio.wait([self._renewal])
@@ -103,7 +101,7 @@ class AccessTokens:
 
 
 def _lasting(text: str, expires: float, server_now: datetime) -> _Token:
-    """Expiry measured from the server's clock, since ours may be wrong."""
+    """Measures the expiry by the server's clock, because ours may be wrong."""
     life = expires - server_now.timestamp()
     if not 0 < life <= MAX_LIFE_SECONDS:
         log.warning("gigachat_token_expiry_implausible", life_seconds=round(life), assumed=DEFAULT_LIFE_SECONDS)
@@ -113,7 +111,7 @@ def _lasting(text: str, expires: float, server_now: datetime) -> _Token:
 
 
 def _refused(reply: Reply) -> ProviderError:
-    """Here no picture can be at fault: every 4xx but 429 is about the account."""
+    """The error of a refused token request. No picture is involved: every 4xx except 429 is about the account."""
     error = error_of(reply)
     if isinstance(error, InputFault) or reply.status == 401:
         text = f"the credentials are refused (HTTP {reply.status}: {reply.message})"
@@ -122,6 +120,6 @@ def _refused(reply: Reply) -> ProviderError:
 
 
 def _retrieved(task: asyncio.Task[_Token]) -> None:
-    """A renewal ahead of time may fail with nobody waiting; it was logged."""
+    """Mark the error of a renewal as retrieved. It was logged, and possibly no caller waits for it."""
     if not task.cancelled():
         task.exception()

@@ -1,7 +1,7 @@
-"""GigaChat on the wire, without any network: request bodies, headers, and what a reply's status and body mean.
+"""The wire format of GigaChat, without network access: request bodies, headers, and the meaning of replies.
 
-API v1 (`/files`, `/chat/completions`). Facts are recordings of the live service; where they contradict the vendor's
-document, the recordings are followed.
+API v1 (`/files`, `/chat/completions`). The facts come from recordings of the live service. Where the vendor's document
+differs, the recordings are followed.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class Reply:
 
     @property
     def server_time(self) -> datetime | None:
-        """The server's clock, against which its other times are meant."""
+        """The server's clock, to which its other times refer."""
         try:
             return parsedate_to_datetime(self.headers.get("Date", ""))
         except ValueError:
@@ -101,14 +101,14 @@ class Reply:
 
 
 def unmasked(reply: Reply) -> Reply:
-    """The reply with its real status: errors have been seen in the body of an HTTP 200."""
+    """The reply with its real status: some errors came in the body of an HTTP 200."""
     body = reply.json() if reply.ok and len(reply.body) < 4096 else None
     status = body.get("status") if isinstance(body, dict) and "choices" not in body else None
     return Reply(status, reply.headers, reply.body) if isinstance(status, int) and status >= 400 else reply
 
 
 def error_of(reply: Reply) -> ProviderError:
-    """What a refusal means. All of these were refused before any work was done."""
+    """The error for a refusal. All these requests were refused before any work was done."""
     status, said = reply.status, f"HTTP {reply.status}: {reply.message}"
     if status == 429:
         return RateLimited(f"too many requests in flight ({said})", reply.retry_after_seconds)
@@ -124,7 +124,7 @@ def error_of(reply: Reply) -> ProviderError:
         return AccountBlocked(f"the account has no such model ({said}); check GIGACHAT_VISION_MODEL", 404)
     if status in (400, 413, 415, 422) or (status == 404 and _FILE.search(reply.message)):
         return InputFault(f"the picture is refused ({said}); it is not sent again as it is", status)
-    if 400 <= status < 500 and status != 408:  # of every picture alike, hence never the picture's fault
+    if 400 <= status < 500 and status != 408:  # would refuse any picture, so it is not this picture's fault
         return AccountBlocked(f"the request itself is refused ({said}); check GIGACHAT_BASE_URL", status)
     return ProviderOutage(f"the service is out of order ({said}); waiting for it")
 
@@ -138,7 +138,7 @@ def call_headers(token: str, trace: CallTrace) -> dict[str, str]:
 
 
 def header_safe(text: str) -> str:
-    """`text` as a header value: ASCII, without spaces, at most 128 characters and still unlike other texts."""
+    """`text` as a header value: ASCII, without spaces, at most 128 characters, and different for different texts."""
     safe = quote(text, safe="!#$&'()*+,/:;=?@[]~|", errors="replace")
     if len(safe) <= _MAX_HEADER_CHARS:
         return safe
@@ -146,7 +146,7 @@ def header_safe(text: str) -> str:
 
 
 def unique_filename(mime_type: str) -> str:
-    """A name by which an upload of unknown fate is found again. The vendor looks at the extension."""
+    """A unique name to find an upload whose result is unknown. The vendor uses the extension."""
     return f"vision-{uuid.uuid4().hex}.{_EXTENSIONS.get(mime_type, 'bin')}"
 
 
@@ -173,7 +173,7 @@ class Chat:
 
 
 def read_chat(reply: Reply) -> Chat:
-    """Read a billed answer, however odd: what is missing is empty. Never raises."""
+    """Read any billed answer. Missing parts are empty. Never raises."""
     body = reply.json()
     if not isinstance(body, dict):
         found = _TOTAL_TOKENS.search(reply.body)
@@ -197,7 +197,7 @@ def _usage(value: object) -> dict[str, int]:
 
 
 def _total(usage: dict[str, int]) -> int | None:
-    """All tokens, the cached ones included: recordings do not subtract them. Never less than the parts."""
+    """All tokens, including cached ones: the recordings do not subtract them. Never less than the sum of the parts."""
     parts = usage.get("prompt_tokens", 0) + usage.get("completion_tokens", 0)
     return max(parts, usage.get("total_tokens", 0)) if usage else None
 
@@ -207,7 +207,7 @@ def _string(value: object) -> str | None:
 
 
 def file_id_of(reply: Reply) -> str | None:
-    """The id in the answer to an upload, or None if the answer is not one."""
+    """The id in the answer to an upload, or None if it has no usable id."""
     body = reply.json()
     found = _string(body.get("id")) if isinstance(body, dict) else None
     return found if found and re.fullmatch(r"[\w.-]{1,128}", found) else None
@@ -226,7 +226,7 @@ def file_ids_named(reply: Reply, filename: str) -> list[str]:
 
 
 def token_of(reply: Reply) -> tuple[str, float] | None:
-    """The access token and its expiry (seconds since the epoch by the server's clock), in either known shape."""
+    """The access token and its expiry (seconds since the epoch by the server's clock), in both known shapes."""
     body = reply.json()
     if not isinstance(body, dict):
         return None

@@ -1,7 +1,7 @@
-"""Reading text off a picture with Tesseract, a subprocess under limits: the free way when the model may not be asked.
+"""Reads the text in a picture with Tesseract, a subprocess under limits: free, for when the model may not be asked.
 
-Documents are not read here, pictures only. Without the program everything else works; `reason` says what to install.
-It may go and come back while the worker runs: that is noticed at the next run, or within a minute.
+It reads only pictures, not documents. Without the program everything else works; `reason` says what to install. If the
+program is removed or installed while the worker runs, that is noticed at the next run or within a minute.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ ENGINE = "tesseract"
 MEMORY_BYTES = 2 * 1024**3  # address space; reading 1024 px with two languages takes about 300 MB
 OUTPUT_BYTES = 8 * 1024 * 1024
 CONCURRENT_RUNS = 2  # each uses a core
-LOOK_SECONDS = 60.0  # between looks whether the program is (still) there
+LOOK_SECONDS = 60.0  # between checks whether the program is there
 PAGE_LAYOUT = "3"  # find blocks of text anywhere on the page, without guessing its orientation
 MAX_TEXT_CHARS = 100_000
 DOCUMENT_LINES = 8  # from this many lines or
 DOCUMENT_CHARS = 500  # more than this many characters a picture of text counts as a document
-MIN_WORD_CONFIDENCE = 50  # of 100; below it fur and leaves are read as letters
+MIN_WORD_CONFIDENCE = 50  # of 100; below this, fur and leaves are read as letters
 MAX_QUOTE_CHARS = 160
 
 OcrReason = Literal["not_available", "not_an_image", "timeout", "failed"]
 
 
 class OcrFault(Exception):
-    """Tesseract gave no answer about this picture; `reason` is one of OcrReason. Reading it again is of no use."""
+    """Tesseract gave no answer about this picture. `reason` is one of OcrReason. Reading it again does not help."""
 
     def __init__(self, reason: OcrReason, details: str) -> None:
         super().__init__(f"{reason}: {details}")
@@ -52,14 +52,14 @@ class OcrFault(Exception):
 
 
 class Tesseract:
-    """The installed Tesseract. After `open`, `available` tells whether it can be used, and if not, `reason` why."""
+    """The installed Tesseract. After `open`, `available` says whether it can be used, and `reason` why not."""
 
     def __init__(self, settings: Settings, program: str = ENGINE) -> None:
         self._settings = settings
         self._program = program
         self._path = ""
         self._running = asyncio.Semaphore(CONCURRENT_RUNS)
-        self._passed_at = time.monotonic()  # when a picture got its turn last
+        self._passed_at = time.monotonic()  # when a picture last got its turn
         self.available = False
         self.version = ""
         self.languages: tuple[str, ...] = ()
@@ -68,11 +68,11 @@ class Tesseract:
 
     @property
     def _passing_seconds(self) -> float:
-        """If none got its turn for longer, those that wait are no queue."""
+        """If no picture got its turn for longer than this, the waiting pictures count as stalled."""
         return 2.0 * self._settings.vision_ocr_timeout
 
     async def open(self) -> None:
-        """Look for the program and its languages, and again every minute. Never fails."""
+        """Look for the program and its languages now and every minute. Never fails."""
         self._found(await self._look())
         self._looking = asyncio.create_task(self._look_again(), name="ocr-look")
 
@@ -91,7 +91,7 @@ class Tesseract:
                 log.exception("unexpected error while looking for OCR; looking again in a minute")
 
     def _found(self, missing: str) -> None:
-        """Note what a look has found: `missing` is empty, or says what is missing and what to do."""
+        """Note the result of a check. `missing` is empty, or says what is missing and what to do."""
         changed = missing != self.reason
         self.reason, self.available = missing, not missing
         metrics.OCR_AVAILABLE.set(self.available)
@@ -101,9 +101,9 @@ class Tesseract:
             log.warning("ocr_not_available", reason=self.reason)
 
     async def read(self, picture: Picture) -> tuple[Analysis, str]:
-        """What is written on the picture, and the engine's name with its version. Raises OcrFault.
+        """The text on the picture as an analysis, and the engine's name with its version. Raises OcrFault.
 
-        A picture without text is an answer too: classification `other`, `ocr` None.
+        A picture without text gets an answer, too: classification `other`, `ocr` None.
         """
         if not self.available:
             raise OcrFault("not_available", self.reason)
@@ -126,7 +126,7 @@ class Tesseract:
         return analysis_of(table), f"{ENGINE}-{self.version}"
 
     async def _recognise(self, content: bytes) -> str:
-        # At most 1024 px reach this: a resolution makes Tesseract's guess of the letters' size unnecessary.
+        # Pictures here have at most 1024 px. With a resolution given, Tesseract need not guess the size of letters.
         arguments = ("-", "-", "-l", "+".join(self.languages), "--psm", PAGE_LAYOUT, "--dpi", "150", "tsv")
         async with AsyncExitStack() as turn:
             with waiting_for("tesseract", lambda: time.monotonic() - self._passed_at < self._passing_seconds):
@@ -167,7 +167,7 @@ class Tesseract:
             stderr=asyncio.subprocess.PIPE,
             env={"OMP_THREAD_LIMIT": "1", "LC_ALL": "C.UTF-8", "PATH": "/usr/bin:/bin"},
         )
-        _limit(process.pid, int(seconds) + 1)  # it still waits for its input
+        _limit(process.pid, int(seconds) + 1)  # the child still waits for its input
         try:
             async with asyncio.timeout(seconds):
                 out, err = await process.communicate(content)
@@ -183,7 +183,7 @@ class Tesseract:
 
 
 def analysis_of(table: str) -> Analysis:
-    """The analysis told by Tesseract's table of words (TSV: level, place, confidence 0..100, text)."""
+    """The analysis from Tesseract's table of words (TSV: level, place, confidence 0..100, text)."""
     lines: dict[tuple[str, ...], list[str]] = {}
     confidences: list[float] = []
     for place, confidence, word in _words(table):
@@ -230,7 +230,7 @@ def _description(text: str, lines: int, document: bool) -> str:
 
 
 def _limit(pid: int, cpu_seconds: int) -> None:
-    """Bound memory and processor time of the child. Not in a preexec_fn: that is unsafe beside threads."""
+    """Bound memory and processor time of the child. Not in a preexec_fn, which is unsafe with threads."""
     limits = {resource.RLIMIT_AS: MEMORY_BYTES, resource.RLIMIT_CPU: cpu_seconds, resource.RLIMIT_CORE: 0}
     with contextlib.suppress(ProcessLookupError):  # it ended already
         for kind, bound in limits.items():

@@ -1,7 +1,7 @@
-"""Cluster-wide slots of one provider account, as leases in Redis: how many requests all workers have in flight.
+"""Cluster-wide slots of one provider account, as leases in Redis. They limit the requests in flight of all workers.
 
-A worker that dies leaves leases that expire. Redis away: each worker keeps to its own share. Which task gets a slot
-next is the gate's matter (`gate.py`).
+The leases of a dead worker expire. While Redis is away, each worker uses only its own share. The gate decides which
+task gets the next slot (`gate.py`).
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ log = structlog.get_logger(__name__)
 
 LEASE_SECONDS = 30.0  # how long a dead worker's slots stay taken
 RENEWALS_PER_LEASE = 3
-POLL_SECONDS = 0.1  # between looks for a slot that another worker frees; our own are noticed at once
+POLL_SECONDS = 0.1  # between checks for a slot freed by another worker; our own are noticed at once
 REDIS_TIMEOUT_SECONDS = 2.0
-AWAY_SECONDS = 1.0  # after a failure Redis is left alone this long
+AWAY_SECONDS = 1.0  # after a failure Redis is not called for this long
 
-# KEYS: slots, workers. ARGV: lease ms, worker, limit, members…: all are renewed, the last one (if limit >= 0) is asked
-# for. Redis' own clock: those of the workers may differ. Answers (granted 0|1, workers alive).
+# KEYS: slots, workers. ARGV: lease ms, worker, limit, members…: all are renewed; the last one (if limit >= 0) is a
+# new request. Uses Redis' clock, because the workers' clocks may differ. Returns (granted 0|1, workers alive).
 _SCRIPT = """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -69,7 +69,7 @@ class Slots:
         self._lease_seconds = lease_seconds
         self._worker = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self._held: set[str] = set()
-        self._left: set[str] = set()  # given back, or never got, while Redis was away: it may still count them
+        self._left: set[str] = set()  # released or never granted while Redis was away; Redis may still count them
         self._workers = 1
         self._away_until = 0.0
         self._freed = asyncio.Event()
@@ -83,11 +83,11 @@ class Slots:
         self._renewing: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        """Announce this worker and keep its leases. Does not fail when Redis is away."""
+        """Register this worker and start renewing its leases. Does not fail when Redis is away."""
         self._renewing = asyncio.create_task(self._renew_for_ever(), name="slots-renewal")
 
     async def close(self) -> None:
-        """Give back what is held. Leases that cannot be given back expire."""
+        """Release the held leases. Leases that cannot be released expire."""
         if self._renewing is not None:
             self._renewing.cancel()
             await asyncio.wait([self._renewing])
@@ -107,13 +107,13 @@ class Slots:
 
     @property
     def share(self) -> int:
-        """Slots this worker may hold while Redis is away: its part of the account's, at least one."""
+        """Slots this worker may hold while Redis is away: its part of the account's slots, at least one."""
         return max(1, self._limit // max(1, self._workers))
 
     async def acquire(self) -> str:
-        """Wait for a slot; the answer is its lease, to be given to `release`. Safe to cancel."""
+        """Wait for a slot. Returns its lease, to be passed to `release`. Safe to cancel."""
         while True:
-            lease = f"{self._worker}:{uuid.uuid4().hex[:12]}"  # a new one each time: the last may be on its way back
+            lease = f"{self._worker}:{uuid.uuid4().hex[:12]}"  # a new one each time: the last one may be being released
             self._freed.clear()
             if await self._try(lease):
                 return lease
@@ -123,7 +123,7 @@ class Slots:
                     await self._freed.wait()
 
     async def release(self, lease: str) -> None:
-        """Give a slot back. Never fails: what Redis does not learn now it learns when it is back, or it expires."""
+        """Release a slot. Never fails: if Redis is away, it is told when it is back, or the lease expires."""
         self._held.discard(lease)
         self._freed.set()
         self._left.add(lease)
@@ -137,7 +137,7 @@ class Slots:
     async def _try(self, lease: str) -> bool:
         try:
             granted = await self._ask(lease)
-        except asyncio.CancelledError:  # Redis may have granted it all the same
+        except asyncio.CancelledError:  # Redis may have granted it anyway
             await asyncio.shield(self.release(lease))
             raise
         if granted:
@@ -150,7 +150,7 @@ class Slots:
             try:
                 return await self._run(self._limit, lease)
             except RedisError as fault:
-                self._left.add(lease)  # Redis may have granted it, and only the answer was lost
+                self._left.add(lease)  # Redis may have granted it and only the answer was lost
                 self._gone(fault)
         return len(self._held) < self.share
 
@@ -166,14 +166,14 @@ class Slots:
                 await self._renew()
             except RedisError as fault:
                 self._gone(fault)
-            # Back again, Redis soon learns of the slots taken without it.
+            # After Redis is back, the next renewal tells it the slots taken meanwhile.
             away = time.monotonic() < self._away_until
             await asyncio.sleep(AWAY_SECONDS if away else self._lease_seconds / RENEWALS_PER_LEASE)
 
     async def _renew(self) -> None:
         members = set(self._held)
         await self._run(-1, *members)
-        await self._give_back(self._left | (members - self._held))  # the latter: renewed after they were released
+        await self._give_back(self._left | (members - self._held))  # the latter were renewed after their release
 
     async def _give_back(self, leases: set[str]) -> None:
         if unheld := leases - self._held:

@@ -1,4 +1,4 @@
-"""The bucket as something to be kept in order: who holds how much, what may still come in, what goes and when.
+"""Keeps the bucket in order: counts what each tenant holds, checks uploads against quotas, deletes objects.
 
-What is deleted is decided in `domain/storage.py`; how single objects are read and written is in `stores/s3.py`.
+`domain/storage.py` decides what is deleted; `stores/s3.py` reads and writes single objects.
 """

@@ -1,8 +1,8 @@
-"""Who holds how much, as `tenant_storage_usage` says: kept by every write of ours, repaired by listings.
+"""The accounts of storage in `tenant_storage_usage`: updated by every write of ours, repaired by listings.
 
 A worker notes its changes in memory and writes them every few seconds (`Accounts`), so that no write to S3 waits for
-Postgres or fails with it. What is lost by a crash, and what others write, the next listing repairs (`listing.py`).
-Each change carries its time: a listing that began later has seen it.
+Postgres or fails with it. The next listing (`listing.py`) repairs what a crash lost and what others wrote. Each change
+has its time: a listing that began later includes it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from vision_app.domain.storage import TYPE_OF
 from vision_app.stores.keys import place_of
 
 MAX_CHANGES = 10_000
-"""Sums (per tenant, type and second) held while Postgres is away; past it they are dropped and a listing is due."""
+"""Most sums (by tenant, type, second) held while Postgres is away. More are dropped, and a listing is due."""
 
 _GIVEN = """
 FROM jsonb_to_recordset($1::jsonb) AS r(tenant_id text, content_type text, bytes bigint, objects bigint, at float8)
@@ -57,14 +57,14 @@ WHERE $1::text IS NULL OR tenant_id = $1"""
 
 @dataclass
 class Accounts:
-    """Changes not yet written. `wrote` has the accounts that grew, for whoever watches over quotas."""
+    """Changes not yet written. `flush` writes them and returns the accounts that grew, for the check of quotas."""
 
     _changes: dict[tuple[str, str, int], list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, 0]))
     _written_keys: set[str] = field(default_factory=set)
     _dropped: bool = False
 
     def changed(self, key: str, before: int | None, after: int | None, began: float) -> None:
-        """One object was written or deleted; sizes in bytes, None where there is none. See `stores.s3.Watch`."""
+        """Note that an object was written or deleted. Sizes in bytes; None: no object. See `stores.s3.Watch`."""
         place = place_of(key)
         change = self._changes[place.account, TYPE_OF[place.kind], int(began)]
         change[0] += (after or 0) - (before or 0)
@@ -77,9 +77,9 @@ class Accounts:
             self._dropped = True
 
     async def flush(self, pool: Any) -> dict[tuple[str, str], int]:
-        """Write what was noted; returns the objects added per (account, content type).
+        """Write the noted changes. Returns the objects added per (account, content type).
 
-        Raises what asyncpg raises; then everything is kept for the next time.
+        Raises asyncpg's errors; then all changes are kept for the next time.
         """
         changes, keys, dropped = dict(self._changes), set(self._written_keys), self._dropped
         if not (changes or keys or dropped):
@@ -121,7 +121,7 @@ async def _write(pool: Any, changes: Mapping[tuple[str, str, int], list[int]], k
 
 
 async def add(connection: Any, given: list[dict[str, Any]]) -> None:
-    """Add changes to the accounts. Must run in a transaction; no listing ends before that does."""
+    """Add changes to the accounts. Must run in a transaction. No listing can end before the transaction ends."""
     await connection.execute(_LOCK)
     if not given:
         return
@@ -131,13 +131,13 @@ async def add(connection: Any, given: list[dict[str, Any]]) -> None:
 
 
 async def book(connection: Any, account: str, content_type: str, size_bytes: int, objects: int) -> None:
-    """One change made now, in a transaction of the caller's."""
+    """Add one change with the time of now. Must run in a transaction."""
     change = {"tenant_id": account, "content_type": content_type, "bytes": size_bytes, "objects": objects}
     await add(connection, [{**change, "at": time.time()}])
 
 
 async def back(connection: Any, keys: list[str]) -> None:
-    """These objects are there again: nothing says any more that they expired."""
+    """These objects exist again: delete the records that they expired."""
     await connection.execute(_BACK, keys)
 
 
@@ -146,7 +146,7 @@ async def back(connection: Any, keys: list[str]) -> None:
 
 @dataclass(frozen=True)
 class Usage:
-    """Bytes and objects by content type; of one account or of the bucket. `updated_at`: None if never counted."""
+    """Bytes and objects by content type, of one account or of the bucket. `updated_at`: None if never counted."""
 
     size_bytes: Mapping[str, int]
     objects: Mapping[str, int]
@@ -162,12 +162,12 @@ class Usage:
 
 
 async def usage(pool: Any, account: str | None = None) -> Usage:
-    """What the bucket holds, or one account of it."""
+    """The usage of the bucket, or of one account."""
     return _summed(await pool.fetch(_USAGE, account))
 
 
 async def usage_by_account(pool: Any) -> dict[str, Usage]:
-    """What every account holds."""
+    """The usage of every account."""
     rows: dict[str, list[Any]] = defaultdict(list)
     for row in await pool.fetch(_USAGE, None):
         rows[row["tenant_id"]].append(row)
@@ -175,7 +175,7 @@ async def usage_by_account(pool: Any) -> dict[str, Usage]:
 
 
 def together(usages: Mapping[str, Usage]) -> Usage:
-    """All accounts as one."""
+    """The sum of all accounts."""
     sizes: dict[str, int] = defaultdict(int)
     objects: dict[str, int] = defaultdict(int)
     for one in usages.values():

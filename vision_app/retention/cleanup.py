@@ -1,8 +1,8 @@
-"""Counting and cleaning up the bucket: list, settle the accounts, decide, delete. By one worker at a time.
+"""Counts and cleans up the bucket: list, correct the accounts, decide, delete. One worker at a time.
 
-A decision is written down before anything is deleted (`expired_objects` without `expired_at`). Killed anywhere, the
-next run carries out what was decided and not done, and so ends where this one would have. Before each batch is deleted
-it is looked at again: what a post has come to need since then stays.
+Decisions are written to `expired_objects`, without `expired_at`, before anything is deleted. If a run is killed at any
+point, the next run carries out the remaining decisions, with the same result. Each batch is checked again before it is
+deleted: objects that a post needs by then stay.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from .lock import exclusively
 log = structlog.get_logger(__name__)
 
 KEPT_KINDS = ("answer", "media")
-"""Kinds that rows of posts name by key: that one of these has gone is remembered."""
+"""Kinds that rows of posts name by key. The deletion of such an object is remembered."""
 
 _CONDEMN = """
 INSERT INTO expired_objects AS e (s3_key, tenant_id, kind, size_bytes, modified_at, reason)
@@ -67,18 +67,18 @@ _FORGET_DONE = "DELETE FROM expired_objects WHERE expired_at IS NOT NULL AND NOT
 
 @dataclass
 class Report:
-    """What a run found and did. `freed` and `deleted` by (content type, reason); `would`: of a dry run."""
+    """What a run found and did. `freed` and `deleted` by (content type, reason); a dry run says what it would do."""
 
     aim: Aim
     dry_run: bool = False
     listed: int = 0
-    total_bytes: int = 0  # when it was decided
+    total_bytes: int = 0  # at the time of the decision
     left_bytes: int = 0
     deleted: Counter[tuple[str, str]] = field(default_factory=Counter)
     freed: Counter[tuple[str, str]] = field(default_factory=Counter)
     by_tenant: Counter[str] = field(default_factory=Counter)
     protected: Counter[Protection] = field(default_factory=Counter)
-    refused: int = 0  # objects the store would not delete
+    refused: int = 0  # objects that the store refused to delete
     pardoned: int = 0  # objects that became needed after the decision
     emergency: bool = False
     shortfall_bytes: int = 0
@@ -99,7 +99,7 @@ class Report:
 
 
 async def count(settings: Settings, s3: S3Store) -> None:
-    """List the bucket and make the accounts true. Raises StorageBusy, S3Error, and what asyncpg raises."""
+    """List the bucket and correct the accounts. Raises StorageBusy, S3Error, and asyncpg's errors."""
     async with exclusively(settings) as connection:
         await _count(connection, settings, s3)
 
@@ -112,9 +112,9 @@ async def clean_up(
     dry_run: bool = False,
     limits: StorageLimits | None = None,
 ) -> Report:
-    """Count, carry out what an earlier run left undone, then decide anew and delete. A dry run deletes nothing.
+    """Count, carry out decisions of an earlier run, then decide again and delete. A dry run deletes nothing.
 
-    Raises StorageBusy, S3Error, and what asyncpg raises; what was decided by then is done by the next run.
+    Raises StorageBusy, S3Error, and asyncpg's errors. Decisions made by then are carried out by the next run.
     """
     started, limits = time.monotonic(), limits or limits_of(settings)
     report = Report(aim or Aim(), dry_run)
@@ -144,7 +144,7 @@ async def _count(connection: Any, settings: Settings, s3: S3Store) -> tuple[int,
 
 
 async def _decide(connection: Any, limits: StorageLimits, report: Report) -> CleanupPlan:
-    """Both passes of the planner. All decisions are written in one transaction: a plan is there whole or not at all."""
+    """Run both passes of the planner. One transaction writes all decisions, so a plan is stored whole or not at all."""
     await listing.judge(connection)
     tally = CleanupTally(limits, report.aim, time.time())
     async with connection.transaction():
@@ -170,7 +170,7 @@ async def _condemn(connection: Any, decided: Sequence[Deletion]) -> None:
 
 
 async def _execute(connection: Any, s3: S3Store, report: Report) -> None:
-    """Delete what is condemned, batch by batch: the objects, then in one transaction accounts and memory."""
+    """Carry out the decisions in batches: delete the objects, then in one transaction update accounts and records."""
     while rows := await connection.fetch(_PENDING, DELETE_BATCH):
         needed = await _needed_now(connection, [row["s3_key"] for row in rows])
         batch = [row for row in rows if row["s3_key"] not in needed]
@@ -196,7 +196,7 @@ async def _execute(connection: Any, s3: S3Store, report: Report) -> None:
 
 
 async def _needed_now(connection: Any, keys: Sequence[str]) -> set[str]:
-    """Which of these a post has come to need since the decision."""
+    """Those of `keys` that a post has come to need since the decision."""
     media = {place_of(key).subject: key for key in keys}
     shas = [subject.rpartition("/")[2].rstrip("_") for subject in media if subject]
     rows = await connection.fetch(_UNFINISHED_AMONG, list(keys), shas)

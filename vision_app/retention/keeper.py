@@ -1,7 +1,7 @@
-"""What every worker does beside its work to keep the bucket in order; one of them at a time does the heavy part.
+"""The storage tasks that every worker runs in the background. One worker at a time does the heavy part.
 
-Every few seconds each worker writes its own changes to the accounts, shows them as metrics, and tells when what it
-wrote went beyond a quota. Whoever finds that a listing or a clean-up is due, and gets the lock, does it.
+Every few seconds each worker writes its own changes to the accounts, sets the metrics, and logs if its writes exceeded
+a quota. A worker that finds a listing or a clean-up due, and gets the lock, runs it.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ SELECT bucket, counted_at, cleaned_at, requested_at, drift_bytes, now() AS now,
 
 
 class StorageKeeper(Service):
-    """Watches the worker's S3 client from now on."""
+    """Records the changes of the worker's S3 client from its creation on."""
 
     def __init__(self, settings: Settings, s3: S3Store, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -61,7 +61,7 @@ class StorageKeeper(Service):
         self._asked: set[asyncio.Task[Report]] = set()
 
     async def on_stop(self) -> None:
-        """Write what is not written yet; if Postgres is away, the next listing will find it."""
+        """Write the remaining changes. If Postgres is away, the next listing finds them."""
         for task in self._asked:
             task.cancel()
         if self._pool is None:
@@ -110,7 +110,7 @@ class StorageKeeper(Service):
     # -- every worker
 
     async def show(self) -> None:
-        """Write this worker's changes, show what the accounts say, and tell of quotas that it went beyond."""
+        """Write this worker's changes, set the metrics from the accounts, and log quotas that the worker exceeded."""
         pool = await self.pool()
         grown = await self._changes.flush(pool)
         held = await accounts.usage_by_account(pool)
@@ -128,7 +128,7 @@ class StorageKeeper(Service):
             metrics.BUCKET_LIMIT.labels(content_type=content_type).set(gib(size))
 
     def _violations(self, grown: Mapping[tuple[str, str], int], held: Mapping[str, Usage]) -> bool:
-        """Whether anything that this worker added went beyond a quota. It is stored: it was paid for."""
+        """Whether anything that this worker added exceeds a quota. It stays stored, because it was paid for."""
         bucket, found = accounts.together(held), False
         for account, content_type in grown:
             own = held.get(account)
@@ -144,11 +144,11 @@ class StorageKeeper(Service):
     # -- for the API
 
     async def held(self) -> dict[str, Usage]:
-        """What every account holds. Raises one of AWAY."""
+        """The usage of every account. Raises one of AWAY."""
         return await accounts.usage_by_account(await self.pool())
 
     async def status(self) -> Mapping[str, Any]:
-        """When the bucket was counted and cleaned up last (`counted_at`, `cleaned_at`), and whether it is due."""
+        """When the bucket was last counted and cleaned up (`counted_at`, `cleaned_at`), and whether it is due."""
         return dict(await (await self.pool()).fetchrow(_STATE))
 
     async def check(self, tenant_id: str, size_bytes: int, content_type: str) -> QuotaVerdict:
@@ -156,7 +156,7 @@ class StorageKeeper(Service):
         return await check(await self.pool(), self._limits, tenant_id, size_bytes, content_type)
 
     def start_clean_up(self, aim: Aim, *, dry_run: bool) -> asyncio.Task[Report]:
-        """Clean up in the background: whoever asked may leave. The task raises StorageBusy or one of AWAY."""
+        """Clean up in the background; the caller need not wait. The task raises StorageBusy or one of AWAY."""
         task = asyncio.create_task(self._clean_up(aim, dry_run))
         self._asked.add(task)
         task.add_done_callback(self._ended)
@@ -177,7 +177,7 @@ class StorageKeeper(Service):
     # -- one worker at a time
 
     async def look(self) -> None:
-        """Do what is due. Somebody else being at it is no failure."""
+        """Do what is due. If another worker is doing it, that is no failure."""
         pool = await self.pool()
         state = await pool.fetchrow(_STATE)
         due = self._due(state)
@@ -209,9 +209,9 @@ def _older(at: datetime | None, now: datetime, seconds: float) -> bool:
 
 
 def show_usage(held: Mapping[str, Usage], shown: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
-    """Set the gauges from the accounts; tenants beyond the bound of labels are added up.
+    """Set the gauges from the accounts. Tenants without a label of their own are added up.
 
-    Takes and returns which tenants and types are shown, so that those who hold nothing any more are taken away.
+    Takes and returns the shown tenants and types, so that those that hold nothing any more are removed.
     """
     bucket = accounts.together(held)
     for content_type in metrics.CONTENT_TYPES:

@@ -1,4 +1,4 @@
-"""The settings' quotas, in the planner's units. GB in names of settings, fields and metrics are GiB (1024^3 bytes)."""
+"""The settings' quotas in the planner's units. GB in names of settings, fields and metrics is GiB (1024^3 bytes)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ GIB = 1024**3
 def limits_of(settings: Settings) -> StorageLimits:
     """Sizes in bytes, times in seconds.
 
-    A record of a paid call is kept as long as Kafka may deliver its grant again: without it, the call is made again.
+    A record of a paid call is kept as long as Kafka may redeliver its grant. Without the record the call would be
+    repeated.
     """
     return StorageLimits(
         total_bytes=_bytes(settings.s3_total_limit_gb),

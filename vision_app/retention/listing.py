@@ -1,8 +1,8 @@
-"""One look at the whole bucket, page by page, kept in temporary tables of one Postgres connection.
+"""Lists the whole bucket, page by page, into temporary tables of one Postgres connection.
 
-Postgres sorts and joins, so that this process never holds more than a page. From the listing follow the true accounts
-(`settle_accounts`), what `media_objects` says (`correct_media`), and the objects as the planner wants them (`judge`).
-The connection holds the lock under which only one worker at a time does any of this.
+Postgres sorts and joins, so that this process never holds more than a page. From the listing we correct the accounts
+(`settle_accounts`) and `media_objects` (`correct_media`), and make the objects for the planner (`judge`). The
+connection holds the lock that lets only one worker do this at a time.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CREATE TEMP TABLE listed (s3_key text, account text, kind text, content_type tex
     modified_at timestamptz, subject text);
 CREATE TEMP TABLE unfinished (what text)"""
 
-# posts in work, and those whose media wait for the next day's budget
+# posts in work, and posts with media that wait for the next day's budget
 UNFINISHED = """kind = 'vision' AND (in_work_since IS NOT NULL OR data @> '{"media": [{"status": "deferred"}]}')"""
 _NEEDED = f"""
 SELECT pe.tenant_id, m.file_sha256, m.s3_key FROM post_enrichment AS pe
@@ -46,8 +46,8 @@ FROM listed AS l LEFT JOIN (
 _OBJECTS = "SELECT s3_key, account, kind, size_bytes, modified, seen, needed FROM judged"
 _BY_AGE = f'{_OBJECTS} ORDER BY greatest(modified, seen), s3_key COLLATE "C"'
 
-# Of what others write, all that was seen counts. Of what we write (vision), what is older than the listing: what is
-# newer is in since_*, whether or not the listing came by in time to see it.
+# Of objects that others write, all listed ones count. Of ours (vision), only those older than the listing: what is
+# newer is in since_*, whether or not the listing includes it.
 _SETTLE = """
 WITH counted AS (
     SELECT account, content_type, sum(size_bytes)::bigint AS bytes, count(*) AS objects FROM listed
@@ -82,7 +82,7 @@ WHERE (m.tenant_id, m.file_sha256) = (counted.tenant_id, counted.file_sha256) AN
 _BACK = """
 DELETE FROM expired_objects AS e USING listed AS l
 WHERE l.s3_key = e.s3_key AND (e.expired_at IS NOT NULL OR l.modified_at IS DISTINCT FROM e.modified_at)"""
-# an hour's margin: a row may be written after the listing has passed the place of its object
+# an hour's margin: a row may be written after the listing has passed its object's key
 _GONE = """
 WITH named AS (
     SELECT DISTINCT s3_key, tenant_id, kind FROM (
@@ -100,9 +100,9 @@ ON CONFLICT (s3_key) DO NOTHING"""
 
 
 async def begin(connection: Any, bucket: str) -> int:
-    """Note when a listing begins: at the next full second, since that is how finely stores tell ages; wait for it.
+    """Record that a listing begins at the next full second, the resolution of stores' times, and wait for it.
 
-    So every change of ours belongs either before it, and the listing sees it, or after it, and is in since_*.
+    So every change of ours is either before that second, and the listing includes it, or after it, and is in since_*.
     """
     began = int(time.time()) + 1
     async with connection.transaction():
@@ -115,7 +115,7 @@ async def begin(connection: Any, bucket: str) -> int:
 
 
 async def load(connection: Any, s3: S3Store) -> int:
-    """Read the whole bucket into the connection's temporary table. Returns how many objects there are."""
+    """List the whole bucket into the connection's temporary table. Returns the number of objects."""
     await connection.execute(_TABLES)
     count, page = 0, list[ObjectHead]()
     async for head in s3.list(""):
@@ -140,7 +140,7 @@ def _record(head: ObjectHead) -> tuple[Any, ...]:
 
 
 async def settle_accounts(connection: Any, began: int) -> None:
-    """Make `tenant_storage_usage` say what the listing found, and what our writers have changed since it began."""
+    """Set `tenant_storage_usage` to what the listing found plus what our writers have changed since it began."""
     async with connection.transaction():
         await connection.execute("SELECT only_row FROM storage_state FOR UPDATE")
         await connection.execute(_SETTLE, began)
@@ -148,12 +148,12 @@ async def settle_accounts(connection: Any, began: int) -> None:
 
 
 async def correct_expired(connection: Any) -> None:
-    """Objects that are there again have not expired; decisions about objects written anew since then are dropped."""
+    """Drop records of expired objects that exist again, and decisions about objects that were written again since."""
     await connection.execute(_BACK)
 
 
 async def correct_media(connection: Any, began: int) -> None:
-    """Sizes and references of `media_objects` as they are; what rows name and the bucket has lost is marked gone."""
+    """Correct sizes and references in `media_objects`. Objects that rows name but the bucket lacks are marked gone."""
     async with connection.transaction():
         await connection.execute(_MEDIA_SIZES)
         await connection.execute(_MEDIA_REFS)
@@ -161,7 +161,7 @@ async def correct_media(connection: Any, began: int) -> None:
 
 
 async def judge(connection: Any) -> None:
-    """Join the listing with what is known of its objects: when a post last listed them, and who still needs them."""
+    """Join the listing with what is known of its objects: when a post last listed them, whether one needs them."""
     async with connection.transaction():
         cursor = await connection.cursor(_NEEDED)
         while rows := await cursor.fetch(PAGE):
@@ -172,7 +172,7 @@ async def judge(connection: Any) -> None:
 
 
 def _needs(row: Any) -> tuple[str, ...]:
-    """A picture, and every answer about it that would save asking again."""
+    """What an unfinished post needs: a picture and all answers about it, which save calls."""
     subject = answers_about(row["tenant_id"], row["file_sha256"]) if row["file_sha256"] else ""
     return tuple(text for text in (row["s3_key"], subject) if text)
 

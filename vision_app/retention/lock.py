@@ -1,7 +1,7 @@
-"""One worker at a time: a Postgres session's advisory lock, held by the connection that does the work.
+"""The lock for one worker at a time: a session's advisory lock in Postgres, held by the connection that does the work.
 
-Not a lease in Redis: a lease has to be renewed during a long listing and outlives a killed worker, while this lock goes
-with its connection at once; and without Postgres there is no clean-up anyway, since nobody knows what is needed.
+It is not a lease in Redis: a lease must be renewed during a long listing and outlives a killed worker. This lock ends
+with its connection at once. And without Postgres no clean-up is possible, because it is not known what is needed.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ POLL_SECONDS = 0.05
 
 
 class StorageBusy(Exception):
-    """Another worker or command is counting or cleaning up this very moment. Wait until it has ended."""
+    """Another worker or command is counting or cleaning up now. Wait until it has ended."""
 
 
 @asynccontextmanager
 async def exclusively(settings: Settings) -> AsyncIterator[Any]:
-    """A connection that holds the lock. Raises StorageBusy, and what asyncpg raises when Postgres is away."""
+    """A connection that holds the lock. Raises StorageBusy, and asyncpg's errors when Postgres is away."""
     connection = await asyncpg.connect(
         settings.database_url.get_secret_value(),
         timeout=CONNECT_TIMEOUT_SECONDS,
@@ -39,13 +39,13 @@ async def exclusively(settings: Settings) -> AsyncIterator[Any]:
     try:
         await _lock(connection)
         yield connection
-        await connection.close(timeout=CONNECT_TIMEOUT_SECONDS)  # waits until Postgres has let go of the lock
+        await connection.close(timeout=CONNECT_TIMEOUT_SECONDS)  # waits until Postgres has released the lock
     finally:
-        connection.terminate()  # whatever it was doing, lock and temporary tables go; nothing if it is closed
+        connection.terminate()  # releases lock and temporary tables in any case; does nothing if closed
 
 
 async def _lock(connection: Any) -> None:
-    """Take the lock, waiting a little: a session that has just ended may still hold it."""
+    """Take the lock. Waits a little, because a session that has just ended may still hold it."""
     deadline = time.monotonic() + WAIT_SECONDS
     while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", STORAGE_LOCK):
         if time.monotonic() >= deadline:

@@ -1,7 +1,9 @@
-"""May this still come in? Answered from the accounts, without a listing; a refusal is counted, logged and acted upon.
+"""Decides from the accounts, without a listing, whether an object may be added.
 
-Asked by producers before they upload (the API) and by `vision upload`. Answers that were paid for are stored whatever
-the quotas say: `keeper.py` tells afterwards, in the same words.
+A refusal is counted and logged, and requests a clean-up.
+
+Producers ask before they upload (by the API), and so does `vision upload`. Paid answers are always stored; `keeper.py`
+logs afterwards, with the same text, if they exceed a quota.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from .limits import gib
 log = structlog.get_logger(__name__)
 
 CLEANUP_PAUSE = "10 minutes"
-"""No clean-up is asked for sooner after the last one: what it could not free then, it cannot free now."""
+"""No clean-up is requested sooner after the last one: what that one could not free, another cannot free yet."""
 
 _REQUEST = f"""
 UPDATE storage_state SET requested_at = now()
@@ -58,7 +60,7 @@ async def check(pool: Any, limits: StorageLimits, tenant_id: str, size_bytes: in
 def judge(
     limits: StorageLimits, bucket: Usage, own: Usage | None, size_bytes: int, content_type: str
 ) -> tuple[QuotaVerdict, str | None]:
-    """The verdict, and the reason as metrics name it."""
+    """The verdict, and the reason as the metrics name it."""
     tenant_bytes = own.total_bytes if own else 0
     of_type = bucket.size_bytes.get(content_type, 0)
     why = refusal(limits, content_type, size_bytes, bucket.total_bytes, tenant_bytes, of_type)
@@ -81,5 +83,5 @@ def exceeded(tenant_id: str, why: str, verdict: QuotaVerdict, size_bytes: int) -
 
 
 async def request_clean_up(pool: Any) -> None:
-    """Have whichever worker gets to it clean up, unless that was done a moment ago."""
+    """Request a clean-up by any worker, unless one was done recently."""
     await pool.execute(_REQUEST)

@@ -1,4 +1,4 @@
-"""A medium into the bucket as a producer puts it: named by its content, once, and only where there is room."""
+"""Uploads a medium as a producer does: named by its content, once, and only if there is room."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .limits import gib, limits_of
 from .quota import QuotaVerdict, judge
 
 MAX_UPLOAD_BYTES = 41_943_040
-"""What producers of the assistant drop beyond; the worker reads no larger object either."""
+"""Producers of the assistant drop larger media, and the worker does not read larger objects."""
 FRESH = timedelta(days=1)
 
 _PARDON = "DELETE FROM expired_objects WHERE s3_key = $1"
@@ -68,7 +68,7 @@ def read_medium(path: Path, mime_type: str | None) -> tuple[bytes, str]:
 
 
 async def upload(settings: Settings, pool: Any, s3: S3Store, tenant_id: str, content: bytes, mime_type: str) -> Upload:
-    """Store a picture. The room is booked before and given back if the store does not take it.
+    """Store a picture. Its room is booked first, and released if the store does not take it.
 
     Raises QuotaExceeded, S3Error, and what asyncpg raises.
     """
@@ -79,7 +79,7 @@ async def upload(settings: Settings, pool: Any, s3: S3Store, tenant_id: str, con
     if there is None:
         await _book(settings, pool, tenant_id, len(content))
     try:
-        # put again what is there but old: else it may expire before its new post comes
+        # write an old object again: otherwise it may expire before its new post comes
         if there is None or there < datetime.now(UTC) - FRESH:
             await s3.put(key, content, mime_type)
     except BaseException:
@@ -91,7 +91,7 @@ async def upload(settings: Settings, pool: Any, s3: S3Store, tenant_id: str, con
 
 
 async def _there(s3: S3Store, key: str, size_bytes: int) -> datetime | None:
-    """Since when the bucket has the very same object."""
+    """Since when the bucket has the same object; None if it does not."""
     try:
         head = await s3.head(key)
     except ObjectMissing:
@@ -100,7 +100,7 @@ async def _there(s3: S3Store, key: str, size_bytes: int) -> datetime | None:
 
 
 async def _book(settings: Settings, pool: Any, tenant_id: str, size_bytes: int) -> None:
-    """Take the room, or raise QuotaExceeded: two uploads at once cannot both take the last of it."""
+    """Book the room or raise QuotaExceeded. Two concurrent uploads cannot both get the last room."""
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute("SELECT only_row FROM storage_state FOR UPDATE")
         held = await accounts.usage_by_account(connection)

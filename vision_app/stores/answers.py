@@ -1,7 +1,8 @@
-"""Paid answers and records of paid calls in S3, the place that remembers what must not be paid twice.
+"""Stores paid answers and records of paid calls in S3, so that nothing is paid twice.
 
-An answer is stored under its cache key before anything else learns of it. A call record says of one grant whether its
-call was begun, and how it ended. Whether to call at all is decided by the caller. Errors of S3 pass through (`s3.py`).
+An answer is stored under its cache key before anything else learns of it. A call record says whether the call of one
+grant was begun, and how it ended. Whether to call is decided by the caller of this module. Errors of S3 are raised
+unchanged (`s3.py`).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from .s3 import ObjectForbidden, ObjectMissing, S3Store, StoreMisconfigured
 log = structlog.get_logger(__name__)
 
 BAD_ANSWER_LIFETIME = timedelta(hours=24)
-"""How long a refused, unusable or partial answer is given out before the picture is asked about again."""
+"""How long a refused, unusable or partial answer is reused before the picture is asked about again."""
 
 MAX_STORED_BYTES = 8 * 1024 * 1024
 JSON_TYPE = "application/json"
@@ -34,8 +35,8 @@ Model = TypeVar("Model", bound=BaseModel)
 class AnswerStore:
     """Answers by tenant, picture and provider, for one model and prompt version.
 
-    `model` and `prompt_version` are the configured ones, not those an answer reports: the service answers with a finer
-    model name, which must not split the cache.
+    `model` and `prompt_version` are the configured ones, not those an answer reports: the service reports a more
+    specific model name, which must not split the cache.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class AnswerStore:
     async def find(
         self, tenant_id: str, sha256: str, provider: Provider, *, only_good: bool = False
     ) -> StoredAnswer | None:
-        """The answer to give out, or None: good ones at any age, others for a day and not if `only_good` (force)."""
+        """The answer to reuse, or None: a good one at any age, others for a day and not if `only_good` (force)."""
         key = self.key(tenant_id, sha256, provider)
         content = await self._read(key)
         stored = _parsed(StoredAnswer, key, content) if content is not None else None
@@ -70,7 +71,7 @@ class AnswerStore:
         return key
 
     async def call(self, tenant_id: str, grant_id: str) -> CallRecord | None:
-        """The record of a grant's call; None if none was begun. One that cannot be read counts as begun."""
+        """The record of a grant's call; None if no call was begun. An unreadable record counts as begun."""
         key = call_key(tenant_id, grant_id)
         if (stored := await self._read(key)) is None:
             return None
@@ -96,7 +97,7 @@ class AnswerStore:
         await self._put(call_key(tenant_id, grant_id), record)
 
     async def clear_call(self, tenant_id: str, grant_id: str) -> None:
-        """Forget a call that was refused before any work was done, and so cost nothing."""
+        """Delete the record of a call that was refused before any work was done, so that it cost nothing."""
         await self._s3.delete([call_key(tenant_id, grant_id)])
 
     async def _read(self, key: str) -> bytes | None:
@@ -123,7 +124,7 @@ def _parsed(model: type[Model], key: str, content: bytes) -> Model | None:
 
 
 def _not_ours(key: str) -> StoreMisconfigured:
-    """Access to our own keys is refused: no picture is to blame, and every one waits until it is granted."""
+    """Access to our own keys is denied. That is not the fault of a picture; all tasks wait until access is granted."""
     return StoreMisconfigured(
         f"access to {key} is refused; grant the access key read and write on vision/", "AccessDenied"
     )

@@ -1,4 +1,4 @@
-"""The contract of every sink: a place that finished posts are written to, batch by batch.
+"""The contract of every sink: a store to which finished posts are written in batches.
 
 The runner (`streams/batches.py`) retries for ever on `SinkUnavailable`, and dead-letters a record named by `Rejected`
 while the rest of the batch goes on.
@@ -18,7 +18,7 @@ class SinkUnavailable(Exception):
 
 
 class Rejected(Exception):
-    """The store will never take this record. `index` is its place in the batch; nothing of the batch was written."""
+    """The store will never take this record. `index` is its position in the batch; nothing of the batch was written."""
 
     def __init__(self, index: int, reason: str) -> None:
         super().__init__(reason)
@@ -37,7 +37,7 @@ class Sink(abc.ABC, Generic[Record]):
 
     @abc.abstractmethod
     async def write(self, batch: Sequence[Record]) -> Sequence[Record]:
-        """Write all or nothing; return the records now in force (an older one than the stored is left out).
+        """Write all or nothing; return the records now in force (without those older than the stored one).
 
         Raises SinkUnavailable (try again) or Rejected (this record never).
         """

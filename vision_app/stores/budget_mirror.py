@@ -1,12 +1,13 @@
-"""What Redis shows of the tenants' budgets, and the keys by whose deletion an operator resets one.
+"""Shows the tenants' budgets in Redis, with keys that an operator deletes to reset a budget.
 
 Per tenant `budget:tenant:{tenant}:{day}` holds the tokens spent on a UTC day. Beside it is a key of literally
-`budget:tenant:{tenant}:*`, since DEL takes no patterns and `redis-cli DEL budget:tenant:{tenant}:*` shall mean: reset.
-The set `budget:sentinel` names the tenants that have such a key: one that is missing though its tenant is in the set
-was deleted by somebody; where the set is gone too, Redis lost everything and nobody asked for anything.
+`budget:tenant:{tenant}:*`, the sentinel. DEL takes no patterns, so `redis-cli DEL budget:tenant:{tenant}:*` deletes
+exactly this key, which requests a reset. The set `budget:sentinel` names the tenants that have a sentinel. If a tenant
+is in the set and its sentinel is missing, somebody deleted it. If the set is missing too, Redis lost its data and
+nobody requested a reset.
 
-A projection: nothing is decided by it but whether posts are sampled and, when a ledger is lost, how much was spent at
-least. All methods but `spent_today` and `last_shown` raise redis' errors.
+It is a projection. It decides only whether posts are sampled and, when a ledger is lost, how much was spent at least.
+All methods except `spent_today` and `last_shown` raise Redis' errors.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class Spent:
 
 @dataclass(frozen=True)
 class Sentinels:
-    """Of the tenants asked about: those that never had a sentinel, and those whose sentinel somebody deleted."""
+    """Of the tenants asked about: those without a sentinel so far, and those whose sentinel was deleted."""
 
     new: Collection[str]
     deleted: Collection[str]
@@ -77,7 +78,7 @@ class BudgetMirror:
         await self._redis.aclose()
 
     async def sentinels(self, tenants: Iterable[str]) -> Sentinels:
-        """Look after these tenants' sentinels, all at one moment."""
+        """Check these tenants' sentinels, all at one moment."""
         asked = list(tenants)
         pipeline: Any = self._redis.pipeline(transaction=True)
         for tenant in asked:
@@ -92,7 +93,7 @@ class BudgetMirror:
         )
 
     async def watch(self, tenants: Collection[str]) -> None:
-        """Put these tenants' sentinels where they belong."""
+        """Write these tenants' sentinels."""
         if not tenants:
             return
         pipeline: Any = self._redis.pipeline(transaction=True)
@@ -111,7 +112,7 @@ class BudgetMirror:
         await pipeline.execute()
 
     async def missing(self, spent: Mapping[str, Spent]) -> set[str]:
-        """Of these tenants, those whose spending of that day Redis does not show (any more)."""
+        """Those of these tenants whose spending of that day is not in Redis, or no longer."""
         if not spent:
             return set()
         pipeline: Any = self._redis.pipeline(transaction=False)
@@ -121,7 +122,7 @@ class BudgetMirror:
         return {tenant for tenant, exists in zip(spent, there, strict=True) if not exists}
 
     async def spent_today(self, tenant_id: str) -> int | None:
-        """Tokens the tenant spent today, a few seconds old at most; None while nobody knows. Never raises."""
+        """Tokens the tenant spent today, a few seconds old at most; None if unknown. Never raises."""
         now = time.monotonic()
         until, tokens = self._cache.get(tenant_id, (0.0, None))
         if now < until:
@@ -141,7 +142,7 @@ class BudgetMirror:
         return tokens
 
     async def last_shown(self, tenant_id: str, day: str) -> int:
-        """Tokens spent on that UTC day as they were shown last; 0 if nobody knows. Never raises."""
+        """Tokens spent on that UTC day as last shown; 0 if unknown. Never raises."""
         try:
             return await self._read(tenant_id, day) or 0
         except (RedisError, OSError, ValueError) as fault:

@@ -2,7 +2,8 @@
 
 Identities come from outside. Each becomes part of exactly one path segment: percent-encoded, without leading, trailing
 or doubled dots, and bounded in length (file systems behind S3 allow 255 bytes a segment). Distinct identities get
-distinct keys. Whose data an object is, is never read back from its key; only who pays for the room it takes is.
+distinct keys. The owner of an object's data is never read from its key. Only the account to which its size is counted
+is read from it.
 """
 
 from __future__ import annotations
@@ -60,22 +61,22 @@ def answer_key(tenant_id: str, sha256: str, provider: Provider, model: str, prom
 
 
 def call_key(tenant_id: str, grant_id: str) -> str:
-    """Where it is noted that a paid call was started, and how it ended."""
+    """Where the record of a paid call is: that it was started, and how it ended."""
     return f"{VISION_PREFIX}{segment(tenant_id)}/.calls/{segment(grant_id)}.json"
 
 
 def post_key(tenant_id: str, post_id: str) -> str:
-    """Where the document of a finished post is."""
+    """Where the document of a finished post is kept."""
     return f"{VISION_PREFIX}{segment(tenant_id)}/posts/{segment(post_id)}.json"
 
 
 def dead_letter_key(letter_id: str) -> str:
-    """Where the whole of a dead letter is that was too large for Kafka. No clean-up deletes it."""
+    """Where the whole dead letter is kept if it was too large for Kafka. No clean-up deletes it."""
     return f"{DEAD_LETTER_PREFIX}{segment(letter_id)}.json"
 
 
 class Place(NamedTuple):
-    """What an object is and who pays for it. `subject`: the start that all answers about one medium share."""
+    """What an object is and to which account it counts. `subject`: the common prefix of all answers about a medium."""
 
     kind: Kind
     account: str
@@ -83,13 +84,13 @@ class Place(NamedTuple):
 
 
 NO_ACCOUNT = ""
-"""Who pays for objects in whose key no tenant can be found: no tenant has an empty name."""
+"""The account of objects whose key names no tenant. No tenant has an empty name."""
 
 _KINDS: dict[str, Kind] = {MEDIA_PREFIX: "media", CRAWL_PREFIX: "crawl", ALBUM_PREFIX: "album"}
 
 
 def place_of(key: str) -> Place:
-    """The place of any key, those of older layouts (double dots, other folders) and of nobody included."""
+    """The place of any key, including keys of older layouts (double dots, other folders) and keys without a tenant."""
     top, _, below = key.partition("/")
     owner, slash, rest = below.partition("/")
     account = _account(owner) if slash else NO_ACCOUNT
@@ -104,7 +105,7 @@ def place_of(key: str) -> Place:
 
 
 def account_of(tenant_id: str) -> str:
-    """Under which name a tenant's room is counted: its own, or the digest in its keys if that is all they tell."""
+    """The name under which a tenant's room is counted: its own, or the digest in its keys if they have only that."""
     return _account(segment(tenant_id))
 
 
@@ -122,12 +123,12 @@ def _account(owner: str) -> str:
 
 
 def segment(text: str) -> str:
-    """One path segment for any text: itself where it is harmless, else percent-encoded, or its digest if too long."""
+    """One path segment for any text: the text itself if it is safe, else percent-encoded, or its digest if too long."""
     return _bounded(text, _encoded(text), MAX_SEGMENT_BYTES)
 
 
 def _name_part(text: str) -> str:
-    """A part of a name whose parts are joined by underscores: it has none of its own."""
+    """A part of a name whose parts are joined by underscores. The part itself has no underscore."""
     return _bounded(text, _encoded(text).replace("_", "%5F"), MAX_NAME_PART_BYTES)
 
 
@@ -138,5 +139,5 @@ def _encoded(text: str) -> str:
 def _bounded(text: str, encoded: str, max_bytes: int) -> str:
     if encoded and len(encoded) <= max_bytes:
         return encoded
-    # "=" never comes out of the encoding, so a digest cannot be mistaken for a name
+    # the encoding never produces "=", so a digest cannot be mistaken for a name
     return "sha256=" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

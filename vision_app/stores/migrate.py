@@ -1,7 +1,7 @@
 """Brings the database to the schema this code expects: numbered SQL files, each applied once, in one transaction.
 
-Several workers may start at once: an advisory lock lets one migrate while the others wait. A file is never changed
-after it was applied somewhere; add a new one, and bring `schema.sql` to the same end.
+Several workers may start at once: with an advisory lock one migrates while the others wait. Never change a file after
+it was applied anywhere. Add a new one, and change `schema.sql` so that its result is the same.
 """
 
 from __future__ import annotations

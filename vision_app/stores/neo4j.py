@@ -1,9 +1,9 @@
-"""The sink that draws the graph: posts, the pictures they show, the labels on them.
+"""The sink that writes the graph: posts, their pictures, the labels of the pictures.
 
     (:Post)-[:HAS_IMAGE {trace_id, created_at, position}]->(:ImageContent:Image)-[:HAS_LABEL {from_text}]->(:Label)
 
-Only analyzed media are drawn. Pictures belong to a tenant; labels are plain words and shared. What the model said is
-only ever a parameter, never part of a statement.
+Only analyzed media are written. A picture belongs to one tenant; labels are plain words that tenants share. What the
+model said is always a parameter, never part of a statement.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .text import storable
 log = structlog.get_logger(__name__)
 
 CONNECT_TIMEOUT_SECONDS = 5
-RETRY_SECONDS = 5  # the driver's own, for deadlocks and a moving leader
+RETRY_SECONDS = 5  # of the driver itself, for deadlocks and a change of leader
 MAX_LABEL_CHARS = 100
 
 CONSTRAINTS = (
@@ -111,7 +111,7 @@ class GraphSink(Sink[PostResult]):
             self._driver = None
 
     async def write(self, batch: Sequence[PostResult]) -> Sequence[PostResult]:
-        """Write a batch in one transaction. Posts without an analyzed medium are passed over."""
+        """Write a batch in one transaction. Posts without an analyzed medium are skipped."""
         if self._driver is None:
             raise SinkUnavailable("the Neo4j sink is not open")
         places = [place for place in winners(batch) if seen(batch[place])]
@@ -131,8 +131,8 @@ class GraphSink(Sink[PostResult]):
         return [batch[place] for place in places if place in written]
 
     async def _rejected(self, session: AsyncSession, drawings: Sequence[_Drawing], fault: Neo4jError) -> Exception:
-        """Find whose fault it was by trying each record alone and undoing it. Returns what to raise."""
-        await (await session.run(CONTROL)).consume()  # the store can write: so the fault is a record's
+        """Find the record at fault by writing each record alone and rolling back. Returns the error to raise."""
+        await (await session.run(CONTROL)).consume()  # the store can write, so a record is at fault
         for drawing in drawings:
             async with await session.begin_transaction() as attempt:
                 try:
@@ -232,7 +232,7 @@ async def _draw(transaction: Any, drawings: Sequence[_Drawing]) -> set[int]:
 
 
 def _newest(images: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Each picture once, as it was analyzed last; sorted, so that two batches lock in the same order."""
+    """Each picture once, with its latest analysis. Sorted, so that two batches lock in the same order."""
     best: dict[tuple[str, str], dict[str, Any]] = {}
     for image in images:
         key = (image["tenant_id"], image["sha256"])

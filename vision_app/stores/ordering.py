@@ -1,7 +1,7 @@
-"""Which of several results of one post counts: the same rule for every sink.
+"""Decides which of several results of one post counts. All sinks use this rule.
 
-A later emission beats an earlier one, but a result without any analysis never replaces one with: what was once seen
-stays known. Results still in work are nobody's result.
+A later emission replaces an earlier one. But a result without any analysis never replaces one with an analysis, so that
+no analysis is lost. Results in work are not results yet.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from vision_app.messages import Analysis, Analyzed, MediumResult, PostResult
 
 
 class Seen(NamedTuple):
-    """A medium that was analyzed, with its outcome and analysis at hand."""
+    """An analyzed medium with its outcome and analysis."""
 
     medium: MediumResult
     outcome: Analyzed
@@ -34,7 +34,7 @@ def finished(result: PostResult) -> bool:
 
 
 def latest(batch: Sequence[PostResult], indices: Iterable[int]) -> list[int]:
-    """Of the records at `indices`, the last with the largest emission of each post, in the order of the batch."""
+    """Of the records at `indices`, the latest of each post: the largest emission, at a tie the last. In batch order."""
     best: dict[bytes, int] = {}
     for index in indices:
         held = best.get(batch[index].key)
@@ -44,7 +44,7 @@ def latest(batch: Sequence[PostResult], indices: Iterable[int]) -> list[int]:
 
 
 def winners(batch: Sequence[PostResult]) -> list[int]:
-    """Of each post the record that counts among the finished ones: the latest with an analysis, else the latest."""
+    """The finished record that counts, for each post: the latest with an analysis, else the latest."""
     done = [index for index, result in enumerate(batch) if finished(result)]
     analyzed = latest(batch, [index for index in done if seen(batch[index])])
     decided = {batch[index].key for index in analyzed}

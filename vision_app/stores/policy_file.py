@@ -1,4 +1,4 @@
-"""The policy as it lies on disk: read at start, read again when the file changes, never replaced by a faulty one.
+"""The policy file: read at start and again when the file changes. A faulty file never replaces the policy in force.
 
 Not here: what the file may contain and what it decides (`domain/policy.py`).
 """
@@ -58,9 +58,9 @@ class PolicyFile:
         self._note()
 
     def refresh(self) -> bool:
-        """Take over a changed file; True if it was. A faulty one is logged once and the policy in force stays.
+        """Read a changed file; True if the policy was replaced. A faulty file is logged once and not used.
 
-        Cheap when nothing changed (one stat), so it may be called for every event.
+        It is cheap if nothing changed (one stat), so it may be called for every event.
         """
         stamp = self._look()
         if stamp == self._stamp:
@@ -82,7 +82,7 @@ class PolicyFile:
         return True
 
     def _look(self) -> Stamp | None:
-        """What tells one version of the file from another; None while it cannot be seen."""
+        """The stamp that distinguishes versions of the file; None if the file cannot be found."""
         try:
             found = self.path.stat()
         except OSError:

@@ -1,7 +1,7 @@
 """The sink that keeps one JSON document per finished post in S3, for readers that have no database.
 
-Which emission a document shows is in its metadata. Reading it first and writing then is safe, since all results of a
-post come on one partition; during a rebalance the later writer repeats and so has the last word.
+Which emission a document shows is in its metadata. It is safe to read it first and then write, because all results of a
+post come on one partition. During a rebalance the new owner writes the same results again, after the old one.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class PostDocumentSink(Sink[PostResult]):
         self._slots = asyncio.Semaphore(CONCURRENT_PUTS)
 
     async def open(self) -> None:
-        """Connect and see that the bucket may be used. Raises SinkUnavailable."""
+        """Connect and check that the bucket may be used. Raises SinkUnavailable."""
         try:
             await self._store.open()
             await self._store.ensure_bucket()
@@ -49,7 +49,7 @@ class PostDocumentSink(Sink[PostResult]):
             await self._store.close()
 
     async def write(self, batch: Sequence[PostResult]) -> Sequence[PostResult]:
-        """Write the documents side by side. After SinkUnavailable some may be there; they are then written again."""
+        """Write the documents side by side. After SinkUnavailable some may be written; all are written again."""
         places = winners(batch)
         documents = [_document(place, batch[place]) for place in places]
         writes = (self._write(batch[place], document) for place, document in zip(places, documents, strict=True))
@@ -79,7 +79,7 @@ class PostDocumentSink(Sink[PostResult]):
             return False
         time_ms, _, offset = stored.get("emission", "").partition("-")
         if not (time_ms.isdecimal() and offset.isdecimal()):
-            return True  # not one of ours, or from a store that drops metadata
+            return True  # not written by us, or the store drops metadata
         return not result.emission < Emission(time_ms=int(time_ms), offset=int(offset))
 
 
@@ -92,7 +92,7 @@ def _document(index: int, result: PostResult) -> bytes:
 
 
 def document_of(result: PostResult) -> dict[str, Any]:
-    """Everything known of a finished post: its event, the answers, why media have none, and the times."""
+    """Everything known of a finished post: its event, its answers, why media have no answer, and the times."""
     event = result.event
     return {
         "schema_version": "1.0",

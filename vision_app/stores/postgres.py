@@ -1,12 +1,11 @@
 """The sink that makes results durable: posts in `post_enrichment`, their media in `media_objects` and `post_media_map`.
 
-One transaction per batch. What is written is decided in the statements, so that several workers may write at once:
+One transaction per batch. The SQL statements decide what is written, so that several workers may write at once:
 * an emission older than the stored one changes nothing;
-* a result without any analysis never replaces one with; it only ends the row's time in work;
-* an opened post (`in_work`) makes a row if there is none, else only notes since when it is in work.
-A row that Postgres refuses for what is in it is written with the offending parts emptied, and names them in
-`data.reduced`: what was paid for is stored and announced.
-Reading for people is in `posts.py`.
+* a result without any analysis never replaces one with an analysis; it only ends the row's time in work;
+* an opened post (`in_work`) makes a row if there is none, else it only sets since when the post is in work. If Postgres
+  refuses the content of a row, the row is written with the refused parts emptied and named in `data.reduced`. So a paid
+  answer is always stored and announced. Reading for people is in `posts.py`.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ DATA_FAULTS = (
     asyncpg.IntegrityConstraintViolationError,
     asyncpg.ProgramLimitExceededError,
 )
-"""Errors that are a record's own fault. All others are the store's: it is away, overloaded or set up wrongly."""
+"""Errors caused by a record. All others are caused by the store: it is away, overloaded or misconfigured."""
 
 STORE_FAULTS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 
@@ -132,15 +131,15 @@ async def create_pool(settings: Settings, *, size: int = POOL_SIZE, application:
 
 
 async def close_pool(pool: Any) -> None:
-    """Close a pool; after CLOSE_SECONDS cut its connections, for a database that hangs must not hold up an end."""
+    """Close a pool. After CLOSE_SECONDS cut its connections, because a hanging database must not delay the stop."""
     try:
-        await asyncio.wait_for(pool.close(), CLOSE_SECONDS)  # when cancelled it terminates the connections
+        await asyncio.wait_for(pool.close(), CLOSE_SECONDS)  # it terminates the connections when cancelled
     except TimeoutError:
         log.warning("Postgres did not answer at the end; its connections were cut", waited_seconds=CLOSE_SECONDS)
 
 
 def unavailable(fault: Exception) -> SinkUnavailable:
-    """The same fault in our terms, with what to do."""
+    """The error as SinkUnavailable, with what to do."""
     remedy = "check DATABASE_URL and that Postgres runs"
     if isinstance(fault, asyncpg.InsufficientPrivilegeError | asyncpg.InvalidAuthorizationSpecificationError):
         remedy = "give the user of DATABASE_URL the right to log in, create and write tables"
@@ -159,7 +158,7 @@ class PostgresSink(Sink[PostResult]):
         self._pool: Any = None
 
     async def open(self) -> None:
-        """Connect and migrate. Raises SinkUnavailable; MigrationError, one of them, needs an operator."""
+        """Connect and migrate. Raises SinkUnavailable; its subclass MigrationError needs an operator."""
         if self._pool is None:
             self._pool = await create_pool(self._settings, application="vision-sink")
         try:
@@ -173,10 +172,10 @@ class PostgresSink(Sink[PostResult]):
             self._pool = None
 
     async def write(self, batch: Sequence[PostResult]) -> Sequence[PostResult]:
-        """Write a batch in one transaction; several results of one post are taken in the order of their emissions.
+        """Write a batch in one transaction; several results of one post are ordered by their emissions.
 
-        Returns the finished results now in the database: written just now or by an earlier delivery. Left out, and so
-        never announced, are results in work, older ones, and those without an analysis where there already is one.
+        Returns the finished results now in the database, written just now or at an earlier delivery. Not returned, and
+        so not announced, are results in work, older results, and results without an analysis if there already is one.
         """
         if self._pool is None:
             raise SinkUnavailable("the Postgres sink is not open")
@@ -196,7 +195,7 @@ class PostgresSink(Sink[PostResult]):
 
 
 class _Record:
-    """One result of the batch with its rows as JSON; with a bare row if the usual ones cannot be made."""
+    """One result of the batch with its rows as JSON, or with a bare row if the usual rows cannot be encoded."""
 
     def __init__(self, index: int, result: PostResult, bucket: str) -> None:
         self.index, self.result = index, result
@@ -222,7 +221,7 @@ class _Record:
         return less
 
     def encode(self) -> None:
-        """Make the JSON that is written."""
+        """Encode the rows as the JSON that is written."""
         self.row, self.media = _json(self.content), [_json(row) for row in self.media_content]
 
 
@@ -255,9 +254,9 @@ async def _write_finished(connection: Any, records: Sequence[_Record]) -> set[in
 
 
 async def _reduced(connection: Any, records: Sequence[_Record], fault: Exception) -> list[_Record]:
-    """The records, those that Postgres refuses with as little emptied as it takes. Nothing is written.
+    """The records; where Postgres refuses one, with as few parts emptied as necessary. Writes nothing.
 
-    Raises Rejected if it refuses a record whatever is emptied, SinkUnavailable if it refuses none of them alone.
+    Raises Rejected if it refuses a record with all parts emptied, SinkUnavailable if it refuses no single record.
     """
     found = list(records)
     for place, record in enumerate(records):
@@ -274,7 +273,7 @@ async def _reduced(connection: Any, records: Sequence[_Record], fault: Exception
 
 
 async def _as_much_as_it_takes(connection: Any, record: _Record, reason: str) -> _Record:
-    """The record without what is to blame: all is emptied, then filled again part by part. Raises Rejected."""
+    """The record without its refused parts: all parts are emptied, then restored one by one. Raises Rejected."""
     less = record.without(PARTS, reason)
     if await _refusal(connection, less) is not None:
         raise Rejected(record.index, reason)
@@ -286,7 +285,7 @@ async def _as_much_as_it_takes(connection: Any, record: _Record, reason: str) ->
 
 
 async def _refusal(connection: Any, record: _Record) -> Exception | None:
-    """Why Postgres refuses this record alone; None if it does not. The attempt is undone."""
+    """Why Postgres refuses this record alone; None if it accepts it. The attempt is rolled back."""
     attempt = connection.transaction()
     await attempt.start()
     try:

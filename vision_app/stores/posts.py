@@ -1,6 +1,6 @@
-"""What the web pages, the commands and the budget's loader read from Postgres, and the operators' log they write.
+"""Reads Postgres for the web pages, the commands and the budget's loader, and writes the operators' log.
 
-Results are written by `postgres.py` alone. Every method raises asyncpg's errors as they are.
+Only `postgres.py` writes results. Every method raises asyncpg's errors unchanged.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _JSON_COLUMNS = frozenset(
     }
 )
 
-# objects that a row names and that have gone since; one that came back is no longer in the table
+# objects that a row names and that were deleted since; an object that was written again is not in the table
 _EXPIRED = """
 ARRAY(SELECT e.s3_key FROM expired_objects AS e WHERE e.expired_at IS NOT NULL
       AND e.s3_key IN (SELECT jsonb_array_elements_text(pe.s3_vision_keys || pe.s3_media_keys)) ORDER BY 1
@@ -105,7 +105,7 @@ SELECT count(*) AS total_analyzed, count(*) FILTER (WHERE meme) AS memes_count,
     coalesce((SELECT jsonb_object_agg(type, posts) FROM types), '{{}}') AS by_type
 FROM analyzed"""  # noqa: S608 - built from our own texts
 
-# a row may hold media answered on several days; updated_at only narrows the rows that have to be opened
+# a row may hold media answered on several days; updated_at only limits the rows to be read
 _SPENT = """
 SELECT coalesce(sum((medium ->> 'tokens_billed')::numeric), 0)::bigint
 FROM post_enrichment AS pe, jsonb_array_elements(pe.data -> 'media') AS medium
@@ -133,7 +133,7 @@ class PostsReader:
         self._pool = pool
 
     async def get(self, post_id: str, tenant_id: str | None = None) -> list[Row]:
-        """The vision rows of a post, with JSON columns decoded: of one tenant, or of all that have such a post."""
+        """The vision rows of a post, with JSON columns decoded: of one tenant, or of all tenants with such a post."""
         return [_decoded(row) for row in await self._pool.fetch(_GET, post_id, tenant_id)]
 
     async def analyzed(self, wanted: Wanted, *, offset: int = 0, limit: int = 50) -> tuple[list[Row], int]:
@@ -144,7 +144,7 @@ class PostsReader:
         return [_decoded(row) for row in rows], total
 
     async def medium(self, sha256: str, tenant_id: str | None = None) -> list[Row]:
-        """A medium of one tenant, or of all that have it, each with what its own posts last saw on it."""
+        """A medium of one tenant, or of all that have it, each with the last analysis in its own posts."""
         return [dict(row) for row in await self._pool.fetch(_MEDIUM, sha256, tenant_id)]
 
     async def stats(self, tenant_id: str | None = None) -> Row:
@@ -161,7 +161,7 @@ class PostsReader:
         return [_decoded(row) for row in await self._pool.fetch(_DEFERRED, before, tenant_id, limit)]
 
     async def unfinished(self, tenant_id: str, before: datetime) -> list[str]:
-        """The tenant's posts that are deferred, or in work since before a time, in the order of their last states."""
+        """The tenant's posts that are deferred, or in work since before a time, in the order of their emissions."""
         return [row["post_id"] for row in await self._pool.fetch(_UNFINISHED, tenant_id, before)]
 
     async def tenants_with_unfinished(self, before: datetime) -> list[str]:
@@ -169,7 +169,7 @@ class PostsReader:
         return [row["tenant_id"] for row in await self._pool.fetch(_UNFINISHED_TENANTS, before)]
 
     async def spent_today(self, tenant_id: str, day: date | str) -> int:
-        """Tokens charged to a tenant on a UTC day, since the last reset of that day if there was one."""
+        """Tokens charged to a tenant on a UTC day, counted from the last reset of that day if there was one."""
         day = date.fromisoformat(day) if isinstance(day, str) else day
         start = datetime.combine(day, time.min, UTC)
         end = start + timedelta(days=1)
@@ -194,12 +194,12 @@ class PostsReader:
         return bool(await self._pool.fetchval(query, tenant_id) == "pause")
 
     async def tenants(self) -> list[str]:
-        """Every tenant that has a post or whose budget an operator has touched."""
+        """Every tenant that has a post or whose budget an operator has changed."""
         query = "SELECT tenant_id FROM post_enrichment UNION SELECT tenant_id FROM budget_actions"
         return [row["tenant_id"] for row in await self._pool.fetch(query)]
 
     async def record_action(self, tenant_id: str, action: Action, operator: str, value: int | None = None) -> int:
-        """Note what an operator did to a tenant's budget. Returns the entry's number."""
+        """Record an operator's action on a tenant's budget. Returns the entry's number."""
         query = "INSERT INTO budget_actions (tenant_id, action, operator, value) VALUES ($1, $2, $3, $4) RETURNING id"
         return int(await self._pool.fetchval(query, tenant_id, action, operator, value))
 

@@ -1,7 +1,8 @@
 """Announces finished posts on the Redis output stream: each emission once, never an older one after a newer.
 
-The check, the entry, the memory of it and the marks `vision:processed:*` are one script, so a crash cannot part them.
-The script touches keys of several hash slots: Redis must be a single server or a replicated one, not a cluster.
+One script does the check, adds the entry, remembers the emission and sets the marks `vision:processed:*`. So a crash
+cannot separate them. The script touches keys of several hash slots: Redis must be a single server or a replicated one,
+not a cluster.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from .base import Rejected, Sink, SinkUnavailable
 log = structlog.get_logger(__name__)
 
 EMITTED_TTL_SECONDS = 48 * 3600
-"""How long the last emission of a post is remembered: longer than any redelivery."""
+"""How long the last emission of a post is remembered: longer than a redelivery may take."""
 PROCESSED_TTL_SECONDS = 24 * 3600
 STREAM_MAXLEN = 100_000
 TIMEOUT_SECONDS = 5
@@ -54,24 +55,24 @@ _OLDER = -1
 
 @dataclass(frozen=True)
 class Announcement:
-    """A public event as it is on Kafka. `body` says in `emission` which state of the post it tells."""
+    """A public event as it is on Kafka. `emission` in `body` says which state of the post it announces."""
 
     event_type: str
     body: dict[str, Any]
 
 
 def emitted_key(tenant_id: str, post_id: str) -> str:
-    """Where the last announced emission of a post is remembered."""
+    """The Redis key of the last announced emission of a post."""
     return f"vision:emitted:{quote(tenant_id, safe='')}:{quote(post_id, safe='')}"
 
 
 def processed_key(post_id: str, sha256: str) -> str:
-    """The mark that a medium of a post was analyzed, as the surrounding assistant knows it."""
+    """The Redis key that marks a medium of a post as analyzed, in the form that the assistant uses."""
     return f"vision:processed:{post_id}:{sha256}"
 
 
 class RedisAnnouncer(Sink[Announcement]):
-    """Writes announcements to `VISION_OUTPUT_STREAM`; `write` returns those that are a post's last word."""
+    """Writes announcements to `VISION_OUTPUT_STREAM`; `write` returns those that are the latest state of their post."""
 
     name = "redis"
 
@@ -86,7 +87,7 @@ class RedisAnnouncer(Sink[Announcement]):
         self._script = self._redis.register_script(ANNOUNCE)
 
     async def open(self) -> None:
-        """See that Redis answers. Raises SinkUnavailable."""
+        """Check that Redis answers. Raises SinkUnavailable."""
         try:
             await cast(Awaitable[bool], self._redis.ping())
         except (RedisError, OSError) as fault:
@@ -96,9 +97,9 @@ class RedisAnnouncer(Sink[Announcement]):
         await self._redis.aclose()
 
     async def write(self, batch: Sequence[Announcement]) -> Sequence[Announcement]:
-        """Announce a batch in one round trip, in order. One that was announced before counts as written, an older not.
+        """Announce a batch in one round trip, in order. One made before counts as written, an older one does not.
 
-        A failure in the middle leaves the first part announced; the repetition passes over it.
+        After a failure in the middle the first part is announced. The next try skips that part.
         """
         calls = [_call(index, announcement, self._stream) for index, announcement in enumerate(batch)]
         try:
@@ -114,7 +115,7 @@ class RedisAnnouncer(Sink[Announcement]):
 
 
 def _call(index: int, announcement: Announcement, stream: str) -> tuple[list[str], list[str | int]]:
-    """Keys and arguments of the script for one announcement. Raises Rejected if it does not name its post and state."""
+    """Keys and arguments of the script for one announcement. Raises Rejected if its post or state is missing."""
     body = announcement.body
     try:
         tenant_id, post_id = str(body["tenant_id"]), str(body["post_id"])

@@ -1,8 +1,8 @@
-"""Whether the database is still what our migrations made of it, and putting back what is not.
+"""Checks whether the database is still as our migrations made it, and restores what is missing.
 
-What it should be is found by running the migrations once more, into the session's temporary schema, which is rolled
-back: so there is no second description of the tables that could be wrong. Objects of others are never looked at. Data
-that went with a table is gone; how to bring it back is said by the command (`vision_app.cli.migrate`).
+The expected state is found by running the migrations once more, in the session's temporary schema, and rolling back. So
+there is no second description of the tables that could be wrong. Objects that are not ours are ignored. The data of a
+lost table is not restored; the command says how to restore it (`vision_app.cli.migrate`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _COLUMN = """format_type(a.atttypid, a.atttypmod)
             WHEN d.adbin IS NOT NULL THEN ' DEFAULT ' || pg_get_expr(d.adbin, d.adrelid, true) ELSE '' END
     || CASE WHEN a.attnotnull THEN ' NOT NULL' ELSE '' END"""
 
-# `pretty` forms leave out the schema of what the search path finds, so that both sides look the same
+# `pretty` forms omit the schema of objects on the search path, so that both sides are equal
 _CATALOGUE = f"""
 SELECT 'table' AS kind, c.relname::text AS tab, c.relname::text AS name, '' AS definition, 0 AS place
   FROM pg_class AS c WHERE c.relnamespace = $1::oid AND c.relkind IN ('r', 'p')
@@ -56,7 +56,7 @@ _NOT_VALID = " NOT VALID"
 
 @dataclass(frozen=True)
 class Applied:
-    """A migration of this code, or one that only the database knows; `at` is None while it is to be applied."""
+    """A migration of this code, or one that only the database knows. `at` is None if it is not applied yet."""
 
     name: str
     at: datetime | None
@@ -65,14 +65,14 @@ class Applied:
 
 @dataclass(frozen=True)
 class Difference:
-    """One thing that is not as the migrations made it. `found` is None where it is missing."""
+    """One object that is not as the migrations made it. `found` is None if it is missing."""
 
     kind: Kind
     table: str
     name: str
     expected: str
     found: str | None = None
-    statements: Sequence[str] = ()  # that put it back; nothing where it is there but other than it should be
+    statements: Sequence[str] = ()  # that restore it; none if it exists but differs
 
     def __str__(self) -> str:
         what = f"table {self.name}" if self.kind == "table" else f"{self.kind} {self.table}.{self.name}"
@@ -83,7 +83,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Schema:
-    """The state of the database. `is_new`: nothing of ours was ever made there."""
+    """The state of the database. `is_new`: we have never created anything there."""
 
     migrations: Sequence[Applied]
     differences: Sequence[Difference] = ()
@@ -100,13 +100,13 @@ class Schema:
 
     @property
     def missing(self) -> list[Difference]:
-        """What can be put back. Parts of a missing table are left out: they come with it."""
+        """What can be restored. Parts of a missing table are left out: they are restored with it."""
         gone = {one.table for one in self.differences if one.kind == "table" and one.found is None}
         return [one for one in self.differences if one.found is None and (one.kind == "table" or one.table not in gone)]
 
     @property
     def other(self) -> list[Difference]:
-        """What is there, but is not what it should be."""
+        """What exists but differs from the migrations."""
         return [one for one in self.differences if one.found is not None]
 
     @property
@@ -116,7 +116,7 @@ class Schema:
 
 @dataclass
 class Repair:
-    """What was put back, what was put back for new rows only, and what could not be, with the reason."""
+    """What was restored, what was restored for new rows only, and what could not be restored, with the reason."""
 
     done: list[Difference] = field(default_factory=list)
     only_new_rows: list[Difference] = field(default_factory=list)
@@ -125,12 +125,12 @@ class Repair:
 
     @property
     def emptied(self) -> list[str]:
-        """Tables that were made anew, and are empty."""
+        """Tables that were created again and are empty."""
         return [one.table for one in self.done if one.kind == "table"]
 
 
 async def inspect(connection: Any) -> Schema:
-    """Compare the database with the migrations that it says were applied. Changes nothing. Raises asyncpg's errors."""
+    """Compare the database with the migrations that it records as applied. Changes nothing. Raises asyncpg's errors."""
     recorded = await _recorded(connection)
     ours = {migration.version: migration for migration in migrations()}
     if recorded is None:
@@ -139,16 +139,16 @@ async def inspect(connection: Any) -> Schema:
     newer = [_newer(row) for version, row in recorded.items() if version not in ours]
     states = [*known, *newer]
     if any(state.fault for state in states):
-        return Schema(states)  # what to compare with is not known
+        return Schema(states)  # the expected state is not known
     run = [migration for version, migration in ours.items() if version in recorded]
     _, differences = await _compare(connection, run)
     return Schema(states, differences, is_new=not recorded)
 
 
 async def repair(connection: Any) -> Repair:
-    """Put back what is missing, each thing by itself, in one transaction. What is there is never changed.
+    """Restore what is missing, each object by itself, in one transaction. Existing objects are never changed.
 
-    Raises MigrationError where it is not certain that the tables are ours, and asyncpg's errors.
+    Raises MigrationError if it is not certain that the tables are ours, and asyncpg's errors.
     """
     outcome = Repair()
     async with connection.transaction():
@@ -171,7 +171,7 @@ async def repair(connection: Any) -> Repair:
 
 
 def _order(difference: Difference) -> tuple[int, bool]:
-    """Foreign keys come after the keys that they lead to."""
+    """Sort key: foreign keys come after the keys that they reference."""
     return _ORDER.index(difference.kind), difference.expected.startswith("FOREIGN KEY")
 
 
@@ -194,7 +194,7 @@ async def _put_back(connection: Any, difference: Difference, outcome: Repair) ->
 
 
 async def _recorded(connection: Any) -> dict[int, Any] | None:
-    """The rows of the ledger by version; None if there is no ledger."""
+    """The rows of schema_migrations by version; None if there is no such table."""
     if await connection.fetchval("SELECT to_regclass('schema_migrations')") is None:
         return None
     return {row["version"]: row for row in await connection.fetch("SELECT * FROM schema_migrations ORDER BY version")}
@@ -229,7 +229,7 @@ async def _write_ledger(connection: Any) -> None:
 
 
 async def _compare(connection: Any, run: Sequence[Migration]) -> tuple[dict[Key, str], list[Difference]]:
-    """What the migrations make, and in what the database differs from it."""
+    """What the migrations make, and how the database differs from it."""
     expected, rows = await _expected(connection, run)
     schema = await connection.fetchval("SELECT oid FROM pg_namespace WHERE nspname = current_schema()")
     found = await _catalogue(connection, schema)
@@ -237,10 +237,10 @@ async def _compare(connection: Any, run: Sequence[Migration]) -> tuple[dict[Key,
     for key, definition in expected.items():
         there = found.get(key)
         if there is None and key[0] == "column" and ("table", key[1], key[1]) not in found:
-            continue  # it comes with its table
+            continue  # it is restored with its table
         if there is None:
             differences.append(Difference(*key, definition, None, _statements(key, definition, expected)))
-        elif there.removesuffix(_NOT_VALID) != definition:  # one that is not valid yet holds for all new rows
+        elif there.removesuffix(_NOT_VALID) != definition:  # a constraint that is NOT VALID still applies to new rows
             differences.append(Difference(*key, definition, there))
     for table, inserts in rows.items():
         if ("table", table, table) not in found or not await connection.fetch(f"SELECT FROM {table} LIMIT 1"):
@@ -249,7 +249,7 @@ async def _compare(connection: Any, run: Sequence[Migration]) -> tuple[dict[Key,
 
 
 async def _expected(connection: Any, run: Sequence[Migration]) -> tuple[dict[Key, str], dict[str, list[str]]]:
-    """What the migrations make, and the statements for the rows that they put there."""
+    """What the migrations make, and the statements for the rows that they insert."""
     attempt = connection.transaction()
     await attempt.start()
     try:

@@ -1,7 +1,7 @@
-"""A post's result as rows of Postgres: pure, no I/O. Column types are in `COLUMNS`; the meaning of `data` is here.
+"""Turns a post's result into rows of Postgres. Pure, no I/O. `COLUMNS` has the column types; `data` is described here.
 
-`data` keeps the fields that older readers of the assistant know on its top level, taken from the first analyzed medium,
-and says everything else of every listed medium under `media` and `enrichments`.
+The top level of `data` has the fields that older readers of the assistant know, from the first analyzed medium. `media`
+and `enrichments` in it have everything of every listed medium.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ COLUMNS = {
 """Columns of post_enrichment that a result fills, with their types."""
 
 _KEYS = frozenset({"tenant_id", "post_id", "kind", "provider", "status", "emission_time_ms", "emission_offset"})
-"""Columns without which a row is no row."""
+"""Columns that every row needs."""
 _NO_LIST = frozenset({"s3_vision_keys", "s3_media_keys", "s3_crawl_keys"})
 
 PARTS = (
@@ -73,7 +73,7 @@ PARTS = (
     *("media.uploaded_at", "media.mime", "media.s3_key", "media.size_bytes"),
     *("data.event", "data.media", "data.enrichments"),
 )
-"""What can be emptied of a post's rows, wholes before their parts; `media` are the rows of its media."""
+"""Parts of a post's rows that can be emptied, a whole before its parts; `media` means the rows of its media."""
 MAX_REASON_CHARS = 500
 
 _ROLES = frozenset({"primary", "attachment", "thumbnail"})
@@ -104,7 +104,7 @@ def enrichment_row(result: PostResult) -> dict[str, Any]:
 
 
 def reduced_row(result: PostResult, row: dict[str, Any], emptied: Collection[str], reason: str) -> dict[str, Any]:
-    """The row with these parts emptied, and named in `data.reduced` with the reason."""
+    """The row with these parts emptied. `data.reduced` names them and the reason."""
     row = dict(row)
     for name in emptied:
         if name in COLUMNS and name != "data":
@@ -116,7 +116,7 @@ def reduced_row(result: PostResult, row: dict[str, Any], emptied: Collection[str
 
 
 def bare_row(result: PostResult, reason: str) -> dict[str, Any]:
-    """The row of a result of which nothing can be written but which post it is, how it ended and when."""
+    """The smallest row of a result: only which post it is, how it ended and when."""
     analyzed = [medium.outcome for medium in result.media if isinstance(medium.outcome, Analyzed)]
     row = {
         "tenant_id": result.event.tenant_id,
@@ -132,7 +132,7 @@ def bare_row(result: PostResult, reason: str) -> dict[str, Any]:
 
 
 def _emptied(result: PostResult, column: str) -> Any:
-    """What a column holds instead of what Postgres refuses; what other statements rely on is kept true."""
+    """The value of a column whose own value Postgres refuses. Values on which other statements rely stay correct."""
     match column:
         case "vision_analyzed_at":
             return _iso(result.emission.time_ms) if seen(result) else None
@@ -207,7 +207,7 @@ def data_of(result: PostResult, found: Sequence[Seen]) -> dict[str, Any]:
 
 
 def _legacy_data(found: Sequence[Seen]) -> dict[str, Any]:
-    """What readers of the older pipeline expect: the first analyzed medium on the top level."""
+    """The fields that readers of the older pipeline expect, from the first analyzed medium."""
     first = found[0]
     answer, analysis = first.outcome.answer, first.analysis
     return {
@@ -265,7 +265,7 @@ def _media_item(medium: MediumResult, billed: int) -> dict[str, Any]:
 
 
 def media_rows(result: PostResult, bucket: str) -> list[dict[str, Any]]:
-    """The rows of media_objects and post_media_map in one: a post's media, each once, at its first position."""
+    """The rows for both media_objects and post_media_map: a post's media, each once, at its first position."""
     firsts = {id(medium) for medium in _distinct(result.media)}
     return [
         {
@@ -297,7 +297,7 @@ def _role(medium: MediumResult, index: int) -> str:
 
 
 def _distinct(media: Iterable[MediumResult]) -> list[MediumResult]:
-    """Each picture once: of twins the first."""
+    """Each picture once; of twins the first one."""
     firsts: dict[str, MediumResult] = {}
     for medium in media:
         firsts.setdefault(medium.medium.sha256, medium)
@@ -305,7 +305,7 @@ def _distinct(media: Iterable[MediumResult]) -> list[MediumResult]:
 
 
 def _billed(medium: MediumResult) -> int:
-    """Tokens this post was charged for the medium; a refusal or an unusable answer may have cost some, too."""
+    """Tokens that this post was charged for the medium. A refusal or an unusable answer may cost tokens, too."""
     outcome = medium.outcome
     if outcome is None:
         return 0
@@ -331,7 +331,7 @@ def _error(media: Sequence[MediumResult]) -> str | None:
 
 
 def _params_hash(found: Sequence[Seen]) -> str:
-    """sha256 of model, version and inputs: whether a row was made by the same means from the same media."""
+    """sha256 of model, version and inputs. It is equal if a row was made by the same model from the same media."""
     answer = found[0].outcome.answer
     inputs = orjson.dumps(sorted({item.medium.medium.sha256 for item in found})).decode()
     return hashlib.sha256(f"{answer.model}|{answer.vision_version}|{inputs}".encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""The S3 client: one per process, bounded in connections, time and retries. What is stored is decided elsewhere.
+"""The S3 client: one per process, with bounded connections, time and retries. Other modules decide what is stored.
 
 S3Error
 ├── ObjectMissing      there is no such object
@@ -60,7 +60,7 @@ _MISCONFIGURED = {
 
 Result = TypeVar("Result")
 Watch = Callable[[str, int | None, int | None, float], None]
-"""Told of every change: the key, its size before and after (None: not there), when the request was begun."""
+"""Called for every change with the key, its size before and after (None: no object), and when the request was begun."""
 
 
 class S3Error(Exception):
@@ -84,7 +84,7 @@ class StoreUnavailable(S3Error):
 
 
 class StoreMisconfigured(StoreUnavailable):
-    """The store refuses all of us. Correct the named setting; trying again at once is of no use."""
+    """The store refuses all our requests. Correct the named setting; trying again at once does not help."""
 
     def __init__(self, message: str, code: str = "") -> None:
         super().__init__(message)
@@ -122,7 +122,7 @@ class S3Store:
         self._sizes = Sizes()
 
     def tell(self, watch: Watch) -> None:
-        """From now on, look at what a write replaces and tell `watch` of every `put` and `delete`."""
+        """From now on, call `watch` for every `put` and `delete`, with the size of what it replaces."""
         self._watch = watch
 
     async def open(self) -> None:
@@ -140,7 +140,7 @@ class S3Store:
         await self._resources.aclose()
 
     async def ensure_bucket(self) -> bool:
-        """See that we may use the bucket; create it if there is none, True if so.
+        """Check that we may use the bucket. Create it if there is none; then return True.
 
         Raises StoreUnavailable, ObjectForbidden.
         """
@@ -153,7 +153,7 @@ class S3Store:
     async def has_bucket(self) -> bool:
         """Whether the bucket is there and may be used. Raises StoreUnavailable, ObjectForbidden."""
         try:
-            # not HeadBucket, whose errors have no body and so do not tell a wrong secret from a missing permission
+            # not HeadBucket: its errors have no body, so a wrong secret looks like a missing permission
             await self._call("list", None, partial(_list, Bucket=self.bucket, MaxKeys=1))
         except StoreMisconfigured as fault:
             if fault.code != _NO_BUCKET:
@@ -166,7 +166,7 @@ class S3Store:
         return await self._sized(key, self._call("head", key, lambda s3: self._head(s3, key)), _size_of_head)
 
     async def read(self, key: str, limit_bytes: int) -> bytes:
-        """The whole body. Raises ObjectTooLarge before reading on past the limit, else as `head`."""
+        """The whole body. Raises ObjectTooLarge without reading past the limit, else as `head`."""
         return await self._sized(key, self._call("get", key, lambda s3: self._read(s3, key, limit_bytes)), len)
 
     async def _sized(self, key: str, answer: Awaitable[Result], size: Callable[[Result], int]) -> Result:
@@ -196,7 +196,7 @@ class S3Store:
             self._watch(key, before, len(body), began)
 
     async def delete(self, keys: Sequence[str]) -> int:
-        """Delete objects; one that is not there counts as deleted. Returns how many. Raises StoreUnavailable."""
+        """Delete objects. A missing one counts as deleted. Returns how many. Raises StoreUnavailable."""
         for start in range(0, len(keys), DELETE_BATCH):
             batch = keys[start : start + DELETE_BATCH]
             began, sizes = time.time(), [await self._size(key) for key in batch]
@@ -222,7 +222,7 @@ class S3Store:
         return errors
 
     async def _size(self, key: str) -> int | None:
-        """What a write is about to replace, if anybody wants to know; None if there is nothing."""
+        """The size of the object that a write will replace, if there is a `watch`; None if there is no object."""
         if self._watch is None:
             return None
         if self._sizes.knows(key):
@@ -244,10 +244,10 @@ class S3Store:
             token = {"ContinuationToken": page["NextContinuationToken"]}
 
     async def _head(self, s3: Any, key: str) -> ObjectHead:
-        """By a GET of the first byte, whose error has a body that says what is at fault.
+        """Uses a GET of the first byte, because the body of its error says what is wrong.
 
-        HEAD's has none: a missing bucket looks like a missing key, a wrong secret like a forbidden object, and Cloud.ru
-        answers 500 for a missing key.
+        HEAD's error has no body: a missing bucket looks like a missing key, a wrong secret like a forbidden object, and
+        Cloud.ru answers 500 for a missing key.
         """
         try:
             answer = await s3.get_object(Bucket=self.bucket, Key=key, Range="bytes=0-0")
@@ -278,7 +278,7 @@ class S3Store:
         raise ObjectTooLarge(f"{key} is larger than {limit_bytes} bytes")
 
     async def _call(self, operation: str, key: str | None, request: Callable[[Any], Awaitable[Result]]) -> Result:
-        """One request with a slot, a deadline and retries of what may pass."""
+        """One request with a slot, a deadline, and retries of temporary errors."""
         if key is not None and not usable_key(key):
             raise ObjectMissing(f"{key[:200]!r} is no key of an object")
         async with self._slots:
@@ -293,7 +293,7 @@ class S3Store:
         try:
             answer = await attempt
         except (ObjectMissing, ObjectForbidden, ObjectTooLarge):
-            _count(operation, "success")  # the store works, and this is what it has to say
+            _count(operation, "success")  # the store works; the error is its answer
             raise
         except S3Error:
             _count(operation, "error")
@@ -317,7 +317,7 @@ class S3Store:
         return result
 
     def _noted(self, error: S3Error) -> S3Error:
-        """An answer about one object is an answer too."""
+        """Count an error about one object as an answer of a working store."""
         if isinstance(error, StoreUnavailable):
             self.reachability.failed(str(error))
         else:
@@ -339,8 +339,8 @@ class S3Store:
 
 
 def usable_key(key: str) -> bool:
-    """Whether a key can name an object in every store. Keys come from outside, and a bad one must not look like an
-    outage: empty and dotted segments are refused or, worse, taken for a folder or another key."""
+    """Whether a key can name an object in every store. Keys come from outside, and a bad key must not look like an
+    outage. Stores refuse empty and dotted segments or, worse, take them for a folder or another key."""
     segments = key.split("/")
     return (
         key.isprintable()  # no control characters, no lone surrogates
@@ -386,7 +386,7 @@ def _config() -> AioConfig:
         connect_timeout=CONNECT_TIMEOUT_SECONDS,
         read_timeout=READ_TIMEOUT_SECONDS,
         max_pool_connections=MAX_CONNECTIONS,
-        user_agent=f"vision_app/{__version__}",  # botocore puts its own together anew for each request: 0.2 ms of 1.6
+        user_agent=f"vision_app/{__version__}",  # botocore builds its own again for each request: 0.2 ms of 1.6
         retries={"total_max_attempts": 1, "mode": "standard"},  # retried here, where the error is understood
         # stores other than Amazon's do not all know the newer checksum trailers
         request_checksum_calculation="when_required",

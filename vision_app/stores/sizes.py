@@ -1,6 +1,6 @@
-"""How large objects were when this process saw them last: a write that is to say what it replaces need not ask again.
+"""Remembers the sizes of objects that this process saw, so that a write need not ask the size of what it replaces.
 
-An estimate: another process may have written meanwhile. The accounts that are kept with it are repaired by listings.
+The sizes are estimates: another process may have written meanwhile. Listings repair the accounts kept with them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Sizes:
             self._seen.popitem(last=False)
 
     def knows(self, key: str) -> bool:
-        """Whether it was seen lately."""
+        """Whether the size is remembered, also as missing."""
         return key in self._seen and time.monotonic() - self._seen[key][1] < SECONDS
 
     def __getitem__(self, key: str) -> int | None:

@@ -1,4 +1,4 @@
-"""Values that stores refuse, made harmless: NUL characters (Postgres), lone surrogates, huge integers."""
+"""Replaces values that stores refuse: NUL characters (Postgres), lone surrogates, huge integers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ MAX_INTEGER = 2**63 - 1
 
 
 def storable(value: Any) -> Any:
-    """The same JSON-like value with every text, keys included, and every number in a form that can be stored."""
+    """The JSON-like value with all its texts, keys and numbers in a form that can be stored."""
     if isinstance(value, str):
         return storable_text(value)
     if isinstance(value, dict):
@@ -21,6 +21,6 @@ def storable(value: Any) -> Any:
 
 
 def storable_text(text: str) -> str:
-    """The text without NUL characters; what is no Unicode becomes a question mark."""
+    """The text without NUL characters. What cannot be encoded becomes a question mark."""
     text = text.replace("\0", "")
     return text if text.isascii() else text.encode("utf-8", "replace").decode()

@@ -1,6 +1,6 @@
-"""The whole of dead letters that are too large for a Kafka record, one JSON object each (a `DeadLetter`).
+"""Keeps whole dead letters that are too large for a Kafka record, one JSON object each (a `DeadLetter`).
 
-They are kept until an operator deletes them: no clean-up knows whether somebody still needs them.
+They stay until an operator deletes them: a clean-up cannot know whether they are still needed.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""The shell of an actor: one inbox, its tables, a pure core. A command may come again, its effects at least once.
+"""The shell of an actor: an inbox, tables, a pure core. Commands may be redelivered; effects come at least once.
 
-Commands of one key are dealt with one after the other, those of different keys at the same time.
+Commands of one key are handled one after the other, commands of different keys concurrently.
 
 For each command, in this order: decide; send the effects and await them; write the rows and await their changelog
-records; acknowledge. Until the row is written a redelivered command finds the old row and decides the same again, and
-whoever receives effects is idempotent. An entry of a second table is confirmed before the row that points to it, and
-deleted after the row that no longer does. The core is in `vision_app/domain/`; here is no decision of its own.
+records; acknowledge. Until the row is written, a redelivered command finds the old row and decides the same again. So
+every receiver of effects is idempotent. An entry of a second table is confirmed before the row that points to it, and
+deleted after the row that no longer points to it. The core is in `vision_app/domain/`; this module decides nothing.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from .single_flight import SingleFlight
 log = structlog.get_logger(__name__)
 
 KEYS_AT_ONCE = 64
-"""Commands under way. Each spends most of its time waiting for Kafka's acknowledgements."""
+"""Commands handled at once. Each spends most of its time waiting for Kafka's acknowledgements."""
 MAX_ROW_BYTES = MAX_MESSAGE_BYTES - 64 * 1024
 """Largest row: it has to fit into a record of the changelog, with its key and what Faust adds."""
 
 
 @dataclass
 class Change:
-    """What a command leads to, for the shell: messages out; entries in before the row, entries out after it."""
+    """What the shell has to do for a command. Entries are written before the row and deleted after it."""
 
     send: list[Message] = field(default_factory=list)
     entries: dict[bytes, Message] = field(default_factory=dict)
@@ -54,7 +54,7 @@ class Change:
 class Actor:
     """`decide` gets the row as stored (or None), the decoded command and its moment. `name` labels metrics.
 
-    `companions` are sent along with a dead-lettered command, so that nobody waits for what it would have led to.
+    `companions` are sent along with a dead-lettered command, so that its post and its ledger do not wait for it.
     """
 
     app: Worker
@@ -124,7 +124,7 @@ class Actor:
             await self.entries.confirm()
 
     def _companions_of(self, event: Event, letter: DeadLetter) -> Iterable[Message]:
-        """Those of a command that was broken off while it was dealt with."""
+        """The companions of a command whose handling was interrupted."""
         try:
             return self.companions(decode(self.commands, event.value), letter)
         except ValueError:
@@ -140,7 +140,7 @@ class Actor:
 
 
 def _check_sizes(change: Change) -> None:
-    """Raises Oversized if a row does not fit into the changelog: written, it would end the process again and again."""
+    """Raises Oversized for a row too large for the changelog: writing it would end the process at every redelivery."""
     for row in (change.row, *change.entries.values()):
         if row is not None and (size := len(row.encode())) > MAX_ROW_BYTES:
             raise Oversized(f"the {type(row).__name__} would have {size} bytes, more than {MAX_ROW_BYTES}")

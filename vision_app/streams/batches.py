@@ -1,7 +1,7 @@
-"""Writing a stream to a sink in batches: whatever has arrived while the last batch was written is the next one.
+"""Writes a stream to a sink in batches. What arrives while one batch is written makes up the next.
 
-A batch is acknowledged when the sink has it. While the sink is away the batch waits, un-acknowledged, and with it the
-topic: one sink, one topic. What the sink will never take goes to the dead letters and the rest goes on.
+A batch is acknowledged when the sink has it. While the sink is away, the batch waits un-acknowledged. Its topic waits
+too; each sink has its own topic. Records that the sink rejects go to the dead letters; the others are written.
 
 The flow is in one of the states of `BatchState`. A batch that fails for no known reason is tried TRIES times, then
 record by record, and a record that fails alone goes to the dead letters. If even that fails, the process ends.
@@ -35,31 +35,31 @@ log = structlog.get_logger(__name__)
 RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 OPEN_SECONDS = 10.0
-"""How long a start waits for one store before it goes on without it."""
+"""How long the worker's start waits for one store before it continues without it."""
 
 TRIES = 3
-"""Times a batch is tried whose failure nobody planned for, before its records are tried one by one."""
+"""How often a batch is tried after unexpected errors, before its records are tried one by one."""
 
 
 class BatchState(StrEnum):
-    """What a flow does just now."""
+    """What a flow is doing."""
 
     EMPTY = "empty"
-    """Nothing has arrived that is not acknowledged."""
+    """There is no un-acknowledged event."""
     WRITING = "writing"
     """The store has been asked to take the batch, or it is being announced."""
     WAITING = "waiting"
-    """The store is away; the batch is tried again after a while, for as long as that lasts."""
+    """The store is away; the batch is tried again after a pause, until the store is back."""
     ENDING = "ending"
-    """A record that the store will never take is being dead-lettered."""
+    """A record that the store rejects is being dead-lettered."""
     LEFT = "left"
-    """The batch is left un-acknowledged, since the worker stops or the partitions move: it comes again."""
+    """The batch is left un-acknowledged, because the worker stops or the partitions move. It is redelivered."""
 
 
 class Batches:
     """Feeds one sink from one stream; call `run` as the body of an agent.
 
-    `read` decodes one value. Which of several records of one post counts is the sink's to decide. `written` is awaited
+    `read` decodes one value. Of several records of one post, the sink decides which one counts. `written` is awaited
     with the records now in force, before the batch is acknowledged.
     """
 
@@ -84,11 +84,11 @@ class Batches:
         self.batch: Sequence[Any] = ()  # events that are not acknowledged
         self._calls = Reachability()
         self._stage = watch_of(app).stage(stage or f"sink-{sink.name}")
-        self._stage.full = True  # with the batch in hand: what comes meanwhile is the next one
+        self._stage.full = True  # as soon as it has a batch: later events wait for the next one
 
     @property
     def trouble(self) -> str | None:
-        """Why the sink holds back its topic: it refuses, or has not answered for a while; None: it does not."""
+        """Why the sink holds back its topic: unavailable, or no answer for a while. None: the sink works."""
         return "unavailable" if self.waiting_since else self._calls.trouble
 
     async def try_open(self) -> None:
@@ -114,7 +114,7 @@ class Batches:
             await self._close()
 
     def _writer_ended(self, writer: asyncio.Task[None]) -> None:
-        """Nobody would write any more, and the topic would stand: it ends only when it is told to."""
+        """End the process if the writer ended without being cancelled: its topic would no longer be written."""
         if writer.cancelled() or self.app.should_stop:
             return
         self._end_process("a sink's writer ended", writer.exception())
@@ -139,8 +139,8 @@ class Batches:
                     await stream.ack(event)
 
     async def _until_handled(self, events: Sequence[Any]) -> bool:
-        """Whether the batch has ended; if not, it comes again. No other batch may pass it: its acknowledgement would
-        cover this one."""
+        """True when the batch has ended, False if it will be redelivered. No later batch may be acknowledged before it:
+        that acknowledgement would cover this batch too."""
         with self._watched(events) as work:
             return await self._try_until_handled(events, work)
 
@@ -155,7 +155,7 @@ class Batches:
                         await self._handle_alone(events)
                 return True
             except Interrupted:
-                continue  # one of them is set aside now
+                continue  # an operator has set one of its records aside
             except LeftUnacked:
                 self.state = BatchState.LEFT
                 if not await becomes_ours(self.app, events[-1]):
@@ -242,14 +242,14 @@ class Batches:
                 continue
             except LeftUnacked:
                 raise
-            except Exception as fault:  # noqa: BLE001 - logged and counted there; the sink goes on
+            except Exception as fault:  # noqa: BLE001 - logged and counted in _one_by_one; the sink continues
                 await self._one_by_one(pairs, fault)
                 return
             metrics.SINK_WRITTEN.labels(sink=self.sink.name).inc(len(pairs))
             return
 
     async def _one_by_one(self, pairs: list[tuple[Any, Any]], fault: Exception) -> None:
-        """An error nobody planned for: find the record that causes it, and let the others through."""
+        """After an unexpected error: find the record that causes it, and write the others."""
         metrics.UNEXPECTED_ERRORS.labels(where="sinks").inc()
         log.error("unexpected error of a sink", sink=self.sink.name, records=len(pairs), exc_info=fault)
         if len(pairs) == 1:

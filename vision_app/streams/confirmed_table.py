@@ -1,4 +1,4 @@
-"""A Faust table whose changelog records can be awaited, and which does not step back in time on recovery."""
+"""A Faust table whose changelog records can be awaited, and whose recovery ignores outdated records."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ class ConfirmedTable(Table[Any, Any]):
         return future
 
     async def confirm(self) -> None:
-        """Wait until the broker has every record written so far, by whomever.
+        """Wait until the broker has acknowledged every record written so far, by any handler.
 
-        If it does not take one, memory is ahead of the log and nothing here can be trusted: the process ends at once,
-        with nothing acknowledged, and whoever gets the partition recovers the row from the log.
+        If a record cannot be written, memory is ahead of the changelog and cannot be trusted. The process then ends at
+        once and acknowledges nothing. The next owner of the partition recovers the row from the changelog.
         """
         pending = tuple(self._unconfirmed)
         try:
             if pending:
-                await asyncio.wait(pending)  # nobody's cancellation reaches the others that wait for the same record
+                await asyncio.wait(pending)  # a cancelled waiter does not cancel the records of the others
             for future in pending:
                 future.result()
-        except Exception as fault:  # noqa: BLE001 - whatever it is, the process ends
+        except Exception as fault:  # noqa: BLE001 - on any error the process ends
             log.critical(
                 "changelog record not confirmed; the worker ends and recovers from the log",
                 table=self.name,
@@ -51,9 +51,10 @@ class ConfirmedTable(Table[Any, Any]):
         self._unconfirmed = [future for future in self._unconfirmed if not future.done()]
 
     def apply_changelog_batch(self, batch: Iterable[Any]) -> None:
-        """Recovery, minus records older than one before them: a worker cut off from the group may have written late.
+        """Recover rows, skipping each record that is older than an earlier one of its key.
 
-        A partition that stayed here is replayed over the rows in memory: what these have outgrown is no news either.
+        A worker that was cut off from the group may have written such a record late. A partition that stayed on this
+        worker is replayed over the rows in memory: records older than those rows are skipped, too.
         """
         fresh = []
         for event in batch:

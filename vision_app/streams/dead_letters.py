@@ -1,8 +1,8 @@
-"""What cannot be processed is kept whole on the topic vision.dlq: bytes, key, headers, origin, and why.
+"""Keeps what cannot be processed, whole, on the topic vision.dlq: bytes, key, headers, origin, and the reason.
 
-Only what is too large for a record of its own is cut (`letter_forms.py`); its letter says so in the header CUT_HEADER,
-and where to find the whole: in S3, if S3 takes it in time. Nothing in an event can keep its letter from being written:
-what fails because of the event is replaced by something smaller. Other failures are raised.
+Only what is too large for one record is cut (`letter_forms.py`). The header CUT_HEADER marks such a letter; another
+header says where in S3 the whole is, if S3 took it in time. No content of an event can prevent its letter: a part that
+fails because of the event is replaced by something smaller. Other failures are raised.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ __all__ = ["CUT_HEADER", "WHOLE_HEADER", "DeadLetters", "dead_letter"]
 log = structlog.get_logger(__name__)
 
 WHOLE_SECONDS = 5.0
-"""How long a letter waits for S3 to take its whole; then it goes without."""
+"""How long a cut letter waits for S3 to store the whole. After that it is written without a link to it."""
 
 KeepWhole = Callable[[str, bytes], Awaitable[str]]
 """(letter id, the whole letter as JSON) -> where it is now."""
 
 
 class DeadLetters:
-    """Puts events among the dead letters; returning means the broker has them.
+    """Writes events to the dead letters. When a method returns, the broker has the letter.
 
-    Raises LeftUnacked when Kafka does not take the letter and the event is no longer ours; anything else that is raised
-    is not the event's fault.
+    Raises LeftUnacked when Kafka does not take the letter and the event is no longer ours. Any other error is not
+    caused by the event.
     """
 
     def __init__(self, outbox: Outbox, keep_whole: KeepWhole | None = None) -> None:
@@ -55,7 +55,7 @@ class DeadLetters:
         keep_trying: Callable[[], bool],
         companions: Callable[[DeadLetter], Iterable[Message]] = lambda _: (),
     ) -> DeadLetter:
-        """Keep a Kafka event. `companions` are sent along, so that nobody waits for what is dead."""
+        """Keep a Kafka event. `companions` are sent along, so that nothing waits for the event."""
         letter = _letter_of(event, fault)
         await self.put(letter, _companions_of(companions, letter), keep_trying=keep_trying)
         return letter
@@ -63,7 +63,7 @@ class DeadLetters:
     async def put(
         self, letter: DeadLetter, companions: Iterable[Message] = (), *, keep_trying: Callable[[], bool]
     ) -> None:
-        """Keep a letter that is made already. Companions go first: a crash between repeats both."""
+        """Keep a finished letter. Companions are sent first: after a crash in between, both are sent again."""
         for companion in companions:
             await self._send_companion(companion, letter, keep_trying)
         await self._send_letter(letter, keep_trying)
@@ -88,13 +88,13 @@ class DeadLetters:
             await self._outbox.send([letter_forms.place(letter, whole_at)], keep_trying=keep_trying)
 
     async def _keep(self, letter: DeadLetter) -> str | None:
-        """Put the whole letter into S3. Where it is now; None if S3 does not take it in time."""
+        """Put the whole letter into S3. Returns where it is; None if S3 does not take it in time."""
         if self._keep_whole is None:
             return None
         try:
             async with asyncio.timeout(WHOLE_SECONDS):
                 kept_at = await self._keep_whole(letter.id, letter.encode())
-        except Exception as fault:  # noqa: BLE001 - whatever S3 says, the letter must not wait for it
+        except Exception as fault:  # noqa: BLE001 - on any error of S3: the letter must not wait for it
             metrics.WHOLE_LETTERS.labels(result="failed").inc()
             log.warning(
                 "S3 did not take the whole of a large dead letter; the letter says where else it is",
@@ -118,7 +118,7 @@ class DeadLetters:
                 return
         except (Oversized, ValueError) as fault:
             refused = fault
-        # ids that the way in takes fit into any record: nobody waits under these
+        # nothing waits for this message: ids that the way in accepts always fit into a record
         log.error(
             "a message that goes along with a dead letter cannot be written in any form; nobody is told",
             dead_letter_id=letter.id,
@@ -128,7 +128,7 @@ class DeadLetters:
 
 
 def _letter_of(event: Event, fault: BaseException | str) -> DeadLetter:
-    """The letter about a Kafka event; with less in it if the event, or what was said of it, cannot be read."""
+    """The letter about a Kafka event. If the event or the error cannot be read, it names only the place."""
     at = event.message
     origin = Origin(
         id=f"{at.topic}-{at.partition}-{at.offset}",
@@ -155,7 +155,7 @@ def _letter_of(event: Event, fault: BaseException | str) -> DeadLetter:
 
 
 def _companions_of(companions: Callable[[DeadLetter], Iterable[Message]], letter: DeadLetter) -> list[Message]:
-    """The messages that go along; none, if making them fails: that is a fault of the event, too."""
+    """The companions of the letter. Empty if making them raises: the event causes that error, too."""
     try:
         return list(companions(letter))
     except Exception:
@@ -186,7 +186,7 @@ def dead_letter(
     attempts: int = 1,
     trace_id: str | None = None,
 ) -> DeadLetter:
-    """Make the record of something that could not be processed. Bytes that are no text are kept in base64.
+    """Make the letter of something that could not be processed. Bytes that are not UTF-8 are kept in base64.
 
     `error` is a short name for the kind of fault; by default the exception's, or `rejected`.
     """
@@ -214,7 +214,7 @@ def dead_letter(
 
 
 def _content(value: bytes) -> tuple[str | None, str | None]:
-    """The value as text, or else in base64."""
+    """The value as text, or in base64 if it is not UTF-8."""
     try:
         return value.decode(), None
     except UnicodeDecodeError:
@@ -222,7 +222,7 @@ def _content(value: bytes) -> tuple[str | None, str | None]:
 
 
 def _about(text: str | None) -> dict[str, str]:
-    """Whose message it was, as far as that can be told."""
+    """Tenant, post and trace id of the message, as far as they can be read."""
     try:
         body = json.loads(text or "")
     except (ValueError, RecursionError):
@@ -238,7 +238,7 @@ def _about(text: str | None) -> dict[str, str]:
 
 
 def _opened(place: Any) -> dict[str, Any]:
-    """An object that may have travelled as a JSON string: the field `data` of a Redis entry."""
+    """An object that may be encoded as a JSON string: the field `data` of a Redis entry."""
     if isinstance(place, str):
         try:
             place = json.loads(place)

@@ -1,7 +1,7 @@
-"""What the worker's parts take from Faust: as types, and where Faust offers nothing public, its private parts.
+"""What the worker uses of Faust: its types, and its private parts where Faust has no public API.
 
-Nothing outside of this module names a private part of Faust's. Each has its reason here, and a test in
-`tests/unit/test_faust_seams.py` that fails when another version of Faust no longer has it.
+No other module names a private part of Faust. Each has its reason here, and a test in `tests/unit/test_faust_seams.py`
+that fails when a version of Faust no longer has it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .confirmed_table import ConfirmedTable
 
 
 class RecordMeta(Protocol):
-    """Where a record lies. `timestamp` is seconds since the epoch; `generation_id` the group's when it was fetched."""
+    """Where a record is. `timestamp`: seconds since the epoch. `generation_id`: the group's when it was fetched."""
 
     topic: str
     partition: int
@@ -29,7 +29,7 @@ class RecordMeta(Protocol):
 
 
 class Event(Protocol):
-    """A record of Kafka's on its way through an agent."""
+    """A Kafka record that an agent handles."""
 
     @property
     def key(self) -> Any: ...
@@ -42,7 +42,7 @@ class Event(Protocol):
 
 
 class Stream(Protocol):
-    """What an agent reads. Ours are all `noack()`: acknowledgements are by hand."""
+    """What an agent reads. Our streams are all `noack()`: we acknowledge by hand."""
 
     def noack(self) -> Stream: ...
     def events(self) -> AsyncIterator[Event]: ...
@@ -87,7 +87,7 @@ def place_of(event: Event) -> Place:
 
 
 def watch_of(app: Worker) -> Watch:
-    """The app's watch. An app that was given none, as in tests of one part, gets one that nobody looks at."""
+    """The app's watch. An app without one, as in tests of one part, gets a watch that is not started."""
     watch = getattr(app, "watch", None)
     if not isinstance(watch, Watch):
         watch = app.watch = Watch()
@@ -98,18 +98,18 @@ def watch_of(app: Worker) -> Watch:
 
 
 def committed_offset(app: Worker, place: TP) -> int | None:
-    """What Faust has committed of a partition, None if nothing was.
+    """The offset that Faust has committed for a partition; None if there is none.
 
-    Faust's consumer has no question for it, and to ask the broker costs a request per partition each time.
+    Faust's consumer has no public method for this. Asking the broker costs one request per partition each time.
     """
     offset: int | None = app.consumer._committed_offset[place]
     return offset
 
 
 async def fetch_metadata(app: Worker, topic: str) -> None:
-    """Have the producer know a topic's partitions, so that a key's partition can be told.
+    """Let the producer fetch a topic's partitions, so that the partition of a key can be computed.
 
-    Faust's router asks for it in a way that fails until the producer has sent something to the topic.
+    Faust's router reads them in a way that fails until the producer has sent something to the topic.
     """
     await app.producer._producer.client.add_topic(topic)
 
@@ -117,17 +117,17 @@ async def fetch_metadata(app: Worker, topic: str) -> None:
 class RewindingConsumer(Consumer):
     """Faust's consumer, which also rewinds the partitions that have no committed offset.
 
-    Recovery reads ahead of the partitions, and throws away what it has fetched. `perform_seek` brings back those that
-    have a committed offset (`_read_offset`) and leaves the others behind it.
+    During recovery Faust fetches records of these partitions and throws them away. Afterwards `perform_seek` rewinds
+    only partitions with a committed offset (`_read_offset`). The others would skip what was thrown away.
     """
 
     async def perform_seek(self) -> None:
         await super().perform_seek()
         for place in self.assignment():
             if self._read_offset.get(place) is None and place.topic not in self.app.tables.changelog_topics:
-                await self.seek(place, 0)  # an offset that retention has passed is reset to the earliest there is
+                await self.seek(place, 0)  # if offset 0 is deleted already, the consumer resets to the earliest one
 
 
 def use_consumer(app: Any, consumer: type[Consumer]) -> None:
-    """Have the app's transport make consumers of this class. Call it before the app starts."""
+    """Make the app's transport create consumers of this class. Call it before the app starts."""
     app.transport.Consumer = consumer

@@ -1,13 +1,13 @@
 """Bounded concurrent handling of a stream with acknowledgements in order.
 
-An event is acknowledged only when it and every earlier event of the same partition and generation has finished, so
-what Faust commits never covers unfinished work. Order of handling is given up; order of commits is not.
-`limit` bounds handlers running at once, `window` bounds finished-but-unacknowledged plus running events, and with it
-what is handled again after a crash; WINDOW_BYTES bounds the memory they take.
+An event is acknowledged only when it and every earlier event of the same partition and generation have finished. So
+what Faust commits never covers unfinished work. Handlers run in any order; commits are in order. `limit` bounds
+handlers running at once, `window` bounds finished-but-unacknowledged plus running events, and with it what is handled
+again after a crash; WINDOW_BYTES bounds the memory they take.
 
-Every event is in one of the states of `SlotState`. In each of them somebody works on it, or it waits for something that
-comes, or the process ends: an event whose end fails for no reason of its own is never left open in a worker that looks
-well.
+Every event is in one of the states of `SlotState`. In each state a handler works on it, or it waits for something that
+will happen, or the process ends. If neither the handler nor the dead letter of an event succeeds, and the reason is not
+in the event, the process ends: the worker must not look healthy while the event stays open.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ Companions = Callable[[Any, DeadLetter], Iterable[Message]]
 
 
 WINDOW_BYTES = 64 * 1024 * 1024
-"""Values of the events of one flow that are not acknowledged yet; a single larger one is taken all the same."""
+"""Bytes of the values of one flow's un-acknowledged events. A single larger event is still accepted."""
 
 
 class SlotState(StrEnum):
-    """What becomes of an event just now."""
+    """What is happening to an event."""
 
     WORKING = "working"
     """Its handler runs."""
     ENDING = "ending"
     """Its handler failed, and its dead letter is being written."""
     DONE = "done"
-    """It has ended, and is acknowledged as soon as every earlier event of its partition has ended, too."""
+    """It has ended. It is acknowledged as soon as every earlier event of its partition has ended, too."""
     LEFT = "left"
-    """It is left un-acknowledged, since the worker stops or the partition moves: it comes again."""
+    """It is left un-acknowledged, because the worker stops or the partition moves. It is redelivered."""
 
 
 class Slot:
@@ -74,9 +74,9 @@ class Slot:
 class InFlight:
     """Runs `handler` on up to `limit` events at once; call `run` as the body of an agent.
 
-    A handler that returns has finished; one that raises LeftUnacked leaves its event to be delivered again; any other
-    exception dead-letters the event, together with the messages that `companions` makes of it. If even that fails, for
-    a reason that is not in the event, the process ends.
+    When a handler returns, its event has ended. When it raises LeftUnacked, the event is redelivered. Any other
+    exception dead-letters the event and sends the messages that `companions` makes of it. If that fails too, for a
+    reason that is not in the event, the process ends.
     """
 
     def __init__(
@@ -106,14 +106,14 @@ class InFlight:
             async for event in self._stream.events():
                 await self._room()
                 if not await becomes_ours(self.app, event):
-                    continue  # un-acknowledged: it comes again
+                    continue  # un-acknowledged: it is redelivered
                 self._begin(event)
         finally:
             if self.app.should_stop:
                 await self._end_all()
 
     async def drain(self, seconds: float) -> None:
-        """Wait up to `seconds` for the handlers that run; those that wait for something leave by themselves."""
+        """Wait up to `seconds` for running handlers. Those that wait for something raise LeftUnacked by themselves."""
         if self._running:
             await asyncio.wait(set(self._running), timeout=seconds)
 
@@ -123,7 +123,7 @@ class InFlight:
 
     @property
     def slots(self) -> Iterable[Slot]:
-        """What has arrived in this generation and is not acknowledged, the oldest of each partition first."""
+        """The un-acknowledged events of this generation, the oldest of each partition first."""
         generation = self.app.consumer_generation_id
         return [slot for key, queue in self._queues.items() if key[1] == generation for slot in queue]
 
@@ -136,7 +136,7 @@ class InFlight:
         task.add_done_callback(self._ended)
 
     async def _end_all(self) -> None:
-        """Cut off what still runs when the worker stops: the producer goes next, and nothing could be sent."""
+        """Cancel what still runs when the worker stops: the producer stops next, and nothing could be sent."""
         tasks = self._running | self._leaving
         for task in tasks:
             task.cancel()
@@ -164,7 +164,7 @@ class InFlight:
             await self._see_through(key, slot, work)
 
     async def _see_through(self, key: tuple[Any, int], slot: Slot, work: Work) -> None:
-        """Bring an event to its acknowledgement, or leave it to come again, or end the process."""
+        """Handle an event until it is acknowledged or left for redelivery, or end the process."""
         try:
             await self._handle(slot, work)
             slot.state = SlotState.DONE
@@ -181,7 +181,7 @@ class InFlight:
             self._leave(slot)
 
     async def _handle(self, slot: Slot, work: Work) -> None:
-        """Returns when the event has ended, as it was meant to or among the dead letters. Raises LeftUnacked."""
+        """Returns when the event is handled or dead-lettered. Raises LeftUnacked."""
         try:
             with unless_set_aside(self.app, work, slot.event):
                 await self._handler(slot.event)
@@ -203,7 +203,7 @@ class InFlight:
         )
 
     def _leave(self, slot: Slot) -> None:
-        """Leave an event un-acknowledged. That is right only if the worker stops or a new generation begins."""
+        """Leave an event un-acknowledged. End the process unless the worker stops or a new generation begins."""
         slot.state = SlotState.LEFT
         task = asyncio.create_task(self._see_off(slot))
         self._leaving.add(task)
@@ -223,7 +223,7 @@ class InFlight:
             del self._queues[key]
 
     def _drop_lost_generations(self) -> None:
-        """Events of an earlier generation are delivered anew; their handlers may finish, their acks mean nothing."""
+        """Forget events of earlier generations: they are redelivered. Running handlers may finish unacknowledged."""
         for key in [key for key in self._queues if key[1] != self.app.consumer_generation_id]:
             del self._queues[key]
 
@@ -234,6 +234,6 @@ class InFlight:
 
 
 def _cancelled() -> bool:
-    """Whether somebody cancelled this very task, rather than something that it waits for."""
+    """Whether this task itself was cancelled, and not something that it awaits."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0

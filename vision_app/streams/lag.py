@@ -1,4 +1,4 @@
-"""How far this worker is behind: records of its partitions that are in Kafka and not yet acknowledged, per topic."""
+"""The lag of this worker: records of its partitions that are not yet acknowledged, per topic."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ STAGES = {
     topics.ANALYZED.name: "redis_out",
     topics.SKIPPED.name: "redis_out",
 }
-"""Which stage works off which topic."""
+"""The stage that handles each topic."""
 
 
 def measure_lag(app: Worker) -> None:
-    """Tell the gauges and the watch what is left of every partition, again and again. The brokers are asked."""
+    """Report the lag of every partition to the gauges and the watch, repeatedly. Asks the brokers."""
     watch = watch_of(app)
 
     async def lag() -> None:
@@ -37,7 +37,7 @@ def measure_lag(app: Worker) -> None:
         new = [tp for tp in ours if committed[tp] is None]
         with waiting_for("kafka"):
             ends = await app.consumer.highwaters(*ours) if ours else {}
-            first = await app.consumer.earliest_offsets(*new) if new else {}  # what retention took is not left
+            first = await app.consumer.earliest_offsets(*new) if new else {}  # records deleted by retention are no lag
         behind, left = Counter[str](), dict[Place, tuple[str, int]]()
         for tp in ours:
             start = first.get(tp) or 0 if (done := committed[tp]) is None else done

@@ -1,7 +1,7 @@
-"""Ending the process at once: when stopping it does not come to an end, and when an event cannot be ended.
+"""Ends the process at once: when a stop takes too long, and when an event cannot be ended.
 
-Clients of ours and of others try to say goodbye to services that may be gone: without Kafka, for one, leaving the group
-is tried for ever. Nothing is lost by a sudden end: what is not acknowledged comes again.
+On a stop, clients try to sign off from services that may be gone. Without Kafka, for example, leaving the group is
+tried for ever. A sudden end loses nothing: un-acknowledged events are redelivered.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ EXIT_STUCK = 71
 EXIT_UNENDED = 72
 """An event could neither be handled nor dead-lettered, for a reason that is not in the event."""
 GOODBYE_SECONDS = 10.0
-"""For leaving the group and closing connections, after the calls in flight had their time."""
+"""Time to leave the group and close connections, after the time for the calls in flight."""
 
 
 class LastResort:
-    """Armed when the stop begins, disarmed when it is over. A thread, since the event loop may be what is stuck."""
+    """Armed when the stop begins, disarmed when it is over. A thread, because the event loop may be stuck."""
 
     def __init__(self) -> None:
         self._timer: threading.Timer | None = None
@@ -45,9 +45,9 @@ def _end(seconds: float) -> None:
 
 
 def end_process(what: str, fault: BaseException | None = None, **place: Any) -> NoReturn:
-    """End the process now: an event that nobody works on must not stay un-acknowledged while the worker looks well.
+    """End the process now. Otherwise an event that nothing works on stays open while the worker looks healthy.
 
-    Everything un-acknowledged comes again after the restart. `what` says what could not be done, `place` where.
+    All un-acknowledged events are redelivered after the restart. `what` says what could not be done, `place` where.
     """
     log.critical(
         "the worker ends: an event could not be ended; it comes again after the restart. "

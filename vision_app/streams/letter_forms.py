@@ -1,8 +1,8 @@
-"""The forms of a dead letter, from whole to a last one that always fits. Pure: no I/O.
+"""The forms of a dead letter, from the whole one to the smallest, which always fits. Pure: no I/O.
 
-`whole`: as it came. `cut`: the start of its value, key, headers and ids, with the size and hash of the whole.
-`place`: only where the event is, its hash, its sizes and why it is dead. The last one has a bound of PLACE_BYTES,
-whatever the event holds, so that a letter never fails for what is in its event.
+`whole`: as it came. `cut`: the start of its value, key, headers and ids, with the size and hash of the whole. `place`:
+only where the event is, its hash, its sizes and the reason. `place` has at most PLACE_BYTES for any event. So no
+content of an event can prevent its letter.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ from pydantic_core import to_json
 from vision_app.messages import DeadLetter, Failed, MediaOutcome, Message
 
 CUT_HEADER = "vision-cut"
-"""Set on a letter whose value was cut; its value is the size of the whole in bytes. Not to be replayed as it is."""
+"""Header of a letter whose value was cut: the size of the whole in bytes. Do not replay such a letter as it is."""
 SHA256_HEADER = "vision-sha256"
-"""SHA-256 of the value of a letter that was cut, as it came."""
+"""SHA-256 of the original value of a cut letter."""
 SIZES_HEADER = "vision-sizes"
-"""Bytes of each part of a letter that was cut."""
+"""Original size in bytes of each part of a cut letter."""
 WHOLE_HEADER = "vision-whole"
 """Where in S3 the whole letter is, if S3 took it."""
 
 KEPT_CHARACTERS = 100_000
-"""What is kept of a value that is too large: escaped and copied it stays far below the largest record."""
+"""Bytes kept of a value that is too large. Escaped and copied, they stay far below the largest record."""
 KEPT_HEADERS = 20
 CUT_BYTES = 1_000_000
-"""A cut letter is never larger, as a Kafka record with its key and headers."""
+"""Upper bound of a cut letter as a Kafka record with its key and headers."""
 PLACE_BYTES = 24_576
-"""A letter that only names the place is never larger, as a Kafka record with its key and headers."""
+"""Upper bound of a `place` letter as a Kafka record with its key and headers."""
 ID_BYTES = 1024
-"""What is kept of an id, as JSON; those that the way in takes are kept whole but for odd characters."""
+"""Bytes kept of an id, as JSON. Ids that the way in accepts are kept whole, except for unusual characters."""
 REASON_BYTES = 2048
 
 
 def original(letter: DeadLetter) -> bytes:
-    """The value as it came."""
+    """The original value."""
     if letter.value_base64 is not None:
         return base64.b64decode(letter.value_base64)
     return (letter.value or "").encode()
@@ -61,7 +61,7 @@ def cut(letter: DeadLetter, whole_at: str | None = None) -> DeadLetter:
 
 
 def place(letter: DeadLetter, whole_at: str | None = None) -> DeadLetter:
-    """Where the event is, its hash, its sizes and why it is dead. Its record has at most PLACE_BYTES."""
+    """Where the event is, its hash, its sizes and the reason. Its record has at most PLACE_BYTES."""
     where = _place_of(letter)
     return _bounded(letter).model_copy(
         update={
@@ -74,7 +74,7 @@ def place(letter: DeadLetter, whole_at: str | None = None) -> DeadLetter:
 
 
 def smaller(message: Message) -> Message | None:
-    """A message that goes along with a letter, without what its receiver can do without; None: there is no less."""
+    """A companion without the parts that its receiver does not need. None: it cannot be made smaller."""
     if not isinstance(message, MediaOutcome):
         return None
     outcome = message.outcome
@@ -86,7 +86,7 @@ def smaller(message: Message) -> Message | None:
 
 
 def shortened(text: str, most_bytes: int) -> str:
-    """The text, or as much of its start as takes `most_bytes` bytes, as plain text and as JSON."""
+    """The text, cut to at most `most_bytes` bytes both as plain text and as JSON."""
     if _json_bytes(text) <= most_bytes:
         return text
     for most in (most_bytes, most_bytes // 2, most_bytes // 6):  # a character takes six bytes at most, as JSON
@@ -96,10 +96,10 @@ def shortened(text: str, most_bytes: int) -> str:
 
 
 def _json_bytes(text: str) -> int:
-    """Bytes of the text inside a JSON string, which is never less than those of the text itself."""
+    """Bytes of the text inside a JSON string; never fewer than those of the text itself."""
     try:
         return len(to_json(text)) - 2
-    except ValueError:  # lone surrogates: what writes them at all escapes them
+    except ValueError:  # lone surrogates: an encoder that accepts them escapes them
         return 6 * len(text)
 
 

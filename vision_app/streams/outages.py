@@ -1,4 +1,4 @@
-"""Waiting out what is away, a store or the decoders: the message stays un-acknowledged and counts as no failure."""
+"""Waits until a store or the decoders are back. The message stays un-acknowledged and does not count as failed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0)
 
 
 async def through_outages(app: Worker, event: Event, attempt: Callable[[], Awaitable[Result]], stage: str) -> Result:
-    """Run `attempt` until what it needs is there. Raises LeftUnacked when the worker stops or the partition moves."""
+    """Repeat `attempt` until its services answer. Raises LeftUnacked when the worker stops or the partition moves."""
     tries, missing = 0, stage
     while True:
         try:

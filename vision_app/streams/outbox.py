@@ -1,4 +1,4 @@
-"""Sending messages so that none is lost: each is routed by its type, awaited, and tried again while it may be."""
+"""Sends messages without losing one: each is routed by its type, awaited, and retried while that is allowed."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ RETRY_SECONDS = (0.1, 0.5, 1.0, 2.0, 5.0)
 
 
 class Oversized(Exception):
-    """The record is larger than the topic takes. It goes to the dead letters; shorten what produced it."""
+    """The record is too large for its topic. It goes to the dead letters; shorten what produced it."""
 
 
 class Outbox:
-    """Where agents and bridges hand over what they send."""
+    """Agents and bridges send their messages through it."""
 
     def __init__(self, app: Worker) -> None:
         self._app = app
@@ -48,10 +48,10 @@ class Outbox:
         return self._topics[topic.name]
 
     async def send(self, messages: Iterable[Message], *, keep_trying: Callable[[], bool]) -> None:
-        """Send all messages to where their type belongs; return when the broker has every one.
+        """Send all messages to the topics of their types. Returns when the broker has every one.
 
-        Raises LeftUnacked when Kafka does not take one and the worker stops or `keep_trying` says no, Oversized when a
-        record can never be taken. By then nothing is under way any more.
+        Raises LeftUnacked when Kafka does not take one and the worker stops or `keep_trying` returns False, Oversized
+        when a record is too large. When it raises, no delivery is still running.
         """
         deliveries = [
             self.deliver(topic, key, message.encode(), headers_for(message), keep_trying=keep_trying)
@@ -83,7 +83,7 @@ class Outbox:
                 task = asyncio.current_task()
                 if task is None or task.cancelling():
                     raise
-                # the producer gave the record up, for instance since it was started anew
+                # the producer gave the record up, for instance because it was restarted
                 self.reachability.failed("gave a record up")
                 metrics.RETRIES.labels(stage="kafka").inc()
                 log.warning("kafka's producer gave a record up; trying again", topic=topic.name)

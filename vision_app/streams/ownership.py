@@ -1,4 +1,4 @@
-"""Whether an event is still ours to finish, and how to leave a wait when it is not."""
+"""Tells whether an event still belongs to this worker, and ends a wait when it does not."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from .faust_seams import Event, Worker
 Result = TypeVar("Result")
 
 POLL_SECONDS = 0.25
-"""How often a wait looks whether the worker stops or the partition goes; bounds the delay of SIGTERM and rebalances."""
+"""Pause between checks whether the worker stops or the partition moves. A wait delays both by at most this."""
 
 
 class LeftUnacked(Exception):
-    """The event is left un-acknowledged on purpose: the worker stops or the partition moved. It comes again."""
+    """The event is left un-acknowledged on purpose: the worker stops or the partition moved. It is redelivered."""
 
 
 def is_ours(app: Worker, event: Event) -> bool:
-    """False once the partition may belong to somebody else: nothing may be written or acknowledged for it then."""
+    """False once the partition may belong to another worker: then nothing may be written or acknowledged for it."""
     return not app.rebalancing and of_this_generation(app, event)
 
 
 async def becomes_ours(app: Worker, event: Event) -> bool:
-    """Whether to begin with an event that just arrived; asked before anything is done for it.
+    """Whether to handle an event that just arrived. Call it before anything is done for the event.
 
-    Faust lets messages flow a moment before it calls the rebalance ended. An event of this generation must not be
-    passed over then: it would not come again, and the acknowledgement of the next one would be committed over it.
+    Faust delivers messages a moment before it reports the end of a rebalance. So this waits for the end. To skip an
+    event of this generation would lose it: the next event's commit would cover it, and it would not be redelivered.
     """
     while not app.should_stop and of_this_generation(app, event):
         if not app.rebalancing:
@@ -42,7 +42,7 @@ async def becomes_ours(app: Worker, event: Event) -> bool:
 
 
 def of_this_generation(app: Worker, event: Event) -> bool:
-    """Whether an acknowledgement of the event still means anything."""
+    """Whether an acknowledgement of the event still counts."""
     return bool(event.message.generation_id == app.consumer_generation_id)
 
 
@@ -57,7 +57,7 @@ def partition_of(app: Worker, key: bytes) -> int:
 
 
 async def while_ours(app: Worker, event: Event, awaitable: Awaitable[Result]) -> Result:
-    """Await something that may take long without holding up SIGTERM or a rebalance. Raises LeftUnacked."""
+    """Await something slow. Raises LeftUnacked as soon as the worker stops or the event is no longer ours."""
     task = asyncio.ensure_future(awaitable)
     try:
         while not task.done():
@@ -72,5 +72,5 @@ async def while_ours(app: Worker, event: Event, awaitable: Awaitable[Result]) ->
 
 
 async def sleep_while_ours(app: Worker, event: Event, seconds: float) -> None:
-    """Sleep, but no longer than the event is ours. Raises LeftUnacked."""
+    """Sleep. Raises LeftUnacked as soon as the event is no longer ours or the worker stops."""
     await while_ours(app, event, asyncio.sleep(seconds))

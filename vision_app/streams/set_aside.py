@@ -1,8 +1,8 @@
 """Records that an operator has set aside: they become dead letters instead of being worked on.
 
 The marks are a hash in Redis, place → mark, written by `vision dlq take`. Every worker reads it when it starts and
-every few seconds, so it matters neither which worker holds the record nor whether any does: a handler that has it is
-broken off, and one that gets it later does not begin (docs/decisions/0008-a-record-may-be-set-aside.md).
+every few seconds. So a record can be set aside whether or not a worker holds it: a running handler is interrupted, and
+a later one does not start (docs/decisions/0008-a-record-may-be-set-aside.md).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ KEY = "vision:set_aside"
 REFRESH_SECONDS = 2.0
 TIMEOUT_SECONDS = 5.0
 KEEP_SECONDS = 40 * 86400
-"""Longer than Kafka keeps a record; a mark costs some hundred bytes."""
+"""Longer than Kafka keeps a record; a mark takes a few hundred bytes."""
 
 
 class SetAside(Exception):
@@ -36,7 +36,7 @@ class SetAside(Exception):
 
 
 class Marks:
-    """What is set aside, as far as this worker knows."""
+    """The records set aside, as far as this worker knows."""
 
     def __init__(self, redis: Any, watch: Watch) -> None:
         self._redis, self._watch = redis, watch
@@ -52,17 +52,17 @@ class Marks:
         return cls(redis, watch)
 
     async def open(self) -> None:
-        """Read them before the first record comes. While Redis is away the worker starts without."""
+        """Read the marks before the first record arrives. If Redis is away, the worker starts without them."""
         await self.refresh()
 
     async def close(self) -> None:
         await self._redis.aclose()
 
     async def refresh(self) -> None:
-        """Read the marks, and break off whatever works on a marked record."""
+        """Read the marks, and interrupt handlers that work on a marked record."""
         try:
             found = await self._redis.hgetall(KEY)
-        except (RedisError, OSError) as fault:  # the way in counts and tells that Redis is away
+        except (RedisError, OSError) as fault:  # the way in counts and logs that Redis is away
             log.debug("marks of set-aside records cannot be read", error=repr(fault))
             return
         marks = {place.decode("utf-8", "replace"): _mark(mark) for place, mark in found.items()}
@@ -76,14 +76,14 @@ class Marks:
                     log.warning("an operator sets a record aside; it is broken off", place=place, stage=work.stage)
 
     def reason(self, event: Event) -> str | None:
-        """Why an event of Kafka's is set aside, None if it is not. A record of a recreated topic is another one."""
+        """Why a Kafka event is set aside; None if it is not. A mark does not apply to a recreated topic."""
         mark = self._marks.get(str(place_of(event))) if self._marks else None
         if mark is None or mark["record_ms"] != round(event.message.timestamp * 1000):
             return None
         return str(mark["reason"])
 
     def reason_at(self, place: Place) -> str | None:
-        """The same for an entry of a Redis stream, whose id is never used twice."""
+        """The same for an entry of a Redis stream. Its id is never used twice."""
         mark = self._marks.get(str(place)) if self._marks else None
         return str(mark["reason"]) if mark else None
 
@@ -106,7 +106,7 @@ def parse_place(text: str) -> Place:
 
 @contextmanager
 def unless_set_aside(app: Worker, work: Work, event: Event) -> Iterator[None]:
-    """A block that handles an event. Raises SetAside if an operator has set it aside, before or meanwhile."""
+    """Handle an event inside this block. Raises SetAside if an operator sets it aside before or during the block."""
     _check(app, event)
     try:
         with work.interruptible():
@@ -123,7 +123,7 @@ def marks_of(app: Worker) -> Marks | None:
 
 
 def set_aside(app: Worker, event: Event) -> SetAside | None:
-    """As what an event is dead-lettered if it is set aside."""
+    """The error to dead-letter an event with if it is set aside; None if it is not."""
     marks = marks_of(app)
     reason = marks.reason(event) if marks else None
     return SetAside(reason) if reason is not None else None
@@ -135,7 +135,7 @@ def _check(app: Worker, event: Event) -> None:
 
 
 def _mark(value: bytes) -> dict[str, Any]:
-    """A mark as it was written; whatever else somebody put there counts for nothing."""
+    """Parse a stored mark. Anything else found there becomes a mark that matches no Kafka record."""
     try:
         found = orjson.loads(value)
     except orjson.JSONDecodeError:

@@ -14,7 +14,7 @@ from .ownership import LeftUnacked, is_ours, while_ours
 
 
 class SingleFlight:
-    """Who comes later for a key waits until those before are through."""
+    """Holders of the same key run one after the other, in the order in which they came."""
 
     def __init__(self) -> None:
         self._locks: dict[Hashable, asyncio.Lock] = {}
@@ -22,9 +22,9 @@ class SingleFlight:
 
     @asynccontextmanager
     async def flight(self, app: Worker, event: Event, key: Hashable) -> AsyncIterator[None]:
-        """Hold the key. Raises LeftUnacked when the wait has to end, and when it ended too late.
+        """Hold the key. Raises LeftUnacked if, during the wait or after it, the worker stops or the event is not ours.
 
-        Where an event was left un-acknowledged, no later one of its key gets through in this generation.
+        So after one event is left un-acknowledged, no later event of its key runs in this generation.
         """
         lock = self._locks.setdefault(key, asyncio.Lock())
         self._users[key] += 1

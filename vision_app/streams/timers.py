@@ -1,4 +1,4 @@
-"""Timers that may not end the worker: an error is counted and logged, and the next turn tries again."""
+"""Timers whose errors do not end the worker: an error is counted and logged, and the next turn tries again."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ log = structlog.get_logger(__name__)
 
 
 def every(app: Worker, seconds: float, turn: Callable[[], Awaitable[None]]) -> None:
-    """Run `turn` every so many seconds, from when the tables are recovered until the worker stops."""
+    """Run `turn` every `seconds`, from the end of table recovery until the worker stops."""
 
     stage = watch_of(app).stage("timers")
 

@@ -1,9 +1,9 @@
-"""How log lines look: one JSON object per line, ours and every library's alike, with secrets masked.
+"""The format of log lines: one JSON object per line, for our lines and all libraries', with secrets masked.
 
 Every line has timestamp, level, logger, event, trace_id, post_id and tenant_id at top level (`-` where nothing is
-bound), so that lines can be found by trace whoever wrote them. A sentence that repeats is counted (`repetition.py`).
-Not here: what is logged, and the metrics.
-Lines go to the real stderr, since Faust redirects sys.stdout and sys.stderr into logging.
+bound), so that the lines of all modules and libraries can be found by trace. Repeated sentences are counted
+(`repetition.py`). Not here: what is logged, and the metrics. Lines go to the real stderr, because Faust redirects
+sys.stdout and sys.stderr into logging.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ NOISY = (
     *("aiokafka", "faust", "mode", "kafka", "aiohttp.access", "asyncio", "botocore", "boto3", "aiobotocore"),
     *("aioboto3", "urllib3", "httpx", "httpcore", "neo4j", "PIL", "stamina"),
 )
-"""Libraries that tell at INFO what only their authors want to know."""
+"""Libraries whose INFO lines are of no use to operators."""
 
-_SHORTEST_SECRET = 4  # masking shorter ones would riddle every line and still give them away
+_SHORTEST_SECRET = 4  # masking shorter ones would spoil every line and still reveal them
 
 
 def bind(
@@ -64,14 +64,14 @@ def configure_logging(settings: Settings) -> None:
         ],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,  # safe: what depends on settings sits in the handler's formatter
+        cache_logger_on_first_use=True,  # safe: only the handler's formatter depends on settings
     )
     logging.config.dictConfig(logging_config(settings))
     logging.captureWarnings(True)
 
 
 def logging_config(settings: Settings) -> dict[str, Any]:
-    """The dictConfig behind `configure_logging`, also for `faust.App(logging_config=…)`, which applies it anew."""
+    """The dictConfig behind `configure_logging`, also for `faust.App(logging_config=…)`, which applies it again."""
     library_level = "INFO" if settings.log_level == "DEBUG" else "WARNING"
     return {
         "version": 1,
@@ -114,7 +114,7 @@ def _rendering(settings: Settings) -> list[Processor]:
             exception_formatter=structlog.dev.plain_traceback,
         )
         return [*common, structlog.processors.format_exc_info, mask, _harmless, renderer]
-    # Locals stay out of tracebacks: they hold pictures, tokens and other people's texts.
+    # No local variables in tracebacks: they hold pictures, tokens and texts of tenants.
     tracebacks = structlog.processors.ExceptionRenderer(
         structlog.tracebacks.ExceptionDictTransformer(show_locals=False, max_frames=20, use_rich=False)
     )
@@ -129,21 +129,21 @@ _WORKER = os.environ.get("VISION_WORKER_ID") or socket.gethostname()
 
 
 def _harmless(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
-    """For a terminal: texts of others must not steer it."""
+    """Make texts safe for a terminal: foreign texts must not control it."""
     return {name: printable(value) if isinstance(value, str) else value for name, value in line.items()}
 
 
 def _ordered(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
-    """The fields everybody looks for first, with placeholders where nothing is bound; then the rest."""
+    """The common fields first, with placeholders where nothing is bound; then the others."""
     head = {name: line.pop(name, PLACEHOLDER) for name in ("timestamp", "level", "logger", "event", *IDENTITY)}
     worker = f"{_WORKER}-{os.getpid()}"
     return {**head, "service": SERVICE, "worker": worker, **line}
 
 
 class SecretMask:
-    """A processor that replaces every given secret, wherever in a line it occurs, by `***`.
+    """A processor that replaces every given secret, anywhere in a line, by `***`.
 
-    It also turns values that JSON has no form for into text, so that none escapes the masking.
+    It also turns values that JSON cannot represent into text, so that they are masked, too.
     """
 
     def __init__(self, secrets: set[str]) -> None:
@@ -151,7 +151,7 @@ class SecretMask:
         self._pattern = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
 
     def __call__(self, _: WrappedLogger, __: str, line: EventDict) -> EventDict:
-        # exc_info and the like are gone by now: exceptions were rendered before.
+        # exc_info is not here any more: exceptions were rendered before.
         return {name: self._masked(value) for name, value in line.items()}
 
     def _masked(self, value: Any) -> Any:
@@ -166,7 +166,7 @@ class SecretMask:
 
 
 def secret_values(settings: Settings) -> set[str]:
-    """Every text of the settings that must not be seen: secrets, the passwords inside URLs, single API tokens."""
+    """Every secret text of the settings: secrets, passwords inside URLs, single API tokens."""
     values = {part for name in type(settings).model_fields for part in _parts(name, getattr(settings, name))}
     values.add(settings.gigachat_authorization.get_secret_value())
     return {value for value in values if value}
@@ -176,11 +176,11 @@ def _parts(name: str, value: Any) -> Iterator[str]:
     if not isinstance(value, SecretStr):
         return
     secret = value.get_secret_value()
-    if "://" in secret:  # the host may be seen, the password not, in whichever spelling
+    if "://" in secret:  # the host may be shown, but not the password, in any spelling
         url = urlsplit(secret)
         yield from (url.password or "", unquote(url.password or ""))
         for name, given in (item.partition("=")[::2] for item in url.query.split("&")):
-            if "password" in name.lower():  # redis and Postgres take it there, too
+            if "password" in name.lower():  # Redis and Postgres accept a password there, too
                 yield from (given, unquote_plus(given))
     elif name == "vision_api_tokens":
         yield from (pair.rpartition("=")[0].strip() for pair in secret.split(","))

@@ -1,8 +1,8 @@
-"""The whole catalogue of metrics: every name the service exports, once, with one line saying what it counts.
+"""The whole catalogue of metrics: every name that the service exports, once, with one line on what it counts.
 
 Not here: where a metric is changed (the agents, bridges, stores), and the page they are served on (`metrics_page.py`).
-Label sets that are known beforehand exist at zero from import on; those of a tenant from its first event on.
-Names are those of the acceptance guide and of the surrounding assistant; durations are seconds, sizes bytes or GiB.
+Label sets that are known in advance exist at zero from import on; those of a tenant from its first event on. The names
+come from the acceptance guide and the surrounding assistant. Durations are seconds, sizes bytes or GiB.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from vision_app import topics
 
 REGISTRY = CollectorRegistry()
-"""Ours, and not the library's default, so that nothing but this catalogue (and what app.py adds) is exported."""
+"""Our own registry instead of the library's default, so that only this catalogue (and what app.py adds) is exported."""
 
 # `*_created` series double the page and no query of ours reads them.
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has no types here
 prometheus_client.ProcessCollector(registry=REGISTRY)
 
 MAX_TENANT_LABELS = 200
-"""Tenants with a label of their own; the rest share `other`, so that a page stays small however many tenants come."""
+"""Tenants with a label of their own; the rest share `other`, so that the page stays small with many tenants."""
 OTHER_TENANT = "other"
 
 EVENT_SECONDS = (0.1, 0.5, 1, 2, 5, 10, 30, 60)
@@ -37,7 +37,7 @@ M = TypeVar("M", Counter, Gauge, Histogram)
 
 
 def _known(metric: M, *labelsets: Sequence[str] | str) -> M:
-    """Create the children for `labelsets` at zero; a text stands for a set of one label."""
+    """Create the children for `labelsets` at zero. A text means a set of one label."""
     for values in labelsets:
         metric.labels(*([values] if isinstance(values, str) else values))
     return metric
@@ -209,7 +209,7 @@ STALLED = _known(
     *("redis_out", "timers", "event_loop"),
 )
 READY = _gauge("vision_ready", "1 while this worker works on messages, as /readyz says.")
-WORK_TOPICS = tuple(topic.name for topic in topics.ALL if topic is not topics.DLQ)  # that one is for people
+WORK_TOPICS = tuple(topic.name for topic in topics.ALL if topic is not topics.DLQ)  # people handle that one
 CONSUMER_LAG = _known(
     _gauge("vision_consumer_lag", "Records of this worker's partitions not yet acknowledged.", "topic"), *WORK_TOPICS
 )
@@ -358,7 +358,7 @@ _tenants_lock = threading.Lock()
 def tenant_label(tenant: str) -> str:
     """The value of `tenant_id` for this tenant: its own name, or `other` once MAX_TENANT_LABELS have been seen.
 
-    At a tenant's first sight its counters are created at zero. A gauge of `other` shows whichever tenant came last.
+    A tenant's first event creates its counters at zero. A gauge of `other` shows the tenant that set it last.
     """
     with _tenants_lock:
         if tenant in _tenants:
@@ -386,7 +386,7 @@ def show_budget(tenant: str, view: Mapping[str, Any]) -> None:
 
 
 def hide_budget(tenant: str) -> None:
-    """Take away the gauges of a tenant that another worker shows now."""
+    """Remove the gauges of a tenant that another worker shows now."""
     if tenant_label(tenant) == tenant:
         for gauge in (*_BUDGET_GAUGES.values(), BUDGET_STALE_GRANTS):
             with contextlib.suppress(KeyError):  # never shown here
@@ -394,7 +394,7 @@ def hide_budget(tenant: str) -> None:
 
 
 def show_storage(sizes_gb: Mapping[tuple[str, str], float], shown: Collection[tuple[str, str]]) -> None:
-    """Set what tenants (their labels) hold by content type; take away those of `shown` who hold nothing any more."""
+    """Set what tenants (their labels) hold by content type. Remove those of `shown` that hold nothing any more."""
     for (label, content_type), size in sizes_gb.items():
         TENANT_USAGE.labels(tenant_id=label, content_type=content_type).set(size)
     for label, content_type in set(shown) - sizes_gb.keys():

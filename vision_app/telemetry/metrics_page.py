@@ -1,7 +1,7 @@
-"""The metrics port: /metrics, /healthz and /readyz from threads of their own, before Faust is up and within bounds.
+"""The metrics port: /metrics, /healthz and /readyz, served by separate threads with limits, also before Faust is up.
 
-Not here: the metrics themselves (`metrics.py`). The page shows all tenants and asks for no token: it is for the
-operators' Prometheus alone, and listens on loopback unless METRICS_HOST says otherwise.
+Not here: the metrics themselves (`metrics.py`). The page shows all tenants and asks for no token. It is only for the
+operators' Prometheus, and listens on loopback unless METRICS_HOST is set.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from vision_app.settings import Settings
 from .metrics import REGISTRY, WEB_REFUSED, tenant_label
 
 MAX_CONNECTIONS = 16
-"""Each has a thread. Where there are more, the oldest is closed: a scrape ends in milliseconds, a hung one does not."""
+"""Each connection has a thread. If there are more, the oldest is closed. It hangs: a scrape takes milliseconds."""
 CONNECTION_SECONDS = 10.0
-"""What a connection gets in all, however slowly its bytes drip."""
+"""The total time of a connection, also if its bytes come slowly."""
 HEADERS = [("X-Content-Type-Options", "nosniff"), ("Cache-Control", "no-store")]
 
 Health = Mapping[str, Callable[[], tuple[int, bytes]]]
-"""Pages by path: status and JSON. Called in a thread of the server's."""
+"""Pages by path: status and JSON. Called in a thread of the server."""
 
 
 class MetricsServerError(Exception):
@@ -42,7 +42,7 @@ class MetricsServerError(Exception):
 
 @dataclass(frozen=True)
 class MetricsServer:
-    """The running page: `port` is where it really listens (METRICS_PORT=0 picks a free one)."""
+    """The running page. `port` is the port in use (METRICS_PORT=0 picks a free one)."""
 
     server: WSGIServer
     thread: threading.Thread
@@ -58,7 +58,7 @@ class MetricsServer:
 
 
 def start_metrics_server(settings: Settings, health: Health | None = None) -> MetricsServer:
-    """Serve /metrics, and what `health` has by path, on METRICS_HOST:METRICS_PORT.
+    """Serve /metrics and the pages of `health` on METRICS_HOST:METRICS_PORT.
 
     Raises MetricsServerError when the address cannot be taken.
     """
@@ -113,11 +113,11 @@ class _Server(ThreadingMixIn, WSGIServer):
 
     def __init__(self, *given: Any, **more: Any) -> None:
         self._lock = threading.Lock()
-        self._until: dict[Any, float] = {}  # by connection, in the order of their arrival
+        self._until: dict[Any, float] = {}  # by connection, in order of arrival
         super().__init__(*given, **more)
 
     def server_bind(self) -> None:
-        """Without looking the address up in DNS, as the standard library does to name a host nobody asks for."""
+        """Bind without a DNS lookup, which the standard library does for a host name that is not needed."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind(self.server_address)
         self.server_address = self.socket.getsockname()
@@ -145,14 +145,14 @@ class _Server(ThreadingMixIn, WSGIServer):
                 self._hang_up(overdue)
 
     def _hang_up(self, connection: Any) -> None:
-        """Wakes the connection's thread, which then closes it."""
+        """Wake the connection's thread, which then closes it."""
         del self._until[connection]
         WEB_REFUSED.labels(reason="metrics_connection").inc()
-        with contextlib.suppress(OSError):  # the caller has hung up already
+        with contextlib.suppress(OSError):  # the caller has closed it already
             connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A caller that hangs up is no news; the standard library would print a traceback for each."""
+        """Ignore callers that close the connection; the standard library would print a traceback for each."""
 
 
 class _Server6(_Server):
@@ -160,7 +160,7 @@ class _Server6(_Server):
 
 
 class _Handler(WSGIRequestHandler):
-    """Logs nothing: whoever can connect could fill the disk with lines."""
+    """Logs nothing: otherwise any caller could fill the disk with lines."""
 
     timeout = CONNECTION_SECONDS
 

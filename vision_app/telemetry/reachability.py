@@ -1,4 +1,4 @@
-"""Whether a service answers, learned from the calls that are made anyway. It probes nothing and decides nothing."""
+"""Tells whether a service answers, from the calls that are made anyway. It sends no probes and decides nothing."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 SILENT_SECONDS = 3.0
-"""A call that takes longer is told of; every service of ours answers within a few hundred milliseconds."""
+"""A longer call is reported as trouble. Our services all answer within a few hundred milliseconds."""
 
 
 class Reachability:
-    """Fed by the one place through which all calls to a service go: `call` around each, then `worked` or `failed`."""
+    """The one place that makes all calls to a service uses it: `call` around each, then `worked` or `failed`."""
 
     def __init__(self) -> None:
         self._began: dict[object, float] = {}
@@ -19,7 +19,7 @@ class Reachability:
 
     @contextmanager
     def call(self) -> Iterator[None]:
-        """Around one call, whatever becomes of it."""
+        """Wrap one call, whether it works or fails."""
         ticket = object()
         self._began[ticket] = time.monotonic()
         try:

@@ -1,8 +1,8 @@
-"""Sentences that are said again and again are told ten times, then counted, and their number is told once a minute.
+"""A repeated log sentence is written ten times. Then it is counted, and the count is written once a minute.
 
-For every logger alike, ours and the libraries': it sits in the handler. Two lines are the same sentence if they differ
-in nothing but their time; in a library's text, and in our field `error`, numbers do not count either. Lines about
-different posts, traces or tenants are never the same. What is only counted is in `vision_log_lines_counted_total`.
+It is in the handler, so it applies to all loggers, ours and the libraries'. Two lines are the same sentence if only
+their times differ. In a library's text and in our field `error`, numbers are ignored, too. Lines about different posts,
+traces or tenants are never the same. `vision_log_lines_counted_total` counts the lines that are not written.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from typing import Any
 from . import metrics
 
 TOLD_WHOLE = 10
-"""So many equal lines within an interval are written as they come."""
+"""This many equal lines within an interval are written."""
 INTERVAL_SECONDS = 60.0
 MAX_SENTENCES = 1000
-"""That are remembered at once; the one not said for the longest time is forgotten first, after its number is told."""
+"""Most sentences remembered. The least recent one is forgotten first, after its count is written."""
 
 _NUMBERS = re.compile(r"0x[0-9a-fA-F]+|\d+")
 _PASSING = frozenset({"timestamp", "attempt", "_record", "_from_structlog"})
-"""Fields of ours that tell one try from the next, and nothing else."""
+"""Our fields that only distinguish one try from the next."""
 
 
 @dataclass
@@ -35,12 +35,12 @@ class _Said:
     record: logging.LogRecord  # the last one
     since: float  # the beginning of the interval
     last: float
-    told: int = 0  # in this interval
-    counted: int = 0  # not told yet
+    told: int = 0  # lines written in this interval
+    counted: int = 0  # lines counted and not reported yet
 
 
 class Summarising(logging.StreamHandler[Any]):
-    """Writes lines, and of those that repeat their number. `emit` runs under the handler's lock."""
+    """Writes lines, and for repeated ones their count. `emit` runs under the handler's lock."""
 
     clock: Callable[[], float] = staticmethod(time.monotonic)
     interval_seconds = INTERVAL_SECONDS
@@ -53,7 +53,7 @@ class Summarising(logging.StreamHandler[Any]):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             sentence = sentence_of(record)
-        except Exception:  # noqa: BLE001 - its text cannot be made: `emit` below meets the same fault and reports it
+        except Exception:  # noqa: BLE001 - its text cannot be made: super().emit meets the same error and reports it
             super().emit(record)
             return
         now = self.clock()
@@ -63,7 +63,7 @@ class Summarising(logging.StreamHandler[Any]):
                 self._tell(said, now)
             said = self._said[sentence] = _Said(record, now, now)
         elif now - said.since >= self.interval_seconds:
-            self._tell(said, now)  # also where nothing was counted: the next interval begins
+            self._tell(said, now)  # also if nothing was counted: the next interval begins
         self._said.move_to_end(sentence)
         said.record, said.last = record, now
         if said.told < TOLD_WHOLE:
@@ -78,7 +78,7 @@ class Summarising(logging.StreamHandler[Any]):
             self._tell(self._said.popitem(last=False)[1], now)
 
     def tell_due(self) -> None:
-        """Tell the numbers of the intervals that are over."""
+        """Write the counts of the intervals that are over."""
         self.acquire()
         try:
             self._timer = None
@@ -92,7 +92,7 @@ class Summarising(logging.StreamHandler[Any]):
             self.release()
 
     def close(self) -> None:
-        """Tell what was counted and not told: nothing is said any more."""
+        """Write the remaining counts. No further line will be written."""
         self.acquire()
         try:
             if self._timer is not None:
@@ -105,14 +105,14 @@ class Summarising(logging.StreamHandler[Any]):
         super().close()
 
     def _tell(self, said: _Said, now: float) -> None:
-        """One line in place of those counted, if any were; the sentence's next interval begins."""
+        """Write one line for the counted ones, if there are any. The sentence's next interval begins."""
         if said.counted:
             super().emit(_with(said.record, repeated=said.counted, within_seconds=round(now - said.since, 1)))
-        said.told = TOLD_WHOLE if said.counted > TOLD_WHOLE else 0  # where it has become rare it is told whole again
+        said.told = TOLD_WHOLE if said.counted > TOLD_WHOLE else 0  # if it has become rare, it is written again
         said.since, said.counted = now, 0
 
     def _remind(self) -> None:
-        """See that the number is told although nothing may be logged any more."""
+        """Start a timer, so that the count is written even if no further line is logged."""
         if self._timer is None:
             self._timer = threading.Timer(self.interval_seconds, self.tell_due)
             self._timer.daemon = True
@@ -123,7 +123,7 @@ _FURTHER = "said ten times; from here on it is counted, and its number told ever
 
 
 def sentence_of(record: logging.LogRecord) -> Hashable:
-    """What is equal of lines that say the same."""
+    """The key that is equal for lines of the same sentence."""
     if isinstance(record.msg, dict):  # structlog's
         fields = sorted((str(name), _value(name, value)) for name, value in record.msg.items() if name not in _PASSING)
         return (record.name, record.levelno, *fields)

@@ -1,7 +1,7 @@
 """W3C trace context for messages and requests: the `traceparent` that belongs to one of our trace ids.
 
-Our trace ids are texts chosen by producers (`t-1001`, a uuid). The W3C id is derived from them, so that every hop and
-every replay of a post lands in the same trace without anything being stored. No spans are exported from here.
+Our trace ids are texts chosen by producers (`t-1001`, a uuid). The W3C id is derived from them. So every hop and every
+replay of a post is in the same trace, and nothing needs to be stored. No spans are exported from here.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Knows what each stage works on and what that waits for, and tells of work that stands still for no known reason.
+"""Knows what each stage works on and what the work waits for. Reports work that stands still without a known reason.
 
 A stage reports the records it holds (`Stage.work`). Code that waits for something says so (`waiting_for`); the wait
-belongs to the record in whose handling it happens. A thread looks once a second and asks the event loop for a sign of
-life, since the loop itself may be what stands still. Not here: setting a record aside (`streams/set_aside.py`).
+belongs to the record in whose handling it happens. A thread checks once a second. It also asks the event loop for a
+sign of life, because the loop itself may be blocked. Not here: setting a record aside (`streams/set_aside.py`).
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ log = structlog.get_logger(__name__)
 
 LOOK_SECONDS = 1.0
 STALL_SECONDS = 120.0
-"""Without a setting: work that waits for nothing known for longer stands still."""
+"""Default: work that waits for nothing known for longer than this is a stall."""
 EVENT_LOOP = "event_loop"
 FRAMES = 6
-"""Of the stack that blocks the event loop, the innermost ones go into the log."""
+"""How many innermost frames of the stack that blocks the event loop are logged."""
 FROZEN_SECONDS = 5.0
-"""If the watch itself is late by more, the process was stopped (SIGSTOP, a suspended machine)."""
+"""If the watch itself is later than this, the process was stopped (SIGSTOP, a suspended machine)."""
 LAG_SECONDS = 60.0
-"""How long a report about partitions holds; without a newer one Kafka cannot be asked, and says so itself."""
+"""How long a report about partitions is valid. Without a newer one Kafka is away, which is reported elsewhere."""
 
 
 class Place(NamedTuple):
@@ -48,7 +48,7 @@ class Place(NamedTuple):
 
 
 class Interrupted(Exception):
-    """The handling of a record was broken off since an operator wants it set aside."""
+    """The handling of a record was interrupted because an operator has set it aside."""
 
 
 class Wait(NamedTuple):
@@ -58,7 +58,7 @@ class Wait(NamedTuple):
 
 @dataclass(eq=False, repr=False)
 class Work:
-    """Records that a stage holds. `since`: when it was last seen to move, or to wait for something known."""
+    """Records that a stage holds. `since`: when it last moved, or was last seen waiting for something known."""
 
     stage: str
     places: Sequence[Place]
@@ -70,17 +70,17 @@ class Work:
     _interrupted: bool = False
 
     def __repr__(self) -> str:
-        """Short: what it refers to may be as large as a record, and tracebacks show it."""
+        """Short, because it refers to whole records and tracebacks show it."""
         return f"Work({self.stage!r}, {self.places[0]})"
 
     def moved(self, *places: Place) -> None:
-        """A step forward; from now on with these records in hand."""
+        """Note progress. From now on the stage works on these records."""
         self.since = self.began = time.monotonic()
         self.places = places or self.places
 
     @contextlib.contextmanager
     def interruptible(self) -> Iterator[None]:
-        """A block that `interrupt` breaks off; raises Interrupted then. To be entered in the task that runs it."""
+        """A block that `interrupt` can end; it then raises Interrupted. Enter it in the task that does the work."""
         task = self._task = asyncio.current_task()
         self._interrupted = False
         try:
@@ -89,28 +89,28 @@ class Work:
             if not self._interrupted or task is None:
                 raise
             self._interrupted = False
-            if task.uncancel():  # somebody else wants the task to end, too
+            if task.uncancel():  # the task was also cancelled by other code
                 raise
             raise Interrupted from None
         finally:
             if self._interrupted and task is not None:
-                task.uncancel()  # something inside took the cancellation for its own
+                task.uncancel()  # code inside the block has swallowed the cancellation
             self._task = None
 
     def interrupt(self) -> bool:
-        """Break off what is being done; False if it cannot be, or was already."""
+        """Interrupt the work. False if it cannot be interrupted or was already."""
         if self._task is None or self._interrupted:
             return False
         self._interrupted = True
         return self._task.cancel()
 
     def known_wait(self) -> str | None:
-        """What it waits for, if that is known and still holds."""
+        """What it waits for, if that is known and still true."""
         return next((wait.what for wait in self.waits if wait.holds()), None)
 
     @property
     def of_records(self) -> bool:
-        """Whether it is work on records, and not that of a stage as a whole (a round, a timer)."""
+        """Whether it is work on records, and not work of a whole stage (a round, a timer)."""
         return bool(self.places[0].offset)
 
 
@@ -118,16 +118,16 @@ _current: ContextVar[Work | None] = ContextVar("work", default=None)
 
 
 def stage_in_hand() -> str | None:
-    """The stage whose work is being done here; None outside of any."""
+    """The stage of the current work; None outside of any."""
     work = _current.get()
     return work.stage if work else None
 
 
 @contextlib.contextmanager
 def waiting_for(what: str, holds: Callable[[], bool] = lambda: True) -> Iterator[None]:
-    """Say what the record in hand waits for: the provider, a service by name, its turn. `holds`: whether it still does.
+    """Declare what the current record waits for: a provider, a service, its turn. `holds`: whether it still does.
 
-    Outside of any record it does nothing.
+    Without a current record it does nothing.
     """
     work = _current.get()
     if work is None:
@@ -142,7 +142,7 @@ def waiting_for(what: str, holds: Callable[[], bool] = lambda: True) -> Iterator
 
 
 def within(seconds: float) -> Callable[[], bool]:
-    """For `waiting_for`: it holds for so long, from now on."""
+    """For `waiting_for`: it holds for `seconds` from now on."""
     until = time.monotonic() + seconds
     return lambda: time.monotonic() < until
 
@@ -172,7 +172,7 @@ class Oldest:
 
 
 class Stage:
-    """What one stage holds. `full`: it takes nothing new until something that it holds has ended."""
+    """What one stage holds. `full`: it takes nothing new until some of its work has ended."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -183,7 +183,7 @@ class Stage:
 
     @contextlib.contextmanager
     def work(self, *places: Place, counts: Callable[[], bool] = lambda: True) -> Iterator[Work]:
-        """Hold records for the length of the block. Once `counts` says no, they are somebody else's."""
+        """Hold records for the length of the block. When `counts` returns False, they belong to another worker."""
         work = Work(self.name, places, counts)
         with self._lock:
             self._works.add(work)
@@ -196,7 +196,7 @@ class Stage:
                 self._works.discard(work)
 
     def keep(self, key: Hashable, place: Place, waits_for: str | None, progress: object) -> None:
-        """Hold work that no handler holds (a queue in a table), until `let_go`. It moves when `progress` is another."""
+        """Hold work without a handler (a queue in a table) until `let_go`. It has moved when `progress` changes."""
         work, before = self._kept.get(key) or (Work(self.name, [place], lambda: True), progress)
         work.waits = (Wait(waits_for, lambda: True),) if waits_for else ()
         if before != progress:
@@ -211,14 +211,14 @@ class Stage:
                 self._works.discard(found[0])
 
     def works(self) -> list[Work]:
-        """All that is held and counts, the oldest first."""
+        """All held work that counts, the oldest first."""
         with self._lock:
             found = list(self._works)
         return sorted((work for work in found if work.counts()), key=lambda work: work.began)
 
 
 def _wait_of(work: Work, works: Sequence[Work]) -> str | None:
-    """What a work waits for; that of a stage as a whole waits for what one of the stage's records waits for."""
+    """What a work waits for. The work of a whole stage waits for what one of the stage's records waits for."""
     if (known := work.known_wait()) is not None or work.of_records:
         return known
     return next((wait for other in works if other.of_records and (wait := other.known_wait()) is not None), None)
@@ -226,7 +226,7 @@ def _wait_of(work: Work, works: Sequence[Work]) -> str | None:
 
 @dataclass
 class _Partition:
-    """A partition with records that are not acknowledged. `since`: when it was first seen to be at `committed`."""
+    """A partition with un-acknowledged records. `since`: when it was first seen at `committed`."""
 
     committed: int
     since: float
@@ -234,7 +234,7 @@ class _Partition:
 
 
 class Watch:
-    """All stages of one worker. `at_rest`: nothing is to be judged, since the worker starts, stops or rebalances."""
+    """All stages of one worker. `at_rest`: the worker starts, stops or rebalances, so nothing counts as a stall."""
 
     def __init__(self, stall_seconds: float = STALL_SECONDS, at_rest: Callable[[], bool] = lambda: False) -> None:
         self.stall_seconds, self._at_rest = stall_seconds, at_rest
@@ -251,16 +251,16 @@ class Watch:
         self._thread: threading.Thread | None = None
 
     def stage(self, name: str) -> Stage:
-        """The stage of this name; its metric is there from now on."""
+        """The stage of this name. Its metric exists from now on."""
         if name not in self._stages:
             metrics.STALLED.labels(stage=name)
-            self._stages = {**self._stages, name: Stage(name)}  # the thread goes through it
+            self._stages = {**self._stages, name: Stage(name)}  # a new dict: the thread iterates over the old one
         return self._stages[name]
 
     # --- the thread ---------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin to look. To be called from the event loop that is watched."""
+        """Start the thread. Call it from the event loop that is watched."""
         self.stop()
         self._loop, self._loop_thread = asyncio.get_running_loop(), threading.get_ident()
         self._loop_at, self._asked_loop = time.monotonic(), False
@@ -284,12 +284,12 @@ class Watch:
                 looked_at = now
                 self._ask_loop()
                 self.look()
-            except Exception:  # the watch outlives its own faults
+            except Exception:  # the watch survives its own errors
                 metrics.UNEXPECTED_ERRORS.labels(where="watch").inc()
                 log.exception("unexpected error of the watch; it looks again")
 
     def _forgive(self, seconds: float) -> None:
-        """The whole process was frozen, this thread included: that time is nobody's waiting."""
+        """Subtract the time for which the whole process was frozen, this thread included."""
         self._loop_at += seconds
         for stage in self._stages.values():
             for work in stage.works():
@@ -310,11 +310,11 @@ class Watch:
 
     @property
     def loop_silent_seconds(self) -> float:
-        """For how long the event loop has given no sign of life."""
+        """Seconds since the event loop's last sign of life."""
         return time.monotonic() - self._loop_at if self._asked_loop else 0.0
 
     def look(self) -> None:
-        """Judge all that is held; set the metrics and tell of what has changed."""
+        """Find stalls in all held work. Set the metrics, and log what has changed."""
         now, found = time.monotonic(), list[Stall]()
         if self.loop_silent_seconds > self.stall_seconds:
             why = "the event loop is blocked; nothing goes on in this worker"
@@ -337,9 +337,9 @@ class Watch:
         self._tell(found)
 
     def report_lag(self, behind: Mapping[Place, tuple[str, int]]) -> None:
-        """Partitions of this worker with records that are not acknowledged: their stage and their first such offset.
+        """Report this worker's partitions with un-acknowledged records: their stage and the first such offset.
 
-        One stands still if its first record is held by nobody for too long, unless its stage is busy with others.
+        A partition stands still if no handler holds its first record for too long and its stage is not full.
         """
         now, partitions = time.monotonic(), dict[Place, tuple[str, _Partition]]()
         for place, (name, committed) in behind.items():
@@ -379,13 +379,13 @@ class Watch:
         self._told = told
 
     def _loop_stack(self) -> str:
-        frame = sys._current_frames().get(self._loop_thread)  # noqa: SLF001 - documented; there is no public name
+        frame = sys._current_frames().get(self._loop_thread)  # noqa: SLF001 - it is documented; there is no public name
         return "".join(traceback.format_stack(frame)[-FRAMES:]) if frame else "unknown"
 
     # --- showing ------------------------------------------------------------------------------------------------------
 
     def oldest(self) -> list[Oldest]:
-        """Of each stage that holds something: the oldest, and what it waits for."""
+        """The oldest work of each stage that holds any, and what it waits for."""
         found = []
         for stage in self._stages.values():
             if works := stage.works():
@@ -395,13 +395,13 @@ class Watch:
         return found
 
     def works_at(self, place: str) -> list[Work]:
-        """Whoever holds the record at a place."""
+        """The works that hold the record at a place."""
         held = [work for stage in self._stages.values() for work in stage.works()]
         return [work for work in held if place in map(str, work.places)]
 
 
 def remedy(stall: Stall) -> str:
-    """What to do about a stall, for people."""
+    """What a person can do about a stall."""
     if stall.stage == EVENT_LOOP or not stall.place.offset:
         return "restart the worker; the log has the reason"
     return f"vision dlq take {stall.place} --reason TEXT --dry-run; if it stays, restart the worker"

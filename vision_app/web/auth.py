@@ -1,8 +1,8 @@
-"""Who may ask for what: each token of VISION_API_TOKENS is bound to one tenant or, as `*`, to all.
+"""Authentication: each token of VISION_API_TOKENS belongs to one tenant or, with `*`, to all tenants.
 
-Where there are tokens they are checked; the settings refuse them together with VISION_API_AUTH=off. Without tokens the
-API is open; the settings refuse that on any address but loopback, unless VISION_API_AUTH says that it is meant. An open
-API takes no requests under foreign host names (`vision_app.hosts`).
+If there are tokens, they are checked; the settings refuse tokens together with VISION_API_AUTH=off. Without tokens the
+API is open; the settings refuse this on any address except loopback, unless VISION_API_AUTH=off allows it. An open API
+refuses requests with foreign host names (`vision_app.hosts`).
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ OPEN_PATHS = frozenset({"/healthz", "/readyz", "/openapi.json"})
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 WRONG_TOKENS_PER_SECOND = 5
-"""Guesses an address may make; a token of 128 random bits would outlast the universe at any rate."""
+"""Limit of guesses per address. At any rate, a token of 128 random bits cannot be guessed."""
 
 
 def authentication(settings: Settings) -> object:
-    """The middleware that binds a request to a tenant and to a caller, or answers 401."""
+    """The middleware that assigns a request to a tenant and a caller, or answers 401."""
     tokens = {_digest(token): tenant for token, tenant in parse_tokens(settings.vision_api_tokens).items()}
     enforced = bool(tokens)
     guesses = Buckets(WRONG_TOKENS_PER_SECOND, WRONG_TOKENS_PER_SECOND * BURST_SECONDS)
@@ -60,7 +60,7 @@ def authentication(settings: Settings) -> object:
 
 
 def known_host(settings: Settings) -> object:
-    """The middleware that answers 421 to requests under a host name that is not ours, as long as the API is open."""
+    """The middleware that answers 421 to requests with a host name that is not ours, if the API is open."""
     allowed = allowed_names(settings.vision_allowed_hosts)
     is_open = not parse_tokens(settings.vision_api_tokens)
 
@@ -77,7 +77,7 @@ def known_host(settings: Settings) -> object:
 def tenant_asked(request: web.Request, named: str | None) -> str | None:
     """The tenant a request is about: the caller's own, or for `*` the one it names (None: any).
 
-    Another tenant's data is answered with 404, as if it were not there.
+    A request for another tenant's data gets a 404, as if the data did not exist.
     """
     own = request[TENANT]
     if own == ALL_TENANTS:
@@ -88,7 +88,7 @@ def tenant_asked(request: web.Request, named: str | None) -> str | None:
 
 
 def operator_for(request: web.Request, tenant: str | None = None) -> None:
-    """Let only a token for all tenants through: what a tenant may spend, or all together hold, is not its matter."""
+    """Accept only a token for all tenants: a tenant may not change budgets or see the totals of all tenants."""
     tenant_asked(request, tenant)
     if request[TENANT] != ALL_TENANTS:
         raise ApiError(403, "forbidden", "this needs a token for all tenants: token=* in VISION_API_TOKENS")
@@ -96,7 +96,7 @@ def operator_for(request: web.Request, tenant: str | None = None) -> None:
 
 @web.middleware
 async def same_origin(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Refuse changes asked for by a page of another site, which a browser on this machine would send here."""
+    """Refuse changes requested by a page of another site, which a browser on this machine would send here."""
     origin = request.headers.get("Origin")
     if request.method not in READING and origin is not None and origin.partition("://")[2] != request.host:
         count_refused("foreign_origin")
@@ -105,19 +105,19 @@ async def same_origin(request: web.Request, handler: Handler) -> web.StreamRespo
 
 
 def _bearer(authorization: str) -> bytes:
-    """The digest of the token that a header carries; empty if it carries none."""
+    """The digest of the token in the header; empty if there is none."""
     scheme, _, given = authorization.partition(" ")
     return _digest(given.strip()) if scheme.lower() == "bearer" and given.strip() else b""
 
 
 def _digest(token: str) -> bytes:
-    """Digests have one length, so that comparing them tells nothing of a token's. Headers may hold any byte."""
+    """All digests have the same length, so comparing does not reveal a token's length. Headers may hold any byte."""
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
 
 
 def _tenant_of(given: bytes, tokens: Mapping[bytes, str]) -> str | None:
     found = None
-    for token, tenant in tokens.items():  # all are compared, each in constant time
+    for token, tenant in tokens.items():  # compares all tokens, each in constant time
         if hmac.compare_digest(token, given):
             found = tenant
     return found

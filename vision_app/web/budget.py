@@ -1,6 +1,6 @@
-"""A tenant's budget: what it has spent and may still spend, and what an operator does about it.
+"""A tenant's budget: what it has spent and may still spend, and the changes by operators.
 
-Reads come from the budget actor's table, by its owner. Changes are commands to the actor: 202, nothing is done here.
+Reads use the budget actor's table, on the worker that owns it. Changes are commands to the actor, answered with 202.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class BudgetView(Page):
         return accepted(request, command, headers.x_operator, recorded=recorded)
 
     async def _lowers(self, request: web.Request, tenant: str, limit: int | None) -> bool:
-        """Whether this limit is no higher than the one in force. Not while the ledger waits for Postgres: who knows."""
+        """Whether this limit is not higher than the one in force. False until the ledger is loaded."""
         answer = await from_owner(self.app, self.app.budgets, key_of(tenant), request)
         state = state_of(self.app, tenant).model_dump() if answer is None else orjson.loads(_body(answer))
         wanted = self.app.budget_rules().limit if limit is None else limit
@@ -56,7 +56,7 @@ class BudgetView(Page):
 
 
 class ResetView(Page):
-    """POST /api/v1/budget/{tenant}/reset: today's spending becomes zero, and who waited for money goes on."""
+    """POST /api/v1/budget/{tenant}/reset: today's spending becomes zero, and tasks that wait for money go on."""
 
     @command_operation("Set today's spending to zero", path=TenantPath)
     async def post(self, request: web.Request, path: TenantPath, headers: OperatorHeaders) -> web.Response:
@@ -86,7 +86,7 @@ def row_of(app: ServedWorker, tenant: str) -> core.BudgetRow | None:
 
 
 def state_of(app: ServedWorker, tenant: str) -> BudgetAnswer:
-    """The ledger as this worker, its owner, has it."""
+    """The ledger in this worker's table. This worker must own it."""
     now = Moment(time_ms=round(time.time() * 1000), offset=0)
     row = row_of(app, tenant)
     shown = row or core.BudgetRow(tenant_id=tenant, born_ms=now.time_ms, applied=Applied(), day=now.day)
@@ -95,7 +95,7 @@ def state_of(app: ServedWorker, tenant: str) -> BudgetAnswer:
 
 
 def _note(row: core.BudgetRow | None) -> str | None:
-    """What an operator has to know before believing the numbers of a ledger that is not loaded."""
+    """A warning for the operator if the numbers of the ledger are not loaded yet."""
     if row is None:
         return (
             "not loaded yet: this ledger is new or was lost, and no command of the tenant has come since; what was "

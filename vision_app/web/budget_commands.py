@@ -1,7 +1,7 @@
-"""How an operator's command reaches the budget actor: recorded in Postgres, then sent through Kafka.
+"""Sends an operator's command to the budget actor: records it in Postgres, then sends it through Kafka.
 
-Recorded first, so that a ledger rebuilt from Postgres knows what was accepted. A failed send after that is told to the
-operator, who repeats it; every command may be repeated.
+It is recorded first, so that a ledger rebuilt from Postgres includes every accepted command. If the send fails after
+that, the operator gets an error and repeats the command; every command may be repeated.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ command_operation = functools.partial(
 async def hand_over(
     app: ServedWorker, request: web.Request, command: Command, operator: str, recording: Recording | None = None
 ) -> web.Response:
-    """See that the caller may, record the action as `recording` does it (None: not at all), send the command; 202."""
+    """Check the caller's right, record the action by `recording` (None: do not), send the command, answer 202."""
     operator_for(request, command.tenant_id)
     recorded = recording is not None and await recording(app, command.tenant_id, command.type, operator)
     await send(app, command)
@@ -50,7 +50,7 @@ async def hand_over(
 
 
 async def record(app: ServedWorker, tenant_id: str, action: Action, operator: str, value: int | None = None) -> bool:
-    """Write the action to `budget_actions`; True. Raises ApiError 503 while Postgres is away."""
+    """Write the action to `budget_actions`. Returns True. Raises ApiError 503 while Postgres is away."""
     async with app.readers.for_page() as reader:
         await reader.record_action(tenant_id, action, operator, value)
     return True
@@ -59,7 +59,7 @@ async def record(app: ServedWorker, tenant_id: str, action: Action, operator: st
 async def try_to_record(
     app: ServedWorker, tenant_id: str, action: Action, operator: str, value: int | None = None
 ) -> bool:
-    """The same for what only saves money: False while Postgres is away."""
+    """The same for actions that only save money. Returns False while Postgres is away."""
     try:
         return await record(app, tenant_id, action, operator, value)
     except ApiError:
@@ -67,7 +67,7 @@ async def try_to_record(
 
 
 async def send(app: ServedWorker, command: Command) -> None:
-    """Hand the command to Kafka. Raises ApiError 503 if it does not take it in a few seconds."""
+    """Send the command to Kafka. Raises ApiError 503 if Kafka does not take it within a few seconds."""
     deadline = time.monotonic() + SEND_SECONDS
     if not app.started or app.should_stop:
         raise ApiError(503, "not_ready", "this worker is starting or stopping; repeat the request in a few seconds")
@@ -81,7 +81,7 @@ async def send(app: ServedWorker, command: Command) -> None:
 
 
 def accepted(request: web.Request, command: Command, operator: str, *, recorded: bool) -> web.Response:
-    """202, saying where to look for the effect."""
+    """A 202 that says where the effect can be seen."""
     log.info(
         "an operator's command was accepted",
         command=command.type,

@@ -1,4 +1,4 @@
-"""Uniform answers: every error is JSON with a code, a text and the trace id; no exception text ever leaves."""
+"""Uniform answers: every error is JSON with a code, a text and the trace id. Exception texts are never sent."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class ApiError(Exception):
 
 @web.middleware
 async def uniform(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Take over or make a trace id, turn every error into the same JSON, and send both with the security headers."""
+    """Use the given trace id or make one, turn every error into the same JSON, and add the security headers."""
     trace = _trace_of(request)
     request[TRACE] = trace
     with bind(trace_id=trace):
@@ -58,7 +58,7 @@ async def uniform(request: web.Request, handler: Handler) -> web.StreamResponse:
         except web.HTTPException as fault:
             response = _http(trace, fault)
         except Exception:
-            if request.transport is None:  # the caller hung up in the middle: nobody is left to be answered
+            if request.transport is None:  # the caller has closed the connection: there is no one to answer
                 count_refused("hung_up")
                 return web.Response(status=400)
             metrics.UNEXPECTED_ERRORS.labels(where="web").inc()
@@ -71,7 +71,7 @@ async def uniform(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 def json_response(request: web.Request, body: Answer, status: int = 200) -> web.Response:
-    """An answer as its model says; every one carries the trace id."""
+    """An answer in the form of its model, with the trace id."""
     traced = body.model_copy(update={"trace_id": request[TRACE]})
     return web.Response(
         body=traced.model_dump_json().encode(), status=status, content_type="application/json", charset="utf-8"
@@ -79,12 +79,12 @@ def json_response(request: web.Request, body: Answer, status: int = 200) -> web.
 
 
 def count_refused(reason: str) -> None:
-    """Count a request or a connection that was turned away before anything was done for it."""
+    """Count a request or a connection that was refused before anything was done for it."""
     metrics.WEB_REFUSED.labels(reason=reason).inc()
 
 
 def plain_error(status: int) -> web.Response:
-    """An error outside of any request of ours, in the same form: nothing of what was sent is repeated."""
+    """An error outside of our request handling, in the same form. It repeats nothing of what the caller sent."""
     trace = f"req_{uuid.uuid4().hex[:16]}"
     phrase = HTTPStatus(status).phrase
     response = _error(trace, status, phrase.lower().replace(" ", "_"), phrase, {})

@@ -1,7 +1,7 @@
-"""Whether the process lives, and whether it is at work; if not, why not.
+"""Says whether the process lives, and whether it is ready; if not, why not.
 
-The API answers both, and so does the metrics port, from a thread of its own: no load on the API, and no event loop that
-is blocked, keeps them from it.
+Both the API and the metrics port answer. The metrics port has its own thread, so it answers even if the API is
+overloaded or the event loop is blocked.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Pages = Mapping[str, Callable[[], tuple[int, bytes]]]
 
 
 class AliveView(Page):
-    """GET /healthz: 200 as long as the event loop turns."""
+    """GET /healthz: 200 as long as the event loop runs."""
 
     @operation("Whether the process lives", answers={200: AliveAnswer}, open=True)
     async def get(self, request: web.Request) -> web.Response:
@@ -33,7 +33,7 @@ class AliveView(Page):
 
 
 class ReadyView(Page):
-    """GET /readyz: 200 when messages are being worked on, 503 with the reason otherwise."""
+    """GET /readyz: 200 if messages are being handled, otherwise 503 with the reason."""
 
     @operation("Whether messages are being worked on", answers={200: ReadyAnswer, 503: ReadyAnswer}, open=True)
     async def get(self, request: web.Request) -> web.Response:
@@ -42,7 +42,7 @@ class ReadyView(Page):
 
 
 def health_pages(app: ServedWorker) -> Pages:
-    """The same two for the metrics port, by path: status and JSON."""
+    """The same two pages for the metrics port, by path: status and JSON."""
 
     def alive() -> tuple[int, bytes]:
         silent = watch_of(app).loop_silent_seconds

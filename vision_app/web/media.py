@@ -1,4 +1,4 @@
-"""One medium: where it lies, and what was last seen on it in a post of the same tenant, never of another."""
+"""One medium: where it is stored, and its last analysis in a post of the same tenant, never of another tenant."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the API takes and answers, as pydantic models. What requests may be asked where is in the views.
+"""What the API takes and answers, as pydantic models. The views say which requests exist.
 
 Optional fields are null rather than absent. Every answer carries the request's `trace_id`; `json_response` fills it in.
 """
@@ -16,7 +16,7 @@ MAX_LIMIT = 10**15
 
 
 def _in_utc(at: datetime) -> datetime:
-    """Without an offset it is UTC. An offset may lead out of the years that Python and Postgres' driver can tell."""
+    """A time without an offset is UTC. An offset may lead to a year that Python or Postgres' driver refuses."""
     try:
         return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
     except OverflowError:
@@ -24,7 +24,7 @@ def _in_utc(at: datetime) -> datetime:
 
 
 def _written(at: object) -> object:
-    """A bare number would be taken for seconds since 1970, which nobody means who writes 2026."""
+    """Refuse a bare number: 2026 would be read as seconds since 1970."""
     if isinstance(at, str) and at.strip().lstrip("+-").replace(".", "", 1).isdigit():
         raise ValueError("give a time as in 2026-11-22T10:00:00Z")
     return at
@@ -176,7 +176,7 @@ class PostListAnswer(Answer):
 
 
 class MediaAnswer(Answer):
-    """A medium of a tenant and what was seen on it last; nulls if it was never analyzed."""
+    """A medium of a tenant and its last analysis; nulls if it was never analyzed."""
 
     sha256: str
     tenant_id: str
@@ -243,7 +243,7 @@ class LimitBody(BaseModel):
 
 
 class BudgetAnswer(Answer):
-    """A tenant's ledger, in tokens. After midnight it is the new day's. A tenant never seen has spent nothing."""
+    """A tenant's ledger, in tokens. After midnight it shows the new day. An unknown tenant has spent nothing."""
 
     tenant_id: str
     day: str

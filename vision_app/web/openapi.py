@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document, made from the routes and the models that requests are checked by; nothing is repeated."""
+"""The OpenAPI 3.1 document, made from the routes and from the models that check requests."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ _TOKENS = "One of VISION_API_TOKENS. Without such a setting the API is open, on 
 
 
 def operations(view: type[Page]) -> Iterator[tuple[str, Operation]]:
-    """The methods of a view that are declared, in a fixed order."""
+    """The declared methods of a view, in a fixed order."""
     for method in METHODS:
         declared = getattr(getattr(view, method), "operation", None)
         if declared is not None:
@@ -120,7 +120,7 @@ def _parameters(declared: Operation) -> Iterator[Json]:
 
 
 def _given(shape: Json) -> Json:
-    """The schema of a parameter that is there: that it may be left out is said by `required`, not by a null."""
+    """The schema of a parameter without its null: `required` says that the parameter may be left out."""
     values = [variant for variant in shape.get("anyOf", ()) if variant.get("type") != "null"]
     return values[0] if len(values) == 1 else shape
 

@@ -1,7 +1,7 @@
-"""What an operation of the API takes and gives, declared once: requests are checked by it, `/openapi.json` shows it.
+"""Declares once what an operation of the API takes and answers. Requests are checked by it; `/openapi.json` shows it.
 
-`@operation` stands over a view's method. The method is called with what was declared, as validated models named
-`path`, `query`, `headers` and `body`; anything that does not fit is answered with 422 and one line per fault.
+`@operation` decorates a view's method. The method is called with validated models named `path`, `query`, `headers` and
+`body`, as declared. A request that does not fit is answered with 422 and one line per fault.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def operation(
 ) -> Callable[[Method], Method]:
     """Declare a view's method; `path`, `query`, `headers` and `body` name the models of what it takes.
 
-    `seconds` is what it may take in all, with the arrival of the body; by default VISION_API_TIMEOUT_SECONDS.
+    `seconds` is the longest time of a request, including the arrival of the body; default VISION_API_TIMEOUT_SECONDS.
     """
     declared = Operation(summary, answers, errors, takes, open)  # type: ignore[arg-type]  # keyword names are the places
 
@@ -82,7 +82,7 @@ async def _given(request: web.Request, takes: Mapping[Place, type[BaseModel]]) -
 
 
 def _query(request: web.Request, model: type[BaseModel] | None) -> dict[str, BaseModel]:
-    """A parameter nobody knows is a mistyped one: to ignore it would answer another question than the one asked."""
+    """Check the query. An unknown parameter is refused: ignoring a mistyped one would answer another question."""
     repeated = sorted({name for name in request.query if len(request.query.getall(name)) > 1})
     if repeated:
         raise _invalid([{"in": "query", "name": name, "problem": "given more than once"} for name in repeated])
@@ -96,7 +96,7 @@ def _query(request: web.Request, model: type[BaseModel] | None) -> dict[str, Bas
 
 def _check(place: Place, model: type[Model], given: Mapping[str, Any] | bytes) -> Model:
     try:
-        if isinstance(given, bytes):  # strict: in JSON `"dry_run": 0` is no boolean, and what is meant is not guessed
+        if isinstance(given, bytes):  # strict: in JSON `"dry_run": 0` is not a boolean, and we do not guess
             return model.model_validate_json(given or (b"null" if needs_fields(model) else b"{}"), strict=True)
         return model.model_validate(given)
     except ValidationError as fault:
@@ -109,7 +109,7 @@ def _check(place: Place, model: type[Model], given: Mapping[str, Any] | bytes) -
 
 
 def needs_fields(model: type[BaseModel]) -> bool:
-    """Whether a body of this model has to be there: one whose fields may all be left out may be left out itself."""
+    """Whether a body of this model is required. It is optional if all its fields are."""
     return any(field.is_required() for field in model.model_fields.values())
 
 

@@ -1,4 +1,4 @@
-"""Finding the worker that owns a key, and asking it: tables are read by routed key, never listed."""
+"""Finds the worker that owns a key, and asks it. Tables are read by key on their owner, never listed."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ FORWARD_TIMEOUT = aiohttp.ClientTimeout(total=5)
 
 
 async def from_owner(app: ServedWorker, table: Any, key: bytes, request: web.Request) -> web.Response | None:
-    """The owner's answer to a GET of this request's URL, or None if this worker is the owner and should answer itself.
+    """The owner's answer to a GET of this request's URL. None if this worker is the owner and has to answer.
 
-    Raises ApiError 503 while nobody can say who the owner is.
+    Raises ApiError 503 while the owner is unknown.
     """
     if not app.serving():
         raise unclear()
@@ -37,7 +37,7 @@ async def from_owner(app: ServedWorker, table: Any, key: bytes, request: web.Req
 
 
 async def _owner(app: ServedWorker, table: Any, key: bytes) -> URL:
-    """The URL of the worker that has the key. Which partition a key is on is known once the topic's metadata is."""
+    """The URL of the worker that owns the key. Needs the topic's metadata to find the key's partition."""
     topic = table.changelog_topic.get_topic_name()
     try:
         await fetch_metadata(app, topic)
@@ -67,5 +67,5 @@ def _same(one: URL, other: URL) -> bool:
 
 
 def unclear() -> ApiError:
-    """Nobody can say which worker owns a key, or its owner gives no answer."""
+    """The error if the owner of a key is unknown or does not answer."""
     return ApiError(503, "rebalancing", "work is being shared out anew; ask again in a few seconds")

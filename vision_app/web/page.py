@@ -1,4 +1,4 @@
-"""The base of every page: Faust's view, with our own app behind it."""
+"""The base of every page: Faust's view, typed with our own app."""
 
 from __future__ import annotations
 

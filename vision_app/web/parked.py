@@ -1,4 +1,4 @@
-"""The tasks of a tenant that wait for money or for a slot: a live view by their owner, and giving them up."""
+"""A tenant's tasks that wait for money or a slot: a live view on the worker that owns them, and their removal."""
 
 from __future__ import annotations
 

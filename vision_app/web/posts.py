@@ -1,4 +1,4 @@
-"""What is known of posts: their rows when there is a result, the live state of one while it is in work."""
+"""Posts: their rows if there is a result, the live state of a post while it is in work."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""How often one caller may ask: a token bucket per API token, or per address where nobody has one.
+"""Limits how often a caller may ask: a token bucket per API token, or per address if there are no tokens.
 
-Health pages are free, or an orchestrator would kill a worker for being asked too much by others. Not here: how many
-connections there may be (`server.py`) and how long an answer may take (`operation.py`).
+Health pages are not limited: otherwise an orchestrator would kill a worker because others ask too much. Not here: how
+many connections there may be (`server.py`) and how long an answer may take (`operation.py`).
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from vision_app.settings import Settings
 from .errors import ApiError, Handler, count_refused
 
 CALLER = web.RequestKey("caller", str)
-"""Whose bucket a request is taken from; without one the request is free."""
+"""The caller whose bucket a request uses. A request without a caller is not limited."""
 
 BURST_SECONDS = 3
-"""What is saved up at most: a caller may ask this many seconds' worth at once."""
+"""Size of a bucket in seconds: a caller may send this many seconds' requests at once."""
 MAX_CALLERS = 10_000
-"""Buckets kept. Past that the one not used for longest is forgotten, which can only be in its owner's favour."""
+"""Most buckets kept. Beyond it the least recently used one is forgotten, which only helps its caller."""
 
 
 class Buckets:
@@ -35,7 +35,7 @@ class Buckets:
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def take(self, caller: str) -> float:
-        """Take one request. 0 if there was one, else in how many seconds there will be."""
+        """Take one request from the bucket. Returns 0 if it is allowed, else the seconds until one will be."""
         now = self._clock()
         left, at = self._left.pop(caller, (self._burst, now))
         left = min(self._burst, left + (now - at) * self._rate)
@@ -47,7 +47,7 @@ class Buckets:
 
 
 def rate_limit(settings: Settings) -> object:
-    """The middleware that answers 429 to a caller that asks too often. Stands behind authentication."""
+    """The middleware that answers 429 to a caller that asks too often. It comes after authentication."""
     rate = settings.vision_api_rate_per_second
     buckets = Buckets(rate, rate * BURST_SECONDS)
 
@@ -62,7 +62,7 @@ def rate_limit(settings: Settings) -> object:
 
 
 def refuse_if_too_often(buckets: Buckets, caller: str) -> None:
-    """Raises ApiError 429, with when to come back."""
+    """Raises ApiError 429, which says when to ask again."""
     wait = buckets.take(caller)
     if wait:
         count_refused("rate_limited")
@@ -76,7 +76,7 @@ def refuse_if_too_often(buckets: Buckets, caller: str) -> None:
 
 
 def peer_of(request: web.Request) -> str:
-    """The address a request comes from, of IPv6 the network: whoever has one address there has them all."""
+    """The address of a request. For IPv6 its network, because a caller has all addresses of a network."""
     try:
         address = ipaddress.ip_address((request.remote or "").partition("%")[0])
     except ValueError:

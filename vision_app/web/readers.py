@@ -1,6 +1,6 @@
-"""What the pages and the budget's loader ask Postgres for, and the operators' log they write to it.
+"""Gives the pages and the budget's loader access to Postgres, for reading and for the operators' log.
 
-Connects when first asked, and again after an outage.
+Connects at the first use, and again after an outage.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from .errors import ApiError
 log = structlog.get_logger(__name__)
 
 AWAY = (SinkUnavailable, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
-"""What a call may raise when Postgres does not answer or not as it should."""
+"""Errors of a call if Postgres does not answer or answers wrongly."""
 
 
 def is_callers(fault: Exception) -> bool:
-    """Whether the driver found that a value of the query cannot be sent: the caller's fault, and no outage."""
+    """Whether the driver cannot send a value of the query. That is the caller's fault and no outage."""
     return isinstance(fault, asyncpg.DataError) and fault.severity is None  # Postgres' own errors have one
 
 
 class Readers:
-    """Hands out readers; `posts` raises SinkUnavailable while there is no connection, a reader what asyncpg raises."""
+    """Hands out readers. `posts` raises SinkUnavailable without a connection; a reader raises asyncpg's errors."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -56,7 +56,7 @@ class Readers:
         return PostsReader(self._pool)
 
     async def budget_of(self, tenant_id: str, day: str) -> tuple[int, int | None, bool]:
-        """What the budget's loader needs: tokens spent on a UTC day, the limit set last, whether it is paused."""
+        """For the budget's loader: tokens spent on a UTC day, the limit set last, whether the tenant is paused."""
         reader = await self.posts()
         return (
             await reader.spent_today(tenant_id, day),
@@ -73,7 +73,7 @@ class Readers:
         return await (await self.posts()).tenants_with_unfinished(datetime.fromtimestamp(before_ms / 1000, UTC))
 
     async def record_reset(self, tenant_id: str, operator: str) -> None:
-        """Note that an operator had a tenant's spending set to zero."""
+        """Record that an operator reset a tenant's spending to zero."""
         await (await self.posts()).record_action(tenant_id, "reset", operator)
 
     @asynccontextmanager

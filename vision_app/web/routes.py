@@ -1,4 +1,4 @@
-"""Every page of the service and its path, and what stands before all of them."""
+"""Every page of the service with its path, and the middlewares before all of them."""
 
 from __future__ import annotations
 
@@ -51,6 +51,6 @@ def add_routes(app: ServedWorker) -> None:
 
 
 def web_options(settings: Settings) -> dict[str, Any]:
-    """Options of the aiohttp application: uniform errors first, then under which name, who, how much, from where."""
+    """Options of aiohttp. Middlewares in order: busy mark, errors, host name, authentication, limits, origin."""
     guards = [known_host(settings), authentication(settings), rate_limit(settings), fair_share(settings), same_origin]
     return {"middlewares": [mark_busy, uniform, *guards], "client_max_size": settings.vision_api_max_body_bytes}

@@ -1,8 +1,9 @@
-"""The listening side of the API: how many connections there may be, how long one may be idle, what garbage is told.
+"""The API's server: limits of connections and of their idle time, and answers to input that is not HTTP.
 
-A connection costs a file descriptor and some memory, and the pipeline needs both. When there are too many, the one that
-has waited longest without sending a request makes room, so that an honest caller gets through whoever holds the others.
-Not here: what a request may ask, how often (`auth.py`, `rate.py`), and how long its answer may take (`operation.py`).
+A connection costs a file descriptor and some memory, and the pipeline needs both. If there are too many, the oldest one
+without a request in work is closed. So an honest caller gets through, even if another caller holds the other
+connections. Not here: what a request may ask, how often (`auth.py`, `rate.py`), and how long its answer may take
+(`operation.py`).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from vision_app.settings import Settings
 from .errors import count_refused, plain_error
 
 SHUTDOWN_SECONDS = 5.0
-"""What requests in work get when the worker stops; a slow caller must not hold it up."""
+"""Time for requests in work when the worker stops. A slow caller must not delay the stop."""
 
 BUSY_ANSWER = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
@@ -43,7 +44,7 @@ class Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """What is not HTTP is counted and answered alike, without a line in the log and without repeating it."""
+        """Count input that is not HTTP and answer it uniformly. Nothing of it is logged or repeated."""
         if request.writer.output_size > 0:
             raise ConnectionError("an answer is already on its way")
         count_refused("not_http")
@@ -54,9 +55,9 @@ class Connection(web.RequestHandler):
 
 @web.middleware
 async def mark_busy(request: web.Request, handler: Any) -> web.StreamResponse:
-    """A connection with a request in work is not closed to make room. Outermost of the middlewares.
+    """Mark connections with a request in work, so that they are not closed to make room. The outermost middleware.
 
-    A body that is slow to arrive is no work: however many callers send one, others get through.
+    A request whose body is still arriving is not in work. So slow bodies cannot keep other callers out.
     """
     connection = request.protocol
     if not isinstance(connection, Connection):
@@ -84,8 +85,8 @@ class BoundedRunner(web.AppRunner):
 
     @property
     def connections(self) -> list[Connection]:
-        """Those that are open, the oldest first."""
-        server = cast(web.Server, super().server)  # there as soon as a site listens
+        """The open connections, the oldest first."""
+        server = cast(web.Server, super().server)  # set as soon as a site listens
         return [held for held in server.connections if isinstance(held, Connection) and held.transport is not None]
 
     def _connect(self) -> asyncio.BaseProtocol:
@@ -96,12 +97,12 @@ class BoundedRunner(web.AppRunner):
                 return _Busy()
             idle.force_close()
         loop = asyncio.get_running_loop()
-        # the same timer bounds the wait for a request's headers, however slowly they drip in
+        # the same timer bounds the wait for a request's headers, also if they come slowly
         return Connection(super().server, loop=loop, keepalive_timeout=self._idle_seconds, access_log=None)
 
 
 class _Busy(asyncio.Protocol):
-    """Says so and hangs up."""
+    """Answers that the server is busy, and closes the connection."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         connection = cast(asyncio.Transport, transport)
@@ -110,7 +111,7 @@ class _Busy(asyncio.Protocol):
 
 
 class BoundedWeb(Web):
-    """Faust's web server on a runner with bounds."""
+    """Faust's web server on a runner with limits."""
 
     def __init__(self, app: Any, settings: Settings) -> None:
         super().__init__(app)

@@ -1,7 +1,7 @@
-"""How much of the API one caller may hold at once: requests in work, and bytes of bodies that are on their way.
+"""Limits how much of the API one caller may hold at once: requests in work, and bytes of bodies that are arriving.
 
 So one caller's slow requests leave connections and memory to the others. Not here: how often it may ask (`rate.py`) and
-how many connections there may be in all (`server.py`). Health pages have no caller, and are free.
+how many connections there may be in all (`server.py`). Health pages have no caller and no limit.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .rate import CALLER
 
 
 def fair_share(settings: Settings) -> object:
-    """The middleware that answers 429 to a caller that has too much in work already. Stands behind authentication."""
+    """The middleware that answers 429 to a caller that has too much in work already. It comes after authentication."""
     largest_body = settings.vision_api_max_body_bytes
     most_requests = settings.vision_api_caller_requests
     most_bytes = max(settings.vision_api_caller_bytes, largest_body)
@@ -47,7 +47,7 @@ def fair_share(settings: Settings) -> object:
 
 
 def _body_bytes(request: web.Request, largest: int) -> int:
-    """What the body may take; a larger one is refused elsewhere."""
+    """The bytes that the body may take. Larger bodies are refused elsewhere."""
     if request.content_length is None and request.can_read_body:
         return largest
     return min(request.content_length or 0, largest)

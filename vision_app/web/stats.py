@@ -12,7 +12,7 @@ from .page import Page
 
 
 class StatsView(Page):
-    """GET /api/v1/vision/stats: how many posts were analyzed, by whom, as what, for how many tokens."""
+    """GET /api/v1/vision/stats: how many posts were analyzed, by which provider, as which type, for how many tokens."""
 
     @operation("Totals over analyzed posts", query=TenantQuery, answers={200: StatsAnswer}, errors=(503,))
     async def get(self, request: web.Request, query: TenantQuery) -> web.Response:

@@ -1,4 +1,4 @@
-"""Storage: what the bucket holds, what may still come in, and clean-ups on demand.
+"""Storage: what the bucket holds, whether an upload is allowed, and clean-ups on demand.
 
 Numbers come from the accounts (`tenant_storage_usage`), never from a listing made for a page.
 """
@@ -124,9 +124,9 @@ class QuotaCheckView(Page):
 
 
 class CleanupView(Page):
-    """POST /api/v1/storage/cleanup: delete what has expired, and what is too much. Needs no body.
+    """POST /api/v1/storage/cleanup: delete expired objects and those beyond a limit. Needs no body.
 
-    Without `target_free_gb` tenants come down to their limit and the bucket to its target. What is protected stays.
+    Without `target_free_gb`, tenants are reduced to their limit and the bucket to its target. Protected objects stay.
     """
 
     @operation(
@@ -153,7 +153,7 @@ class CleanupView(Page):
 
 
 def aim_of(settings: Settings, body: CleanupBody) -> Aim:
-    """What was asked for, as the planner takes it. Raises ApiError 422 for more room than there is."""
+    """The request as an `Aim` for the planner. Raises ApiError 422 if it asks for more room than there is."""
     if body.target_free_gb is None:
         return Aim("manual", body.content_type)
     if body.target_free_gb > settings.s3_total_limit_gb:

@@ -1,4 +1,4 @@
-"""The accounts as the API and the command line show them. Pure: what is shown is read elsewhere."""
+"""The accounts as the API and the command line show them. Pure: other modules read them."""
 
 from __future__ import annotations
 

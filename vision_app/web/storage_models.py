@@ -50,7 +50,7 @@ class CheckBody(BaseModel):
 
 
 class CheckAnswer(Answer):
-    """Whether an object of this size may come in; nothing is reserved."""
+    """Whether an object of this size may be uploaded; nothing is reserved."""
 
     allowed: bool
     reason: str = Field(
@@ -102,7 +102,7 @@ class CleanupAnswer(Answer):
 
 
 class CleanupRunningAnswer(Answer):
-    """The clean-up takes longer than the request may; it goes on. Its effect is to be seen under `see`."""
+    """The clean-up takes longer than a request may and goes on. `see` says where its effect is shown."""
 
     running: Literal[True] = True
     see: str
