@@ -52,7 +52,7 @@ _RANK = {"deferred": 1, "skipped": 2, "failed": 2, "analyzed": 3}
 
 @dataclass(frozen=True)
 class Rules:
-    """The version of model and prompts in force; an answer of another version is asked for again."""
+    """The version of model and prompts in force; an answer of another version is replaced by a new call."""
 
     vision_version: str
 
@@ -159,7 +159,8 @@ def _open(row: PostRow | None, command: Opened, at: Moment, rules: Rules) -> Dec
 
 
 def _wanted(state: MediumState | None, command: Opened, at: Moment, rules: Rules) -> bool:
-    """Whether to dispatch: new, ended without an answer, answered by another version, forced, or waiting for a day.
+    """Whether to dispatch: new, ended without an answer, answered by another version, forced, or waiting for over a
+    day.
 
     A replay also dispatches deferred media, because the ledger may have lost them. If it has not, the task that is
     granted second finds the answer of the first.
