@@ -159,8 +159,7 @@ def _open(row: PostRow | None, command: Opened, at: Moment, rules: Rules) -> Dec
 
 
 def _wanted(state: MediumState | None, command: Opened, at: Moment, rules: Rules) -> bool:
-    """Whether to dispatch: new, ended without an answer, answered by another version, forced, or waiting for over a
-    day.
+    """Whether to dispatch: new, ended without an answer, answered by another version, forced, or waiting for a day.
 
     A replay also dispatches deferred media, because the ledger may have lost them. If it has not, the task that is
     granted second finds the answer of the first.
