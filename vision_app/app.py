@@ -293,7 +293,7 @@ def create_app(settings: Settings, services: Services | None = None) -> VisionAp
 
 
 async def _close(resource: Any) -> None:
-    """Close a resource, opened or not. An error is logged, so that the others are closed, too."""
+    """Close a resource, opened or not. Errors are only logged, so that the others are closed and no cause is hidden."""
     try:
         await resource.close()
     except Exception:

@@ -167,7 +167,7 @@ Outcome = Annotated[Analyzed | Skipped | Failed | Deferred, Field(discriminator=
 
 
 class PolicyVerdict(Message):
-    """What the policy says of one medium: to be analyzed, or skipped with a reason."""
+    """The policy's decision on one medium: analyze it, or skip it with a reason."""
 
     analyze: bool
     reason: str
@@ -437,7 +437,7 @@ class DeadLetter(Message):
     value_base64: str | None = None
     headers: dict[str, str] = Field(default_factory=dict)
     error: str  # class
-    reason: str  # text, saying what to do next where something can be done
+    reason: str  # text, with what to do next if anything can be done
     attempts: int = 1
     tenant_id: str | None = None
     post_id: str | None = None

@@ -80,7 +80,7 @@ class World:
 
 
 class Life:
-    """What is there from one start of the process to its end."""
+    """The objects from one start of the process to its end."""
 
     def __init__(self, world: World, generation: int) -> None:
         self.world, self.dead, self.code = world, False, 0

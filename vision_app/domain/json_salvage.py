@@ -165,7 +165,7 @@ def _candidates(text: str, start: int, scan: _Scan) -> Iterator[tuple[str, tuple
         pass
     elif scan.in_string and scan.stack[-1] == "}":
         yield _HALF_ESCAPE.sub(r"\1", rest) + '"' + _closers(scan.stack), ("truncated",)
-    elif not scan.in_string and not rest[-1].isdigit():  # half a number is a wrong number
+    elif not scan.in_string and not rest[-1].isdigit():  # a number that was cut off would be wrong
         yield rest + _closers(scan.stack), ("truncated",)
     for cut, closers in reversed(scan.cuts):
         yield text[start:cut] + closers, ("truncated",)

@@ -52,7 +52,7 @@ _RANK = {"deferred": 1, "skipped": 2, "failed": 2, "analyzed": 3}
 
 @dataclass(frozen=True)
 class Rules:
-    """The version of model and prompts in force; an answer of another version is asked for again."""
+    """The version of model and prompts in force; an answer of another version is replaced by a new call."""
 
     vision_version: str
 

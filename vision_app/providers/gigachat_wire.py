@@ -163,7 +163,7 @@ def chat_body(model: str, prompt: str, file_id: str | None, max_tokens: int) -> 
 
 @dataclass(frozen=True)
 class Chat:
-    """The answer of `POST /chat/completions`; `tokens` is None when the reply does not tell."""
+    """The answer of `POST /chat/completions`; `tokens` is None if the reply does not say."""
 
     content: str
     finish_reason: str | None

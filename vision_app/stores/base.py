@@ -33,7 +33,7 @@ class Sink(abc.ABC, Generic[Record]):
 
     @abc.abstractmethod
     async def open(self) -> None:
-        """Connect and prepare (migrations, constraints). Raises SinkUnavailable; called again after a while."""
+        """Connect and prepare (migrations, constraints). Raises SinkUnavailable; then it is called again later."""
 
     @abc.abstractmethod
     async def write(self, batch: Sequence[Record]) -> Sequence[Record]:

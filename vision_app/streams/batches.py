@@ -272,7 +272,7 @@ class Batches:
         except Exception as fault:
             metrics.UNEXPECTED_ERRORS.labels(where="sinks").inc()
             log.exception("a sink cannot be opened", sink=self.sink.name)
-            raise SinkUnavailable(f"not opened: {fault!r}") from fault  # no record is to blame
+            raise SinkUnavailable(f"not opened: {fault!r}") from fault  # no record is the cause
 
     async def _close(self) -> None:
         if not self._open:

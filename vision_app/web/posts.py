@@ -115,7 +115,7 @@ def result_of(row: Mapping[str, Any]) -> PostAnswer:
 
 
 def live_state(row: PostRow) -> LivePostAnswer:
-    """What a post in work waits for, medium by medium."""
+    """What each medium of a post in work waits for."""
     return LivePostAnswer(
         post_id=row.event.post_id,
         tenant_id=row.event.tenant_id,

@@ -67,7 +67,7 @@ class QuotaView(Page):
 
 
 class StorageStatsView(Page):
-    """GET /api/v1/storage/stats: usage, limits, rules, the largest tenants, and when the bucket was looked after."""
+    """GET /api/v1/storage/stats: usage, limits, rules, the largest tenants, the last count and clean-up."""
 
     @operation("Usage, limits and rules of storage", answers={200: StorageStatsAnswer}, errors=(403, 503))
     async def get(self, request: web.Request) -> web.Response:

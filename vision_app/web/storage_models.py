@@ -30,7 +30,7 @@ class QuotaAnswer(Answer):
 
 
 class UsageAnswer(Answer):
-    """What one tenant holds; a tenant never seen holds nothing."""
+    """What one tenant holds; an unknown tenant holds nothing."""
 
     tenant_id: str
     usage_gb: Gigabytes
