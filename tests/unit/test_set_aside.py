@@ -182,3 +182,15 @@ def test_an_entry_of_a_stream_is_a_place_too() -> None:
     for text in ("", "vision.media", "vision.media-1", "vision.media-x-1", "vision.media-1-", "vision.media-1-²"):
         with pytest.raises(ValueError, match="no place"):
             parse_place(text)
+
+
+@pytest.mark.parametrize("value", [b"", b"yes", b"[]", b'{"marked_at": "soon"}', b'{"record_ms": {}}', b"\xff"])
+async def test_what_is_not_a_mark_of_ours_sets_nothing_aside_and_hides_no_other(value: bytes) -> None:
+    setup = Setup()
+    entry, sound = Place("stream:in", None, "1-0"), Place("stream:in", None, "2-0")
+    await mark(setup.redis, sound, "poison", "anna", None)
+    setup.redis.marks[str(entry).encode()] = value
+    await setup.marks.refresh()
+    assert setup.marks.reason_at(entry) is None
+    assert setup.marks.reason_at(sound) == "set aside by anna: poison"
+    assert str(entry).encode() in setup.redis.marks, "it is not ours to delete"

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import orjson
 import structlog
+from pydantic import BaseModel, ConfigDict, ValidationError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
@@ -35,12 +35,22 @@ class SetAside(Exception):
     """An operator has set this record aside. Try it again with `vision dlq replay`."""
 
 
+class Mark(BaseModel):
+    """Why and when an operator set a record aside. `record_ms`: when the broker took it; None for a stream entry."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    reason: str = "set aside"
+    record_ms: int | None = None
+    marked_at: float = 0.0
+
+
 class Marks:
     """The records set aside, as far as this worker knows."""
 
     def __init__(self, redis: Any, watch: Watch) -> None:
         self._redis, self._watch = redis, watch
-        self._marks: Mapping[str, Mapping[str, Any]] = {}
+        self._marks: Mapping[str, Mark] = {}
 
     @classmethod
     def of(cls, settings: Settings, watch: Watch) -> Marks:
@@ -65,9 +75,10 @@ class Marks:
         except (RedisError, OSError) as fault:  # the way in counts and logs that Redis is away
             log.debug("marks of set-aside records cannot be read", error=repr(fault))
             return
-        marks = {place.decode("utf-8", "replace"): _mark(mark) for place, mark in found.items()}
+        places = {place.decode("utf-8", "replace"): value for place, value in found.items()}
+        marks = {place: mark for place, value in places.items() if (mark := _mark(place, value)) is not None}
         old = time.time() - KEEP_SECONDS
-        if outdated := [place for place, mark in marks.items() if mark["marked_at"] < old]:
+        if outdated := [place for place, mark in marks.items() if mark.marked_at < old]:
             await self._redis.hdel(KEY, *outdated)
         self._marks = {place: mark for place, mark in marks.items() if place not in outdated}
         for place in self._marks:
@@ -78,20 +89,21 @@ class Marks:
     def reason(self, event: Event) -> str | None:
         """Why a Kafka event is set aside; None if it is not. A mark does not apply to a recreated topic."""
         mark = self._marks.get(str(place_of(event))) if self._marks else None
-        if mark is None or mark["record_ms"] != round(event.message.timestamp * 1000):
+        if mark is None or mark.record_ms != round(event.message.timestamp * 1000):
             return None
-        return str(mark["reason"])
+        return mark.reason
 
     def reason_at(self, place: Place) -> str | None:
         """The same for an entry of a Redis stream. Its id is never used twice."""
         mark = self._marks.get(str(place)) if self._marks else None
-        return str(mark["reason"]) if mark else None
+        return mark.reason if mark else None
 
 
 async def mark(redis: Any, place: Place, reason: str, operator: str, record_ms: int | None) -> None:
     """Set a record aside. `record_ms`: when the broker took it, None for an entry of a stream."""
     text = f"set aside by {operator}: {reason}"
-    await redis.hset(KEY, str(place), orjson.dumps({"reason": text, "record_ms": record_ms, "marked_at": time.time()}))
+    kept = Mark(reason=text, record_ms=record_ms, marked_at=time.time())
+    await redis.hset(KEY, str(place), kept.model_dump_json())
 
 
 def parse_place(text: str) -> Place:
@@ -134,12 +146,10 @@ def _check(app: Worker, event: Event) -> None:
         raise fault
 
 
-def _mark(value: bytes) -> dict[str, Any]:
-    """Parse a stored mark. Anything else found there becomes a mark that matches no Kafka record."""
+def _mark(place: str, value: bytes) -> Mark | None:
+    """Parse a stored mark; None if it is not one of ours."""
     try:
-        found = orjson.loads(value)
-    except orjson.JSONDecodeError:
-        found = None
-    if not isinstance(found, dict):
-        return {"reason": "", "record_ms": -1, "marked_at": time.time()}
-    return {"reason": "set aside", "record_ms": None, "marked_at": 0.0, **found}
+        return Mark.model_validate_json(value)
+    except ValidationError as fault:
+        log.warning("unreadable mark ignored; remove it with HDEL", key=KEY, place=place, errors=fault.error_count())
+        return None
