@@ -34,6 +34,7 @@ from vision_app.messages import (
     MediaTask,
     Medium,
     Pause,
+    Purpose,
     Release,
     Reserve,
     Reset,
@@ -177,7 +178,7 @@ class Sequence:
     def reserve(self) -> None:
         for _ in range(self.random.randint(1, 4)):
             estimate = self.random.choice([1, 10, 30, 50, 90, 120])
-            purpose = "repair" if self.random.random() < 0.1 else "answer"
+            purpose: Purpose = "repair" if self.random.random() < 0.1 else "answer"
             task = self.task(large=self.random.random() < 0.01)
             command = Reserve(tenant_id=TENANT, task=task, estimate=estimate, purpose=purpose)
             self.send(*[command] * (2 if self.random.random() < 0.1 else 1))

@@ -15,7 +15,15 @@ from tests.agents.conftest import GOOD, PNG, REFUSED, SHA, World, away, png
 from tests.fakes import until
 from vision_app.domain.calls import CallRecord
 from vision_app.messages import MediaTask, Medium
-from vision_app.providers.base import AccountBlocked, CallLost, CallTrace, InputFault, ProviderOutage, RateLimited
+from vision_app.providers.base import (
+    AccountBlocked,
+    CallLost,
+    CallTrace,
+    InputFault,
+    ProviderError,
+    ProviderOutage,
+    RateLimited,
+)
 from vision_app.providers.ocr import OcrFault
 from vision_app.providers.pictures import estimate_tokens
 from vision_app.stores.keys import call_key
@@ -494,7 +502,7 @@ async def test_a_redelivered_grant_that_paid_for_a_refusal_does_not_ask_again_by
 
 
 @pytest.mark.parametrize("fault", [ProviderOutage("503"), RateLimited("429"), AccountBlocked("package used up", 402)])
-async def test_outages_are_waited_out_at_the_gate_and_cost_nothing(world: World, fault: Exception) -> None:
+async def test_outages_are_waited_out_at_the_gate_and_cost_nothing(world: World, fault: ProviderError) -> None:
     records: list[dict[str, Any] | None] = []
 
     async def before(trace: CallTrace) -> None:

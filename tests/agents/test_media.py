@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
 from tests.agents.conftest import SHA, World, away
@@ -26,7 +28,7 @@ async def stored(world: World, verdict: str = "ok") -> None:
             sha256=SHA,
             grant_id="earlier",
             content="",
-            stored_at="2999-01-01T00:00:00+00:00",
+            stored_at=datetime(2999, 1, 1, tzinfo=UTC),
         )
     )
 

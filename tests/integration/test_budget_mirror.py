@@ -13,8 +13,8 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from bridges.budget_mirror import BudgetMirrorService
-from tests.integration.test_slots import RedisServer
 from tests.integration.test_slots import server as server
+from tests.redis_server import RedisServer
 from vision_app.messages import Reset
 from vision_app.settings import Settings, load_settings
 from vision_app.stores.budget_mirror import SENTINELS, BudgetMirror, sentinel_key, spent_key

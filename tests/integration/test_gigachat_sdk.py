@@ -7,7 +7,7 @@ import base64
 import io
 import json
 import zlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib import resources
 from typing import Any
 
@@ -296,7 +296,7 @@ async def test_status_faults(
     async with client_of(simulator) as client:
         file_id = await uploaded(client) if endpoint != "oauth" else ""
         simulator.add_faults({"endpoint": endpoint, "fault": {"kind": "status", "status": status}})
-        calls = {
+        calls: dict[str, Callable[[], Awaitable[Any]]] = {
             "chat": lambda: client.achat(asking()),
             "upload": lambda: uploaded(client),
             "delete": lambda: client.adelete_file(file_id),

@@ -201,7 +201,8 @@ async def test_what_became_needed_after_the_decision_is_pardoned(place: Settings
     await clean_up(place, s3, dry_run=True)
     sink = PostgresSink(place)
     await sink.open()
-    real, done = sink.write, []
+    done: list[bool] = []
+    real = sink.write
     original = asyncpg.Connection.fetch
 
     async def fetch(self: Any, query: str, *arguments: Any, **more: Any) -> Any:

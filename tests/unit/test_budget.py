@@ -24,6 +24,7 @@ from vision_app.domain.budget_queue import ANNOUNCED_PER_COMMAND
 from vision_app.domain.closures import SETTLED_REMEMBERED, UNSETTLED_REMEMBERED
 from vision_app.domain.moment import Applied, Moment
 from vision_app.messages import (
+    BudgetCommand,
     Deferred,
     Grant,
     Load,
@@ -31,7 +32,6 @@ from vision_app.messages import (
     MediaOutcome,
     MediaTask,
     Medium,
-    Message,
     Pause,
     Release,
     Reserve,
@@ -66,7 +66,7 @@ class Tenant:
         if loaded:
             self.do(Load(tenant_id=TENANT, day="2026-11-22", spent=0))
 
-    def do(self, command: Message, *, at: Moment | None = None) -> Decision:
+    def do(self, command: BudgetCommand, *, at: Moment | None = None) -> Decision:
         if at is None:
             self.offset += 1
             self.time_ms += 1

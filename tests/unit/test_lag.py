@@ -32,7 +32,7 @@ class Consumer:
 
 
 async def test_what_is_left_of_each_partition() -> None:
-    app: Any = FakeApp()
+    app = FakeApp()
     turns: list[Callable[[], Awaitable[None]]] = []
     app.timer = lambda seconds, name: turns.append
     behind, done, never, gone = (TP("vision.media", n) for n in range(4))
