@@ -188,7 +188,8 @@ class Sequence:
         self.send(Pause(tenant_id=TENANT))
         for _ in range(self.random.randint(205, 230)):
             self.append(Reserve(tenant_id=TENANT, task=self.task(), estimate=self.random.choice([20, 40, 60])))
-        self.send(*self.random.choice([[Drop(tenant_id=TENANT)], [Load(tenant_id=TENANT, day="2026-11-22", spent=90)]]))
+        ends: list[Any] = [Drop(tenant_id=TENANT), Load(tenant_id=TENANT, day="2026-11-22", spent=90)]
+        self.send(self.random.choice(ends))
         self.send(SetLimit(tenant_id=TENANT, limit=self.random.choice([10, 50])), Resume(tenant_id=TENANT))
 
     def end_grants(self) -> None:

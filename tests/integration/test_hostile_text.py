@@ -23,11 +23,12 @@ from neo4j import AsyncGraphDatabase
 from PIL import Image, ImageDraw
 
 from tests.hostile_texts import OTHER_TENANT, TEXTS
-from tests.integration.pipeline import Announced, Pipeline, Worker, unique
+from tests.integration.pipeline import Pipeline, Worker, unique
 from tests.oracles import VisionAnalyzedEventV1
 from tests.unit.test_printable import FORBIDDEN
 from vision_app.cli import main
 from vision_app.messages import Medium
+from vision_app.operations.neighbours import Announced
 from vision_app.providers.ocr import Tesseract
 from vision_app.settings import Settings
 from vision_app.stores.keys import segment

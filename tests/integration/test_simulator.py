@@ -208,8 +208,8 @@ async def test_unknown_path_and_method(http: httpx.AsyncClient) -> None:
 
 
 async def test_multipart_parts_in_any_order(http: httpx.AsyncClient) -> None:
-    picture = ("file", ("кот.jpg", media("photo_cat.jpg"), "application/octet-stream"))
-    purpose = ("purpose", (None, "general"))
+    picture: tuple[str, Any] = ("file", ("кот.jpg", media("photo_cat.jpg"), "application/octet-stream"))
+    purpose: tuple[str, Any] = ("purpose", (None, "general"))
 
     for parts in ([picture, purpose], [purpose, picture]):
         response = await http.post("/v1/files", files=parts)

@@ -341,13 +341,13 @@ class BudgetMachine(RuleBasedStateMachine):
                 self.gone[message.id] = waiting
                 assert message.estimate == (waiting.estimate if message.provider == "gigachat" else 0)
                 assert message.provider == "gigachat" or (waiting.ocr and self.budget_rules.ocr_fallback)
-            case MediaOutcome(outcome=Skipped()):
-                self.fifo.pop(self.place_of(message.post_id, last="queue_full" in message.outcome.details))
-            case MediaOutcome(outcome=Deferred()):
+            case MediaOutcome(outcome=Skipped() as skipped):
+                self.fifo.pop(self.place_of(message.post_id, last="queue_full" in skipped.details))
+            case MediaOutcome(outcome=Deferred() as deferred):
                 untold = [w for w in self.fifo if w.name == message.post_id and not w.told]
                 assert untold, "told twice of one exhaustion"
                 untold[0].told = True
-                assert message.outcome.retry_at.date().isoformat() > self.day
+                assert deferred.retry_at.date().isoformat() > self.day
             case _:
                 assert isinstance(message, Wake | Drop)
 
@@ -440,6 +440,7 @@ class BudgetMachine(RuleBasedStateMachine):
             for grant_id in self.row.open:
                 self.send(Release(tenant_id=TENANT, grant_id=grant_id))
             self.deliver_all()
+        assert self.row is not None
         assert (self.row.waiting, self.row.open, self.row.holes, self.fifo) == (0, {}, [], [])
 
 

@@ -16,7 +16,7 @@ from tests.samples import AT, analyzed
 from vision_app.cli import COMMANDS, main
 from vision_app.cli.times import DURATION, MOMENT, clock, milliseconds, printable
 from vision_app.events import Unreadable, read_entry
-from vision_app.messages import Emission, Medium, MediumResult, PostResult, Skipped, Uploaded
+from vision_app.messages import Emission, Medium, MediumResult, Outcome, PostResult, Skipped, Uploaded
 from vision_app.operations.connections import OperationError
 from vision_app.operations.e2e import StepFailed, commented, picture
 from vision_app.operations.inputs import parse_offsets
@@ -70,7 +70,7 @@ def test_an_event_comes_back_from_its_row() -> None:
         channel_id="c",
         media_files=media,
     ).model_copy(update={"source_entry_id": "1-0"})
-    outcomes = [analyzed(), Skipped(reason="s3_missing"), analyzed()]
+    outcomes: list[Outcome] = [analyzed(), Skipped(reason="s3_missing"), analyzed()]
     results = [MediumResult(medium=m, outcome=o, dispatch=1) for m, o in zip(media, outcomes, strict=True)]
     result = PostResult(
         emission=Emission(time_ms=1, offset=1),

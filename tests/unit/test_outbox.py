@@ -123,10 +123,11 @@ def _caused(fault: Exception) -> Exception:
 async def test_when_send_returns_nothing_is_under_way_any_more(app: FakeApp) -> None:
     """One record can never be sent; the other is still being tried when that becomes known."""
     refused = [True]
+    too_large: Exception = MessageSizeTooLargeError("3 MB")
 
     def refuse(topic: str, value: bytes | None) -> Exception | None:
         if topic == "vision.media":
-            return MessageSizeTooLargeError("3 MB")
+            return too_large
         return KafkaConnectionError("away") if refused[0] else None
 
     app.refuse = refuse
