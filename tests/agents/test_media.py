@@ -104,7 +104,7 @@ async def test_while_the_store_is_away_the_task_waits_and_is_no_failure(
 
 
 async def test_an_unexpected_error_answers_the_post_and_dead_letters_the_task(world: World) -> None:
-    world.s3.fail("head", "media/t1", KeyError("ours"))  # type: ignore[arg-type]
+    world.s3.fail("head", "media/t1", KeyError("ours"))
     async with world.agent("media") as agent:
         await world.tell(agent, world.task())
         await until(lambda: world.sent("vision.dlq"))

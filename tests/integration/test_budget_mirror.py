@@ -41,7 +41,7 @@ class World:
 
     def worker(self) -> BudgetMirrorService:
         """A worker as after a start: it remembers nothing."""
-        return BudgetMirrorService(self.app, self, self.mirror, self.record)  # type: ignore[arg-type]
+        return BudgetMirrorService(self.app, self, self.mirror, self.record)  # type: ignore[arg-type]  # this world is the outbox
 
     async def record(self, tenant_id: str, operator: str) -> None:
         if self.fault:

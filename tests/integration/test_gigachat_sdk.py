@@ -148,7 +148,7 @@ async def test_stream_v2(simulator: RunningSimulator, client: GigaChat) -> None:
     chunks = [chunk async for chunk in client.achat.stream(asking_v2(file_id))]
 
     deltas = [chunk for chunk in chunks if chunk.event == "response.message.delta"]
-    text = "".join((chunk.messages or [])[0].content[0].text or "" for chunk in deltas)  # type: ignore[index]
+    text = "".join((chunk.messages or [])[0].content[0].text or "" for chunk in deltas)  # type: ignore[index]  # a chunk has content
     assert json.loads(text)["classification"] == "screenshot"
     assert chunks[-1].event == "response.message.done"
     assert chunks[-1].usage is not None

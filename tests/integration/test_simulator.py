@@ -57,7 +57,8 @@ async def token(http: httpx.AsyncClient, pair: str = "client:secret", **headers:
 
 async def oauth(http: httpx.AsyncClient, pair: str = "client:secret", **headers: str) -> httpx.Response:
     sent = {"RqUID": str(uuid.uuid4()), **headers}
-    return await http.post("/api/v2/oauth", data=SCOPE, headers=sent, auth=tuple(pair.split(":", 1)))  # type: ignore[arg-type]
+    client, secret = pair.split(":", 1)
+    return await http.post("/api/v2/oauth", data=SCOPE, headers=sent, auth=(client, secret))
 
 
 async def upload(http: httpx.AsyncClient, data: bytes, **headers: str) -> httpx.Response:

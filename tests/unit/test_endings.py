@@ -88,7 +88,7 @@ class Life:
         self.app, self.stream = FakeApp(), FakeStream()
         self.app.consumer_generation_id = generation
         self.app.refuse = self._refuse
-        self.stream.ack = self._ack  # type: ignore[method-assign]
+        self.stream.ack = self._ack  # type: ignore[method-assign]  # of this one stream
         self.stream.put(*(self._event(offset) for offset in range(world.committed, world.events)))
         self.letters = DeadLetters(Outbox(self.app))
 
@@ -364,7 +364,7 @@ async def test_a_sink_shows_its_state_and_its_batch(ended_with: list[int]) -> No
             await gate.wait()
             return batch
 
-    flow = Batches(app, Gated(None), len, DeadLetters(Outbox(app)))  # type: ignore[arg-type]
+    flow = Batches(app, Gated(None), len, DeadLetters(Outbox(app)))  # type: ignore[arg-type]  # its life is not asked for
     body = asyncio.create_task(flow.run(stream))
     try:
         await settled()

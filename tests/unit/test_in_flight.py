@@ -71,7 +71,7 @@ class World:
     def __init__(self, logs: list[list[Conduct]], limit: int, window: int, last_generation: int) -> None:
         self.logs, self.limit, self.window, self.last = logs, limit, window, last_generation
         self.app, self.stream = FakeApp(), FakeStream()
-        self.stream.ack = self.ack  # type: ignore[method-assign]
+        self.stream.ack = self.ack  # type: ignore[method-assign]  # of this one stream
         self.committed = [0] * len(logs)
         self.finished: set[tuple[int, int]] = set()
         self.failed: Counter[str] = Counter()

@@ -105,7 +105,7 @@ class Broker:
         generation = self.app.consumer_generation_id
         self.app, self.stream = FakeApp(), FakeStream()
         self.app.consumer_generation_id = generation + 1
-        self.stream.ack = self.ack  # type: ignore[method-assign]
+        self.stream.ack = self.ack  # type: ignore[method-assign]  # of this one stream
         self.assign()
 
     async def rebalance(self) -> None:

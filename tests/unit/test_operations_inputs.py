@@ -6,6 +6,8 @@ import hashlib
 import io
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -31,8 +33,8 @@ from vision_app.topics import UPLOADED
 VALID = Medium(sha256="ab" * 32, s3_key="media/t/ab/x.jpg", mime_type="image/jpeg", size_bytes=10)
 
 
-def batch(wish: PostKind, count: int = 10, **fields: object) -> Batch:
-    return Batch(count=count, wish=wish, tenant_id="t", prefix="p", stream="s", **fields)  # type: ignore[arg-type]
+def batch(wish: PostKind, count: int = 10, **fields: Any) -> Batch:
+    return Batch(count=count, wish=wish, tenant_id="t", prefix="p", stream="s", **fields)
 
 
 def test_a_mix_is_sixty_thirty_ten() -> None:
@@ -109,9 +111,9 @@ def test_the_test_picture_is_unique_and_whole() -> None:
     assert commented(b"\xff\xd8rest", "x") == b"\xff\xd8\xff\xfe\x00\x03xrest"
 
 
-def test_a_file_that_is_none_says_what_to_give(tmp_path: object) -> None:
+def test_a_file_that_is_none_says_what_to_give(tmp_path: Path) -> None:
     with pytest.raises(StepFailed) as failed:
-        picture(tmp_path / "none.jpg", "x")  # type: ignore[operator]
+        picture(tmp_path / "none.jpg", "x")
     assert "--image" in failed.value.remedy
 
 

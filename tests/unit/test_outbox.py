@@ -63,7 +63,7 @@ async def test_every_topic_has_a_channel_of_raw_bytes() -> None:
     made: dict[str, dict[str, object]] = {}
 
     class App(FakeApp):
-        def topic(self, name: str, **options: object) -> object:  # type: ignore[override]
+        def topic(self, name: str, **options: object) -> object:  # type: ignore[override]  # its name stands for a topic
             made[name] = options
             return name
 
