@@ -31,7 +31,7 @@ def main() -> int:
 
 def audit(program: Path, lock: Path) -> dict[str, Any] | None:
     """pip-audit's report on a lock; None if it made none."""
-    command = [program, "--disable-pip", "--require-hashes", "--progress-spinner", "off", "--format", "json"]
+    command = [str(program), "--disable-pip", "--require-hashes", "--progress-spinner", "off", "--format", "json"]
     try:
         done = subprocess.run([*command, "-r", lock], capture_output=True, timeout=SECONDS, check=False)
         report: dict[str, Any] = json.loads(done.stdout)

@@ -21,6 +21,7 @@ WHERE = "It runs on Linux x86-64 with glibc 2.28 or newer (Debian 10, Ubuntu 20.
 
 
 def problem(lock):
+    # type: (str) -> str | None
     """Why a lock cannot be installed here, and what to do; None when it can."""
     system = sys.platform
     if system.startswith(("win32", "cygwin", "msys")):
@@ -47,8 +48,9 @@ def problem(lock):
 
 
 def libc_problem():
+    # type: () -> str | None
     try:
-        name, _, version = os.confstr("CS_GNU_LIBC_VERSION").partition(" ")
+        name, _, version = os.confstr("CS_GNU_LIBC_VERSION").partition(" ")  # type: ignore[union-attr]  # None is caught below
         found = tuple(int(part) for part in version.split(".")[:2])
     except (ValueError, OSError, AttributeError):
         return "This system has no glibc (Alpine and others with musl have none). " + WHERE
@@ -58,6 +60,7 @@ def libc_problem():
 
 
 def other_python():
+    # type: () -> str
     """What to type, if another Python is on the PATH."""
     for minor in range(NEWEST[1], OLDEST[1] - 1, -1):
         name = "python3.%d" % minor

@@ -52,10 +52,10 @@ def test(version: str, program: Path, arguments: list[str]) -> str:
     """Install the lock and run the unit tests. Returns pytest's last line, or why there is none."""
     folder = ENVIRONMENTS / version
     print(f"--- Python {version}: {program}", flush=True)
-    installer = [program, "scripts/install.py", "requirements.lock"]
+    installer = [str(program), "scripts/install.py", "requirements.lock"]
     if subprocess.run(installer, cwd=ROOT, env={**os.environ, "VENV": str(folder)}, check=False).returncode:
         return "FAILED: the lock cannot be installed, see above"
-    command = [folder / "bin" / "python", "-m", "pytest", "-q", "--numprocesses=2", "tests/unit", *arguments]
+    command = [str(folder / "bin" / "python"), "-m", "pytest", "-q", "--numprocesses=2", "tests/unit", *arguments]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
     print(done.stdout, flush=True)
     last = next((line for line in reversed(done.stdout.splitlines()) if re.search(r"\d+ (passed|failed)", line)), "")

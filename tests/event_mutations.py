@@ -85,7 +85,7 @@ def _mutate(dice: random.Random, event: dict[str, Any]) -> None:
     """Change one place, at the top or in one of the media."""
     media = event.get("media_files")
     inside = isinstance(media, list) and media and isinstance(media[0], dict) and dice.random() < 0.4
-    place: dict[str, Any] = dice.choice([item for item in media if isinstance(item, dict)]) if inside else event  # type: ignore[union-attr]
+    place: dict[str, Any] = dice.choice([item for item in media if isinstance(item, dict)]) if inside else event  # type: ignore[union-attr]  # `inside` says that there are media
     if not place:
         return
     name = dice.choice(list(place))

@@ -12,9 +12,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import orjson
+from faust.types import TP
 
 from vision_app.providers.base import Picture
 from vision_app.providers.decoding import DecodeRequest, decode
+from vision_app.streams.confirmed_table import ConfirmedTable
+from vision_app.streams.faust_seams import Event, RecordMeta
+from vision_app.streams.set_aside import Marks
+from vision_app.telemetry.watch import Watch
 
 Refusal = Callable[[str, bytes | None], Exception | None]
 
@@ -35,7 +40,21 @@ class Sent:
 
 
 class FakeApp:
-    """What an agent's shell asks of Faust's app. `refuse` says which record is not taken, and how."""
+    """A `Worker`: what an agent's shell asks of Faust's app. `refuse` says which record is not taken, and how.
+
+    What is only declared here is not there until a test puts it there; to ask for it is an AttributeError.
+    """
+
+    watch: Watch
+    marks: Marks
+    posts: ConfirmedTable
+    budgets: ConfirmedTable
+    parked: ConfirmedTable
+    consumer: Any
+    producer: Any
+    conf: Any
+    agent: Callable[..., Any]
+    timer: Callable[..., Any]
 
     def __init__(self) -> None:
         self.should_stop = False
@@ -43,6 +62,9 @@ class FakeApp:
         self.consumer_generation_id = 1
         self.sent: list[Sent] = []
         self.refuse: Refusal = lambda topic, value: None
+
+    def serving(self) -> bool:
+        raise NotImplementedError("there are no tables here that could be complete")
 
     def topic(self, name: str, **_: Any) -> FakeTopic:
         return FakeTopic(self, name)
@@ -67,10 +89,24 @@ class FakeTopic:
         return done
 
 
+@dataclass
+class FakeMeta:
+    """A `RecordMeta`."""
+
+    topic: str
+    partition: int
+    tp: TP
+    offset: int
+    timestamp: float
+    generation_id: int
+
+
 @dataclass(eq=False)
 class FakeEvent:
+    """An `Event`."""
+
     value: bytes | None
-    message: Any
+    message: RecordMeta
     key: bytes | None = b"key"
     headers: Mapping[str, bytes] = field(default_factory=dict)
 
@@ -85,10 +121,10 @@ def event(
     key: bytes | None = b"key",
     headers: Mapping[str, bytes] | None = None,
 ) -> FakeEvent:
-    message = SimpleNamespace(
+    message = FakeMeta(
         topic=topic,
         partition=partition,
-        tp=(topic, partition),
+        tp=TP(topic, partition),
         offset=offset,
         timestamp=1_700_000_000.0 + offset,
         generation_id=generation,
@@ -97,11 +133,11 @@ def event(
 
 
 class FakeStream:
-    """Hands out what is put into it, and remembers what was acknowledged, in order."""
+    """A `Stream`: hands out what is put into it, and remembers what was acknowledged, in order."""
 
     def __init__(self) -> None:
         self.queue: asyncio.Queue[FakeEvent] = asyncio.Queue()
-        self.acked: list[FakeEvent] = []
+        self.acked: list[Event] = []
         self.is_noack = False
 
     def noack(self) -> FakeStream:
@@ -112,7 +148,7 @@ class FakeStream:
         while True:
             yield await self.queue.get()
 
-    async def ack(self, event: FakeEvent) -> bool:
+    async def ack(self, event: Event) -> bool:
         self.acked.append(event)
         return True
 

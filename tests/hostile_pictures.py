@@ -161,6 +161,10 @@ def lying_jpeg() -> bytes:
 # --- TIFF, GIF, WebP, BMP, JPEG 2000 ----------------------------------------------------------------------------------
 
 
+Entries = tuple[tuple[int, int, int, int | str], ...]
+"""Tags of a directory: number, type, count and value; "AT" and "LEN" are where the body begins and how long it is."""
+
+
 def tiff(*entries: tuple[int, int, int, int], body: bytes = b"", follows: int = 0) -> bytes:
     """A little-endian TIFF of one directory; `follows` is where it says that the next one is."""
     listed = b"".join(struct.pack("<HHII", *entry) for entry in sorted(entries))
@@ -168,27 +172,27 @@ def tiff(*entries: tuple[int, int, int, int], body: bytes = b"", follows: int = 
 
 
 def tiff_of(
-    width: int, height: int, *more: tuple[int, int, int, int], body: bytes = bytes(64), follows: int = 0
+    width: int, height: int, *more: tuple[int, int, int, int | str], body: bytes = bytes(64), follows: int = 0
 ) -> bytes:
     entries = [(256, 4, 1, width), (257, 4, 1, height), (258, 3, 1, 8), (259, 3, 1, 8), (262, 3, 1, 1), (277, 3, 1, 1)]
     end = 8 + 2 + 12 * (len(entries) + len(more)) + 4
     known = {"AT": end, "LEN": len(body)}
-    placed = [(tag, kind, count, known.get(str(value), value)) for tag, kind, count, value in more]
+    placed = [(tag, kind, count, known[value] if isinstance(value, str) else value) for tag, kind, count, value in more]
     return tiff(*entries, *placed, body=body, follows=follows)
 
 
 def tiff_tile_bomb() -> bytes:
     """A picture of a thousand pixels a side in tiles of 60,000."""
     body = zlib.compress(bytes(1000))
-    tiles = ((322, 4, 1, 60_000), (323, 4, 1, 60_000), (324, 4, 1, "AT"), (325, 4, 1, "LEN"))
-    return tiff_of(1000, 1000, *tiles, body=body)  # type: ignore[arg-type]
+    tiles: Entries = ((322, 4, 1, 60_000), (323, 4, 1, 60_000), (324, 4, 1, "AT"), (325, 4, 1, "LEN"))
+    return tiff_of(1000, 1000, *tiles, body=body)
 
 
 def tiff_loop() -> bytes:
     """The directory after the first is the first."""
     body = zlib.compress(bytes(100))
-    strips = ((273, 4, 1, "AT"), (278, 4, 1, 10), (279, 4, 1, "LEN"))
-    return tiff_of(10, 10, *strips, body=body, follows=8)  # type: ignore[arg-type]
+    strips: Entries = ((273, 4, 1, "AT"), (278, 4, 1, 10), (279, 4, 1, "LEN"))
+    return tiff_of(10, 10, *strips, body=body, follows=8)
 
 
 def gif_bomb() -> bytes:

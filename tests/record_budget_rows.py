@@ -34,6 +34,7 @@ from vision_app.messages import (
     MediaTask,
     Medium,
     Pause,
+    Purpose,
     Release,
     Reserve,
     Reset,
@@ -177,7 +178,7 @@ class Sequence:
     def reserve(self) -> None:
         for _ in range(self.random.randint(1, 4)):
             estimate = self.random.choice([1, 10, 30, 50, 90, 120])
-            purpose = "repair" if self.random.random() < 0.1 else "answer"
+            purpose: Purpose = "repair" if self.random.random() < 0.1 else "answer"
             task = self.task(large=self.random.random() < 0.01)
             command = Reserve(tenant_id=TENANT, task=task, estimate=estimate, purpose=purpose)
             self.send(*[command] * (2 if self.random.random() < 0.1 else 1))
@@ -187,7 +188,8 @@ class Sequence:
         self.send(Pause(tenant_id=TENANT))
         for _ in range(self.random.randint(205, 230)):
             self.append(Reserve(tenant_id=TENANT, task=self.task(), estimate=self.random.choice([20, 40, 60])))
-        self.send(*self.random.choice([[Drop(tenant_id=TENANT)], [Load(tenant_id=TENANT, day="2026-11-22", spent=90)]]))
+        ends: list[Any] = [Drop(tenant_id=TENANT), Load(tenant_id=TENANT, day="2026-11-22", spent=90)]
+        self.send(self.random.choice(ends))
         self.send(SetLimit(tenant_id=TENANT, limit=self.random.choice([10, 50])), Resume(tenant_id=TENANT))
 
     def end_grants(self) -> None:

@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import redis
@@ -84,12 +85,13 @@ def test_an_event_the_worker_could_not_read_is_refused_when_it_is_made(monkeypat
     monkeypatch.syspath_prepend(str(COMPAT))
     from worker.events.schemas import MediaFile, VisionUploadedEventV1
 
+    made: Any = VisionUploadedEventV1  # its fields are whatever the producer gives
     media = [MediaFile(sha256="ab" * 32)]
-    assert VisionUploadedEventV1(post_id="1", media_files=media).media_files == media
+    assert made(post_id="1", media_files=media).media_files == media
     with pytest.raises(ValidationError, match="post_id is missing"):
-        VisionUploadedEventV1(media_files=media)
+        made(media_files=media)
     with pytest.raises(ValidationError, match="schema_version"):
-        VisionUploadedEventV1(post_id="1", media_files=media, schema_version="v9")
+        made(post_id="1", media_files=media, schema_version="v9")
 
 
 async def test_an_event_of_another_kind_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,9 +99,10 @@ async def test_an_event_of_another_kind_is_refused(monkeypatch: pytest.MonkeyPat
     from worker.event_bus import EventPublisher
     from worker.events.schemas import MediaFile, VisionUploadedEventV1
 
-    event = VisionUploadedEventV1(post_id="1", media_files=[MediaFile(sha256="ab" * 32)])
+    made: Any = VisionUploadedEventV1  # its fields are whatever the producer gives
+    event = made(post_id="1", media_files=[MediaFile(sha256="ab" * 32)])
     with pytest.raises(ValueError, match=r"publish 'posts\.vision\.uploaded'"):
-        await EventPublisher(redis=None).publish_event("posts.parsed", event)
+        await EventPublisher(redis=cast(Any, None)).publish_event("posts.parsed", event)
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ from vision_app.providers.base import BeforeChat, CallTrace, Picture, RawAnswer,
 from vision_app.providers.gate import Gate, GateTimes
 from vision_app.settings import Settings, load_settings
 from vision_app.stores.base import Sink
-from vision_app.stores.s3 import ObjectHead, ObjectMissing, S3Error, S3Store, StoreUnavailable
+from vision_app.stores.s3 import ObjectHead, ObjectMissing, S3Store, StoreUnavailable
 from vision_app.streams import in_flight, ownership
 from vision_app.testing import Call, MockProvider
 
@@ -68,7 +68,7 @@ class FakeS3(S3Store):
     def __init__(self, settings: Settings | None = None) -> None:
         self.bucket = "bucket"
         self.objects: dict[str, bytes] = {}
-        self.faults: dict[tuple[str, str], list[S3Error]] = {}
+        self.faults: dict[tuple[str, str], list[Exception]] = {}
         self.asked: list[tuple[str, str]] = []
         self.written: Callable[[str], None] = lambda key: None
 
@@ -95,7 +95,7 @@ class FakeS3(S3Store):
             self.objects.pop(key, None)
         return len(keys)
 
-    def fail(self, method: str, key_part: str, *faults: S3Error) -> None:
+    def fail(self, method: str, key_part: str, *faults: Exception) -> None:
         self.faults[method, key_part] = list(faults)
 
     def _found(self, method: str, key: str) -> bytes:

@@ -322,8 +322,9 @@ async def test_a_lost_ledger_starts_with_the_most_that_anybody_knows(posts: int,
     async def last_shown(tenant_id: str, day: str) -> int:
         return shown
 
-    readers, mirror = SimpleNamespace(budget_of=budget_of), SimpleNamespace(last_shown=last_shown)
-    assert await composition._look_up(readers, mirror)("t1", today()) == (spent, 5_000, True)  # type: ignore[arg-type]
+    readers: Any = SimpleNamespace(budget_of=budget_of)
+    mirror: Any = SimpleNamespace(last_shown=last_shown)
+    assert await composition._look_up(readers, mirror)("t1", today()) == (spent, 5_000, True)
 
 
 # --- a ledger that was lost -------------------------------------------------------------------------------------------

@@ -81,7 +81,7 @@ def store_refuses(name: str, fault: Exception | None = None) -> Fault:
 
 
 def s3_breaks(method: str) -> Fault:
-    return lambda world, stack: world.s3.fail(method, "media/t1", ZeroDivisionError())  # type: ignore[arg-type]
+    return lambda world, stack: world.s3.fail(method, "media/t1", ZeroDivisionError())
 
 
 def public(world: World) -> bytes:
@@ -203,7 +203,7 @@ async def test_a_replayed_task_answers_the_post_that_was_told_of_its_failure(wor
 
 
 async def _failed_by_a_letter(world: World) -> dict[str, Any]:
-    world.s3.fail("head", "media/t1", ZeroDivisionError())  # type: ignore[arg-type]
+    world.s3.fail("head", "media/t1", ZeroDivisionError())
     await _buried(world, "vision.media", world.task())
     (told,) = world.sent("vision.posts")
     assert (told["sha256"], told["outcome"]["kind"]) == (SHA, "failed")

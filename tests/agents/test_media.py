@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
 from tests.agents.conftest import SHA, World, away
@@ -26,7 +28,7 @@ async def stored(world: World, verdict: str = "ok") -> None:
             sha256=SHA,
             grant_id="earlier",
             content="",
-            stored_at="2999-01-01T00:00:00+00:00",
+            stored_at=datetime(2999, 1, 1, tzinfo=UTC),
         )
     )
 
@@ -102,7 +104,7 @@ async def test_while_the_store_is_away_the_task_waits_and_is_no_failure(
 
 
 async def test_an_unexpected_error_answers_the_post_and_dead_letters_the_task(world: World) -> None:
-    world.s3.fail("head", "media/t1", KeyError("ours"))  # type: ignore[arg-type]
+    world.s3.fail("head", "media/t1", KeyError("ours"))
     async with world.agent("media") as agent:
         await world.tell(agent, world.task())
         await until(lambda: world.sent("vision.dlq"))

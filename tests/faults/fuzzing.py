@@ -12,6 +12,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import httpx
 from redis.exceptions import RedisError
@@ -21,6 +22,7 @@ from tests.fuzz_entries import entries
 from tests.integration.pipeline import Pipeline, Worker, picture
 from vision_app.audit import Account, take_account
 from vision_app.audit.figures import percentile
+from vision_app.messages import Medium
 from vision_app.operations.backlog import await_idle
 from vision_app.operations.neighbours import Announced
 
@@ -134,13 +136,14 @@ async def _sound(pipe: Pipeline, tag: str, since: str, seconds: float) -> float:
 
 
 async def _publish(
-    pipe: Pipeline, seed: int, hostile: int, media: Sequence[object], run: str, per_second: float | None
+    pipe: Pipeline, seed: int, hostile: int, media: Sequence[Medium], run: str, per_second: float | None
 ) -> None:
     started = time.monotonic()
-    for number, fields in enumerate(entries(seed, hostile, media, run)):  # type: ignore[arg-type]
+    for number, fields in enumerate(entries(seed, hostile, media, run)):
         stream = pipe.settings.input_streams[number % len(pipe.settings.input_streams)]
         with contextlib.suppress(RedisError):  # what Redis itself does not take has never entered
-            await pipe.redis.xadd(stream, dict(fields))
+            given: Any = dict(fields)  # invariant in redis-py's own types
+            await pipe.redis.xadd(stream, given)
         due = started + (number + 1) / per_second if per_second else 0.0
         await asyncio.sleep(max(0.0, due - time.monotonic()))
 

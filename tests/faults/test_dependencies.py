@@ -7,7 +7,7 @@ them all and writes the table.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
 import pytest
 import pytest_asyncio
@@ -70,7 +70,8 @@ async def test_nothing_is_lost_or_doubled(trial: Trial, outcomes: list[Outcome],
     _check(outcome, seen)
     if fault in NOTHING_PASSES:
         assert outcome.named, outcome.readiness
-    CHECKS.get(dependency, lambda *_: None)(outcome, seen)
+    if check := CHECKS.get(dependency):
+        check(outcome, seen)
 
 
 @pytest.mark.load
@@ -148,4 +149,9 @@ def _redis(outcome: Outcome, seen: Seen) -> None:
     assert outcome.account["tokens_ledger"] >= max(seen.spent_during)
 
 
-CHECKS = {"neo4j": _neo4j, "postgres": _postgres, "gigachat": _gigachat, "redis": _redis}
+CHECKS: dict[str, Callable[[Outcome, Seen], None]] = {
+    "neo4j": _neo4j,
+    "postgres": _postgres,
+    "gigachat": _gigachat,
+    "redis": _redis,
+}

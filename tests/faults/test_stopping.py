@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +136,6 @@ def _says(worker: Worker, text: str, times: int) -> bool:
     return worker.log().count(text) >= times
 
 
-async def _until(holds) -> None:  # type: ignore[no-untyped-def]
+async def _until(holds: Callable[[], object]) -> None:
     while not holds():  # the test's own time limit ends this
         await asyncio.sleep(0.1)

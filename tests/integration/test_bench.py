@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -17,9 +18,17 @@ from vision_app.lab.bench.run import BenchResult, Phase
 COMMAND = [sys.executable, "-c", "from vision_app.cli import main; main()", "bench"]
 
 
-def wish(**changes: object) -> BenchOptions:
-    given = {"seconds": 10, "warm_up": 2, "tenants": 3, "rate": 2, "flood": 5, "workers": 1, "answers": (0, 0)}
-    return BenchOptions(Path("home"), **{**given, **changes})  # type: ignore[arg-type]
+def wish(**changes: Any) -> BenchOptions:
+    given: dict[str, Any] = {
+        "seconds": 10,
+        "warm_up": 2,
+        "tenants": 3,
+        "rate": 2,
+        "flood": 5,
+        "workers": 1,
+        "answers": (0, 0),
+    }
+    return BenchOptions(Path("home"), **{**given, **changes})
 
 
 def test_every_post_of_a_plan_has_a_picture_and_a_name_of_its_own() -> None:

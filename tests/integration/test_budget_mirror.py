@@ -13,8 +13,8 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from bridges.budget_mirror import BudgetMirrorService
-from tests.integration.test_slots import RedisServer
 from tests.integration.test_slots import server as server
+from tests.redis_server import RedisServer
 from vision_app.messages import Reset
 from vision_app.settings import Settings, load_settings
 from vision_app.stores.budget_mirror import SENTINELS, BudgetMirror, sentinel_key, spent_key
@@ -41,7 +41,7 @@ class World:
 
     def worker(self) -> BudgetMirrorService:
         """A worker as after a start: it remembers nothing."""
-        return BudgetMirrorService(self.app, self, self.mirror, self.record)  # type: ignore[arg-type]
+        return BudgetMirrorService(self.app, self, self.mirror, self.record)  # type: ignore[arg-type]  # this world is the outbox
 
     async def record(self, tenant_id: str, operator: str) -> None:
         if self.fault:

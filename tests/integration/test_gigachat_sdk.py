@@ -7,7 +7,7 @@ import base64
 import io
 import json
 import zlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib import resources
 from typing import Any
 
@@ -148,7 +148,7 @@ async def test_stream_v2(simulator: RunningSimulator, client: GigaChat) -> None:
     chunks = [chunk async for chunk in client.achat.stream(asking_v2(file_id))]
 
     deltas = [chunk for chunk in chunks if chunk.event == "response.message.delta"]
-    text = "".join((chunk.messages or [])[0].content[0].text or "" for chunk in deltas)  # type: ignore[index]
+    text = "".join((chunk.messages or [])[0].content[0].text or "" for chunk in deltas)  # type: ignore[index]  # a chunk has content
     assert json.loads(text)["classification"] == "screenshot"
     assert chunks[-1].event == "response.message.done"
     assert chunks[-1].usage is not None
@@ -296,7 +296,7 @@ async def test_status_faults(
     async with client_of(simulator) as client:
         file_id = await uploaded(client) if endpoint != "oauth" else ""
         simulator.add_faults({"endpoint": endpoint, "fault": {"kind": "status", "status": status}})
-        calls = {
+        calls: dict[str, Callable[[], Awaitable[Any]]] = {
             "chat": lambda: client.achat(asking()),
             "upload": lambda: uploaded(client),
             "delete": lambda: client.adelete_file(file_id),

@@ -27,6 +27,8 @@ from tests.integration.pipeline import Pipeline, Worker, unique
 from tests.oracles import VisionAnalyzedEventV1
 from tests.unit.test_printable import FORBIDDEN
 from vision_app.cli import main
+from vision_app.messages import Medium
+from vision_app.operations.neighbours import Announced
 from vision_app.providers.ocr import Tesseract
 from vision_app.settings import Settings
 from vision_app.stores.keys import segment
@@ -63,7 +65,8 @@ async def test_obeyed_texts_change_nothing_but_data(
             if order and (written := _sendable(order[1]))
         )
     )
-    media, events = {}, {}
+    media: dict[str, Medium] = {}
+    events: dict[str, Announced] = {}
     for number, (post, order) in enumerate(posts.items()):
         media[post] = await pipe.upload(tenant, picture(number, order[1] if order else "calm"))
         await pipe.publish(tenant, post, [media[post]])

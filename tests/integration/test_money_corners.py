@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 
 import httpx
@@ -193,7 +194,7 @@ async def test_what_waited_in_a_lost_ledger_is_found_and_comes_back(
         state = await pipe.budget(worker, tenant)
         assert (state["limit"], state["note"], state["spent"] > 0) == (ONE, None, True), "as Postgres knows it"
         await limit(worker, tenant, 100_000)
-        await until(lambda posts=posts: all_are(pipe, posts, since, "gigachat"), "an analysis of every post")  # type: ignore[misc]
+        await until(partial(all_are, pipe, posts, since, "gigachat"), "an analysis of every post")
         assert len(await pipe.billed(tenant)) == 3, "nothing was asked twice"
     await pipe.idle()
     assert (await vision("posts", "--stuck", "--older-than", "0s", "--tenant", alone))[1] == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import asyncpg
 import httpx
@@ -283,7 +284,7 @@ async def _rows(settings: Settings, post: str) -> list[asyncpg.Record]:
         await connection.close()
 
 
-async def _graph(settings: Settings, post: str) -> list[object]:
+async def _graph(settings: Settings, post: str) -> list[Any]:
     query = "MATCH (p:Post)-[:HAS_IMAGE]->(i:ImageContent) WHERE p.post_id = $post RETURN p, i"
     auth = (settings.neo4j_user, settings.neo4j_password.get_secret_value())
     async with AsyncGraphDatabase.driver(settings.neo4j_uri, auth=auth) as driver:

@@ -294,7 +294,7 @@ async def test_the_operators_last_word_counts(sink: PostgresSink, pool: Any) -> 
     assert await reader.last_limit(tenant) is None
     assert not await reader.paused(tenant)
     with pytest.raises(asyncpg.CheckViolationError):
-        await reader.record_action(tenant, "give_away", "ivan")  # type: ignore[arg-type]
+        await reader.record_action(tenant, "give_away", "ivan")  # type: ignore[arg-type]  # what Postgres must refuse
 
 
 async def test_a_connection_cut_in_the_middle_is_an_outage_and_leaves_nothing(sink: PostgresSink, pool: Any) -> None:

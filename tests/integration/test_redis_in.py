@@ -604,7 +604,7 @@ async def test_a_letter_that_fails_for_no_reason_of_the_entry_ends_the_process(
         codes.append(code)
         raise ProcessEnded
 
-    monkeypatch.setattr(last_resort.os, "_exit", end)
+    monkeypatch.setattr("vision_app.streams.last_resort.os._exit", end)
     way.app.refuse = lambda topic, value: ZeroDivisionError() if topic == "vision.dlq" else None
     await way.client.xadd(FIRST, {"data": "not json"})
     async with way.running():
@@ -614,7 +614,7 @@ async def test_a_letter_that_fails_for_no_reason_of_the_entry_ends_the_process(
 
 async def test_rounds_that_fail_one_after_the_other_end_the_process(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
     codes: list[int] = []
-    monkeypatch.setattr(last_resort.os, "_exit", codes.append)
+    monkeypatch.setattr("vision_app.streams.last_resort.os._exit", codes.append)
     monkeypatch.setattr(redis_in.RedisIn, "_own_pending", lambda bridge, stream: 1 / 0)
     async with way.running() as bridge:
         await until(lambda: bridge.round_state == "failed" or codes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import datetime, timedelta, timezone
 from random import Random
 from typing import Any
@@ -59,7 +59,7 @@ def reduced_rows() -> float:
     return metrics.REGISTRY.get_sample_value("vision_endings_reduced_total", {"what": "row"}) or 0
 
 
-HOSTILE = {
+HOSTILE: dict[str, tuple[Callable[[], PostResult], list[str]]] = {
     "a trace id that no index takes": (lambda: post(trace_id=LONG), ["trace_id"]),
     "a time further from UTC than Postgres goes": (
         lambda: post(occurred_at=datetime(2026, 11, 22, 12, tzinfo=FAR)),

@@ -212,7 +212,8 @@ async def test_a_passing_outage_is_not_noticed(stack_settings: Settings) -> None
 
 
 def _requests(operation: str, result: str) -> float:
-    return metrics.S3_OPERATIONS.labels(operation=operation, result=result)._value.get()
+    count: float = metrics.S3_OPERATIONS.labels(operation=operation, result=result)._value.get()
+    return count
 
 
 # --- answers and calls ------------------------------------------------------------------------------------------------

@@ -57,7 +57,8 @@ async def token(http: httpx.AsyncClient, pair: str = "client:secret", **headers:
 
 async def oauth(http: httpx.AsyncClient, pair: str = "client:secret", **headers: str) -> httpx.Response:
     sent = {"RqUID": str(uuid.uuid4()), **headers}
-    return await http.post("/api/v2/oauth", data=SCOPE, headers=sent, auth=tuple(pair.split(":", 1)))  # type: ignore[arg-type]
+    client, secret = pair.split(":", 1)
+    return await http.post("/api/v2/oauth", data=SCOPE, headers=sent, auth=(client, secret))
 
 
 async def upload(http: httpx.AsyncClient, data: bytes, **headers: str) -> httpx.Response:
@@ -208,8 +209,8 @@ async def test_unknown_path_and_method(http: httpx.AsyncClient) -> None:
 
 
 async def test_multipart_parts_in_any_order(http: httpx.AsyncClient) -> None:
-    picture = ("file", ("кот.jpg", media("photo_cat.jpg"), "application/octet-stream"))
-    purpose = ("purpose", (None, "general"))
+    picture: tuple[str, Any] = ("file", ("кот.jpg", media("photo_cat.jpg"), "application/octet-stream"))
+    purpose: tuple[str, Any] = ("purpose", (None, "general"))
 
     for parts in ([picture, purpose], [purpose, picture]):
         response = await http.post("/v1/files", files=parts)

@@ -272,7 +272,5 @@ async def test_a_closed_sink_opens_again(harness: Harness) -> None:
 
 def _coerced(update: dict[str, Any]) -> dict[str, Any]:
     """Settings are copied without validation, so secrets are wrapped as the fields want them."""
-    fields = Settings.model_fields
-    return {
-        name: type_(value) if (type_ := fields[name].annotation) is not str else value for name, value in update.items()
-    }
+    types: dict[str, Any] = {name: field.annotation for name, field in Settings.model_fields.items()}
+    return {name: types[name](value) if types[name] is not str else value for name, value in update.items()}

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -231,7 +231,7 @@ async def test_what_holds_nothing_up_is_not_taken(pipe: Pipeline, vision: Callab
     ):
         code, said = await asyncio.to_thread(vision, "dlq", "take", place, "--reason", "x")
         assert (code, why in said, "Traceback" in said) == (1, True, False), said
-    marked = str(await pipe.redis.hgetall("vision:set_aside"))
+    marked = str(await cast(Any, pipe.redis).hgetall("vision:set_aside"))
     assert entry not in marked, "nothing was marked"
     code, said = await asyncio.to_thread(vision, "dlq", "take", "vision.media-0-0")
     assert (code, "--reason" in said) == (2, True)

@@ -201,7 +201,8 @@ async def test_what_became_needed_after_the_decision_is_pardoned(place: Settings
     await clean_up(place, s3, dry_run=True)
     sink = PostgresSink(place)
     await sink.open()
-    real, done = sink.write, []
+    done: list[bool] = []
+    real = sink.write
     original = asyncpg.Connection.fetch
 
     async def fetch(self: Any, query: str, *arguments: Any, **more: Any) -> Any:
@@ -283,9 +284,9 @@ async def test_what_is_written_while_a_listing_runs_is_counted_once(place: Setti
         await s3.put(next(seen), bytes(100))
         await changes.flush(pool)
 
-    s3.list = listing  # type: ignore[method-assign]
+    s3.list = listing  # type: ignore[method-assign]  # of this one store
     await count(place, s3)
-    s3.list = real  # type: ignore[method-assign]
+    s3.list = real  # type: ignore[method-assign]  # of this one store
     await s3.put("vision/t/later_.json", bytes(100))
     await changes.flush(pool)
     assert await accounted(pool) == await listed(s3) == {("t", "vision"): [400, 4]}

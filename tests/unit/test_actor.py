@@ -54,7 +54,7 @@ class World:
         self.app, self.stream, self.table = FakeApp(), FakeStream(), Table()
         self.decided: list[tuple[bytes, int]] = []
         outbox = Outbox(self.app)
-        self.actor = Actor(self.app, "posts", Add, self.table, outbox, DeadLetters(outbox), self.decide)  # type: ignore[arg-type]
+        self.actor = Actor(self.app, "posts", Add, self.table, outbox, DeadLetters(outbox), self.decide)  # type: ignore[arg-type]  # a table without Faust
 
     def decide(self, stored: Any, command: Any, at: Moment) -> Change:
         key = self.keys[at.offset]

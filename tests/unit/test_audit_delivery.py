@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -14,7 +15,7 @@ from vision_app.audit.figures import SENTENCES_PER_KIND, Account, Waits
 from vision_app.audit.material import Event, Input, Letter, Progress, Row, RowMedium
 from vision_app.audit.tally import Tally
 from vision_app.stores.keys import post_key
-from vision_app.topics import ANALYZED, SINK_NEO4J, SINK_S3, UPLOADED
+from vision_app.topics import ANALYZED, SINK_NEO4J, SINK_S3, UPLOADED, Topic
 
 STREAM = "stream:posts"
 SECOND = 1000
@@ -146,7 +147,7 @@ def test_a_falsified_world_is_not(
         assert account.discrepancies
 
 
-def one_post(**changes: object) -> Delivered:
+def one_post(**changes: Any) -> Delivered:
     row = Row("t", "p", "ok", (12, 0), False, (medium("analyzed", 0),))
     world = Delivered(
         inputs=[Input(f"{STREAM}-10-0", "t", "p", 10, ("sha0",), relayed=True, judged_ms=11)],
@@ -156,7 +157,7 @@ def one_post(**changes: object) -> Delivered:
         documents={post_key("t", "p")},
         graph={("t", "p", "sha0")},
     )
-    return replace(world, **changes)  # type: ignore[arg-type]
+    return replace(world, **changes)
 
 
 def test_answers_and_graph_are_looked_for() -> None:
@@ -175,9 +176,9 @@ def test_answers_and_graph_are_looked_for() -> None:
         ({"graph": set()}, SINK_NEO4J),
     ],
 )
-def test_what_is_on_its_way_is_not_missing(lacks: dict[str, object], topic: object) -> None:
+def test_what_is_on_its_way_is_not_missing(lacks: dict[str, object], topic: Topic) -> None:
     assert not judged(one_post(**lacks)).clean
-    at_work = Progress({topic.name: 1})  # type: ignore[attr-defined]
+    at_work = Progress({topic.name: 1})
     assert judged(one_post(**lacks, progress=at_work)).clean
 
 

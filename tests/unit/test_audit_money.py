@@ -67,7 +67,7 @@ def worlds(draw: st.DrawFn) -> Spent:
             "lost, not billed": ("lost", ESTIMATE), "given up": ("settle", ESTIMATE), "released": ("release", None),
             "ocr": ("release", None),
         }[kind]  # fmt: skip
-        closings.append(Closing(name, "t", closing, charge or 0, at_ms + 2))  # type: ignore[arg-type]
+        closings.append(Closing(name, "t", closing, charge or 0, at_ms + 2))  # type: ignore[arg-type]  # one of the three kinds of a closing
         charges[name] = charge
         if kind != "released":
             records[name] = CallRecord(name, "t", done=kind in ("settled", "cached"), tokens=tokens)

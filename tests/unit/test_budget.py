@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -24,6 +24,7 @@ from vision_app.domain.budget_queue import ANNOUNCED_PER_COMMAND
 from vision_app.domain.closures import SETTLED_REMEMBERED, UNSETTLED_REMEMBERED
 from vision_app.domain.moment import Applied, Moment
 from vision_app.messages import (
+    BudgetCommand,
     Deferred,
     Grant,
     Load,
@@ -31,7 +32,6 @@ from vision_app.messages import (
     MediaOutcome,
     MediaTask,
     Medium,
-    Message,
     Pause,
     Release,
     Reserve,
@@ -66,7 +66,7 @@ class Tenant:
         if loaded:
             self.do(Load(tenant_id=TENANT, day="2026-11-22", spent=0))
 
-    def do(self, command: Message, *, at: Moment | None = None) -> Decision:
+    def do(self, command: BudgetCommand, *, at: Moment | None = None) -> Decision:
         if at is None:
             self.offset += 1
             self.time_ms += 1
@@ -793,7 +793,7 @@ def test_a_missing_parked_task_is_passed_over_and_told() -> None:
 
 def test_what_is_no_command_is_refused() -> None:
     with pytest.raises(TypeError, match="no budget command"):
-        Tenant().do(task("a"))
+        Tenant().do(cast(Any, task("a")))
 
 
 def test_row_and_parked_survive_their_encoding() -> None:

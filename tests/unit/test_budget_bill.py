@@ -81,7 +81,7 @@ class BillMachine(RuleBasedStateMachine):
     def start(self, slots: int, ocr: bool, disaster: str, loaded: bool, dear: bool) -> None:
         self.dear = dear  # whether some tasks exceed the day's limit: then charges are only bounded from below
         self.disaster = disaster  # if both were lost, a call that was cut off could not be known
-        self.rules = core.Rules(limit=100, max_concurrent=slots, max_queue=8, ocr_fallback=ocr)
+        self.budget_rules = core.Rules(limit=100, max_concurrent=slots, max_queue=8, ocr_fallback=ocr)
         self.row: core.BudgetRow | None = None
         self.parked: dict[int, core.Parked] = {}
         self.inbox: list[tuple[Moment, Any]] = []
@@ -131,7 +131,7 @@ class BillMachine(RuleBasedStateMachine):
         """Apply a command in the order of `streams/actor.py`, with a crash between two effects."""
         at, command = self.inbox[self.cursor]
         self.births += self.row is None
-        decision = core.decide(self.row, command, at, self.rules, self.parked.get, f"ledger{self.births}")
+        decision = core.decide(self.row, command, at, self.budget_rules, self.parked.get, f"ledger{self.births}")
         for message in decision.send:
             self.take(message)
         if crash != "sent":
@@ -192,7 +192,7 @@ class BillMachine(RuleBasedStateMachine):
 
     @rule(limit=st.sampled_from([50, 100, 200]), ocr=st.booleans())
     def redeploy(self, limit: int, ocr: bool) -> None:
-        self.rules = dataclasses.replace(self.rules, limit=limit, ocr_fallback=ocr)
+        self.budget_rules = dataclasses.replace(self.budget_rules, limit=limit, ocr_fallback=ocr)
 
     @rule(step=st.sampled_from([1000, 3 * HOUR, 25 * HOUR, -HOUR, -30 * HOUR]))
     def time_passes(self, step: int) -> None:
@@ -342,9 +342,9 @@ class BillMachine(RuleBasedStateMachine):
     def hold(self, row: core.BudgetRow, decision: core.Decision) -> None:
         given = [message for message in decision.send if isinstance(message, Grant)]
         if any(grant.provider == "gigachat" for grant in given):
-            assert row.spent + row.reserved <= core.effective_limit(row, self.rules)
+            assert row.spent + row.reserved <= core.effective_limit(row, self.budget_rules)
         assert {grant.id for grant in given} <= set(row.open)
-        assert len(row.open) <= self.rules.max_concurrent
+        assert len(row.open) <= self.budget_rules.max_concurrent
         assert min(row.spent, row.reserved, row.waiting) >= 0
 
     @invariant()
@@ -389,7 +389,7 @@ def _short_memory() -> Iterator[None]:
 
 
 def test_the_bill_never_exceeds_the_ledger() -> None:
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         BillMachine,
         settings=settings(
             max_examples=200, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)

@@ -21,7 +21,7 @@ def answering(monkeypatch: pytest.MonkeyPatch, *answers: httpx.Response) -> list
         return left.pop(0)
 
     monkeypatch.setattr(httpx, "request", request)
-    monkeypatch.setattr(budget.time, "sleep", waits.append)
+    monkeypatch.setattr("vision_app.cli.budget.time.sleep", waits.append)
     return waits
 
 

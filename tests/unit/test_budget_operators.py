@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -12,8 +13,8 @@ from vision_app.domain.moment import Moment
 from vision_app.messages import Deferred, Drop, Load, Pause, Reset, Resume, SetLimit, Skipped, Wake
 
 
-def paused_queue(count: int, **more: object) -> Tenant:
-    tenant = Tenant(**more)  # type: ignore[arg-type]
+def paused_queue(count: int, **more: Any) -> Tenant:
+    tenant = Tenant(**more)
     tenant.do(Pause(tenant_id=TENANT))
     for number in range(count):
         tenant.reserve(f"p{number}", 10)

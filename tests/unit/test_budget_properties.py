@@ -73,7 +73,7 @@ class BudgetMachine(RuleBasedStateMachine):
         ocr=st.booleans(), slots=st.integers(1, 3), room=st.sampled_from([3, 12]), loaded=st.sampled_from([True, False])
     )
     def start(self, ocr: bool, slots: int, room: int, loaded: bool) -> None:
-        self.rules = core.Rules(limit=100, max_concurrent=slots, max_queue=room, ocr_fallback=ocr)
+        self.budget_rules = core.Rules(limit=100, max_concurrent=slots, max_queue=room, ocr_fallback=ocr)
         self.row: core.BudgetRow | None = None
         self.parked: dict[int, core.Parked] = {}
         self.log: list[tuple[Moment, Any]] = []
@@ -174,8 +174,8 @@ class BudgetMachine(RuleBasedStateMachine):
     @rule(limit=st.sampled_from([60, 100, 100, 200]), ocr=st.booleans())
     def redeploy(self, limit: int, ocr: bool) -> None:
         """Another default limit, or OCR allowed by a new policy file. The alarm clock then sends a Wake."""
-        self.rules = dataclasses.replace(self.rules, limit=limit, ocr_fallback=ocr)
-        if self.row is not None and self.row.waiting and core.outlived(self.row, self.rules):
+        self.budget_rules = dataclasses.replace(self.budget_rules, limit=limit, ocr_fallback=ocr)
+        if self.row is not None and self.row.waiting and core.outlived(self.row, self.budget_rules):
             self.send(Wake(tenant_id=TENANT))
 
     # -- what the shell does
@@ -186,7 +186,7 @@ class BudgetMachine(RuleBasedStateMachine):
             return
         at, command = self.log[self.cursor]
         self.births += self.row is None
-        decision = core.decide(self.row, command, at, self.rules, self.parked.get, f"ledger{self.births}")
+        decision = core.decide(self.row, command, at, self.budget_rules, self.parked.get, f"ledger{self.births}")
         if decision.observed[:1] == [("duplicate", {})] and decision.row is None:
             assert (decision.send, decision.park, decision.unpark) == ([], {}, [])
         elif decision.row is not None:
@@ -250,9 +250,9 @@ class BudgetMachine(RuleBasedStateMachine):
         """A command redelivered on the same row gives the same decision, except for a new ledger's random name."""
         assert decision.row is not None
         before, now = self.tried.get(at.offset), repr(decision).replace(decision.row.ledger, "this ledger")
-        if before is not None and before[:2] == (self.row, self.rules):
+        if before is not None and before[:2] == (self.row, self.budget_rules):
             assert now == before[2]
-        self.tried[at.offset] = (self.row, self.rules, now)
+        self.tried[at.offset] = (self.row, self.budget_rules, now)
 
     # -- the model
 
@@ -276,7 +276,7 @@ class BudgetMachine(RuleBasedStateMachine):
         self.hold(decision)
 
     def under(self) -> tuple[int, bool]:
-        return (self.rules.limit if self.limit is None else self.limit, self.rules.ocr_fallback)
+        return (self.budget_rules.limit if self.limit is None else self.limit, self.budget_rules.ocr_fallback)
 
     def operate_model(self, command: Any) -> None:
         match command:
@@ -340,14 +340,14 @@ class BudgetMachine(RuleBasedStateMachine):
                 assert waiting.name == message.task.post_id, "not first in, first out"
                 self.gone[message.id] = waiting
                 assert message.estimate == (waiting.estimate if message.provider == "gigachat" else 0)
-                assert message.provider == "gigachat" or (waiting.ocr and self.rules.ocr_fallback)
-            case MediaOutcome(outcome=Skipped()):
-                self.fifo.pop(self.place_of(message.post_id, last="queue_full" in message.outcome.details))
-            case MediaOutcome(outcome=Deferred()):
+                assert message.provider == "gigachat" or (waiting.ocr and self.budget_rules.ocr_fallback)
+            case MediaOutcome(outcome=Skipped() as skipped):
+                self.fifo.pop(self.place_of(message.post_id, last="queue_full" in skipped.details))
+            case MediaOutcome(outcome=Deferred() as deferred):
                 untold = [w for w in self.fifo if w.name == message.post_id and not w.told]
                 assert untold, "told twice of one exhaustion"
                 untold[0].told = True
-                assert message.outcome.retry_at.date().isoformat() > self.day
+                assert deferred.retry_at.date().isoformat() > self.day
             case _:
                 assert isinstance(message, Wake | Drop)
 
@@ -373,21 +373,23 @@ class BudgetMachine(RuleBasedStateMachine):
         )
         assert decision.load == (not row.loaded)
         given = [message for message in decision.send if isinstance(message, Grant)]
-        limit = core.effective_limit(row, self.rules)
+        limit = core.effective_limit(row, self.budget_rules)
         if any(grant.provider == "gigachat" for grant in given):
             assert row.spent + row.reserved <= limit
         if given:
             assert row.loaded
             assert not row.paused
-        assert len(row.open) <= self.rules.max_concurrent
+        assert len(row.open) <= self.budget_rules.max_concurrent
         wakes = sum(isinstance(message, Wake | Drop) for message in decision.send)
         assert wakes <= (len(decision.send) - wakes) // TOLD_AT_ONCE, "a wake that nothing paid for"
         if row.loaded and not row.paused and self.fifo:
             self.hold_queue(row, limit, going_on=bool(wakes))
 
     def hold_queue(self, row: core.BudgetRow, limit: int, *, going_on: bool) -> None:
-        slot = len(row.open) < self.rules.max_concurrent
-        dear = [waiting.estimate > limit and not (waiting.ocr and self.rules.ocr_fallback) for waiting in self.fifo]
+        slot = len(row.open) < self.budget_rules.max_concurrent
+        dear = [
+            waiting.estimate > limit and not (waiting.ocr and self.budget_rules.ocr_fallback) for waiting in self.fifo
+        ]
         served = next((place for place, passed in enumerate(dear) if not passed), len(dear))
         if not all(waiting.told for waiting in self.fifo[:served]):
             assert going_on, "passed over, but not told"
@@ -402,7 +404,7 @@ class BudgetMachine(RuleBasedStateMachine):
         untold = [waiting for waiting in self.fifo if not waiting.told]
         if row.spent + head.estimate > limit and untold and not going_on:
             assert untold[0].ocr, "not told"
-            assert self.rules.ocr_fallback, "not told"
+            assert self.budget_rules.ocr_fallback, "not told"
             assert not slot, "not told"
 
     @invariant()
@@ -413,7 +415,7 @@ class BudgetMachine(RuleBasedStateMachine):
         gone = {number for start, end in row.holes for number in range(start, end)}
         waiting = [self.parked[number] for number in range(row.first, row.next) if number not in gone]
         assert [entry.task.post_id for entry in waiting] == [waiting.name for waiting in self.fifo]
-        assert row.waiting == len(waiting) <= self.rules.max_queue
+        assert row.waiting == len(waiting) <= self.budget_rules.max_queue
         if not self.crashed:
             assert set(self.parked) == set(range(row.first, row.next)) - gone
 
@@ -438,6 +440,7 @@ class BudgetMachine(RuleBasedStateMachine):
             for grant_id in self.row.open:
                 self.send(Release(tenant_id=TENANT, grant_id=grant_id))
             self.deliver_all()
+        assert self.row is not None
         assert (self.row.waiting, self.row.open, self.row.holes, self.fifo) == (0, {}, [], [])
 
 
@@ -452,7 +455,7 @@ def _short_memory() -> Iterator[None]:
 
 
 def test_the_ledger_keeps_its_rules_whatever_happens() -> None:
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         BudgetMachine,
         settings=settings(
             max_examples=300, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)

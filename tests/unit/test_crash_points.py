@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -69,8 +69,11 @@ EXEMPT = {
 EVERYTHING = ["first", "second", "first second", "inside", "number 1"]
 
 
+Run = Callable[..., tuple[int, list[str]]]
+
+
 @pytest.fixture
-def run(tmp_path: Path):  # type: ignore[no-untyped-def]
+def run(tmp_path: Path) -> Run:
     """Runs the sample with a chosen point. Returns its exit code and output lines."""
     (tmp_path / "sample.py").write_text(SAMPLE)
     script = (
@@ -96,7 +99,7 @@ def run(tmp_path: Path):  # type: ignore[no-untyped-def]
 
 
 @pytest.fixture
-def run_timed(tmp_path: Path):  # type: ignore[no-untyped-def]
+def run_timed(tmp_path: Path) -> Callable[[str], list[str]]:
     """Runs the sample beside a task that prints a line after a second, and ends it two seconds later."""
     (tmp_path / "sample.py").write_text(SAMPLE)
     script = (
@@ -131,11 +134,11 @@ def run_timed(tmp_path: Path):  # type: ignore[no-untyped-def]
         ("sample:Worker.work#4", ["first", "second", "first second", "inside"]),
     ],
 )
-def test_a_process_dies_behind_the_wanted_await(run, wanted: str, seen: list[str]) -> None:  # type: ignore[no-untyped-def]
+def test_a_process_dies_behind_the_wanted_await(run: Run, wanted: str, seen: list[str]) -> None:
     assert run(wanted) == (-signal.SIGKILL if wanted else 0, seen)
 
 
-def test_started_again_with_one_file_a_process_dies_at_every_point_once(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_started_again_with_one_file_a_process_dies_at_every_point_once(run: Run, tmp_path: Path) -> None:
     passed = tmp_path / "passed"
     deaths = 0
     while run(f"@{passed}")[0]:
@@ -145,7 +148,7 @@ def test_started_again_with_one_file_a_process_dies_at_every_point_once(run, tmp
     assert deaths == 5
 
 
-def test_a_point_raises_what_it_is_told_and_dies_first(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_point_raises_what_it_is_told_and_dies_first(run: Run, tmp_path: Path) -> None:
     raising, passed = tmp_path / "raising", tmp_path / "passed"
     raising.write_text("sample:Worker.work#2 1\nsample:Worker.work#2 2 builtins:LookupError\n")
     others = set(crash_points.points_of(SAMPLE, "sample")) - {"sample:Worker.work#2"}
@@ -161,7 +164,7 @@ def test_a_point_raises_what_it_is_told_and_dies_first(run, tmp_path: Path) -> N
     assert code == 0
 
 
-def test_a_point_hangs_or_blocks_the_loop(run_timed, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_point_hangs_or_blocks_the_loop(run_timed: Callable[[str], list[str]], tmp_path: Path) -> None:
     raising = tmp_path / "raising"
     raising.write_text("sample:Worker.work#2 1 hang\n")
     assert run_timed(f"@{raising}") == ["first", "second", "the loop turns"]

@@ -262,7 +262,15 @@ def _alive(pid: int) -> bool:
 # --- every colour mode, in a child that cannot open anything any more -------------------------------------------------
 
 RED = (204, 51, 51)  # one of the 216 colours of a palette
-CONTENTS = {"1": 255, "L": 120, "LA": (120, 255), "I": 120, "I;16": 120 * 256, "I;16B": 120 * 256, "F": 120.0}
+CONTENTS: dict[str, float | tuple[float, ...]] = {
+    "1": 255,
+    "L": 120,
+    "LA": (120, 255),
+    "I": 120,
+    "I;16": 120 * 256,
+    "I;16B": 120 * 256,
+    "F": 120.0,
+}
 
 
 def coloured(form: str, mode: str, **options: Any) -> tuple[bytes, tuple[int, int, int]]:

@@ -28,6 +28,7 @@ from vision_app.streams import batches, in_flight, last_resort, outbox, ownershi
 from vision_app.streams.actor import Actor, Change
 from vision_app.streams.batches import Batches, BatchState
 from vision_app.streams.dead_letters import DeadLetters
+from vision_app.streams.faust_seams import Event
 from vision_app.streams.in_flight import InFlight, SlotState
 from vision_app.streams.outbox import Outbox, Oversized
 from vision_app.streams.ownership import LeftUnacked
@@ -87,7 +88,7 @@ class Life:
         self.app, self.stream = FakeApp(), FakeStream()
         self.app.consumer_generation_id = generation
         self.app.refuse = self._refuse
-        self.stream.ack = self._ack  # type: ignore[method-assign]
+        self.stream.ack = self._ack  # type: ignore[method-assign]  # of this one stream
         self.stream.put(*(self._event(offset) for offset in range(world.committed, world.events)))
         self.letters = DeadLetters(Outbox(self.app))
 
@@ -110,7 +111,7 @@ class Life:
             return fault
         return None
 
-    async def _ack(self, event: FakeEvent) -> bool:
+    async def _ack(self, event: Event) -> bool:
         if self.dead:
             return False
         self.world.step("bug")
@@ -214,7 +215,7 @@ async def live(world: World, build: Callable[[Life], Any], monkeypatch: pytest.M
     """One life: until all is acknowledged or the process ends."""
     life = Life(world, generation=len(world.lives) + 1)
     world.lives.append(life)
-    monkeypatch.setattr(last_resort.os, "_exit", life.end)
+    monkeypatch.setattr("vision_app.streams.last_resort.os._exit", life.end)
     body = asyncio.create_task(build(life).run(life.stream))
     try:
         async with asyncio.timeout(5):
@@ -363,7 +364,7 @@ async def test_a_sink_shows_its_state_and_its_batch(ended_with: list[int]) -> No
             await gate.wait()
             return batch
 
-    flow = Batches(app, Gated(None), len, DeadLetters(Outbox(app)))  # type: ignore[arg-type]
+    flow = Batches(app, Gated(None), len, DeadLetters(Outbox(app)))  # type: ignore[arg-type]  # its life is not asked for
     body = asyncio.create_task(flow.run(stream))
     try:
         await settled()

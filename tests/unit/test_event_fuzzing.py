@@ -9,7 +9,7 @@ import hashlib
 import time
 from collections import Counter
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import pytest
@@ -53,7 +53,7 @@ def way_in() -> tuple[RedisIn, WritesDown, FakeApp]:
     app.refuse = lambda topic, value: MessageSizeTooLargeError() if len(value or b"") > MAX_MESSAGE_BYTES else None
     outbox = Outbox(app)
     bridge = RedisIn(app, outbox, DeadLetters(outbox), SETTINGS, "fuzzer", lambda: False)
-    bridge._redis = redis
+    bridge._redis = cast(Any, redis)
     return bridge, redis, app
 
 

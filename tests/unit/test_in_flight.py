@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import structlog
@@ -19,6 +19,7 @@ from tests.fakes import FakeApp, FakeEvent, FakeStream, event, settled, until
 from vision_app.messages import DeadLetter, Release
 from vision_app.streams import in_flight, ownership
 from vision_app.streams.dead_letters import DeadLetters
+from vision_app.streams.faust_seams import Event
 from vision_app.streams.in_flight import Handler, InFlight
 from vision_app.streams.outbox import Outbox
 from vision_app.streams.ownership import LeftUnacked, is_ours
@@ -48,7 +49,7 @@ async def running(flow: InFlight, stream: FakeStream) -> AsyncIterator[None]:
         yield
         assert not body.done(), body.exception()
     finally:
-        flow.app.should_stop = True
+        cast(FakeApp, flow.app).should_stop = True
         body.cancel()
         await asyncio.gather(body, return_exceptions=True)
 
@@ -70,7 +71,7 @@ class World:
     def __init__(self, logs: list[list[Conduct]], limit: int, window: int, last_generation: int) -> None:
         self.logs, self.limit, self.window, self.last = logs, limit, window, last_generation
         self.app, self.stream = FakeApp(), FakeStream()
-        self.stream.ack = self.ack  # type: ignore[method-assign]
+        self.stream.ack = self.ack  # type: ignore[method-assign]  # of this one stream
         self.committed = [0] * len(logs)
         self.finished: set[tuple[int, int]] = set()
         self.failed: Counter[str] = Counter()
@@ -121,7 +122,7 @@ class World:
         finally:
             self.running -= 1
 
-    async def ack(self, event: FakeEvent) -> bool:
+    async def ack(self, event: Event) -> bool:
         at = event.message
         self.expect(at.generation_id == self.app.consumer_generation_id, "ack of a lost generation")
         self.expect(at.offset == self.committed[at.partition], "ack out of order")

@@ -11,7 +11,7 @@ import asyncio
 from collections import defaultdict
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import structlog
@@ -23,6 +23,7 @@ from intervaltree import IntervalTree
 from tests.fakes import FakeApp, FakeEvent, FakeStream, event, settled, until
 from tests.unit.test_in_flight import Conduct, flow_of
 from vision_app.streams import in_flight, ownership
+from vision_app.streams.faust_seams import Event
 from vision_app.streams.in_flight import InFlight
 from vision_app.streams.ownership import LeftUnacked, is_ours
 
@@ -61,8 +62,9 @@ class Commits:
             _waiting_for_ack=None,
         )
 
-    def ack(self, event: FakeEvent) -> None:
-        Consumer.ack(self._consumer, Acked(event.message.tp, event.message.offset))
+    def ack(self, event: Event) -> None:
+        message: Any = Acked(event.message.tp, event.message.offset)
+        Consumer.ack(self._consumer, message)
 
     def commit(self) -> dict[Any, int]:
         """What Faust's commit sends to the broker now."""
@@ -103,7 +105,7 @@ class Broker:
         generation = self.app.consumer_generation_id
         self.app, self.stream = FakeApp(), FakeStream()
         self.app.consumer_generation_id = generation + 1
-        self.stream.ack = self.ack  # type: ignore[method-assign]
+        self.stream.ack = self.ack  # type: ignore[method-assign]  # of this one stream
         self.assign()
 
     async def rebalance(self) -> None:
@@ -114,7 +116,7 @@ class Broker:
         await settled(3)
         self.app.rebalancing = False
 
-    async def ack(self, event: FakeEvent) -> bool:
+    async def ack(self, event: Event) -> bool:
         self.commits.ack(event)
         return True
 
@@ -144,7 +146,7 @@ class Broker:
 
 async def kill(flow: InFlight, body: asyncio.Task[None]) -> None:
     """Like kill -9: no part of the process runs any more, and nothing is cleaned up."""
-    flow.app.consumer_generation_id = -1
+    cast(FakeApp, flow.app).consumer_generation_id = -1
     for task in {body, *flow._running}:
         task.cancel()
     await asyncio.gather(body, *flow._running, return_exceptions=True)

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import pytest
 from faust.types import TP
 
 from tests.fakes import FakeApp
@@ -31,14 +32,14 @@ class Consumer:
         return {place: self._first[place] for place in places}
 
 
-async def test_what_is_left_of_each_partition() -> None:
-    app: Any = FakeApp()
+async def test_what_is_left_of_each_partition(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = FakeApp()
     turns: list[Callable[[], Awaitable[None]]] = []
     app.timer = lambda seconds, name: turns.append
     behind, done, never, gone = (TP("vision.media", n) for n in range(4))
     app.consumer = Consumer({behind: 5, done: 7}, {never: 0, gone: 9}, {behind: 8, done: 7, never: 2, gone: 9})
     reported: list[Any] = []
-    watch_of(app).report_lag = reported.append  # type: ignore[method-assign]
+    monkeypatch.setattr(watch_of(app), "report_lag", reported.append)
     measure_lag(app)
     await turns[0]()
     assert reported == [{Place("vision.media", 0): ("media", 5), Place("vision.media", 2): ("media", 0)}]

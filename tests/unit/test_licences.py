@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from email.message import Message
 from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -24,7 +26,7 @@ def names(lock: str) -> set[str]:
 
 def licence(name: str) -> str:
     """What the package's metadata say: the expression, or else the first line of the field, and the classifiers."""
-    found = metadata(name)
+    found = cast(Message, metadata(name))
     if expression := found.get("License-Expression"):
         return expression
     classifiers = [each for each in found.get_all("Classifier") or [] if each.startswith("License ::")]

@@ -71,7 +71,8 @@ async def test_a_program_that_goes_while_the_worker_runs_is_noticed_at_the_next_
     program = Path(stand_in(tmp_path, "pass"))
     tesseract = await opened(str(program))
     assert (tesseract.available, metrics.OCR_AVAILABLE._value.get()) == (True, 1)
-    for lose in (lambda: program.chmod(0o644), program.unlink):
+    ways: tuple[Callable[[], None], ...] = (lambda: program.chmod(0o644), program.unlink)
+    for lose in ways:
         tesseract.available = True
         lose()
         assert await reason(tesseract) == "not_available"

@@ -47,7 +47,7 @@ def test_a_finding_per_worker(answer: dict[str, Any] | None, verdict: Level, sai
 
 def test_a_worker_of_somebody_else_is_not_called_ours() -> None:
     """Nothing runs here, and another folder's worker has the port. `doctor` must not say that ours is running."""
-    answer = {"status": "ready", "reason": None, "waiting_for": {}}
+    answer: dict[str, Any] = {"status": "ready", "reason": None, "waiting_for": {}}
     [finding] = findings([Health("worker", ["http://127.0.0.1:8000"], answer, ours=False)])
     assert "http://127.0.0.1:8000, which `vision up` did not start here" in finding.detail
 

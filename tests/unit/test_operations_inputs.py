@@ -6,6 +6,8 @@ import hashlib
 import io
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -16,7 +18,7 @@ from tests.samples import AT, analyzed
 from vision_app.cli import COMMANDS, main
 from vision_app.cli.times import DURATION, MOMENT, clock, milliseconds, printable
 from vision_app.events import Unreadable, read_entry
-from vision_app.messages import Emission, Medium, MediumResult, PostResult, Skipped, Uploaded
+from vision_app.messages import Emission, Medium, MediumResult, Outcome, PostResult, Skipped, Uploaded
 from vision_app.operations.connections import OperationError
 from vision_app.operations.e2e import StepFailed, commented, picture
 from vision_app.operations.inputs import parse_offsets
@@ -31,8 +33,8 @@ from vision_app.topics import UPLOADED
 VALID = Medium(sha256="ab" * 32, s3_key="media/t/ab/x.jpg", mime_type="image/jpeg", size_bytes=10)
 
 
-def batch(wish: PostKind, count: int = 10, **fields: object) -> Batch:
-    return Batch(count=count, wish=wish, tenant_id="t", prefix="p", stream="s", **fields)  # type: ignore[arg-type]
+def batch(wish: PostKind, count: int = 10, **fields: Any) -> Batch:
+    return Batch(count=count, wish=wish, tenant_id="t", prefix="p", stream="s", **fields)
 
 
 def test_a_mix_is_sixty_thirty_ten() -> None:
@@ -70,7 +72,7 @@ def test_an_event_comes_back_from_its_row() -> None:
         channel_id="c",
         media_files=media,
     ).model_copy(update={"source_entry_id": "1-0"})
-    outcomes = [analyzed(), Skipped(reason="s3_missing"), analyzed()]
+    outcomes: list[Outcome] = [analyzed(), Skipped(reason="s3_missing"), analyzed()]
     results = [MediumResult(medium=m, outcome=o, dispatch=1) for m, o in zip(media, outcomes, strict=True)]
     result = PostResult(
         emission=Emission(time_ms=1, offset=1),
@@ -109,9 +111,9 @@ def test_the_test_picture_is_unique_and_whole() -> None:
     assert commented(b"\xff\xd8rest", "x") == b"\xff\xd8\xff\xfe\x00\x03xrest"
 
 
-def test_a_file_that_is_none_says_what_to_give(tmp_path: object) -> None:
+def test_a_file_that_is_none_says_what_to_give(tmp_path: Path) -> None:
     with pytest.raises(StepFailed) as failed:
-        picture(tmp_path / "none.jpg", "x")  # type: ignore[operator]
+        picture(tmp_path / "none.jpg", "x")
     assert "--image" in failed.value.remedy
 
 

@@ -61,7 +61,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def lost(posts: Posts, api: Api) -> list[str]:
-    return [found["post_id"] for found in await forgotten(posts, api, NOW)]  # type: ignore[arg-type]
+    return [found["post_id"] for found in await forgotten(posts, api, NOW)]  # type: ignore[arg-type]  # answers without a network
 
 
 async def test_a_deferred_post_that_no_queue_holds_is_found() -> None:
@@ -86,8 +86,8 @@ async def test_what_was_just_analyzed_is_not_forgotten() -> None:
 
 async def test_stuck_lists_them_beside_those_in_work_the_oldest_first() -> None:
     posts = Posts([row("gone", minutes=20)], in_work=(row("works", tenant="away", minutes=10),))
-    found = await stuck(posts, Api(t=(LOADED, [])), NOW, None, 50)  # type: ignore[arg-type]
+    found = await stuck(posts, Api(t=(LOADED, [])), NOW, None, 50)  # type: ignore[arg-type]  # answers without a network
     assert [(one.row["post_id"], one.waits == FORGOTTEN) for one in found] == [("gone", True), ("works", False)]
     assert "vision replay --post" in FORGOTTEN
     assert found[0].as_json()["waits_for"] == FORGOTTEN
-    assert len(await stuck(posts, Api(t=(LOADED, [])), NOW, None, 1)) == 1  # type: ignore[arg-type]
+    assert len(await stuck(posts, Api(t=(LOADED, [])), NOW, None, 1)) == 1  # type: ignore[arg-type]  # answers without a network

@@ -63,7 +63,7 @@ async def test_every_topic_has_a_channel_of_raw_bytes() -> None:
     made: dict[str, dict[str, object]] = {}
 
     class App(FakeApp):
-        def topic(self, name: str, **options: object) -> object:  # type: ignore[override]
+        def topic(self, name: str, **options: object) -> object:  # type: ignore[override]  # its name stands for a topic
             made[name] = options
             return name
 
@@ -123,10 +123,11 @@ def _caused(fault: Exception) -> Exception:
 async def test_when_send_returns_nothing_is_under_way_any_more(app: FakeApp) -> None:
     """One record can never be sent. The other is still being tried when that error comes."""
     refused = [True]
+    too_large: Exception = MessageSizeTooLargeError("3 MB")
 
     def refuse(topic: str, value: bytes | None) -> Exception | None:
         if topic == "vision.media":
-            return MessageSizeTooLargeError("3 MB")
+            return too_large
         return KafkaConnectionError("away") if refused[0] else None
 
     app.refuse = refuse

@@ -274,7 +274,7 @@ class PostMachine(RuleBasedStateMachine):
 
 
 def test_a_post_keeps_its_rules_whatever_happens() -> None:
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         PostMachine,
         settings=settings(
             max_examples=200, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)

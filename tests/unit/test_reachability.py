@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from vision_app.telemetry import reachability
 from vision_app.telemetry.reachability import Reachability
 
 
@@ -19,7 +18,7 @@ def test_a_failure_counts_until_something_works() -> None:
 
 def test_silence_is_told_of_while_it_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr(reachability.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("vision_app.telemetry.reachability.time.monotonic", lambda: now[0])
     service = Reachability()
     with service.call():
         now[0] += 2

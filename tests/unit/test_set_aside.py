@@ -50,7 +50,7 @@ class FakeRedis:
 class Setup:
     def __init__(self) -> None:
         self.app, self.stream, self.redis = FakeApp(), FakeStream(), FakeRedis()
-        self.app.marks = self.marks = Marks(self.redis, watch_of(self.app))  # type: ignore[attr-defined]
+        self.app.marks = self.marks = Marks(self.redis, watch_of(self.app))
         self.begun: list[int] = []
 
     async def mark(self, marked: FakeEvent, *, later_ms: int = 0) -> None:
@@ -99,7 +99,7 @@ async def test_a_record_that_comes_again_is_not_begun() -> None:
 async def test_a_command_that_is_broken_off_sends_its_companions_and_leaves_its_key_to_the_next() -> None:
     setup, world = Setup(), World()
     setup.app = world.app
-    setup.app.marks = setup.marks = Marks(setup.redis, watch_of(world.app))  # type: ignore[attr-defined]
+    setup.app.marks = setup.marks = Marks(setup.redis, watch_of(world.app))
     object.__setattr__(world.actor, "companions", lambda command, letter: [Release(tenant_id="t", grant_id=letter.id)])
     world.table.open.clear()  # no row is confirmed: the first command hangs
     world.put(b"a", b"a")

@@ -18,13 +18,15 @@ from vision_app.stack.home import Home
 
 
 def test_a_full_disk_stops_the_start_with_a_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks.shutil, "disk_usage", lambda _: SimpleNamespace(free=3_000_000))
+    monkeypatch.setattr("vision_app.stack.checks.shutil.disk_usage", lambda _: SimpleNamespace(free=3_000_000))
     with pytest.raises(StackError, match=r"0\.0 GB free at .*; free at least 1 GB, or set VISION_HOME"):
         checks.before_start(Home(tmp_path / "not" / "made" / "yet"))
 
 
 def test_little_memory_is_a_hint_before_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks.psutil, "virtual_memory", lambda: SimpleNamespace(available=1_000_000_000))
+    monkeypatch.setattr(
+        "vision_app.stack.checks.psutil.virtual_memory", lambda: SimpleNamespace(available=1_000_000_000)
+    )
     assert checks.memory(None).verdict is Level.HINT
 
 
@@ -50,7 +52,7 @@ async def test_the_running_worker_is_asked_whether_it_still_has_ocr(
     server = web.Application()
     server.router.add_get("/metrics", page)
     async with TestServer(server, host="127.0.0.1") as running:
-        port = running.port
+        port = running.port or 0
         if shown is not None:
             found = await checks.ocr_of_worker(Settings(metrics_port=port, metrics_host="0.0.0.0"))  # noqa: S104 - never listened on
             assert [finding.verdict for finding in found] == [verdict]

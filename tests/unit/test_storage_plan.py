@@ -15,6 +15,7 @@ from vision_app.domain.storage import (
     Aim,
     CleanupTally,
     Deletion,
+    Kind,
     StorageLimits,
     StoredObject,
     ages,
@@ -44,7 +45,7 @@ MANUAL = Aim("manual")
 def stored(
     number: int = 0,
     tenant: str = "a",
-    kind: str = "media",
+    kind: Kind = "media",
     size: int = 10,
     days: float = 1.0,
     seen: float | None = -1.0,
@@ -52,7 +53,7 @@ def stored(
     """An object `days` old. A post listed it `seen` days ago; by default at the upload, never if None."""
     modified = NOW - days * DAY
     at = modified if seen == -1.0 else None if seen is None else NOW - seen * DAY
-    return StoredObject(f"{kind}/{tenant}/{number:06}", tenant, kind, size, modified, at)  # type: ignore[arg-type]
+    return StoredObject(f"{kind}/{tenant}/{number:06}", tenant, kind, size, modified, at)
 
 
 def planned(objects: list[StoredObject], aim: Aim | None = None, limits: StorageLimits = LIMITS) -> list[Deletion]:
@@ -88,7 +89,7 @@ def total(objects: list[StoredObject]) -> int:
         ("call", 15, True),
     ],
 )
-def test_what_has_outlived_its_time_goes(kind: str, days: float, gone: bool) -> None:
+def test_what_has_outlived_its_time_goes(kind: Kind, days: float, gone: bool) -> None:
     assert [d.reason for d in planned([stored(kind=kind, days=days, seen=None)])] == (["ttl"] if gone else [])
 
 

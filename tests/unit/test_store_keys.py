@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vision_app.messages import Provider
 from vision_app.stores.keys import account_of, answer_key, answers_about, call_key, media_key, place_of, post_key
 
 SHA = "ab" * 32
@@ -16,7 +17,8 @@ nasty = st.one_of(
     st.text(alphabet="./\\_%=~ аb", min_size=1, max_size=12),
     st.sampled_from([".", "..", "...", "/", "../..", ".calls", "posts", "a..", "sha256=", "%2E", "a_b", "a%5Fb"]),
 )
-providers = st.sampled_from(["gigachat", "ocr_fallback"])
+providers: st.SearchStrategy[Provider] = st.sampled_from(["gigachat", "ocr_fallback"])
+Identity = tuple[str, str, Provider, str, str]
 
 
 def test_keys_have_the_agreed_form() -> None:
@@ -29,7 +31,7 @@ def test_keys_have_the_agreed_form() -> None:
     assert post_key("t", "p-1001") == "vision/t/posts/p-1001.json"
 
 
-def all_keys(tenant: str, entity: str, provider: str, model: str, version: str) -> dict[tuple[str, ...], str]:
+def all_keys(tenant: str, entity: str, provider: Provider, model: str, version: str) -> dict[tuple[str, ...], str]:
     return {
         ("media", tenant, entity): media_key(tenant, entity, "image/png"),
         ("answer", tenant, entity, provider, model, version): answer_key(tenant, entity, provider, model, version),
@@ -39,7 +41,7 @@ def all_keys(tenant: str, entity: str, provider: str, model: str, version: str) 
 
 
 @given(a=st.tuples(nasty, nasty, providers, nasty, nasty), b=st.tuples(nasty, nasty, providers, nasty, nasty))
-def test_distinct_identities_have_distinct_keys(a: tuple[str, ...], b: tuple[str, ...]) -> None:
+def test_distinct_identities_have_distinct_keys(a: Identity, b: Identity) -> None:
     keys = all_keys(*a) | all_keys(*b)
     assert len(set(keys.values())) == len(keys)
 
@@ -79,7 +81,7 @@ def _answer(parts: tuple[str, str, str]) -> str:
 
 
 @given(tenant=nasty, entity=nasty, provider=providers, model=nasty, version=nasty)
-def test_no_key_leaves_its_folder(tenant: str, entity: str, provider: str, model: str, version: str) -> None:
+def test_no_key_leaves_its_folder(tenant: str, entity: str, provider: Provider, model: str, version: str) -> None:
     for kind, key in all_keys(tenant, entity, provider, model, version).items():
         segments = key.split("/")
         assert len(segments) == (3 if kind[0] == "answer" else 4), key
@@ -91,7 +93,9 @@ def test_no_key_leaves_its_folder(tenant: str, entity: str, provider: str, model
 
 
 @given(tenant=anything, entity=anything, provider=providers, model=anything, version=anything)
-def test_keys_fit_into_file_systems_and_s3(tenant: str, entity: str, provider: str, model: str, version: str) -> None:
+def test_keys_fit_into_file_systems_and_s3(
+    tenant: str, entity: str, provider: Provider, model: str, version: str
+) -> None:
     for key in all_keys(tenant, entity, provider, model, version).values():
         assert len(key) <= 1024
         assert max(len(segment) for segment in key.split("/")) <= 255

@@ -99,7 +99,7 @@ def test_nothing_is_installed_without_its_hash(file: str) -> None:
     assert commands or file.endswith(".sh")
 
 
-REPORTS = [
+REPORTS: list[tuple[dict[str, Any] | None, int]] = [
     (None, 2),
     ({"dependencies": []}, 2),
     ({"dependencies": [{"name": "a", "version": "1", "vulns": []}]}, 0),

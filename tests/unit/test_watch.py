@@ -330,6 +330,6 @@ async def test_work_can_be_broken_off_and_a_foreign_cancellation_stays_one() -> 
     task = asyncio.create_task(handle())
     await begun.wait()
     task.cancel()
-    result: list[Any] = await asyncio.gather(task, return_exceptions=True)
+    result = await asyncio.gather(task, return_exceptions=True)
     assert isinstance(result[0], asyncio.CancelledError)
     assert ended == ["interrupted", "went on"]

@@ -125,7 +125,7 @@ class Client:
 async def served(worker: Worker, **settings: Any) -> AsyncIterator[Client]:
     app = web.Application(**web_options(load_settings(**settings)))
     for path, view in ROUTES.items():
-        page = view(worker, None)  # type: ignore[arg-type]
+        page = view(worker, None)  # type: ignore[arg-type]  # a worker without Faust
         for method in page.get_methods():
             app.router.add_route(method, path, page.dispatch)
     async with TestClient(TestServer(app)) as client:
@@ -399,7 +399,7 @@ async def test_numbers_of_a_ledger_that_is_not_loaded_say_so(client: Client, wor
 
 async def test_a_postgres_that_is_really_away_is_a_503(worker: Worker) -> None:
     away = Readers(load_settings(database_url="postgresql://nobody@127.0.0.1:1/none"))
-    worker.readers = away  # type: ignore[assignment]
+    worker.readers = away  # type: ignore[assignment]  # the real ones, in the place of the fake
     async with served(worker) as client:
         for url in ("/api/v1/vision/posts", "/api/v1/vision/posts/p", "/api/v1/vision/media/a", "/api/v1/vision/stats"):
             status, body = await client.ask("GET", url)

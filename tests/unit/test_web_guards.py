@@ -36,7 +36,7 @@ async def served(worker: Worker | None = None, **settings: Any) -> AsyncIterator
     worker.settings = load_settings(**settings)
     app = web.Application(**web_options(worker.settings))
     for path, view in ROUTES.items():
-        page = view(worker, None)  # type: ignore[arg-type]
+        page = view(worker, None)  # type: ignore[arg-type]  # a worker without Faust
         for method in page.get_methods():
             app.router.add_route(method, path, page.dispatch)
     async with TestClient(TestServer(app)) as client:
@@ -272,7 +272,7 @@ async def listening(max_connections: int, idle_seconds: float, **settings: Any) 
     worker.settings = load_settings(**settings)
     app = web.Application(**web_options(worker.settings))
     for path in ("/healthz", "/api/v1/budget/{tenant}"):
-        page = ROUTES[path](worker, None)  # type: ignore[arg-type]
+        page = ROUTES[path](worker, None)  # type: ignore[arg-type]  # a worker without Faust
         for method in page.get_methods():
             app.router.add_route(method, path, page.dispatch)
     runner = BoundedRunner(app, max_connections=max_connections, idle_seconds=idle_seconds)

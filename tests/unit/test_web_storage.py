@@ -83,8 +83,8 @@ def keeper() -> Keeper:
 
 @pytest.fixture
 def worker(keeper: Keeper) -> Any:
-    worker = Worker()
-    worker.keeper = keeper  # type: ignore[attr-defined]
+    worker: Any = Worker()
+    worker.keeper = keeper
     return worker
 
 
