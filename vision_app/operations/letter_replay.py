@@ -69,7 +69,7 @@ class Planner:
             return LetterReplayPlan(listed, None, str(why_not))
 
     async def _with_event(self, letter: DeadLetter, way: Reentry) -> Reentry:
-        """The whole post's event instead of the letter's message, whose outcome would find no open post any more."""
+        """Plan to send the whole post's event: the post is closed, so its letter's outcome would not count."""
         rows = await self._posts.get(letter.post_id or "", letter.tenant_id)
         event = event_of(rows[0]) if rows else None
         if event is None:
