@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 import structlog
@@ -17,7 +16,7 @@ import structlog
 from vision_app.domain import calls
 from vision_app.domain.answer import read_answer, repair_prompt
 from vision_app.domain.calls import StoredAnswer
-from vision_app.messages import Answer, Grant
+from vision_app.messages import Grant
 from vision_app.prompts import prompt
 from vision_app.providers.base import (
     CallLost,
@@ -25,7 +24,6 @@ from vision_app.providers.base import (
     InputFault,
     Picture,
     ProviderError,
-    RawAnswer,
     VisionProvider,
 )
 from vision_app.providers.gate import Gate
@@ -118,28 +116,19 @@ class ProviderCaller:
             return paid
 
     async def _ask(self, hand: GrantInHand, picture: Picture | None, broken: StoredAnswer | None) -> Paid:
-        """Ask, and store the answer. A failed repair is marked, so that it is not tried again."""
-        grant = hand.grant
+        """Ask, and store the answer. A repair that is still unusable is marked, so that it is not tried again."""
+        grant, started = hand.grant, time.monotonic()
         question = prompt(grant.task.prompt_key) if broken is None else repair_prompt(broken.content)
-        async with self._asked(hand, picture, question) as (raw, answer):
-            answer = answer if broken is None else repaired(broken, raw, answer)
-            return await self._keep(grant, stored_answer(grant, answer, raw.content), raw.tokens)
-
-    @asynccontextmanager
-    async def _asked(
-        self, hand: GrantInHand, picture: Picture | None, question: str
-    ) -> AsyncIterator[tuple[RawAnswer, Answer]]:
-        """Ask. The caller stores the answer inside the block."""
-        started = time.monotonic()
-        trace = CallTrace(trace_id=hand.grant.task.trace_id, request_id=hand.grant.id)
+        trace = CallTrace(trace_id=grant.task.trace_id, request_id=grant.id)
         call = self._provider.analyze(picture, question, trace, lambda: self._begin(hand), lambda: self._clear(hand))
         async with call as raw:
             hand.owed = raw.tokens
             reading = read_answer(raw.content, raw.finish_reason)
             metrics.PARSED.labels(status=reading.verdict, method="mended" if reading.faults else "direct").inc()
             answer = gigachat_answer(raw, reading, time.monotonic() - started, self._simulated)
-            measure(hand.grant, answer)
-            yield raw, answer
+            measure(grant, answer)
+            answer = answer if broken is None else repaired(broken, raw, answer)
+            return await self._keep(grant, stored_answer(grant, answer, raw.content), raw.tokens)
 
     async def _begin(self, hand: GrantInHand) -> None:
         """Record that the request is about to be sent. Until the answer is stored, a crash costs the estimate.

@@ -17,7 +17,7 @@ import orjson
 import pytest
 import structlog
 from aiokafka.errors import KafkaConnectionError, MessageSizeTooLargeError
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.fakes import FakeApp, FakeEvent, FakeStream, event, settled
@@ -244,6 +244,7 @@ def test_every_event_ends_whatever_fails(kind: str, monkeypatch: pytest.MonkeyPa
 
     @settings(max_examples=120, deadline=None)
     @given(events=st.integers(1, 6), faults=st.lists(st.sampled_from(list(FAULTS)), max_size=40))
+    @example(events=1, faults=["bug"] * 40)  # nothing works: this course ends the process, whatever is drawn besides
     def course(events: int, faults: list[str]) -> None:
         async def lives() -> None:
             asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
@@ -258,7 +259,7 @@ def test_every_event_ends_whatever_fails(kind: str, monkeypatch: pytest.MonkeyPa
             asyncio.run(lives())
 
     course()
-    assert set(exits) <= {last_resort.EXIT_UNENDED}, "a course that ends the process does so visibly"
+    assert set(exits) == {last_resort.EXIT_UNENDED}, "some courses end the process, and always visibly"
 
 
 # --- visible effects --------------------------------------------------------------------------------------------------

@@ -34,7 +34,7 @@ def consumer(app: Any) -> Any:
 
 async def test_the_apps_consumer_is_ours(app: VisionApp, consumer: Any) -> None:
     assert isinstance(consumer, RewindingConsumer)
-    assert inspect.iscoroutinefunction(RewindingConsumer.perform_seek)
+    assert inspect.iscoroutinefunction(RewindingConsumer.__mro__[1].perform_seek)  # type: ignore[attr-defined]  # of Faust
 
 
 async def test_faust_keeps_what_was_committed_and_read_by_partition(app: Any, consumer: Any) -> None:

@@ -15,8 +15,9 @@ from redis.asyncio import Redis
 from vision_app import topics
 from vision_app.settings import Settings
 
+from .neighbours import START_OF_STREAM, as_text
+
 IDLE_POLL_SECONDS = 0.25
-START_OF_STREAM = "0-0"
 
 
 @dataclass(frozen=True)
@@ -65,9 +66,9 @@ async def _redis_backlog(redis: Redis, settings: Settings) -> tuple[dict[str, in
     for stream in settings.input_streams:
         if not await redis.exists(stream):
             continue
-        groups = {_text(group["name"]): group for group in await redis.xinfo_groups(stream)}
+        groups = {as_text(group["name"]): group for group in await redis.xinfo_groups(stream)}
         group = groups.get(settings.vision_consumer_group, {"last-delivered-id": START_OF_STREAM, "pending": 0})
-        unread[stream] = len(await redis.xrange(stream, min=f"({_text(group['last-delivered-id'])}"))
+        unread[stream] = len(await redis.xrange(stream, min=f"({as_text(group['last-delivered-id'])}"))
         pending[stream] = int(group["pending"])
     return _not_zero(unread), _not_zero(pending)
 
@@ -101,7 +102,3 @@ def backlog_by_topic(partitions: Iterable[tuple[str, int, int, int]]) -> dict[st
 
 def _not_zero(counts: Mapping[str, int]) -> dict[str, int]:
     return {name: count for name, count in counts.items() if count}
-
-
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)

@@ -81,7 +81,7 @@ def uploaded_event(
 async def publish(redis: Redis, settings: Settings, event: Mapping[str, Any]) -> str:
     """Put an event on the first input stream (shape A). Returns the entry's id. Raises RedisError."""
     fields: dict[Any, Any] = {"event": UPLOADED_EVENT, "data": orjson.dumps(event)}
-    return _text(await redis.xadd(settings.input_streams[0], fields))
+    return as_text(await redis.xadd(settings.input_streams[0], fields))
 
 
 # --- the consumer's part ----------------------------------------------------------------------------------------------
@@ -107,14 +107,14 @@ class Announced:
 
 def announced(entry_id: Any, fields: Mapping[Any, Any]) -> Announced:
     """Read one entry of the output stream. Raises ValueError if it has no JSON in `data`."""
-    flat = {_text(name): _text(value) for name, value in fields.items()}
-    return Announced(_text(entry_id), flat.get("event", ""), orjson.loads(flat.get("data", "")))
+    flat = {as_text(name): as_text(value) for name, value in fields.items()}
+    return Announced(as_text(entry_id), flat.get("event", ""), orjson.loads(flat.get("data", "")))
 
 
 async def newest_announcement(redis: Redis, settings: Settings) -> str:
     """The id of the output stream's last entry: read it before publishing, so that no announcement is missed."""
     entries = await redis.xrevrange(settings.vision_output_stream, count=1)
-    return _text(entries[0][0]) if entries else START_OF_STREAM
+    return as_text(entries[0][0]) if entries else START_OF_STREAM
 
 
 async def await_announcements(
@@ -136,7 +136,7 @@ async def await_announcements(
         block = max(1, min(BLOCK_MS, round((deadline - time.monotonic()) * 1000)))
         for _, entries in cast(list[Any], await redis.xread({settings.vision_output_stream: last}, block=block)) or []:
             for entry_id, fields in entries:
-                last = _text(entry_id)
+                last = as_text(entry_id)
                 event = announced(entry_id, fields)
                 if event.post_id in post_ids:
                     found.setdefault(event.post_id, event)
@@ -156,5 +156,6 @@ async def announcements_since(
     return found
 
 
-def _text(value: Any) -> str:
+def as_text(value: Any) -> str:
+    """What Redis answers, with or without `decode_responses`."""
     return value.decode() if isinstance(value, bytes) else str(value)
