@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shlex
 import sys
@@ -15,6 +16,7 @@ from rich.console import Console
 from rich.live import Live
 
 from vision_app.cli.stack_view import Progress, as_json, gigachat_line, status_table, total_line
+from vision_app.operations.health import findings, health
 from vision_app.printable import json_text
 from vision_app.settings import load_settings, vision_home
 from vision_app.stack import client
@@ -113,8 +115,11 @@ def down() -> None:
 @click.command()
 @click.option("--json", "machine_readable", is_flag=True, help="For scripts.")
 def status(machine_readable: bool) -> None:
-    """What runs, where, since when, and how much memory it uses. Exit code 0 if everything is ready, otherwise 1."""
-    state = client.live_state(Home(vision_home()))
+    """What runs, where, since when, with how much memory, and what each worker waits for.
+
+    Exit code 0 if everything is ready and no work stands still, otherwise 1.
+    """
+    state, standing_still = client.live_state(Home(vision_home())), False
     if machine_readable:
         click.echo(json_text(as_json(state)))
     elif state is None:
@@ -123,7 +128,11 @@ def status(machine_readable: bool) -> None:
         console.print(status_table(state))
         console.print(total_line(state))
         console.print(gigachat_line(state))
-    sys.exit(0 if state is not None and state.is_ready else 1)
+        workers = asyncio.run(health(load_settings()))
+        for finding in findings(workers):
+            console.print(f"{finding.check}: {finding.detail}", markup=False, highlight=False)
+        standing_still = any(worker.stalls for worker in workers)
+    sys.exit(0 if state is not None and state.is_ready and not standing_still else 1)
 
 
 @click.command()
