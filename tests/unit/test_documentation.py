@@ -14,7 +14,7 @@ import pytest
 from tests.promql import faults
 from vision_app import topics
 from vision_app.cli import COMMANDS
-from vision_app.settings import OBSOLETE, Settings, variables
+from vision_app.settings import OBSOLETE, every_variable
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / ".env.example"])
@@ -44,7 +44,7 @@ def test_metrics(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_settings(page: Path) -> None:
-    known = {name.upper() for field in Settings.model_fields for name in variables(field)}
+    known = every_variable()
     prefixes = "VISION|GIGACHAT|S3|NEO4J|REDIS|KAFKA|DATABASE|FEATURE|METRICS|LOG"
     named = set(re.findall(rf"\b((?:{prefixes})_[A-Z0-9_]*[A-Z0-9])\b", page.read_text()))
     scopes = {name for name in named if name.startswith("GIGACHAT_API_")}
