@@ -126,12 +126,12 @@ async def test_a_client_certificate(made: Certificates, simulator: RunningSimula
     """nginx takes the handshake without a certificate and answers 400; a strange one, too."""
     demanded = f"ssl_client_certificate {made.ca}; ssl_verify_client on;"
     with nginx_before(simulator.origin, tmp_path, made.server, demanded) as port:
-        own = dict(zip(("gigachat_cert_file", "gigachat_key_file"), made.client, strict=True))
+        own: dict[str, Any] = dict(zip(("gigachat_cert_file", "gigachat_key_file"), made.client, strict=True))
         settings = settings_for(port, gigachat_ca_bundle_file=made.ca, **own)
         await sign_in(settings)
         assert (await doctor(settings)).endswith("the credentials are accepted")
-        strange = dict(zip(("gigachat_cert_file", "gigachat_key_file"), made.stranger, strict=True))
-        for changes in ({}, strange):
+        strange: dict[str, Any] = dict(zip(("gigachat_cert_file", "gigachat_key_file"), made.stranger, strict=True))
+        for changes in (dict[str, Any](), strange):
             with pytest.raises(Unreachable) as said:
                 await doctor(settings_for(port, gigachat_ca_bundle_file=made.ca, **changes))
             assert "client certificate" in str(said.value)
