@@ -19,7 +19,7 @@ import asyncio
 import hashlib
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -29,8 +29,8 @@ import structlog
 from mode import Service
 from redis.exceptions import RedisError, ResponseError
 
-from vision_app.events import Unreadable, entry_value, read_entry
-from vision_app.messages import Uploaded, headers_of
+from vision_app.events import Unreadable, entry_value
+from vision_app.messages import headers_of
 from vision_app.settings import Settings
 from vision_app.streams.dead_letters import DeadLetters, Origin, dead_letter
 from vision_app.streams.faust_seams import Worker, watch_of
@@ -45,6 +45,7 @@ from vision_app.telemetry.watch import Interrupted, Place, Work, waiting_for
 from vision_app.topics import UPLOADED
 
 from .backlog import measure
+from .entry_content import EntryContent, Fields, read_content
 from .fair_queue import FairQueue, Held
 from .reply_size import READ_BYTES, ReplySize, size_of
 from .unfinished import Unfinished
@@ -56,7 +57,7 @@ BLOCK_MS = 1000
 HELD_BLOCK_MS = 10  # while entries are held that may not be relayed yet
 READ_AHEAD = 10_000  # entries held; other tenants behind a flood of this length are still found
 READ_AHEAD_SECONDS = 0.2  # of reading, then held entries are relayed
-READ_AHEAD_BYTES = 32 * 1024 * 1024  # of their fields in memory; an entry without them takes half a kilobyte
+READ_AHEAD_BYTES = 32 * 1024 * 1024  # of their content in memory; an entry without it takes half a kilobyte
 RENEW_BATCH = 500
 RECONNECT_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 DLQ_MAXLEN = 100_000
@@ -76,9 +77,6 @@ class RoundState(StrEnum):
     """It sends a batch to Kafka and acknowledges it in Redis."""
     FAILED = "failed"
     """A round failed unexpectedly; the next begins after a pause. After ROUNDS_FAILED in a row the process ends."""
-
-
-Fields = Mapping[bytes, bytes]
 
 
 class RedisIn(Service):
@@ -240,17 +238,15 @@ class RedisIn(Service):
         if entry in self._held[stream]:
             return
         self._held[stream].add(entry)
-        size = size_of(fields)
-        kept = fields if self._waiting.held_bytes + size <= READ_AHEAD_BYTES else None
-        self._waiting.put(Held(stream, entry, kept, *self._post_of(fields), attempt, size))
+        content = self._read_content(stream, entry, fields)
+        record = content.record
+        # An unreadable entry has no tenant; it is dead-lettered when its turn comes.
+        tenant_and_post = ("", "") if isinstance(record, Unreadable) else (record.tenant_id, record.post_id)
+        kept = content if self._waiting.held_bytes + content.size_bytes <= READ_AHEAD_BYTES else None
+        self._waiting.put(Held(stream, entry, kept, *tenant_and_post, attempt, size_of(fields)))
 
-    def _post_of(self, fields: Fields) -> tuple[str, str]:
-        """Tenant and post."""
-        try:
-            event, _ = self._event_of("", b"", fields)
-        except Unreadable:
-            return "", ""  # it is dead-lettered when its turn comes
-        return event.tenant_id, event.post_id
+    def _read_content(self, stream: str, entry: bytes, fields: Fields) -> EntryContent:
+        return read_content(stream, entry, fields, self._settings.s3_default_tenant_id)
 
     @Service.task
     async def _renew_for_ever(self) -> None:
@@ -363,83 +359,69 @@ class RedisIn(Service):
         """Relay a batch, and acknowledge per stream what Kafka has. Raises the first failure after that."""
         for stream, again in _by_stream([held for held in batch if not held.attempt]).items():
             await self._redis.xclaim(stream, self._group, self._consumer, 0, again)  # counts the delivery
-        whole = await self._with_fields(batch)
+        whole = await self._with_content(batch)
         results = await asyncio.gather(
-            *(self._watched(held.stream, held.entry_id, fields) for held, fields in whole), return_exceptions=True
+            *(self._watched(held.stream, held.entry_id, content) for held, content in whole), return_exceptions=True
         )
         done = [held for (held, _), result in zip(whole, results, strict=True) if result is None]
         for stream, ids in _by_stream(done).items():
             await self._redis.xack(stream, self._group, *ids)
             self._held[stream] -= set(ids)
-        failed = (held for held, result in zip(batch, results, strict=True) if result is not None)
+        failed = (held for (held, _), result in zip(whole, results, strict=True) if result is not None)
         left = [_place(held.stream, held.entry_id) for held in failed]
         self._round.places = left or self._round.places  # the watch names these if they keep failing
         for fault in results:
             if isinstance(fault, BaseException):
                 raise fault
 
-    async def _with_fields(self, batch: Sequence[Held]) -> list[tuple[Held, Fields]]:
-        """The batch with its entries' fields. Fields that are not held are read again; trimmed entries are left out."""
-        found: dict[tuple[str, bytes], Fields] = {}
-        for stream, ids in _by_stream([held for held in batch if held.fields is None]).items():
+    async def _with_content(self, batch: Sequence[Held]) -> list[tuple[Held, EntryContent]]:
+        """The batch with its entries' content. What is not held is read again; trimmed entries are left out."""
+        found: dict[tuple[str, bytes], EntryContent] = {}
+        for stream, ids in _by_stream([held for held in batch if held.content is None]).items():
             read = await self._fields_of(stream, ids)
-            found |= {(stream, entry): fields for entry, fields in read.items()}
+            found |= {(stream, entry): self._read_content(stream, entry, fields) for entry, fields in read.items()}
             await self._let_go_of_trimmed(stream, [entry for entry in ids if entry not in read])
-        found |= {(held.stream, held.entry_id): held.fields for held in batch if held.fields is not None}
-        return [(held, fields) for held in batch if (fields := found.get((held.stream, held.entry_id))) is not None]
+        contents = ((held, held.content or found.get((held.stream, held.entry_id))) for held in batch)
+        return [(held, content) for held, content in contents if content is not None]
 
-    async def _end(self, stream: str, entry: bytes, fields: Fields) -> None:
+    async def _end(self, stream: str, entry: bytes, content: EntryContent) -> None:
         """Relay or dead-letter an entry. Raises only LeftUnacked and Redis' errors."""
         try:
-            await self._pass_on_one(stream, entry, fields)
+            await self._pass_on_one(stream, entry, content)
         except (LeftUnacked, RedisError, OSError):
             raise
         except Exception as fault:
             metrics.UNEXPECTED_ERRORS.labels(where="redis_in").inc()
             log.exception("an entry could not be relayed; it is dead-lettered", stream=stream, stream_id=entry.decode())
-            await self._bury(stream, entry, fields, "unexpected", f"{type(fault).__name__}: {fault}", 1)
+            await self._bury(stream, entry, content.fields, "unexpected", f"{type(fault).__name__}: {fault}", 1)
 
-    async def _watched(self, stream: str, entry: bytes, fields: Fields) -> None:
+    async def _watched(self, stream: str, entry: bytes, content: EntryContent) -> None:
         with watch_of(self._app).stage(STAGE).work(_place(stream, entry)) as work:
             try:
                 with work.interruptible():
-                    await self._end(stream, entry, fields)
+                    await self._end(stream, entry, content)
             except Interrupted:
-                await self._end(stream, entry, fields)  # an operator has set it aside
+                await self._end(stream, entry, content)  # an operator has set it aside
 
-    async def _pass_on_one(self, stream: str, entry: bytes, fields: Fields) -> None:
+    async def _pass_on_one(self, stream: str, entry: bytes, content: EntryContent) -> None:
+        record, fields = content.record, content.fields
         marks = marks_of(self._app)
         if marks is not None and (reason := marks.reason_at(_place(stream, entry))) is not None:
             await self._bury(stream, entry, fields, SetAside.__name__, reason, 1)
             return
-        try:
-            event, value = self._event_of(stream, entry, fields)
-        except Unreadable as fault:
-            await self._bury(stream, entry, fields, "unreadable", str(fault), 1)
+        if isinstance(record, Unreadable):
+            await self._bury(stream, entry, fields, "unreadable", str(record), 1)
             metrics.EVENTS.labels(status="failed", reason="parse_error").inc()
             return
-        with bind(trace_id=event.trace_id, post_id=event.post_id, tenant_id=event.tenant_id):
-            headers = headers_of(event.trace_id, event.event_type, traceparent_for(event.trace_id))
+        with bind(trace_id=record.trace_id, post_id=record.post_id, tenant_id=record.tenant_id):
+            headers = headers_of(record.trace_id, record.event_type, traceparent_for(record.trace_id))
             try:
-                await self._outbox.deliver(UPLOADED, event.key, value, headers, keep_trying=self._keep_trying)
+                await self._outbox.deliver(UPLOADED, record.key, record.value, headers, keep_trying=self._keep_trying)
             except Oversized as fault:
                 await self._bury(stream, entry, fields, "oversized", str(fault), 1)
                 return
             metrics.RELAYED.labels(stream=stream).inc()
             log.info("event relayed", stream=stream, stream_id=entry.decode())
-
-    def _event_of(self, stream: str, entry: bytes, fields: Fields) -> tuple[Uploaded, bytes]:
-        """The event of an entry, and its record's value. Raises Unreadable on any error."""
-        try:
-            event = read_entry(fields, default_tenant=self._settings.s3_default_tenant_id, entry_id=entry.decode())
-            sourced = event.model_copy(update={"source_stream": stream, "source_entry_id": entry.decode()})
-            return event, sourced.encode()
-        except Unreadable:
-            raise
-        except Exception as fault:  # an unexpected error: the entry is dead-lettered, the others go on
-            metrics.UNEXPECTED_ERRORS.labels(where="redis_in").inc()
-            log.exception("unexpected error while an entry was read", stream=stream, stream_id=entry.decode())
-            raise Unreadable(f"{type(fault).__name__}: {fault}") from fault
 
     async def _bury(self, stream: str, entry: bytes, fields: Fields, error: str, reason: str, deliveries: int) -> None:
         """Write both dead letters, before the entry is acknowledged: on the Redis stream for others, and in Kafka.

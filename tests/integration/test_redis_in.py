@@ -423,7 +423,7 @@ async def test_what_is_held_is_bounded_in_bytes_and_the_rest_is_read_again_in_it
         await until(lambda: 0 < sample("vision_read_ahead_bytes") <= 1_000_000)
         held = [entry for queue in bridge._waiting._queues.values() for entry in queue]
         large = [entry for entry in held if entry.tenant_id == "t1"]
-        assert sum(entry.fields is not None for entry in large) == 4
+        assert sum(entry.content is not None for entry in large) == 2, "fields and the record's value: 400 kB each"
         way.allow(PLENTY)
         await until(way.none_pending)
         await until(lambda: sample("vision_read_ahead_bytes") == 0)
@@ -440,6 +440,7 @@ async def test_what_is_not_held_and_trimmed_meanwhile_is_acknowledged_and_counte
     for number in range(3):
         await way.publish(f"p{number}")
     before = sample("vision_redis_trimmed_entries_total")
+    unexpected = sample("vision_unexpected_errors_total", where="redis_in")
     async with way.running():
         await until(way.all_read)
         await way.client.xtrim(FIRST, maxlen=1, approximate=False)
@@ -447,6 +448,7 @@ async def test_what_is_not_held_and_trimmed_meanwhile_is_acknowledged_and_counte
         await until(way.none_pending)
     assert way.relayed == ["p2"]
     assert sample("vision_redis_trimmed_entries_total") == before + 2
+    assert sample("vision_unexpected_errors_total", where="redis_in") == unexpected
 
 
 async def test_an_answer_of_redis_is_bounded_as_soon_as_entries_are_large(
