@@ -1,9 +1,11 @@
-"""Reads grants, lets the analyst (`analyst.py`) handle many at once, and acknowledges them in order."""
+"""Reads grants, lets `vision_app/analysis/analyst.py` handle many at once, and acknowledges them in order."""
 
 from __future__ import annotations
 
 import structlog
 
+from vision_app.analysis.analyst import Analyst
+from vision_app.analysis.results import buried
 from vision_app.messages import DeadLetter, Grant, Message, decode
 from vision_app.streams.dead_letters import DeadLetters
 from vision_app.streams.faust_seams import Event, Stream, Worker
@@ -12,9 +14,6 @@ from vision_app.streams.outbox import Outbox
 from vision_app.streams.ownership import is_ours
 from vision_app.telemetry.logging import bind
 from vision_app.topics import ANALYSIS
-
-from .analyst import Analyst
-from .results import buried
 
 log = structlog.get_logger(__name__)
 

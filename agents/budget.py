@@ -17,6 +17,7 @@ from typing import Any, Protocol, TypeVar
 import structlog
 
 from tables.budget import parked_entry, parked_key
+from vision_app.analysis.results import buried
 from vision_app.domain import budget as core
 from vision_app.domain.moment import Moment
 from vision_app.domain.signatures import signed
@@ -32,8 +33,6 @@ from vision_app.telemetry import metrics
 from vision_app.telemetry.metrics import tenant_label
 from vision_app.telemetry.watch import Place
 from vision_app.topics import BUDGET
-
-from .results import buried
 
 log = structlog.get_logger(__name__)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import structlog
 
+from vision_app.analysis.results import analyzed, buried
 from vision_app.messages import MediaTask, Message, Reserve, Skipped, decode
 from vision_app.providers.pictures import estimate_tokens
 from vision_app.settings import Settings
@@ -25,8 +26,6 @@ from vision_app.telemetry import metrics
 from vision_app.telemetry.logging import bind
 from vision_app.telemetry.metrics import tenant_label
 from vision_app.topics import MEDIA
-
-from .results import analyzed, buried
 
 log = structlog.get_logger(__name__)
 

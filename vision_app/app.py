@@ -19,11 +19,8 @@ import structlog
 from aiokafka.errors import KafkaError
 
 from agents.analysis import analysis_agent
-from agents.analyst import Analyst, call_times
 from agents.budget import LookUp, budget_agent
-from agents.caller import CallTimes
 from agents.media import media_agent
-from agents.objects import Pictures
 from agents.policy import policy_agent
 from agents.posts import posts_agent
 from agents.sinks import sink_agents
@@ -32,6 +29,9 @@ from bridges.redis_in import RedisIn
 from bridges.redis_out import redis_out_agents
 from tables.budget import budget_table, parked_table
 from tables.posts import posts_table
+from vision_app.analysis.analyst import Analyst, call_times
+from vision_app.analysis.caller import CallTimes
+from vision_app.analysis.pictures import Pictures
 from vision_app.streams.lag import measure_lag
 from vision_app.streams.timers import every
 

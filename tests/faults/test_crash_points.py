@@ -16,8 +16,8 @@ from vision_app.stack.client import running_stack
 
 PASSED = Path(file).read_text("utf-8").split() if (file := os.environ.get("CRASH_PASSED")) else []
 UNREACHED = {
-    "agents.caller:ProviderCaller._begin#4": "S3 took more than five seconds for a record; nothing was sent",
-    "agents.caller:ProviderCaller._begin#5": "the same, the record withdrawn",
+    "vision_app.analysis.caller:ProviderCaller._begin#4": "S3 took over five seconds for a record; nothing was sent",
+    "vision_app.analysis.caller:ProviderCaller._begin#5": "the same, the record withdrawn",
     "agents.posts:posts_agent.sweep#1": "every ten minutes; what it sends, the core checks again",
     "agents.sinks:_announce#2": "a reduced announcement, which no post of these rounds needs; the whole was refused",
     "bridges.backlog:_unread#2": "reads, for a metric",
@@ -25,8 +25,8 @@ UNREACHED = {
     "bridges.redis_in:RedisIn._miss#1": "reads, when two workers claim the same entries at the same moment",
     "bridges.redis_in:RedisIn._read#1": "a pause, while ten thousand entries are held",
     "bridges.redis_in:RedisIn._watched#2": "an entry set aside by hand while it is relayed: the same, once more",
-    "bridges.redis_in:RedisIn._with_fields#1": "reads again what was not held, beyond 32 MiB of entries",
-    "bridges.redis_in:RedisIn._with_fields#2": "acknowledges what was trimmed of that, as elsewhere",
+    "bridges.redis_in:RedisIn._with_content#1": "reads again what was not held, beyond 32 MiB of entries",
+    "bridges.redis_in:RedisIn._with_content#2": "acknowledges what was trimmed of that, as elsewhere",
     "vision_app.providers.gate:Gate._leave#2": "a slot given in the moment of leaving is given back; it expires",
     "vision_app.providers.gigachat:GigaChat._delete#2": "looks for a file whose upload nobody answered; costs nothing",
     "vision_app.providers.gigachat:GigaChat.close#1": "the last deletions of files at the provider; cost nothing",

@@ -1,6 +1,6 @@
 """The ledger against the bill: every call is charged, in spite of crashes, repeats and late messages.
 
-Besides the budget core, the machine simulates the callers of `agents/analyst.py` (one call per grant, its record,
+Besides the budget core, the machine simulates `vision_app/analysis/analyst.py` (one call per grant, its record,
 redelivery after a crash at any point, workers that go on although their partition moved) and a provider with a bill.
 The core is compared with that bill, with a list of what was reported of each grant, and with the tasks without an
 answer. Queues are not checked here; they are in test_budget_properties.py.

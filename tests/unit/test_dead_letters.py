@@ -12,9 +12,9 @@ from aiokafka.errors import KafkaConnectionError, MessageSizeTooLargeError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.results import buried
 from tests.fakes import FakeApp, event
 from vision_app import __version__
+from vision_app.analysis.results import buried
 from vision_app.messages import DeadLetter, MediaTask, Medium, Release, Reserve, decode
 from vision_app.stores.s3 import StoreUnavailable
 from vision_app.streams import dead_letters
