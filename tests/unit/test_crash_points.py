@@ -40,16 +40,8 @@ class Worker:
             print("number", number, flush=True)
 """
 PACKAGES = (
-    *(
-        "agents",
-        "bridges",
-        "tables",
-        "vision_app.analysis",
-        "vision_app.streams",
-        "vision_app.stores",
-        "vision_app.providers",
-    ),
-    *("vision_app.retention", "vision_app.app", "vision_app.kafka_topics"),
+    *("agents", "bridges", "tables", "vision_app.analysis", "vision_app.streams", "vision_app.stores"),
+    *("vision_app.providers", "vision_app.retention", "vision_app.app", "vision_app.kafka_topics"),
 )
 EXEMPT = {
     "vision_app.app": "starts and ends the parts",

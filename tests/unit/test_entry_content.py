@@ -12,7 +12,7 @@ from bridges.entry_content import UploadedRecord, read_content
 from bridges.fair_queue import Held
 from bridges.redis_in import RedisIn
 from tests.fakes import FakeApp
-from vision_app.events import Unreadable
+from vision_app.events import Unreadable, read_entry
 from vision_app.settings import load_settings
 from vision_app.streams.dead_letters import DeadLetters
 from vision_app.streams.outbox import Outbox
@@ -71,11 +71,10 @@ def test_an_unexpected_error_is_counted_and_makes_the_entry_unreadable(monkeypat
 
 async def test_a_held_entry_is_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     parsed: list[str | None] = []
-    read = entry_content.read_entry
 
     def count(fields: Any, *, default_tenant: str, entry_id: str | None = None) -> Any:
         parsed.append(entry_id)
-        return read(fields, default_tenant=default_tenant, entry_id=entry_id)
+        return read_entry(fields, default_tenant=default_tenant, entry_id=entry_id)
 
     monkeypatch.setattr(entry_content, "read_entry", count)
     app, redis = FakeApp(), FakeRedis()

@@ -1,9 +1,8 @@
 """Handles a grant until it is closed: reads what is known of its call, and takes the next step.
 
-`vision_app/domain/calls.py` decides the next step. `caller.py` makes the call. `ocr_fallback.py` reads pictures that the
-provider does not answer about. During an outage of the provider the task waits at the gate, un-acknowledged, for as
-long as it takes. A fault of the picture ends the task. What the model says is data: it never chooses a tenant, a key, a
-path or a query.
+`vision_app/domain/calls.py` decides the next step. `caller.py` makes the call. `ocr_fallback.py` reads pictures
+that the provider does not answer about. During an outage of the provider the task waits at the gate, un-acknowledged. A
+fault of the picture ends the task. What the model says is data: it never chooses a tenant, a key, a path or a query.
 """
 
 from __future__ import annotations

@@ -95,9 +95,8 @@ class ProviderCaller:
             await open_grant.wait_for(slot.enter_async_context(self._gate.slot()))
             try:
                 with waiting_for("gigachat", within(self._times.deadline)):
-                    paid = await self._ask(
-                        open_grant, picture, broken
-                    )  # not cut by SIGTERM or a rebalance: it may be billed
+                    # Not cut by SIGTERM or a rebalance: it may be billed.
+                    paid = await self._ask(open_grant, picture, broken)
             except (LeftUnacked, StoreUnavailable, LookAgain):
                 raise  # by `_begin`: no request was sent
             except CallLost as fault:
