@@ -5,7 +5,7 @@ from __future__ import annotations
 import structlog
 
 from vision_app.analysis.analyst import Analyst
-from vision_app.analysis.results import buried
+from vision_app.analysis.results import failed_by_dead_letter
 from vision_app.messages import DeadLetter, Grant, Message, decode
 from vision_app.streams.dead_letters import DeadLetters
 from vision_app.streams.faust_seams import Event, Stream, Worker
@@ -36,7 +36,7 @@ def analysis_agent(app: Worker, outbox: Outbox, dead_letters: DeadLetters, analy
             grant: Grant = decode(Grant, event.value)
         except ValueError:
             return []
-        return [analyst.close_failed(grant), buried(grant.task, letter)]
+        return [analyst.close_failed(grant), failed_by_dead_letter(grant.task, letter)]
 
     flow = InFlight(app, "analysis", handle, dead_letters, limit=IN_FLIGHT, companions=companions)
 

@@ -41,7 +41,7 @@ from vision_app.streams.set_aside import SetAside, marks_of
 from vision_app.telemetry import metrics
 from vision_app.telemetry.logging import bind
 from vision_app.telemetry.tracing import traceparent_for
-from vision_app.telemetry.watch import Interrupted, Place, Work, waiting_for
+from vision_app.telemetry.watch import Interrupted, RecordPlace, Work, waiting_for
 from vision_app.topics import UPLOADED
 
 from .backlog import measure
@@ -82,7 +82,7 @@ class RoundState(StrEnum):
 class RedisIn(Service):
     """One consumer of the group on every input stream. `worker_id` must be the same after a restart.
 
-    `held_up` says whether a service is away that posts need to be announced.
+    `service_is_away` says whether a service is away that posts need to be announced.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class RedisIn(Service):
         dead_letters: DeadLetters,
         settings: Settings,
         worker_id: str,
-        held_up: Callable[[], bool],
+        service_is_away: Callable[[], bool],
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -103,13 +103,13 @@ class RedisIn(Service):
         )
         self.connected = False
         self._waiting = FairQueue()
-        self._unfinished = Unfinished(self._redis, held_up)
+        self._unfinished = Unfinished(self._redis, service_is_away)
         self._held: dict[str, set[bytes]] = defaultdict(set)  # waiting or being relayed, by stream
         self._reply = ReplySize(settings.vision_read_batch_size)
         self._failures = 0  # in a row
-        self._unplanned = 0  # unexpected failures in a row
+        self._unexpected_failures = 0  # unexpected failures in a row
         self.round_state = RoundState.CONNECTING
-        self._streams = [Place(stream) for stream in settings.input_streams]
+        self._streams = [RecordPlace(stream) for stream in settings.input_streams]
         self._round = Work(STAGE, self._streams, lambda: True)
 
     async def on_shutdown(self) -> None:
@@ -139,10 +139,10 @@ class RedisIn(Service):
             except Exception as fault:
                 metrics.UNEXPECTED_ERRORS.labels(where="redis_in").inc()
                 self.round_state = RoundState.FAILED
-                self._unplanned += 1
-                if self._unplanned >= ROUNDS_FAILED and not self._stopping:
+                self._unexpected_failures += 1
+                if self._unexpected_failures >= ROUNDS_FAILED and not self._stopping:
                     end_process("the way in cannot go on", fault, streams=list(self._settings.input_streams))
-                log.exception("unexpected error of the way in; going on", in_a_row=self._unplanned)
+                log.exception("unexpected error of the way in; going on", in_a_row=self._unexpected_failures)
                 await self.sleep(RECONNECT_SECONDS[-1])
 
     @Service.task
@@ -184,17 +184,17 @@ class RedisIn(Service):
                 claimed_at = time.monotonic()
                 await self._claim_abandoned()
             self.round_state = RoundState.READING
-            await self._read_ahead(going_on=bool(batch))
-            await self._unfinished.look()
-            batch = list(self._whose_turn_it_is())
+            await self._read_ahead(more_expected=bool(batch))
+            await self._unfinished.refresh()
+            batch = list(self._next_batch())
             if batch:
                 self.round_state = RoundState.RELAYING
-            await self._pass_on(batch)
+            await self._relay_batch(batch)
             metrics.READ_AHEAD_BYTES.set(self._waiting.held_bytes)
-            self._unplanned = 0
-            self._round.moved(*self._streams)
+            self._unexpected_failures = 0
+            self._round.note_progress(*self._streams)
 
-    def _whose_turn_it_is(self) -> Iterator[Held]:
+    def _next_batch(self) -> Iterator[Held]:
         room = READ_BYTES
         for _ in range(self._settings.vision_read_batch_size):
             if room <= 0:
@@ -207,20 +207,20 @@ class RedisIn(Service):
             room -= held.size_bytes
             yield held
 
-    async def _read_ahead(self, going_on: bool) -> None:
+    async def _read_ahead(self, more_expected: bool) -> None:
         """Read new entries for READ_AHEAD_SECONDS: a tenant gets a turn only when its entries have been read."""
         until = time.monotonic() + READ_AHEAD_SECONDS
-        while await self._read(going_on) and time.monotonic() < until:
-            going_on = True
+        while await self._read(more_expected) and time.monotonic() < until:
+            more_expected = True
 
-    async def _read(self, going_on: bool) -> bool:
+    async def _read(self, more_expected: bool) -> bool:
         """Read and hold new entries, one reply of Redis, up to READ_AHEAD. Returns whether more may be there already.
 
         Blocks long for new entries only while nothing is held.
         """
         block: int | None = BLOCK_MS
         if self._waiting:
-            block = None if going_on else HELD_BLOCK_MS
+            block = None if more_expected else HELD_BLOCK_MS
         if len(self._waiting) >= READ_AHEAD:
             await self.sleep(HELD_BLOCK_MS / 1000)
             return False
@@ -287,15 +287,15 @@ class RedisIn(Service):
         if ids:
             claimed = await self._redis.xclaim(stream, self._group, self._consumer, idle, ids, justid=True)
             await self._take_over(stream, claimed)
-            await self._miss(stream, [entry for entry in ids if entry not in claimed])
+            await self._count_trimmed_unclaimed(stream, [entry for entry in ids if entry not in claimed])
         return len(ids)
 
-    async def _miss(self, stream: str, unclaimed: Sequence[bytes]) -> None:
+    async def _count_trimmed_unclaimed(self, stream: str, unclaimed: Sequence[bytes]) -> None:
         """Entries that XCLAIM did not return: another worker was quicker, or they were trimmed. Count the trimmed ones.
 
         From Redis 7 on, XCLAIM drops trimmed entries from the pending list."""
         if unclaimed:
-            found = await self._fields_of(stream, unclaimed)
+            found = await self._read_fields(stream, unclaimed)
             self._count_trimmed([entry for entry in unclaimed if entry not in found])
 
     def _count_trimmed(self, entries: Sequence[bytes]) -> None:
@@ -315,21 +315,21 @@ class RedisIn(Service):
         delivered = await self._deliveries(stream, ids)
         exhausted = [entry for entry in ids if delivered.get(entry, 0) >= self._settings.vision_max_deliveries]
         for entry in exhausted:
-            await self._give_up(stream, entry, delivered[entry])
+            await self._bury_exhausted(stream, entry, delivered[entry])
         left = [entry for entry in ids if entry not in exhausted]
-        found = await self._fields_of(stream, left)
+        found = await self._read_fields(stream, left)
         self._reply.note(map(size_of, found.values()))
         for entry, fields in found.items():
             self._hold(stream, entry, fields, attempt=False)
-        await self._let_go_of_trimmed(stream, [entry for entry in left if entry not in found])
+        await self._acknowledge_trimmed(stream, [entry for entry in left if entry not in found])
 
-    async def _let_go_of_trimmed(self, stream: str, entries: Sequence[bytes]) -> None:
+    async def _acknowledge_trimmed(self, stream: str, entries: Sequence[bytes]) -> None:
         if entries:
             self._count_trimmed(entries)
             await self._redis.xack(stream, self._group, *entries)
             self._held[stream] -= set(entries)
 
-    async def _fields_of(self, stream: str, ids: Sequence[bytes]) -> dict[bytes, Fields]:
+    async def _read_fields(self, stream: str, ids: Sequence[bytes]) -> dict[bytes, Fields]:
         async with self._redis.pipeline(transaction=False) as pipe:
             for entry in ids:
                 pipe.xrange(stream, min=entry, max=entry, count=1)
@@ -343,7 +343,7 @@ class RedisIn(Service):
             found = await pipe.execute()
         return {item["message_id"]: int(item["times_delivered"]) for items in found for item in items}
 
-    async def _give_up(self, stream: str, entry: bytes, deliveries: int) -> None:
+    async def _bury_exhausted(self, stream: str, entry: bytes, deliveries: int) -> None:
         found = await self._redis.xrange(stream, min=entry, max=entry, count=1)
         fields = found[0][1] if found else {}
         log.error(
@@ -355,20 +355,21 @@ class RedisIn(Service):
 
     # -- handing over
 
-    async def _pass_on(self, batch: Sequence[Held]) -> None:
+    async def _relay_batch(self, batch: Sequence[Held]) -> None:
         """Relay a batch, and acknowledge per stream what Kafka has. Raises the first failure after that."""
         for stream, again in _by_stream([held for held in batch if not held.attempt]).items():
             await self._redis.xclaim(stream, self._group, self._consumer, 0, again)  # counts the delivery
         whole = await self._with_content(batch)
         results = await asyncio.gather(
-            *(self._watched(held.stream, held.entry_id, content) for held, content in whole), return_exceptions=True
+            *(self._relay_watched(held.stream, held.entry_id, content) for held, content in whole),
+            return_exceptions=True,
         )
         done = [held for (held, _), result in zip(whole, results, strict=True) if result is None]
         for stream, ids in _by_stream(done).items():
             await self._redis.xack(stream, self._group, *ids)
             self._held[stream] -= set(ids)
         failed = (held for (held, _), result in zip(whole, results, strict=True) if result is not None)
-        left = [_place(held.stream, held.entry_id) for held in failed]
+        left = [_place_of_entry(held.stream, held.entry_id) for held in failed]
         self._round.places = left or self._round.places  # the watch names these if they keep failing
         for fault in results:
             if isinstance(fault, BaseException):
@@ -378,16 +379,16 @@ class RedisIn(Service):
         """The batch with its entries' content. What is not held is read again; trimmed entries are left out."""
         found: dict[tuple[str, bytes], EntryContent] = {}
         for stream, ids in _by_stream([held for held in batch if held.content is None]).items():
-            read = await self._fields_of(stream, ids)
+            read = await self._read_fields(stream, ids)
             found |= {(stream, entry): self._read_content(stream, entry, fields) for entry, fields in read.items()}
-            await self._let_go_of_trimmed(stream, [entry for entry in ids if entry not in read])
+            await self._acknowledge_trimmed(stream, [entry for entry in ids if entry not in read])
         contents = ((held, held.content or found.get((held.stream, held.entry_id))) for held in batch)
         return [(held, content) for held, content in contents if content is not None]
 
-    async def _end(self, stream: str, entry: bytes, content: EntryContent) -> None:
+    async def _relay_or_bury(self, stream: str, entry: bytes, content: EntryContent) -> None:
         """Relay or dead-letter an entry. Raises only LeftUnacked and Redis' errors."""
         try:
-            await self._pass_on_one(stream, entry, content)
+            await self._relay_entry(stream, entry, content)
         except (LeftUnacked, RedisError, OSError):
             raise
         except Exception as fault:
@@ -395,18 +396,18 @@ class RedisIn(Service):
             log.exception("an entry could not be relayed; it is dead-lettered", stream=stream, stream_id=entry.decode())
             await self._bury(stream, entry, content.fields, "unexpected", f"{type(fault).__name__}: {fault}", 1)
 
-    async def _watched(self, stream: str, entry: bytes, content: EntryContent) -> None:
-        with watch_of(self._app).stage(STAGE).work(_place(stream, entry)) as work:
+    async def _relay_watched(self, stream: str, entry: bytes, content: EntryContent) -> None:
+        with watch_of(self._app).stage(STAGE).work(_place_of_entry(stream, entry)) as work:
             try:
                 with work.interruptible():
-                    await self._end(stream, entry, content)
+                    await self._relay_or_bury(stream, entry, content)
             except Interrupted:
-                await self._end(stream, entry, content)  # an operator has set it aside
+                await self._relay_or_bury(stream, entry, content)  # an operator has set it aside
 
-    async def _pass_on_one(self, stream: str, entry: bytes, content: EntryContent) -> None:
+    async def _relay_entry(self, stream: str, entry: bytes, content: EntryContent) -> None:
         record, fields = content.record, content.fields
         marks = marks_of(self._app)
-        if marks is not None and (reason := marks.reason_at(_place(stream, entry))) is not None:
+        if marks is not None and (reason := marks.reason_at(_place_of_entry(stream, entry))) is not None:
             await self._bury(stream, entry, fields, SetAside.__name__, reason, 1)
             return
         if isinstance(record, Unreadable):
@@ -439,7 +440,7 @@ class RedisIn(Service):
                 "delivery_count": deliveries,
                 "max_deliveries": self._settings.vision_max_deliveries,
                 "trace_id": trace_id[:DLQ_TEXT_CHARS],
-                **_data(payload),
+                **_payload_fields(payload),
             }
             await self._redis.xadd(self._settings.vision_dlq_stream, dead, maxlen=DLQ_MAXLEN, approximate=True)
             origin = Origin(
@@ -458,7 +459,7 @@ class RedisIn(Service):
             end_process("a dead letter failed", fault, stream=stream, stream_id=entry.decode())
 
 
-def _data(payload: bytes) -> dict[Any, Any]:
+def _payload_fields(payload: bytes) -> dict[Any, Any]:
     """The payload for the Redis dead-letter stream. If it is too large: its start, and size and hash of the whole."""
     if len(payload) <= DLQ_DATA_BYTES:
         return {"data": payload}
@@ -466,8 +467,8 @@ def _data(payload: bytes) -> dict[Any, Any]:
     return {"data": payload[:DLQ_DATA_BYTES], **whole}
 
 
-def _place(stream: str, entry: bytes) -> Place:
-    return Place(stream, None, entry.decode())
+def _place_of_entry(stream: str, entry: bytes) -> RecordPlace:
+    return RecordPlace(stream, None, entry.decode())
 
 
 def _by_stream(batch: Iterable[Held]) -> dict[str, list[Any]]:

@@ -101,7 +101,7 @@ class VisionApp(faust.App):
     s3: S3Store
     watch: Watch
     marks: Marks
-    budget_rules: Callable[[], budget_core.Rules]
+    budget_rules: Callable[[], budget_core.BudgetRules]
     started = False
     _metrics: MetricsServer | None = None
 
@@ -195,7 +195,7 @@ class VisionApp(faust.App):
             waiting["gigachat"] = f"{gate.state}: {gate.reason}"
         return waiting
 
-    def held_up(self) -> bool:
+    def service_is_away(self) -> bool:
         """Whether a service is away that posts need to be announced. No post waits for the graph."""
         return bool(self.waiting_for().keys() - {"neo4j"})
 
@@ -265,7 +265,7 @@ def create_app(settings: Settings, services: Services | None = None) -> VisionAp
         app.parked,
         rules=app.budget_rules,
         look_up=_look_up(app.readers, mirror),
-        remembered=app.readers,
+        unfinished_posts=app.readers,
         grant_key=key_from(settings.grant_secret),
     )
     app.flow = analysis_agent(app, outbox, dead_letters, analyst)
@@ -281,7 +281,7 @@ def create_app(settings: Settings, services: Services | None = None) -> VisionAp
     redis_out_agents(app, outbox, dead_letters, lambda: services.announcer(settings))
     measure_lag(app)
     every(app, REFRESH_SECONDS, app.marks.refresh)
-    app.bridge = RedisIn(app, outbox, dead_letters, settings, worker_id(settings), app.held_up)
+    app.bridge = RedisIn(app, outbox, dead_letters, settings, worker_id(settings), app.service_is_away)
     app.keeper = StorageKeeper(settings, s3)
     app.service(cast(Any, app.keeper))
     app.service(cast(Any, BudgetMirrorService(app, outbox, mirror, app.readers.record_reset)))
@@ -379,9 +379,11 @@ def _look_up(readers: Readers, mirror: BudgetMirror) -> LookUp:
     return look_up
 
 
-def _budget_rules(settings: Settings, policy: PolicyFile, ocr: Tesseract | None) -> Callable[[], budget_core.Rules]:
-    def rules() -> budget_core.Rules:
-        return budget_core.Rules(
+def _budget_rules(
+    settings: Settings, policy: PolicyFile, ocr: Tesseract | None
+) -> Callable[[], budget_core.BudgetRules]:
+    def rules() -> budget_core.BudgetRules:
+        return budget_core.BudgetRules(
             limit=settings.vision_max_daily_tokens,
             max_concurrent=settings.vision_max_concurrent_requests,
             max_queue=settings.vision_max_queue_depth,

@@ -59,7 +59,7 @@ class Way:
 
     def __init__(self, settings: Settings, client: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
         self.settings, self.client, self.app = settings, client, FakeApp()
-        self.held_up = False
+        self.service_is_away = False
         self._monkeypatch = monkeypatch
         self.allow(PLENTY)  # nothing is announced here
 
@@ -73,7 +73,7 @@ class Way:
         self.app.should_stop = False
         settings = self.settings.model_copy(update=changes)
         outbox = Outbox(self.app)
-        bridge = RedisIn(self.app, outbox, DeadLetters(outbox), settings, "w1", lambda: self.held_up)
+        bridge = RedisIn(self.app, outbox, DeadLetters(outbox), settings, "w1", lambda: self.service_is_away)
         await bridge.start()
         try:
             yield bridge
@@ -365,7 +365,7 @@ async def test_while_a_service_is_away_nobody_waits_for_his_own_posts(way: Way) 
         await way.publish(f"p{number}")
     async with way.running():
         await until(lambda: way.relayed == ["p0", "p1"])
-        way.held_up = True
+        way.service_is_away = True
         await until(way.none_pending)
     assert len(way.relayed) == 6
 
@@ -480,14 +480,14 @@ async def test_what_was_left_behind_is_read_in_answers_of_a_bounded_size(
 ) -> None:
     monkeypatch.setattr(reply_size, "READ_BYTES", 1_000_000)
     sizes: list[int] = []
-    fields_of = redis_in.RedisIn._fields_of
+    fields_of = redis_in.RedisIn._read_fields
 
     async def seen(bridge: RedisIn, stream: str, ids: Any) -> Any:
         found = await fields_of(bridge, stream, ids)
         sizes.append(len(found))
         return found
 
-    monkeypatch.setattr(redis_in.RedisIn, "_fields_of", seen)
+    monkeypatch.setattr(redis_in.RedisIn, "_read_fields", seen)
     for number in range(40):
         await way.publish(f"p{number}", caption="x" * 300_000)
     await way.group()

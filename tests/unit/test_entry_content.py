@@ -82,7 +82,7 @@ async def test_a_held_entry_is_parsed_once(monkeypatch: pytest.MonkeyPatch) -> N
     bridge = RedisIn(app, outbox, DeadLetters(outbox), SETTINGS, "w1", lambda: False)
     bridge._redis = cast(Any, redis)
     bridge._hold(STREAM, ENTRY, fields(), attempt=True)
-    await bridge._pass_on([cast(Held, bridge._waiting.take())])
+    await bridge._relay_batch([cast(Held, bridge._waiting.take())])
     assert redis.acked == {ENTRY}
     assert [sent.body["post_id"] for sent in app.sent] == ["p1"]
     assert parsed == [ENTRY.decode()]

@@ -34,7 +34,7 @@ from vision_app.telemetry import metrics
 from vision_app.telemetry.watch import waiting_for, within
 
 from .open_grant import OpenGrant
-from .results import gigachat_answer, measure, repaired, stored_answer
+from .results import answer_after_repair, count_call, gigachat_answer, stored_answer
 
 log = structlog.get_logger(__name__)
 
@@ -55,12 +55,12 @@ class CallTimes:
     returned_again: float = 5.0
 
 
-class LookAgain(Exception):
+class Overtaken(Exception):
     """During the upload another worker began the call, or an answer arrived. This worker sent no question."""
 
 
 @dataclass(frozen=True)
-class Paid:
+class PaidAnswer:
     """A stored answer, and what the call just made for it cost."""
 
     stored: StoredAnswer
@@ -85,7 +85,7 @@ class ProviderCaller:
 
     async def call(
         self, open_grant: OpenGrant, picture: Picture | None, broken: StoredAnswer | None
-    ) -> Paid | ProviderError:
+    ) -> PaidAnswer | ProviderError:
         """Wait at the gate and for a slot, then make one call about a picture, or about a broken answer.
 
         Returns the answer or the provider's error, after reporting it to the gate. Raises LookAgain; LeftUnacked and
@@ -97,7 +97,7 @@ class ProviderCaller:
                 with waiting_for("gigachat", within(self._times.deadline)):
                     # Not cut by SIGTERM or a rebalance: it may be billed.
                     paid = await self._ask(open_grant, picture, broken)
-            except (LeftUnacked, StoreUnavailable, LookAgain):
+            except (LeftUnacked, StoreUnavailable, Overtaken):
                 raise  # by `_begin`: no request was sent
             except CallLost as fault:
                 self._gate.report(fault)
@@ -107,7 +107,7 @@ class ProviderCaller:
                 await self._clear(open_grant)
                 return fault
             except Exception as fault:
-                if open_grant.owed is None:
+                if open_grant.possible_cost is None:
                     raise
                 # An unexpected error: the call may have been billed, so its record stays and the grant is charged.
                 metrics.UNEXPECTED_ERRORS.labels(where="analysis").inc()
@@ -116,7 +116,7 @@ class ProviderCaller:
             self._gate.report(None)
             return paid
 
-    async def _ask(self, open_grant: OpenGrant, picture: Picture | None, broken: StoredAnswer | None) -> Paid:
+    async def _ask(self, open_grant: OpenGrant, picture: Picture | None, broken: StoredAnswer | None) -> PaidAnswer:
         """Ask, and store the answer. A repair that is still unusable is marked, so that it is not tried again."""
         grant, started = open_grant.grant, time.monotonic()
         question = prompt(grant.task.prompt_key) if broken is None else repair_prompt(broken.content)
@@ -125,13 +125,13 @@ class ProviderCaller:
             picture, question, trace, lambda: self._begin(open_grant), lambda: self._clear(open_grant)
         )
         async with call as raw:
-            open_grant.owed = raw.tokens
+            open_grant.possible_cost = raw.tokens
             reading = read_answer(raw.content, raw.finish_reason)
             metrics.PARSED.labels(status=reading.verdict, method="mended" if reading.faults else "direct").inc()
             answer = gigachat_answer(raw, reading, time.monotonic() - started, self._simulated)
-            measure(grant, answer)
-            answer = answer if broken is None else repaired(broken, raw, answer)
-            return await self._keep(grant, stored_answer(grant, answer, raw.content), raw.tokens)
+            count_call(grant, answer)
+            answer = answer if broken is None else answer_after_repair(broken, raw, answer)
+            return await self._store(grant, stored_answer(grant, answer, raw.content), raw.tokens)
 
     async def _begin(self, open_grant: OpenGrant) -> None:
         """Record that the request is about to be sent. Until the answer is stored, a crash costs the estimate.
@@ -144,8 +144,8 @@ class ProviderCaller:
             raise LeftUnacked
         record = await self._answers.call(tenant, grant.id)
         if not calls.may_begin(grant, record, await self.find(grant, None), self._owner):
-            raise LookAgain
-        open_grant.owed = grant.estimate
+            raise Overtaken
+        open_grant.possible_cost = grant.estimate
         began = time.monotonic()
         await self._answers.start_call(tenant, grant.id, self._owner)
         took = time.monotonic() - began
@@ -164,14 +164,14 @@ class ProviderCaller:
         only_good = calls.only_good(grant, record)
         return await self._answers.find(task.tenant_id, task.medium.sha256, "gigachat", only_good=only_good)
 
-    async def _keep(self, grant: Grant, stored: StoredAnswer, tokens: int) -> Paid:
+    async def _store(self, grant: Grant, stored: StoredAnswer, tokens: int) -> PaidAnswer:
         """Store a paid answer. While S3 is away, try again."""
         tenant = grant.task.tenant_id
         while True:
             try:
                 key = await self._answers.save(stored)
                 await self._answers.finish_call(tenant, grant.id, tokens, stored.answer.verdict, key)
-                return Paid(stored, tokens)
+                return PaidAnswer(stored, tokens)
             except StoreUnavailable as fault:
                 metrics.RETRIES.labels(stage="s3").inc()
                 log.error("a paid answer cannot be stored yet; trying again", error=str(fault), grant_id=grant.id)
@@ -180,9 +180,9 @@ class ProviderCaller:
 
     async def _clear(self, open_grant: OpenGrant) -> None:
         """Delete the start record of an attempt that cost nothing. If that fails, it counts as lost, not as free."""
-        if open_grant.owed is None:
+        if open_grant.possible_cost is None:
             return
-        open_grant.owed = None
+        open_grant.possible_cost = None
         try:
             await self._answers.clear_call(open_grant.grant.task.tenant_id, open_grant.grant.id)
         except StoreUnavailable as fault:

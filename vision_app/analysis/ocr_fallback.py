@@ -15,7 +15,7 @@ from vision_app.telemetry import metrics
 
 from .open_grant import OpenGrant
 from .pictures import Pictures
-from .results import analyzed, ocr_answer, stored_answer
+from .results import analyzed_outcome, ocr_answer, stored_answer
 
 log = structlog.get_logger(__name__)
 
@@ -34,7 +34,7 @@ class OcrFallback:
         )
         if found is None or found.answer.analysis is None:
             return None
-        return analyzed(found.answer, self._key(open_grant.grant), cached=True)
+        return analyzed_outcome(found.answer, self._key(open_grant.grant), cached=True)
 
     async def read(self, open_grant: OpenGrant, otherwise: Skipped | Failed) -> Analyzed | Skipped | Failed:
         """What OCR reads in the picture if that is allowed and works, else `otherwise`."""
@@ -56,7 +56,7 @@ class OcrFallback:
         except StoreUnavailable as fault:
             metrics.RETRIES.labels(stage="s3").inc()
             log.warning("OCR answer not stored; the post has it all the same", error=str(fault))
-        return analyzed(answer, self._key(grant), cached=False)
+        return analyzed_outcome(answer, self._key(grant), cached=False)
 
     def _key(self, grant: Grant) -> str:
         return self._answers.key(grant.task.tenant_id, grant.task.medium.sha256, "ocr_fallback")

@@ -16,7 +16,7 @@ from vision_app.settings import Settings
 from vision_app.stores.s3 import S3Store
 
 from .crashing_worker import CrashingWorker
-from .disturb import abandoning, company, poison, replay_letters
+from .disturb import abandoned_entries, poison, replay_letters, second_worker_running
 from .operator import Operator
 from .rounds import ERRORS, Round
 from .traffic import Clock, publish_all, upload_all
@@ -51,7 +51,7 @@ class RoundPlayer:
 
     def second_worker(self, now: Round) -> AbstractAsyncContextManager[None]:
         """The second worker runs inside this context if the round has one."""
-        return company(self._second) if now.event.startswith("a second worker") else nullcontext()
+        return second_worker_running(self._second) if now.event.startswith("a second worker") else nullcontext()
 
     async def wait_until_done(self, now: Round) -> str:
         """Wait until all work of the round is done. Returns what is left after ROUND_SECONDS, "" if nothing."""
@@ -68,7 +68,7 @@ class RoundPlayer:
             await self._worker.raise_errors(ERRORS)
         media = await upload_all(self._services.s3, now.posts, 0)
         if now.event == "abandoned entries":
-            async with abandoning(self._worker.process, self._services.redis, self._services.settings):
+            async with abandoned_entries(self._worker.process, self._services.redis, self._services.settings):
                 await publish_all(self._services.redis, self._services.settings, now.posts, media, Clock(0))
         else:
             await publish_all(self._services.redis, self._services.settings, now.posts, media, Clock(0))
