@@ -9,6 +9,7 @@ import structlog
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
+from .clients.kafka import kafka_admin
 from .settings import Settings
 from .topics import ALL, MAX_MESSAGE_BYTES, Topic, changelogs
 
@@ -43,16 +44,10 @@ def wanted_topics(
 
 async def look_at_topics(settings: Settings, request_seconds: float = 40.0) -> Found:
     """See which topics are there; creates nothing. Raises KafkaError."""
-    admin = AIOKafkaAdminClient(
-        bootstrap_servers=settings.kafka_bootstrap_servers, request_timeout_ms=int(request_seconds * 1000)
-    )
     wanted = wanted_topics(settings)
-    try:
-        await admin.start()
+    async with kafka_admin(settings, request_seconds) as admin:
         existing = set(await admin.list_topics())
         counts = await _counts(admin, [name for name in wanted if name in existing])
-    finally:
-        await admin.close()
     missing = [name for name in wanted if name not in existing]
     other = {name: count for name, count in counts.items() if count != settings.kafka_topic_partitions}
     return Found(len(existing), missing, other, is_new=len(missing) == len(wanted))
@@ -64,17 +59,13 @@ async def create_topics(settings: Settings, tables: Mapping[str, Mapping[str, st
     Raises TopicsUnfit when a topic has another partition count, KafkaError when the broker cannot be reached.
     """
     wanted = wanted_topics(settings, tables)
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap_servers)
-    try:
-        await admin.start()
+    async with kafka_admin(settings) as admin:
         existing = set(await admin.list_topics())
         missing = [name for name in wanted if name not in existing]
         if missing:
             await _create(admin, {name: wanted[name] for name in missing}, settings)
             log.info("topics created", topics=missing)
         counts = await _counts(admin, [name for name in wanted if name in existing])
-    finally:
-        await admin.close()
     for name, count in counts.items():
         if count != settings.kafka_topic_partitions:
             raise TopicsUnfit(unfit(name, count, settings))
