@@ -32,7 +32,7 @@ TRIAL_SECONDS = 5.0
 REFUSALS = (TopicAuthorizationFailedError, GroupAuthorizationFailedError, ClusterAuthorizationFailedError)
 
 
-class KafkaUnusable(KafkaError):  # type: ignore[misc] # aiokafka has no types
+class KafkaUnusable(KafkaError):  # type: ignore[misc]  # aiokafka has no types
     """Kafka cannot be used as the settings say. The message is one sentence with a remedy, without secrets."""
 
     def __str__(self) -> str:
