@@ -21,6 +21,7 @@ class Certificates:
     server: tuple[Path, Path]
     expired: tuple[Path, Path]
     other_name: tuple[Path, Path]
+    distant: tuple[Path, Path]  # for 127.1, which clients take for no loopback address
     client: tuple[Path, Path]
     stranger: tuple[Path, Path]  # a client's, signed by other_ca
 
@@ -48,6 +49,7 @@ def make_certificates(folder: Path) -> Certificates:
             "expired", authority.issue_cert(*names, not_before=yesterday - timedelta(days=9), not_after=yesterday)
         ),
         other_name=pair("other_name", authority.issue_cert("elsewhere.example")),
+        distant=pair("distant", authority.issue_cert("127.1")),
         client=pair("client", authority.issue_cert("vision@localhost", common_name="vision")),
         stranger=pair("stranger", other.issue_cert("vision@localhost", common_name="vision")),
     )

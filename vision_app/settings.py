@@ -171,8 +171,11 @@ class Settings(BaseSettings):
     # --- S3
     s3_endpoint_url: str = "http://127.0.0.1:9000"
     """The address of the object store."""
+    s3_credentials: Literal["keys", "role"] = "keys"
+    """keys: the two below. role: that of the machine, container or pod, found as the AWS clients do; it needs
+    VISION_GRANT_KEY."""
     s3_access_key_id: SecretStr = SecretStr("")
-    """The access key. The worker does not start without it."""
+    """The access key. The worker does not start without it, unless S3_CREDENTIALS says role."""
     s3_secret_access_key: SecretStr = SecretStr("")
     """The secret key, needed as well. The ledger signs with it where VISION_GRANT_KEY is not set."""
     s3_bucket: str = Field("vision", validation_alias=AliasChoices("s3_bucket", "s3_bucket_name"))
@@ -183,8 +186,8 @@ class Settings(BaseSettings):
     """The token of temporary keys."""
     s3_ca_file: Path | None = None
     """A PEM file with the authorities that sign the store's certificate. Without it, the usual ones count."""
-    s3_addressing_style: Literal["auto", "path", "virtual"] = "auto"
-    """Where the bucket's name stands: in the path or in the host name. auto: as the client decides."""
+    s3_addressing_style: Literal["path", "virtual"] = "path"
+    """Where the bucket's name stands in addresses: in the path, or in the host name (virtual)."""
     s3_server_side_encryption: Literal["", "AES256", "aws:kms"] = ""
     """The encryption that the store is asked for with each object."""
     s3_sse_kms_key_id: str = ""
@@ -364,6 +367,11 @@ class Settings(BaseSettings):
     def _database(cls, value: SecretStr) -> SecretStr:
         return _url(_scheme(value, "postgresql://", "postgres://"))
 
+    @field_validator("gigachat_proxy_url")
+    @classmethod
+    def _proxy(cls, value: SecretStr) -> SecretStr:
+        return _url(_scheme(value, "http://", "https://")) if value.get_secret_value() else value
+
     @field_validator("s3_endpoint_url", "gigachat_base_url", "gigachat_auth_url")
     @classmethod
     def _http(cls, value: str) -> str:
@@ -451,6 +459,23 @@ class Settings(BaseSettings):
     def _is_given(self, field: str) -> bool:
         value = getattr(self, field)
         return bool(value.get_secret_value() if isinstance(value, SecretStr) else value)
+
+    @model_validator(mode="after")
+    def _signing(self) -> Settings:
+        if self.s3_credentials == "role" and not self.vision_grant_key.get_secret_value():
+            raise ValueError(
+                "VISION_GRANT_KEY is not set and S3_CREDENTIALS=role leaves no secret key to sign the ledger's grants "
+                "with; set it to a random text, the same on all workers"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _neo4j_authority(self) -> Settings:
+        if self.neo4j_ca_file is not None and "+s://" not in self.neo4j_uri:
+            raise ValueError(
+                "NEO4J_CA_FILE is set and NEO4J_URI does not use it; begin it with neo4j+s:// or bolt+s://"
+            )
+        return self
 
     @model_validator(mode="after")
     def _room(self) -> Settings:

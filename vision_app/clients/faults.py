@@ -16,19 +16,25 @@ _NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "UNEXPECTED_MESSAGE")
 
 @dataclass(frozen=True)
 class Service:
-    """How a service's faults are named. `variables`: first part of its TLS variables (KAFKA for KAFKA_CA_FILE)."""
+    """How a service's faults are named.
+
+    `address_variable`: where its address is set. `variables`: first part of the variables of its TLS files (KAFKA for
+    KAFKA_CERT_FILE). `ca_variable`: the one for the authority, if its name differs.
+    """
 
     title: str
     address_variable: str
     variables: str
+    ca_variable: str = ""
 
 
 def explain(fault: BaseException, service: Service) -> str | None:
     """What is wrong and what to do, in one sentence without secrets; None if this is no fault of network or TLS."""
     for cause in causes(fault):
-        if isinstance(cause, ssl.SSLCertVerificationError):
+        # aiohttp's own errors are of these types, too, but without the attributes; their cause has them
+        if isinstance(cause, ssl.SSLCertVerificationError) and hasattr(cause, "verify_code"):
             return _certificate(cause, service)
-        if isinstance(cause, ssl.SSLError):
+        if isinstance(cause, ssl.SSLError) and hasattr(cause, "reason"):
             return _tls(cause, service)
     for cause in causes(fault):
         if isinstance(cause, socket.gaierror):
@@ -71,9 +77,10 @@ def _certificate(fault: ssl.SSLCertVerificationError, service: Service) -> str:
         return f"{service.title}: the server's certificate is not valid yet; check the clocks of both machines"
     if fault.verify_code == _REVOKED:
         return f"{service.title}: the server's certificate was revoked; renew it on the server"
+    variable = service.ca_variable or f"{service.variables}_CA_FILE"
     return (
         f"{service.title}: the server's certificate is signed by an authority that is not trusted here "
-        f"({fault.verify_message}); name the authority's file in {service.variables}_CA_FILE"
+        f"({fault.verify_message}); name the authority's file in {variable}"
     )
 
 
