@@ -194,5 +194,8 @@ def _refusal(fault: BaseException, arguments: Mapping[str, Any]) -> str | None:
 
 def lacking(arguments: Mapping[str, Any], what: str) -> str:
     """The sentence about rights that the user does not have."""
-    user = arguments.get("sasl_plain_username") or "of our certificate" if arguments["ssl_context"] else "ANONYMOUS"
-    return f"Kafka: the user {user} lacks rights: {what}; grant them as docs/connecting.md (Kafka) lists them"
+    if "sasl_plain_username" in arguments:
+        user = f"user {arguments['sasl_plain_username']}"
+    else:
+        user = "user ANONYMOUS" if arguments["ssl_context"] is None else "user of our certificate"
+    return f"Kafka: the {user} lacks rights: {what}; grant them as docs/connecting.md (Kafka) lists them"
