@@ -35,8 +35,8 @@ from tables.posts import posts_table
 from vision_app.streams.lag import measure_lag
 from vision_app.streams.timers import every
 
-from .clients.kafka import broker_credentials, servers
-from .clients.kafka_faults import KafkaUnusable
+from .clients.kafka import broker_credentials, client_arguments, servers
+from .clients.kafka_faults import Explainer, KafkaUnusable
 from .domain import budget as budget_core
 from .domain.policy import Policy, PolicyError
 from .domain.signatures import key_from
@@ -236,7 +236,7 @@ def create_app(settings: Settings, services: Services | None = None) -> VisionAp
     ocr = services.ocr(settings) if settings.vision_ocr_fallback_enabled else None
     app.budget_rules = _budget_rules(settings, policy, ocr)
     app.readers, mirror = Readers(settings), BudgetMirror(settings)
-    app.outbox = outbox = Outbox(app)
+    app.outbox = outbox = Outbox(app, Explainer(client_arguments(settings)).reason)
     app.s3 = s3 = services.s3(settings)
     dead_letters = DeadLetters(outbox, WholeLetters(s3).keep)
     answers = AnswerStore(s3, settings.gigachat_vision_model, PROMPT_VERSION)

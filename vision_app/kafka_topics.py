@@ -103,7 +103,7 @@ async def _create(admin: AIOKafkaAdminClient, wanted: Mapping[str, dict[str, str
         for name, config in wanted.items()
     ]
     response = await admin.create_topics(topics, timeout_ms=CREATE_TIMEOUT_MS)
-    if refused := [name for name, code, *_ in response.topic_errors if for_code(code) in REFUSALS]:
+    if refused := sorted(name for name, code, *_ in response.topic_errors if for_code(code) in REFUSALS):
         raise KafkaUnusable(lacking(client_arguments(settings), f"CREATE on the missing topics {', '.join(refused)}"))
     for name, code, *text in response.topic_errors:
         fault = for_code(code)

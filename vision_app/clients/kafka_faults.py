@@ -6,7 +6,9 @@ step after another, and the first step that fails tells the reason.
 
 from __future__ import annotations
 
+import asyncio
 import ssl
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -29,6 +31,8 @@ from .tls import handshake
 
 KAFKA = Service("Kafka", "KAFKA_BOOTSTRAP_SERVERS", "KAFKA")
 TRIAL_SECONDS = 5.0
+KNOWN_SECONDS = 10.0
+"""A reason is taken for the present one for so long."""
 REFUSALS = (TopicAuthorizationFailedError, GroupAuthorizationFailedError, ClusterAuthorizationFailedError)
 
 
@@ -73,6 +77,24 @@ async def _why_not_as_advertised(arguments: Mapping[str, Any], first: _Trial) ->
         if (host, port) != (first.host, first.port) and (reason := await _Trial(arguments, host, port).reason()):
             return f"the broker tells its clients to use {host}:{port} (advertised.listeners). {reason}"
     return None
+
+
+class Explainer:
+    """Finds the reason for failures while a worker runs, beside its work: nobody waits for a trial."""
+
+    def __init__(self, arguments: Mapping[str, Any]) -> None:
+        self._arguments = arguments
+        self._trial: asyncio.Task[str | None] | None = None
+        self._began = 0.0
+
+    def reason(self, fault: BaseException) -> str | None:
+        """The reason as one sentence; None where it is not known, or not yet: ask again at the next failure."""
+        if refusal := _refusal(fault, self._arguments):
+            return refusal
+        if self._trial is None or (self._trial.done() and time.monotonic() - self._began > KNOWN_SECONDS):
+            self._trial, self._began = asyncio.create_task(why_unusable(self._arguments)), time.monotonic()
+        known = self._trial.done() and not self._trial.cancelled() and self._trial.exception() is None
+        return self._trial.result() if known else None
 
 
 class _Trial:
