@@ -381,7 +381,7 @@ def test_a_worker_says_why_it_does_not_start(broker: Broker, tmp_path: Path, nam
 
 def test_a_worker_says_which_rights_it_lacks(broker: Broker, topics: list[str], tmp_path: Path) -> None:
     said = failed_start(sasl(broker, "sasl_tls", user="poor"), tmp_path)["error"]
-    assert said.startswith("Kafka: the user poor lacks rights: READ and WRITE on topic posts.vision.uploaded")
+    assert said.startswith("Kafka: the user poor lacks rights: READ and WRITE on topic posts.vision.uploaded, ")
 
 
 @pytest.mark.load

@@ -119,12 +119,13 @@ async def missing_rights(arguments: Mapping[str, Any], topics: Mapping[str, Iter
 
 async def _of_topics(client: AIOKafkaClient, wanted: Mapping[str, Iterable[Right]]) -> list[str]:
     answer = await client.send(client.get_random_node(), _Topics(list(wanted)))
+    found = {name: (code, allowed) for code, name, _, _, allowed in answer.topics}
     lacking = []
-    for code, name, _, _, allowed in answer.topics:
+    for name, rights in wanted.items():
+        code, allowed = found[name]
         hidden = for_code(code) is TopicAuthorizationFailedError
-        if code == 0 or hidden:
-            rights = [right.name for right in wanted[name] if hidden or not allowed >> right & 1]
-            lacking += [f"{' and '.join(rights)} on topic {name}"] if rights else []
+        missing = [right.name for right in rights if hidden or (code == 0 and not allowed >> right & 1)]
+        lacking += [f"{' and '.join(missing)} on topic {name}"] if missing else []
     return lacking
 
 
