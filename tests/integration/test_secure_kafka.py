@@ -402,7 +402,7 @@ def own_streams(stack: dict[str, str]) -> Given:
 
 async def waits_for_kafka(worker: Worker, says: str) -> None:
     """Wait until GET /readyz names Kafka and the reason."""
-    deadline, seen = time.monotonic() + 60, {}
+    deadline, seen = time.monotonic() + 60, dict[str, str]()
     async with httpx.AsyncClient(trust_env=False) as client:
         while says not in seen.get("kafka", ""):
             assert time.monotonic() < deadline, f"never said: {seen}"

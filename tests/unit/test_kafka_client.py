@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import ssl
 from pathlib import Path
 from typing import Any
 
+import faust
 import pytest
 
 from tests.tls_files import Certificates, make_certificates
@@ -19,6 +21,7 @@ from vision_app.clients.kafka import (
     tool_path,
     tool_properties,
 )
+from vision_app.kafka_topics import wanted_topics
 from vision_app.settings import Settings, SettingsError, load_settings
 
 PASSWORD = 'of "vision" \\ ä 🙂'
@@ -69,7 +72,7 @@ def test_without_security_only_the_servers_are_named() -> None:
 def test_faust_gets_what_our_own_clients_get(protocol: str, mechanism: str) -> None:
     given = settings(protocol, kafka_sasl_mechanism=mechanism)
     ours, fausts = client_arguments(given), broker_credentials(given)
-    assert fausts is not None
+    assert isinstance(fausts, faust.SASLCredentials)
     assert fausts.protocol.value == ours["security_protocol"] == protocol
     assert fausts.mechanism.value == ours["sasl_mechanism"] == mechanism
     assert fausts.username == ours["sasl_plain_username"] == "vision"
@@ -142,3 +145,10 @@ def test_a_configuration_of_the_callers_own_replaces_ours() -> None:
     with tools._command("Tool", "--command-config", ["--command-config", "mine.properties"]) as tool:
         assert tool.files == ()
         assert tool.command.count("--command-config") == 1
+
+
+def test_the_page_lists_the_rights_on_every_topic() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "connecting.md").read_text("utf-8")
+    rights = page.partition("### Rights")[2].partition("Nothing is needed")[0]
+    named = set(re.findall(r"`([a-z0-9.-]+[.-][a-z0-9.-]+)`", rights))
+    assert named == set(wanted_topics(load_settings()))
