@@ -152,6 +152,7 @@ def _configuration(folder: Path, ports: dict[str, int], made: Certificates) -> s
         "allow.everyone.if.no.acl.found": "false",
         "super.users": "User:ANONYMOUS",  # the controller itself, and the test where it arranges things
         "group.initial.rebalance.delay.ms": 0,
+        "connection.failed.authentication.delay.ms": 0,  # against guessing; the tests need no guard
         "offsets.topic.replication.factor": 1,
         "offsets.topic.num.partitions": 1,
         "transaction.state.log.replication.factor": 1,

@@ -11,12 +11,15 @@ from collections.abc import Iterable, Mapping
 from enum import IntEnum
 from typing import Any
 
+import structlog
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import GroupAuthorizationFailedError, TopicAuthorizationFailedError, for_code
 from aiokafka.protocol.admin import DescribeGroupsRequest_v3, DescribeGroupsResponse_v3
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.coordination import FindCoordinatorRequest
 from aiokafka.protocol.types import Array, Boolean, Int16, Int32, Schema, String
+
+log = structlog.get_logger(__name__)
 
 OF_GROUPS = 0
 """The kind of coordinator that FindCoordinator asks for."""
@@ -139,8 +142,11 @@ async def _of_group(client: AIOKafkaClient, group: str) -> list[str]:
             return [f"{Right.READ.name} on group {group}"]
         if not code:
             return [] if allowed >> Right.READ & 1 else [f"{Right.READ.name} on group {group}"]
-        if not fault.retriable or time.monotonic() > deadline:
+        if not fault.retriable:
             raise fault(f"group {group} cannot be described")
+        if time.monotonic() > deadline:  # a worker waits for its coordinator anyway
+            log.warning("no coordinator tells the rights on the group", group=group, error=fault.__name__)
+            return []
         await asyncio.sleep(PAUSE_SECONDS)
 
 
