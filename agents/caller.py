@@ -110,7 +110,7 @@ class ProviderCaller:
                     raise
                 # An unexpected error: the call may have been billed, so its record stays and the grant is charged.
                 metrics.UNEXPECTED_ERRORS.labels(where="analysis").inc()
-                log.exception("unexpected error of a call; it counts as lost", grant_id=hand.grant.id)
+                log.exception("call_failed", grant_id=hand.grant.id)
                 return CallLost(f"{type(fault).__name__}: {fault}")
             self._gate.report(None)
             return paid
@@ -171,7 +171,7 @@ class ProviderCaller:
                 return Paid(stored, tokens)
             except StoreUnavailable as fault:
                 metrics.RETRIES.labels(stage="s3").inc()
-                log.error("a paid answer cannot be stored yet; trying again", error=str(fault), grant_id=grant.id)
+                log.error("answer_not_stored", error=str(fault), grant_id=grant.id)
                 with waiting_for("s3"):
                     await asyncio.sleep(self._times.store_retry)
 
@@ -184,4 +184,4 @@ class ProviderCaller:
             await self._answers.clear_call(hand.grant.task.tenant_id, hand.grant.id)
         except StoreUnavailable as fault:
             metrics.RETRIES.labels(stage="s3").inc()
-            log.warning("call record not cleared", error=str(fault), grant_id=hand.grant.id)
+            log.warning("call_record_not_deleted", error=str(fault), grant_id=hand.grant.id)
