@@ -305,5 +305,5 @@ def _observe(what: str, details: dict[str, Any], tenant_id: str) -> None:
         case "late_settle" | "late_lost":
             metrics.BUDGET_UNKNOWN_GRANTS.inc()
             log.warning("grant_unknown", **details)
-        case _:
+        case _:  # "lost" or "forgotten"
             log.info("grant_charged_at_estimate", what=what, **details)

@@ -1,4 +1,4 @@
-"""Make docs/reference/log-events.md from vision_app/telemetry/log_events.py: `make reference`, after a changed event."""
+"""Make docs/reference/log-events.md from vision_app/telemetry/log_events.py: `make reference`, if an event changes."""
 
 from __future__ import annotations
 

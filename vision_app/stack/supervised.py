@@ -198,5 +198,5 @@ def _error_in(line: str) -> tuple[str, bool] | None:
         return None
     if told.get("level") not in ("error", "critical"):
         return None
-    said = [str(told[name]) for name in ("event", "error", "next_step") if told.get(name)]
+    said = [str(told[name]) for name in ("event", "what", "error", "next_step", "remedy") if told.get(name)]
     return ": ".join(said), "next_step" in told

@@ -1,7 +1,7 @@
 """The catalogue of log events: every text that our own log calls put into the field `event`.
 
-Pure data. `make reference` writes it to docs/reference/log-events.md. tests/unit/test_log_events.py compares it with every
-log call of the program. Not here: the format of the lines (`logging.py`), and the lines of libraries.
+Pure data. `make reference` writes it to docs/reference/log-events.md. tests/unit/test_log_events.py compares it with
+every log call of the program. Not here: the format of the lines (`logging.py`), and the lines of libraries.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ CATALOGUE: Final[dict[str, tuple[LogEvent, ...]]] = {
         LogEvent(
             "stop_timeout",
             _CRITICAL,
-            "The worker did not stop in time and ended its process with exit code 71; unfinished events are delivered again.",
+            "The worker did not stop in time and exited with code 71; unfinished events are delivered again.",
             "Restart the worker; if it repeats, look at the lines before this one for a service that does not answer.",
         ),
         LogEvent(
