@@ -124,7 +124,7 @@ class VisionApp(faust.App):
         try:
             await self._open()
         except Exception as fault:
-            log.error("The worker cannot start", error=_reason(fault), next_step="run `vision doctor`")
+            log.error("worker_start_failed", error=_reason(fault), next_step="run `vision doctor`")
             if isinstance(fault, EXPLAINED):
                 raise SystemExit(1) from None  # the sentence says it all: no traceback
             raise
@@ -306,7 +306,7 @@ async def _close(resource: Any) -> None:
         await resource.close()
     except Exception:
         metrics.UNEXPECTED_ERRORS.labels(where="close").inc()
-        log.exception("a resource cannot be closed; the others are", resource=type(resource).__name__)
+        log.exception("resource_close_failed", resource=type(resource).__name__)
 
 
 def _reason(fault: Exception) -> str:

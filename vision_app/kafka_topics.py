@@ -69,7 +69,7 @@ async def create_topics(settings: Settings, tables: Mapping[str, Mapping[str, st
         missing = [name for name in wanted if name not in existing]
         if missing:
             await _create(admin, {name: wanted[name] for name in missing}, settings)
-            log.info("topics created", topics=missing)
+            log.info("kafka_topics_created", topics=missing)
         counts = await _counts(admin, [name for name in wanted if name in existing])
     for name, count in counts.items():
         if count != settings.kafka_topic_partitions:

@@ -145,7 +145,7 @@ async def _of_group(client: AIOKafkaClient, group: str) -> list[str]:
         if not fault.retriable:
             raise fault(f"group {group} cannot be described")
         if time.monotonic() > deadline:  # a worker waits for its coordinator anyway
-            log.warning("no coordinator tells the rights on the group", group=group, error=fault.__name__)
+            log.warning("group_rights_unknown", group=group, error=fault.__name__)
             return []
         await asyncio.sleep(PAUSE_SECONDS)
 
