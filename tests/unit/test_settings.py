@@ -46,7 +46,7 @@ def test_a_wrong_value_is_one_line_with_variable_fault_and_what_is_allowed(
     assert says in line
 
 
-def test_several_faults_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_faults_are_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOG_LEVEL", "loud")
     monkeypatch.setenv("METRICS_PORT", "none")
     with pytest.raises(SettingsError) as fault:
@@ -77,7 +77,7 @@ def test_an_open_address_needs_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"VISION_API_AUTH": "on", "VISION_API_TOKENS": " , "}, "set VISION_API_TOKENS"),
     ],
 )
-def test_contradictory_wishes_about_authentication_are_refused(
+def test_contradictory_settings_of_authentication_are_refused(
     monkeypatch: pytest.MonkeyPatch, given: dict[str, str], remedy: str
 ) -> None:
     for name, value in given.items():
@@ -102,7 +102,9 @@ def test_contradictory_wishes_about_authentication_are_refused(
         {"VISION_API_TOKENS": "one=t1"},
     ],
 )
-def test_other_wishes_about_authentication_are_taken(monkeypatch: pytest.MonkeyPatch, given: dict[str, str]) -> None:
+def test_consistent_settings_of_authentication_are_accepted(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str]
+) -> None:
     for name, value in given.items():
         monkeypatch.setenv(name, value)
     load_settings()
