@@ -51,6 +51,8 @@ UNDER_WAY_MS = 60_000
 STALE_GRANT_MS = 60 * 60 * 1000
 RETRY_SECONDS = 2.0
 ASKED_AT_ONCE = 100
+_NOT_READ = {"posts": "waiting_posts_not_read", "ledger": "ledger_not_read"}
+"""What was to be read from Postgres → log event of the failure."""
 
 
 class UnfinishedPosts(Protocol):
@@ -91,27 +93,25 @@ class LedgerLoader:
         async def question() -> list[str]:
             return await self._unfinished_posts.unfinished(tenant_id, before_ms)
 
-        posts = await self._answer_to(question, tenant_id, "posts that waited cannot be looked for yet")
+        posts = await self._answer_to(question, tenant_id, "posts")
         if posts is not None:
             with contextlib.suppress(LeftUnacked):
                 await self._ask_again(tenant_id, posts, before_ms, before_ms)
 
-    async def _answer_to(self, question: Callable[[], Awaitable[T]], tenant_id: str, meanwhile: str) -> T | None:
-        """Ask Postgres until it answers; None if the worker stops first. `meanwhile` is logged after each failure."""
+    async def _answer_to(self, question: Callable[[], Awaitable[T]], tenant_id: str, wanted: str) -> T | None:
+        """Ask Postgres for what is `wanted` until it answers; None if the worker stops first."""
         while not self._app.should_stop:
             try:
                 return await question()
             except Exception as fault:  # noqa: BLE001 - on any error the tenant waits, and we log it
                 metrics.RETRIES.labels(stage="db").inc()
-                log.warning(meanwhile, tenant_id=tenant_id, error=repr(fault))
+                log.warning(_NOT_READ[wanted], tenant_id=tenant_id, error=repr(fault))
                 await asyncio.sleep(RETRY_SECONDS)
         return None
 
     async def _ask_again(self, tenant_id: str, posts: list[str], deferred_ms: int, in_work_ms: int) -> None:
         if posts:
-            log.warning(
-                "a ledger was lost; what waited in it is asked about again", tenant_id=tenant_id, posts=len(posts)
-            )
+            log.warning("ledger_lost", tenant_id=tenant_id, posts=len(posts))
         for start in range(0, len(posts), ASKED_AT_ONCE):
             again = [
                 AskAgain(
@@ -130,7 +130,7 @@ class LedgerLoader:
             load = Load(tenant_id=tenant_id, day=day, spent=spent, limit=limit, paused=paused)
             return load, await self._unfinished_posts.unfinished(tenant_id, before_ms)
 
-        found = await self._answer_to(question, tenant_id, "budget of a tenant cannot be loaded; its tasks wait")
+        found = await self._answer_to(question, tenant_id, "ledger")
         if found is not None:
             load, posts = found
             with contextlib.suppress(LeftUnacked):  # the worker stops; the tenant's next owner asks again
@@ -223,7 +223,7 @@ class LostLedgers:
             tenants = await self._unfinished_posts.tenants_with_unfinished(now_ms - UNDER_WAY_MS)
         except Exception as fault:  # noqa: BLE001 - on any error we check again later, and log it
             metrics.RETRIES.labels(stage="db").inc()
-            log.warning("Postgres cannot be asked who waits; looking for lost ledgers later", error=repr(fault))
+            log.warning("lost_ledger_check_failed", error=repr(fault))
             return
         for tenant_id in tenants:
             if owns(self._app, BUDGET, key_of(tenant_id)) and self._table.get(key_of(tenant_id)) is None:
@@ -304,11 +304,12 @@ def _observe(what: str, details: dict[str, Any], tenant_id: str) -> None:
         case "missing_parked":
             metrics.BUDGET_QUEUE_GAPS.inc()
             log.error(
-                "a parked task is gone; `vision posts --stuck` finds its post, `vision replay --post` brings it back",
+                "parked_task_missing",
+                remedy="find its post with `vision posts --stuck`, then send it again with `vision replay --post`",
                 **details,
             )
         case "late_settle" | "late_lost":
             metrics.BUDGET_UNKNOWN_GRANTS.inc()
-            log.warning("settlement of a grant the ledger no longer knows", **details)
-        case _:
-            log.info("budget", what=what, **details)
+            log.warning("grant_unknown", **details)
+        case _:  # "lost" or "forgotten"
+            log.info("grant_charged_at_estimate", what=what, **details)

@@ -71,7 +71,7 @@ def media_agent(
 
 
 def _skipped(task: MediaTask, reason: str, now_ms: int) -> Message:
-    log.info("Media skipped", reason=reason, s3_key=task.medium.s3_key, media_sha256=task.medium.sha256)
+    log.info("media_skipped", reason=reason, s3_key=task.medium.s3_key, media_sha256=task.medium.sha256)
     return task.outcome(Skipped(reason=reason, details={"s3_key": task.medium.s3_key}), checked=now_ms)
 
 

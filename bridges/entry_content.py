@@ -54,5 +54,5 @@ def read_content(stream: str, entry: bytes, fields: Fields, default_tenant: str)
         return EntryContent(fields, fault.with_traceback(None))
     except Exception as fault:
         metrics.UNEXPECTED_ERRORS.labels(where="redis_in").inc()
-        log.exception("unexpected error while an entry was read", stream=stream, stream_id=entry.decode())
+        log.exception("entry_read_failed", stream=stream, stream_id=entry.decode())
         return EntryContent(fields, Unreadable(f"{type(fault).__name__}: {fault}"))

@@ -132,7 +132,7 @@ class RedisIn(Service):
                 self.round_state = RoundState.CONNECTING
                 self.connected = False
                 metrics.RETRIES.labels(stage="redis").inc()
-                log.warning("Redis is away; connecting again", error=repr(fault))
+                log.warning("redis_reconnecting", error=repr(fault))
                 with waiting_for("redis"):
                     await self.sleep(RECONNECT_SECONDS[min(self._failures, len(RECONNECT_SECONDS) - 1)])
                 self._failures += 1
@@ -142,7 +142,7 @@ class RedisIn(Service):
                 self._unexpected_failures += 1
                 if self._unexpected_failures >= ROUNDS_FAILED and not self._stopping:
                     end_process("the way in cannot go on", fault, streams=list(self._settings.input_streams))
-                log.exception("unexpected error of the way in; going on", in_a_row=self._unexpected_failures)
+                log.exception("redis_in_failed", in_a_row=self._unexpected_failures)
                 await self.sleep(RECONNECT_SECONDS[-1])
 
     @Service.task
@@ -151,7 +151,7 @@ class RedisIn(Service):
             try:
                 await measure(self._redis, self._settings)
             except (RedisError, OSError) as fault:  # the relaying counts it, logs it and reconnects
-                log.debug("the input streams cannot be measured", error=repr(fault))
+                log.debug("input_streams_not_measured", error=repr(fault))
             await self.sleep(self._settings.vision_pending_check_interval)
 
     @property
@@ -165,7 +165,7 @@ class RedisIn(Service):
         for stream in self._settings.input_streams:
             try:
                 await self._redis.xgroup_create(stream, self._group, id="0", mkstream=True)
-                log.info("Created consumer group", stream=stream, group=self._group)
+                log.info("consumer_group_created", stream=stream, group=self._group)
             except ResponseError as fault:
                 if "BUSYGROUP" not in str(fault):
                     raise
@@ -257,7 +257,7 @@ class RedisIn(Service):
                 await self._renew()
             except (RedisError, OSError) as fault:
                 metrics.RETRIES.labels(stage="redis").inc()
-                log.warning("held entries could not be renewed", error=repr(fault))
+                log.warning("held_entries_not_renewed", error=repr(fault))
 
     async def _renew(self) -> None:
         for stream, held in list(self._held.items()):
@@ -301,7 +301,7 @@ class RedisIn(Service):
     def _count_trimmed(self, entries: Sequence[bytes]) -> None:
         if entries:
             metrics.REDIS_TRIMMED.inc(len(entries))
-            log.error("pending entries were trimmed from the stream before they were read", entries=len(entries))
+            log.error("pending_entries_trimmed", entries=len(entries))
 
     async def _take_over(self, stream: str, ids: Sequence[bytes]) -> None:
         """Hold entries of our own pending list again, and dead-letter those that were delivered too often."""
@@ -346,9 +346,7 @@ class RedisIn(Service):
     async def _bury_exhausted(self, stream: str, entry: bytes, deliveries: int) -> None:
         found = await self._redis.xrange(stream, min=entry, max=entry, count=1)
         fields = found[0][1] if found else {}
-        log.error(
-            "Message exceeded max deliveries, sending to DLQ", stream_id=entry.decode(), delivery_count=deliveries
-        )
+        log.error("max_deliveries_exceeded", stream_id=entry.decode(), delivery_count=deliveries)
         metrics.EVENTS.labels(status="failed", reason="max_deliveries_exceeded").inc()
         await self._bury(stream, entry, fields, "max_deliveries_exceeded", "max deliveries exceeded", deliveries)
         await self._redis.xack(stream, self._group, entry)
@@ -393,7 +391,7 @@ class RedisIn(Service):
             raise
         except Exception as fault:
             metrics.UNEXPECTED_ERRORS.labels(where="redis_in").inc()
-            log.exception("an entry could not be relayed; it is dead-lettered", stream=stream, stream_id=entry.decode())
+            log.exception("entry_relay_failed", stream=stream, stream_id=entry.decode())
             await self._bury(stream, entry, content.fields, "unexpected", f"{type(fault).__name__}: {fault}", 1)
 
     async def _relay_watched(self, stream: str, entry: bytes, content: EntryContent) -> None:
@@ -422,7 +420,7 @@ class RedisIn(Service):
                 await self._bury(stream, entry, fields, "oversized", str(fault), 1)
                 return
             metrics.RELAYED.labels(stream=stream).inc()
-            log.info("event relayed", stream=stream, stream_id=entry.decode())
+            log.info("entry_relayed", stream=stream, stream_id=entry.decode())
 
     async def _bury(self, stream: str, entry: bytes, fields: Fields, error: str, reason: str, deliveries: int) -> None:
         """Write both dead letters, before the entry is acknowledged: on the Redis stream for others, and in Kafka.

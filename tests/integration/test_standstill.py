@@ -151,7 +151,7 @@ async def test_a_stalled_stage_is_named_everywhere_and_freed_by_setting_its_reco
     assert (status, body["status"]) == (503, "not_ready")
     assert f"{stage} at {place}" in body["reason"]
     assert await metric(worker, stage) >= STALL_SECONDS
-    assert [line for line in worker.log().splitlines() if "Work stands still" in line and place in line]
+    assert [line for line in worker.log().splitlines() if "work_stalled" in line and place in line]
     code, said = await asyncio.to_thread(vision, "doctor")
     assert code == 1
     assert f"{stage} at {place} has stood still since" in said

@@ -277,8 +277,8 @@ def test_a_stall_and_its_end_are_reported_once(clock: Clock, lines: list[Any]) -
             watch.look()
     watch.look()
     assert [(line.args[0], line.kwargs["stage"], line.kwargs["place"]) for line in lines] == [
-        ("Work stands still", "media", "vision.media-3-17"),
-        ("Work goes on", "media", "vision.media-3-17"),
+        ("work_stalled", "media", "vision.media-3-17"),
+        ("work_resumed", "media", "vision.media-3-17"),
     ]
     assert "vision dlq take vision.media-3-17" in lines[0].kwargs["remedy"]
 

@@ -113,7 +113,7 @@ class Analyst:
                             await open_grant.sleep(self._times.foreign_poll)
             except Overtaken:
                 log.info(
-                    "during the upload another worker dealt with the picture; looking again",
+                    "picture_handled_by_other_worker",
                     grant_id=open_grant.grant.id,
                 )
 
@@ -154,7 +154,7 @@ class Analyst:
                     return await self._conclude(open_grant, stored, tokens)
                 case ProviderOutage() | AccountBlocked() as fault:
                     count_request(grant, "error", "outage")
-                    log.warning("provider unavailable; the task waits at the gate", error=str(fault))
+                    log.warning("provider_unavailable", error=str(fault))
                 case InputFault() as fault:
                     count_request(grant, "error", "input_fault")
                     failed = Failed(reason="analysis_failed", details={"status": fault.status, "error": str(fault)})
@@ -180,12 +180,14 @@ class Analyst:
         grant = open_grant.grant
         metrics.GRANTS_RETURNED.labels(flaw).inc()
         log.warning(
-            "nothing is called on this grant; its task asks the ledger anew",
+            "grant_unusable",
             grant_id=grant.id,
             flaw=flaw,
             reserved=grant.estimate,
             needed=estimate,
-            remedy="" if flaw == "too_small" else "if this goes on: the same version and VISION_GRANT_KEY everywhere",
+            remedy=""
+            if flaw == "too_small"
+            else "if this repeats, run the same version with the same VISION_GRANT_KEY on all workers",
         )
         if calls.RETURNED in grant.task.times:
             await open_grant.sleep(self._times.returned_again)
@@ -199,10 +201,10 @@ class Analyst:
         cached = stored.grant_id != grant.id
         if answer.analysis is not None:
             key = self._answers.key(grant.task.tenant_id, grant.task.medium.sha256, answer.provider)
-            log.info("Vision analysis completed", tokens_used=tokens, duration_ms=answer.duration_ms, cached=cached)
+            log.info("analysis_completed", tokens_used=tokens, duration_ms=answer.duration_ms, cached=cached)
             return self._close(grant, analyzed_outcome(answer, key, cached=cached), tokens)
         if not cached and calls.is_repairable(stored):
-            log.info("answer unusable; the model is asked to repair it", faults=answer.faults)
+            log.info("answer_repair_requested", faults=answer.faults)
             estimate = estimate_text_tokens(repair_prompt(stored.content), self._settings)
             return calls.ask_for_repair(grant, tokens, estimate)
         details = {"faults": answer.faults, "tokens_billed": 0 if cached else answer.tokens}
@@ -217,7 +219,7 @@ class Analyst:
         grant, attempt = open_grant.grant, open_grant.grant.task.attempt
         metrics.CALLS_LOST.inc()
         if attempt < max(1, self._settings.vision_api_max_retries) or not self._gate.is_picture_at_fault(attempt):
-            log.warning("call lost; it is charged at its estimate and asked again", grant_id=grant.id, error=why)
+            log.warning("call_lost", grant_id=grant.id, error=why)
             return calls.ask_again(grant)
         failed = Failed(reason="analysis_failed", details={"error": why, "attempts": attempt})
         return self._close(grant, await self._ocr.read(open_grant, failed), grant.estimate)
@@ -234,6 +236,6 @@ class Analyst:
         nothing = Skipped(reason="budget", details={"ocr": "not available"})
         outcome = await self._ocr.read(open_grant, nothing)
         if outcome is nothing:  # preflight says how much money it needs
-            log.info("OCR gave nothing; the task waits for money")
+            log.info("ocr_fallback_empty")
             return [calls.close(grant, None), grant.task.model_copy(update={"ocr_allowed": False})]
         return self._close(grant, outcome, None)

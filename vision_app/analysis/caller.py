@@ -111,7 +111,7 @@ class ProviderCaller:
                     raise
                 # An unexpected error: the call may have been billed, so its record stays and the grant is charged.
                 metrics.UNEXPECTED_ERRORS.labels(where="analysis").inc()
-                log.exception("unexpected error of a call; it counts as lost", grant_id=open_grant.grant.id)
+                log.exception("call_failed", grant_id=open_grant.grant.id)
                 return CallLost(f"{type(fault).__name__}: {fault}")
             self._gate.report(None)
             return paid
@@ -174,7 +174,7 @@ class ProviderCaller:
                 return PaidAnswer(stored, tokens)
             except StoreUnavailable as fault:
                 metrics.RETRIES.labels(stage="s3").inc()
-                log.error("a paid answer cannot be stored yet; trying again", error=str(fault), grant_id=grant.id)
+                log.error("answer_not_stored", error=str(fault), grant_id=grant.id)
                 with waiting_for("s3"):
                     await asyncio.sleep(self._times.store_retry)
 
@@ -187,4 +187,4 @@ class ProviderCaller:
             await self._answers.clear_call(open_grant.grant.task.tenant_id, open_grant.grant.id)
         except StoreUnavailable as fault:
             metrics.RETRIES.labels(stage="s3").inc()
-            log.warning("call record not cleared", error=str(fault), grant_id=open_grant.grant.id)
+            log.warning("call_record_not_deleted", error=str(fault), grant_id=open_grant.grant.id)

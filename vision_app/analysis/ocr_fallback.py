@@ -48,14 +48,14 @@ class OcrFallback:
         try:
             analysis, model = await self._ocr.read(picture)
         except OcrFault as fault:
-            log.warning("OCR gave nothing", reason=str(fault))
+            log.warning("ocr_failed", reason=str(fault))
             return otherwise
         answer = ocr_answer(analysis, model, time.monotonic() - started)
         try:
             await self._answers.save(stored_answer(grant, answer, ""))
         except StoreUnavailable as fault:
             metrics.RETRIES.labels(stage="s3").inc()
-            log.warning("OCR answer not stored; the post has it all the same", error=str(fault))
+            log.warning("ocr_answer_not_stored", error=str(fault))
         return analyzed_outcome(answer, self._key(grant), cached=False)
 
     def _key(self, grant: Grant) -> str:

@@ -204,8 +204,11 @@ class Gate:
         self._blocked = blocked
         self._probe = None
         self._set_reason(reason)
-        event = "gate_blocked" if blocked else "gate_opened"
-        log.warning(event, seconds=seconds, reason=reason, then="one task is let through as a probe")
+        then = "one task is let through as a probe"
+        if blocked:
+            log.warning("gate_blocked", seconds=seconds, reason=reason, then=then)
+        else:
+            log.warning("gate_opened", seconds=seconds, reason=reason, then=then)
 
     def _reopen(self) -> None:
         if self._shut_until is None:

@@ -177,8 +177,9 @@ async def _execute(connection: Any, s3: S3Store, report: Report) -> None:
         refused = await s3.delete_unreported([row["s3_key"] for row in batch]) if batch else {}
         if refused:
             log.error(
-                "objects not deleted; look at the bucket's locks and permissions",
+                "objects_not_deleted",
                 refused=dict(list(refused.items())[:5]),
+                remedy="check the bucket's locks and permissions",
             )
         gone = [row for row in batch if row["s3_key"] not in refused]
         async with connection.transaction():
@@ -230,6 +231,8 @@ def _measure(account: str, content_type: str, reason: Reason) -> None:
         metrics.LRU_EVICTIONS.labels(content_type=content_type, tenant_id=tenant_label(account)).inc()
 
 
+_REPORTED = {False: "storage_cleanup_done", True: "storage_cleanup_dry_run_done"}
+"""`dry_run` → log event."""
 _CLEANUP_TYPES = {"ttl": ("ttl",), "lru": ("type_limit", "tenant_limit"), "emergency": ("emergency",)}
 
 
@@ -244,7 +247,7 @@ def _tell(report: Report) -> None:
             metrics.EMERGENCY_CLEANUPS.labels(trigger_reason=reason).inc()
         metrics.CLEANUP_SHORTFALL.set(gib(report.shortfall_bytes))
     log.info(
-        "storage cleaned up" if not report.dry_run else "storage looked through; nothing was deleted",
+        _REPORTED[report.dry_run],
         trigger=report.aim.trigger,
         listed=report.listed,
         deleted=report.deleted_count,
@@ -253,7 +256,8 @@ def _tell(report: Report) -> None:
     )
     if report.shortfall_bytes:
         log.warning(
-            "the bucket stays above its target, the rest is protected; raise S3_TOTAL_LIMIT_GB, see docs/storage.md",
+            "bucket_above_target",
             shortfall_bytes=report.shortfall_bytes,
             protected=dict(report.protected),
+            remedy="raise S3_TOTAL_LIMIT_GB, see docs/storage.md",
         )

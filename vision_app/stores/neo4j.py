@@ -12,7 +12,6 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-import structlog
 from neo4j import AsyncDriver, AsyncSession
 from neo4j.exceptions import DriverError, Neo4jError
 
@@ -23,8 +22,6 @@ from vision_app.settings import Settings
 from .base import Rejected, Sink, SinkUnavailable
 from .ordering import ObservedMedium, seen, winners
 from .text import storable
-
-log = structlog.get_logger(__name__)
 
 CONNECT_TIMEOUT_SECONDS = 5
 RETRY_SECONDS = 5  # of the driver itself, for deadlocks and a change of leader

@@ -135,7 +135,7 @@ async def close_pool(pool: Any) -> None:
     try:
         await asyncio.wait_for(pool.close(), CLOSE_SECONDS)  # it terminates the connections when cancelled
     except TimeoutError:
-        log.warning("Postgres did not answer at the end; its connections were cut", waited_seconds=CLOSE_SECONDS)
+        log.warning("postgres_close_timeout", waited_seconds=CLOSE_SECONDS)
 
 
 def unavailable(fault: Exception) -> SinkUnavailable:
@@ -301,7 +301,7 @@ async def _refusal(connection: Any, record: _Record) -> Exception | None:
 def _log_reduced(record: _Record, reason: str) -> None:
     metrics.ENDINGS_REDUCED.labels(what="row").inc()
     log.error(
-        "a row was written without the parts that Postgres refuses; the post is announced all the same",
+        "row_reduced",
         tenant_id=record.key[0],
         post_id=record.key[1],
         emptied=list(record.emptied),

@@ -181,7 +181,7 @@ async def _restore(connection: Any, difference: Difference, outcome: Repair) -> 
             for statement in difference.statements:
                 await connection.execute(statement)
         outcome.done.append(difference)
-        log.info("schema repaired", what=str(difference))
+        log.info("schema_repaired", what=str(difference))
     except asyncpg.IntegrityConstraintViolationError as fault:
         if difference.kind == "constraint" and difference.expected.startswith(("FOREIGN KEY", "CHECK")):
             async with connection.transaction():

@@ -161,7 +161,7 @@ class S3Store:
         if await self.has_bucket():
             return False
         await self._call("put", None, lambda s3: s3.create_bucket(Bucket=self.bucket))
-        log.info("bucket created", bucket=self.bucket)
+        log.info("bucket_created", bucket=self.bucket)
         return True
 
     async def has_bucket(self) -> bool:

@@ -177,7 +177,7 @@ class InFlight:
                 raise
             if is_ours(self.app, slot.event) and not self.app.should_stop:
                 end_process("its handler and its dead letter failed", fault, agent=self.name, **slot.place)
-            log.warning("an event's ending failed; it comes again", agent=self.name, exc_info=fault)
+            log.warning("event_handling_incomplete", agent=self.name, exc_info=fault)
             self._leave_unacknowledged(slot)
 
     async def _handle(self, slot: Slot, work: Work) -> None:
@@ -190,7 +190,7 @@ class InFlight:
         except Exception as fault:
             if not isinstance(fault, SetAside):
                 metrics.UNEXPECTED_ERRORS.labels(where=self.name).inc()
-                log.exception("unexpected error; the message is dead-lettered", agent=self.name)
+                log.exception("message_failed", agent=self.name)
             slot.state = SlotState.ENDING
             await self._bury(slot.event, fault)
 

@@ -73,7 +73,7 @@ class Marks:
         try:
             found = await self._redis.hgetall(KEY)
         except (RedisError, OSError) as fault:  # the way in counts and logs that Redis is away
-            log.debug("marks of set-aside records cannot be read", error=repr(fault))
+            log.debug("set_aside_marks_unavailable", error=repr(fault))
             return
         places = {place.decode("utf-8", "replace"): value for place, value in found.items()}
         marks = {place: mark for place, value in places.items() if (mark := _mark(place, value)) is not None}
@@ -84,7 +84,7 @@ class Marks:
         for place in self._marks:
             for work in self._watch.works_at(place):
                 if work.interrupt():
-                    log.warning("an operator sets a record aside; it is broken off", place=place, stage=work.stage)
+                    log.warning("record_set_aside", place=place, stage=work.stage)
 
     def reason(self, event: Event) -> str | None:
         """Why a Kafka event is set aside; None if it is not. A mark does not apply to a recreated topic."""
@@ -151,5 +151,11 @@ def _mark(place: str, value: bytes) -> Mark | None:
     try:
         return Mark.model_validate_json(value)
     except ValidationError as fault:
-        log.warning("unreadable mark ignored; remove it with HDEL", key=KEY, place=place, errors=fault.error_count())
+        log.warning(
+            "set_aside_mark_unreadable",
+            key=KEY,
+            place=place,
+            errors=fault.error_count(),
+            remedy="remove this field with HDEL",
+        )
         return None

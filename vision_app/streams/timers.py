@@ -28,6 +28,6 @@ def every(app: Worker, seconds: float, turn: Callable[[], Awaitable[None]]) -> N
             return  # the worker stops
         except Exception:
             metrics.UNEXPECTED_ERRORS.labels(where="timers").inc()
-            log.exception("unexpected error of a timer; it runs again at its next turn", timer=turn.__name__)
+            log.exception("timer_failed", timer=turn.__name__)
 
     app.timer(seconds, name=turn.__name__)(guarded)

@@ -119,7 +119,7 @@ class Summarising(logging.StreamHandler[Any]):
             self._timer.start()
 
 
-_FURTHER = "said ten times; from here on it is counted, and its number told every {:g} s"
+_FURTHER = "written ten times; equal lines are now counted, and the count is written every {:g} s"
 
 
 def sentence_of(record: logging.LogRecord) -> Hashable:

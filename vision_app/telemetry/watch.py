@@ -286,7 +286,7 @@ class Watch:
                 self.look()
             except Exception:  # the watch survives its own errors
                 metrics.UNEXPECTED_ERRORS.labels(where="watch").inc()
-                log.exception("unexpected error of the watch; it looks again")
+                log.exception("watch_failed")
 
     def _extend_deadlines(self, seconds: float) -> None:
         """Subtract the time for which the whole process was frozen, this thread included."""
@@ -366,7 +366,7 @@ class Watch:
             stall = told[key]
             more = {"stack": self._loop_stack()} if stall.stage == EVENT_LOOP else {}
             log.error(
-                "Work stands still",
+                "work_stalled",
                 stage=stall.stage,
                 place=str(stall.place),
                 seconds=round(stall.seconds),
@@ -375,7 +375,7 @@ class Watch:
                 **more,
             )
         for key in self._reported.keys() - told.keys():
-            log.info("Work goes on", stage=key[0], place=str(key[1]))
+            log.info("work_resumed", stage=key[0], place=str(key[1]))
         self._reported = told
 
     def _loop_stack(self) -> str:
