@@ -415,7 +415,7 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
-    def _one_wish(self) -> Settings:
+    def _check_authentication_settings(self) -> Settings:
         """Refuse settings that contradict each other: we must not guess which one is meant."""
         tokens, auth = bool(parse_tokens(self.vision_api_tokens)), self.vision_api_auth
         if tokens and auth == "off":

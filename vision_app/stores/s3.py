@@ -71,7 +71,7 @@ _CONFIG = {
 }
 
 Result = TypeVar("Result")
-Watch = Callable[[str, int | None, int | None, float], None]
+ChangeObserver = Callable[[str, int | None, int | None, float], None]
 """Called for every change with the key, its size before and after (None: no object), and when the request was begun."""
 
 
@@ -126,10 +126,10 @@ class S3Store:
         self._resources = AsyncExitStack()
         self._slots = asyncio.Semaphore(MAX_CONNECTIONS)
         self.reachability = Reachability()
-        self._watch: Watch | None = None
+        self._watch: ChangeObserver | None = None
         self._sizes = Sizes()
 
-    def add_watch(self, watch: Watch) -> None:
+    def add_observer(self, watch: ChangeObserver) -> None:
         """From now on, call `watch` for every `put` and `delete`, with the size of what it replaces."""
         self._watch = watch
 
