@@ -29,7 +29,7 @@ def posts_agent(
     app: Worker, outbox: Outbox, dead_letters: DeadLetters, table: ConfirmedTable, *, vision_version: str
 ) -> Any:
     """Build the actor's agent and its sweeper."""
-    rules = core.Rules(vision_version=vision_version)
+    rules = core.PostRules(vision_version=vision_version)
 
     def decide(stored: Any, command: Any, at: Moment) -> Change:
         row = core.PostRow.model_validate(stored) if stored else None

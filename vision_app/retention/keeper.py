@@ -55,7 +55,7 @@ class StorageKeeper(Service):
     def __init__(self, settings: Settings, s3: S3Store, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._settings, self._s3, self._changes = settings, s3, Accounts()
-        s3.tell(self._changes.changed)
+        s3.add_watch(self._changes.note_change)
         self._limits = limits_of(settings)
         self._pool: Any = None
         self._told: dict[tuple[str, str], float] = {}
@@ -131,7 +131,7 @@ class StorageKeeper(Service):
 
     def _violations(self, grown: Mapping[tuple[str, str], int], held: Mapping[str, Usage]) -> bool:
         """Whether anything that this worker added exceeds a quota. It stays stored, because it was paid for."""
-        bucket, found = accounts.together(held), False
+        bucket, found = accounts.sum_usages(held), False
         for account, content_type in grown:
             own = held.get(account)
             verdict, why = judge(self._limits, bucket, own, 0, content_type)
@@ -186,7 +186,10 @@ class StorageKeeper(Service):
         try:
             if due == "count":
                 await cleanup.count(self._settings, self._s3)
-                if accounts.together(await accounts.usage_by_account(pool)).total_bytes > self._limits.emergency_bytes:
+                if (
+                    accounts.sum_usages(await accounts.usage_by_account(pool)).total_bytes
+                    > self._limits.emergency_bytes
+                ):
                     due = "clean"
             if due == "clean":
                 await pool.execute("UPDATE storage_state SET requested_at = NULL")
@@ -215,7 +218,7 @@ def show_usage(held: Mapping[str, Usage], shown: Collection[tuple[str, str]]) ->
 
     Takes and returns the shown tenants and types, so that those that hold nothing any more are removed.
     """
-    bucket = accounts.together(held)
+    bucket = accounts.sum_usages(held)
     for content_type in metrics.CONTENT_TYPES:
         metrics.BUCKET_USAGE.labels(content_type=content_type).set(gib(bucket.size_bytes.get(content_type, 0)))
     sizes: Counter[tuple[str, str]] = Counter()

@@ -20,7 +20,7 @@ from vision_app.messages import PostResult
 from vision_app.settings import Settings
 
 from .base import Rejected, Sink, SinkUnavailable
-from .ordering import Seen, seen, winners
+from .ordering import ObservedMedium, seen, winners
 from .text import storable
 
 CONNECT_TIMEOUT_SECONDS = 5
@@ -181,7 +181,7 @@ def _drawing(index: int, result: PostResult) -> _Drawing:
         raise Rejected(index, f"cannot be drawn: {type(fault).__name__}: {fault}") from fault
 
 
-def _image(tenant_id: str, item: Seen, at: datetime) -> dict[str, Any]:
+def _image(tenant_id: str, item: ObservedMedium, at: datetime) -> dict[str, Any]:
     medium, answer, analysis = item.medium.medium, item.outcome.answer, item.analysis
     labels, from_text = _names(analysis.labels), _names(analysis.labels_from_text)
     return {
@@ -209,7 +209,7 @@ def _names(labels: Iterable[str]) -> set[str]:
     return {name for label in labels if (name := storable(label).strip().lower()[:MAX_LABEL_CHARS])}
 
 
-def _position(item: Seen, result: PostResult) -> int:
+def _position(item: ObservedMedium, result: PostResult) -> int:
     return next(index for index, medium in enumerate(result.media) if medium is item.medium)
 
 

@@ -141,7 +141,7 @@ class Batches:
     async def _until_handled(self, events: Sequence[Any]) -> bool:
         """True when the batch has ended, False if it will be redelivered. No later batch may be acknowledged before it:
         that acknowledgement would cover this batch too."""
-        with self._watched(events) as work:
+        with self._handle_watched(events) as work:
             return await self._try_until_handled(events, work)
 
     async def _try_until_handled(self, events: Sequence[Any], work: Work) -> bool:
@@ -190,7 +190,7 @@ class Batches:
                 await self._bury(event, fault)
 
     @contextlib.contextmanager
-    def _watched(self, events: Sequence[Any]) -> Iterator[Work]:
+    def _handle_watched(self, events: Sequence[Any]) -> Iterator[Work]:
         ours = partial(of_this_generation, self.app, events[0])
         places = map(place_of, events)
         with (

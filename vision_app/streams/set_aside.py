@@ -18,7 +18,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from vision_app.settings import Settings
-from vision_app.telemetry.watch import Interrupted, Place, Watch, Work
+from vision_app.telemetry.watch import Interrupted, RecordPlace, Watch, Work
 
 from .faust_seams import Event, Worker, place_of
 
@@ -93,27 +93,27 @@ class Marks:
             return None
         return mark.reason
 
-    def reason_at(self, place: Place) -> str | None:
+    def reason_at(self, place: RecordPlace) -> str | None:
         """The same for an entry of a Redis stream. Its id is never used twice."""
         mark = self._marks.get(str(place)) if self._marks else None
         return mark.reason if mark else None
 
 
-async def mark(redis: Any, place: Place, reason: str, operator: str, record_ms: int | None) -> None:
+async def mark(redis: Any, place: RecordPlace, reason: str, operator: str, record_ms: int | None) -> None:
     """Set a record aside. `record_ms`: when the broker took it, None for an entry of a stream."""
     text = f"set aside by {operator}: {reason}"
     kept = Mark(reason=text, record_ms=record_ms, marked_at=time.time())
     await redis.hset(KEY, str(place), kept.model_dump_json())
 
 
-def parse_place(text: str) -> Place:
+def parse_place(text: str) -> RecordPlace:
     """topic-partition-offset, or stream-milliseconds-number. Raises ValueError."""
     parts = text.rsplit("-", 2)
     if len(parts) != 3 or not all(part.isascii() and part.isdigit() for part in parts[1:]):
         raise ValueError(f"{text!r} is no place; give it as topic-partition-offset or stream-milliseconds-number")
     if parts[0].startswith("stream:"):
-        return Place(parts[0], None, f"{parts[1]}-{parts[2]}")
-    return Place(parts[0], int(parts[1]), str(int(parts[2])))
+        return RecordPlace(parts[0], None, f"{parts[1]}-{parts[2]}")
+    return RecordPlace(parts[0], int(parts[1]), str(int(parts[2])))
 
 
 @contextmanager

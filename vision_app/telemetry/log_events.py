@@ -444,6 +444,12 @@ CATALOGUE: Final[dict[str, tuple[LogEvent, ...]]] = {
     "Kafka, dead letters and records set aside": (
         LogEvent("kafka_send_failed", _WARNING, "Kafka did not take a record; it is sent again.", _KAFKA),
         LogEvent(
+            "group_rights_unknown",
+            _WARNING,
+            "At the start no coordinator told which rights the worker has on its consumer group; the start went on.",
+            _KAFKA,
+        ),
+        LogEvent(
             "kafka_send_cancelled",
             _WARNING,
             "The producer gave a record up, for instance because it was restarted; the record is sent again.",

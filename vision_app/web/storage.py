@@ -13,7 +13,7 @@ import structlog
 from aiohttp import web
 
 from vision_app.domain.storage import Aim
-from vision_app.retention.accounts import together
+from vision_app.retention.accounts import sum_usages
 from vision_app.retention.cleanup import Report
 from vision_app.retention.keeper import AWAY
 from vision_app.retention.limits import gib
@@ -56,7 +56,7 @@ class QuotaView(Page):
     async def get(self, request: web.Request) -> web.Response:
         operator_for(request)
         with _reachable():
-            bucket = together(await self.app.keeper.held())
+            bucket = sum_usages(await self.app.keeper.held())
         current = current_of(self.app.settings, bucket)
         answer = QuotaAnswer(
             **current.model_dump(),
