@@ -201,7 +201,7 @@ async def test_a_task_that_comes_back_unsigned_again_and_again_is_slowed_down(
     async def sleep(app: Any, event: Any, seconds: float) -> None:
         slept.append(seconds)
 
-    monkeypatch.setattr("vision_app.analysis.open_grant.sleep_while_ours", sleep)
+    monkeypatch.setattr("vision_app.analysis.active_grant.sleep_while_ours", sleep)
     async with world.agent("analysis") as agent:
         await world.tell(agent, world.grant().model_copy(update={"signature": ""}))
         assert slept == []

@@ -65,8 +65,8 @@ class Way:
 
     def allow(self, posts: int) -> None:
         """So many unfinished posts of each tenant."""
-        self._monkeypatch.setattr(unfinished, "TOGETHER", posts)
-        self._monkeypatch.setattr(unfinished, "AT_LEAST", posts)
+        self._monkeypatch.setattr(unfinished, "MAX_UNFINISHED", posts)
+        self._monkeypatch.setattr(unfinished, "MIN_PER_TENANT", posts)
 
     @asynccontextmanager
     async def running(self, **changes: Any) -> AsyncIterator[RedisIn]:
@@ -323,8 +323,8 @@ async def test_a_tenant_that_floods_is_passed_by_the_others(way: Way) -> None:
 async def test_a_tenant_is_limited_by_its_unfinished_posts_and_others_do_not_wait_for_it(
     way: Way, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(unfinished, "TOGETHER", 3)
-    monkeypatch.setattr(unfinished, "AT_LEAST", 2)
+    monkeypatch.setattr(unfinished, "MAX_UNFINISHED", 3)
+    monkeypatch.setattr(unfinished, "MIN_PER_TENANT", 2)
     for number in range(6):
         await way.publish(f"p{number}")
     async with way.running():
@@ -343,8 +343,8 @@ async def test_a_tenant_is_limited_by_its_unfinished_posts_and_others_do_not_wai
 
 
 async def test_tenants_share_the_limit_of_unfinished_posts(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unfinished, "TOGETHER", 8)
-    monkeypatch.setattr(unfinished, "AT_LEAST", 2)
+    monkeypatch.setattr(unfinished, "MAX_UNFINISHED", 8)
+    monkeypatch.setattr(unfinished, "MIN_PER_TENANT", 2)
     for number in range(20):
         await way.publish(f"p{number}")
         await way.publish(f"q{number}", tenant_id="t2")

@@ -244,7 +244,7 @@ async def test_any_layout_is_counted_under_its_tenant_and_type(place: Settings, 
 
 async def test_our_own_writes_are_counted_and_a_listing_finds_no_drift(place: Settings, s3: S3Store, pool: Any) -> None:
     changes = Accounts()
-    s3.add_watch(changes.note_change)
+    s3.add_observer(changes.note_change)
     answers = AnswerStore(s3, "GigaChat-Pro")
     for grant in ("g1", "g2", "g3"):
         await answers.start_call("t", grant, "w")
@@ -271,7 +271,7 @@ async def test_drift_is_repaired(place: Settings, s3: S3Store, pool: Any) -> Non
 async def test_what_is_written_while_a_listing_runs_is_counted_once(place: Settings, s3: S3Store, pool: Any) -> None:
     """Before the listing, noted late; during it, seen or not seen: each exactly once."""
     changes = Accounts()
-    s3.add_watch(changes.note_change)
+    s3.add_observer(changes.note_change)
     await s3.put("vision/t/before_.json", bytes(100))
     await asyncio.sleep(1.1)  # ages are told in whole seconds
     seen = iter(["vision/t/a-during_.json", "vision/t/z-during_.json"])
@@ -394,7 +394,7 @@ async def test_an_old_picture_uploaded_again_is_as_good_as_new(place: Settings, 
 
 async def test_while_postgres_is_away_changes_are_kept(place: Settings, s3: S3Store, pool: Any) -> None:
     changes = Accounts()
-    s3.add_watch(changes.note_change)
+    s3.add_observer(changes.note_change)
     await s3.put("vision/t/a_.json", bytes(10))
     away = await asyncpg.create_pool(place.database_url.get_secret_value(), min_size=1)
     await away.close()
