@@ -7,9 +7,10 @@ stack) and from the defaults here. `vision config` shows the effective values an
 from __future__ import annotations
 
 import base64
+import difflib
 import ipaddress
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -51,6 +52,25 @@ OBSOLETE: Mapping[str, str] = {
     "GIGACHAT_VERIFY_SSL": "TLS is always verified; name the state's root certificate in GIGACHAT_CA_BUNDLE_FILE",
 }
 """Variables of the assistant that have no effect here, and what to use instead."""
+
+
+OTHER_VARIABLES = frozenset(
+    {
+        *("VISION_HOME", "VISION_WORKER_ID", "VISION_CACHE", "VISION_PORTS", "VISION_MAVEN_URL", "VISION_VERSION"),
+        *("VISION_CRASH_AT", "VISION_RAISE_AT"),
+    }
+)
+"""Variables of ours that are no settings: of the embedded stack, the compose file and the crash suite."""
+
+NEAR = 0.85
+"""difflib's ratio from which a variable counts as a misspelt name of ours: one letter in eight may differ."""
+
+PAIRS = (
+    ("gigachat_client_id", "gigachat_client_secret"),
+    ("s3_access_key_id", "s3_secret_access_key"),
+    ("kafka_sasl_username", "kafka_sasl_password"),
+)
+"""Settings that are of use only together."""
 
 
 class SettingsError(Exception):
@@ -511,6 +531,38 @@ def without_effect() -> Mapping[str, str]:
     given = {name.upper() for name, value in os.environ.items() if value}
     given |= {name.upper() for name, value in dotenv_values(".env").items() if value}
     return {name: reason for name, reason in OBSOLETE.items() if name in given}
+
+
+def misspelt(names: Iterable[str] | None = None) -> Mapping[str, str]:
+    """Variables that are set here, or in `.env`, and are nearly named like one of ours: name → the name meant.
+
+    `names`: look at these instead.
+    """
+    if names is None:
+        names = [*os.environ, *dotenv_values(".env")]
+    ours = every_variable()
+    known = ours | OBSOLETE.keys() | OTHER_VARIABLES
+    others = sorted({name for name in names if name.upper() not in known})
+    meant = {name: difflib.get_close_matches(name.upper(), ours, n=1, cutoff=NEAR) for name in others}
+    return {name: found[0] for name, found in meant.items() if found}
+
+
+def half_given(settings: Settings, origin: Mapping[str, Source]) -> Iterator[str]:
+    """One sentence for each pair of credentials of which one half is missing, or comes from another place."""
+    for one, other in PAIRS:
+        for name, partner in ((one, other), (other, one)):
+            if _text(settings, name) and not _text(settings, partner):
+                yield f"{name.upper()} is set and {partner.upper()} is not; set both, or neither"
+        if _text(settings, one) and _text(settings, other) and origin[one] is not origin[other]:
+            yield (
+                f"{one.upper()} comes from the {origin[one]} and {other.upper()} from the {origin[other]}, so they "
+                "hardly belong together; set both in the same place"
+            )
+
+
+def _text(settings: Settings, field: str) -> str:
+    value = getattr(settings, field)
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
 
 
 def variables(field: str) -> tuple[str, ...]:

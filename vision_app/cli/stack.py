@@ -10,13 +10,14 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import click
 from rich.console import Console
 from rich.live import Live
 
 from vision_app.cli.stack_view import Progress, as_json, gigachat_line, status_table, total_line
-from vision_app.operations.health import findings, health
+from vision_app.operations.health import Health, findings, health
 from vision_app.printable import json_text
 from vision_app.settings import load_settings, vision_home
 from vision_app.stack import client
@@ -120,6 +121,8 @@ def status(machine_readable: bool) -> None:
     Exit code 0 if everything is ready and no work stands still, otherwise 1.
     """
     state, standing_still = client.live_state(Home(vision_home())), False
+    if state is None and (alone := _worker_alone()):
+        _show_alone(alone, machine_readable)
     if machine_readable:
         click.echo(json_text(as_json(state)))
     elif state is None:
@@ -135,6 +138,26 @@ def status(machine_readable: bool) -> None:
     sys.exit(0 if state is not None and state.is_ready and not standing_still else 1)
 
 
+def _worker_alone() -> Health | None:
+    """A worker that answers although `vision up` runs nothing here: in a container, or started by hand."""
+    [worker] = asyncio.run(health(load_settings()))
+    return worker if worker.answer is not None else None
+
+
+def _show_alone(worker: Health, machine_readable: bool) -> NoReturn:
+    """Show a worker without the table of services, and exit as `vision status` does."""
+    found = findings([worker])
+    ready = bool(worker.answer) and worker.answer.get("status") == "ready" and not worker.stalls
+    if machine_readable:
+        services = [{"name": worker.name, "url": worker.urls[0], "detail": "; ".join(f.detail for f in found)}]
+        click.echo(json_text({"running": True, "ready": ready, "services": services}))
+    else:
+        for finding in found:
+            console.print(f"{finding.check}: {finding.detail}", markup=False, highlight=False)
+        console.print("Its services: `vision doctor`; its process: `docker compose ps`, or where it was started.")
+    sys.exit(0 if ready else 1)
+
+
 @click.command()
 @click.argument("service")
 @click.option("-f", "--follow", is_flag=True, help="Go on showing what is added.")
@@ -144,6 +167,11 @@ def logs(service: str, follow: bool, lines: int) -> None:
     home = Home(vision_home())
     log = home.log("worker-1" if service == "worker" else service)
     if not log.exists():
+        if service.startswith("worker") and client.live_state(home) is None and _worker_alone():
+            raise StackError(
+                "the worker here was not started by `vision up`, so its log is its standard output: "
+                "`docker compose logs worker` where Docker Compose runs it, else the terminal or unit that started it"
+            )
         known = ", ".join(sorted(path.stem for path in log.parent.glob("*.log"))) or "none yet; `vision up` makes them"
         raise StackError(f"there is no log of {service}; there are: {known}")
     try:

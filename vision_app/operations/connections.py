@@ -19,6 +19,7 @@ from neo4j.exceptions import DriverError, Neo4jError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from vision_app.clients.faults import cause_of
 from vision_app.settings import Settings, vision_home
 from vision_app.stack import client
 from vision_app.stack.errors import StackError
@@ -54,7 +55,7 @@ def run(work: Coroutine[Any, Any, Result]) -> Result:
     except StackError:
         raise
     except (WorkerAway, *FAULTS) as fault:
-        reason = str(fault).rstrip(".") or type(fault).__name__
+        reason = cause_of(fault)
         raise StackError(f"{reason}; `vision status` shows what runs, `vision doctor` looks for the cause") from fault
     finally:
         kafka.setLevel(level)

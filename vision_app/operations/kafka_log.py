@@ -127,6 +127,12 @@ class KafkaLog:
         offsets = await self._admin.list_consumer_group_offsets(self._settings.kafka_app_id)
         return {place: found.offset for place, found in offsets.items() if found.offset >= 0}
 
+    async def members(self) -> list[str]:
+        """The host of each member of the workers' group, as the broker sees it. Empty: no worker is connected."""
+        answers = await self._admin.describe_consumer_groups([self._settings.kafka_app_id])
+        groups = [group for answer in answers for group in answer.to_object()["groups"]]
+        return [str(member["client_host"]).lstrip("/") for group in groups for member in group["members"]]
+
 
 @asynccontextmanager
 async def kafka_log(settings: Settings) -> AsyncIterator[KafkaLog]:
