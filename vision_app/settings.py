@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
+import orjson
 from dotenv import dotenv_values
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
+    EnvSettingsSource,
     InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
@@ -89,6 +91,35 @@ class Source(StrEnum):
 def vision_home() -> Path:
     """The folder of the embedded stack: data, logs and its `env` file. `VISION_HOME`, else `.vision` here."""
     return Path(os.environ.get("VISION_HOME", ".vision")).absolute()
+
+
+def stack_history() -> Path:
+    """What the embedded stack has written into its `env` file, also at earlier starts with other ports.
+
+    A JSON list of objects, one for each service and its variables, the first of them its address.
+    """
+    return vision_home() / "env-history.json"
+
+
+def written_by_stack(given: Mapping[str, str | None]) -> frozenset[str]:
+    """Those of these variables, in lower case, that the embedded stack itself has written, now or earlier.
+
+    `set -a; . .vision/env` puts them into the environment. They do not count as given there: else the next start would
+    take the stack's own services for external ones, at addresses that have changed. A variable counts only together
+    with its service's address: NEO4J_PASSWORD alone may be meant for a service elsewhere.
+    """
+    named = {name.lower(): value for name, value in given.items() if value}
+    try:
+        history = orjson.loads(stack_history().read_bytes())
+    except (OSError, ValueError):  # there was no embedded stack here
+        return frozenset()
+    return frozenset(
+        name.lower()
+        for service in history
+        if named.get(next(iter(service)).lower()) == next(iter(service.values()))
+        for name, value in service.items()
+        if named.get(name.lower()) == value
+    )
 
 
 class Settings(BaseSettings):
@@ -494,9 +525,9 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return (
             init_settings,
-            env_settings,
+            _without(env_settings, written_by_stack(os.environ)),
             _secret_files(settings_cls, os.environ),
-            _file(settings_cls, Path(".env")),
+            _without(_file(settings_cls, Path(".env")), written_by_stack(dotenv_values(".env"))),
             _secret_files(settings_cls, dotenv_values(".env")),
             _file(settings_cls, vision_home() / "env"),
         )
@@ -517,9 +548,19 @@ def load_settings(**overrides: Any) -> Settings:
 
 def sources() -> Mapping[str, Source]:
     """For every setting, where its effective value comes from."""
-    files = ((Path(".env"), Source.DOTENV), (vision_home() / "env", Source.STACK))
-    given: list[tuple[set[str], Source]] = [({k.lower() for k, v in os.environ.items() if v}, Source.ENVIRONMENT)]
-    given += [({k.lower() for k, v in dotenv_values(path).items() if v}, source) for path, source in files]
+    places = (
+        (dict(os.environ), Source.ENVIRONMENT),
+        (dotenv_values(".env"), Source.DOTENV),
+        (dotenv_values(vision_home() / "env"), Source.STACK),
+    )
+    given = [
+        (
+            {k.lower() for k, v in values.items() if v}
+            - (written_by_stack(values) if place != Source.STACK else set()),
+            place,
+        )
+        for values, place in places
+    ]
     return {
         name: next((source for keys, source in given if keys & _names(name)), Source.DEFAULT)
         for name in Settings.model_fields
@@ -588,6 +629,13 @@ def _names(field: str) -> frozenset[str]:
 def _secret_files(settings_cls: type[BaseSettings], given: Mapping[str, str | None]) -> InitSettingsSource:
     secrets = [name for name, field in settings_cls.model_fields.items() if field.annotation is SecretStr]
     return InitSettingsSource(settings_cls, dict(secrets_from_files(given, secrets)))
+
+
+def _without(source: PydanticBaseSettingsSource, names: frozenset[str]) -> PydanticBaseSettingsSource:
+    """The source without these variables (in lower case)."""
+    if names and isinstance(source, EnvSettingsSource):
+        source.env_vars = {name: value for name, value in source.env_vars.items() if name.lower() not in names}
+    return source
 
 
 def _file(settings_cls: type[BaseSettings], path: Path) -> DotEnvSettingsSource:

@@ -35,7 +35,7 @@ STALL = {
             0,
         ),
         ({"status": "not_ready", "stalls": [STALL]}, "budget at vision.budget-3-7 has stood still since 2026-11-26", 1),
-        (None, "does not answer at http://127.0.0.1:8000; `vision logs worker-1`", 0),
+        (None, "does not answer at http://127.0.0.1:8000; `vision logs worker-1`", 1),
     ],
 )
 def test_status_has_a_line_for_each_worker(

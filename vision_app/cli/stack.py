@@ -21,7 +21,7 @@ from vision_app.operations.health import Health, findings, health
 from vision_app.printable import json_text
 from vision_app.settings import load_settings, vision_home
 from vision_app.stack import client
-from vision_app.stack.checks import before_start
+from vision_app.stack.checks import Level, before_start
 from vision_app.stack.errors import StackError
 from vision_app.stack.home import Home
 from vision_app.stack.leftovers import end_leftovers
@@ -131,10 +131,9 @@ def status(machine_readable: bool) -> None:
         console.print(status_table(state))
         console.print(total_line(state))
         console.print(gigachat_line(state))
-        workers = asyncio.run(health(load_settings()))
-        for finding in findings(workers):
+        for finding in findings(asyncio.run(health(load_settings()))):
             console.print(f"{finding.check}: {finding.detail}", markup=False, highlight=False)
-        standing_still = any(worker.stalls for worker in workers)
+            standing_still = standing_still or finding.verdict is Level.FAILED
     sys.exit(0 if state is not None and state.is_ready and not standing_still else 1)
 
 
@@ -147,7 +146,7 @@ def _worker_alone() -> Health | None:
 def _show_alone(worker: Health, machine_readable: bool) -> NoReturn:
     """Show a worker without the table of services, and exit as `vision status` does."""
     found = findings([worker])
-    ready = bool(worker.answer) and worker.answer.get("status") == "ready" and not worker.stalls
+    ready = (worker.answer or {}).get("status") == "ready" and not worker.stalls
     if machine_readable:
         services = [{"name": worker.name, "url": worker.urls[0], "detail": "; ".join(f.detail for f in found)}]
         click.echo(json_text({"running": True, "ready": ready, "services": services}))

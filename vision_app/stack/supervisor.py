@@ -17,9 +17,10 @@ import time
 from pathlib import Path
 from typing import IO
 
+import orjson
 import structlog
 
-from vision_app.settings import SettingsError, load_settings, sources, vision_home
+from vision_app.settings import SettingsError, load_settings, sources, stack_history, vision_home
 from vision_app.stack.errors import AlreadyRunningError
 from vision_app.stack.files import rotate, rotate_in_use, write_atomically
 from vision_app.stack.home import Home
@@ -35,6 +36,7 @@ STATE_SECONDS = 1.0  # the highest age of the state
 GATHER_SECONDS = 0.05  # changes within this time are written together
 EXIT_ALREADY_RUNNING = 3
 LOCK_TRIES = 10
+HISTORY = 200  # entries of services that are remembered
 
 logger = structlog.get_logger(__name__)
 
@@ -115,6 +117,18 @@ def _write_env(home: Home, plan: StackPlan) -> None:
     lines = [f"{name}={value}" for name, value in plan.variables().items()]
     head = "# Written by `vision up`: leads to the embedded services. The environment and .env take precedence."
     write_atomically(home.env, "\n".join([head, *lines]) + "\n")
+    remember_env(plan)
+
+
+def remember_env(plan: StackPlan) -> None:
+    """Add what is written into `.vision/env` to its history, by which a later start knows its own values again."""
+    written = [service.variables() for service in plan.services if service.variables()]
+    try:
+        history = orjson.loads(stack_history().read_bytes())
+    except (OSError, ValueError):  # the first start, or half a file of a full disk
+        history = []
+    kept = [service for service in history if service not in written]
+    write_atomically(stack_history(), orjson.dumps([*kept, *written][-HISTORY:], option=orjson.OPT_INDENT_2).decode())
 
 
 def _arguments(argv: list[str] | None) -> StackOptions:
