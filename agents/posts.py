@@ -89,7 +89,7 @@ def _result(outcome: Outcome) -> str:
 
 def _reason(outcome: Outcome) -> str:
     if not isinstance(outcome, Analyzed):
-        return outcome.reason
+        return str(outcome.details.get("policy_name") or outcome.reason)  # of a policy's skip: the rule
     if outcome.cached:
         return "cached"
     return "ocr_fallback" if outcome.answer.provider == "ocr_fallback" else "success"

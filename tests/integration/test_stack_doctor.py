@@ -15,6 +15,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from redis import Redis
 
 from tests.integration.pipeline import unique
+from vision_app.kafka_topics import create_topics
+from vision_app.settings import load_settings
 from vision_app.stack.client import running_stack
 from vision_app.streams.dead_letters import Origin, dead_letter
 
@@ -50,7 +52,7 @@ def test_a_wrong_password_is_told(stack: dict[str, str]) -> None:
     code, found = findings(stack | {"NEO4J_PASSWORD": "something-else"})
     verdict, detail = found["neo4j"]
     assert (code, verdict) == (1, "failed")
-    assert "NEO4J_PASSWORD must be the one its data was made with" in detail
+    assert "NEO4J_PASSWORD must be the one that its data was made with" in detail
 
 
 def test_missing_and_refused_credentials_of_gigachat_are_told(tmp_path: Path) -> None:
@@ -112,6 +114,7 @@ def test_a_redis_that_evicts_is_a_failure(tmp_path: Path) -> None:
 async def test_a_worker_elsewhere_and_letters_that_wait_are_told(stack: dict[str, str]) -> None:
     """An external deployment: no worker answers at our address, and Kafka knows one of another machine."""
     own = stack | {"KAFKA_APP_ID": unique("elsewhere")}
+    await create_topics(load_settings(**{name.lower(): value for name, value in own.items()}))
     member = AIOKafkaConsumer(
         "vision.posts", bootstrap_servers=stack["KAFKA_BOOTSTRAP_SERVERS"], group_id=own["KAFKA_APP_ID"]
     )

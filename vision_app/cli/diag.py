@@ -19,6 +19,7 @@ from vision_app.domain.policy import PolicyError, explain
 from vision_app.messages import Medium, Uploaded
 from vision_app.operations.connections import OperationError, run
 from vision_app.operations.diagnosis import Diagnosis, diagnose, statistics
+from vision_app.operations.waiting import reason_of
 from vision_app.printable import json_text
 from vision_app.providers.pictures import estimate_tokens
 from vision_app.settings import Settings, load_settings
@@ -125,7 +126,7 @@ def _show(found: Diagnosis) -> None:
     if found.description:
         click.echo(f"Description: {printable(found.description)}")
     for medium in found.media:
-        reason = f" ({medium['reason']})" if medium.get("reason") else ""
+        reason = f" ({reason_of(medium)})" if medium.get("reason") else ""
         click.echo(printable(f"Medium {medium['sha256'][:12]}: {medium['status']}{reason}, {medium.get('s3_key', '')}"))
 
 

@@ -14,6 +14,7 @@ from vision_app.cli.times import MOMENT, clock, milliseconds, printable
 from vision_app.operations.connections import run
 from vision_app.operations.trace import Trace
 from vision_app.operations.trace import trace as trace_post
+from vision_app.operations.waiting import reason_of
 from vision_app.printable import json_text
 from vision_app.settings import load_settings
 
@@ -50,7 +51,7 @@ def _show(console: Console, found: Trace) -> None:
         table.add_row(clock(hop.at_ms), str(hop.at_ms - start), hop.where, hop.place, printable(what))
     console.print(table)
     for medium in found.media:
-        why = f": {medium['reason']}" if medium.get("reason") else ""
+        why = f": {reason_of(medium)}" if medium.get("reason") else ""
         console.print(printable(f"medium {medium['sha256'][:12]} {medium['status']}{why}"))
     if not found.whole:
         console.print("Not everything was read: too many records; narrow it with --tenant or --since.")

@@ -16,7 +16,7 @@ from vision_app.stores.posts import PostsReader, Row
 
 from .connections import api_of, postgres_of, redis_of, s3_of
 from .usage import usage_of
-from .waiting import waiting_for
+from .waiting import deferral, waiting_for
 
 DESCRIPTION_CHARS = 200
 COUNTED = 10_000  # the most entries not read yet that are counted
@@ -24,17 +24,22 @@ COUNTED = 10_000  # the most entries not read yet that are counted
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """A post's row, and what it waits for while it is in work (empty otherwise)."""
+    """A post's row, and what it waits for while it is in work or deferred (empty otherwise)."""
 
     row: Row
     waits: str
+
+    @property
+    def deferred(self) -> bool:
+        """Whether a medium waits for its budget. The column `status` says skipped then: nothing was analyzed yet."""
+        return any((item.get("details") or {}).get("deferred") for item in (self.row["data"] or {}).get("media", ()))
 
     def fields(self) -> dict[str, Any]:
         """The lines of the guide's table, by name."""
         row = self.row
         return {
             "Tenant": row["tenant_id"],
-            "Status": row["status"],
+            "Status": "deferred" if self.deferred and row["status"] == "skipped" else row["status"],
             "Analyzed At": row["vision_analyzed_at"].isoformat() if row["vision_analyzed_at"] else None,
             "Provider": row["vision_provider"],
             "Model": row["vision_model"],
@@ -60,7 +65,8 @@ class Diagnosis:
     @property
     def media(self) -> list[dict[str, Any]]:
         """Each listed medium with how it ended."""
-        names = ("sha256", "s3_key", "status", "reason", "provider", "tokens_billed", "cached", "answer_s3_key")
+        names = ("sha256", "s3_key", "status", "reason", "details", "provider", "tokens_billed", "cached")
+        names += ("answer_s3_key",)
         media = (self.row["data"] or {}).get("media", ())
         return [{name: item[name] for name in names if name in item} for item in media]
 
@@ -72,6 +78,7 @@ async def diagnose(settings: Settings, post_id: str, tenant_id: str | None) -> l
         for row in await PostsReader(pool).get(post_id, tenant_id):
             in_work = row["status"] == "in_work" or row["in_work_since"] is not None
             waits = await waiting_for(api, row["tenant_id"], post_id) if in_work else ""
+            waits = waits or await deferral(api, row["tenant_id"], (row["data"] or {}).get("media", ()))
             found.append(Diagnosis(row, waits))
         return found
 

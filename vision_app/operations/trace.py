@@ -23,7 +23,7 @@ from .hops import LAST_ENTRY_MS, Hop, Subject, kafka_hops, redis_hops, windows
 from .kafka_log import KafkaLog, kafka_log
 from .rows import RowFinder
 from .unrecorded import Named, search
-from .waiting import FORGOTTEN, forgotten, waiting_for
+from .waiting import FORGOTTEN, deferral, forgotten, waiting_for
 
 _ENTRYS_LETTER = re.compile(r"stream:.+-(\d+-\d+)")
 """The id of a dead letter that was an entry of a stream."""
@@ -119,7 +119,7 @@ async def _made(
     records, all_records = await kafka_hops(sources.kafka, subject, await sources.kafka.committed())
     entries, all_entries = await redis_hops(sources.redis, settings, subject)
     everything = sorted([*hops, *records, *entries], key=lambda hop: hop.at_ms)
-    stopped = await _stopped(subject, status, everything, api) or await _forgotten(subject, media, posts, api)
+    stopped = await _stopped(subject, status, everything, api) or await _deferred(subject, media, posts, api)
     if stopped or any(hop.waits for hop in everything):
         stalls = [stall for worker in await health(settings) for stall in worker.stalls]
         stopped = ". ".join([*([stopped] if stopped else []), *_stalled(everything, stalls)]) or None
@@ -166,12 +166,13 @@ async def _stopped(subject: Subject, status: str, hops: Sequence[Hop], api: Api)
     return None
 
 
-async def _forgotten(subject: Subject, media: Sequence[Mapping[str, Any]], posts: PostsReader, api: Api) -> str | None:
-    """A message if a deferred post waits in no queue, since its tenant's ledger was lost; else None."""
-    if not any((medium.get("details") or {}).get("deferred") for medium in media):
+async def _deferred(subject: Subject, media: Sequence[Mapping[str, Any]], posts: PostsReader, api: Api) -> str | None:
+    """What a deferred post waits for: its budget, or nothing if its tenant's ledger was lost. None: it is none."""
+    waits = await deferral(api, subject.tenant_id, media)
+    if not waits:
         return None
     lost = await forgotten(posts, api, datetime.now(UTC), subject.tenant_id)
-    return f"it waits for {FORGOTTEN}" if any(row["post_id"] == subject.post_id for row in lost) else None
+    return f"it waits for {FORGOTTEN}" if any(row["post_id"] == subject.post_id for row in lost) else waits
 
 
 def _stalled(hops: Sequence[Hop], stalls: Sequence[Mapping[str, Any]]) -> list[str]:
