@@ -42,7 +42,7 @@ def posts(stuck: bool, older_than: timedelta, tenant_id: str | None, limit: int,
         Console(width=width, markup=False, highlight=False, emoji=False).print(_table(found))
         click.echo(
             "Next: vision trace POST shows where one stopped. What waits goes on by itself when its cause has "
-            "gone, also after an outage of the provider. Only for posts that wait for nothing: vision replay --post POST"
+            "gone, also after an outage of the provider. For posts that wait for nothing: vision replay --post POST"
         )
     sys.exit(EXIT_FOUND if found else 0)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 import structlog
+from asyncpg import UndefinedTableError
 
 from vision_app.messages import DeadLetter, decode
 from vision_app.stores.migrate import migrate
@@ -138,7 +139,11 @@ class Actions:
 
 async def waiting_letters(pool: Any, letters: Iterable[DeadLetter]) -> list[DeadLetter]:
     """The letters that nobody has dealt with yet. Makes no table. Raises what asyncpg raises."""
-    return [one.letter for one in await Actions(pool).with_history(letters) if one.done is None]
+    letters = list(letters)
+    try:
+        return [one.letter for one in await Actions(pool).with_history(letters) if one.done is None]
+    except UndefinedTableError:  # nobody has ever dealt with a letter
+        return letters
 
 
 def _listed(letter: DeadLetter, row: Any, replays: int) -> Listed:
