@@ -35,6 +35,7 @@ from vision_app.settings import Settings
 from vision_app.streams.dead_letters import DeadLetters, Origin, dead_letter
 from vision_app.streams.faust_seams import Worker, watch_of
 from vision_app.streams.last_resort import end_process
+from vision_app.streams.letter_ids import NAMES, ids_in
 from vision_app.streams.outbox import Outbox, Oversized
 from vision_app.streams.ownership import LeftUnacked
 from vision_app.streams.set_aside import SetAside, marks_of
@@ -351,7 +352,10 @@ class RedisIn(Service):
         found = await self._redis.xrange(stream, min=entry, max=entry, count=1)
         fields = found[0][1] if found else {}
         log.error(
-            "Message exceeded max deliveries, sending to DLQ", stream_id=entry.decode(), delivery_count=deliveries
+            "Message exceeded max deliveries, sending to DLQ",
+            stream_id=entry.decode(),
+            delivery_count=deliveries,
+            **_ids(fields),
         )
         metrics.EVENTS.labels(status="failed", reason="max_deliveries_exceeded").inc()
         await self._bury(stream, entry, fields, "max_deliveries_exceeded", "max deliveries exceeded", deliveries)
@@ -396,7 +400,9 @@ class RedisIn(Service):
             raise
         except Exception as fault:
             metrics.UNEXPECTED_ERRORS.labels(where="redis_in").inc()
-            log.exception("an entry could not be relayed; it is dead-lettered", stream=stream, stream_id=entry.decode())
+            place = {"stream": stream, "stream_id": entry.decode()}
+            ids = _ids(fields)
+            log.exception("an entry could not be relayed; it is dead-lettered", **place, **ids)
             await self._bury(stream, entry, fields, "unexpected", f"{type(fault).__name__}: {fault}", 1)
 
     async def _watched(self, stream: str, entry: bytes, fields: Fields) -> None:
@@ -438,7 +444,8 @@ class RedisIn(Service):
             raise
         except Exception as fault:  # an unexpected error: the entry is dead-lettered, the others go on
             metrics.UNEXPECTED_ERRORS.labels(where="redis_in").inc()
-            log.exception("unexpected error while an entry was read", stream=stream, stream_id=entry.decode())
+            place = {"stream": stream, "stream_id": entry.decode()}
+            log.exception("unexpected error while an entry was read", **place, **_ids(fields))
             raise Unreadable(f"{type(fault).__name__}: {fault}") from fault
 
     async def _bury(self, stream: str, entry: bytes, fields: Fields, error: str, reason: str, deliveries: int) -> None:
@@ -493,6 +500,12 @@ def _by_stream(batch: Iterable[Held]) -> dict[str, list[Any]]:
     for held in batch:
         ids[held.stream].append(held.entry_id)
     return ids
+
+
+def _ids(fields: Fields) -> dict[str, str]:
+    """What an entry says of its ids, for the log."""
+    own = {name: value.decode("utf-8", "replace") for name in NAMES if (value := fields.get(name.encode()))}
+    return ids_in(fields.get(b"data") or fields.get(b"payload")) | own
 
 
 def _trace_of(payload: bytes) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from aiokafka import AIOKafkaProducer
 from click.testing import CliRunner, Result
@@ -19,7 +20,7 @@ from click.testing import CliRunner, Result
 from tests.integration.pipeline import PICTURES, Pipeline, Worker, picture, unique
 from vision_app.cli import main
 from vision_app.messages import Grant, MediaTask, SetLimit, key_of
-from vision_app.operations.neighbours import never_uploaded
+from vision_app.operations.neighbours import never_uploaded, uploaded_event
 from vision_app.settings import Settings
 from vision_app.stores.policy_file import default_policy_path
 from vision_app.streams.dead_letters import Origin, dead_letter
@@ -222,6 +223,49 @@ async def test_a_mix_is_published_and_its_poison_can_be_replayed_but_not_for_eve
     assert dead in await vision("dlq", "ls", "--id", dead, DATABASE_URL="postgresql://127.0.0.1:1/x"), "as far as known"
     assert "say which letters" in await vision("dlq", "replay", code=2)
     assert "no such letter" in await vision("dlq", "replay", "--id", "nothing", code=1)
+
+
+async def test_a_dead_lettered_post_is_found_by_each_of_its_ids(pipe: Pipeline, vision: Vision) -> None:
+    """An entry that was cut in the middle is no JSON, but its bytes name tenant, post and trace."""
+    tenant, post, stream = unique("buried"), unique("buried"), pipe.settings.input_streams[0]
+    data = json.dumps(uploaded_event(tenant, post, [never_uploaded(tenant, post)], f"t-{post}"))
+    entry = (await pipe.redis.xadd(stream, {"data": data[: data.index("media_files")]})).decode()
+    dead = f"{stream}-{entry}"
+    await _letter(vision, dead)
+    assert dead in await vision("dlq", "ls", "--tenant", tenant)
+    for known_as in (post, f"t-{post}", entry, dead):
+        [way] = await vision.json("trace", known_as)
+        assert (way["post_id"], way["letters"], way["stopped"]) == (post, [dead], None), known_as
+        assert f"vision dlq show {dead}" in await vision("trace", known_as)
+        [told] = await vision.json("diag", "--post-id", known_as)
+        assert (told["Dead Letter"], told["Tenant"], told["Post"]) == (dead, tenant, post), known_as
+    await vision("dlq", "discard", "--id", dead)
+    assert "It came to its end." in await vision("trace", post)
+
+
+async def test_a_deferred_post_and_a_skip_by_the_policy_say_why(pipe: Pipeline, vision: Vision, worker: Worker) -> None:
+    tenant, post, odd, since = unique("poor"), unique("poor"), unique("odd"), await pipe.newest()
+    await vision("budget", "set", "1", tenant)
+    await pipe.publish(tenant, post, [await pipe.upload(tenant, picture())])
+    await pipe.publish(tenant, odd, [never_uploaded(tenant, odd, "application/zip")])
+    await pipe.announced([post, odd], since)
+    await pipe.idle()
+    [told] = await vision.json("diag", "--post-id", post)
+    assert told["Status"] == "deferred"
+    for text in (told["Waits For"], (await vision.json("trace", post, code=3))[0]["stopped"]):
+        assert text.startswith("deferred until "), text
+        assert f"`vision budget set LIMIT {tenant}`" in text
+    await vision("pause", tenant)
+    assert f"`vision resume {tenant}`" in (await vision.json("trace", post, code=3))[0]["stopped"]
+    assert "policy: unsupported_mime" in await vision("diag", "--post-id", odd)
+    assert "policy: unsupported_mime" in await vision("trace", odd)
+    async with httpx.AsyncClient(trust_env=False) as http:
+        page = (await http.get(f"{worker.metrics_url}/metrics")).text
+    assert re.search(r'^vision_media_total\{reason="unsupported_mime",result="skipped"\} [1-9]', page, re.MULTILINE)
+    await vision("resume", tenant)
+    await vision("budget", "set", "default", tenant)
+    await pipe.idle()
+    assert "No such tenant is known" in (await vision.run("budget", "show", unique("nosuch"))).stderr
 
 
 async def test_a_grants_letter_is_replayed_under_a_new_grant(pipe: Pipeline, vision: Vision, worker: Worker) -> None:

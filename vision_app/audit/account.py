@@ -111,7 +111,7 @@ def trimmed_note(stream: str, events_from_ms: int, account: Account) -> str:
     """What cannot be judged because the output stream no longer has its first entries."""
     begins = datetime.fromtimestamp(events_from_ms / 1000, UTC)
     return (
-        f"{stream} begins at {begins:%Y-%m-%d %H:%M:%S} UTC, as its older entries were trimmed (MAXLEN, XTRIM): whether "
+        f"{stream} begins at {begins:%Y-%m-%d %H:%M:%S} UTC, as older entries were trimmed (MAXLEN, XTRIM): whether "
         f"the {account.rows_not_judged} finished rows older than that were announced, and how often, cannot be judged"
     )
 

@@ -28,7 +28,8 @@ PIPE_WIDTH = 200
 @click.option("--since", type=MOMENT, default="24h", show_default=True, help="How far back to search without a row.")
 @click.option("--json", "as_json", is_flag=True, help="For scripts.")
 def trace(identity: str, tenant_id: str | None, since: datetime, as_json: bool) -> None:
-    """Show a post's way: ID is of a post, a trace, a Redis entry (1727654321000-0) or a Kafka record (topic-3-17).
+    """Show a post's way: ID is of a post, a trace, a Redis entry (1727654321000-0), a Kafka record (topic-3-17) or a
+    dead letter.
 
     Exit code 0 if it came to its end, 3 if it is still on its way, 1 if nothing is known of it.
     """
@@ -55,7 +56,11 @@ def _show(console: Console, found: Trace) -> None:
         console.print(printable(f"medium {medium['sha256'][:12]} {medium['status']}{why}"))
     if not found.whole:
         console.print("Not everything was read: too many records; narrow it with --tenant or --since.")
+    for letter in found.letters:
+        console.print(printable(f"Dead letter {letter} waits for a decision: vision dlq show {letter}"))
     if found.stopped:
         console.print(printable(f"Stopped: {found.stopped}"))
+    elif found.letters:
+        console.print("It ended among the dead letters: vision dlq replay tries again, vision dlq discard ends it.")
     else:
         console.print("It came to its end.")

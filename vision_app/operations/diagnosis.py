@@ -10,11 +10,16 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
+from vision_app.messages import DeadLetter
 from vision_app.settings import Settings
 from vision_app.stores.keys import MEDIA_PREFIX, VISION_PREFIX, segment
-from vision_app.stores.posts import PostsReader, Row
+from vision_app.stores.posts import Row
+from vision_app.streams.letter_ids import ids_of
 
 from .connections import api_of, postgres_of, redis_of, s3_of
+from .kafka_log import kafka_log
+from .letters import letters_about
+from .rows import RowFinder
 from .usage import usage_of
 from .waiting import deferral, waiting_for
 
@@ -39,6 +44,7 @@ class Diagnosis:
         row = self.row
         return {
             "Tenant": row["tenant_id"],
+            "Post": row["post_id"],
             "Status": "deferred" if self.deferred and row["status"] == "skipped" else row["status"],
             "Analyzed At": row["vision_analyzed_at"].isoformat() if row["vision_analyzed_at"] else None,
             "Provider": row["vision_provider"],
@@ -71,13 +77,42 @@ class Diagnosis:
         return [{name: item[name] for name in names if name in item} for item in media]
 
 
+@dataclass(frozen=True)
+class LetterDiagnosis:
+    """A post of which no row is known, only a dead letter."""
+
+    letter: DeadLetter
+
+    def fields(self) -> dict[str, Any]:
+        """As `Diagnosis.fields`, as far as known."""
+        ids = ids_of(self.letter)
+        return {
+            "Tenant": ids.get("tenant_id"),
+            "Post": ids.get("post_id"),
+            "Status": "dead letter",
+            "Trace ID": ids.get("trace_id"),
+            "Error": f"{self.letter.error}: {self.letter.reason}",
+            "Dead Letter": self.letter.id,
+            "Next": f"vision dlq show {self.letter.id}, then vision dlq replay or discard",
+        }
+
+
+async def diagnose_letters(settings: Settings, text: str, tenant_id: str | None) -> list[LetterDiagnosis]:
+    """The dead letters that an id names: of a post, a trace, an entry or a letter. Raises KafkaError."""
+    async with kafka_log(settings) as kafka:
+        return [LetterDiagnosis(letter) for letter in await letters_about(kafka, text, tenant_id)]
+
+
 async def diagnose(settings: Settings, post_id: str, tenant_id: str | None) -> list[Diagnosis]:
-    """What is known of a post, for each tenant that has one with this id. Raises the errors of Postgres."""
+    """What is known of a post, for each tenant that has one with this id, or with a trace or an entry of this id.
+
+    Raises the errors of Postgres.
+    """
     async with postgres_of(settings) as pool, api_of(settings) as api:
         found = []
-        for row in await PostsReader(pool).get(post_id, tenant_id):
+        for row in await RowFinder(pool).find(post_id, tenant_id):
             in_work = row["status"] == "in_work" or row["in_work_since"] is not None
-            waits = await waiting_for(api, row["tenant_id"], post_id) if in_work else ""
+            waits = await waiting_for(api, row["tenant_id"], row["post_id"]) if in_work else ""
             waits = waits or await deferral(api, row["tenant_id"], (row["data"] or {}).get("media", ()))
             found.append(Diagnosis(row, waits))
         return found
