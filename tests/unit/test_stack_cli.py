@@ -82,6 +82,12 @@ def test_status_of_nothing_is_a_failure() -> None:
     assert json.loads(vision("status", "--json").output) == {"running": False, "ready": False, "services": []}
 
 
+def test_ordering_workers_about_where_none_run_is_a_failure() -> None:
+    result = vision("worker", "restart", "1")
+    assert (result.exit_code, "start it with `vision up`" in result.stderr) == (1, True)
+    assert vision("worker", "stop", "all").exit_code == 2
+
+
 def test_stopping_nothing_is_fine() -> None:
     result = vision("down")
     assert (result.exit_code, result.output) == (0, "Nothing was running.\n")

@@ -71,8 +71,8 @@ class Diagnosis:
     @property
     def media(self) -> list[dict[str, Any]]:
         """Each listed medium with how it ended."""
-        names = ("sha256", "s3_key", "status", "reason", "details", "provider", "tokens_billed", "cached")
-        names += ("answer_s3_key",)
+        names = ["sha256", "s3_key", "status", "reason", "details", "provider", "tokens_billed", "cached"]
+        names.append("answer_s3_key")
         media = (self.row["data"] or {}).get("media", ())
         return [{name: item[name] for name in names if name in item} for item in media]
 

@@ -27,7 +27,7 @@ ASK_SECONDS = 3.0
 class Health:
     """One worker's GET /readyz; `answer` is None without an answer. `ours`: `vision up` started the worker here.
 
-    `starting`: what ours waits for while it has not been up for long.
+    `starting`: why ours need not answer: it starts, or was stopped by hand.
     """
 
     name: str
@@ -98,7 +98,7 @@ def _findings(worker: Health, hosts: Sequence[str] | None) -> list[Finding]:
 def _no_answer(worker: Health, hosts: Sequence[str] | None) -> Finding:
     where = worker.urls[0]
     if worker.starting:
-        return Finding(check=worker.name, verdict=Level.HINT, detail=f"starting: {worker.starting}")
+        return Finding(check=worker.name, verdict=Level.HINT, detail=worker.starting)
     if worker.ours:
         text = f"does not answer at {where}; `vision logs {worker.name}`, `vision worker restart` starts it again"
         return Finding(check=worker.name, verdict=Level.FAILED, detail=text)
@@ -118,8 +118,10 @@ def _no_answer(worker: Health, hosts: Sequence[str] | None) -> Finding:
 
 
 def _starting(worker: ServiceState) -> str:
+    if worker.condition is Condition.STOPPED:
+        return "stopped by `vision worker stop`; `vision worker start` starts it"
     young = worker.started_at is None or time.time() - worker.started_at < worker.start_seconds
-    return worker.detail or "its process" if worker.condition is Condition.STARTING and young else ""
+    return f"starting: {worker.detail or 'its process'}" if worker.condition is Condition.STARTING and young else ""
 
 
 async def _readiness(http: httpx.AsyncClient, urls: Sequence[str]) -> Mapping[str, Any] | None:

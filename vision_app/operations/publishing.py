@@ -61,7 +61,8 @@ def kinds(batch: Batch) -> list[Kind]:
     """The kind of each post, in order."""
     if batch.wish == "mixed" and batch.count < len(MIX):  # a few posts hold every kind, too
         missing = max(1, round(0.3 * batch.count))
-        few: list[Kind] = ["valid"] * max(1, batch.count - missing - 1) + ["missing"] * missing + ["poison"]
+        valid = max(1, batch.count - missing - 1)
+        few: list[Kind] = [*MIX[:1] * valid, *MIX[6:7] * missing, "poison"]
         return few[: batch.count]
     if batch.wish == "mixed":
         return [MIX[number % len(MIX)] for number in range(batch.count)]
