@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from aiokafka import AIOKafkaProducer
 from click.testing import CliRunner, Result
@@ -241,31 +240,6 @@ async def test_a_dead_lettered_post_is_found_by_each_of_its_ids(pipe: Pipeline, 
         assert (told["Dead Letter"], told["Tenant"], told["Post"]) == (dead, tenant, post), known_as
     await vision("dlq", "discard", "--id", dead)
     assert "It came to its end." in await vision("trace", post)
-
-
-async def test_a_deferred_post_and_a_skip_by_the_policy_say_why(pipe: Pipeline, vision: Vision, worker: Worker) -> None:
-    tenant, post, odd, since = unique("poor"), unique("poor"), unique("odd"), await pipe.newest()
-    await vision("budget", "set", "1", tenant)
-    await pipe.publish(tenant, post, [await pipe.upload(tenant, picture())])
-    await pipe.publish(tenant, odd, [never_uploaded(tenant, odd, "application/zip")])
-    await pipe.announced([post, odd], since)
-    await pipe.idle()
-    [told] = await vision.json("diag", "--post-id", post)
-    assert told["Status"] == "deferred"
-    for text in (told["Waits For"], (await vision.json("trace", post, code=3))[0]["stopped"]):
-        assert text.startswith("deferred until "), text
-        assert f"`vision budget set LIMIT {tenant}`" in text
-    await vision("pause", tenant)
-    assert f"`vision resume {tenant}`" in (await vision.json("trace", post, code=3))[0]["stopped"]
-    assert "policy: unsupported_mime" in await vision("diag", "--post-id", odd)
-    assert "policy: unsupported_mime" in await vision("trace", odd)
-    async with httpx.AsyncClient(trust_env=False) as http:
-        page = (await http.get(f"{worker.metrics_url}/metrics")).text
-    assert re.search(r'^vision_media_total\{reason="unsupported_mime",result="skipped"\} [1-9]', page, re.MULTILINE)
-    await vision("resume", tenant)
-    await vision("budget", "set", "default", tenant)
-    await pipe.idle()
-    assert "No such tenant is known" in (await vision.run("budget", "show", unique("nosuch"))).stderr
 
 
 async def test_a_grants_letter_is_replayed_under_a_new_grant(pipe: Pipeline, vision: Vision, worker: Worker) -> None:
