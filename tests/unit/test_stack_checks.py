@@ -34,7 +34,7 @@ def test_little_memory_is_a_hint_before_the_start(monkeypatch: pytest.MonkeyPatc
     assert checks.memory(None).verdict is Level.HINT
 
 
-async def test_a_port_of_somebody_else_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_port_used_by_another_program_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vision_app.stack.checks.WORKER_SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -57,7 +57,7 @@ async def health(settings: Settings) -> list[Health]:
         api = f"http://{reachable(settings.vision_api_host)}:{settings.vision_api_port}"
         places = [("worker", [api, f"http://{reachable(settings.metrics_host)}:{settings.metrics_port}"])]
     async with httpx.AsyncClient(trust_env=False, timeout=ASK_SECONDS) as http:
-        answers = await asyncio.gather(*(_readiness(http, urls) for _, urls in places))
+        answers = await asyncio.gather(*(_ask_readiness(http, urls) for _, urls in places))
     starting = [_starting(worker) for worker in workers] or [""]
     return [
         Health(name, urls, answer, bool(workers), why)
@@ -65,7 +65,7 @@ async def health(settings: Settings) -> list[Health]:
     ]
 
 
-def standing(stall: Mapping[str, Any]) -> str:
+def describe_stall(stall: Mapping[str, Any]) -> str:
     """A stall in one sentence."""
     return f"{stall['stage']} at {stall['place']} has stood still since {stall['since'][:19]}Z: {stall['reason']}"
 
@@ -83,7 +83,7 @@ def _findings(worker: Health, hosts: Sequence[str] | None) -> list[Finding]:
         return [_no_answer(worker, hosts)]
     if worker.stalls:
         return [
-            Finding(check=worker.name, verdict=Level.FAILED, detail=f"{standing(stall)}. Next: {stall['remedy']}")
+            Finding(check=worker.name, verdict=Level.FAILED, detail=f"{describe_stall(stall)}. Next: {stall['remedy']}")
             for stall in worker.stalls
         ]
     if reason := worker.answer.get("reason"):
@@ -124,7 +124,7 @@ def _starting(worker: ServiceState) -> str:
     return f"starting: {worker.detail or 'its process'}" if worker.condition is Condition.STARTING and young else ""
 
 
-async def _readiness(http: httpx.AsyncClient, urls: Sequence[str]) -> Mapping[str, Any] | None:
+async def _ask_readiness(http: httpx.AsyncClient, urls: Sequence[str]) -> Mapping[str, Any] | None:
     for url in urls:
         try:
             answer = (await http.get(f"{url}/readyz")).json()

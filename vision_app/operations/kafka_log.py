@@ -13,11 +13,11 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaTimeoutError
 from aiokafka.partitioner import DefaultPartitioner
 
+from vision_app.clients.kafka import kafka_admin, kafka_consumer, kafka_producer
 from vision_app.settings import Settings
 from vision_app.topics import MAX_MESSAGE_BYTES
 
@@ -163,15 +163,8 @@ async def _in_time(settings: Settings, connecting: AbstractAsyncContextManager[C
 
 @asynccontextmanager
 async def _log(settings: Settings) -> AsyncIterator[KafkaLog]:
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap_servers)
-    try:
-        await admin.start()
-        async with AIOKafkaConsumer(
-            bootstrap_servers=settings.kafka_bootstrap_servers, enable_auto_commit=False, auto_offset_reset="earliest"
-        ) as consumer:
-            yield KafkaLog(settings, consumer, admin, frozenset(await consumer.topics()))
-    finally:
-        await admin.close()
+    async with kafka_admin(settings) as admin, kafka_consumer(settings, auto_offset_reset="earliest") as consumer:
+        yield KafkaLog(settings, consumer, admin, frozenset(await consumer.topics()))
 
 
 @asynccontextmanager
@@ -183,10 +176,7 @@ async def kafka_sender(settings: Settings) -> AsyncIterator[KafkaSender]:
 
 @asynccontextmanager
 async def _sender(settings: Settings) -> AsyncIterator[KafkaSender]:
-    producer = AIOKafkaProducer(
-        bootstrap_servers=settings.kafka_bootstrap_servers, acks="all", max_request_size=MAX_MESSAGE_BYTES
-    )
-    async with producer:
+    async with kafka_producer(settings, acks="all", max_request_size=MAX_MESSAGE_BYTES) as producer:
         yield KafkaSender(producer)
 
 

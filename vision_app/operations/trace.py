@@ -20,7 +20,7 @@ from vision_app.stores.posts import PostsReader, Row
 from vision_app.streams.letter_ids import ids_of
 
 from .connections import OperationError, api_of, postgres_of, redis_of
-from .health import health, standing
+from .health import describe_stall, health
 from .hops import LAST_ENTRY_MS, Hop, Subject, kafka_hops, redis_hops, summary, windows
 from .kafka_log import KafkaLog, kafka_log
 from .letters import Filter, letters_about, read_letters, waiting_letters
@@ -230,7 +230,7 @@ def _stalled(hops: Sequence[Hop], stalls: Sequence[Mapping[str, Any]]) -> list[s
             offsets = [int(hop.place[len(partition) :]) for hop in waiting if hop.place.startswith(partition)]
             in_the_way = any(offset >= int(stall["offset"] or 0) for offset in offsets)
         if in_the_way:
-            found.append(f"{standing(stall)}. Next: {stall['remedy']}")
+            found.append(f"{describe_stall(stall)}. Next: {stall['remedy']}")
     return found
 
 

@@ -111,7 +111,7 @@ class Supervisor:
         task.cancel()
         await asyncio.wait([task])
         await worker.stop()
-        logger.info("worker stopped by order", service=worker.service.name)
+        logger.info("worker_stopped_by_order", service=worker.service.name)
 
     def _begin_worker(self, number: int) -> None:
         if number not in self._workers:
@@ -121,7 +121,7 @@ class Supervisor:
             self.state.services.append(self._workers[number].state)
         worker = self._workers[number]
         if worker not in self._tasks:
-            logger.info("worker started by order", service=worker.service.name)
+            logger.info("worker_started_by_order", service=worker.service.name)
             self._tasks[worker] = asyncio.create_task(worker.keep_running())
 
     async def _stop(self) -> None:
@@ -147,7 +147,7 @@ class Supervisor:
             for child in self._children():
                 rotate_in_use(Path(child.state.log))
         except OSError as error:  # a full disk must not end the supervision
-            logger.error("state not written", error=str(error), path=str(self._home.state))
+            logger.error("supervisor_state_not_written", error=str(error), path=str(self._home.state))
 
 
 def _take_lock(home: Home) -> IO[str]:
