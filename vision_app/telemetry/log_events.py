@@ -677,6 +677,17 @@ CATALOGUE: Final[dict[str, tuple[LogEvent, ...]]] = {
     ),
     "Embedded stack, simulator and laboratory": (
         LogEvent("service_ready", _INFO, "An embedded service accepts connections."),
+        LogEvent("service_condition_changed", _INFO, "An embedded service or a worker is in another condition."),
+        LogEvent(
+            "service_not_answering",
+            _WARNING,
+            "An embedded service or a worker runs and does not answer.",
+            "See its log with `vision logs NAME`; if it stays so, end it: the supervisor starts it again.",
+        ),
+        LogEvent("worker_stopped_by_order", _INFO, "`vision worker stop` ended a worker; it is not started again."),
+        LogEvent(
+            "worker_started_by_order", _INFO, "`vision worker start`, or `vision up --workers`, started a worker."
+        ),
         LogEvent(
             "service_failed",
             _ERROR,
