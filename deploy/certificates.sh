@@ -3,14 +3,14 @@
 #
 # An authority of its own (its key stays in FOLDER, for root alone) and, per service, a key that only that service's user
 # can read. Run again it changes nothing, but renews what ends within 30 days; restart the services then.
-# For real use replace the files by those of your own authority: the names stay.
+# For real use replace the files by those of your own authority, and take ca-key.pem away: the other names stay.
 set -eu
 umask 022
 folder=$1
 RENEW_SECONDS=2592000
 
 authority() {
-    [ -s "$folder/ca.pem" ] && [ -s "$folder/ca-key.pem" ] && return
+    [ -s "$folder/ca.pem" ] && return
     (umask 077 && openssl genpkey -quiet -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out "$folder/ca-key.pem")
     openssl req -x509 -new -key "$folder/ca-key.pem" -days 3650 -subj "/CN=vision compose authority" \
         -addext "basicConstraints=critical,CA:TRUE,pathlen:0" -addext "keyUsage=critical,keyCertSign,cRLSign" \
@@ -25,6 +25,11 @@ certificate() {
         openssl verify -CAfile "$folder/ca.pem" "$own/certificate.pem" >/dev/null 2>&1; then
         return
     fi
+    [ -s "$folder/ca-key.pem" ] || {
+        echo "$own/certificate.pem is missing, ends within 30 days or is not signed by $folder/ca.pem, and the" \
+            "authority's key is not here to make another: put a new one there" >&2
+        exit 1
+    }
     mkdir -p "$own"
     rm -f "$own"/*
     printf '%s\n' "subjectAltName=DNS:$1,DNS:localhost,IP:127.0.0.1" "extendedKeyUsage=$3" \

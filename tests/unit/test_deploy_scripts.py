@@ -153,6 +153,21 @@ def test_run_again_it_changes_nothing_and_makes_only_what_is_missing(tmp_path: P
     assert {path.parent.name for path in before if before[path] != after[path]} == {"redis"}
 
 
+def test_an_authority_of_ones_own_is_never_replaced(tmp_path: Path) -> None:
+    certificates(tmp_path)
+    (tmp_path / "ca-key.pem").unlink()
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.pem")}
+    assert certificates(tmp_path) == ""
+    (tmp_path / "redis" / "certificate.pem").unlink()
+    command = ["sh", str(DEPLOY / "certificates.sh"), str(tmp_path)]
+    refused = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert refused.returncode == 1
+    assert "redis/certificate.pem is missing" in refused.stderr
+    assert "put a new one there" in refused.stderr
+    after = {path: path.read_bytes() for path in tmp_path.rglob("*.pem")}
+    assert before.items() - after.items() == {(p, c) for p, c in before.items() if p.parts[-2:] == ("redis", "certificate.pem")}
+
+
 def test_what_the_cluster_mounts_is_what_the_script_makes(tmp_path: Path) -> None:
     certificates(tmp_path)
     text = " ".join(str(service) for service in CLUSTER["services"].values())
