@@ -177,7 +177,7 @@ async def test_a_grant_that_the_ledger_did_not_give_is_turned_back_into_a_reserv
 async def test_a_grant_older_than_a_day_is_not_called_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The ledger has charged it as lost and queued its task again. Reading the topic again must spend nothing."""
     grant, later = world.grant(), time.time() + 24 * 3600
-    monkeypatch.setattr("agents.analyst.time.time", lambda: later)
+    monkeypatch.setattr("vision_app.analysis.analyst.time.time", lambda: later)
     async with world.agent("analysis") as agent:
         await world.tell(agent, grant)
     assert world.provider.calls == []
@@ -201,7 +201,7 @@ async def test_a_task_that_comes_back_unsigned_again_and_again_is_slowed_down(
     async def sleep(app: Any, event: Any, seconds: float) -> None:
         slept.append(seconds)
 
-    monkeypatch.setattr("agents.grant_in_hand.sleep_while_ours", sleep)
+    monkeypatch.setattr("vision_app.analysis.open_grant.sleep_while_ours", sleep)
     async with world.agent("analysis") as agent:
         await world.tell(agent, world.grant().model_copy(update={"signature": ""}))
         assert slept == []
@@ -699,7 +699,7 @@ def test_the_picture_of_these_tests_is_what_its_hash_says() -> None:
 async def test_an_unexpected_error_of_a_call_counts_as_lost_since_it_may_have_been_paid(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agents.caller.read_answer", lambda *_: 1 / 0)
+    monkeypatch.setattr("vision_app.analysis.caller.read_answer", lambda *_: 1 / 0)
     async with world.agent("analysis") as agent:
         await world.tell(agent, world.grant())
     [lost] = world.sent("vision.budget")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import vision_app.app as composition
-from agents.budget import UNDER_WAY_MS, AlarmClock, LostLedgers
+from agents.budget import UNDER_WAY_MS, LostLedgers, WakeTimer
 from tests.agents.conftest import World
 from tests.fakes import until
 from vision_app.domain.signatures import flaw_of, key_from
@@ -61,7 +61,9 @@ async def postgres(world: World, monkeypatch: pytest.MonkeyPatch) -> dict[str, A
 
     loader = _loader(world)
     monkeypatch.setattr(loader, "_look_up", look_up)
-    monkeypatch.setattr(loader, "_remembered", SimpleNamespace(unfinished=unfinished, tenants_with_unfinished=tenants))
+    monkeypatch.setattr(
+        loader, "_unfinished_posts", SimpleNamespace(unfinished=unfinished, tenants_with_unfinished=tenants)
+    )
     monkeypatch.setattr("agents.budget.RETRY_SECONDS", 0.001)
     return known
 
@@ -237,7 +239,7 @@ async def _tick(world: World, monkeypatch: pytest.MonkeyPatch, *, day: str, owne
     with monkeypatch.context() as patched:
         patched.setattr("agents.budget.time.time", lambda: at)
         patched.setattr("agents.budget.owns", lambda app, topic, key: owned)
-        await AlarmClock(app, app.outbox, _loader(world), app.budgets, app.budget_rules).ring()
+        await WakeTimer(app, app.outbox, _loader(world), app.budgets, app.budget_rules).send_wakes()
 
 
 async def test_after_midnight_nothing_is_spent_and_who_waits_is_woken(
@@ -332,7 +334,7 @@ async def test_a_lost_ledger_starts_with_the_most_that_anybody_knows(posts: int,
 
 def _lost_ledgers(world: World) -> LostLedgers:
     loader = _loader(world)
-    return LostLedgers(world.app, loader, world.app.budgets, loader._remembered)
+    return LostLedgers(world.app, loader, world.app.budgets, loader._unfinished_posts)
 
 
 async def test_what_waited_in_a_lost_ledger_is_asked_about_again_before_the_new_one_is_loaded(

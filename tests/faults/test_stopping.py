@@ -62,7 +62,7 @@ async def test_told_to_end_and_to_share_while_the_rows_wait_for_postgres(
     await pipe.announced(known, since)
     proxies.proxies["postgres"].inject("hang")
     posts = known + await _publish(pipe, tag, 6, first=3)
-    await _until(lambda: _says(workers[0], "Vision analysis completed", len(posts)))
+    await _until(lambda: _says(workers[0], "analysis_completed", len(posts)))
 
     await _shared(workers[1])  # the sink that waits must let go of its partitions
     assert await asyncio.to_thread(workers[0].stop) < END_SECONDS
@@ -99,7 +99,7 @@ async def test_frozen_beyond_its_session_and_let_go_on(pipe: Pipeline, workers: 
     await pipe.faults({"endpoint": "chat", "fault": {"kind": "latency", "seconds": 1, "max_seconds": 3}})
     tag, since = unique("frozen"), await pipe.newest()
     posts = await _publish(pipe, tag, 30)
-    await _until(lambda: _says(workers[0], "Vision analysis completed", 2))
+    await _until(lambda: _says(workers[0], "analysis_completed", 2))
 
     workers[0].send(signal.SIGSTOP)
     await asyncio.sleep(SESSION_SECONDS + 6)  # so long, and not a condition, is what the group takes it for dead after

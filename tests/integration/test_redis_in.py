@@ -59,7 +59,7 @@ class Way:
 
     def __init__(self, settings: Settings, client: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
         self.settings, self.client, self.app = settings, client, FakeApp()
-        self.held_up = False
+        self.service_is_away = False
         self._monkeypatch = monkeypatch
         self.allow(PLENTY)  # nothing is announced here
 
@@ -73,7 +73,7 @@ class Way:
         self.app.should_stop = False
         settings = self.settings.model_copy(update=changes)
         outbox = Outbox(self.app)
-        bridge = RedisIn(self.app, outbox, DeadLetters(outbox), settings, "w1", lambda: self.held_up)
+        bridge = RedisIn(self.app, outbox, DeadLetters(outbox), settings, "w1", lambda: self.service_is_away)
         await bridge.start()
         try:
             yield bridge
@@ -365,7 +365,7 @@ async def test_while_a_service_is_away_nobody_waits_for_his_own_posts(way: Way) 
         await way.publish(f"p{number}")
     async with way.running():
         await until(lambda: way.relayed == ["p0", "p1"])
-        way.held_up = True
+        way.service_is_away = True
         await until(way.none_pending)
     assert len(way.relayed) == 6
 
@@ -423,7 +423,7 @@ async def test_what_is_held_is_bounded_in_bytes_and_the_rest_is_read_again_in_it
         await until(lambda: 0 < sample("vision_read_ahead_bytes") <= 1_000_000)
         held = [entry for queue in bridge._waiting._queues.values() for entry in queue]
         large = [entry for entry in held if entry.tenant_id == "t1"]
-        assert sum(entry.fields is not None for entry in large) == 4
+        assert sum(entry.content is not None for entry in large) == 2, "fields and the record's value: 400 kB each"
         way.allow(PLENTY)
         await until(way.none_pending)
         await until(lambda: sample("vision_read_ahead_bytes") == 0)
@@ -440,6 +440,7 @@ async def test_what_is_not_held_and_trimmed_meanwhile_is_acknowledged_and_counte
     for number in range(3):
         await way.publish(f"p{number}")
     before = sample("vision_redis_trimmed_entries_total")
+    unexpected = sample("vision_unexpected_errors_total", where="redis_in")
     async with way.running():
         await until(way.all_read)
         await way.client.xtrim(FIRST, maxlen=1, approximate=False)
@@ -447,6 +448,7 @@ async def test_what_is_not_held_and_trimmed_meanwhile_is_acknowledged_and_counte
         await until(way.none_pending)
     assert way.relayed == ["p2"]
     assert sample("vision_redis_trimmed_entries_total") == before + 2
+    assert sample("vision_unexpected_errors_total", where="redis_in") == unexpected
 
 
 async def test_an_answer_of_redis_is_bounded_as_soon_as_entries_are_large(
@@ -478,14 +480,14 @@ async def test_what_was_left_behind_is_read_in_answers_of_a_bounded_size(
 ) -> None:
     monkeypatch.setattr(reply_size, "READ_BYTES", 1_000_000)
     sizes: list[int] = []
-    fields_of = redis_in.RedisIn._fields_of
+    fields_of = redis_in.RedisIn._read_fields
 
     async def seen(bridge: RedisIn, stream: str, ids: Any) -> Any:
         found = await fields_of(bridge, stream, ids)
         sizes.append(len(found))
         return found
 
-    monkeypatch.setattr(redis_in.RedisIn, "_fields_of", seen)
+    monkeypatch.setattr(redis_in.RedisIn, "_read_fields", seen)
     for number in range(40):
         await way.publish(f"p{number}", caption="x" * 300_000)
     await way.group()

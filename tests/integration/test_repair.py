@@ -149,7 +149,7 @@ async def test_a_lost_ledger_is_written_again(database: Any, settings: Settings)
         with pytest.raises(MigrationError, match="vision migrate repair"):
             await migrate(pool)
         assert (await inspect(database)).ledger_lost
-        assert (await repair(database)).ledger
+        assert (await repair(database)).ledger_rewritten
         assert (await inspect(database)).is_sound
         assert await migrate(pool) == []
     finally:

@@ -29,7 +29,7 @@ HELD: dict[str, tuple[str, str]] = {
     "posts": ("vision_app.streams.actor:Actor.run.in_turn", "vision.posts"),
     "media": ("agents.media:media_agent.check", "vision.media"),
     "budget": ("vision_app.streams.actor:Actor.run.in_turn", "vision.budget"),
-    "analysis": ("agents.analyst:Analyst._look", "vision.analysis"),
+    "analysis": ("vision_app.analysis.analyst:Analyst._next_step", "vision.analysis"),
     "sink-postgres": ("vision_app.streams.batches:Batches._try_until_handled", "vision.sink.postgres"),
     "sink-s3": ("vision_app.streams.batches:Batches._try_until_handled", "vision.sink.s3"),
     "sink-neo4j": ("vision_app.streams.batches:Batches._try_until_handled", "vision.sink.neo4j"),
@@ -151,7 +151,7 @@ async def test_a_held_stage_is_named_everywhere_and_freed_by_hand(
     assert (status, body["status"]) == (503, "not_ready")
     assert f"{stage} at {place}" in body["reason"]
     assert await metric(worker, stage) >= STALL_SECONDS
-    assert [line for line in worker.log().splitlines() if "Work stands still" in line and place in line]
+    assert [line for line in worker.log().splitlines() if "work_stalled" in line and place in line]
     code, said = await asyncio.to_thread(vision, "doctor")
     assert code == 1
     assert f"{stage} at {place} has stood still since" in said

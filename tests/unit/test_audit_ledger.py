@@ -48,7 +48,7 @@ def versions_of(steps: Steps) -> tuple[list[LedgerVersion], int]:
         if command is None:
             continue
         at = Moment(time_ms=now_ms, offset=offset)
-        decision = core.decide(row, command, at, core.Rules(limit=LIMIT, max_queue=3), lambda _: None)
+        decision = core.decide(row, command, at, core.BudgetRules(limit=LIMIT, max_queue=3), lambda _: None)
         grants += [message for message in decision.send if isinstance(message, Grant)]
         if decision.row is not None:
             before = row.spent if row is not None and row.day == decision.row.day else 0

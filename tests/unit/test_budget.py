@@ -10,10 +10,10 @@ import pytest
 
 from vision_app.domain.budget import (
     LOST_AFTER_MS,
+    BudgetDecision,
     BudgetRow,
-    Decision,
+    BudgetRules,
     Parked,
-    Rules,
     decide,
     effective_limit,
     outlived,
@@ -59,14 +59,14 @@ class Tenant:
     """One tenant's row and parked tasks, kept as the shell keeps them. `do` returns the decision."""
 
     def __init__(self, *, limit: int = 100, loaded: bool = True, **rules: Any) -> None:
-        self.rules = Rules(limit=limit, **rules)
+        self.rules = BudgetRules(limit=limit, **rules)
         self.row: BudgetRow | None = None
         self.parked: dict[int, Parked] = {}
         self.time_ms, self.offset = NOON, -1
         if loaded:
             self.do(Load(tenant_id=TENANT, day="2026-11-22", spent=0))
 
-    def do(self, command: BudgetCommand, *, at: Moment | None = None) -> Decision:
+    def do(self, command: BudgetCommand, *, at: Moment | None = None) -> BudgetDecision:
         if at is None:
             self.offset += 1
             self.time_ms += 1
@@ -78,16 +78,16 @@ class Tenant:
             del self.parked[number]
         return decision
 
-    def reserve(self, name: str, estimate: int = 40, *, ocr: bool = False) -> Decision:
+    def reserve(self, name: str, estimate: int = 40, *, ocr: bool = False) -> BudgetDecision:
         return self.do(Reserve(tenant_id=TENANT, task=task(name, ocr=ocr), estimate=estimate))
 
-    def settle(self, grant: Grant, tokens: int) -> Decision:
+    def settle(self, grant: Grant, tokens: int) -> BudgetDecision:
         return self.do(Settle(tenant_id=TENANT, grant_id=grant.id, tokens=tokens))
 
-    def release(self, grant: Grant) -> Decision:
+    def release(self, grant: Grant) -> BudgetDecision:
         return self.do(Release(tenant_id=TENANT, grant_id=grant.id))
 
-    def lost(self, grant: Grant) -> Decision:
+    def lost(self, grant: Grant) -> BudgetDecision:
         return self.do(
             Lost(tenant_id=TENANT, grant_id=grant.id, estimate=grant.estimate, purpose=grant.purpose, task=grant.task)
         )
@@ -113,19 +113,19 @@ class Tenant:
         return view(self.ledger, Moment(time_ms=self.time_ms, offset=0), self.rules)
 
 
-def granted(decision: Decision) -> list[Grant]:
+def granted(decision: BudgetDecision) -> list[Grant]:
     return [message for message in decision.send if isinstance(message, Grant)]
 
 
-def names(decision: Decision) -> list[str]:
+def names(decision: BudgetDecision) -> list[str]:
     return [grant.task.post_id for grant in granted(decision)]
 
 
-def outcomes(decision: Decision) -> dict[str, Any]:
+def outcomes(decision: BudgetDecision) -> dict[str, Any]:
     return {m.post_id: m.outcome for m in decision.send if isinstance(m, MediaOutcome)}
 
 
-def seen(decision: Decision) -> list[str]:
+def seen(decision: BudgetDecision) -> list[str]:
     return [what for what, _ in decision.observed]
 
 
@@ -471,10 +471,10 @@ def test_two_births_and_two_tenants_never_share_a_grant_id_though_all_else_repea
         for tenant_id in ("t", "u"):
             at = Moment(time_ms=NOON, offset=0)  # the same record, read again after the ledger was lost (same offset)
             reserve = Reserve(tenant_id=tenant_id, task=task("a"), estimate=1)
-            born_row = decide(None, reserve, at, Rules(limit=9), lambda n: None, born)
+            born_row = decide(None, reserve, at, BudgetRules(limit=9), lambda n: None, born)
             load = Load(tenant_id=tenant_id, day=at.day, spent=0)
             later = Moment(time_ms=NOON + 9, offset=1)
-            given = decide(born_row.row, load, later, Rules(limit=9), born_row.park.get, "unused")
+            given = decide(born_row.row, load, later, BudgetRules(limit=9), born_row.park.get, "unused")
             ids |= {g.id for g in granted(given)}
     assert len(ids) == 4
 
@@ -485,7 +485,7 @@ def test_no_grant_is_given_before_its_ledgers_name_is_stored() -> None:
         Reserve(tenant_id=TENANT, task=task("a"), estimate=1),
         Resume(tenant_id=TENANT),
     ):
-        assert granted(decide(None, command, Moment(NOON, 0), Rules(limit=9), lambda n: None, "x")) == []
+        assert granted(decide(None, command, Moment(NOON, 0), BudgetRules(limit=9), lambda n: None, "x")) == []
 
 
 def test_decided_again_under_other_rules_a_command_gives_no_id_to_another_task() -> None:
@@ -494,7 +494,7 @@ def test_decided_again_under_other_rules_a_command_gives_no_id_to_another_task()
     row, at = tenant.row, Moment(time_ms=NOON + 100, offset=50)
     reserve = Reserve(tenant_id=TENANT, task=task("a"), estimate=80)
     [phantom] = granted(decide(row, reserve, at, tenant.rules, tenant.parked.get))
-    tenant.rules = Rules(limit=50)
+    tenant.rules = BudgetRules(limit=50)
     assert granted(tenant.do(reserve, at=at)) == []
     tenant.time_ms, tenant.offset = at.time_ms, at.offset
     [other] = granted(tenant.reserve("b", 10))
@@ -597,7 +597,7 @@ def test_a_limit_raised_by_a_deployment_lets_the_queue_go_on_at_the_next_wake() 
     tenant.spend(90)
     tenant.reserve("a")
     assert not outlived(tenant.ledger, tenant.rules)
-    tenant.rules = Rules(limit=200)
+    tenant.rules = BudgetRules(limit=200)
     assert outlived(tenant.ledger, tenant.rules)
     assert names(tenant.do(Wake(tenant_id=TENANT))) == ["a"]
     assert not outlived(tenant.ledger, tenant.rules)
@@ -607,7 +607,7 @@ def test_ocr_allowed_by_a_new_policy_serves_those_who_were_deferred_before() -> 
     tenant = Tenant()
     tenant.spend(90)
     assert isinstance(outcomes(tenant.reserve("a", ocr=True))["a"], Deferred)
-    tenant.rules = Rules(limit=100, ocr_fallback=True)
+    tenant.rules = BudgetRules(limit=100, ocr_fallback=True)
     assert outlived(tenant.ledger, tenant.rules)
     [grant] = granted(tenant.do(Wake(tenant_id=TENANT)))
     assert (grant.task.post_id, grant.provider) == ("a", "ocr_fallback")
@@ -616,7 +616,7 @@ def test_ocr_allowed_by_a_new_policy_serves_those_who_were_deferred_before() -> 
 def test_a_tenants_own_limit_is_not_outlived_by_a_deployments() -> None:
     tenant = Tenant()
     tenant.do(SetLimit(tenant_id=TENANT, limit=70))
-    assert not outlived(tenant.ledger, Rules(limit=10**6))
+    assert not outlived(tenant.ledger, BudgetRules(limit=10**6))
 
 
 # --- days -------------------------------------------------------------------------------------------------------------

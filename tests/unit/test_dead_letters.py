@@ -12,9 +12,9 @@ from aiokafka.errors import KafkaConnectionError, MessageSizeTooLargeError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.results import buried
 from tests.fakes import FakeApp, event
 from vision_app import __version__
+from vision_app.analysis.results import failed_by_dead_letter
 from vision_app.messages import DeadLetter, MediaTask, Medium, Release, Reserve, decode
 from vision_app.stores.s3 import StoreUnavailable
 from vision_app.streams import dead_letters
@@ -197,7 +197,7 @@ async def test_a_companion_that_is_too_large_goes_out_smaller(app: FakeApp) -> N
         event(7, task.encode(), topic="vision.media"),
         "Oversized",
         keep_trying=lambda: True,
-        companions=lambda letter: [buried(task, letter), Release(tenant_id="t", grant_id="g")],
+        companions=lambda letter: [failed_by_dead_letter(task, letter), Release(tenant_id="t", grant_id="g")],
     )
     (outcome,) = app.values("vision.posts")
     (letter,) = app.values("vision.dlq")

@@ -11,7 +11,7 @@ from bridges.fair_queue import FairQueue, Held
 
 
 def held(tenant: str, number: int) -> Held:
-    return Held("stream", str(number).encode(), {}, tenant, f"post-{number}", attempt=True)
+    return Held("stream", str(number).encode(), None, tenant, f"post-{number}", attempt=True)
 
 
 def filled(tenants: str) -> FairQueue:

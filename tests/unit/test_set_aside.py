@@ -23,7 +23,7 @@ from vision_app.streams.faust_seams import place_of, watch_of
 from vision_app.streams.outbox import Outbox
 from vision_app.streams.set_aside import KEEP_SECONDS, KEY, Marks, mark, parse_place
 from vision_app.telemetry import metrics
-from vision_app.telemetry.watch import Place
+from vision_app.telemetry.watch import RecordPlace
 
 
 class FakeRedis:
@@ -173,12 +173,12 @@ async def test_marks_older_than_any_record_are_dropped() -> None:
 
 @given(st.sampled_from(["vision.media", "posts.vision.uploaded", "a-b"]), st.integers(0, 99), st.integers(0, 2**63))
 def test_a_place_is_read_as_it_is_written(topic: str, partition: int, offset: int) -> None:
-    place = Place(topic, partition, str(offset))
+    place = RecordPlace(topic, partition, str(offset))
     assert parse_place(str(place)) == place
 
 
 def test_an_entry_of_a_stream_is_a_place_too() -> None:
-    assert parse_place("stream:posts:vision-1727-0") == Place("stream:posts:vision", None, "1727-0")
+    assert parse_place("stream:posts:vision-1727-0") == RecordPlace("stream:posts:vision", None, "1727-0")
     for text in ("", "vision.media", "vision.media-1", "vision.media-x-1", "vision.media-1-", "vision.media-1-²"):
         with pytest.raises(ValueError, match="no place"):
             parse_place(text)
@@ -187,7 +187,7 @@ def test_an_entry_of_a_stream_is_a_place_too() -> None:
 @pytest.mark.parametrize("value", [b"", b"yes", b"[]", b'{"marked_at": "soon"}', b'{"record_ms": {}}', b"\xff"])
 async def test_what_is_not_a_mark_of_ours_sets_nothing_aside_and_hides_no_other(value: bytes) -> None:
     setup = Setup()
-    entry, sound = Place("stream:in", None, "1-0"), Place("stream:in", None, "2-0")
+    entry, sound = RecordPlace("stream:in", None, "1-0"), RecordPlace("stream:in", None, "2-0")
     await mark(setup.redis, sound, "poison", "anna", None)
     setup.redis.marks[str(entry).encode()] = value
     await setup.marks.refresh()

@@ -14,7 +14,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from tests.api_document import faults
 from tests.unit.test_budget import TENANT, Tenant
-from vision_app.domain.budget import Rules
+from vision_app.domain.budget import BudgetRules
 from vision_app.messages import Drop, Pause, Reset, Resume, SetLimit
 from vision_app.settings import load_settings
 from vision_app.streams.ownership import LeftUnacked
@@ -56,7 +56,7 @@ class Worker:
     def budgets(self) -> dict[bytes, Any]:
         return {TENANT.encode(): self.tenant.ledger.model_dump(mode="json")}
 
-    def budget_rules(self) -> Rules:
+    def budget_rules(self) -> BudgetRules:
         return self.tenant.rules
 
     def serving(self) -> bool:
