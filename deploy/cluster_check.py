@@ -1,8 +1,8 @@
 """Runs docker-compose.yml and docker-compose.cluster.yml together, with the worker in its image.
 
-Called by image_check.sh as image_check.py is: `cluster_check.py CONFIG.json IMAGE`, in a network and a mount namespace of
-its own. Proves that the certificates, users and settings fit together, that nobody gets in without them, and that posts
-are analyzed while one of three brokers is away.
+Called by image_check.sh as image_check.py is: `cluster_check.py CONFIG.json IMAGE`, in a network and a mount namespace
+of its own. Proves that the certificates, users and settings fit together, that nobody gets in without them, and that
+posts are analyzed while one of three brokers is away.
 """
 
 from __future__ import annotations

@@ -5,8 +5,6 @@ with the compose file's settings, Redis and Postgres with its commands, both fro
 were built without TLS.
 """
 
-# ruff: noqa: S607 - every command here is our own
-
 from __future__ import annotations
 
 import os
@@ -62,9 +60,9 @@ class Cluster(Services):
         java = self.java().command("kafka.admin.ConfigCommand")
         tool.write_text(f'#!/bin/sh\nexec {shlex.join(java)} "$@"\n')
         tool.chmod(0o755)
-        (script,) = self.here([undollared(part) for part in service["command"]])
-        script = script.replace("/tmp/", f"{self.folder}/")  # noqa: S108 - the container's, not ours
-        script = script.replace("/opt/kafka/bin/kafka-configs.sh", str(tool))
+        (script,) = service["command"]
+        script = undollared(script).replace("/tmp/", f"{self.folder}/")  # noqa: S108 - the container's, not ours
+        (script,) = self.here([script.replace("/opt/kafka/bin/kafka-configs.sh", str(tool))])
         env = os.environ | service["environment"]
         ended = subprocess.run(
             [*service["entrypoint"], script], env=env, capture_output=True, text=True, timeout=120, check=False
@@ -93,7 +91,9 @@ class Cluster(Services):
         words.write_text(given["POSTGRES_PASSWORD"])
         os.chown(words, POSTGRES_USER, POSTGRES_USER)
         users = self.folder / "passwd"  # only in this mount namespace: initdb wants to know its user
-        users.write_text(f"{Path('/etc/passwd').read_text()}image-postgres:x:{POSTGRES_USER}:{POSTGRES_USER}::/:/bin/sh\n")
+        users.write_text(
+            f"{Path('/etc/passwd').read_text()}image-postgres:x:{POSTGRES_USER}:{POSTGRES_USER}::/:/bin/sh\n"
+        )
         self.call("mount", "--bind", str(users), "/etc/passwd")
         as_user = ["setpriv", f"--reuid={POSTGRES_USER}", f"--regid={POSTGRES_USER}", "--clear-groups"]
         first = ["initdb", f"--pgdata={data}", f"--username={given['POSTGRES_USER']}", f"--pwfile={words}"]

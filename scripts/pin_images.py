@@ -1,8 +1,8 @@
 """`make pin-images`: writes the digest behind each image's tag into the compose files and the Dockerfile.
 
-`name:1.2.3` becomes `name:1.2.3@sha256:…`; an image that has a digest gets the one that its tag has now. Nothing is written
-unless every image was found. With --check nothing is written at all: exit code 1 if something would be. Asks the
-registries by their HTTP API (as `docker pull` does), HTTPS_PROXY is observed; no account is needed for public images.
+`name:1.2.3` becomes `name:1.2.3@sha256:…`; an image that has a digest gets the one that its tag has now. Nothing is
+written unless every image was found. With --check nothing is written at all: exit code 1 if something would be. Asks
+the registries by their HTTP API, as `docker pull` does; observes HTTPS_PROXY; public images need no account.
 Exit code 2: a registry could not be asked.
 """
 

@@ -33,10 +33,15 @@ def _tagged(loader: ComposeLoader, _: str, node: yaml.Node) -> Any:
 
 ComposeLoader.add_multi_constructor("!", _tagged)
 
+
+def compose(text: str) -> dict[str, Any]:
+    """A compose file's content."""
+    return dict(yaml.load(text, ComposeLoader))  # noqa: S506 - a SafeLoader with one tag more
+
+
 TEXT = (ROOT / "docker-compose.yml").read_text()
 CLUSTER_TEXT = (ROOT / "docker-compose.cluster.yml").read_text()
-COMPOSE: dict[str, Any] = yaml.load(TEXT, ComposeLoader)
-CLUSTER: dict[str, Any] = yaml.load(CLUSTER_TEXT, ComposeLoader)
+COMPOSE, CLUSTER = compose(TEXT), compose(CLUSTER_TEXT)
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 EXAMPLE = dotenv_values(ROOT / ".env.example")
 
@@ -80,7 +85,7 @@ def test_the_services_of_the_guide_under_its_names() -> None:
 def test_simulator_and_monitors_are_optional_and_nothing_else() -> None:
     assert {name: service["profiles"] for name, service in SERVICES.items() if "profiles" in service} == {
         "gigachat": ["demo"]
-    } | dict.fromkeys(MONITORS, ["obs"])
+    } | {name: ["obs"] for name in MONITORS}
 
 
 def test_no_profile_but_demo_changes_the_worker() -> None:

@@ -1,4 +1,4 @@
-"""The scripts of the containers, run here: deploy/start.sh, deploy/certificates.sh, Kafka's health check, `permissions`.
+"""The scripts of the containers: deploy/start.sh, deploy/certificates.sh, Kafka's health check, the modes of files.
 
 Kafka's check runs against a small server that answers like a broker; against real ones in `make image-check`.
 """
@@ -165,7 +165,9 @@ def test_an_authority_of_ones_own_is_never_replaced(tmp_path: Path) -> None:
     assert "redis/certificate.pem is missing" in refused.stderr
     assert "put a new one there" in refused.stderr
     after = {path: path.read_bytes() for path in tmp_path.rglob("*.pem")}
-    assert before.items() - after.items() == {(p, c) for p, c in before.items() if p.parts[-2:] == ("redis", "certificate.pem")}
+    assert before.items() - after.items() == {
+        (p, c) for p, c in before.items() if p.parts[-2:] == ("redis", "certificate.pem")
+    }
 
 
 def test_what_the_cluster_mounts_is_what_the_script_makes(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""scripts/pin_images.py against a small registry on loopback: tokens, digests, refusals. Real registries: not from here."""
+"""scripts/pin_images.py against a small registry on loopback: tokens, digests, refusals. No real registry is asked."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from tests.unit.test_deploy_compose import ComposeLoader
+from tests.unit.test_deploy_compose import compose
 
 ROOT = Path(__file__).parents[2]
 _spec = importlib.util.spec_from_file_location("pin_images", ROOT / "scripts" / "pin_images.py")
@@ -174,7 +173,7 @@ def test_every_image_of_the_project_is_found() -> None:
         text = (ROOT / name).read_text()
         found |= pin_images.images(text)
         if name.endswith(".yml"):
-            listed = {s["image"] for s in yaml.load(text, ComposeLoader).get("services", {}).values() if "image" in s}
+            listed = {s["image"] for s in compose(text).get("services", {}).values() if "image" in s}
             assert {image for image in listed if not image.startswith("vision-app:")} == pin_images.images(text)
     assert any(image.startswith("python:") for image in found)
     assert len(found) >= 10
