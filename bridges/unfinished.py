@@ -13,7 +13,7 @@ from typing import Any
 
 from vision_app.stores.redis_announcer import emitted_key
 
-TOGETHER, AT_LEAST, HELD_UP = 24, 2, 500
+MAX_UNFINISHED, MIN_PER_TENANT, MAX_PER_TENANT_IN_OUTAGE = 24, 2, 500
 """Unfinished posts: TOGETHER in all, in equal parts for the tenants that have posted lately, but AT_LEAST for each.
 HELD_UP for each while a service that posts need is away: then they do not wait for the processor."""
 
@@ -45,7 +45,7 @@ class Unfinished:
         """Whether one more post of the tenant may be relayed."""
         own = self._posts.get(tenant_id, {})
         tenants = len(self._posts) + (not own)
-        most = HELD_UP if self._waits_for_a_service else max(AT_LEAST, TOGETHER // tenants)
+        most = MAX_PER_TENANT_IN_OUTAGE if self._waits_for_a_service else max(MIN_PER_TENANT, MAX_UNFINISHED // tenants)
         return len(own) < most
 
     async def refresh(self) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from image_services import Failed, Services, command, undollared
+from image_services import Failed, Services, command, unescape_dollars
 
 BROKERS = ("kafka", "kafka-2", "kafka-3")
 POSTGRES_USER = 70
@@ -61,7 +61,7 @@ class Cluster(Services):
         tool.write_text(f'#!/bin/sh\nexec {shlex.join(java)} "$@"\n')
         tool.chmod(0o755)
         (script,) = service["command"]
-        script = undollared(script).replace("/tmp/", f"{self.folder}/")  # noqa: S108 - the container's, not ours
+        script = unescape_dollars(script).replace("/tmp/", f"{self.folder}/")  # noqa: S108 - the container's, not ours
         (script,) = self.here([script.replace("/opt/kafka/bin/kafka-configs.sh", str(tool))])
         env = os.environ | service["environment"]
         ended = subprocess.run(

@@ -192,7 +192,7 @@ class Services:
         service, data = self.of["s3"], self.folder / "s3"
         data.mkdir()
         (script,) = service["command"]
-        script = undollared(script).replace("/data", str(data))
+        script = unescape_dollars(script).replace("/data", str(data))
         self.run("s3", [*service["entrypoint"], script], environment=service["environment"])
         self.wait_healthy("s3")
 
@@ -213,7 +213,7 @@ class Services:
     def is_healthy(self, name: str) -> bool:
         check = self.of[name]["healthcheck"]
         kind, *test = check["test"]
-        test = self.here([undollared(part) for part in test], name)
+        test = self.here([unescape_dollars(part) for part in test], name)
         given = {key: self.here([str(value)], name)[0] for key, value in self.of[name].get("environment", {}).items()}
         command = ["sh", "-c", test[0]] if kind == "CMD-SHELL" else test
         env = os.environ | {"PATH": self.path} | given
@@ -268,7 +268,7 @@ def _succeeds(command: list[str], env: Mapping[str, str], seconds: float) -> boo
         return False
 
 
-def undollared(text: str) -> str:
+def unescape_dollars(text: str) -> str:
     return text.replace("$$", "$")
 
 

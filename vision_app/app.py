@@ -145,7 +145,7 @@ class VisionApp(faust.App):
     async def on_started(self) -> None:
         """Called when the tables are recovered."""
         await super().on_started()
-        _spare_the_collector()
+        _tune_garbage_collector()
         self.started = not self.should_stop
 
     async def on_stop(self) -> None:
@@ -316,7 +316,7 @@ def _reason(fault: Exception) -> str:
     return f"{text}; check KAFKA_BOOTSTRAP_SERVERS and that the broker runs" if isinstance(fault, KafkaError) else text
 
 
-def _spare_the_collector() -> None:
+def _tune_garbage_collector() -> None:
     """Exclude permanent objects from garbage collection: modules, the clients' models, recovered rows.
 
     Scanning them again and again took an eighth of the worker's processor time (`gc.callbacks`, nine pictures a

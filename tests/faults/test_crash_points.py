@@ -27,7 +27,7 @@ UNREACHED = {
     "bridges.redis_in:RedisIn._relay_watched#2": "an entry set aside by hand while it is relayed: the same, once more",
     "bridges.redis_in:RedisIn._with_content#1": "reads again what was not held, beyond 32 MiB of entries",
     "bridges.redis_in:RedisIn._with_content#2": "acknowledges what was trimmed of that, as elsewhere",
-    "vision_app.providers.gate:Gate._leave#2": "a slot given in the moment of leaving is given back; it expires",
+    "vision_app.providers.gate:Gate._cancel_wait#2": "a slot given in the moment of leaving is given back; it expires",
     "vision_app.providers.gigachat:GigaChat._delete#2": "looks for a file whose upload nobody answered; costs nothing",
     "vision_app.providers.gigachat:GigaChat.close#1": "the last deletions of files at the provider; cost nothing",
     "vision_app.providers.gigachat:GigaChat.sign_in#1": "`vision doctor` calls it, no worker",

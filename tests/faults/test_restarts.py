@@ -46,7 +46,7 @@ class Stack:
 
     def __init__(self, home: Home) -> None:
         self.home = home
-        self._supervisor: client.Supervisor | None = None
+        self._supervisor: client.SupervisorProcess | None = None
 
     async def start(self) -> float:
         """Start everything, or start it again. Returns the seconds until all of it was ready."""

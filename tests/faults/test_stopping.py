@@ -52,7 +52,7 @@ async def pipe(stack_settings: Settings) -> AsyncIterator[Pipeline]:
         yield opened
 
 
-async def test_told_to_end_and_to_share_while_the_rows_wait_for_postgres(
+async def test_a_worker_stops_and_rebalances_while_rows_wait_for_postgres(
     pipe: Pipeline, workers: list[Worker], proxies: Proxies
 ) -> None:
     workers[0].start()
@@ -74,7 +74,7 @@ async def test_told_to_end_and_to_share_while_the_rows_wait_for_postgres(
 
 
 @pytest.mark.parametrize(("fault", "said"), [(BUSY, "gate_paused"), (DOWN, "gate_opened")], ids=["paused", "open"])
-async def test_told_to_end_and_to_share_while_calls_wait_at_the_gate(
+async def test_a_worker_stops_and_rebalances_while_calls_wait_at_the_gate(
     pipe: Pipeline, workers: list[Worker], fault: dict[str, Any], said: str
 ) -> None:
     workers[0].start()
@@ -92,7 +92,7 @@ async def test_told_to_end_and_to_share_while_calls_wait_at_the_gate(
     await _ended_once(pipe, tag, posts, since)
 
 
-async def test_frozen_beyond_its_session_and_let_go_on(pipe: Pipeline, workers: list[Worker]) -> None:
+async def test_a_worker_frozen_beyond_its_session_continues(pipe: Pipeline, workers: list[Worker]) -> None:
     for worker in workers:
         worker.start()
     await asyncio.gather(*(worker.ready() for worker in workers))

@@ -214,7 +214,7 @@ def fuzz(worker: Worker, folder: Path, examples: int, *more: str) -> str:
     return done.stdout
 
 
-async def test_a_fuzzer_finds_no_5xx_and_nothing_the_document_does_not_say(
+async def test_a_fuzzer_finds_no_5xx_and_no_undocumented_answer(
     worker: Worker, pipe: Pipeline, tmp_path: Path, document: Mapping[str, Any]
 ) -> None:
     told = await asyncio.to_thread(fuzz, worker, tmp_path, 3, "--phases", "coverage,fuzzing")

@@ -199,7 +199,7 @@ def test_a_full_queue_skips_retryably() -> None:
 # --- exhaustion -------------------------------------------------------------------------------------------------------
 
 
-def test_spent_leaves_no_room_so_the_waiting_are_deferred_to_midnight_once() -> None:
+def test_when_the_budget_is_spent_waiting_tasks_are_deferred_to_midnight_once() -> None:
     tenant = Tenant()
     tenant.spend(90)
     told = outcomes(tenant.reserve("a"))["a"]
@@ -231,7 +231,7 @@ def test_ocr_instead_if_allowed_within_the_slots() -> None:
 
 
 @pytest.mark.parametrize(("policy", "allowed"), [(True, False), (False, True)])
-def test_no_ocr_without_both_policys_and_mediums_leave(policy: bool, allowed: bool) -> None:
+def test_no_ocr_unless_policy_and_medium_allow_it(policy: bool, allowed: bool) -> None:
     tenant = Tenant(ocr_fallback=policy)
     tenant.spend(90)
     assert isinstance(outcomes(tenant.reserve("a", ocr=allowed))["a"], Deferred)
@@ -244,7 +244,7 @@ def test_a_repair_is_never_done_by_ocr() -> None:
     assert isinstance(outcomes(tenant.do(repair))["a"], Deferred)
 
 
-def test_a_head_that_got_ocr_no_longer_stands_in_the_way() -> None:
+def test_a_head_that_got_ocr_no_longer_blocks_the_queue() -> None:
     tenant = Tenant(ocr_fallback=True)
     [blocking] = granted(tenant.reserve("s", 90))
     tenant.reserve("dear", 60, ocr=True)
@@ -253,7 +253,7 @@ def test_a_head_that_got_ocr_no_longer_stands_in_the_way() -> None:
     assert [(g.task.post_id, g.provider) for g in granted(done)] == [("dear", "ocr_fallback"), ("cheap", "gigachat")]
 
 
-def test_announcing_goes_on_by_a_wake_to_itself_a_hundred_at_a_time() -> None:
+def test_deferrals_continue_a_hundred_at_a_time_by_a_wake_to_itself() -> None:
     tenant = Tenant()
     [blocking] = granted(tenant.reserve("s", 90))
     for number in range(2 * ANNOUNCED_PER_COMMAND + 50):
@@ -270,7 +270,7 @@ def test_announcing_goes_on_by_a_wake_to_itself_a_hundred_at_a_time() -> None:
     assert (told, wakes) == (2 * ANNOUNCED_PER_COMMAND + 50, 2)
 
 
-def test_an_estimate_over_the_days_limit_is_deferred_and_holds_up_nobody() -> None:
+def test_an_estimate_above_the_days_limit_is_deferred_and_blocks_no_other_task() -> None:
     tenant = Tenant()
     told = outcomes(tenant.reserve("dear", 101))["dear"]
     assert isinstance(told, Deferred)
@@ -301,7 +301,7 @@ def test_a_limit_below_one_reservation_keeps_what_waits_in_its_place() -> None:
     assert (tenant.ledger.waiting, tenant.ledger.holes, tenant.parked) == (0, [], {})
 
 
-def test_a_limit_between_two_estimates_lets_the_cheaper_ones_pass_and_the_dearer_keep_their_place() -> None:
+def test_a_limit_between_two_estimates_grants_the_cheaper_task_and_keeps_the_dearer_one_queued() -> None:
     tenant = Tenant(max_concurrent=1)
     [spender] = granted(tenant.reserve("spender", 10))
     for name, estimate in (("dear1", 80), ("cheap1", 10), ("dear2", 80), ("cheap2", 10)):
@@ -316,7 +316,7 @@ def test_a_limit_between_two_estimates_lets_the_cheaper_ones_pass_and_the_dearer
     assert names(tenant.do(SetLimit(tenant_id=TENANT, limit=90))) == ["dear1"]
 
 
-def test_who_is_dearer_than_the_limit_hears_of_each_new_day() -> None:
+def test_a_task_above_the_limit_is_deferred_again_each_day() -> None:
     tenant = Tenant()
     tenant.reserve("dear", 101)
     tenant.time_ms += 12 * HOUR
@@ -324,7 +324,7 @@ def test_who_is_dearer_than_the_limit_hears_of_each_new_day() -> None:
     assert (told.kind, told.retry_at) == ("deferred", datetime(2026, 11, 24, tzinfo=UTC))
 
 
-def test_those_dearer_than_the_limit_never_fill_the_queue_of_the_others() -> None:
+def test_tasks_above_the_limit_do_not_count_toward_the_queues_maximum() -> None:
     tenant = Tenant(max_concurrent=1, max_queue=10)
     kinds = [outcomes(tenant.reserve(f"dear{number}", 101))[f"dear{number}"].kind for number in range(7)]
     assert kinds == ["deferred"] * 5 + ["skipped"] * 2
@@ -334,7 +334,7 @@ def test_those_dearer_than_the_limit_never_fill_the_queue_of_the_others() -> Non
     assert outcomes(tenant.reserve("one too many", 1))["one too many"].kind == "skipped"
 
 
-def test_many_that_a_lowered_limit_makes_too_dear_are_told_a_hundred_at_a_time() -> None:
+def test_tasks_above_a_lowered_limit_are_deferred_a_hundred_at_a_time() -> None:
     tenant = Tenant(max_concurrent=1)
     tenant.reserve("spender", 10)
     for number in range(2 * ANNOUNCED_PER_COMMAND + 50):
@@ -358,7 +358,7 @@ def test_an_estimate_over_the_limit_gets_ocr_if_allowed() -> None:
     assert (grant.provider, grant.estimate) == ("ocr_fallback", 0)
 
 
-def test_a_lowered_limit_defers_whom_it_makes_too_dear_wherever_they_wait() -> None:
+def test_a_lowered_limit_defers_tasks_above_it_anywhere_in_the_queue() -> None:
     tenant = Tenant()
     tenant.spend(90)
     tenant.reserve("a", 20)
@@ -503,7 +503,7 @@ def test_decided_again_under_other_rules_a_command_gives_no_id_to_another_task()
     assert tenant.ledger.spent == 30, "it was paid, though this row never gave it"
 
 
-def test_a_grant_of_one_that_was_passed_over_is_charged_though_its_decision_came_to_nothing() -> None:
+def test_a_grant_of_an_abandoned_decision_is_still_charged() -> None:
     """Its number is smaller than those settled and forgotten meanwhile. It must not look settled because of that."""
     tenant = Tenant(limit=100)
     tenant.reserve("dear", 120)
@@ -710,7 +710,7 @@ def test_a_load_of_another_day_adds_nothing() -> None:
     assert (tenant.ledger.spent, tenant.ledger.loaded) == (0, True)
 
 
-def test_what_an_operator_said_before_the_load_stands() -> None:
+def test_an_operators_command_before_the_load_is_kept() -> None:
     tenant = Tenant(loaded=False)
     tenant.do(SetLimit(tenant_id=TENANT, limit=10))
     tenant.do(Reset(tenant_id=TENANT))
@@ -778,7 +778,7 @@ def test_a_recovered_row_never_steps_back() -> None:
     assert held.then(Moment(time_ms=90, offset=6)).newer_than(held)
 
 
-def test_a_missing_parked_task_is_passed_over_and_told() -> None:
+def test_a_missing_parked_task_is_skipped_and_reported() -> None:
     tenant = Tenant(max_concurrent=1)
     [grant] = granted(tenant.reserve("a"))
     tenant.reserve("b")
@@ -791,7 +791,7 @@ def test_a_missing_parked_task_is_passed_over_and_told() -> None:
     assert ("missing_parked" in seen(decision), names(decision)) == (True, ["c"])
 
 
-def test_what_is_no_command_is_refused() -> None:
+def test_a_message_that_is_not_a_command_is_rejected() -> None:
     with pytest.raises(TypeError, match="no budget command"):
         Tenant().do(cast(Any, task("a")))
 

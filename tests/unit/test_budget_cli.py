@@ -25,11 +25,11 @@ def answering(monkeypatch: pytest.MonkeyPatch, *answers: httpx.Response) -> list
     return waits
 
 
-def test_asked_too_often_it_waits_as_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_429_the_command_waits_as_long_as_retry_after_says(monkeypatch: pytest.MonkeyPatch) -> None:
     """`vision pause --all` of a thousand tenants is more than the API takes at once."""
     too_often = httpx.Response(429, headers={"Retry-After": "2"})
     waits = answering(monkeypatch, too_often, too_often, httpx.Response(200, json={"spent": 7}))
-    assert budget.Api(load_settings(), "t1").state() == {"spent": 7}
+    assert budget.BudgetApi(load_settings(), "t1").state() == {"spent": 7}
     assert waits == [2, 2]
 
 
@@ -37,5 +37,5 @@ def test_any_other_refusal_ends_the_command_in_the_apis_own_words(monkeypatch: p
     refusal = {"error": {"code": "forbidden", "message": "this needs a token for all tenants"}}
     waits = answering(monkeypatch, httpx.Response(403, json=refusal))
     with pytest.raises(click.ClickException, match="403: this needs a token for all tenants"):
-        budget.Api(load_settings(), "t1").ask("POST", "/pause")
+        budget.BudgetApi(load_settings(), "t1").ask("POST", "/pause")
     assert waits == []

@@ -177,7 +177,7 @@ def test_what_is_mounted_from_this_folder_is_made_readable_first() -> None:
     assert overridden == []
 
 
-def test_redis_forgets_nothing() -> None:
+def test_redis_persists_and_never_evicts() -> None:
     command = " ".join(SERVICES["redis"]["command"])
     assert "--appendonly yes" in command
     assert "--maxmemory-policy noeviction" in command

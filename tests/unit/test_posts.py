@@ -302,7 +302,7 @@ def test_within_one_dispatch_an_outcome_only_improves(first: Outcome, second: Ou
     assert bool(results(post.outcome("a", second))) == emitted
 
 
-def test_of_an_older_dispatch_only_an_answer_is_of_use() -> None:
+def test_of_an_older_dispatch_only_an_answer_counts() -> None:
     post = Post(A)
     post.open(A, force=True)
     assert post.outcome("a", missing(), dispatch=1).send == []
@@ -342,7 +342,7 @@ def test_a_posts_status_follows_from_its_media(ended: list[Outcome], expected: s
     assert status(post.outcome("b", ended[1])) == expected
 
 
-def test_an_outcome_that_nobody_asked_for_is_rejected_with_what_to_do() -> None:
+def test_an_outcome_that_was_not_requested_is_rejected_with_advice() -> None:
     for post in (Post(), Post(B)):
         rejected = post.outcome("a", analyzed())
         assert rejected.reject is not None
@@ -350,7 +350,7 @@ def test_an_outcome_that_nobody_asked_for_is_rejected_with_what_to_do() -> None:
         assert rejected.row is None
 
 
-def test_what_is_no_command_is_refused() -> None:
+def test_a_message_that_is_not_a_command_is_rejected() -> None:
     with pytest.raises(TypeError, match="no post command"):
         Post().do(A)
 

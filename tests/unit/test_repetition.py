@@ -72,7 +72,7 @@ def test_a_flood_is_ten_lines_and_one_number_an_interval(desk: Desk) -> None:
     assert counted() - before == 7690 + 180
 
 
-def test_the_number_is_told_although_nothing_is_logged_any_more(desk: Desk) -> None:
+def test_the_count_is_written_although_no_further_line_comes(desk: Desk) -> None:
     for _ in range(25):
         desk.say("gone")
     desk.now += INTERVAL_SECONDS - 1
@@ -101,14 +101,14 @@ def test_a_reminder_is_set_and_only_one() -> None:
     desk.handler.close()
 
 
-def test_what_was_counted_is_told_at_the_end(desk: Desk) -> None:
+def test_counts_are_written_at_the_end(desk: Desk) -> None:
     for _ in range(12):
         desk.say("gone")
     desk.handler.close()
     assert desk.repeated == [2]
 
 
-def test_what_is_rare_is_always_told_whole(desk: Desk) -> None:
+def test_a_rare_line_is_always_written_in_full(desk: Desk) -> None:
     for _ in range(100):
         desk.now += INTERVAL_SECONDS / 5
         desk.say("now and then")
@@ -116,7 +116,7 @@ def test_what_is_rare_is_always_told_whole(desk: Desk) -> None:
     assert desk.repeated == []
 
 
-def test_after_a_flood_a_sentence_is_told_whole_again(desk: Desk) -> None:
+def test_after_a_flood_a_line_is_written_in_full_again(desk: Desk) -> None:
     for _ in range(100):
         desk.say("gone")
     desk.now += 2 * INTERVAL_SECONDS
@@ -154,7 +154,7 @@ def test_lines_of_ours_about_other_posts_are_never_taken_together(desk: Desk) ->
     assert len(desk.said) == 50 + SHOWN_IN_FULL
 
 
-def test_a_text_that_cannot_be_made_is_the_loggers_business(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_text_that_cannot_be_formatted_is_left_to_the_logger(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     desk.say("%d of %d", "one")
     assert "Traceback" in capsys.readouterr().err
 

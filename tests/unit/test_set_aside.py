@@ -68,7 +68,7 @@ class Setup:
         return self.app.values("vision.dlq")
 
 
-async def test_a_handler_is_broken_off_and_its_partition_goes_on() -> None:
+async def test_a_cancelled_handler_lets_its_partition_continue() -> None:
     setup = Setup()
     errors = metrics.UNEXPECTED_ERRORS.labels(where="analysis")._value.get()
     setup.stream.put(event(0), event(1))
@@ -85,7 +85,7 @@ async def test_a_handler_is_broken_off_and_its_partition_goes_on() -> None:
     assert metrics.UNEXPECTED_ERRORS.labels(where="analysis")._value.get() == errors, "that was no error"
 
 
-async def test_a_record_that_comes_again_is_not_begun() -> None:
+async def test_a_marked_record_that_is_redelivered_is_not_handled() -> None:
     setup = Setup()
     await setup.mark(event(0))
     await setup.marks.open()
@@ -96,7 +96,7 @@ async def test_a_record_that_comes_again_is_not_begun() -> None:
     assert [letter["id"] for letter in setup.letters] == ["topic-0-0"]
 
 
-async def test_a_command_that_is_broken_off_sends_its_companions_and_leaves_its_key_to_the_next() -> None:
+async def test_a_cancelled_command_sends_its_companions_and_frees_its_key() -> None:
     setup, world = Setup(), World()
     setup.app = world.app
     setup.app.marks = setup.marks = Marks(setup.redis, watch_of(world.app))
@@ -144,7 +144,7 @@ async def test_one_record_of_a_batch_is_set_aside_and_the_others_are_written() -
     assert sink.written == ["r1"]
 
 
-async def test_redis_away_or_nonsense_in_the_hash_hold_up_nothing() -> None:
+async def test_an_absent_redis_or_invalid_marks_delay_nothing() -> None:
     setup = Setup()
     setup.redis.away = RedisAway("away")
     await setup.marks.open()
@@ -154,7 +154,7 @@ async def test_redis_away_or_nonsense_in_the_hash_hold_up_nothing() -> None:
     assert [setup.marks.reason(event(offset)) for offset in range(3)] == [None, None, None]
 
 
-async def test_a_field_that_is_no_place_is_passed_over() -> None:
+async def test_an_invalid_place_is_skipped() -> None:
     setup = Setup()
     setup.redis.marks[b"whatever"] = orjson.dumps({"reason": "x", "record_ms": 1, "marked_at": time.time()})
     await setup.mark(event(0))
@@ -185,7 +185,7 @@ def test_an_entry_of_a_stream_is_a_place_too() -> None:
 
 
 @pytest.mark.parametrize("value", [b"", b"yes", b"[]", b'{"marked_at": "soon"}', b'{"record_ms": {}}', b"\xff"])
-async def test_what_is_not_a_mark_of_ours_sets_nothing_aside_and_hides_no_other(value: bytes) -> None:
+async def test_an_invalid_mark_sets_nothing_aside_and_hides_no_valid_one(value: bytes) -> None:
     setup = Setup()
     entry, sound = RecordPlace("stream:in", None, "1-0"), RecordPlace("stream:in", None, "2-0")
     await mark(setup.redis, sound, "poison", "anna", None)

@@ -88,7 +88,7 @@ def test_settings_of_kafka_that_do_not_fit_are_one_line(
     assert "canary" not in line
 
 
-def test_several_faults_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_faults_are_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOG_LEVEL", "loud")
     monkeypatch.setenv("METRICS_PORT", "none")
     with pytest.raises(SettingsError) as fault:
@@ -119,7 +119,7 @@ def test_an_open_address_needs_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"VISION_API_AUTH": "on", "VISION_API_TOKENS": " , "}, "set VISION_API_TOKENS"),
     ],
 )
-def test_contradictory_wishes_about_authentication_are_refused(
+def test_contradictory_settings_of_authentication_are_refused(
     monkeypatch: pytest.MonkeyPatch, given: dict[str, str], remedy: str
 ) -> None:
     for name, value in given.items():
@@ -144,7 +144,9 @@ def test_contradictory_wishes_about_authentication_are_refused(
         {"VISION_API_TOKENS": "one=t1"},
     ],
 )
-def test_other_wishes_about_authentication_are_taken(monkeypatch: pytest.MonkeyPatch, given: dict[str, str]) -> None:
+def test_consistent_settings_of_authentication_are_accepted(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str]
+) -> None:
     for name, value in given.items():
         monkeypatch.setenv(name, value)
     load_settings()

@@ -102,7 +102,7 @@ def test_keys_fit_into_file_systems_and_s3(
 
 
 @given(tenant=nasty, entity=nasty)
-def test_who_pays_and_for_what_is_read_from_our_keys(tenant: str, entity: str) -> None:
+def test_tenant_and_type_are_read_from_our_keys(tenant: str, entity: str) -> None:
     account = account_of(tenant)
     kinds = {"media": "media", "answer": "answer", "call": "call", "post": "document"}
     for (name, *_), key in all_keys(tenant, entity, "gigachat", "m", "p1").items():

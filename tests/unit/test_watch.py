@@ -136,7 +136,7 @@ def test_nothing_is_judged_while_the_worker_starts_stops_or_rebalances(clock: Cl
         assert len(stalls(watch)) == 1
 
 
-def test_a_record_of_an_earlier_generation_is_somebody_elses(clock: Clock) -> None:
+def test_a_record_of_an_earlier_generation_is_not_ours(clock: Clock) -> None:
     watch, ours = Watch(LIMIT), True
     with watch.stage("media").work(RECORD, counts=lambda: ours):
         clock.now += LIMIT + 1
@@ -155,7 +155,7 @@ def report(watch: Watch, committed: int) -> list[tuple[str, str]]:
     return stalls(watch)
 
 
-def test_records_that_nobody_works_on_are_a_stall_of_their_partition(clock: Clock) -> None:
+def test_records_without_a_handler_are_a_stall_of_their_partition(clock: Clock) -> None:
     """An agent whose task has ended, or a slot that is never completed: there are records, and nothing moves."""
     watch = Watch(LIMIT)
     assert report(watch, 17) == []
@@ -166,7 +166,7 @@ def test_records_that_nobody_works_on_are_a_stall_of_their_partition(clock: Cloc
     assert stalls(watch) == []
 
 
-def test_later_records_of_the_partition_do_not_hide_a_first_one_that_nobody_holds(clock: Clock) -> None:
+def test_later_records_do_not_hide_a_first_one_without_a_handler(clock: Clock) -> None:
     watch = Watch(LIMIT)
     report(watch, 17)
     with watch.stage("media").work(RECORD._replace(offset="18")):
@@ -258,7 +258,7 @@ def test_a_round_that_fails_again_and_again_makes_no_progress(clock: Clock) -> N
         assert stalls(watch) == []
 
 
-def test_time_in_which_the_process_was_frozen_is_nobodys_waiting(clock: Clock) -> None:
+def test_time_while_the_process_was_frozen_is_not_waiting(clock: Clock) -> None:
     watch = Watch(LIMIT)
     with watch.stage("media").work(RECORD):
         clock.now += 10 * LIMIT
@@ -269,7 +269,7 @@ def test_time_in_which_the_process_was_frozen_is_nobodys_waiting(clock: Clock) -
 # --- reporting --------------------------------------------------------------------------------------------------------
 
 
-def test_a_stall_is_told_of_once_and_so_is_its_end(clock: Clock, lines: list[Any]) -> None:
+def test_a_stall_and_its_end_are_reported_once(clock: Clock, lines: list[Any]) -> None:
     watch = Watch(LIMIT)
     with watch.stage("media").work(RECORD):
         clock.now += LIMIT + 1
@@ -303,7 +303,7 @@ async def test_a_blocked_event_loop_is_noticed_by_the_thread(monkeypatch: pytest
 # --- interrupting -----------------------------------------------------------------------------------------------------
 
 
-async def test_work_can_be_broken_off_and_a_foreign_cancellation_stays_one() -> None:
+async def test_work_can_be_interrupted_and_a_foreign_cancellation_stays_one() -> None:
     watch, begun, ended = Watch(), asyncio.Event(), list[str]()
 
     async def handle() -> None:

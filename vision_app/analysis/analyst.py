@@ -30,9 +30,9 @@ from vision_app.streams.single_flight import SingleFlight
 from vision_app.telemetry import metrics
 from vision_app.telemetry.watch import waiting_for
 
+from .active_grant import ActiveGrant
 from .caller import CallTimes, Overtaken, PaidAnswer, ProviderCaller
 from .ocr_fallback import OcrFallback
-from .open_grant import OpenGrant
 from .pictures import Pictures
 from .results import analyzed_outcome, count_request
 
@@ -74,58 +74,58 @@ class Analyst:
         self._ocr = OcrFallback(answers, pictures, ocr)
         self._grant_key = key_from(settings.grant_secret)
         self._single = SingleFlight()
-        self._open_grants: dict[str, OpenGrant] = {}
+        self._active_grants: dict[str, ActiveGrant] = {}
 
     async def handle(self, event: Event, grant: Grant) -> list[Message]:
         """Raises LeftUnacked and unexpected errors. After an unexpected error, send the message of `close_failed`."""
         async with self._single.flight(self._app, event, (grant.task.tenant_id, grant.task.medium.sha256)):
-            open_grant = self._open_grants[grant.id] = OpenGrant(self._app, event, grant)
+            active = self._active_grants[grant.id] = ActiveGrant(self._app, event, grant)
             try:
-                messages = await self._work_until_closed(open_grant)
+                messages = await self._work_until_closed(active)
             except LeftUnacked:
-                self._open_grants.pop(grant.id, None)
+                self._active_grants.pop(grant.id, None)
                 raise
-            self._open_grants.pop(grant.id, None)
+            self._active_grants.pop(grant.id, None)
             return messages
 
     def close_failed(self, grant: Grant) -> Message:
         """The message that closes a grant whose `handle` failed: a charge if its call was begun, else a release."""
-        open_grant = self._open_grants.pop(grant.id, None)
-        return calls.close(grant, open_grant.possible_cost if open_grant else None)
+        active = self._active_grants.pop(grant.id, None)
+        return calls.close(grant, active.possible_cost if active else None)
 
-    async def _work_until_closed(self, open_grant: OpenGrant) -> list[Message]:
-        if open_grant.grant.provider == "ocr_fallback":
-            return await self._ocr_only(open_grant)
+    async def _work_until_closed(self, active: ActiveGrant) -> list[Message]:
+        if active.grant.provider == "ocr_fallback":
+            return await self._ocr_only(active)
         while True:
             try:
-                match await self._next_step(open_grant):
+                match await self._next_step(active):
                     case Conclude(stored, tokens):
-                        return await self._conclude(open_grant, stored, tokens)
+                        return await self._conclude(active, stored, tokens)
                     case Call(broken):
-                        return await self._call(open_grant, broken)
+                        return await self._call(active, broken)
                     case Expired(tokens):
-                        return self._close(open_grant.grant, Failed(reason="answer_expired"), tokens)
+                        return self._close(active.grant, Failed(reason="answer_expired"), tokens)
                     case CutOff():
-                        call = "repair" if open_grant.grant.purpose == "repair" else "call"
-                        return await self._cut_off(open_grant, f"the {call} was cut off by a crash")
+                        call = "repair" if active.grant.purpose == "repair" else "call"
+                        return await self._cut_off(active, f"the {call} was cut off by a crash")
                     case WaitForOther():
                         with waiting_for("a call that another worker makes"):
-                            await open_grant.sleep(self._times.foreign_poll)
+                            await active.sleep(self._times.foreign_poll)
             except Overtaken:
                 log.info(
                     "picture_handled_by_other_worker",
-                    grant_id=open_grant.grant.id,
+                    grant_id=active.grant.id,
                 )
 
-    async def _next_step(self, open_grant: OpenGrant) -> Step:
+    async def _next_step(self, active: ActiveGrant) -> Step:
         """Read what is known of the grant's call. Returns the next step."""
-        grant = open_grant.grant
-        record: CallRecord | None = await open_grant.through_outages(
+        grant = active.grant
+        record: CallRecord | None = await active.through_outages(
             lambda: self._answers.call(grant.task.tenant_id, grant.id)
         )
         if record is not None:
-            open_grant.possible_cost = calls.possible_cost(grant, record)
-        found = await open_grant.through_outages(lambda: self._caller.find(grant, record))
+            active.possible_cost = calls.possible_cost(grant, record)
+        found = await active.through_outages(lambda: self._caller.find(grant, record))
         if record is None and found is not None and grant.purpose == "answer":
             metrics.CACHE_HITS.labels(cache_type="s3").inc()
         deadline = self._times.deadline
@@ -135,11 +135,11 @@ class Analyst:
 
     # -- the call
 
-    async def _call(self, open_grant: OpenGrant, broken: StoredAnswer | None) -> list[Message]:
+    async def _call(self, active: ActiveGrant, broken: StoredAnswer | None) -> list[Message]:
         """Call about the picture, or about a broken answer, if the grant allows it."""
-        grant, picture = open_grant.grant, None
+        grant, picture = active.grant, None
         if broken is None:
-            read = await open_grant.through_outages(lambda: self._pictures.read(grant.task.medium))
+            read = await active.through_outages(lambda: self._pictures.read(grant.task.medium))
             if not isinstance(read, Picture):
                 return self._close(grant, read, None)
             picture = read
@@ -147,21 +147,21 @@ class Analyst:
         else:
             needed = estimate_text_tokens(repair_prompt(broken.content), self._settings)
         if (flaw := self._flaw(grant, needed)) is not None:
-            return await self._ask_anew(open_grant, needed, flaw)
+            return await self._ask_anew(active, needed, flaw)
         while True:
-            match await open_grant.through_outages(lambda: self._caller.call(open_grant, picture, broken)):
+            match await active.through_outages(lambda: self._caller.call(active, picture, broken)):
                 case PaidAnswer(stored, tokens):
-                    return await self._conclude(open_grant, stored, tokens)
+                    return await self._conclude(active, stored, tokens)
                 case ProviderOutage() | AccountBlocked() as fault:
                     count_request(grant, "error", "outage")
                     log.warning("provider_unavailable", error=str(fault))
                 case InputFault() as fault:
                     count_request(grant, "error", "input_fault")
                     failed = Failed(reason="analysis_failed", details={"status": fault.status, "error": str(fault)})
-                    return self._close(grant, await self._ocr.read(open_grant, failed), None)
+                    return self._close(grant, await self._ocr.read(active, failed), None)
                 case CallLost() as fault:
                     count_request(grant, "error", "call_lost")
-                    return await self._cut_off(open_grant, str(fault))
+                    return await self._cut_off(active, str(fault))
                 case fault:
                     raise TypeError(f"no provider fault: {fault!r}")
 
@@ -171,13 +171,13 @@ class Analyst:
             return flaw
         return "too_small" if needed > grant.estimate else None
 
-    async def _ask_anew(self, open_grant: OpenGrant, estimate: int, flaw: str) -> list[Message]:
+    async def _ask_anew(self, active: ActiveGrant, estimate: int, flaw: str) -> list[Message]:
         """Give an unused grant back, and ask the ledger for a new one of `estimate` tokens.
 
         If its task was returned before, it waits first: a ledger of an older version, or with another key, would return
         it again and again.
         """
-        grant = open_grant.grant
+        grant = active.grant
         metrics.GRANTS_RETURNED.labels(flaw).inc()
         log.warning(
             "grant_unusable",
@@ -190,14 +190,14 @@ class Analyst:
             else "if this repeats, run the same version with the same VISION_GRANT_KEY on all workers",
         )
         if calls.RETURNED in grant.task.times:
-            await open_grant.sleep(self._times.returned_again)
+            await active.sleep(self._times.returned_again)
         return calls.ask_anew(grant, estimate, round(time.time() * 1000))
 
     # -- how it ended
 
-    async def _conclude(self, open_grant: OpenGrant, stored: StoredAnswer, tokens: int) -> list[Message]:
+    async def _conclude(self, active: ActiveGrant, stored: StoredAnswer, tokens: int) -> list[Message]:
         """The messages for a stored answer: analyzed, to be repaired, or the picture's own fault (then OCR)."""
-        grant, answer = open_grant.grant, stored.answer
+        grant, answer = active.grant, stored.answer
         cached = stored.grant_id != grant.id
         if answer.analysis is not None:
             key = self._answers.key(grant.task.tenant_id, grant.task.medium.sha256, answer.provider)
@@ -209,32 +209,32 @@ class Analyst:
             return calls.ask_for_repair(grant, tokens, estimate)
         details = {"faults": answer.faults, "tokens_billed": 0 if cached else answer.tokens}
         failed = Failed(reason=answer.verdict, details=details)
-        return self._close(grant, await self._ocr.read(open_grant, failed), tokens)
+        return self._close(grant, await self._ocr.read(active, failed), tokens)
 
-    async def _cut_off(self, open_grant: OpenGrant, why: str) -> list[Message]:
+    async def _cut_off(self, active: ActiveGrant, why: str) -> list[Message]:
         """It is unknown whether the call was billed. Ask again a few times; then the picture counts as the cause.
 
         While other pictures get no answer either, it does not.
         """
-        grant, attempt = open_grant.grant, open_grant.grant.task.attempt
+        grant, attempt = active.grant, active.grant.task.attempt
         metrics.CALLS_LOST.inc()
         if attempt < max(1, self._settings.vision_api_max_retries) or not self._gate.is_picture_at_fault(attempt):
             log.warning("call_lost", grant_id=grant.id, error=why)
             return calls.ask_again(grant)
         failed = Failed(reason="analysis_failed", details={"error": why, "attempts": attempt})
-        return self._close(grant, await self._ocr.read(open_grant, failed), grant.estimate)
+        return self._close(grant, await self._ocr.read(active, failed), grant.estimate)
 
     def _close(self, grant: Grant, outcome: Outcome, tokens: int | None) -> list[Message]:
         """Close the grant and answer the post. `tokens` None: nothing was spent."""
         return [calls.close(grant, tokens), grant.task.outcome(outcome, answered=round(time.time() * 1000))]
 
-    async def _ocr_only(self, open_grant: OpenGrant) -> list[Message]:
+    async def _ocr_only(self, active: ActiveGrant) -> list[Message]:
         """Handle a grant without money: return what OCR reads, or let the task wait for money like any other."""
-        grant = open_grant.grant
-        if (before := await self._ocr.stored(open_grant)) is not None:
+        grant = active.grant
+        if (before := await self._ocr.stored(active)) is not None:
             return self._close(grant, before, None)
         nothing = Skipped(reason="budget", details={"ocr": "not available"})
-        outcome = await self._ocr.read(open_grant, nothing)
+        outcome = await self._ocr.read(active, nothing)
         if outcome is nothing:  # preflight says how much money it needs
             log.info("ocr_fallback_empty")
             return [calls.close(grant, None), grant.task.model_copy(update={"ocr_allowed": False})]

@@ -33,7 +33,7 @@ from vision_app.streams.ownership import LeftUnacked
 from vision_app.telemetry import metrics
 from vision_app.telemetry.watch import waiting_for, within
 
-from .open_grant import OpenGrant
+from .active_grant import ActiveGrant
 from .results import answer_after_repair, count_call, gigachat_answer, stored_answer
 
 log = structlog.get_logger(__name__)
@@ -84,7 +84,7 @@ class ProviderCaller:
         self._owner, self._simulated, self._times = owner, simulated, times
 
     async def call(
-        self, open_grant: OpenGrant, picture: Picture | None, broken: StoredAnswer | None
+        self, active: ActiveGrant, picture: Picture | None, broken: StoredAnswer | None
     ) -> PaidAnswer | ProviderError:
         """Wait at the gate and for a slot, then make one call about a picture, or about a broken answer.
 
@@ -92,11 +92,11 @@ class ProviderCaller:
         StoreUnavailable only if no request was sent.
         """
         async with AsyncExitStack() as slot:
-            await open_grant.wait_for(slot.enter_async_context(self._gate.slot()))
+            await active.wait_for(slot.enter_async_context(self._gate.slot()))
             try:
                 with waiting_for("gigachat", within(self._times.deadline)):
                     # Not cut by SIGTERM or a rebalance: it may be billed.
-                    paid = await self._ask(open_grant, picture, broken)
+                    paid = await self._ask(active, picture, broken)
             except (LeftUnacked, StoreUnavailable, Overtaken):
                 raise  # by `_begin`: no request was sent
             except CallLost as fault:
@@ -104,28 +104,28 @@ class ProviderCaller:
                 return fault
             except ProviderError as fault:
                 self._gate.report(None if isinstance(fault, InputFault) else fault)
-                await self._clear(open_grant)
+                await self._clear(active)
                 return fault
             except Exception as fault:
-                if open_grant.possible_cost is None:
+                if active.possible_cost is None:
                     raise
                 # An unexpected error: the call may have been billed, so its record stays and the grant is charged.
                 metrics.UNEXPECTED_ERRORS.labels(where="analysis").inc()
-                log.exception("call_failed", grant_id=open_grant.grant.id)
+                log.exception("call_failed", grant_id=active.grant.id)
                 return CallLost(f"{type(fault).__name__}: {fault}")
             self._gate.report(None)
             return paid
 
-    async def _ask(self, open_grant: OpenGrant, picture: Picture | None, broken: StoredAnswer | None) -> PaidAnswer:
+    async def _ask(self, active: ActiveGrant, picture: Picture | None, broken: StoredAnswer | None) -> PaidAnswer:
         """Ask, and store the answer. A repair that is still unusable is marked, so that it is not tried again."""
-        grant, started = open_grant.grant, time.monotonic()
+        grant, started = active.grant, time.monotonic()
         question = prompt(grant.task.prompt_key) if broken is None else repair_prompt(broken.content)
         trace = CallTrace(trace_id=grant.task.trace_id, request_id=grant.id)
         call = self._provider.analyze(
-            picture, question, trace, lambda: self._begin(open_grant), lambda: self._clear(open_grant)
+            picture, question, trace, lambda: self._begin(active), lambda: self._clear(active)
         )
         async with call as raw:
-            open_grant.possible_cost = raw.tokens
+            active.possible_cost = raw.tokens
             reading = read_answer(raw.content, raw.finish_reason)
             metrics.PARSED.labels(status=reading.verdict, method="mended" if reading.faults else "direct").inc()
             answer = gigachat_answer(raw, reading, time.monotonic() - started, self._simulated)
@@ -133,28 +133,28 @@ class ProviderCaller:
             answer = answer if broken is None else answer_after_repair(broken, raw, answer)
             return await self._store(grant, stored_answer(grant, answer, raw.content), raw.tokens)
 
-    async def _begin(self, open_grant: OpenGrant) -> None:
+    async def _begin(self, active: ActiveGrant) -> None:
         """Record that the request is about to be sent. Until the answer is stored, a crash costs the estimate.
 
         The upload and the write of the record may take long. If the partition moves meanwhile, its new owner makes the
         call. And if the write took too long, the record would look old while the call still runs.
         """
-        grant, tenant = open_grant.grant, open_grant.grant.task.tenant_id
-        if not open_grant.is_ours:
+        grant, tenant = active.grant, active.grant.task.tenant_id
+        if not active.is_ours:
             raise LeftUnacked
         record = await self._answers.call(tenant, grant.id)
         if not calls.may_begin(grant, record, await self.find(grant, None), self._owner):
             raise Overtaken
-        open_grant.possible_cost = grant.estimate
+        active.possible_cost = grant.estimate
         began = time.monotonic()
         await self._answers.start_call(tenant, grant.id, self._owner)
         took = time.monotonic() - began
-        if open_grant.is_ours and took <= self._times.begin:
+        if active.is_ours and took <= self._times.begin:
             return
         record = await self._answers.call(tenant, grant.id)
         if record is not None and record.owner == self._owner:
-            await self._clear(open_grant)
-        if not open_grant.is_ours:
+            await self._clear(active)
+        if not active.is_ours:
             raise LeftUnacked
         raise StoreUnavailable(f"a record took {took:.0f} s; by its time others tell whether the call still runs")
 
@@ -178,13 +178,13 @@ class ProviderCaller:
                 with waiting_for("s3"):
                     await asyncio.sleep(self._times.store_retry)
 
-    async def _clear(self, open_grant: OpenGrant) -> None:
+    async def _clear(self, active: ActiveGrant) -> None:
         """Delete the start record of an attempt that cost nothing. If that fails, it counts as lost, not as free."""
-        if open_grant.possible_cost is None:
+        if active.possible_cost is None:
             return
-        open_grant.possible_cost = None
+        active.possible_cost = None
         try:
-            await self._answers.clear_call(open_grant.grant.task.tenant_id, open_grant.grant.id)
+            await self._answers.clear_call(active.grant.task.tenant_id, active.grant.id)
         except StoreUnavailable as fault:
             metrics.RETRIES.labels(stage="s3").inc()
-            log.warning("call_record_not_deleted", error=str(fault), grant_id=open_grant.grant.id)
+            log.warning("call_record_not_deleted", error=str(fault), grant_id=active.grant.id)

@@ -13,7 +13,7 @@ from vision_app.stores.answers import AnswerStore
 from vision_app.stores.s3 import StoreUnavailable
 from vision_app.telemetry import metrics
 
-from .open_grant import OpenGrant
+from .active_grant import ActiveGrant
 from .pictures import Pictures
 from .results import analyzed_outcome, ocr_answer, stored_answer
 
@@ -26,22 +26,22 @@ class OcrFallback:
     def __init__(self, answers: AnswerStore, pictures: Pictures, ocr: Tesseract | None) -> None:
         self._answers, self._pictures, self._ocr = answers, pictures, ocr
 
-    async def stored(self, open_grant: OpenGrant) -> Analyzed | None:
+    async def stored(self, active: ActiveGrant) -> Analyzed | None:
         """A stored answer of OCR about the picture, or None."""
-        task = open_grant.grant.task
-        found = await open_grant.through_outages(
+        task = active.grant.task
+        found = await active.through_outages(
             lambda: self._answers.find(task.tenant_id, task.medium.sha256, "ocr_fallback")
         )
         if found is None or found.answer.analysis is None:
             return None
-        return analyzed_outcome(found.answer, self._key(open_grant.grant), cached=True)
+        return analyzed_outcome(found.answer, self._key(active.grant), cached=True)
 
-    async def read(self, open_grant: OpenGrant, otherwise: Skipped | Failed) -> Analyzed | Skipped | Failed:
+    async def read(self, active: ActiveGrant, otherwise: Skipped | Failed) -> Analyzed | Skipped | Failed:
         """What OCR reads in the picture if that is allowed and works, else `otherwise`."""
-        grant = open_grant.grant
+        grant = active.grant
         if self._ocr is None or not self._ocr.available or not grant.task.ocr_allowed:
             return otherwise
-        picture = await open_grant.through_outages(lambda: self._pictures.read(grant.task.medium))
+        picture = await active.through_outages(lambda: self._pictures.read(grant.task.medium))
         if not isinstance(picture, Picture):
             return picture
         started = time.monotonic()

@@ -21,8 +21,8 @@ from vision_app.operations.connections import OperationError, operator, postgres
 from vision_app.operations.costs import Cost, Prices
 from vision_app.operations.health import health
 from vision_app.operations.kafka_log import kafka_log, kafka_sender
-from vision_app.operations.letter_replay import LetterReplayPlan, Planner, carry_out, cost_of
-from vision_app.operations.letters import Actions, Filter, Listed, read_letters
+from vision_app.operations.letter_replay import LetterReplayPlan, LetterReplayPlanner, carry_out, cost_of
+from vision_app.operations.letters import Actions, Filter, ListedLetter, read_letters
 from vision_app.operations.stuck_record import WAIT_SECONDS, StuckRecord, find_stuck_record, set_aside
 from vision_app.printable import json_text
 from vision_app.settings import Settings, load_settings
@@ -196,7 +196,7 @@ def take(place: str, reason: str, seconds: float, dry_run: bool, as_json: bool) 
 class _LetterAccess:
     """What every command here needs."""
 
-    listed: list[Listed]
+    listed: list[ListedLetter]
     actions: Actions
     pool: Any
 
@@ -210,14 +210,14 @@ async def _open_letters(settings: Settings, wanted: Filter, everything: bool) ->
         yield _LetterAccess([one for one in listed if everything or one.done is None], actions, pool)
 
 
-async def _listed(settings: Settings, wanted: Filter, everything: bool) -> list[Listed]:
+async def _listed(settings: Settings, wanted: Filter, everything: bool) -> list[ListedLetter]:
     try:
         async with _open_letters(settings, wanted, everything) as access:
             return access.listed
     except SinkUnavailable as fault:
         click.echo(f"All letters are shown, also those dealt with already: {fault}", err=True)
     async with kafka_log(settings) as kafka:
-        return [Listed(letter) for letter in await read_letters(kafka, wanted)]
+        return [ListedLetter(letter) for letter in await read_letters(kafka, wanted)]
 
 
 async def _replay(
@@ -225,7 +225,7 @@ async def _replay(
 ) -> tuple[list[LetterReplayPlan], Cost, dict[str, str]]:
     async with AsyncExitStack() as stack:
         access = await stack.enter_async_context(_open_letters(settings, wanted, everything))
-        plans = await Planner(settings, PostsReader(access.pool)).plans(access.listed, again=again)
+        plans = await LetterReplayPlanner(settings, PostsReader(access.pool)).plans(access.listed, again=again)
         cost = await cost_of(Prices(settings, await stack.enter_async_context(s3_of(settings))), plans)
         if dry_run:
             return plans, cost, {}
@@ -266,7 +266,7 @@ def _check_named(ids: Sequence[str], letters: Sequence[DeadLetter]) -> None:
         raise OperationError(f"no such letter waits: {', '.join(missing)}; `vision dlq ls --all` lists every one")
 
 
-def _single_letter(found: Sequence[Listed], letter_id: str) -> Listed:
+def _single_letter(found: Sequence[ListedLetter], letter_id: str) -> ListedLetter:
     if not found:
         raise OperationError(f"there is no letter {letter_id}; `vision dlq ls --all` lists every one")
     return found[-1]
@@ -279,7 +279,7 @@ def _console() -> Console:
     return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, markup=False, highlight=False, emoji=False)
 
 
-def _table(shown: Sequence[Listed]) -> Table:
+def _table(shown: Sequence[ListedLetter]) -> Table:
     table = Table("ID", "AT (UTC)", "TENANT", "POST", "ERROR", "TRIES", "REASON", box=None, pad_edge=False)
     for listed in shown:
         letter = listed.letter
@@ -310,7 +310,7 @@ def _stuck_record_text(record: StuckRecord, dry_run: bool, done: bool) -> str:
     return "\n".join(lines)
 
 
-def _as_json(listed: Listed) -> dict[str, Any]:
+def _as_json(listed: ListedLetter) -> dict[str, Any]:
     return {**listed.letter.model_dump(mode="json"), "done": listed.done, "replays_of_its_like": listed.replays}
 
 

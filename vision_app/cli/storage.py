@@ -17,7 +17,7 @@ from rich.table import Table
 from vision_app.cli.times import printable
 from vision_app.domain.storage import CLEANED, Aim
 from vision_app.operations.connections import run
-from vision_app.operations.storage import Listed, list_objects, run_cleanup, usage_and_state
+from vision_app.operations.storage import ListedObject, list_objects, run_cleanup, usage_and_state
 from vision_app.printable import json_text
 from vision_app.retention.accounts import sum_usages
 from vision_app.retention.cleanup import Report
@@ -139,8 +139,8 @@ def ttl(content_type: str | None, delete: bool, as_json: bool) -> None:
     _tell(run(run_cleanup(load_settings(), Aim("ttl", content_type), dry_run=not delete)), as_json)
 
 
-async def _first(settings: Settings, tenant_id: str | None, content_type: str | None, limit: int) -> list[Listed]:
-    found: list[Listed] = []
+async def _first(settings: Settings, tenant_id: str | None, content_type: str | None, limit: int) -> list[ListedObject]:
+    found: list[ListedObject] = []
     async for one in list_objects(settings, tenant_id, content_type):
         found.append(one)
         if len(found) == limit:

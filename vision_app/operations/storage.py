@@ -29,7 +29,7 @@ SELECT counted_at, cleaned_at, requested_at, drift_bytes,
 
 
 @dataclass(frozen=True)
-class Listed:
+class ListedObject:
     """One object of the bucket, and the tenant whose quota it uses."""
 
     key: str
@@ -45,13 +45,15 @@ async def usage_and_state(settings: Settings) -> tuple[dict[str, Usage], Mapping
         return await accounts.usage_by_account(pool), dict(await pool.fetchrow(_STATUS))
 
 
-async def list_objects(settings: Settings, tenant_id: str | None, content_type: str | None) -> AsyncIterator[Listed]:
+async def list_objects(
+    settings: Settings, tenant_id: str | None, content_type: str | None
+) -> AsyncIterator[ListedObject]:
     """Objects of the bucket in the order of their keys, from a listing made now."""
     account = None if tenant_id is None else account_of(tenant_id)
     async with s3_of(settings) as s3:
         async for head in s3.list(""):
             place = parse_key(head.key)
-            listed = Listed(head.key, place.account, TYPE_OF[place.kind], head.size_bytes, head.last_modified)
+            listed = ListedObject(head.key, place.account, TYPE_OF[place.kind], head.size_bytes, head.last_modified)
             if account in (None, place.account) and content_type in (None, listed.content_type):
                 yield listed
 

@@ -55,7 +55,7 @@ class StorageKeeper(Service):
     def __init__(self, settings: Settings, s3: S3Store, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._settings, self._s3, self._changes = settings, s3, Accounts()
-        s3.add_watch(self._changes.note_change)
+        s3.add_observer(self._changes.note_change)
         self._limits = limits_of(settings)
         self._pool: Any = None
         self._told: dict[tuple[str, str], float] = {}

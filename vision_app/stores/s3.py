@@ -71,7 +71,7 @@ _CONFIG = {
 }
 
 Result = TypeVar("Result")
-Watch = Callable[[str, int | None, int | None, float], None]
+ChangeObserver = Callable[[str, int | None, int | None, float], None]
 """Called for every change with the key, its size before and after (None: no object), and when the request was begun."""
 
 
@@ -126,10 +126,10 @@ class S3Store:
         self._resources = AsyncExitStack()
         self._slots = asyncio.Semaphore(MAX_CONNECTIONS)
         self.reachability = Reachability()
-        self._watch: Watch | None = None
+        self._watch: ChangeObserver | None = None
         self._sizes = Sizes()
 
-    def add_watch(self, watch: Watch) -> None:
+    def add_observer(self, watch: ChangeObserver) -> None:
         """From now on, call `watch` for every `put` and `delete`, with the size of what it replaces."""
         self._watch = watch
 
@@ -143,7 +143,7 @@ class S3Store:
         arguments = s3_arguments(self._settings, **_CONFIG)
         if not (arguments.get("aws_access_key_id", "-") and arguments.get("aws_secret_access_key", "-")):
             raise StoreMisconfigured(
-                "set S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY, one of them is empty, or S3_CREDENTIALS=role"
+                "set S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY, one of them is empty, or S3_AUTH=role"
             )
         client = aioboto3.Session().client("s3", **arguments)
         self._client = await self._resources.enter_async_context(client)

@@ -25,7 +25,7 @@ from vision_app.stores.s3 import S3Store
 
 from .crashing_worker import CrashingWorker, CrashResult
 from .history import keep_ledger_history
-from .round_player import PLENTY_TOKENS, RoundPlayer, Services
+from .round_player import PLENTY_TOKENS, RoundPlayer, RoundServices
 from .rounds import nth
 from .run import Tell, worker_environment, write_policy
 from .workers import WorkerProcess
@@ -59,7 +59,7 @@ async def crash_everywhere(
         stack.push_async_callback(process.kill)
         crashing = CrashingWorker(process, passed, raising, result, tell)
         second = WorkerProcess(2, environment, home / "logs", taken_ports)
-        player = RoundPlayer(Services(variables, settings, proxies, redis, s3), crashing, second)
+        player = RoundPlayer(RoundServices(variables, settings, proxies, redis, s3), crashing, second)
         tenants = await _play_while_restarting(
             crashing.keep_running(), play_rounds(home, run, settings, crashing, player)
         )

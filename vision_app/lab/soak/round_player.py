@@ -32,7 +32,7 @@ LONG_CALL_SECONDS = 3.0  # after this time some of the calls are under way
 
 
 @dataclass(frozen=True)
-class Services:
+class RoundServices:
     """The services that the rounds use. `variables`: the settings, as environment variables."""
 
     variables: Mapping[str, str]
@@ -45,7 +45,7 @@ class Services:
 class RoundPlayer:
     """Plays a round on a crashing worker; in some rounds the `second` worker, without crash points, joins."""
 
-    def __init__(self, services: Services, worker: CrashingWorker, second: WorkerProcess) -> None:
+    def __init__(self, services: RoundServices, worker: CrashingWorker, second: WorkerProcess) -> None:
         self._services, self._worker, self._second = services, worker, second
         self._operator = Operator(services.settings, [worker.process.url])
 

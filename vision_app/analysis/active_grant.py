@@ -13,7 +13,7 @@ from vision_app.streams.ownership import is_ours, sleep_while_ours, while_ours
 Result = TypeVar("Result")
 
 
-class OpenGrant:
+class ActiveGrant:
     """`possible_cost`: tokens that a call on this grant may have cost; None until a call is begun."""
 
     def __init__(self, app: Worker, event: Event, grant: Grant) -> None:
