@@ -684,9 +684,9 @@ CATALOGUE: Final[dict[str, tuple[LogEvent, ...]]] = {
             "An embedded service or a worker runs and does not answer.",
             "See its log with `vision logs NAME`; if it stays so, end it: the supervisor starts it again.",
         ),
-        LogEvent("worker_stopped_by_order", _INFO, "`vision worker stop` ended a worker; it is not started again."),
+        LogEvent("worker_stopped_by_order", _INFO, "A worker was stopped with `vision worker stop`."),
         LogEvent(
-            "worker_started_by_order", _INFO, "`vision worker start`, or `vision up --workers`, started a worker."
+            "worker_started_by_order", _INFO, "A worker was started with `vision worker start` or `up --workers`."
         ),
         LogEvent(
             "service_failed",
