@@ -24,11 +24,11 @@ from enum import StrEnum
 from typing import Any
 
 import orjson
-import redis.asyncio as redis
 import structlog
 from mode import Service
 from redis.exceptions import RedisError, ResponseError
 
+from vision_app.clients.redis import check_server, redis_client, redis_fault
 from vision_app.events import Unreadable, entry_value, read_entry
 from vision_app.messages import Uploaded, headers_of
 from vision_app.settings import Settings
@@ -100,10 +100,9 @@ class RedisIn(Service):
         super().__init__(**kwargs)
         self._app, self._outbox, self._dead_letters, self._settings = app, outbox, dead_letters, settings
         self._group, self._consumer = settings.vision_consumer_group, f"vision-worker-{worker_id}"
-        self._redis = redis.Redis.from_url(
-            settings.redis_url.get_secret_value(), socket_timeout=10, socket_connect_timeout=5
-        )
+        self._redis = redis_client(settings, timeout=10, connect_timeout=5)
         self.connected = False
+        self.trouble = ""  # why it is not connected
         self._waiting = FairQueue()
         self._unfinished = Unfinished(self._redis, held_up)
         self._held: dict[str, set[bytes]] = defaultdict(set)  # waiting or being relayed, by stream
@@ -132,9 +131,9 @@ class RedisIn(Service):
                 return  # Kafka takes no records and the worker stops: held entries are relayed after the restart
             except (RedisError, OSError) as fault:
                 self.round_state = RoundState.CONNECTING
-                self.connected = False
+                self.connected, self.trouble = False, redis_fault(fault, self._settings)
                 metrics.RETRIES.labels(stage="redis").inc()
-                log.warning("Redis is away; connecting again", error=repr(fault))
+                log.warning("Redis cannot be used; connecting again", error=self.trouble)
                 with waiting_for("redis"):
                     await self.sleep(RECONNECT_SECONDS[min(self._failures, len(RECONNECT_SECONDS) - 1)])
                 self._failures += 1
@@ -164,6 +163,8 @@ class RedisIn(Service):
         return not self._stopping
 
     async def _prepare(self) -> None:
+        """Make the groups. While a right is missing nothing is tried, and so no entry is given up."""
+        await check_server(self._redis, self._settings)
         for stream in self._settings.input_streams:
             try:
                 await self._redis.xgroup_create(stream, self._group, id="0", mkstream=True)
@@ -261,7 +262,7 @@ class RedisIn(Service):
                 await self._renew()
             except (RedisError, OSError) as fault:
                 metrics.RETRIES.labels(stage="redis").inc()
-                log.warning("held entries could not be renewed", error=repr(fault))
+                log.warning("held entries could not be renewed", error=redis_fault(fault, self._settings))
 
     async def _renew(self) -> None:
         for stream, held in list(self._held.items()):

@@ -181,7 +181,7 @@ class VisionApp(faust.App):
             first = stalls[0]
             return f"stalled: {first.stage} at {first.place} for {first.seconds:.0f} s; {first.why}. {remedy(first)}"
         if self.settings.feature_vision_enabled and not self.bridge.connected:
-            return "Redis is away: set REDIS_URL or start Redis"
+            return self.bridge.trouble or "Redis is not connected yet"
         return None
 
     def waiting_for(self) -> dict[str, str]:

@@ -9,12 +9,12 @@ import asyncpg
 import httpx
 from botocore.exceptions import BotoCoreError, ClientError
 from neo4j.exceptions import AuthError, DriverError, Neo4jError
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from vision_app.clients.faults import explain
 from vision_app.clients.gigachat import gigachat_context, gigachat_fault, route
 from vision_app.clients.neo4j import neo4j_driver, neo4j_fault, neo4j_session
+from vision_app.clients.redis import check_server, eviction_policy, redis_client, redis_fault
 from vision_app.clients.s3 import S3, s3_arguments
 from vision_app.providers.base import ProviderError
 from vision_app.providers.gigachat import GigaChat
@@ -33,13 +33,21 @@ class NotMadeYet(Exception):
     """The service is usable, but lacks what the worker makes at its first start. The message says so."""
 
 
+class Unchecked(Exception):
+    """The service is usable, but one of its settings cannot be read by us. The message says which to look at."""
+
+
 async def redis(settings: Settings) -> str:
-    client = Redis.from_url(settings.redis_url.get_secret_value(), socket_timeout=SECONDS, decode_responses=True)
     try:
-        async with client:
-            policy = (await client.config_get("maxmemory-policy")).get("maxmemory-policy", "unknown")
+        async with redis_client(settings, timeout=SECONDS, decode_responses=True) as client:
+            await check_server(client, settings)
+            policy = await eviction_policy(client)
     except (RedisError, OSError) as error:
-        raise Unreachable(f"{error}; check REDIS_URL and that the server runs") from error
+        raise Unreachable(redis_fault(error, settings)) from error
+    if policy is None:
+        raise Unchecked(
+            "answers; it does not tell its maxmemory-policy: see that it is noeviction, or Redis may throw entries away"
+        )
     if policy != "noeviction":
         raise Unreachable(
             f"maxmemory-policy is {policy}, so Redis may throw stream entries away; "

@@ -7,16 +7,16 @@ not a cluster.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 from urllib.parse import quote
 
 import structlog
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from vision_app import events
+from vision_app.clients.redis import check_server, redis_client, redis_fault
 from vision_app.messages import Emission
 from vision_app.settings import Settings
 from vision_app.telemetry import metrics
@@ -32,7 +32,15 @@ STREAM_MAXLEN = 100_000
 TIMEOUT_SECONDS = 5
 
 # Times in ms and offsets stay far below 2^53, so Lua's numbers hold them exactly.
+# All or nothing: if the second command were refused for a missing right, each try would add the entry once more.
 ANNOUNCE = """
+if redis.acl_check_cmd then -- from Redis 7 on
+  local refused = redis.acl_check_cmd('XADD', KEYS[2], '*', 'f', 'v') and '' or KEYS[2]
+  for i = 1, #KEYS do
+    if i ~= 2 and not redis.acl_check_cmd('SET', KEYS[i], '1') then refused = KEYS[i] end
+  end
+  if refused ~= '' then return redis.error_reply('NOPERM the user of REDIS_URL may not write ' .. refused) end
+end
 local time, offset = tonumber(ARGV[1]), tonumber(ARGV[2])
 local last = redis.call('GET', KEYS[1])
 if last then
@@ -78,20 +86,16 @@ class RedisAnnouncer(Sink[Announcement]):
 
     def __init__(self, settings: Settings) -> None:
         self._stream = settings.vision_output_stream
-        self._redis = Redis.from_url(
-            settings.redis_url.get_secret_value(),
-            socket_timeout=TIMEOUT_SECONDS,
-            socket_connect_timeout=TIMEOUT_SECONDS,
-            decode_responses=True,
-        )
+        self._settings = settings
+        self._redis = redis_client(settings, timeout=TIMEOUT_SECONDS, decode_responses=True)
         self._script = self._redis.register_script(ANNOUNCE)
 
     async def open(self) -> None:
-        """Check that Redis answers. Raises SinkUnavailable."""
+        """Check that Redis answers and lets us do what we need. Raises SinkUnavailable."""
         try:
-            await cast(Awaitable[bool], self._redis.ping())
+            await check_server(self._redis, self._settings)
         except (RedisError, OSError) as fault:
-            raise _unavailable(fault) from fault
+            raise self._unavailable(fault) from fault
 
     async def close(self) -> None:
         await self._redis.aclose()
@@ -108,10 +112,13 @@ class RedisAnnouncer(Sink[Announcement]):
                     await self._script(keys=keys, args=arguments, client=pipeline)
                 answers = await pipeline.execute()
         except (RedisError, OSError) as fault:
-            raise _unavailable(fault) from fault
+            raise self._unavailable(fault) from fault
         for announcement, answer in zip(batch, answers, strict=True):
             metrics.ANNOUNCED.labels(event=announcement.event_type).inc(max(0, int(answer)))
         return [announcement for announcement, answer in zip(batch, answers, strict=True) if answer != _OLDER]
+
+    def _unavailable(self, fault: Exception) -> SinkUnavailable:
+        return SinkUnavailable(redis_fault(fault, self._settings))
 
 
 def _call(index: int, announcement: Announcement, stream: str) -> tuple[list[str], list[str | int]]:
@@ -142,7 +149,3 @@ def _emission(text: str) -> Emission:
 def _analyzed(body: dict[str, Any]) -> list[str]:
     """The media of an analyzed event that have an analysis, each once."""
     return list(dict.fromkeys(str(item["sha256"]) for item in body.get("enrichments", ()) if "analysis" in item))
-
-
-def _unavailable(fault: Exception) -> SinkUnavailable:
-    return SinkUnavailable(f"Redis: {type(fault).__name__}: {fault}; check REDIS_URL, and memory and state of Redis")

@@ -19,6 +19,7 @@ import psutil
 from redis.asyncio import Redis
 
 from vision_app.audit.figures import percentile
+from vision_app.clients.redis import redis_client
 from vision_app.events import ANALYZED_EVENT
 from vision_app.lab.soak.operator import Operator
 from vision_app.lab.soak.plan import PlannedPost
@@ -87,7 +88,7 @@ async def bench(wish: BenchOptions, variables: Mapping[str, str], tell: Tell) ->
     settings = load_settings(**{name.lower(): value for name, value in variables.items()})
     plan, taken = draw(wish, f"bench-{int(time.time()) % 1_000_000}"), set[int]()
     async with AsyncExitStack() as stack:
-        redis = await stack.enter_async_context(Redis.from_url(settings.redis_url.get_secret_value()))
+        redis = await stack.enter_async_context(redis_client(settings))
         s3 = S3Store(settings)
         await s3.open()
         stack.push_async_callback(s3.close)

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from redis.asyncio import Redis
 
 from vision_app.audit import Account, take_account
+from vision_app.clients.redis import redis_client
 from vision_app.lab.crash_points import RAISING, VARIABLE, points
 from vision_app.lab.faults import Proxies, proxied
 from vision_app.operations.backlog import await_idle
@@ -135,7 +136,7 @@ async def crash_everywhere(
         environment["VISION_PROVIDER_STREAMS"] = "2"  # so few that calls wait for a slot
         taken, told = set[int](), {VARIABLE: f"@{passed}", RAISING: f"@{raising}"}
         worker = WorkerProcess(1, {**environment, **told}, home / "logs", taken, COMMAND)
-        redis = await stack.enter_async_context(Redis.from_url(settings.redis_url.get_secret_value()))
+        redis = await stack.enter_async_context(redis_client(settings))
         s3 = S3Store(settings)
         await s3.open()
         stack.push_async_callback(s3.close)
