@@ -83,9 +83,9 @@ class SecureRedis:
         )
 
     def set_user(self, *rights: str) -> None:
-        """Make the user `vision`, or change it."""
+        """Change the rights of the user `vision`; without arguments, it gets the least rights."""
         with self.admin() as client:
-            client.execute_command("ACL", "SETUSER", *(rights or least_rights()))
+            client.execute_command("ACL", "SETUSER", "vision", *(rights or ("reset", *least_rights()[1:])))
 
     def settings(self, **changes: Any) -> dict[str, Any]:
         """The settings that lead here, as the user `vision`."""

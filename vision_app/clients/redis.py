@@ -22,6 +22,7 @@ from redis.exceptions import (
     RedisError,
     ResponseError,
 )
+from redis.exceptions import TimeoutError as RedisTimeout
 
 from vision_app.settings import Settings
 
@@ -30,11 +31,19 @@ from .redis_rights import needed_commands
 from .tls import TlsFiles, client_context
 
 REDIS = Service("Redis", "REDIS_URL", "REDIS")
+SENTINEL = Service("Redis Sentinel", "REDIS_SENTINELS", "REDIS")
 TLS = "rediss://"
 _CLUSTER = (
     "Redis: the server is part of a Redis Cluster, and our scripts touch keys of several hash slots; name a single "
     "server, or one with replicas and Sentinels, in REDIS_URL"
 )
+
+_SHOWN = {
+    "XGROUP": 3,
+    "XREADGROUP": 6,
+    "XINFO": 3,
+    "EVALSHA": 5,
+}  # words up to the first key, where it is not the second
 
 
 class ClusterRefused(RedisError):
@@ -55,6 +64,23 @@ class _Secured(SSLConnection):
 
 class _SecuredToMaster(SentinelManagedConnection, _Secured):
     """The same, to the master that the Sentinels name."""
+
+
+class _Sentinels(Sentinel):
+    """Keeps why a Sentinel cannot be asked: redis-py's own error names only the type."""
+
+    async def discover_master(self, service_name: str) -> tuple[str, int]:
+        faults = []
+        for sentinel in self.sentinels:
+            try:
+                state = (await sentinel.sentinel_masters()).get(service_name)
+            except (RedisError, OSError) as fault:
+                faults.append(fault)
+                continue
+            if state and self.check_master_state(state, service_name):
+                return state["ip"], state["port"]
+        unknown = MasterNotFoundError(f"no Sentinel names a master {service_name!r}")
+        raise unknown from (ExceptionGroup("of the Sentinels", faults) if faults else None)
 
 
 class _MasterPool(SentinelConnectionPool):
@@ -86,7 +112,7 @@ def redis_client(
         given.pop(replaced, None)
     password = settings.redis_sentinel_password.get_secret_value() or None
     own: dict[str, Any] = {**options, "decode_responses": False, "password": password, **secured}
-    sentinels: Any = Sentinel([])  # type: ignore[no-untyped-call]  # redis-py's own lack of types
+    sentinels: Any = _Sentinels([])  # type: ignore[no-untyped-call]  # redis-py's own lack of types
     sentinels.sentinels = [
         Redis.from_pool(ConnectionPool(host=host, port=port, **own)) for host, port in settings.sentinels
     ]
@@ -151,16 +177,16 @@ async def missing_rights(client: Redis, settings: Settings) -> list[str]:
 async def _answers(connection: Any, commands: Sequence[Sequence[str]]) -> list[str]:
     """Send commands at once. Returns the refusals for missing rights, each with its command."""
     await connection.send_packed_command(connection.pack_commands(commands))
-    refused = {}
+    refused: dict[str, list[str]] = {}
     for command in commands:
         try:
             await connection.read_response()
         except NoPermissionError as fault:
-            refused[str(fault)] = f"{fault} ({' '.join(command[:2])})"
+            refused.setdefault(str(fault), []).append(" ".join(command[: _SHOWN.get(command[0], 2)]))
         except ResponseError:
             if command[0] != "DISCARD":  # a transaction with a refused command is aborted, and DISCARD ends it
                 raise
-    return list(refused.values())
+    return [f"{text} ({', '.join(dict.fromkeys(calls))})" for text, calls in refused.items()]
 
 
 async def eviction_policy(client: Redis) -> str | None:
@@ -181,28 +207,41 @@ async def ping(client: Redis) -> None:
 def redis_fault(fault: BaseException, settings: Settings) -> str:
     """What is wrong with Redis and what to do, in one sentence without secrets."""
     for cause in causes(fault):
+        if isinstance(cause, MasterNotFoundError):
+            return _no_master(cause, settings)
         if isinstance(cause, ClusterRefused | MovedError | ClusterCrossSlotError) or "CROSSSLOT" in str(cause):
             return _CLUSTER
-        if isinstance(cause, AuthenticationError) or "NOAUTH" in str(cause):
-            return f"Redis refuses user or password ({cause}); check both in REDIS_URL"
         if isinstance(cause, RightsMissing):
             return f"Redis: {cause}; have them granted, docs/connecting.md lists the least rights"
         if isinstance(cause, NoPermissionError) or "NOPERM" in str(cause):
             return f"Redis: a right is missing: {cause}; have it granted, docs/connecting.md lists the least rights"
-    if told := explain(fault, REDIS):
-        return told
-    if isinstance(fault, MasterNotFoundError):
-        return (
-            f"Redis: the Sentinels name no master {settings.redis_sentinel_master!r} ({fault}); check "
-            "REDIS_SENTINEL_MASTER, REDIS_SENTINELS, their password, and that they speak TLS if REDIS_URL does"
-        )
-    text = str(fault)
-    if "Connection closed by server" in text:
-        return (
-            "Redis: the server closes the connection; check REDIS_URL, and whether the server expects TLS on this "
-            "port (rediss://)"
-        )
-    if "timeout" in text.lower():
+    return _explained(fault, REDIS, "REDIS_URL", settings)
+
+
+def _no_master(fault: MasterNotFoundError, settings: Settings) -> str:
+    given = f"REDIS_SENTINEL_MASTER={settings.redis_sentinel_master}"
+    if fault.__cause__ is None:
+        return f"Redis: the Sentinels know no usable master of this name; check {given}, and the state of the servers"
+    faults = [cause for cause in causes(fault.__cause__) if isinstance(cause, RedisError)]
+    told = "; ".join(dict.fromkeys(_explained(one, SENTINEL, "REDIS_SENTINEL_PASSWORD", settings) for one in faults))
+    return f"Redis: no Sentinel that answers names a usable master, check {given}; {told}"
+
+
+def _explained(fault: BaseException, service: Service, password: str, settings: Settings) -> str:
+    kinds = [type(cause) for cause in causes(fault)]
+    if any(issubclass(kind, AuthenticationError) for kind in kinds) or "NOAUTH" in str(fault):
+        return f"{service.title} refuses user or password ({fault}); check both in {password}"
+    if any(issubclass(kind, TimeoutError | RedisTimeout) for kind in kinds) and ssl.SSLError not in kinds:
         doubt = ", and that it speaks TLS on this port" if settings.redis_url.get_secret_value().startswith(TLS) else ""
-        return f"Redis: no answer in time; check REDIS_URL and that it runs{doubt}"
-    return f"Redis: {type(fault).__name__}: {text}; check REDIS_URL, and memory and state of Redis"
+        return f"{service.title}: no answer in time; check {service.address_variable} and that it runs{doubt}"
+    if told := explain(fault, service):
+        return told
+    if "Connection closed by server" in str(fault):
+        return (
+            f"{service.title}: the server closes the connection; check {service.address_variable}, and whether the "
+            "server expects TLS on this port (rediss://)"
+        )
+    return (
+        f"{service.title}: {type(fault).__name__}: {fault}; check {service.address_variable}, and memory and state of "
+        "the server"
+    )
