@@ -71,7 +71,8 @@ class _Sentinels(Sentinel):
 
     async def discover_master(self, service_name: str) -> tuple[str, int]:
         faults = []
-        for sentinel in self.sentinels:
+        asked: list[Any] = self.sentinels
+        for sentinel in asked:
             try:
                 state = (await sentinel.sentinel_masters()).get(service_name)
             except (RedisError, OSError) as fault:

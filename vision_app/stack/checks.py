@@ -14,7 +14,7 @@ import httpx
 import psutil
 from pydantic import BaseModel
 
-from vision_app.settings import Settings
+from vision_app.settings import Settings, SettingsError
 from vision_app.stack import java, postgres, redis, s3
 from vision_app.stack.environment import plain
 from vision_app.stack.errors import StackError
@@ -128,7 +128,7 @@ async def _reach(name: str, probe: Callable[[Settings], Awaitable[str]], setting
         )
     except (NotMadeYet, Unchecked) as error:
         return _hint(name, str(error))
-    except Unreachable as error:
+    except (Unreachable, SettingsError) as error:
         return _failed(name, str(error))
 
 
