@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -106,8 +108,15 @@ class SecurePostgres:
         }
         flags = [flag for name, value in options.items() for flag in ("-c", f"{name}={value}")]
         command = as_system_user(str(programs() / "postgres"), "-D", str(self.cluster), *flags)
-        with serving(command, self.port, self.folder / "postgres.log"):
+        with serving(command, self.port, self.folder / "postgres.log") as process:
+            deadline = time.monotonic() + 30
+            ready = [str(programs() / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)]
+            while subprocess.run(ready, check=False, env=plain()).returncode:
+                assert time.monotonic() < deadline, "Postgres does not take connections"
+                time.sleep(0.05)
             yield self
+            process.send_signal(signal.SIGINT)  # does not wait for clients to go
+            process.wait(20)
 
     def url(self, user: str = WORKER, options: str | None = None, database: str = "vision", port: int = 0) -> str:
         if options is None:
@@ -139,7 +148,7 @@ class SecurePostgres:
 
 @contextmanager
 def pgbouncer(server: SecurePostgres, pool_size: int = 2) -> Iterator[int]:
-    """pgbouncer before `server`: database vision in transaction mode, vision_session in session mode; yields its port."""
+    """pgbouncer before `server`: vision in transaction mode, vision_session in session mode; yields its port."""
     port = choose({server.port})
     folder = server.folder
     users = server.own_text("users.txt", "\n".join(f'"{role}" "{PASSWORD}"' for role in (WORKER, OWNER)) + "\n")

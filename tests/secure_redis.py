@@ -34,6 +34,7 @@ class SecureRedis:
         self.folder, self.made, self.pair = folder, made, pair or made.server
         self.port, self.plain_port = choose(set()), 0
         self.mutual, self.cluster = True, False
+        self.master: SecureRedis | None = None
 
     def lines(self) -> list[str]:
         lines = [
@@ -45,8 +46,11 @@ class SecureRedis:
             f"masterauth {ADMIN}",
             "maxmemory-policy noeviction",
             "repl-diskless-sync-delay 0",
+            "replica-announce-ip localhost",
         ]
         lines += self.tls(self.port)
+        if self.master is not None:
+            lines.append(f"replicaof localhost {self.master.port}")
         return [*lines, "cluster-enabled yes"] if self.cluster else lines
 
     def tls(self, port: int) -> list[str]:

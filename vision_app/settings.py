@@ -165,8 +165,7 @@ class Settings(BaseSettings):
     database_owner_url: SecretStr = SecretStr("")
     """The database with the user who owns the tables, for `vision migrate`. Without it, DATABASE_URL counts."""
     database_pgbouncer: bool = False
-    """Whether DATABASE_URL leads to pgbouncer in transaction mode. Every statement is a transaction of its own then,
-    and nothing is prepared in advance."""
+    """Whether DATABASE_URL leads to pgbouncer in transaction mode: statements are not prepared in advance then."""
     database_session_url: SecretStr = SecretStr("")
     """The database past pgbouncer, or through its session mode, with the user of DATABASE_URL: clean-up needs a session
     for its lock and its temporary tables. Needed with DATABASE_PGBOUNCER, without effect otherwise."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from enum import StrEnum
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -33,44 +31,6 @@ class Way(StrEnum):
     """For `vision migrate`; DATABASE_URL where it is not set."""
     SESSION = "DATABASE_SESSION_URL"
     """For what needs a session; DATABASE_URL unless that leads to pgbouncer in transaction mode."""
-
-
-class _Pooled(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
-    """A connection through pgbouncer in transaction mode: each statement with arguments is a transaction of its own.
-
-    asyncpg sends such a statement in two steps. Between them pgbouncer may give the server's connection to another
-    client, whose statement would then be executed with our arguments.
-    """
-
-    async def execute(self, query: str, *args: Any, **options: Any) -> Any:
-        if not args:
-            return await super().execute(query, **options)  # one step
-        async with self._whole():
-            return await super().execute(query, *args, **options)
-
-    async def executemany(self, command: str, args: Any, **options: Any) -> Any:
-        async with self._whole():
-            return await super().executemany(command, args, **options)
-
-    async def fetch(self, query: str, *args: Any, **options: Any) -> Any:
-        async with self._whole():
-            return await super().fetch(query, *args, **options)
-
-    async def fetchrow(self, query: str, *args: Any, **options: Any) -> Any:
-        async with self._whole():
-            return await super().fetchrow(query, *args, **options)
-
-    async def fetchval(self, query: str, *args: Any, **options: Any) -> Any:
-        async with self._whole():
-            return await super().fetchval(query, *args, **options)
-
-    @asynccontextmanager
-    async def _whole(self) -> AsyncIterator[None]:
-        if self.is_in_transaction():
-            yield
-            return
-        async with self.transaction():
-            yield
 
 
 async def postgres_pool(settings: Settings, *, size: int, application: str, command_timeout: float) -> Any:
@@ -182,7 +142,7 @@ def _arguments(settings: Settings, way: Way, application: str) -> tuple[str, dic
         url, pooled = settings.database_session_url, False
     options: dict[str, Any] = {"server_settings": {"application_name": application, "timezone": "UTC"}}
     if pooled:
-        options |= {"statement_cache_size": 0, "connection_class": _Pooled}
+        options["statement_cache_size"] = 0  # asyncpg then sends each statement in one piece, as transaction mode needs
     return url.get_secret_value(), options
 
 
