@@ -18,7 +18,6 @@ from vision_app.clients.postgres import postgres_connection, postgres_fault, pos
 from vision_app.operations import foundations
 from vision_app.retention.lock import StorageBusy, exclusively
 from vision_app.settings import Settings, SettingsError, load_settings
-from vision_app.stack.environment import plain
 from vision_app.stack.reachable import Unchecked, Unreachable
 from vision_app.stack.reachable import postgres as doctor
 from vision_app.stores.base import SinkUnavailable
@@ -196,9 +195,7 @@ async def test_a_worker_without_ddl_says_that_the_owner_must_migrate(database: S
 async def test_the_command_migrates_and_grants(database: SecurePostgres, tmp_path: Path) -> None:
     command = [sys.executable, "-c", "from vision_app.cli import main; main()", "migrate", "apply"]
     own = {"DATABASE_URL": database.url(), "DATABASE_OWNER_URL": database.url(OWNER), "VISION_HOME": str(tmp_path)}
-    outcome = await asyncio.to_thread(
-        subprocess.run, command, env=plain() | own | {"PATH": os.environ["PATH"]}, capture_output=True, text=True
-    )
+    outcome = await asyncio.to_thread(subprocess.run, command, env=os.environ | own, capture_output=True, text=True)
     assert outcome.returncode == 0, outcome.stderr
     assert "postgres: vision may use the tables" in outcome.stdout
     await opens(settings_for(database))

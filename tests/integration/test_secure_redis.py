@@ -215,6 +215,7 @@ def sentinel_settings(server: SecureRedis, port: int, **changes: Any) -> Setting
 async def test_the_master_that_the_sentinels_name_and_what_is_said_when_they_do_not(
     server: SecureRedis, tmp_path: Path
 ) -> None:
+    server.set_user("+wait")
     with sentinel(tmp_path, server, ADMIN) as port:
         async with asyncio.timeout(30):
             while True:

@@ -43,6 +43,8 @@ def needed_commands(settings: Settings) -> list[tuple[str, ...]]:
             ("ZREM", key, _PROBE),
             ("PEXPIRE", key, "1"),
         ]
+    if settings.redis_sentinels:
+        calls.append(("WAIT", "1", "1"))
     calls += [("HGETALL", aside), ("HDEL", aside, _PROBE)]
     calls += [("SISMEMBER", watched, _PROBE), ("SADD", watched, _PROBE)]
     calls += [("EXISTS", sentinel), ("SET", sentinel, ""), ("EXISTS", spent), ("SET", spent, ""), ("GET", spent)]

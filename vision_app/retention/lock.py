@@ -14,6 +14,7 @@ from typing import Any
 
 from vision_app.clients.postgres import CONNECT_SECONDS, Way, postgres_connection
 from vision_app.settings import Settings
+from vision_app.stores.postgres import STORE_FAULTS, unavailable
 
 STORAGE_LOCK = 0x73746F72616765  # "storage"
 STATEMENT_TIMEOUT_SECONDS = 600
@@ -27,10 +28,14 @@ class StorageBusy(Exception):
 
 @asynccontextmanager
 async def exclusively(settings: Settings) -> AsyncIterator[Any]:
-    """A connection that holds the lock. Raises StorageBusy, and asyncpg's errors when Postgres is away."""
-    connection = await postgres_connection(
-        settings, application="vision-storage", way=Way.SESSION, command_timeout=STATEMENT_TIMEOUT_SECONDS
-    )
+    """A connection that holds the lock. Raises StorageBusy, and SinkUnavailable when Postgres is away."""
+    way = Way.SESSION if settings.database_pgbouncer else Way.WORKER
+    try:
+        connection = await postgres_connection(
+            settings, application="vision-storage", way=way, command_timeout=STATEMENT_TIMEOUT_SECONDS
+        )
+    except STORE_FAULTS as fault:
+        raise unavailable(fault, way) from fault
     try:
         await _lock(connection)
         yield connection

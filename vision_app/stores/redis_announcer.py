@@ -30,6 +30,8 @@ EMITTED_TTL_SECONDS = 48 * 3600
 PROCESSED_TTL_SECONDS = 24 * 3600
 STREAM_MAXLEN = 100_000
 TIMEOUT_SECONDS = 5
+CONFIRM_MS = 1000
+"""How long a replica may take to confirm announcements."""
 
 # Times in ms and offsets stay far below 2^53, so Lua's numbers hold them exactly.
 # All or nothing: if the second command were refused for a missing right, each try would add the entry once more.
@@ -47,7 +49,10 @@ if last then
   local last_time, last_offset = string.match(last, '^(%d+)-(%d+)$')
   last_time, last_offset = tonumber(last_time), tonumber(last_offset)
   if last_time then
-    if time == last_time and offset == last_offset then return 0 end
+    if time == last_time and offset == last_offset then
+      redis.call('SET', KEYS[1], last, 'EX', ARGV[4]) -- WAIT waits for writes of its own connection only
+      return 0
+    end
     if time < last_time or (time == last_time and offset < last_offset) then return -1 end
   end
 end
@@ -88,6 +93,7 @@ class RedisAnnouncer(Sink[Announcement]):
         self._stream = settings.vision_output_stream
         self._settings = settings
         self._redis = redis_client(settings, timeout=TIMEOUT_SECONDS, decode_responses=True)
+        self._confirmed = bool(settings.redis_sentinels)
         self._script = self._redis.register_script(ANNOUNCE)
 
     async def open(self) -> None:
@@ -103,16 +109,24 @@ class RedisAnnouncer(Sink[Announcement]):
     async def write(self, batch: Sequence[Announcement]) -> Sequence[Announcement]:
         """Announce a batch in one round trip, in order. One made before counts as written, an older one does not.
 
-        After a failure in the middle the first part is announced. The next try skips that part.
+        After a failure in the middle the first part is announced. The next try skips that part. Behind Sentinels a
+        replica must have the announcements: else they would be lost if the master moves right then.
         """
         calls = [_call(index, announcement, self._stream) for index, announcement in enumerate(batch)]
         try:
             async with self._redis.pipeline(transaction=False) as pipeline:
                 for keys, arguments in calls:
                     await self._script(keys=keys, args=arguments, client=pipeline)
+                if self._confirmed:
+                    pipeline.execute_command("WAIT", 1, CONFIRM_MS)
                 answers = await pipeline.execute()
         except (RedisError, OSError) as fault:
             raise self._unavailable(fault) from fault
+        if self._confirmed and not answers.pop():
+            raise SinkUnavailable(
+                "Redis: no replica has the announcements yet, and they could be lost if the master moves; see that a "
+                "replica is connected to the master that the Sentinels name"
+            )
         for announcement, answer in zip(batch, answers, strict=True):
             metrics.ANNOUNCED.labels(event=announcement.event_type).inc(max(0, int(answer)))
         return [announcement for announcement, answer in zip(batch, answers, strict=True) if answer != _OLDER]
