@@ -35,6 +35,7 @@ from tables.posts import posts_table
 from vision_app.streams.lag import measure_lag
 from vision_app.streams.timers import every
 
+from .clients.redis import ClusterRefused
 from .domain import budget as budget_core
 from .domain.policy import Policy, PolicyError
 from .domain.signatures import key_from
@@ -83,6 +84,10 @@ NEW_OBJECTS = 10_000
 """The garbage collector runs after this many new objects. Python's default of 700 suits small programs."""
 
 
+EXPLAINED = (ClusterRefused,)
+"""Errors whose text is one sentence with a remedy."""
+
+
 class VisionApp(faust.App):
     """Faust's app. Its resources open before the first message; calls in flight end before it stops."""
 
@@ -119,6 +124,8 @@ class VisionApp(faust.App):
             await self._open()
         except Exception as fault:
             log.error("The worker cannot start", error=_reason(fault), next_step="run `vision doctor`")
+            if isinstance(fault, EXPLAINED):
+                raise SystemExit(1) from None  # the sentence says it all: no traceback
             raise
 
     async def _open(self) -> None:

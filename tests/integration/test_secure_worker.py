@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -24,7 +25,7 @@ from vision_app.operations import foundations
 from vision_app.settings import Settings, load_settings
 from vision_app.stack.reachable import postgres, redis
 
-ROUNDS = 12  # more than VISION_MAX_DELIVERIES
+MAX_DELIVERIES, ROUNDS = 2, 5
 EFFECT_SECONDS = 60
 
 
@@ -107,7 +108,8 @@ async def _make_database(server: SecurePostgres) -> None:
 
 @pytest.fixture(scope="module")
 def worker(secured: Secured, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
-    running = Worker(secured.variables, tmp_path_factory.mktemp("logs"), 1, FEATURE_NEO4J_ENABLED="false")
+    own = {"FEATURE_NEO4J_ENABLED": "false", "VISION_MAX_DELIVERIES": str(MAX_DELIVERIES)}
+    running = Worker(secured.variables, tmp_path_factory.mktemp("logs"), 1, **own)
     running.start()
     yield running
     running.end()
@@ -222,9 +224,30 @@ async def test_nothing_is_lost_when_the_master_moves(secured: Secured, pipe: Pip
     await no_dead_letters(pipe)
 
 
+def test_a_cluster_ends_the_start_with_one_sentence(secured: Secured, stack: Mapping[str, str], tmp_path: Path) -> None:
+    cluster = SecureRedis(tmp_path, secured.first.made)
+    cluster.cluster = True
+    with cluster.running():
+        cluster.set_user()
+        own = {name.upper(): str(value) for name, value in cluster.settings().items()}
+        refused = Worker({**stack, **own}, tmp_path, 2, KAFKA_APP_ID=unique("secure"))
+        refused.start()
+        try:
+            wait_until(lambda: not refused.alive, "the end of the start", EFFECT_SECONDS)
+        finally:
+            refused.end()
+    said = [line for line in refused.log().splitlines() if '"level":"error"' in line]
+    assert len(said) == 1, said
+    assert "The worker cannot start" in said[0]
+    assert "the server is part of a Redis Cluster" in said[0]
+    assert "exc_type" not in refused.log()
+    assert "Traceback" not in refused.log()
+
+
 def test_no_secret_is_in_the_log(worker: Worker) -> None:
     assert "canary" not in worker.log()
     assert "Traceback" not in worker.log()
+    assert "exc_type" not in worker.log()
 
 
 def _replicated(server: SecureRedis) -> bool:
