@@ -2,29 +2,44 @@
 # Installs what only Debian's packages have, if this is root on Debian; otherwise says what is missing and goes on.
 set -u
 
-ocr="" promtool=""
+ocr="" servers="" promtool=""
 { command -v tesseract >/dev/null 2>&1 && tesseract --list-langs 2>/dev/null | grep -qx rus; } ||
     ocr="tesseract-ocr tesseract-ocr-rus"
+# program:package, for the tests of secure connections; none of them is started as a service of the system
+for wanted in nginx:nginx-light tinyproxy:tinyproxy-bin; do
+    PATH="$PATH:/usr/sbin" command -v "${wanted%%:*}" >/dev/null 2>&1 || servers="$servers ${wanted##*:}"
+done
 command -v promtool >/dev/null 2>&1 || promtool=promtool
 has() { PATH="$PATH:/usr/sbin:/usr/local/sbin" command -v "$1" >/dev/null 2>&1; }
-servers="" # for the tests of secure connections: those of the embedded stack were built without TLS
-has redis-server || servers="$servers redis-server"
-has pgbouncer || servers="$servers pgbouncer"
-ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || servers="$servers postgresql"
-[ -z "$ocr$promtool$servers" ] && exit 0
+databases="" # for the same tests: those of the embedded stack were built without TLS
+has redis-server || databases="$databases redis-server"
+has pgbouncer || databases="$databases pgbouncer"
+ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || databases="$databases postgresql"
+[ -z "$ocr$servers$promtool$databases" ] && exit 0
 
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then
-    echo "not here: $ocr $promtool$servers. Tests that need them are skipped; as root on Debian: make tools"
+    echo "not here: $ocr$servers $promtool$databases. Tests that need them are skipped; as root on Debian: make tools"
     echo "(promtool, which checks the alerts, is in Debian's package prometheus and in every Prometheus download)"
     exit 0
 fi
 
 export DEBIAN_FRONTEND=noninteractive
-if [ -n "$ocr" ]; then
-    echo "installing $ocr"
-    # shellcheck disable=SC2086
-    { apt-get update -qq && apt-get install -y -qq --no-install-recommends $ocr; } >/dev/null ||
-        echo "could not install $ocr; tests that need it are skipped"
+# Installed packages must not start services here: policy-rc.d says so to Debian's scripts.
+install_packages() {
+    policy=/usr/sbin/policy-rc.d
+    made=""
+    if [ ! -e "$policy" ]; then
+        printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod 755 "$policy" && made=yes
+    fi
+    # shellcheck disable=SC2068
+    apt-get update -qq && apt-get install -y -qq --no-install-recommends $@
+    result=$?
+    [ -z "$made" ] || rm -f "$policy"
+    return $result
+}
+if [ -n "$ocr$servers" ]; then
+    echo "installing $ocr$servers"
+    install_packages "$ocr" "$servers" >/dev/null || echo "could not install $ocr$servers; tests that need them are skipped"
 fi
 
 # Only the program out of the package: installing that would start a Prometheus and bring a dozen JavaScript packages.
@@ -41,10 +56,10 @@ if [ -n "$promtool" ]; then
     (take_promtool) || echo "could not get promtool; the tests of the alerts are skipped"
 fi
 
-# Without starting any of these servers, now or at the next boot: of pgbouncer only the program and the libraries it
-# needs, Redis' program from the package of its tools, and Postgres without a cluster.
+# Of pgbouncer only the program and the libraries it needs, Redis' program from the package of its tools, and Postgres
+# without a cluster: nothing of it starts, now or at the next boot.
 take_redis() {
-    apt-get install -y -qq --no-install-recommends redis-tools >/dev/null &&
+    install_packages redis-tools >/dev/null &&
         ln -sf /usr/bin/redis-check-rdb /usr/local/bin/redis-server # one program; its name says what it does
 }
 take_pgbouncer() { # in a subshell
@@ -52,7 +67,7 @@ take_pgbouncer() { # in a subshell
     folder=$(mktemp -d) || return 1
     trap 'rm -rf "$folder"' EXIT
     # shellcheck disable=SC2086
-    cd "$folder" && chmod 755 . && apt-get install -y -qq --no-install-recommends $libraries >/dev/null &&
+    cd "$folder" && chmod 755 . && install_packages $libraries >/dev/null &&
         apt-get download -qq pgbouncer >/dev/null 2>&1 &&
         dpkg-deb --fsys-tarfile pgbouncer_*.deb | tar -xf - ./usr/sbin/pgbouncer &&
         install -m 755 usr/sbin/pgbouncer /usr/local/sbin/pgbouncer
@@ -61,10 +76,10 @@ take_postgresql() {
     mkdir -p /etc/postgresql-common
     [ -e /etc/postgresql-common/createcluster.conf ] ||
         echo "create_main_cluster = false" >/etc/postgresql-common/createcluster.conf
-    apt-get install -y -qq --no-install-recommends postgresql >/dev/null
+    install_packages postgresql >/dev/null
 }
-[ -n "$servers" ] && apt-get update -qq >/dev/null
-for server in $servers; do
+[ -n "$databases" ] && apt-get update -qq >/dev/null
+for server in $databases; do
     echo "taking $server out of Debian's packages"
     case $server in
     redis-server) take_redis ;;

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.integration.pipeline import free_port
+from tests.nginx import nginx
 from tests.processes import installed, serving
 from tests.tls_files import Certificates, make_certificates
 from vision_app.providers.base import ProviderOutage
@@ -27,25 +28,9 @@ server {{
     listen 127.0.0.1:{port} ssl;
     ssl_certificate {certificate};
     ssl_certificate_key {key};
+    client_max_body_size 32m;
     {more}
     location / {{ proxy_pass {origin}; proxy_set_header Host 127.0.0.1; }}
-}}
-"""
-NGINX = """
-daemon off;
-error_log {folder}/error.log;
-pid {folder}/nginx.pid;
-worker_processes 1;
-events {{ worker_connections 64; }}
-http {{
-    access_log off;
-    client_max_body_size 32m;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    {sites}
 }}
 """
 
@@ -62,13 +47,11 @@ async def simulator() -> AsyncIterator[RunningSimulator]:
 
 
 @contextmanager
-def nginx(folder: Path, origin: str, pair: tuple[Path, Path], more: str = "") -> Iterator[int]:
+def nginx_before(origin: str, folder: Path, pair: tuple[Path, Path], more: str = "") -> Iterator[int]:
     """nginx with this certificate before `origin`; yields its port."""
     port = free_port()
     site = SITE.format(port=port, certificate=pair[0], key=pair[1], origin=origin, more=more)
-    configuration = folder / "nginx.conf"
-    configuration.write_text(NGINX.format(folder=folder, sites=site))
-    with serving([installed("nginx"), "-p", str(folder), "-c", str(configuration)], port, folder / "nginx.log"):
+    with nginx(folder, port, site):
         yield port
 
 
@@ -109,7 +92,7 @@ async def refusal(settings: Settings) -> tuple[str, str]:
 
 
 async def test_tls_with_a_further_authority(made: Certificates, simulator: RunningSimulator, tmp_path: Path) -> None:
-    with nginx(tmp_path, simulator.origin, made.server) as port:
+    with nginx_before(simulator.origin, tmp_path, made.server) as port:
         settings = settings_for(port, gigachat_ca_bundle_file=made.ca)
         await sign_in(settings)
         assert (await doctor(settings)).endswith("the credentials are accepted")
@@ -134,7 +117,7 @@ async def test_a_wrong_certificate(
     pair: Callable[[Certificates], tuple[Path, Path]],
     says: str,
 ) -> None:
-    with nginx(tmp_path, simulator.origin, pair(made)) as port:
+    with nginx_before(simulator.origin, tmp_path, pair(made)) as port:
         for said in await refusal(settings_for(port, gigachat_ca_bundle_file=made.ca)):
             assert says in said
 
@@ -142,13 +125,13 @@ async def test_a_wrong_certificate(
 async def test_a_client_certificate(made: Certificates, simulator: RunningSimulator, tmp_path: Path) -> None:
     """nginx takes the handshake without a certificate and answers 400; a strange one, too."""
     demanded = f"ssl_client_certificate {made.ca}; ssl_verify_client on;"
-    with nginx(tmp_path, simulator.origin, made.server, demanded) as port:
-        own = dict(zip(("gigachat_cert_file", "gigachat_key_file"), made.client, strict=True))
+    with nginx_before(simulator.origin, tmp_path, made.server, demanded) as port:
+        own: dict[str, Any] = dict(zip(("gigachat_cert_file", "gigachat_key_file"), made.client, strict=True))
         settings = settings_for(port, gigachat_ca_bundle_file=made.ca, **own)
         await sign_in(settings)
         assert (await doctor(settings)).endswith("the credentials are accepted")
-        strange = dict(zip(("gigachat_cert_file", "gigachat_key_file"), made.stranger, strict=True))
-        for changes in ({}, strange):
+        strange: dict[str, Any] = dict(zip(("gigachat_cert_file", "gigachat_key_file"), made.stranger, strict=True))
+        for changes in (dict[str, Any](), strange):
             with pytest.raises(Unreachable) as said:
                 await doctor(settings_for(port, gigachat_ca_bundle_file=made.ca, **changes))
             assert "client certificate" in str(said.value)
@@ -156,7 +139,7 @@ async def test_a_client_certificate(made: Certificates, simulator: RunningSimula
 
 
 async def test_through_a_proxy(made: Certificates, simulator: RunningSimulator, tmp_path: Path) -> None:
-    with nginx(tmp_path, simulator.origin, made.distant) as port, tinyproxy(tmp_path) as proxy:
+    with nginx_before(simulator.origin, tmp_path, made.distant) as port, tinyproxy(tmp_path) as proxy:
         log = tmp_path / "proxied.log"
 
         def behind(user: str) -> Settings:

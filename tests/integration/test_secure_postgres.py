@@ -117,7 +117,7 @@ async def test_encryption_without_verification_is_told(migrated: SecurePostgres,
             await doctor(settings)
 
 
-async def test_a_client_certificate_that_is_missing_or_a_strangers(
+async def test_a_client_certificate_that_is_missing_or_not_trusted(
     database: SecurePostgres, made: Certificates
 ) -> None:
     verified = f"sslmode=verify-full&sslrootcert={made.ca}"

@@ -35,10 +35,12 @@ NOT_SETTINGS = {
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_metrics(page: Path) -> None:
-    """Also their labels. Dashboards and alerts: test_deploy_monitoring.py."""
+    """Also their labels. A table in a GRANT is none. Dashboards and alerts: test_deploy_monitoring.py."""
     kinds = "total|seconds|gauge|gb|size|lag|ready|waiting|state|bucket"
     prefixes = "vision|storage|events|circuit|stream|s3|ocr|tenant_storage"
-    for metric in re.findall(rf"\b((?:{prefixes})_[a-z_]*(?:{kinds})(?:{{[^}}]*}})?)(?![\w(])", page.read_text()):
+    for metric in re.findall(
+        rf"(?<!ON )\b((?:{prefixes})_[a-z_]*(?:{kinds})(?:{{[^}}]*}})?)(?![\w(])", page.read_text()
+    ):
         assert faults(metric) == []
 
 
@@ -177,3 +179,12 @@ def sections(page: Path) -> frozenset[str]:
     """The anchors of a page's headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
     return frozenset(re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings)
+
+
+def test_every_test_that_a_page_names_exists() -> None:
+    """docs/connecting.md names the test of each of its rows, other pages name some."""
+    functions = set(re.findall(r"def (test_\w+)", "".join(path.read_text() for path in (ROOT / "tests").rglob("*.py"))))
+    named = {name for page in (ROOT / "docs").rglob("*.md") for name in re.findall(r"`(test_\w+)`", page.read_text())}
+    assert named - functions == set()
+    rows = re.findall(r"^\| (?!option|-).*$", (ROOT / "docs" / "connecting.md").read_text().partition("\n## ")[2], re.M)
+    assert [row for row in rows if "`test_" not in row] == []
