@@ -9,7 +9,18 @@ import structlog
 
 from vision_app.domain import posts as core
 from vision_app.domain.moment import Moment
-from vision_app.messages import Analyzed, DeadLetter, Failed, Forget, MediaOutcome, Message, Outcome, PostCommand
+from vision_app.messages import (
+    Analyzed,
+    DeadLetter,
+    Failed,
+    Forget,
+    MediaOutcome,
+    Message,
+    Opened,
+    Outcome,
+    PostCommand,
+    Skipped,
+)
 from vision_app.streams.actor import Actor, Change
 from vision_app.streams.confirmed_table import ConfirmedTable
 from vision_app.streams.dead_letters import DeadLetters
@@ -29,7 +40,7 @@ def posts_agent(
     app: Worker, outbox: Outbox, dead_letters: DeadLetters, table: ConfirmedTable, *, vision_version: str
 ) -> Any:
     """Build the actor's agent and its sweeper."""
-    rules = core.Rules(vision_version=vision_version)
+    rules = core.PostRules(vision_version=vision_version)
 
     def decide(stored: Any, command: Any, at: Moment) -> Change:
         row = core.PostRow.model_validate(stored) if stored else None
@@ -38,6 +49,8 @@ def posts_agent(
             _observe(what, details, decision.row)
         if isinstance(command, MediaOutcome) and decision.row is not None and row is not None:
             _count(row.media.get(command.sha256), decision.row.media[command.sha256])
+        if isinstance(command, Opened) and decision.row is not None:
+            _count_skips(row, decision.row)
         return Change(send=decision.send, row=decision.row, forget=decision.forget, reject=decision.reject)
 
     actor = Actor(app, "posts", PostCommand, table, outbox, dead_letters, decide, companions=_companions)
@@ -83,13 +96,21 @@ def _count(before: core.MediumState | None, now: core.MediumState) -> None:
     metrics.MEDIA_DURATION.observe((now.times.get("collected", now.dispatched_ms) - now.dispatched_ms) / 1000)
 
 
+def _count_skips(before: core.PostRow | None, now: core.PostRow) -> None:
+    """Count what the policy has just skipped: it has ended without a dispatch, so it has no duration."""
+    for sha256, medium in now.media.items():
+        known = before.media.get(sha256) if before else None
+        if isinstance(medium.outcome, Skipped) and (known is None or known.outcome != medium.outcome):
+            metrics.MEDIA.labels(result=_result(medium.outcome), reason=_reason(medium.outcome)).inc()
+
+
 def _result(outcome: Outcome) -> str:
     return "ok" if isinstance(outcome, Analyzed) else outcome.kind
 
 
 def _reason(outcome: Outcome) -> str:
     if not isinstance(outcome, Analyzed):
-        return outcome.reason
+        return str(outcome.details.get("policy_name") or outcome.reason)  # of a policy's skip: the rule
     if outcome.cached:
         return "cached"
     return "ocr_fallback" if outcome.answer.provider == "ocr_fallback" else "success"
@@ -101,13 +122,13 @@ def _observe(what: str, details: dict[str, Any], row: core.PostRow | None) -> No
             metrics.ACTOR_DUPLICATES.labels(actor="posts").inc()
         case "nothing_new":
             metrics.IDEMPOTENCY_HITS.inc()
-            log.info("Media already processed (idempotency)", reason="idempotency")
+            log.info("media_already_processed", reason="idempotency")
         case "asked_again":
             metrics.BUDGET_ASKED_AGAIN.inc(details["media"])
-            log.warning("asked about again: the ledger in which it waited was lost", **details)
+            log.warning("media_requested_again", **details)
         case "completed" if row is not None and row.completed_ms is not None:
             seconds = (row.completed_ms - row.opened_ms) / 1000
             metrics.EVENT_DURATION.observe(seconds)
-            log.info("Vision event processed", duration_ms=round(seconds * 1000), media_count=len(row.media), **details)
+            log.info("post_completed", duration_ms=round(seconds * 1000), media_count=len(row.media), **details)
         case _:
-            log.info("an outcome changed nothing", what=what, **details)
+            log.info("outcome_without_effect", what=what, **details)

@@ -60,6 +60,16 @@ async def test_outcomes_end_in_a_result_for_every_sink(world: World) -> None:
     assert world.order("row", "ack") == ["row posts", "ack"] * 3
 
 
+async def test_a_skip_by_the_policy_is_counted_once_and_by_its_rule(world: World) -> None:
+    counter = metrics.MEDIA.labels(result="skipped", reason="unsupported_mime")
+    before = counter._value.get()
+    refused = PolicyVerdict(analyze=False, reason="policy", details={"policy_name": "unsupported_mime"})
+    async with world.agent("posts") as agent:
+        await world.tell(agent, opened(LOOK, refused, input_id="a"), key=KEY)
+        await world.tell(agent, opened(LOOK, refused, input_id="b"), outcome(), key=KEY)
+    assert counter._value.get() == before + 1
+
+
 async def test_a_repeated_post_is_silent_and_counted(world: World) -> None:
     async with world.agent("posts") as agent:
         await world.tell(agent, opened(), outcome(), key=KEY)
@@ -78,7 +88,7 @@ async def test_a_redelivered_command_is_recognised_and_changes_nothing(world: Wo
     assert world.order()[len(before) :] == ["ack"]
 
 
-async def test_an_outcome_nobody_asked_for_is_dead_lettered(world: World) -> None:
+async def test_an_outcome_that_no_post_requested_is_dead_lettered(world: World) -> None:
     async with world.agent("posts") as agent:
         await world.tell(agent, outcome(), b'{"type": "of another version"}', opened(), key=KEY)
     first, second = world.sent("vision.dlq")
@@ -88,7 +98,7 @@ async def test_an_outcome_nobody_asked_for_is_dead_lettered(world: World) -> Non
     assert world.acked == 3
 
 
-async def test_an_unexpected_error_costs_its_own_command_only(world: World) -> None:
+async def test_an_unexpected_error_fails_only_its_own_command(world: World) -> None:
     broken = opened().model_copy(update={"verdicts": []})  # fewer verdicts than media: decide() trips
     async with world.agent("posts") as agent:
         await world.tell(agent, broken, opened(), key=KEY)

@@ -238,7 +238,7 @@ def test_a_cluster_ends_the_start_with_one_sentence(secured: Secured, stack: Map
             refused.end()
     said = [line for line in refused.log().splitlines() if '"level":"error"' in line]
     assert len(said) == 1, said
-    assert "The worker cannot start" in said[0]
+    assert "worker_start_failed" in said[0]
     assert "the server is part of a Redis Cluster" in said[0]
     assert "exc_type" not in refused.log()
     assert "Traceback" not in refused.log()

@@ -6,7 +6,10 @@ effect. Exit code 0: done, or shown; 1: failed; the text says what to do next.
 
 from __future__ import annotations
 
+import difflib
 import getpass
+import shlex
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -27,6 +30,8 @@ from vision_app.web.auth import ALL_TENANTS
 TIMEOUT_SECONDS = 15
 EFFECT_SECONDS = 10.0
 LOOK_SECONDS = 0.1
+SHOWN_TENANTS = 10
+EXIT_UNKNOWN = 3
 
 State = dict[str, Any]
 
@@ -35,7 +40,7 @@ _all = click.option("--all", "everybody", is_flag=True, help="Every tenant that 
 _json = click.option("--json", "as_json", is_flag=True, help="For scripts.")
 
 
-class Api:
+class BudgetApi:
     """The worker's API as one operator sees it. Raises ClickException, saying what to do, on anything but success."""
 
     def __init__(self, settings: Settings, tenant: str | None) -> None:
@@ -98,8 +103,20 @@ def budget() -> None:
 @_tenant
 @_json
 def show(tenant: str | None, as_json: bool) -> None:
-    """Limit, spending, reservations and the queue of TENANT."""
-    _print(Api(load_settings(), tenant).state(), as_json)
+    """Limit, spending, reservations and the queue of TENANT. Exit code 3 if no such tenant is known."""
+    settings = load_settings()
+    api = BudgetApi(settings, tenant)
+    state = api.state()
+    _print(state, as_json)
+    if not state["known"] and (others := _others(settings, api.tenant)) is not None:
+        known = _printable(", ".join(others[:SHOWN_TENANTS])) or "none"
+        more = " and more" if len(others) > SHOWN_TENANTS else ""
+        click.echo(
+            f"No such tenant is known: no post of {_printable(api.tenant)} has been read and nobody has changed its "
+            f"budget; above is what it would begin with. Known: {known}{more}.",
+            err=True,
+        )
+        sys.exit(EXIT_UNKNOWN)
 
 
 @budget.command("set")
@@ -113,7 +130,7 @@ def set_limit(limit: str, tenant: str | None, as_json: bool) -> None:
     def done(state: State) -> bool:
         return bool(state["default_limit"] if wanted is None else state["limit"] == wanted)
 
-    _print(Api(load_settings(), tenant).change("PUT", "", done, json={"limit": wanted}), as_json)
+    _print(BudgetApi(load_settings(), tenant).change("PUT", "", done, json={"limit": wanted}), as_json)
 
 
 @budget.command()
@@ -121,7 +138,7 @@ def set_limit(limit: str, tenant: str | None, as_json: bool) -> None:
 @_json
 def reset(tenant: str | None, as_json: bool) -> None:
     """Set what TENANT has spent today to zero; tasks that waited for money go on."""
-    api = Api(load_settings(), tenant)
+    api = BudgetApi(load_settings(), tenant)
     before = api.state()["spent"]
     _print(api.change("POST", "/reset", lambda state: state["spent"] < before or before == 0), as_json)
 
@@ -138,7 +155,7 @@ def parked() -> None:
 @_json
 def list_parked(tenant: str | None, start: int, count: int, as_json: bool) -> None:
     """The queue of TENANT, first in first out."""
-    answer = Api(load_settings(), tenant).ask("GET", "/parked", params={"start": start, "count": count})
+    answer = BudgetApi(load_settings(), tenant).ask("GET", "/parked", params={"start": start, "count": count})
     if as_json:
         _dump(answer)
         return
@@ -164,7 +181,7 @@ def drop(number: int | None, tenant: str | None, everything: bool, as_json: bool
     """Give up the task with this NUMBER: its post is answered as skipped. `vision replay` can bring it back."""
     if (number is None) == (not everything):
         raise click.UsageError("give either a NUMBER of `vision budget parked ls` or --all")
-    api = Api(load_settings(), tenant)
+    api = BudgetApi(load_settings(), tenant)
     if everything:
         waiting = api.ask("GET", "/parked", params={"count": 1000})["tasks"]
         last = waiting[-1]["number"] if waiting else -1
@@ -201,7 +218,7 @@ def _switch(path: str, tenant: str | None, everybody: bool, as_json: bool) -> No
             raise click.UsageError("give either TENANT or --all")
         _switch_all(settings, path, as_json, done)
         return
-    api = Api(settings, tenant)
+    api = BudgetApi(settings, tenant)
     state = api.change("POST", path, lambda state: bool(state["paused"]) is paused)
     _print(state, as_json)
     if tenant is None:
@@ -214,7 +231,7 @@ def _switch(path: str, tenant: str | None, everybody: bool, as_json: bool) -> No
 
 def _switch_all(settings: Settings, path: str, as_json: bool, done: str) -> None:
     paused = path == "/pause"
-    apis = [Api(settings, tenant) for tenant in run(_tenants(settings))]
+    apis = [BudgetApi(settings, tenant) for tenant in run(_tenants(settings))]
     apis = [api for api in apis if bool(api.state()["paused"]) is not paused]
     for api in apis:
         api.ask("POST", path)
@@ -233,13 +250,22 @@ def _switch_all(settings: Settings, path: str, as_json: bool, done: str) -> None
         )
 
 
+def _others(settings: Settings, tenant: str) -> list[str] | None:
+    """The tenants that Postgres knows, the most similar names first; None if this one is among them."""
+    known = run(_tenants(settings))
+    if tenant in known:
+        return None
+    near = difflib.get_close_matches(tenant, known, n=SHOWN_TENANTS)
+    return [*near, *sorted(set(known) - set(near))]
+
+
 async def _tenants(settings: Settings) -> list[str]:
     async with postgres_of(settings) as pool:
         seen = await PostsReader(pool).tenants()
     return sorted({*seen, settings.s3_default_tenant_id})
 
 
-def _is_waiting(api: Api, number: int | None) -> bool:
+def _is_waiting(api: BudgetApi, number: int | None) -> bool:
     tasks = api.ask("GET", "/parked", params={"start": max(0, number or 0), "count": 1})["tasks"]
     return bool(tasks) and tasks[0]["number"] == number
 
@@ -283,7 +309,11 @@ def _print(state: State, as_json: bool) -> None:
     if as_json:
         _dump(state)
         return
-    paused = "   PAUSED: `vision resume` lets work go on" if state["paused"] else ""
+    paused = (
+        f"   PAUSED: `vision resume {shlex.quote(_printable(state['tenant_id']))}` lets work go on"
+        if state["paused"]
+        else ""
+    )
     click.echo(f"tenant     {_printable(state['tenant_id'])}{paused}")
     if state.get("note"):
         click.echo(_printable(state["note"]))

@@ -63,7 +63,7 @@ async def grant(settings: Settings) -> tuple[str, list[str]]:
         return role, await rights.grant(connection, role)
 
 
-async def mend(settings: Settings) -> repair.Repair:
+async def repair_schema(settings: Settings) -> repair.Repair:
     """Put back what is missing in the database. Raises SinkUnavailable, MigrationError."""
     async with _connected(settings) as connection:
         return await repair.repair(connection)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,13 +13,14 @@ from vision_app.simulator.files import StoredFile
 from vision_app.simulator.malformed import dump
 from vision_app.simulator.ocr import read_text
 from vision_app.simulator.pricing import document_tokens, image_tokens
+from vision_app.simulator.schema import example
 from vision_app.simulator.vision import NotAPicture, Picture, look
 
 _TEXT_KINDS = ("meme", "document", "screenshot", "infographic")
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class SimulatedAnswer:
     """An answer before it is billed. `fields` is None for plain text; `attachment_tokens` is the cost of the files."""
 
     text: str
@@ -26,17 +28,23 @@ class Said:
     attachment_tokens: int
 
 
-async def answer(prompt: str, files: list[StoredFile], max_pixels: int) -> Said:
-    """Answer a prompt with the given attachments, the newest last. Raises ApiError 422 for an unreadable picture."""
+async def answer(
+    prompt: str, files: list[StoredFile], max_pixels: int, schema: Mapping[str, Any] | None = None
+) -> SimulatedAnswer:
+    """Answer a prompt with the given attachments, the newest last. Raises ApiError 422 for an unreadable picture.
+
+    `schema`: of the JSON that is asked for; an answer about a file is JSON of our own fields in any case.
+    """
     if not files:
-        return Said(wording.plain_answer(prompt), None, 0)
+        text = wording.plain_answer(prompt)
+        return SimulatedAnswer(text if schema is None else dump(example(schema, text)), None, 0)
     cost = 0
     picture: Picture | None = None
     for file in files:
         picture = await _look(file, max_pixels) if file.type.modality == "image" else None
         cost += document_tokens(file.type.mime, file.data) if picture is None else _price(picture)
     fields = document_answer(files[-1]) if picture is None else picture_answer(picture, await _text(files[-1], picture))
-    return Said(dump(fields), fields, cost)
+    return SimulatedAnswer(dump(fields), fields, cost)
 
 
 def picture_answer(picture: Picture, text: str | None) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from neo4j.exceptions import AuthError, DriverError, Neo4jError
 from redis.exceptions import RedisError
 
-from vision_app.clients.faults import explain
+from vision_app.clients.faults import cause_of, explain
 from vision_app.clients.gigachat import gigachat_context, gigachat_fault, route
 from vision_app.clients.neo4j import neo4j_driver, neo4j_fault, neo4j_session
 from vision_app.clients.postgres import Way, postgres_connection, postgres_fault, unverified
@@ -61,12 +61,15 @@ async def redis(settings: Settings) -> str:
 async def kafka(settings: Settings) -> str:
     from aiokafka.errors import KafkaError
 
+    from vision_app.clients.kafka_faults import KafkaUnusable
     from vision_app.kafka_topics import look_at_topics, unfit
 
     try:
         found = await look_at_topics(settings, SECONDS)
+    except KafkaUnusable as error:
+        raise Unreachable(str(error)) from error
     except (KafkaError, OSError) as error:
-        raise Unreachable(f"{error}; check KAFKA_BOOTSTRAP_SERVERS and that the broker runs") from error
+        raise Unreachable(f"{cause_of(error)}; check KAFKA_BOOTSTRAP_SERVERS and that the broker runs") from error
     if found.is_new:
         raise NotMadeYet("answers; the worker makes its topics when it starts, or `vision migrate repair` does")
     if found.missing:
@@ -141,7 +144,7 @@ async def s3(settings: Settings) -> str:
             text = f"there is no bucket {settings.s3_bucket}; `vision migrate repair` makes it, or correct S3_BUCKET"
             raise Unreachable(text) from error
         remedy = "check S3_ENDPOINT_URL, the keys and that the bucket S3_BUCKET exists"
-        text = explain(error, S3) or f"{error}; {remedy}"
+        text = explain(error, S3) or f"{cause_of(error)}; {remedy}"
         raise Unreachable(f"bucket {settings.s3_bucket}: {text}") from error
     return f"answers, bucket {settings.s3_bucket} is there"
 
@@ -183,7 +186,7 @@ async def _sign_in(settings: Settings) -> None:
     try:
         await asyncio.wait_for(provider.sign_in(), SECONDS)
     except (ProviderError, TimeoutError) as error:
-        raise Unreachable(f"no access token: {error or type(error).__name__}") from error
+        raise Unreachable(f"no access token: {cause_of(error)}") from error
     finally:
         await provider.close()
 
@@ -195,4 +198,5 @@ PROBES: dict[str, Callable[[Settings], Awaitable[str]]] = {
     "s3": s3,
     "neo4j": neo4j,
     "simulator": gigachat,
+    "gigachat": gigachat,
 }

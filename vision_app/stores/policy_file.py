@@ -19,6 +19,9 @@ log = structlog.get_logger(__name__)
 _PACKAGE = Path(vision_app.__file__).parent
 _NAME = Path("config", "vision_policy.yml")
 
+POLICY_SECONDS = 2.0
+"""Between two looks at the file, so that a saved file is told of, also as refused, before the next post comes."""
+
 Stamp = tuple[int, int, int]  # inode, modification time in ns, size
 
 
@@ -60,7 +63,7 @@ class PolicyFile:
     def refresh(self) -> bool:
         """Read a changed file; True if the policy was replaced. A faulty file is logged once and not used.
 
-        It is cheap if nothing changed (one stat), so it may be called for every event.
+        It is cheap if nothing changed (one stat), so it is called for every event, and every POLICY_SECONDS.
         """
         stamp = self._look()
         if stamp == self._stamp:
@@ -71,13 +74,13 @@ class PolicyFile:
         except PolicyError as fault:
             metrics.POLICY_RELOADS.labels("refused").inc()
             log.error(
-                "Policy file is faulty, the previous policy stays in force",
+                "policy_file_refused",
                 faults=str(fault).splitlines(),
                 next_step=f"correct the lines named, then run: vision policy check {self.path}",
             )
             return False
         metrics.POLICY_RELOADS.labels("loaded").inc()
-        log.info("Policy file taken over", path=str(self.path))
+        log.info("policy_file_loaded", path=str(self.path))
         self._note()
         return True
 
@@ -91,4 +94,4 @@ class PolicyFile:
 
     def _note(self) -> None:
         for note in self.policy.notes():
-            log.warning("Policy key without effect", path=str(self.path), note=note)
+            log.warning("policy_key_without_effect", path=str(self.path), note=note)
