@@ -37,6 +37,7 @@ from vision_app.streams.timers import every
 
 from .clients.kafka import broker_credentials, client_arguments, servers
 from .clients.kafka_faults import Explainer, KafkaUnusable
+from .clients.redis import ClusterRefused
 from .domain import budget as budget_core
 from .domain.policy import Policy, PolicyError
 from .domain.signatures import key_from
@@ -85,7 +86,7 @@ NEW_OBJECTS = 10_000
 """The garbage collector runs after this many new objects. Python's default of 700 suits small programs."""
 
 
-EXPLAINED = (KafkaUnusable,)
+EXPLAINED = (KafkaUnusable, ClusterRefused)
 """Errors whose text is one sentence with a remedy."""
 
 
@@ -189,7 +190,7 @@ class VisionApp(faust.App):
             first = stalls[0]
             return f"stalled: {first.stage} at {first.place} for {first.seconds:.0f} s; {first.why}. {remedy(first)}"
         if self.settings.feature_vision_enabled and not self.bridge.connected:
-            return "Redis is away: set REDIS_URL or start Redis"
+            return self.bridge.trouble or "Redis is not connected yet"
         return None
 
     def waiting_for(self) -> dict[str, str]:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import orjson
 from dotenv import dotenv_values
@@ -153,7 +153,8 @@ class Settings(BaseSettings):
     redis_key_password: SecretStr = SecretStr("")
     """The password of REDIS_KEY_FILE."""
     redis_sentinels: str = ""
-    """Addresses of Redis Sentinels, `host:port`, separated by commas. They replace the host of REDIS_URL."""
+    """Addresses of Redis Sentinels, `host:port`, separated by commas. They replace the host of REDIS_URL, and are
+    spoken to with TLS and our certificate if it begins with `rediss://`."""
     redis_sentinel_master: str = ""
     """The name under which the Sentinels know the server."""
     redis_sentinel_password: SecretStr = SecretStr("")
@@ -218,6 +219,9 @@ class Settings(BaseSettings):
     """The database with the user who owns the tables, for `vision migrate`. Without it, DATABASE_URL counts."""
     database_pgbouncer: bool = False
     """Whether DATABASE_URL leads to pgbouncer in transaction mode: statements are not prepared in advance then."""
+    database_session_url: SecretStr = SecretStr("")
+    """The database past pgbouncer, or through its session mode, with the user of DATABASE_URL: clean-up needs a session
+    for its lock and its temporary tables. Needed with DATABASE_PGBOUNCER, without effect otherwise."""
 
     # --- S3
     s3_endpoint_url: str = "http://127.0.0.1:9000"
@@ -411,11 +415,25 @@ class Settings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _redis(cls, value: SecretStr) -> SecretStr:
-        return _url(_scheme(value, "redis://", "rediss://", "unix://"))
+        url = _url(_scheme(value, "redis://", "rediss://", "unix://"))
+        if any(name.startswith("ssl") for name in parse_qs(urlsplit(url.get_secret_value()).query)):
+            raise ValueError(
+                "must not have options that begin with ssl: TLS is always verified; begin it with rediss:// and name "
+                "the files in REDIS_CA_FILE, REDIS_CERT_FILE and REDIS_KEY_FILE"
+            )
+        return url
 
-    @field_validator("database_url")
+    @field_validator("redis_sentinels")
+    @classmethod
+    def _sentinel_addresses(cls, value: str) -> str:
+        parse_addresses(value)
+        return value
+
+    @field_validator("database_url", "database_owner_url", "database_session_url")
     @classmethod
     def _database(cls, value: SecretStr) -> SecretStr:
+        if not value.get_secret_value():
+            return value
         return _url(_scheme(value, "postgresql://", "postgres://"))
 
     @field_validator("gigachat_proxy_url")
@@ -521,6 +539,37 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _redis_way(self) -> Settings:
+        """Refuse settings of Redis that contradict each other."""
+        url = self.redis_url.get_secret_value()
+        files = [name for name in ("redis_ca_file", "redis_cert_file", "redis_key_file") if getattr(self, name)]
+        if files and not url.startswith("rediss://"):
+            raise ValueError(f"{files[0].upper()} is set and REDIS_URL does not use it; begin it with rediss://")
+        if self.redis_sentinels and not self.redis_sentinel_master:
+            raise ValueError(
+                "REDIS_SENTINELS is set and REDIS_SENTINEL_MASTER is not; set it to the name that the Sentinels watch"
+            )
+        if not self.redis_sentinels and (self.redis_sentinel_master or self.redis_sentinel_password.get_secret_value()):
+            raise ValueError(
+                "REDIS_SENTINEL_MASTER or REDIS_SENTINEL_PASSWORD is set and REDIS_SENTINELS is not; set it to the "
+                "Sentinels' addresses, host:port, separated by commas, or remove the others"
+            )
+        if self.redis_sentinels and url.startswith("unix://"):
+            raise ValueError(
+                "REDIS_SENTINELS is set and REDIS_URL is a socket of this machine; begin it with redis:// or rediss://"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _pooled_database(self) -> Settings:
+        if self.database_pgbouncer and not self.database_session_url.get_secret_value():
+            raise ValueError(
+                "DATABASE_PGBOUNCER is set and DATABASE_SESSION_URL is not; set it to the database without pgbouncer, "
+                "or to one of pgbouncer's in session mode"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _neo4j_authority(self) -> Settings:
         if self.neo4j_ca_file is not None and "+s://" not in self.neo4j_uri:
             raise ValueError(
@@ -541,6 +590,11 @@ class Settings(BaseSettings):
     @property
     def input_streams(self) -> tuple[str, ...]:
         return tuple(name.strip() for name in self.vision_input_streams.split(",") if name.strip())
+
+    @property
+    def sentinels(self) -> list[tuple[str, int]]:
+        """Hosts and ports of the Sentinels."""
+        return parse_addresses(self.redis_sentinels)
 
     @property
     def gigachat_authorization(self) -> SecretStr:
@@ -692,6 +746,17 @@ def _scheme(value: SecretStr, *allowed: str) -> SecretStr:
     if not value.get_secret_value().startswith(allowed):
         raise ValueError(f"must start with one of {', '.join(allowed)}")
     return value
+
+
+def parse_addresses(setting: str) -> list[tuple[str, int]]:
+    """`host:port,[::1]:port` as pairs. Raises ValueError for anything else."""
+    found = []
+    for address in (item.strip() for item in setting.split(",") if item.strip()):
+        host, _, port = address.rpartition(":")
+        if not (host and port.isascii() and port.isdigit() and 0 < int(port) <= MAX_PORT):
+            raise ValueError(f"must be host:port, separated by commas, and not {address!r}")
+        found.append((host.strip("[]"), int(port)))
+    return found
 
 
 def parse_tokens(setting: SecretStr) -> dict[str, str]:

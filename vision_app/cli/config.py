@@ -14,7 +14,8 @@ from vision_app.settings import Settings, load_settings, misspelt, sources, with
 from vision_app.stack.plan import without_password
 
 HIDDEN = "********"
-SECRET_URLS = ("redis_url", "database_url")  # URLs in which only the password is secret
+SECRET_URLS = ("redis_url", "database_url", "database_owner_url", "database_session_url")
+"""URLs in which only the password is secret."""
 
 
 class Value(BaseModel):

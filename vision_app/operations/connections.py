@@ -20,6 +20,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from vision_app.clients.faults import cause_of
+from vision_app.clients.redis import redis_client
 from vision_app.settings import Settings, vision_home
 from vision_app.stack import client
 from vision_app.stack.errors import StackError
@@ -66,7 +67,7 @@ def run(work: Coroutine[Any, Any, Result]) -> Result:
 @asynccontextmanager
 async def redis_of(settings: Settings) -> AsyncIterator[Redis]:
     """Redis, answering with bytes."""
-    async with Redis.from_url(settings.redis_url.get_secret_value()) as redis:
+    async with redis_client(settings) as redis:
         yield redis
 
 

@@ -14,7 +14,7 @@ import httpx
 import psutil
 from pydantic import BaseModel
 
-from vision_app.settings import Settings, half_given, misspelt, sources, without_effect
+from vision_app.settings import Settings, SettingsError, half_given, misspelt, sources, without_effect
 from vision_app.stack import java, postgres, redis, s3
 from vision_app.stack.environment import plain
 from vision_app.stack.errors import StackError
@@ -22,7 +22,7 @@ from vision_app.stack.home import Home, cache_folder
 from vision_app.stack.jars import is_complete
 from vision_app.stack.plan import StackPlan
 from vision_app.stack.ports import describe_holder, holder, is_free, reachable
-from vision_app.stack.reachable import PROBES, NotMadeYet, Unreachable
+from vision_app.stack.reachable import PROBES, NotMadeYet, Unchecked, Unreachable
 from vision_app.stack.state import Condition, StackState
 
 FREE_DISK_BYTES = 1_000_000_000
@@ -150,9 +150,9 @@ async def _reach(name: str, probe: Callable[[Settings], Awaitable[str]], setting
         return _failed(
             name, f"no answer within {PROBE_SECONDS:.0f} s; check that it runs at the address `vision config` shows"
         )
-    except NotMadeYet as error:
+    except (NotMadeYet, Unchecked) as error:
         return _hint(name, str(error))
-    except Unreachable as error:
+    except (Unreachable, SettingsError) as error:
         return _failed(name, str(error))
 
 

@@ -82,6 +82,8 @@ class Planner:
     def _is_external(self, name: str) -> bool:
         if name == "simulator" and self._any_given(GIGACHAT_CREDENTIALS):
             return True
+        if name == "redis" and self._settings.redis_sentinels:
+            return True
         return URL_SETTINGS[name] in self._given
 
     def _any_given(self, names: Collection[str]) -> bool:
@@ -91,6 +93,8 @@ class Planner:
         return self._settings.gigachat_simulated and "gigachat_simulated" in self._given
 
     def _url(self, name: str) -> str:
+        if name == "redis" and self._settings.redis_sentinels:
+            return f"{self._settings.redis_sentinel_master} of the Sentinels {self._settings.redis_sentinels}"
         field_name = URL_SETTINGS[name]
         if field_name not in self._given:  # credentials alone: the real service at its usual address
             return str(Settings.model_fields[field_name].default)

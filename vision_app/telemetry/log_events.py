@@ -517,6 +517,7 @@ CATALOGUE: Final[dict[str, tuple[LogEvent, ...]]] = {
             "Remove the field `place` of the hash `key` with HDEL.",
         ),
         LogEvent("set_aside_marks_unavailable", _DEBUG, "The marks of set-aside records could not be read from Redis."),
+        LogEvent("redis_cluster_unknown", _DEBUG, "Redis did not say at the start whether it is a cluster."),
     ),
     "Results": (
         LogEvent(
@@ -578,6 +579,12 @@ CATALOGUE: Final[dict[str, tuple[LogEvent, ...]]] = {
             _WARNING,
             "Postgres did not answer while connections to it were closed; they were cut.",
             _POSTGRES,
+        ),
+        LogEvent(
+            "postgres_not_verified",
+            _WARNING,
+            "The connection to Postgres is encrypted, but certificate or host name are not verified.",
+            "Do what `reason` says; see docs/connecting.md.",
         ),
         LogEvent("schema_migrated", _INFO, "A migration was applied to Postgres."),
         LogEvent(
