@@ -171,11 +171,11 @@ class Settings(BaseSettings):
     # --- S3
     s3_endpoint_url: str = "http://127.0.0.1:9000"
     """The address of the object store."""
-    s3_credentials: Literal["keys", "role"] = "keys"
+    s3_auth: Literal["keys", "role"] = "keys"
     """keys: the two below. role: that of the machine, container or pod, found as the AWS clients do; it needs
     VISION_GRANT_KEY."""
     s3_access_key_id: SecretStr = SecretStr("")
-    """The access key. The worker does not start without it, unless S3_CREDENTIALS says role."""
+    """The access key. The worker does not start without it, unless S3_AUTH says role."""
     s3_secret_access_key: SecretStr = SecretStr("")
     """The secret key, needed as well. The ledger signs with it where VISION_GRANT_KEY is not set."""
     s3_bucket: str = Field("vision", validation_alias=AliasChoices("s3_bucket", "s3_bucket_name"))
@@ -462,9 +462,9 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _signing(self) -> Settings:
-        if self.s3_credentials == "role" and not self.vision_grant_key.get_secret_value():
+        if self.s3_auth == "role" and not self.vision_grant_key.get_secret_value():
             raise ValueError(
-                "VISION_GRANT_KEY is not set and S3_CREDENTIALS=role leaves no secret key to sign the ledger's grants "
+                "VISION_GRANT_KEY is not set and S3_AUTH=role leaves no secret key to sign the ledger's grants "
                 "with; set it to a random text, the same on all workers"
             )
         return self

@@ -32,7 +32,7 @@ from vision_app.stores.s3 import S3Error, S3Store
 
 NAMES = ("database", "redis", "neo4j", "gigachat", "token", "s3")
 CANARIES = {name: f"canary{name}{uuid4().hex}" for name in NAMES}
-COMPLAINTS = ("Neo4j at ", "gigachat_token_failed", "dead_lettered")
+COMPLAINTS = ("Neo4j refuses the password", "gigachat_token_failed", "dead_lettered")
 COMMANDS = (["doctor"], ["status"], ["config"], ["config", "--json"], ["diag", "--post-id", "nothing"], ["dlq", "ls"])
 
 

@@ -19,6 +19,7 @@ GIVEN = {
     **CANARIES,
     "redis_url": f"redis://user:{CANARIES['redis_url']}@host:6379/0",
     "database_url": f"postgresql://user:{CANARIES['database_url']}@one:5432,two:5433/db",
+    "gigachat_proxy_url": f"http://user:{CANARIES['gigachat_proxy_url']}@proxy:3128",
     "vision_api_tokens": f"{CANARIES['vision_api_tokens']}=acme,{CANARIES['vision_api_tokens']}-2=*",
 }
 

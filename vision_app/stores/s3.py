@@ -143,7 +143,7 @@ class S3Store:
         arguments = s3_arguments(self._settings, **_CONFIG)
         if not (arguments.get("aws_access_key_id", "-") and arguments.get("aws_secret_access_key", "-")):
             raise StoreMisconfigured(
-                "set S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY, one of them is empty, or S3_CREDENTIALS=role"
+                "set S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY, one of them is empty, or S3_AUTH=role"
             )
         client = aioboto3.Session().client("s3", **arguments)
         self._client = await self._resources.enter_async_context(client)
