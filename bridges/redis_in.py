@@ -45,7 +45,7 @@ from vision_app.telemetry.watch import Interrupted, RecordPlace, Work, waiting_f
 from vision_app.topics import UPLOADED
 
 from .backlog import measure
-from .entry_content import EntryContent, Fields, read_content
+from .entry_content import EntryContent, Fields, ids_of_entry, read_content
 from .fair_queue import FairQueue, Held
 from .reply_size import READ_BYTES, ReplySize, size_of
 from .unfinished import Unfinished
@@ -346,7 +346,8 @@ class RedisIn(Service):
     async def _bury_exhausted(self, stream: str, entry: bytes, deliveries: int) -> None:
         found = await self._redis.xrange(stream, min=entry, max=entry, count=1)
         fields = found[0][1] if found else {}
-        log.error("max_deliveries_exceeded", stream_id=entry.decode(), delivery_count=deliveries)
+        where = {"stream_id": entry.decode(), "delivery_count": deliveries}
+        log.error("max_deliveries_exceeded", **where, **ids_of_entry(fields))
         metrics.EVENTS.labels(status="failed", reason="max_deliveries_exceeded").inc()
         await self._bury(stream, entry, fields, "max_deliveries_exceeded", "max deliveries exceeded", deliveries)
         await self._redis.xack(stream, self._group, entry)
@@ -391,7 +392,8 @@ class RedisIn(Service):
             raise
         except Exception as fault:
             metrics.UNEXPECTED_ERRORS.labels(where="redis_in").inc()
-            log.exception("entry_relay_failed", stream=stream, stream_id=entry.decode())
+            where = {"stream": stream, "stream_id": entry.decode()}
+            log.exception("entry_relay_failed", **where, **ids_of_entry(content.fields))
             await self._bury(stream, entry, content.fields, "unexpected", f"{type(fault).__name__}: {fault}", 1)
 
     async def _relay_watched(self, stream: str, entry: bytes, content: EntryContent) -> None:

@@ -55,7 +55,7 @@ from .stores.answers import AnswerStore
 from .stores.base import Sink
 from .stores.budget_mirror import BudgetMirror
 from .stores.neo4j import GraphSink
-from .stores.policy_file import PolicyFile
+from .stores.policy_file import POLICY_SECONDS, PolicyFile
 from .stores.post_documents import PostDocumentSink
 from .stores.postgres import PostgresSink
 from .stores.redis_announcer import Announcement, RedisAnnouncer
@@ -259,6 +259,9 @@ def create_app(settings: Settings, services: Services | None = None) -> VisionAp
         policy.refresh()
         return policy.policy
 
+    async def look_at_policy() -> None:
+        policy.refresh()
+
     default_tenant, spent_today = settings.s3_default_tenant_id, mirror.spent_today
     policy_agent(
         app, outbox, dead_letters, policy=current_policy, default_tenant=default_tenant, spent_today=spent_today
@@ -289,6 +292,7 @@ def create_app(settings: Settings, services: Services | None = None) -> VisionAp
     redis_out_agents(app, outbox, dead_letters, lambda: services.announcer(settings))
     measure_lag(app)
     every(app, REFRESH_SECONDS, app.marks.refresh)
+    every(app, POLICY_SECONDS, look_at_policy)
     app.bridge = RedisIn(app, outbox, dead_letters, settings, worker_id(settings), app.service_is_away)
     app.keeper = StorageKeeper(settings, s3)
     app.service(cast(Any, app.keeper))

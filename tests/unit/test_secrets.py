@@ -20,6 +20,11 @@ GIVEN = {
     "redis_url": f"redis://user:{CANARIES['redis_url']}@host:6379/0",
     "database_url": f"postgresql://user:{CANARIES['database_url']}@one:5432,two:5433/db",
     "gigachat_proxy_url": f"http://user:{CANARIES['gigachat_proxy_url']}@proxy:3128",
+    # without these, the passwords for Kafka would be refused as having no effect
+    "kafka_security_protocol": "SASL_SSL",
+    "kafka_sasl_username": "vision",
+    "kafka_cert_file": "ours.pem",
+    "kafka_key_file": "ours.key",
     "vision_api_tokens": f"{CANARIES['vision_api_tokens']}=acme,{CANARIES['vision_api_tokens']}-2=*",
 }
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vision_app.printable import json_text
-from vision_app.settings import Settings, load_settings, sources, without_effect
+from vision_app.settings import Settings, load_settings, misspelt, sources, without_effect
 from vision_app.stack.plan import without_password
 
 HIDDEN = "********"
@@ -42,6 +42,8 @@ def config(machine_readable: bool) -> None:
     Console(width=None if sys.stdout.isatty() else 200).print(table, markup=False)
     for name, reason in without_effect().items():
         click.echo(f"{name} is set but has no effect: {reason}", err=True)
+    for name, meant in misspelt().items():
+        click.echo(f"{name} is set and no setting has this name; {meant} is meant?", err=True)
 
 
 def effective(settings: Settings) -> list[Value]:

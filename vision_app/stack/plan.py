@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from urllib.parse import urlsplit
 
 from vision_app.settings import Settings, Source
@@ -40,6 +41,7 @@ class StackPlan:
     workers: list[Service] = field(default_factory=list)
     external: dict[str, str] = field(default_factory=dict)
     gigachat: str = ""
+    make_worker: Callable[[int], Service] | None = None  # a further worker, by its number
 
     def variables(self) -> dict[str, str]:
         """The contents of `.vision/env`."""
@@ -71,6 +73,7 @@ class Planner:
                 plan.external["gigachat" if name == "simulator" else name] = self._url(name)
             else:
                 plan.services.append(self._embedded(name))
+        plan.make_worker = partial(self._further_worker, command=wish.worker_command)
         plan.workers = [self._worker(number, wish.worker_command) for number in range(1, wish.workers + 1)]
         simulated = any(service.name == "simulator" for service in plan.services)
         plan.gigachat = "simulated" if simulated or self._settings_say_simulated() else self._url("simulator")
@@ -107,6 +110,11 @@ class Planner:
 
     def _secret(self, name: str) -> str:
         return str(getattr(self._settings, name).get_secret_value()) if name in self._given else ""
+
+    def _further_worker(self, number: int, command: tuple[str, ...]) -> Worker:
+        worker = self._worker(number, command)
+        self._instance.save(self._home)
+        return worker
 
     def _worker(self, number: int, command: tuple[str, ...]) -> Worker:
         ports = (self._settings.vision_api_port, self._settings.metrics_port) if number == 1 else (0, 0)

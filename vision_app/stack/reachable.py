@@ -12,7 +12,7 @@ from neo4j.exceptions import AuthError, DriverError, Neo4jError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from vision_app.clients.faults import explain
+from vision_app.clients.faults import cause_of, explain
 from vision_app.clients.gigachat import gigachat_context, gigachat_fault, route
 from vision_app.clients.neo4j import neo4j_driver, neo4j_fault, neo4j_session
 from vision_app.clients.s3 import S3, s3_arguments
@@ -39,7 +39,7 @@ async def redis(settings: Settings) -> str:
         async with client:
             policy = (await client.config_get("maxmemory-policy")).get("maxmemory-policy", "unknown")
     except (RedisError, OSError) as error:
-        raise Unreachable(f"{error}; check REDIS_URL and that the server runs") from error
+        raise Unreachable(f"{cause_of(error)}; check REDIS_URL and that the server runs") from error
     if policy != "noeviction":
         raise Unreachable(
             f"maxmemory-policy is {policy}, so Redis may throw stream entries away; "
@@ -59,7 +59,7 @@ async def kafka(settings: Settings) -> str:
     except KafkaUnusable as error:
         raise Unreachable(str(error)) from error
     except (KafkaError, OSError) as error:
-        raise Unreachable(f"{error}; check KAFKA_BOOTSTRAP_SERVERS and that the broker runs") from error
+        raise Unreachable(f"{cause_of(error)}; check KAFKA_BOOTSTRAP_SERVERS and that the broker runs") from error
     if found.is_new:
         raise NotMadeYet("answers; the worker makes its topics when it starts, or `vision migrate repair` does")
     if found.missing:
@@ -84,7 +84,7 @@ async def postgres(settings: Settings) -> str:
         finally:
             await connection.close(timeout=SECONDS)
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise Unreachable(f"{error}; check DATABASE_URL and that the server runs") from error
+        raise Unreachable(f"{cause_of(error)}; check DATABASE_URL and that the server runs") from error
     if not may_create:
         raise Unreachable(
             f"{user} may not create tables; run as its owner: GRANT CREATE, USAGE ON SCHEMA public TO {user}"
@@ -119,7 +119,7 @@ async def s3(settings: Settings) -> str:
             text = f"there is no bucket {settings.s3_bucket}; `vision migrate repair` makes it, or correct S3_BUCKET"
             raise Unreachable(text) from error
         remedy = "check S3_ENDPOINT_URL, the keys and that the bucket S3_BUCKET exists"
-        text = explain(error, S3) or f"{error}; {remedy}"
+        text = explain(error, S3) or f"{cause_of(error)}; {remedy}"
         raise Unreachable(f"bucket {settings.s3_bucket}: {text}") from error
     return f"answers, bucket {settings.s3_bucket} is there"
 
@@ -161,7 +161,7 @@ async def _sign_in(settings: Settings) -> None:
     try:
         await asyncio.wait_for(provider.sign_in(), SECONDS)
     except (ProviderError, TimeoutError) as error:
-        raise Unreachable(f"no access token: {error or type(error).__name__}") from error
+        raise Unreachable(f"no access token: {cause_of(error)}") from error
     finally:
         await provider.close()
 
@@ -173,4 +173,5 @@ PROBES: dict[str, Callable[[Settings], Awaitable[str]]] = {
     "s3": s3,
     "neo4j": neo4j,
     "simulator": gigachat,
+    "gigachat": gigachat,
 }
