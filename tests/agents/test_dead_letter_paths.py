@@ -24,7 +24,6 @@ from vision_app.events import announcement
 from vision_app.messages import DeadLetter, MediaOutcome, Message, Reserve, Settle, Uploaded
 from vision_app.operations.reentry import CannotReplay, Reentry, reentry
 from vision_app.stores.base import Rejected
-from vision_app.streams import batches
 
 AGENTS = {
     "posts.vision.uploaded": "policy",
@@ -42,11 +41,6 @@ AGENTS = {
 
 Fault = Callable[[World, ExitStack], None]
 Given = Callable[[World], Message | Uploaded | bytes]
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batches, "RETRY_SECONDS", (0.001,))
 
 
 def breaks(name: str) -> Fault:

@@ -29,10 +29,9 @@ from .faust_seams import Event, Stream, Worker, place_of, watch_of
 from .last_resort import end_process
 from .ownership import LeftUnacked, becomes_ours, is_ours, of_this_generation, sleep_while_ours, while_ours
 from .set_aside import set_aside
+from .times import nth_pause
 
 log = structlog.get_logger(__name__)
-
-RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 OPEN_SECONDS = 10.0
 """How long the worker's start waits for one store before it continues without it."""
@@ -82,7 +81,7 @@ class Batches:
         self.waiting_since: float | None = None
         self.state = BatchState.EMPTY
         self.batch: Sequence[Any] = ()  # events that are not acknowledged
-        self._calls = Reachability()
+        self._calls = Reachability(app.times.silent)
         self._stage = watch_of(app).stage(stage or f"sink-{sink.name}")
         self._stage.full = True  # as soon as it has a batch: later events wait for the next one
 
@@ -173,7 +172,7 @@ class Batches:
                 failures += 1
             self.state = BatchState.WAITING
             try:
-                await sleep_while_ours(self.app, events[-1], RETRY_SECONDS[-1])
+                await sleep_while_ours(self.app, events[-1], self.app.times.sink_retry[-1])
             except LeftUnacked:
                 if not await becomes_ours(self.app, events[-1]):
                     return False
@@ -293,7 +292,7 @@ class Batches:
         metrics.SINK_UNAVAILABLE.labels(sink=self.sink.name).inc()
         metrics.SINK_WAITING.labels(sink=self.sink.name).set(1)
         log.warning("sink unavailable; the batch waits", sink=self.sink.name, error=str(fault), attempt=attempt + 1)
-        await sleep_while_ours(self.app, event, RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])
+        await sleep_while_ours(self.app, event, nth_pause(self.app.times.sink_retry, attempt))
 
     async def _bury(self, event: Event, fault: BaseException) -> None:
         self.state = BatchState.ENDING
