@@ -6,7 +6,7 @@ delivered VISION_MAX_DELIVERIES times before goes to the dead letters without be
 
 While a tenant has too many unfinished posts (`unfinished.py`), its entries are held here; tenants take turns
 (`fair_queue.py`). Held entries stay pending in Redis. They are renewed so that no other worker claims them, which does
-not count as a delivery. Beyond READ_AHEAD_BYTES only the ids are held; the entries are read again when their turn
+not count as a delivery. Beyond `read_ahead_bytes` only the ids are held; the entries are read again when their turn
 comes.
 
 An entry ends in Kafka or among the dead letters, and never blocks other entries: both dead letters have a form that
@@ -20,6 +20,7 @@ import hashlib
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -38,6 +39,7 @@ from vision_app.streams.last_resort import end_process
 from vision_app.streams.outbox import Outbox, Oversized
 from vision_app.streams.ownership import LeftUnacked
 from vision_app.streams.set_aside import SetAside, marks_of
+from vision_app.streams.times import nth_pause
 from vision_app.telemetry import metrics
 from vision_app.telemetry.logging import bind
 from vision_app.telemetry.tracing import traceparent_for
@@ -47,22 +49,35 @@ from vision_app.topics import UPLOADED
 from .backlog import measure
 from .fair_queue import FairQueue, Held
 from .reply_size import READ_BYTES, ReplySize, size_of
-from .unfinished import Unfinished
+from .unfinished import Unfinished, UnfinishedLimits
 
 log = structlog.get_logger(__name__)
 
 STAGE = "redis_in"
-BLOCK_MS = 1000
 HELD_BLOCK_MS = 10  # while entries are held that may not be relayed yet
 READ_AHEAD = 10_000  # entries held; other tenants behind a flood of this length are still found
 READ_AHEAD_SECONDS = 0.2  # of reading, then held entries are relayed
-READ_AHEAD_BYTES = 32 * 1024 * 1024  # of their fields in memory; an entry without them takes half a kilobyte
 RENEW_BATCH = 500
-RECONNECT_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 DLQ_MAXLEN = 100_000
 DLQ_DATA_BYTES = 512 * 1024  # of an entry that the Redis dead-letter stream keeps; the entry has at most 520 kB
 DLQ_TEXT_CHARS = 2000  # of each other field there
 ROUNDS_FAILED = 5  # in a row, by unexpected errors; then the process ends
+
+
+@dataclass(frozen=True)
+class RedisInLimits:
+    """How much is read and held, and how long the way in waits.
+
+    `block_ms`: how long Redis waits for new entries. `read_ahead_bytes`: of the fields of held entries in memory; an
+    entry without them takes half a kilobyte. `read_bytes`: of one reply, and of the entries relayed together.
+    `reconnect_seconds`: the n-th pause while Redis is away; the last one repeats.
+    """
+
+    block_ms: int = 1000
+    read_ahead_bytes: int = 32 * 1024 * 1024
+    read_bytes: int = READ_BYTES
+    reconnect_seconds: Sequence[float] = (0.2, 0.5, 1.0, 2.0, 5.0)
+    unfinished: UnfinishedLimits = field(default_factory=UnfinishedLimits)
 
 
 class RoundState(StrEnum):
@@ -95,6 +110,7 @@ class RedisIn(Service):
         settings: Settings,
         worker_id: str,
         held_up: Callable[[], bool],
+        limits: RedisInLimits | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -105,9 +121,10 @@ class RedisIn(Service):
         )
         self.connected = False
         self._waiting = FairQueue()
-        self._unfinished = Unfinished(self._redis, held_up)
+        self._limits = limits or RedisInLimits()
+        self.unfinished = Unfinished(self._redis, held_up, self._limits.unfinished)
         self._held: dict[str, set[bytes]] = defaultdict(set)  # waiting or being relayed, by stream
-        self._reply = ReplySize(settings.vision_read_batch_size)
+        self._reply = ReplySize(settings.vision_read_batch_size, self._limits.read_bytes)
         self._failures = 0  # in a row
         self._unplanned = 0  # unexpected failures in a row
         self.round_state = RoundState.CONNECTING
@@ -136,7 +153,7 @@ class RedisIn(Service):
                 metrics.RETRIES.labels(stage="redis").inc()
                 log.warning("Redis is away; connecting again", error=repr(fault))
                 with waiting_for("redis"):
-                    await self.sleep(RECONNECT_SECONDS[min(self._failures, len(RECONNECT_SECONDS) - 1)])
+                    await self.sleep(nth_pause(self._limits.reconnect_seconds, self._failures))
                 self._failures += 1
             except Exception as fault:
                 metrics.UNEXPECTED_ERRORS.labels(where="redis_in").inc()
@@ -145,7 +162,7 @@ class RedisIn(Service):
                 if self._unplanned >= ROUNDS_FAILED and not self._stopping:
                     end_process("the way in cannot go on", fault, streams=list(self._settings.input_streams))
                 log.exception("unexpected error of the way in; going on", in_a_row=self._unplanned)
-                await self.sleep(RECONNECT_SECONDS[-1])
+                await self.sleep(self._limits.reconnect_seconds[-1])
 
     @Service.task
     async def _measure_for_ever(self) -> None:
@@ -177,7 +194,7 @@ class RedisIn(Service):
         """Relay until Redis fails: first this consumer's pending entries, then those of others, then new ones."""
         self._waiting.clear()
         self._held.clear()
-        self._unfinished.clear()
+        self.unfinished.clear()
         for stream in self._settings.input_streams:
             await self._take_over(stream, await self._own_pending(stream))
         claimed_at, batch = 0.0, list[Held]()
@@ -187,7 +204,7 @@ class RedisIn(Service):
                 await self._claim_abandoned()
             self.round_state = RoundState.READING
             await self._read_ahead(going_on=bool(batch))
-            await self._unfinished.look()
+            await self.unfinished.look()
             batch = list(self._whose_turn_it_is())
             if batch:
                 self.round_state = RoundState.RELAYING
@@ -197,15 +214,15 @@ class RedisIn(Service):
             self._round.moved(*self._streams)
 
     def _whose_turn_it_is(self) -> Iterator[Held]:
-        room = READ_BYTES
+        room = self._limits.read_bytes
         for _ in range(self._settings.vision_read_batch_size):
             if room <= 0:
                 return
-            held = self._waiting.take(self._unfinished.has_room)
+            held = self._waiting.take(self.unfinished.has_room)
             if held is None:
                 return
             if held.tenant_id:
-                self._unfinished.add(held.tenant_id, held.post_id)
+                self.unfinished.add(held.tenant_id, held.post_id)
             room -= held.size_bytes
             yield held
 
@@ -220,7 +237,7 @@ class RedisIn(Service):
 
         Blocks long for new entries only while nothing is held.
         """
-        block: int | None = BLOCK_MS
+        block: int | None = self._limits.block_ms
         if self._waiting:
             block = None if going_on else HELD_BLOCK_MS
         if len(self._waiting) >= READ_AHEAD:
@@ -241,7 +258,7 @@ class RedisIn(Service):
             return
         self._held[stream].add(entry)
         size = size_of(fields)
-        kept = fields if self._waiting.held_bytes + size <= READ_AHEAD_BYTES else None
+        kept = fields if self._waiting.held_bytes + size <= self._limits.read_ahead_bytes else None
         self._waiting.put(Held(stream, entry, kept, *self._post_of(fields), attempt, size))
 
     def _post_of(self, fields: Fields) -> tuple[str, str]:

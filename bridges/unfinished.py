@@ -9,28 +9,37 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from vision_app.stores.redis_announcer import emitted_key
 
-TOGETHER, AT_LEAST, HELD_UP = 24, 2, 500
-"""Unfinished posts: TOGETHER in all, in equal parts for the tenants that have posted lately, but AT_LEAST for each.
-HELD_UP for each while a service that posts need is away: then they do not wait for the processor."""
-
-PATIENCE_SECONDS = 30.0
-"""A post that takes longer waits for its budget or the end of a pause, or never ends. It is no longer counted."""
-
 LOOK_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class UnfinishedLimits:
+    """Unfinished posts: `together` in all, in equal parts for the tenants that posted lately, but `at_least` for each.
+
+    `held_up` for each while a service that posts need is away: then they do not wait for the processor.
+    `patience_seconds`: a post that takes longer waits for its budget or the end of a pause, or never ends. It is no
+    longer counted.
+    """
+
+    together: int = 24
+    at_least: int = 2
+    held_up: int = 500
+    patience_seconds: float = 30.0
 
 
 class Unfinished:
     """Posts that this worker relayed and that are not announced yet, by tenant. Redis knows what any worker announced.
 
-    `held_up` says whether a service is away that posts need to be announced.
+    `held_up` says whether a service is away that posts need to be announced. `limits` may be replaced at any time.
     """
 
-    def __init__(self, redis: Any, held_up: Callable[[], bool]) -> None:
-        self._redis, self._held_up = redis, held_up
+    def __init__(self, redis: Any, held_up: Callable[[], bool], limits: UnfinishedLimits) -> None:
+        self._redis, self._held_up, self.limits = redis, held_up, limits
         self._posts: dict[str, dict[str, float]] = defaultdict(dict)  # since when
         self._looked_at = 0.0
         self._waits_for_a_service = False
@@ -45,7 +54,8 @@ class Unfinished:
         """Whether one more post of the tenant may be relayed."""
         own = self._posts.get(tenant_id, {})
         tenants = len(self._posts) + (not own)
-        most = HELD_UP if self._waits_for_a_service else max(AT_LEAST, TOGETHER // tenants)
+        fair = max(self.limits.at_least, self.limits.together // tenants)
+        most = self.limits.held_up if self._waits_for_a_service else fair
         return len(own) < most
 
     async def look(self) -> None:
@@ -53,7 +63,7 @@ class Unfinished:
         now = time.monotonic()
         if now - self._looked_at < LOOK_SECONDS:
             return
-        self._looked_at, too_old = now, now - PATIENCE_SECONDS
+        self._looked_at, too_old = now, now - self.limits.patience_seconds
         self._waits_for_a_service = self._held_up()
         ended = await self._announced([tenant_id for tenant_id in self._posts if not self.has_room(tenant_id)])
         for tenant_id, posts in list(self._posts.items()):

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from faust.types import TP
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
@@ -19,6 +20,7 @@ from vision_app.messages import Reset
 from vision_app.settings import Settings, load_settings
 from vision_app.stores.budget_mirror import SENTINELS, BudgetMirror, sentinel_key, spent_key
 from vision_app.streams.ownership import LeftUnacked
+from vision_app.topics import BUDGET
 
 
 def today() -> str:
@@ -35,8 +37,14 @@ class World:
         self.fault: Exception | None = None
         self.kafka_away = False
         self.mine = True
-        self.app: Any = SimpleNamespace(budgets=self.rows, serving=lambda: True)
-        self.mirror = BudgetMirror(settings)
+        self.app: Any = SimpleNamespace(
+            budgets=self.rows,
+            serving=lambda: True,
+            rebalancing=False,
+            conf=SimpleNamespace(topic_partitions=1),
+            consumer=SimpleNamespace(assignment=lambda: {TP(BUDGET.name, 0)} if self.mine else set()),
+        )
+        self.mirror = BudgetMirror(settings, cache_seconds=0)
         self.service = self.worker()
 
     def worker(self) -> BudgetMirrorService:
@@ -70,9 +78,8 @@ async def redis(server: RedisServer) -> AsyncIterator[Redis]:
 
 
 @pytest.fixture
-async def world(server: RedisServer, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+async def world(server: RedisServer, redis: Redis) -> AsyncIterator[World]:
     world = World(load_settings(redis_url=server.url))
-    monkeypatch.setattr("bridges.budget_mirror.owns", lambda app, topic, key: world.mine)
     yield world
     await world.mirror.close()
 
@@ -213,12 +220,8 @@ async def test_tenants_of_other_workers_are_left_to_them(world: World, redis: Re
     assert await redis.keys("*") == []
 
 
-async def test_what_a_tenant_has_spent_is_read_for_the_sampling(
-    world: World, redis: Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_a_tenant_has_spent_is_read_for_the_sampling(world: World, redis: Redis) -> None:
     assert await world.mirror.spent_today("a") is None
-    monkeypatch.setattr("vision_app.stores.budget_mirror.CACHE_SECONDS", 0)
-    world.mirror._cache.clear()
     world.spend("a", 700)
     await world.service.look()
     assert await world.mirror.spent_today("a") == 700

@@ -165,11 +165,10 @@ async def test_killed_in_the_middle_and_started_again_it_ends_the_same(
     assert await pool.fetchval("SELECT count(*) FROM expired_objects") == 25
 
 
-async def test_one_at_a_time(place: Settings, s3: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lock, "WAIT_SECONDS", 0.0)
+async def test_one_at_a_time(place: Settings, s3: S3Store) -> None:
     async with exclusively(place):
         with pytest.raises(StorageBusy, match="under way"):
-            await clean_up(place, s3)
+            await clean_up(place, s3, wait_seconds=0.0)
     await clean_up(place, s3)
 
 
