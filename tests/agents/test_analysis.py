@@ -658,7 +658,7 @@ class TestWithOcr:
         assert [command["type"] for command in world.sent("vision.budget")] == ["settle"]
 
     async def test_an_ocr_grant_calls_no_provider_and_spends_nothing(self, world: World) -> None:
-        grant = {"provider": "ocr_fallback", "estimate": 0, "task": world.task(ocr_allowed=True)}
+        grant: dict[str, Any] = {"provider": "ocr_fallback", "estimate": 0, "task": world.task(ocr_allowed=True)}
         outcome = await one(world, **grant)
         assert outcome["kind"] == "analyzed"
         assert world.provider.calls == []

@@ -21,7 +21,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from bridges import reply_size
-from bridges.redis_in import Fields, RedisIn, RedisInLimits
+from bridges.redis_in import DLQ_DATA_BYTES, DLQ_TEXT_CHARS, Fields, RedisIn, RedisInLimits
 from bridges.unfinished import UnfinishedLimits
 from tests.fakes import FakeApp
 from tests.redis_server import REDIS_6, VALKEY, RedisServer
@@ -553,7 +553,7 @@ async def test_an_id_of_two_megabytes_is_buried_once_in_both_and_its_siblings_go
     ((_, dead),) = await way.client.xrange(DLQ)
     assert dead["error"] == f"{name}: 2200000 characters; at most {LIMITS[name]} are taken: shorten it"
     assert int(dead["data_bytes"]) > 2_200_000
-    assert sum(len(text) for text in dead.values()) < redis_in.DLQ_DATA_BYTES + 10_000
+    assert sum(len(text) for text in dead.values()) < DLQ_DATA_BYTES + 10_000
     (letter,) = way.app.values("vision.dlq")
     assert (letter["id"], letter["error"]) == (f"{FIRST}-{entry}", "unreadable")
     assert letter["reason"].startswith(dead["error"])
@@ -572,7 +572,7 @@ async def test_an_entry_delivered_too_often_with_hostile_ids_is_given_up_once(wa
         await until(lambda: way.relayed == ["p2"])
         await until(way.none_pending)
     ((_, dead),) = await way.client.xrange(DLQ)
-    assert (dead["error"], len(dead["trace_id"])) == ("max deliveries exceeded", redis_in.DLQ_TEXT_CHARS)
+    assert (dead["error"], len(dead["trace_id"])) == ("max deliveries exceeded", DLQ_TEXT_CHARS)
     (letter,) = way.app.values("vision.dlq")
     assert (letter["error"], letter["reason"].partition(";")[0]) == (
         "max_deliveries_exceeded",

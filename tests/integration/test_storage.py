@@ -29,7 +29,7 @@ from vision_app.domain.calls import CallRecord
 from vision_app.domain.storage import Aim
 from vision_app.messages import Deferred
 from vision_app.operations.connections import postgres_of, s3_of
-from vision_app.retention import accounts, lock
+from vision_app.retention import accounts
 from vision_app.retention.accounts import Accounts
 from vision_app.retention.cleanup import clean_up, count
 from vision_app.retention.keeper import StorageKeeper

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 import httpx
 import pytest
@@ -12,30 +10,25 @@ from vision_app.cli import budget
 from vision_app.settings import load_settings
 
 
-def answering(monkeypatch: pytest.MonkeyPatch, *answers: httpx.Response) -> list[float]:
-    """Let the API give these answers, one by one. The pauses in between are recorded and returned, not waited."""
+def answering(*answers: httpx.Response) -> tuple[budget.Api, list[float]]:
+    """A client of an API that gives these answers, one by one. The pauses in between are recorded, not waited."""
     waits: list[float] = []
-    left = list(answers)
-
-    def request(*_: Any, **__: Any) -> httpx.Response:
-        return left.pop(0)
-
-    monkeypatch.setattr(httpx, "request", request)
-    monkeypatch.setattr("vision_app.cli.budget.time.sleep", waits.append)
-    return waits
+    left = iter(answers)
+    transport = httpx.MockTransport(lambda request: next(left))
+    return budget.Api(load_settings(), "t1", transport=transport, sleep=waits.append), waits
 
 
-def test_asked_too_often_it_waits_as_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_asked_too_often_it_waits_as_told() -> None:
     """`vision pause --all` of a thousand tenants is more than the API takes at once."""
     too_often = httpx.Response(429, headers={"Retry-After": "2"})
-    waits = answering(monkeypatch, too_often, too_often, httpx.Response(200, json={"spent": 7}))
-    assert budget.Api(load_settings(), "t1").state() == {"spent": 7}
+    api, waits = answering(too_often, too_often, httpx.Response(200, json={"spent": 7}))
+    assert api.state() == {"spent": 7}
     assert waits == [2, 2]
 
 
-def test_any_other_refusal_ends_the_command_in_the_apis_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_other_refusal_ends_the_command_in_the_apis_own_words() -> None:
     refusal = {"error": {"code": "forbidden", "message": "this needs a token for all tenants"}}
-    waits = answering(monkeypatch, httpx.Response(403, json=refusal))
+    api, waits = answering(httpx.Response(403, json=refusal))
     with pytest.raises(click.ClickException, match="403: this needs a token for all tenants"):
-        budget.Api(load_settings(), "t1").ask("POST", "/pause")
+        api.ask("POST", "/pause")
     assert waits == []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from faust.types import TP
@@ -35,8 +35,8 @@ class Reports(Watch):
         super().__init__()
         self.reported: list[Any] = []
 
-    def report_lag(self, left: dict[Place, tuple[str, int]]) -> None:
-        self.reported.append(left)
+    def report_lag(self, behind: Mapping[Place, tuple[str, int]]) -> None:
+        self.reported.append(behind)
 
 
 async def test_what_is_left_of_each_partition() -> None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.server
+import json
 import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 from vision_app.cli import stack
-from vision_app.operations.health import Health
-from vision_app.settings import Settings
+from vision_app.stack.home import Home
 from vision_app.stack.process import Identity
-from vision_app.stack.state import Condition, ServiceState, StackState
+from vision_app.stack.state import Condition, ServiceState, StackState, write_state
 
 STALL = {
     "stage": "budget",
@@ -21,6 +26,30 @@ STALL = {
     "reason": "it waits for nothing known",
     "remedy": "restart the worker",
 }
+
+
+@contextlib.contextmanager
+def readiness(answer: dict[str, Any] | None) -> Iterator[str]:
+    """The URL of a worker whose /readyz gives this answer; None: nothing listens there."""
+
+    class Page(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps(answer).encode())
+
+        def log_message(self, *_: object) -> None:
+            """Keep the test's output clean."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        url = f"http://127.0.0.1:{server.server_port}"
+        if answer is None:
+            server.server_close()
+            yield url
+            return
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield url
+        server.shutdown()
 
 
 @pytest.mark.parametrize(
@@ -33,20 +62,13 @@ STALL = {
             0,
         ),
         ({"status": "not_ready", "stalls": [STALL]}, "budget at vision.budget-3-7 has stood still since 2026-11-26", 1),
-        (None, "no worker answers at http://127.0.0.1:8000", 0),
+        (None, "no worker answers at {url}", 0),
     ],
 )
-def test_status_has_a_line_for_each_worker(
-    monkeypatch: pytest.MonkeyPatch, answer: dict[str, Any] | None, told: str, code: int
-) -> None:
-    services = [ServiceState(name="worker-1", condition=Condition.READY, is_worker=True)]
-    state = StackState(supervisor=Identity.of(os.getpid()), services=services)
-
-    async def health(settings: Settings) -> list[Health]:
-        return [Health("worker-1", ["http://127.0.0.1:8000"], answer)]
-
-    monkeypatch.setattr("vision_app.stack.client.live_state", lambda home: state)
-    monkeypatch.setattr(stack, "health", health)
-    shown = CliRunner().invoke(stack.status, env={"COLUMNS": "300"})
-    assert told in " ".join(shown.output.split())
+def test_status_has_a_line_for_each_worker(tmp_path: Path, answer: dict[str, Any] | None, told: str, code: int) -> None:
+    with readiness(answer) as url:
+        worker = ServiceState(name="worker-1", condition=Condition.READY, is_worker=True, url=url)
+        write_state(Home(tmp_path), StackState(supervisor=Identity.of(os.getpid()), services=[worker]))
+        shown = CliRunner().invoke(stack.status, env={"COLUMNS": "300", "VISION_HOME": str(tmp_path)})
+    assert told.format(url=url) in " ".join(shown.output.split())
     assert shown.exit_code == code

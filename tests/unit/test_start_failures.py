@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
 import sys
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,7 @@ import psutil
 import pytest
 
 from vision_app import app as composition
-from vision_app.providers import decoders
-from vision_app.providers.decoders import Decoders, DecodersUnavailable
+from vision_app.providers.decoders import Child, DecoderLimits, Decoders, DecodersUnavailable
 from vision_app.settings import Settings, load_settings
 from vision_app.stack import supervised
 

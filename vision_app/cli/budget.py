@@ -38,7 +38,15 @@ _json = click.option("--json", "as_json", is_flag=True, help="For scripts.")
 class Api:
     """The worker's API as one operator sees it. Raises ClickException, saying what to do, on anything but success."""
 
-    def __init__(self, settings: Settings, tenant: str | None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        tenant: str | None,
+        *,
+        transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._transport, self._sleep = transport, sleep
         self.tenant = tenant or settings.s3_default_tenant_id
         self._base = base_url(settings)
         self._path = f"/api/v1/budget/{quote(self.tenant, safe='')}"
@@ -47,7 +55,7 @@ class Api:
     def ask(self, method: str, path: str = "", **more: Any) -> State:
         """Send one request. After a 429 (`--all` of many tenants) wait for Retry-After and repeat it."""
         while (answer := self._ask(method, path, **more)).status_code == httpx.codes.TOO_MANY_REQUESTS:
-            time.sleep(float(answer.headers.get("Retry-After", 1)))
+            self._sleep(float(answer.headers.get("Retry-After", 1)))
         if answer.is_success:
             state: State = answer.json()
             return state
@@ -56,7 +64,8 @@ class Api:
     def _ask(self, method: str, path: str, **more: Any) -> httpx.Response:
         url = self._base + self._path + path
         try:
-            return httpx.request(method, url, headers=self._headers, timeout=TIMEOUT_SECONDS, trust_env=False, **more)
+            with httpx.Client(transport=self._transport, timeout=TIMEOUT_SECONDS, trust_env=False) as client:
+                return client.request(method, url, headers=self._headers, **more)
         except httpx.TransportError as fault:
             raise click.ClickException(
                 f"no worker answers at {self._base}: {fault or type(fault).__name__}; start one with `vision up`, "
@@ -80,7 +89,7 @@ class Api:
                     f"accepted, but not to be seen after {EFFECT_SECONDS:g} s; look again with `vision budget show`, "
                     "and with `vision doctor` if it does not come"
                 )
-            time.sleep(LOOK_SECONDS)
+            self._sleep(LOOK_SECONDS)
         return state
 
 

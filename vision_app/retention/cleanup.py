@@ -115,7 +115,8 @@ async def clean_up(
 ) -> Report:
     """Count, carry out decisions of an earlier run, then decide again and delete. A dry run deletes nothing.
 
-    Waits `wait_seconds` for another count or clean-up to end, then raises StorageBusy. Raises S3Error and asyncpg's errors. Decisions made by then are carried out by the next run.
+    Raises StorageBusy if another count or clean-up has not ended after `wait_seconds`; S3Error, and asyncpg's errors.
+    Decisions made by then are carried out by the next run.
     """
     started, limits = time.monotonic(), limits or limits_of(settings)
     report = Report(aim or Aim(), dry_run)

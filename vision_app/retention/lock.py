@@ -29,7 +29,7 @@ class StorageBusy(Exception):
 
 @asynccontextmanager
 async def exclusively(settings: Settings, wait_seconds: float = WAIT_SECONDS) -> AsyncIterator[Any]:
-    """A connection that holds the lock, waited for so long. Raises StorageBusy, and asyncpg's errors without Postgres."""
+    """A connection that holds the lock. Raises StorageBusy after a wait, and asyncpg's errors when Postgres is away."""
     connection = await asyncpg.connect(
         settings.database_url.get_secret_value(),
         timeout=CONNECT_TIMEOUT_SECONDS,
