@@ -361,14 +361,17 @@ async def test_of_two_uploads_at_once_the_last_room_is_given_to_one(place: Setti
     assert await accounted(pool) == await listed(s3) == {("t", "media"): [20 * SIZE, 20]}
 
 
-async def test_an_upload_that_fails_gives_its_room_back(place: Settings, s3: S3Store, pool: Any) -> None:
-    async def refuse(*_: Any, **__: Any) -> None:
+class Refusing(S3Store):
+    async def put(self, *_: Any, **__: Any) -> None:
         raise StoreUnavailable("away")
 
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(S3Store, "put", refuse)
-        with pytest.raises(StoreUnavailable):
-            await upload(place, pool, s3, "t", b"picture", "image/png")
+
+async def test_an_upload_that_fails_gives_its_room_back(place: Settings, pool: Any) -> None:
+    store = Refusing(place)
+    await store.open()
+    with pytest.raises(StoreUnavailable):
+        await upload(place, pool, store, "t", b"picture", "image/png")
+    await store.close()
     assert (await accounts.usage(pool)).total_bytes == 0
 
 

@@ -33,11 +33,12 @@ from . import gaps
 from .budget_decision import Decision, ParkedView
 from .budget_ledger import LOST_AFTER_MS, LedgerDraft
 from .budget_queue import QueueDraft
-from .budget_rows import BudgetRow, Parked, Rules, effective_limit, outlived, queue, view
+from .budget_rows import Bounds, BudgetRow, Parked, Rules, effective_limit, outlived, queue, view
 from .moment import Applied, Moment
 
 __all__ = [
     "LOST_AFTER_MS",
+    "Bounds",
     "BudgetRow",
     "Decision",
     "Parked",
