@@ -314,7 +314,8 @@ class RedisIn(Service):
     async def _miss(self, stream: str, unclaimed: Sequence[bytes]) -> None:
         """Entries that XCLAIM did not return: another worker was quicker, or they were trimmed. Count the trimmed ones.
 
-        From Redis 7 on, XCLAIM drops trimmed entries from the pending list."""
+        From Redis 7 on, XCLAIM drops trimmed entries from the pending list.
+        """
         if unclaimed:
             found = await self._fields_of(stream, unclaimed)
             self._count_trimmed([entry for entry in unclaimed if entry not in found])

@@ -468,7 +468,7 @@ async def test_an_answer_of_redis_is_bounded_as_soon_as_entries_are_large(
             asked.append(sum(len(entries) for _, entries in answer))
         return answer
 
-    monkeypatch.setattr(Redis, "xreadgroup", seen)
+    monkeypatch.setattr(Redis, "xreadgroup", seen)  # patched: the client's; its answers are counted
     for number in range(40):
         await way.publish(f"p{number}", caption="x" * 300_000)
     async with way.running():
@@ -608,7 +608,7 @@ async def test_a_letter_that_fails_for_no_reason_of_the_entry_ends_the_process(
         codes.append(code)
         raise ProcessEnded
 
-    monkeypatch.setattr("vision_app.streams.last_resort.os._exit", end)
+    monkeypatch.setattr("vision_app.streams.last_resort.os._exit", end)  # patched: the end of the process
     way.app.refuse = lambda topic, value: ZeroDivisionError() if topic == "vision.dlq" else None
     await way.client.xadd(FIRST, {"data": "not json"})
     async with way.running():
@@ -618,7 +618,7 @@ async def test_a_letter_that_fails_for_no_reason_of_the_entry_ends_the_process(
 
 async def test_rounds_that_fail_one_after_the_other_end_the_process(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
     codes: list[int] = []
-    monkeypatch.setattr("vision_app.streams.last_resort.os._exit", codes.append)
+    monkeypatch.setattr("vision_app.streams.last_resort.os._exit", codes.append)  # patched: the end of the process
 
     class Broken(RedisIn):
         async def _own_pending(self, stream: str) -> list[bytes]:

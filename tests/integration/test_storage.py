@@ -212,7 +212,7 @@ async def test_what_became_needed_after_the_decision_is_pardoned(place: Settings
         return rows
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(asyncpg.Connection, "fetch", fetch)
+        patched.setattr(asyncpg.Connection, "fetch", fetch)  # patched: the driver's, to act at a known moment
         report = await clean_up(place, s3)
     await sink.close()
     assert (report.pardoned, report.deleted_count) == (1, 1)

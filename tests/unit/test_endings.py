@@ -219,7 +219,7 @@ async def live(world: World, build: Callable[[Life], Any], monkeypatch: pytest.M
     """One life: until all is acknowledged or the process ends."""
     life = Life(world, generation=len(world.lives) + 1)
     world.lives.append(life)
-    monkeypatch.setattr("vision_app.streams.last_resort.os._exit", life.end)
+    monkeypatch.setattr("vision_app.streams.last_resort.os._exit", life.end)  # patched: the end of the process
     body = asyncio.create_task(build(life).run(life.stream))
     try:
         async with asyncio.timeout(5):
@@ -271,7 +271,7 @@ def ended_with(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         codes.append(code)
         raise ProcessEnded
 
-    monkeypatch.setattr(os, "_exit", end)
+    monkeypatch.setattr(os, "_exit", end)  # patched: the end of the process
     return codes
 
 

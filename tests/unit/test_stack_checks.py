@@ -18,12 +18,14 @@ from vision_app.stack.home import Home
 
 
 def test_a_full_disk_stops_the_start_with_a_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # patched: the system's
     monkeypatch.setattr("vision_app.stack.checks.shutil.disk_usage", lambda _: SimpleNamespace(free=3_000_000))
     with pytest.raises(StackError, match=r"0\.0 GB free at .*; free at least 1 GB, or set VISION_HOME"):
         checks.before_start(Home(tmp_path / "not" / "made" / "yet"))
 
 
 def test_little_memory_is_a_hint_before_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    # patched: the system's
     monkeypatch.setattr(
         "vision_app.stack.checks.psutil.virtual_memory", lambda: SimpleNamespace(available=1_000_000_000)
     )

@@ -116,6 +116,7 @@ async def test_every_token_is_compared_in_constant_time(monkeypatch: pytest.Monk
         return genuine(one, other)
 
     genuine = hmac.compare_digest
+    # patched: the library's, to see what is compared
     monkeypatch.setattr("vision_app.web.auth.hmac.compare_digest", compare)
     async with served(vision_api_tokens="first=a,second-and-longer=b,third=c") as client:
         for token in ("first", "x", "third", "y" * 500):
@@ -268,7 +269,7 @@ async def listening(
         page = ROUTES[path](worker, None)  # type: ignore[arg-type]  # a worker without Faust
         for method in page.get_methods():
             app.router.add_route(method, path, page.dispatch)
-    runner = BoundedRunner(app, max_connections=max_connections, idle_seconds=idle_seconds)
+    runner = BoundedRunner(app, max_connections=max_connections, idle_seconds=idle_seconds, shutdown_seconds=0.05)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     yield runner

@@ -139,7 +139,8 @@ class Batches:
 
     async def _until_handled(self, events: Sequence[Any]) -> bool:
         """True when the batch has ended, False if it will be redelivered. No later batch may be acknowledged before it:
-        that acknowledgement would cover this batch too."""
+        that acknowledgement would cover this batch too.
+        """
         with self._watched(events) as work:
             return await self._try_until_handled(events, work)
 
