@@ -32,7 +32,9 @@ stack), else it has the default below. An empty value counts as none. `vision co
 where each comes from. A wrong value ends the program at its start with one line for each fault. A change needs a
 restart; only the policy file is read again while the worker runs.
 
-In sizes, GB and MB are GiB and MiB. Defaults of secrets are not shown.
+In sizes, GB and MB are GiB and MiB. Defaults of secrets are not shown. A secret may also come from a file: instead of
+`KAFKA_SASL_PASSWORD`, for example, set `KAFKA_SASL_PASSWORD_FILE` to the path of a file that holds it, as Docker and
+Kubernetes mount secrets.
 """
 OTHERS = """
 ## Not settings

@@ -19,7 +19,7 @@ SETTINGS = every_variable() | set(OBSOLETE)
 
 KEPT = {"VISION_CACHE", "VISION_MAVEN_URL"}  # where downloads are, and where they come from
 PREFIXES = ("VISION_", "FEATURE_", "GIGACHAT_", "S3_", "COMPOSE_")
-TOOLS = {"tesseract": "OCR", "promtool": "the alerts"}
+TOOLS = {"tesseract": "OCR", "promtool": "the alerts", "nginx": "TLS", "tinyproxy": "a proxy"}
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -40,7 +40,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Name once what is not installed here and makes tests be skipped, with the command that gets it."""
-    missing = [f"{name} ({purpose})" for name, purpose in TOOLS.items() if shutil.which(name) is None]
+    places = f"{os.environ.get('PATH', '')}:/usr/sbin"
+    missing = [f"{name} ({purpose})" for name, purpose in TOOLS.items() if shutil.which(name, path=places) is None]
     if missing:
         terminalreporter.write_line(
             f"Not here: {', '.join(missing)}; tests that need it were skipped. Get it: make tools"

@@ -17,7 +17,15 @@ from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, DotEnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from .secret_files import SUFFIX, SecretFileError, secrets_from_files
 
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
@@ -50,7 +58,7 @@ class SettingsError(Exception):
 
 
 class Source(StrEnum):
-    """Where the effective value of a setting came from."""
+    """Where the effective value of a setting came from; a secret's file counts as the place that names it."""
 
     ENVIRONMENT = "environment"
     DOTENV = ".env"
@@ -83,6 +91,20 @@ class Settings(BaseSettings):
     # --- Redis: the input and output streams
     redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
     """The server of the streams. Begins with `redis://`, `rediss://` or `unix://`."""
+    redis_ca_file: Path | None = None
+    """A PEM file with the authorities that sign Redis' certificate (`rediss://`). Without it, the usual ones count."""
+    redis_cert_file: Path | None = None
+    """A PEM file with our certificate for Redis, if it asks for one."""
+    redis_key_file: Path | None = None
+    """The PEM file with the key of REDIS_CERT_FILE."""
+    redis_key_password: SecretStr = SecretStr("")
+    """The password of REDIS_KEY_FILE."""
+    redis_sentinels: str = ""
+    """Addresses of Redis Sentinels, `host:port`, separated by commas. They replace the host of REDIS_URL."""
+    redis_sentinel_master: str = ""
+    """The name under which the Sentinels know the server."""
+    redis_sentinel_password: SecretStr = SecretStr("")
+    """The password of the Sentinels themselves."""
     vision_input_streams: str = "stream:posts:vision:uploaded,stream:posts:vision"
     """The streams that uploaded posts are read from, separated by commas."""
     vision_output_stream: str = "stream:posts:vision:analyzed"
@@ -105,6 +127,22 @@ class Settings(BaseSettings):
     # --- Kafka and Faust
     kafka_bootstrap_servers: str = "127.0.0.1:9092"
     """The brokers, as `host:port`, separated by commas."""
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    """How the brokers are spoken to: with or without TLS (SSL), with or without user and password (SASL)."""
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    """How user and password are proved."""
+    kafka_sasl_username: str = ""
+    """The user of SASL."""
+    kafka_sasl_password: SecretStr = SecretStr("")
+    """The user's password."""
+    kafka_ca_file: Path | None = None
+    """A PEM file with the authorities that sign the brokers' certificates. Without it, the usual ones count."""
+    kafka_cert_file: Path | None = None
+    """A PEM file with our certificate for the brokers, if they ask for one."""
+    kafka_key_file: Path | None = None
+    """The PEM file with the key of KAFKA_CERT_FILE."""
+    kafka_key_password: SecretStr = SecretStr("")
+    """The password of KAFKA_KEY_FILE."""
     kafka_app_id: str = "vision"
     """The name of the Faust app: the consumer group, and the first part of the changelogs' names."""
     kafka_topic_partitions: Positive = 8
@@ -123,18 +161,35 @@ class Settings(BaseSettings):
     # --- Postgres
     database_url: SecretStr = SecretStr("postgresql://postgres@127.0.0.1:5432/postgres")
     """The database. Begins with `postgresql://` or `postgres://`."""
+    database_owner_url: SecretStr = SecretStr("")
+    """The database with the user who owns the tables, for `vision migrate`. Without it, DATABASE_URL counts."""
+    database_pgbouncer: bool = False
+    """Whether DATABASE_URL leads to pgbouncer in transaction mode: statements are not prepared in advance then."""
 
     # --- S3
     s3_endpoint_url: str = "http://127.0.0.1:9000"
     """The address of the object store."""
+    s3_credentials: Literal["keys", "role"] = "keys"
+    """keys: the two below. role: that of the machine, container or pod, found as the AWS clients do; it needs
+    VISION_GRANT_KEY."""
     s3_access_key_id: SecretStr = SecretStr("")
-    """The access key. The worker does not start without it."""
+    """The access key. The worker does not start without it, unless S3_CREDENTIALS says role."""
     s3_secret_access_key: SecretStr = SecretStr("")
     """The secret key, needed as well. The ledger signs with it where VISION_GRANT_KEY is not set."""
     s3_bucket: str = Field("vision", validation_alias=AliasChoices("s3_bucket", "s3_bucket_name"))
     """The bucket of pictures and answers."""
     s3_region: str = "ru-central-1"
     """The region that requests are signed for."""
+    s3_session_token: SecretStr = SecretStr("")
+    """The token of temporary keys."""
+    s3_ca_file: Path | None = None
+    """A PEM file with the authorities that sign the store's certificate. Without it, the usual ones count."""
+    s3_addressing_style: Literal["path", "virtual"] = "path"
+    """Where the bucket's name stands in addresses: in the path, or in the host name (virtual)."""
+    s3_server_side_encryption: Literal["", "AES256", "aws:kms"] = ""
+    """The encryption that the store is asked for with each object."""
+    s3_sse_kms_key_id: str = ""
+    """The key for `aws:kms`; without it, the store's own."""
     s3_default_tenant_id: str = "default"
     """The tenant of events, and of commands, that name none."""
     s3_total_limit_gb: float = Field(
@@ -177,6 +232,10 @@ class Settings(BaseSettings):
     """The user."""
     neo4j_password: SecretStr = SecretStr("changeme")
     """The user's password."""
+    neo4j_database: str = ""
+    """The name of the database; without it, the user's home database."""
+    neo4j_ca_file: Path | None = None
+    """A PEM file with the authorities that sign Neo4j's certificate (`bolt+s://`, `neo4j+s://`)."""
 
     # --- GigaChat
     gigachat_credentials: SecretStr = SecretStr("")
@@ -197,6 +256,14 @@ class Settings(BaseSettings):
     """Seconds at the provider for one picture: upload, answer, deletion."""
     gigachat_ca_bundle_file: Path | None = None
     """A PEM file with further certificate authorities for the two addresses."""
+    gigachat_cert_file: Path | None = None
+    """A PEM file with our certificate, for accounts that sign in with one."""
+    gigachat_key_file: Path | None = None
+    """The PEM file with the key of GIGACHAT_CERT_FILE."""
+    gigachat_key_password: SecretStr = SecretStr("")
+    """The password of GIGACHAT_KEY_FILE."""
+    gigachat_proxy_url: SecretStr = SecretStr("")
+    """The proxy for GigaChat alone: `http://user:password@host:port`. Without it, HTTPS_PROXY counts."""
     gigachat_simulated: bool = False
     """Whether answers come from the simulator, and are marked so. Set by the embedded stack."""
     vision_provider_streams: Positive = 10
@@ -298,6 +365,11 @@ class Settings(BaseSettings):
     def _database(cls, value: SecretStr) -> SecretStr:
         return _url(_scheme(value, "postgresql://", "postgres://"))
 
+    @field_validator("gigachat_proxy_url")
+    @classmethod
+    def _proxy(cls, value: SecretStr) -> SecretStr:
+        return _url(_scheme(value, "http://", "https://")) if value.get_secret_value() else value
+
     @field_validator("s3_endpoint_url", "gigachat_base_url", "gigachat_auth_url")
     @classmethod
     def _http(cls, value: str) -> str:
@@ -348,6 +420,23 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _signing(self) -> Settings:
+        if self.s3_credentials == "role" and not self.vision_grant_key.get_secret_value():
+            raise ValueError(
+                "VISION_GRANT_KEY is not set and S3_CREDENTIALS=role leaves no secret key to sign the ledger's grants "
+                "with; set it to a random text, the same on all workers"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _neo4j_authority(self) -> Settings:
+        if self.neo4j_ca_file is not None and "+s://" not in self.neo4j_uri:
+            raise ValueError(
+                "NEO4J_CA_FILE is set and NEO4J_URI does not use it; begin it with neo4j+s:// or bolt+s://"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _room(self) -> Settings:
         if not self.s3_cleanup_target_gb <= self.s3_emergency_threshold_gb <= self.s3_total_limit_gb:
             raise ValueError(
@@ -386,7 +475,9 @@ class Settings(BaseSettings):
         return (
             init_settings,
             env_settings,
+            _secret_files(settings_cls, os.environ),
             _file(settings_cls, Path(".env")),
+            _secret_files(settings_cls, dotenv_values(".env")),
             _file(settings_cls, vision_home() / "env"),
         )
 
@@ -398,6 +489,8 @@ def load_settings(**overrides: Any) -> Settings:
     """
     try:
         return Settings(**overrides)
+    except SecretFileError as fault:
+        raise SettingsError(str(fault)) from None
     except ValidationError as fault:
         raise SettingsError("\n".join(_explain(fault))) from None
 
@@ -406,9 +499,9 @@ def sources() -> Mapping[str, Source]:
     """For every setting, where its effective value comes from."""
     files = ((Path(".env"), Source.DOTENV), (vision_home() / "env", Source.STACK))
     given: list[tuple[set[str], Source]] = [({k.lower() for k, v in os.environ.items() if v}, Source.ENVIRONMENT)]
-    given += [({k.lower() for k, v in _file(Settings, path)().items() if v}, source) for path, source in files]
+    given += [({k.lower() for k, v in dotenv_values(path).items() if v}, source) for path, source in files]
     return {
-        name: next((source for keys, source in given if keys & set(variables(name))), Source.DEFAULT)
+        name: next((source for keys, source in given if keys & _names(name)), Source.DEFAULT)
         for name in Settings.model_fields
     }
 
@@ -429,8 +522,20 @@ def variables(field: str) -> tuple[str, ...]:
 
 
 def every_variable() -> frozenset[str]:
-    """The names, in capitals, of all variables that set a setting."""
-    return frozenset(variable.upper() for field in Settings.model_fields for variable in variables(field))
+    """The names, in capitals, of all variables that set a setting, or name the file of a secret."""
+    return frozenset(variable.upper() for field in Settings.model_fields for variable in _names(field))
+
+
+def _names(field: str) -> frozenset[str]:
+    """As `variables`, and for a secret the variables that name its file."""
+    own = frozenset(variables(field))
+    is_secret = Settings.model_fields[field].annotation is SecretStr
+    return own | {f"{variable}{SUFFIX.lower()}" for variable in own} if is_secret else own
+
+
+def _secret_files(settings_cls: type[BaseSettings], given: Mapping[str, str | None]) -> InitSettingsSource:
+    secrets = [name for name, field in settings_cls.model_fields.items() if field.annotation is SecretStr]
+    return InitSettingsSource(settings_cls, dict(secrets_from_files(given, secrets)))
 
 
 def _file(settings_cls: type[BaseSettings], path: Path) -> DotEnvSettingsSource:

@@ -14,7 +14,7 @@ import pytest
 from tests.promql import faults
 from vision_app import topics
 from vision_app.cli import COMMANDS
-from vision_app.settings import OBSOLETE, Settings, variables
+from vision_app.settings import OBSOLETE, every_variable
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / ".env.example"])
@@ -44,7 +44,7 @@ def test_metrics(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_settings(page: Path) -> None:
-    known = {name.upper() for field in Settings.model_fields for name in variables(field)}
+    known = every_variable()
     prefixes = "VISION|GIGACHAT|S3|NEO4J|REDIS|KAFKA|DATABASE|FEATURE|METRICS|LOG"
     named = set(re.findall(rf"\b((?:{prefixes})_[A-Z0-9_]*[A-Z0-9])\b", page.read_text()))
     scopes = {name for name in named if name.startswith("GIGACHAT_API_")}
@@ -177,3 +177,12 @@ def sections(page: Path) -> frozenset[str]:
     """The anchors of a page's headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
     return frozenset(re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings)
+
+
+def test_every_test_that_a_page_names_exists() -> None:
+    """docs/connecting.md names the test of each of its rows, other pages name some."""
+    functions = set(re.findall(r"def (test_\w+)", "".join(path.read_text() for path in (ROOT / "tests").rglob("*.py"))))
+    named = {name for page in (ROOT / "docs").rglob("*.md") for name in re.findall(r"`(test_\w+)`", page.read_text())}
+    assert named - functions == set()
+    rows = re.findall(r"^\| (?!option|-).*$", (ROOT / "docs" / "connecting.md").read_text().partition("\n## ")[2], re.M)
+    assert [row for row in rows if "`test_" not in row] == []

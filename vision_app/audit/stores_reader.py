@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import orjson
-from neo4j import AsyncGraphDatabase, NotificationMinimumSeverity
 
+from vision_app.clients.neo4j import neo4j_driver, neo4j_session
 from vision_app.settings import Settings
 from vision_app.stores.keys import VISION_PREFIX, segment
 from vision_app.stores.s3 import S3Store
@@ -100,12 +100,7 @@ async def read_graph(settings: Settings, scope: Scope) -> set[tuple[str, str, st
     """(tenant, post, sha256) of every picture that the graph links to its post; None when it is switched off."""
     if not settings.feature_neo4j_enabled:
         return None
-    auth = (settings.neo4j_user, settings.neo4j_password.get_secret_value())
     tenants = None if scope.tenants is None else sorted(scope.tenants)
-    quiet = NotificationMinimumSeverity.OFF  # an empty graph is no warning
-    driver = AsyncGraphDatabase.driver(
-        settings.neo4j_uri, auth=auth, telemetry_disabled=True, notifications_min_severity=quiet
-    )
-    async with driver, driver.session() as session:
+    async with neo4j_driver(settings) as driver, neo4j_session(driver, settings) as session:
         answer = await session.run(_LINKS, tenants=tenants, since_ms=scope.since_ms)
         return {(record["tenant"], record["post"], record["sha256"]) async for record in answer}

@@ -13,7 +13,6 @@ If the whole provider is down, the upload fails first, which costs nothing.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import itertools
 import random
 import ssl
@@ -22,12 +21,11 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
-import certifi
 import httpx
 import structlog
 
+from vision_app.clients.gigachat import gigachat_context, gigachat_fault, route
 from vision_app.providers.base import (
     BeforeChat,
     CallLost,
@@ -56,7 +54,7 @@ from vision_app.providers.gigachat_wire import (
     unmasked,
 )
 from vision_app.providers.pictures import estimate_text_tokens, estimate_tokens
-from vision_app.settings import Settings, SettingsError
+from vision_app.settings import Settings
 from vision_app.telemetry import metrics
 
 log = structlog.get_logger(__name__)
@@ -114,7 +112,7 @@ class GigaChat(VisionProvider):
 
     async def open(self) -> None:
         """Prepare connections; sends nothing. Raises SettingsError when the CA bundle cannot be read."""
-        tls = _tls(self._settings)
+        tls = gigachat_context(self._settings)
         self._api = self._client(self._settings.gigachat_base_url, tls, self._settings.gigachat_vision_timeout)
         self._opened.push_async_callback(self._api.aclose)
         self._auth = self._client(self._settings.gigachat_auth_url, tls, AUTH_SECONDS)
@@ -330,7 +328,7 @@ class GigaChat(VisionProvider):
             base_url=url if url == self._settings.gigachat_base_url else "",
             verify=tls,
             transport=self._transport,
-            trust_env=not _is_loopback(url),  # a proxy from the environment cannot reach this machine's loopback
+            **route(self._settings, url),
             headers={"User-Agent": USER_AGENT, "Accept": "application/json"},
             timeout=httpx.Timeout(timeout, connect=min(CONNECT_SECONDS, timeout)),
             limits=httpx.Limits(
@@ -354,9 +352,9 @@ async def _exchange(
                     raise _Ambiguous(f"the answer exceeds {MAX_REPLY_BYTES} bytes")
             reply = unmasked(Reply(response.status_code, response.headers, bytes(body)))
     except _NOT_SENT as fault:
-        raise ProviderOutage(f"cannot be reached: {_reason(fault)}") from fault
+        raise ProviderOutage(f"cannot be reached: {gigachat_fault(fault)}") from fault
     except (httpx.HTTPError, httpx.StreamError) as fault:
-        raise _Ambiguous(_reason(fault)) from fault
+        raise _Ambiguous(f"{type(fault).__name__}: {fault}") from fault
     if reply.ok and response.headers.get("Content-Type", "").startswith("text/html"):
         raise ProviderOutage(f"{response.url.host} answers with a web page; check GIGACHAT_BASE_URL and the proxy")
     return reply
@@ -365,13 +363,6 @@ async def _exchange(
 def _may_have_worked(method: str, path: str, status: int) -> bool:
     """Whether a request answered with this 5xx may have had its effect: a file stored, a call billed."""
     return method == "POST" and (path == _UPLOAD or (path == _CHAT and status not in _NOT_BEGUN))
-
-
-def _reason(fault: Exception) -> str:
-    text = f"{type(fault).__name__}: {fault}"
-    if "CERTIFICATE_VERIFY_FAILED" in text:
-        text += "; set GIGACHAT_CA_BUNDLE_FILE to the certificate authority's file"
-    return text
 
 
 def _pause(error: ProviderError, attempt: int, max_retries: int) -> float | None:
@@ -383,23 +374,3 @@ def _pause(error: ProviderError, attempt: int, max_retries: int) -> float | None
         return None
     backoff = min(MAX_BACKOFF_SECONDS, 0.5 * 2.0**attempt)
     return (asked or 0.0) + backoff * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not a secret
-
-
-def _is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _tls(settings: Settings) -> ssl.SSLContext:
-    """A TLS context that trusts the usual authorities and those of GIGACHAT_CA_BUNDLE_FILE, for this client only."""
-    context = ssl.create_default_context(cafile=certifi.where())
-    if settings.gigachat_ca_bundle_file is not None:
-        try:
-            context.load_verify_locations(settings.gigachat_ca_bundle_file)
-        except OSError as fault:
-            name = settings.gigachat_ca_bundle_file
-            raise SettingsError(f"GIGACHAT_CA_BUNDLE_FILE: {name} is not a readable PEM file ({fault})") from fault
-    return context

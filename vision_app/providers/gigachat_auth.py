@@ -113,6 +113,9 @@ def _lasting(text: str, expires: float, server_now: datetime) -> _Token:
 def _refused(reply: Reply) -> ProviderError:
     """The error of a refused token request. No picture is involved: every 4xx except 429 is about the account."""
     error = error_of(reply)
+    if "SSL certificate" in reply.message:  # nginx' own page: it takes the handshake and refuses the request
+        text = f"GigaChat refuses our client certificate, or wants one (HTTP {reply.status})"
+        return AccountBlocked(f"{text}; check GIGACHAT_CERT_FILE and GIGACHAT_KEY_FILE", reply.status)
     if isinstance(error, InputFault) or reply.status == 401:
         text = f"the credentials are refused (HTTP {reply.status}: {reply.message})"
         return AccountBlocked(f"{text}; check GIGACHAT_CREDENTIALS and GIGACHAT_SCOPE", reply.status)

@@ -8,11 +8,14 @@ from collections.abc import Awaitable, Callable
 import asyncpg
 import httpx
 from botocore.exceptions import BotoCoreError, ClientError
-from neo4j import AsyncGraphDatabase
 from neo4j.exceptions import AuthError, DriverError, Neo4jError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from vision_app.clients.faults import explain
+from vision_app.clients.gigachat import gigachat_context, gigachat_fault, route
+from vision_app.clients.neo4j import neo4j_driver, neo4j_fault, neo4j_session
+from vision_app.clients.s3 import S3, s3_arguments
 from vision_app.providers.base import ProviderError
 from vision_app.providers.gigachat import GigaChat
 from vision_app.settings import Settings
@@ -100,17 +103,12 @@ async def postgres(settings: Settings) -> str:
 
 async def s3(settings: Settings) -> str:
     import aioboto3
-    from botocore.config import Config
 
-    client = aioboto3.Session().client(
-        "s3",
-        endpoint_url=settings.s3_endpoint_url,
-        aws_access_key_id=settings.s3_access_key_id.get_secret_value(),
-        aws_secret_access_key=settings.s3_secret_access_key.get_secret_value(),
-        region_name=settings.s3_region,
-        config=Config(connect_timeout=SECONDS, read_timeout=SECONDS, retries={"max_attempts": 1}),
-    )
     try:
+        arguments = s3_arguments(
+            settings, connect_timeout=SECONDS, read_timeout=SECONDS, retries={"total_max_attempts": 1}
+        )
+        client = aioboto3.Session().client("s3", **arguments)
         async with client as bucket_client:
             await bucket_client.head_bucket(Bucket=settings.s3_bucket)
     except (BotoCoreError, ClientError) as error:
@@ -118,36 +116,39 @@ async def s3(settings: Settings) -> str:
             text = f"there is no bucket {settings.s3_bucket}; `vision migrate repair` makes it, or correct S3_BUCKET"
             raise Unreachable(text) from error
         remedy = "check S3_ENDPOINT_URL, the keys and that the bucket S3_BUCKET exists"
-        raise Unreachable(f"bucket {settings.s3_bucket}: {error}; {remedy}") from error
+        text = explain(error, S3) or f"{error}; {remedy}"
+        raise Unreachable(f"bucket {settings.s3_bucket}: {text}") from error
     return f"answers, bucket {settings.s3_bucket} is there"
 
 
 async def neo4j(settings: Settings) -> str:
-    auth = (settings.neo4j_user, settings.neo4j_password.get_secret_value())
     try:
-        async with AsyncGraphDatabase.driver(settings.neo4j_uri, auth=auth, connection_timeout=SECONDS) as driver:
-            await driver.verify_connectivity()
+        async with (
+            neo4j_driver(settings, connection_timeout=SECONDS, max_transaction_retry_time=0) as driver,
+            neo4j_session(driver, settings) as session,
+        ):
+            await (await session.run("RETURN 1")).consume()
     except AuthError as error:
         raise Unreachable(
-            f"{settings.neo4j_user} is refused; NEO4J_PASSWORD must be the one its data was made with "
+            f"{settings.neo4j_user} is refused; NEO4J_PASSWORD must be the one that its data was made with "
             "(the embedded one: `changeme`, or what was set at the first `vision up`)"
         ) from error
     except (DriverError, Neo4jError, OSError) as error:
-        raise Unreachable(f"{error}; check NEO4J_URI and that the server runs") from error
+        raise Unreachable(neo4j_fault(error)) from error
     return "answers, the password is right"
 
 
 async def gigachat(settings: Settings) -> str:
-    bundle = settings.gigachat_ca_bundle_file
+    url = settings.gigachat_base_url
     try:
-        async with httpx.AsyncClient(timeout=SECONDS, verify=str(bundle) if bundle else True) as client:
-            answer = await client.get(f"{settings.gigachat_base_url}/models")
+        async with httpx.AsyncClient(
+            timeout=SECONDS, verify=gigachat_context(settings), **route(settings, url)
+        ) as client:
+            answer = await client.get(f"{url}/models")
     except httpx.HTTPError as error:
-        remedy = "check the network and GIGACHAT_BASE_URL; for a certificate error set GIGACHAT_CA_BUNDLE_FILE"
-        raise Unreachable(f"{error or type(error).__name__}; {remedy}") from error
+        raise Unreachable(gigachat_fault(error)) from error
     await _sign_in(settings)
     kind = "simulated" if settings.gigachat_simulated else "real"
-    url = settings.gigachat_base_url
     return f"{kind}, reachable at {url} (status {answer.status_code}); the credentials are accepted"
 
 

@@ -13,9 +13,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 import structlog
-from neo4j import AsyncDriver, AsyncGraphDatabase, AsyncSession, NotificationMinimumSeverity
+from neo4j import AsyncDriver, AsyncSession
 from neo4j.exceptions import DriverError, Neo4jError
 
+from vision_app.clients.neo4j import neo4j_driver, neo4j_fault, neo4j_session
 from vision_app.messages import PostResult
 from vision_app.settings import Settings
 
@@ -82,24 +83,20 @@ class GraphSink(Sink[PostResult]):
     name = "neo4j"
 
     def __init__(self, settings: Settings) -> None:
-        self._uri = settings.neo4j_uri
-        self._auth = (settings.neo4j_user, settings.neo4j_password.get_secret_value())
+        self._settings = settings
         self._driver: AsyncDriver | None = None
 
     async def open(self) -> None:
         """Connect and create the constraints. Raises SinkUnavailable."""
         if self._driver is None:
-            self._driver = AsyncGraphDatabase.driver(
-                self._uri,
-                auth=self._auth,
+            self._driver = neo4j_driver(
+                self._settings,
                 connection_timeout=CONNECT_TIMEOUT_SECONDS,
                 connection_acquisition_timeout=2 * CONNECT_TIMEOUT_SECONDS,
                 max_transaction_retry_time=RETRY_SECONDS,
-                notifications_min_severity=NotificationMinimumSeverity.OFF,
-                telemetry_disabled=True,
             )
         try:
-            async with self._driver.session() as session:
+            async with neo4j_session(self._driver, self._settings) as session:
                 for statement in CONSTRAINTS:
                     await (await session.run(statement)).consume()
         except (DriverError, Neo4jError, OSError) as fault:
@@ -119,7 +116,7 @@ class GraphSink(Sink[PostResult]):
         if not drawings:
             return []
         try:
-            async with self._driver.session() as session:
+            async with neo4j_session(self._driver, self._settings) as session:
                 try:
                     written = await session.execute_write(_draw, drawings)
                 except Neo4jError as fault:
@@ -146,8 +143,8 @@ class GraphSink(Sink[PostResult]):
         return self._unavailable(fault)
 
     def _unavailable(self, fault: Exception) -> SinkUnavailable:
-        remedy = "check NEO4J_URI, NEO4J_USER and NEO4J_PASSWORD, or turn it off with FEATURE_NEO4J_ENABLED=false"
-        return SinkUnavailable(f"Neo4j at {self._uri}: {type(fault).__name__}: {fault}; {remedy}")
+        text = f"{neo4j_fault(fault)}, or turn it off with FEATURE_NEO4J_ENABLED=false"
+        return SinkUnavailable(f"{self._settings.neo4j_uri}: {text}")
 
 
 class _Drawing:

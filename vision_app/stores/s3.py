@@ -23,12 +23,13 @@ from typing import Any, TypeVar
 import aioboto3
 import stamina
 import structlog
-from aiobotocore.config import AioConfig
 from aiohttp import ClientError as HttpError
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from vision_app import __version__
+from vision_app.clients.faults import explain
+from vision_app.clients.s3 import S3, encryption_arguments, s3_arguments
 from vision_app.settings import Settings
 from vision_app.telemetry import metrics
 from vision_app.telemetry.reachability import Reachability
@@ -56,6 +57,17 @@ _MISCONFIGURED = {
     "InvalidAccessKeyId": "the access key is unknown; correct S3_ACCESS_KEY_ID",
     "SignatureDoesNotMatch": "the secret key does not fit; correct S3_SECRET_ACCESS_KEY",
     "RequestTimeTooSkewed": "this machine's clock is wrong; correct it",
+}
+
+_CONFIG = {
+    "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+    "read_timeout": READ_TIMEOUT_SECONDS,
+    "max_pool_connections": MAX_CONNECTIONS,
+    "user_agent": f"vision_app/{__version__}",  # botocore builds its own again for each request: 0.2 ms of 1.6
+    "retries": {"total_max_attempts": 1, "mode": "standard"},  # retried here, where the error is understood
+    # stores other than Amazon's do not all know the newer checksum trailers
+    "request_checksum_calculation": "when_required",
+    "response_checksum_validation": "when_required",
 }
 
 Result = TypeVar("Result")
@@ -108,12 +120,8 @@ class S3Store:
     def __init__(self, settings: Settings) -> None:
         self.bucket = settings.s3_bucket
         self._endpoint = settings.s3_endpoint_url
-        self._arguments = {
-            "endpoint_url": settings.s3_endpoint_url,
-            "region_name": settings.s3_region,
-            "aws_access_key_id": settings.s3_access_key_id.get_secret_value(),
-            "aws_secret_access_key": settings.s3_secret_access_key.get_secret_value(),
-        }
+        self._settings = settings
+        self._encryption = encryption_arguments(settings)
         self._client: Any = None
         self._resources = AsyncExitStack()
         self._slots = asyncio.Semaphore(MAX_CONNECTIONS)
@@ -126,12 +134,18 @@ class S3Store:
         self._watch = watch
 
     async def open(self) -> None:
-        """Make the client; nothing is sent yet. Raises StoreMisconfigured if no keys are configured."""
+        """Make the client; nothing is sent yet.
+
+        Raises StoreMisconfigured if no keys are configured, SettingsError when S3_CA_FILE cannot be used.
+        """
         if self._client is not None:
             return
-        if not self._arguments["aws_access_key_id"] or not self._arguments["aws_secret_access_key"]:
-            raise StoreMisconfigured("set S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY: one of them is empty")
-        client = aioboto3.Session().client("s3", config=_config(), **self._arguments)
+        arguments = s3_arguments(self._settings, **_CONFIG)
+        if not (arguments.get("aws_access_key_id", "-") and arguments.get("aws_secret_access_key", "-")):
+            raise StoreMisconfigured(
+                "set S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY, one of them is empty, or S3_CREDENTIALS=role"
+            )
+        client = aioboto3.Session().client("s3", **arguments)
         self._client = await self._resources.enter_async_context(client)
 
     async def close(self) -> None:
@@ -190,7 +204,9 @@ class S3Store:
         arguments = {"Bucket": self.bucket, "Key": key, "ContentType": content_type, "Metadata": dict(metadata or {})}
         began, before = time.time(), await self._size(key)
         with metrics.S3_UPLOAD_DURATION.time():
-            await self._call("put", key, lambda s3: s3.put_object(Body=io.BytesIO(body), **arguments))
+            await self._call(
+                "put", key, lambda s3: s3.put_object(Body=io.BytesIO(body), **arguments, **self._encryption)
+            )
         self._sizes.note(key, len(body))
         if self._watch is not None:
             self._watch(key, before, len(body), began)
@@ -311,7 +327,8 @@ class S3Store:
         except ClientError as fault:
             raise self._noted(self._translated(fault, key)) from None
         except (BotoCoreError, ResponseParserError, HttpError, OSError, TimeoutError) as fault:
-            error = StoreUnavailable(f"{self._endpoint} does not answer: {type(fault).__name__}: {fault}")
+            reason = explain(fault, S3) or f"{type(fault).__name__}: {fault}"
+            error = StoreUnavailable(f"{self._endpoint} does not answer: {reason}")
             raise self._noted(error) from fault
         self.reachability.worked()
         return result
@@ -378,18 +395,3 @@ async def _delete(s3: Any, **arguments: Any) -> Any:
 
 async def _list(s3: Any, **arguments: Any) -> Any:
     return await s3.list_objects_v2(**arguments)
-
-
-def _config() -> AioConfig:
-    return AioConfig(
-        signature_version="s3v4",
-        s3={"addressing_style": "path"},
-        connect_timeout=CONNECT_TIMEOUT_SECONDS,
-        read_timeout=READ_TIMEOUT_SECONDS,
-        max_pool_connections=MAX_CONNECTIONS,
-        user_agent=f"vision_app/{__version__}",  # botocore builds its own again for each request: 0.2 ms of 1.6
-        retries={"total_max_attempts": 1, "mode": "standard"},  # retried here, where the error is understood
-        # stores other than Amazon's do not all know the newer checksum trailers
-        request_checksum_calculation="when_required",
-        response_checksum_validation="when_required",
-    )

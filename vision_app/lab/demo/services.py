@@ -9,9 +9,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
-from neo4j import AsyncDriver, AsyncGraphDatabase
+from neo4j import AsyncDriver
 from redis.asyncio import Redis
 
+from vision_app.clients.neo4j import neo4j_driver
 from vision_app.operations.api import REQUEST_SECONDS, Api, token_for_all
 from vision_app.settings import Settings
 from vision_app.stores.postgres import close_pool, create_pool
@@ -99,6 +100,4 @@ async def connected(settings: Settings, api_url: str) -> AsyncIterator[Services]
 
 
 async def _graph(settings: Settings, stack: AsyncExitStack) -> Graph:
-    auth = (settings.neo4j_user, settings.neo4j_password.get_secret_value())
-    driver = AsyncGraphDatabase.driver(settings.neo4j_uri, auth=auth, telemetry_disabled=True)
-    return Graph(await stack.enter_async_context(driver))
+    return Graph(await stack.enter_async_context(neo4j_driver(settings)))
