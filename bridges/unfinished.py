@@ -19,29 +19,31 @@ LOOK_SECONDS = 0.05
 
 @dataclass(frozen=True)
 class UnfinishedLimits:
-    """Unfinished posts: `together` in all, in equal parts for the tenants that posted lately, but `at_least` for each.
+    """Unfinished posts: `max_unfinished` in all, in equal parts for the tenants that posted lately.
 
-    `held_up` for each while a service that posts need is away: then they do not wait for the processor.
+    But `min_per_tenant` for each, and `max_per_tenant_in_outage` for each while a service that posts need is away: then
+    they do not wait for the processor.
     `patience_seconds`: a post that takes longer waits for its budget or the end of a pause, or never ends. It is no
     longer counted.
     """
 
-    together: int = 24
-    at_least: int = 2
-    held_up: int = 500
+    max_unfinished: int = 24
+    min_per_tenant: int = 2
+    max_per_tenant_in_outage: int = 500
     patience_seconds: float = 30.0
 
 
 class Unfinished:
     """Posts that this worker relayed and that are not announced yet, by tenant. Redis knows what any worker announced.
 
-    `held_up` says whether a service is away that posts need to be announced. `limits` may be replaced at any time.
+    `service_is_away` says whether a service is away that posts need to be announced. `limits` may be replaced
+    at any time.
     """
 
-    def __init__(self, redis: Any, held_up: Callable[[], bool], limits: UnfinishedLimits) -> None:
-        self._redis, self._held_up, self.limits = redis, held_up, limits
+    def __init__(self, redis: Any, service_is_away: Callable[[], bool], limits: UnfinishedLimits) -> None:
+        self._redis, self._service_is_away, self.limits = redis, service_is_away, limits
         self._posts: dict[str, dict[str, float]] = defaultdict(dict)  # since when
-        self._looked_at = 0.0
+        self._refreshed_at = 0.0
         self._waits_for_a_service = False
 
     def add(self, tenant_id: str, post_id: str) -> None:
@@ -54,17 +56,17 @@ class Unfinished:
         """Whether one more post of the tenant may be relayed."""
         own = self._posts.get(tenant_id, {})
         tenants = len(self._posts) + (not own)
-        fair = max(self.limits.at_least, self.limits.together // tenants)
-        most = self.limits.held_up if self._waits_for_a_service else fair
+        fair = max(self.limits.min_per_tenant, self.limits.max_unfinished // tenants)
+        most = self.limits.max_per_tenant_in_outage if self._waits_for_a_service else fair
         return len(own) < most
 
-    async def look(self) -> None:
+    async def refresh(self) -> None:
         """Update the counts: forget posts that were announced or are too old. Raises RedisError."""
         now = time.monotonic()
-        if now - self._looked_at < LOOK_SECONDS:
+        if now - self._refreshed_at < LOOK_SECONDS:
             return
-        self._looked_at, too_old = now, now - self.limits.patience_seconds
-        self._waits_for_a_service = self._held_up()
+        self._refreshed_at, too_old = now, now - self.limits.patience_seconds
+        self._waits_for_a_service = self._service_is_away()
         ended = await self._announced([tenant_id for tenant_id in self._posts if not self.has_room(tenant_id)])
         for tenant_id, posts in list(self._posts.items()):
             left = {

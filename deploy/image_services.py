@@ -173,7 +173,7 @@ class Services:
         service, data = self.of["s3"], self.folder / "s3"
         data.mkdir()
         (script,) = service["command"]
-        script = _undollared(script).replace("/data", str(data))
+        script = _unescape_dollars(script).replace("/data", str(data))
         self._run("s3", [*service["entrypoint"], script], environment=service["environment"])
         self._wait_healthy("s3")
 
@@ -191,7 +191,7 @@ class Services:
         """By the compose file's own health check, run on this machine."""
         check = self.of[name]["healthcheck"]
         kind, *test = check["test"]
-        command = ["sh", "-c", _undollared(test[0])] if kind == "CMD-SHELL" else test
+        command = ["sh", "-c", _unescape_dollars(test[0])] if kind == "CMD-SHELL" else test
         env = os.environ | {"PATH": self.path} | (self.of[name].get("environment") or {})
         seconds = float(check["timeout"].removesuffix("s"))
         wait(name, lambda: _succeeds(command, env, seconds))
@@ -237,7 +237,7 @@ def _succeeds(command: list[str], env: Mapping[str, str], seconds: float) -> boo
         return False
 
 
-def _undollared(text: str) -> str:
+def _unescape_dollars(text: str) -> str:
     return text.replace("$$", "$")
 
 

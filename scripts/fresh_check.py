@@ -62,7 +62,7 @@ def check(release: str, with_tests: bool) -> Iterator[str]:
     _make_root(release, root)
     _mount(root)
     _make_user(root)
-    facts = _in(root, "python3 --version; python3 -m pip --version 2>/dev/null | cut -d' ' -f2; command -v gcc cc")
+    facts = _run_in(root, "python3 --version; python3 -m pip --version 2>/dev/null | cut -d' ' -f2; command -v gcc cc")
     python = " ".join(facts.stdout.split())
     steps = {
         "git clone": f"rm -rf project && git clone -q {REPOSITORY} project",
@@ -78,16 +78,16 @@ def check(release: str, with_tests: bool) -> Iterator[str]:
     for step, command in steps.items():
         started = time.monotonic()
         print(f"--- {name} ({python}): {step}", flush=True)
-        done = _in(root, command, show=True, network="without network" not in step)
+        done = _run_in(root, command, show=True, network="without network" not in step)
         seconds = time.monotonic() - started
         if done.returncode:
-            _in(root, "cd project && make down")
+            _run_in(root, "cd project && make down")
             yield f"{name}, {step}: FAILED with exit code {done.returncode} after {seconds:.0f} s"
             return
         yield f"{name}, {step}: ok, {seconds:.0f} s"
     strangers = _written_elsewhere(root)
     yield f"{name}, files written outside the clone and the cache: {'FAILED, ' if strangers else 'ok, '}{strangers}"
-    sizes = _in(root, "du -sm project/.venv .cache | tr '\\n\\t' '  '").stdout
+    sizes = _run_in(root, "du -sm project/.venv .cache | tr '\\n\\t' '  '").stdout
     yield f"{name}, megabytes in .venv and the cache: ok, {sizes.strip()}"
 
 
@@ -152,7 +152,7 @@ def _free_ports() -> dict[str, str]:
     return {}
 
 
-def _in(root: Path, command: str, *, show: bool = False, network: bool = True) -> subprocess.CompletedProcess[str]:
+def _run_in(root: Path, command: str, *, show: bool = False, network: bool = True) -> subprocess.CompletedProcess[str]:
     """Run a command in the root as the user, in the user's home, without this process' environment."""
     variables = {"HOME": f"/home/{USER}", "PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "TERM": "dumb"}
     variables |= {"SSL_CERT_FILE": AUTHORITIES, **_free_ports()}

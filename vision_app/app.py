@@ -19,11 +19,8 @@ import structlog
 from aiokafka.errors import KafkaError
 
 from agents.analysis import analysis_agent
-from agents.analyst import Analyst, call_times
 from agents.budget import LookUp, budget_agent
-from agents.caller import CallTimes
 from agents.media import media_agent
-from agents.objects import Pictures
 from agents.policy import policy_agent
 from agents.posts import posts_agent
 from agents.sinks import sink_agents
@@ -32,9 +29,14 @@ from bridges.redis_in import RedisIn
 from bridges.redis_out import redis_out_agents
 from tables.budget import budget_table, parked_table
 from tables.posts import posts_table
+from vision_app.analysis.analyst import Analyst, call_times
+from vision_app.analysis.caller import CallTimes
+from vision_app.analysis.pictures import Pictures
 from vision_app.streams.lag import measure_lag
 from vision_app.streams.timers import every
 
+from .clients.kafka import broker_credentials, client_arguments, servers
+from .clients.kafka_faults import Explainer, KafkaUnusable
 from .domain import budget as budget_core
 from .domain.policy import Policy, PolicyError
 from .domain.signatures import key_from
@@ -85,6 +87,10 @@ NEW_OBJECTS = 10_000
 """The garbage collector runs after this many new objects. Python's default of 700 suits small programs."""
 
 
+EXPLAINED = (KafkaUnusable,)
+"""Errors whose text is one sentence with a remedy."""
+
+
 class VisionApp(faust.App):
     """Faust's app. Its resources open before the first message; calls in flight end before it stops."""
 
@@ -105,7 +111,7 @@ class VisionApp(faust.App):
     times: WorkerTimes
     max_row_bytes: int
     marks: Marks
-    budget_rules: Callable[[], budget_core.Rules]
+    budget_rules: Callable[[], budget_core.BudgetRules]
     started = False
     _metrics: MetricsServer | None = None
 
@@ -122,7 +128,9 @@ class VisionApp(faust.App):
         try:
             await self._open()
         except Exception as fault:
-            log.error("The worker cannot start", error=_reason(fault), next_step="run `vision doctor`")
+            log.error("worker_start_failed", error=_reason(fault), next_step="run `vision doctor`")
+            if isinstance(fault, EXPLAINED):
+                raise SystemExit(1) from None  # the sentence says it all: no traceback
             raise
 
     async def _open(self) -> None:
@@ -141,7 +149,7 @@ class VisionApp(faust.App):
     async def on_started(self) -> None:
         """Called when the tables are recovered."""
         await super().on_started()
-        _spare_the_collector()
+        _tune_garbage_collector()
         self.started = not self.should_stop
 
     async def on_stop(self) -> None:
@@ -199,7 +207,7 @@ class VisionApp(faust.App):
             waiting["gigachat"] = f"{gate.state}: {gate.reason}"
         return waiting
 
-    def held_up(self) -> bool:
+    def service_is_away(self) -> bool:
         """Whether a service is away that posts need to be announced. No post waits for the graph."""
         return bool(self.waiting_for().keys() - {"neo4j"})
 
@@ -237,7 +245,7 @@ def create_app(settings: Settings, services: Services | None = None) -> VisionAp
     ocr = services.ocr(settings) if settings.vision_ocr_fallback_enabled else None
     app.budget_rules = _budget_rules(settings, policy, ocr)
     app.readers, mirror = services.readers(settings), services.mirror(settings)
-    app.outbox = outbox = Outbox(app)
+    app.outbox = outbox = Outbox(app, Explainer(client_arguments(settings)).reason)
     app.s3 = s3 = services.s3(settings)
     dead_letters = DeadLetters(outbox, WholeLetters(s3).keep)
     answers = AnswerStore(s3, settings.gigachat_vision_model, PROMPT_VERSION)
@@ -274,7 +282,7 @@ def create_app(settings: Settings, services: Services | None = None) -> VisionAp
         app.parked,
         rules=app.budget_rules,
         look_up=_look_up(app.readers, mirror),
-        remembered=app.readers,
+        unfinished_posts=app.readers,
         grant_key=key_from(settings.grant_secret),
     )
     app.flow = analysis_agent(app, outbox, dead_letters, analyst)
@@ -290,7 +298,7 @@ def create_app(settings: Settings, services: Services | None = None) -> VisionAp
     redis_out_agents(app, outbox, dead_letters, lambda: services.announcer(settings))
     measure_lag(app)
     every(app, REFRESH_SECONDS, app.marks.refresh)
-    app.bridge = RedisIn(app, outbox, dead_letters, settings, worker_id(settings), app.held_up)
+    app.bridge = RedisIn(app, outbox, dead_letters, settings, worker_id(settings), app.service_is_away)
     app.keeper = StorageKeeper(settings, s3)
     app.service(cast(Any, app.keeper))
     app.service(cast(Any, BudgetMirrorService(app, outbox, mirror, app.readers.record_reset)))
@@ -307,15 +315,17 @@ async def _close(resource: Any) -> None:
         await resource.close()
     except Exception:
         metrics.UNEXPECTED_ERRORS.labels(where="close").inc()
-        log.exception("a resource cannot be closed; the others are", resource=type(resource).__name__)
+        log.exception("resource_close_failed", resource=type(resource).__name__)
 
 
 def _reason(fault: Exception) -> str:
     text = str(fault) or type(fault).__name__
+    if isinstance(fault, EXPLAINED):
+        return text
     return f"{text}; check KAFKA_BOOTSTRAP_SERVERS and that the broker runs" if isinstance(fault, KafkaError) else text
 
 
-def _spare_the_collector() -> None:
+def _tune_garbage_collector() -> None:
     """Exclude permanent objects from garbage collection: modules, the clients' models, recovered rows.
 
     Scanning them again and again took an eighth of the worker's processor time (`gc.callbacks`, nine pictures a
@@ -334,7 +344,8 @@ def worker_id(settings: Settings) -> str:
 def _faust(settings: Settings) -> VisionApp:
     app = VisionApp(
         settings.kafka_app_id,
-        broker=[f"kafka://{server.strip()}" for server in settings.kafka_bootstrap_servers.split(",")],
+        broker=[f"kafka://{server}" for server in servers(settings)],
+        broker_credentials=broker_credentials(settings),
         origin="vision_app",
         Table=ConfirmedTable,
         key_serializer="raw",
@@ -388,9 +399,11 @@ def _look_up(readers: Readers, mirror: BudgetMirror) -> LookUp:
     return look_up
 
 
-def _budget_rules(settings: Settings, policy: PolicyFile, ocr: Tesseract | None) -> Callable[[], budget_core.Rules]:
-    def rules() -> budget_core.Rules:
-        return budget_core.Rules(
+def _budget_rules(
+    settings: Settings, policy: PolicyFile, ocr: Tesseract | None
+) -> Callable[[], budget_core.BudgetRules]:
+    def rules() -> budget_core.BudgetRules:
+        return budget_core.BudgetRules(
             limit=settings.vision_max_daily_tokens,
             max_concurrent=settings.vision_max_concurrent_requests,
             max_queue=settings.vision_max_queue_depth,

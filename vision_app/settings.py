@@ -52,6 +52,8 @@ OBSOLETE: Mapping[str, str] = {
 }
 """Variables of the assistant that have no effect here, and what to use instead."""
 
+_KAFKA_FILES = ("KAFKA_CA_FILE", "KAFKA_CERT_FILE", "KAFKA_KEY_FILE")
+
 
 class SettingsError(Exception):
     """One or more settings have a value that cannot be used. Correct the variables named below and start again."""
@@ -169,11 +171,11 @@ class Settings(BaseSettings):
     # --- S3
     s3_endpoint_url: str = "http://127.0.0.1:9000"
     """The address of the object store."""
-    s3_credentials: Literal["keys", "role"] = "keys"
+    s3_auth: Literal["keys", "role"] = "keys"
     """keys: the two below. role: that of the machine, container or pod, found as the AWS clients do; it needs
     VISION_GRANT_KEY."""
     s3_access_key_id: SecretStr = SecretStr("")
-    """The access key. The worker does not start without it, unless S3_CREDENTIALS says role."""
+    """The access key. The worker does not start without it, unless S3_AUTH says role."""
     s3_secret_access_key: SecretStr = SecretStr("")
     """The secret key, needed as well. The ledger signs with it where VISION_GRANT_KEY is not set."""
     s3_bucket: str = Field("vision", validation_alias=AliasChoices("s3_bucket", "s3_bucket_name"))
@@ -388,6 +390,15 @@ class Settings(BaseSettings):
         parse_tokens(value)
         return value
 
+    @field_validator("kafka_bootstrap_servers")
+    @classmethod
+    def _brokers(cls, value: str) -> str:
+        for server in value.split(","):
+            host, _, port = server.strip().rpartition(":")
+            if not host or not port.isascii() or not port.isdigit() or int(port) > MAX_PORT or set(host) & set("/@"):
+                raise ValueError("must be host:port, several separated by commas, without a scheme, user or password")
+        return value
+
     @field_validator("kafka_store")
     @classmethod
     def _store(cls, value: str) -> str:
@@ -404,7 +415,7 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
-    def _one_wish(self) -> Settings:
+    def _check_authentication_settings(self) -> Settings:
         """Refuse settings that contradict each other: we must not guess which one is meant."""
         tokens, auth = bool(parse_tokens(self.vision_api_tokens)), self.vision_api_auth
         if tokens and auth == "off":
@@ -420,10 +431,40 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
-    def _signing(self) -> Settings:
-        if self.s3_credentials == "role" and not self.vision_grant_key.get_secret_value():
+    def _kafka_security(self) -> Settings:
+        """Refuse what a connection would lack, or ignore: it must not be less safe than it looks."""
+        protocol, user = self.kafka_security_protocol, ("KAFKA_SASL_USERNAME", "KAFKA_SASL_PASSWORD")
+        named = {name: self._is_given(name.lower()) for name in (*user, *_KAFKA_FILES, "KAFKA_KEY_PASSWORD")}
+        missing = [name for name in user if protocol.startswith("SASL") and not named[name]]
+        if missing:
             raise ValueError(
-                "VISION_GRANT_KEY is not set and S3_CREDENTIALS=role leaves no secret key to sign the ledger's grants "
+                f"KAFKA_SECURITY_PROTOCOL={protocol} needs {' and '.join(missing)}; set them, or another protocol"
+            )
+        if "SASL" not in protocol and (ignored := [name for name in user if named[name]]):
+            raise ValueError(
+                f"{' and '.join(ignored)} would not be used with KAFKA_SECURITY_PROTOCOL={protocol}; set it to "
+                "SASL_SSL (or SASL_PLAINTEXT, without TLS), or remove them"
+            )
+        if "SSL" not in protocol and (ignored := [name for name in _KAFKA_FILES if named[name]]):
+            raise ValueError(
+                f"{' and '.join(ignored)} would not be used with KAFKA_SECURITY_PROTOCOL={protocol}; set it to SSL "
+                "or SASL_SSL, or remove them"
+            )
+        if named["KAFKA_CERT_FILE"] != named["KAFKA_KEY_FILE"]:
+            raise ValueError("KAFKA_CERT_FILE and KAFKA_KEY_FILE belong together; set both or none")
+        if named["KAFKA_KEY_PASSWORD"] and not named["KAFKA_KEY_FILE"]:
+            raise ValueError("KAFKA_KEY_PASSWORD is set and KAFKA_KEY_FILE is not; set both or remove the password")
+        return self
+
+    def _is_given(self, field: str) -> bool:
+        value = getattr(self, field)
+        return bool(value.get_secret_value() if isinstance(value, SecretStr) else value)
+
+    @model_validator(mode="after")
+    def _signing(self) -> Settings:
+        if self.s3_auth == "role" and not self.vision_grant_key.get_secret_value():
+            raise ValueError(
+                "VISION_GRANT_KEY is not set and S3_AUTH=role leaves no secret key to sign the ledger's grants "
                 "with; set it to a random text, the same on all workers"
             )
         return self

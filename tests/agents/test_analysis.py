@@ -11,9 +11,9 @@ from typing import Any
 import orjson
 import pytest
 
-from agents.caller import CallTimes
 from tests.agents.conftest import GOOD, PNG, REFUSED, SHA, World, away, png
 from tests.fakes import until
+from vision_app.analysis.caller import CallTimes
 from vision_app.domain.calls import CallRecord
 from vision_app.messages import MediaTask, Medium
 from vision_app.providers.base import (
@@ -437,7 +437,7 @@ async def test_an_object_that_cannot_be_read_spends_nothing(world: World, fault:
     assert [command["type"] for command in world.sent("vision.budget")] == ["release"]
 
 
-async def test_other_bytes_than_the_event_named_are_not_asked_about(world: World) -> None:
+async def test_bytes_with_another_hash_are_not_sent_to_the_provider(world: World) -> None:
     other = png("blue")
     world.store(other)
     outcome = await one(world)
@@ -446,7 +446,7 @@ async def test_other_bytes_than_the_event_named_are_not_asked_about(world: World
     assert world.provider.calls == []
 
 
-async def test_a_picture_that_is_none_is_not_asked_about(world: World) -> None:
+async def test_an_invalid_picture_is_not_sent_to_the_provider(world: World) -> None:
     content = b"MZ\x90\x00 not a picture" * 50
     sha256 = hashlib.sha256(content).hexdigest()
     world.store(content)
@@ -518,7 +518,7 @@ async def test_outages_are_waited_out_at_the_gate_and_cost_nothing(world: World,
     assert world.slots.held == set()
 
 
-async def test_whoever_waits_at_the_gate_leaves_when_the_partition_moves(world: World) -> None:
+async def test_a_task_waiting_at_the_gate_leaves_when_its_partition_moves(world: World) -> None:
     world.provider.answers = [ProviderOutage("503")]
     async with world.agent("analysis") as agent:
         await world.put(agent, world.grant())
@@ -616,7 +616,7 @@ async def test_an_unexpected_error_after_a_paid_call_charges_what_it_cost(world:
     assert settled(world) == [("g1", 777)]
 
 
-async def test_what_is_no_grant_is_dead_lettered_alone(world: World) -> None:
+async def test_a_message_that_is_not_a_grant_is_dead_lettered_alone(world: World) -> None:
     async with world.agent("analysis") as agent:
         await world.tell(agent, b"{}")
     assert len(world.sent("vision.dlq")) == 1

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 import vision_app.app as composition
-from agents.budget import LOOK_AGAIN_SECONDS, UNDER_WAY_MS, AlarmClock, Loader, LostLedgers
+from agents.budget import LOOK_AGAIN_SECONDS, UNDER_WAY_MS, LedgerLoader, LostLedgers, WakeTimer
 from tests.agents.conftest import World
 from tests.fakes import until
-from vision_app.domain.budget import Rules
+from vision_app.domain.budget import BudgetRules
 from vision_app.domain.signatures import flaw_of, key_from
 from vision_app.messages import Drop, Grant, Load, Lost, Pause, Release, Reserve, Resume, SetLimit, Settle, Wake
 from vision_app.streams.ownership import partition_of
@@ -158,7 +158,7 @@ async def test_while_postgres_is_away_the_tasks_wait_and_it_is_asked_again(world
     assert world.sent("vision.dlq") == []
 
 
-async def test_a_command_that_is_none_is_dead_lettered_and_the_next_goes_on(world: World) -> None:
+async def test_an_invalid_command_is_dead_lettered_and_the_next_one_is_handled(world: World) -> None:
     async with world.agent("budget") as agent:
         await world.tell(agent, b'{"type": "print_money", "tenant_id": "t1"}', key=KEY)
         await loaded(world, agent)
@@ -166,7 +166,7 @@ async def test_a_command_that_is_none_is_dead_lettered_and_the_next_goes_on(worl
     assert world.app.budgets[KEY]["loaded"] is True
 
 
-async def test_a_wake_for_nobody_writes_nothing(world: World) -> None:
+async def test_a_wake_for_an_unknown_tenant_writes_nothing(world: World) -> None:
     async with world.agent("budget") as agent:
         await world.tell(agent, Wake(tenant_id="t1"), key=KEY)
         await asyncio.sleep(0)
@@ -190,19 +190,19 @@ def _gauge(name: str, tenant: str = "t1") -> float | None:
     return metrics.REGISTRY.get_sample_value(name, {"tenant_id": tenant})
 
 
-async def _tick(world: World, *, day: str, rules: Callable[[], Rules] | None = None) -> None:
+async def _tick(world: World, *, day: str, rules: Callable[[], BudgetRules] | None = None) -> None:
     """One run of the actor's alarm clock, at noon of a day."""
     at = datetime.fromisoformat(f"{day}T12:00:00+00:00").timestamp()
     app = world.app
-    clock = AlarmClock(app, app.outbox, _loader(world), app.budgets, rules or app.budget_rules, clock=lambda: at)
-    await clock.ring()
+    clock = WakeTimer(app, app.outbox, _loader(world), app.budgets, rules or app.budget_rules, clock=lambda: at)
+    await clock.send_wakes()
 
 
-def _loader(world: World) -> Loader:
-    return Loader(world.app, world.app.outbox, world.postgres.budget_of, world.postgres)
+def _loader(world: World) -> LedgerLoader:
+    return LedgerLoader(world.app, world.app.outbox, world.postgres.budget_of, world.postgres)
 
 
-async def test_after_midnight_nothing_is_spent_and_who_waits_is_woken(world: World) -> None:
+async def test_after_midnight_spending_is_zero_and_waiting_tenants_are_woken(world: World) -> None:
     async with world.agent("budget") as agent:
         await loaded(world, agent, spent=9_500)
         await world.tell(agent, reserve(world), key=KEY)
@@ -236,7 +236,7 @@ async def test_what_is_parked_says_what_it_waits_for(world: World) -> None:
         assert said() == [], "another worker has it now"
 
 
-async def test_the_same_day_wakes_nobody(world: World) -> None:
+async def test_on_the_same_day_no_wake_is_sent(world: World) -> None:
     async with world.agent("budget") as agent:
         await loaded(world, agent, spent=9_500)
         await world.tell(agent, reserve(world), key=KEY)
@@ -272,7 +272,7 @@ async def test_a_ledger_that_was_lost_never_gives_its_ids_again(world: World) ->
 
 
 @pytest.mark.parametrize(("posts", "shown", "spent"), [(700, 0, 700), (700, 900, 900), (900, 700, 900)])
-async def test_a_lost_ledger_starts_with_the_most_that_anybody_knows(posts: int, shown: int, spent: int) -> None:
+async def test_a_lost_ledger_starts_with_the_highest_known_spending(posts: int, shown: int, spent: int) -> None:
     async def budget_of(tenant_id: str, day: str) -> tuple[int, int | None, bool]:
         return posts, 5_000, True
 
@@ -366,7 +366,7 @@ async def test_a_tenant_of_another_worker_is_not_shown_here(world: World) -> Non
         await _tick(world, day="2999-01-01")
 
 
-async def test_who_waits_can_be_dropped(world: World) -> None:
+async def test_waiting_tasks_can_be_dropped(world: World) -> None:
     async with world.agent("budget") as agent:
         await loaded(world, agent)
         await world.tell(agent, Pause(tenant_id="t1"), reserve(world), reserve(world, "p2"), key=KEY)

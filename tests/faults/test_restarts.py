@@ -46,7 +46,7 @@ class Stack:
 
     def __init__(self, home: Home) -> None:
         self.home = home
-        self._supervisor: client.Supervisor | None = None
+        self._supervisor: client.SupervisorProcess | None = None
 
     async def start(self) -> float:
         """Start everything, or start it again. Returns the seconds until all of it was ready."""
@@ -107,7 +107,7 @@ async def test_services_and_supervisor_are_killed_under_load(stack: Stack, capsy
     tell(f"\nfirst start: {await stack.start():.0f} s")
     settings = load_settings(**{name.lower(): value for name, value in stack.variables().items()})
     run = f"restarts-{int(time.time())}"
-    plan = draw(1, run, posts=POSTS, workers=2, blows={}, services=(), faults=("down",), outage_seconds=0)
+    plan = draw(1, run, posts=POSTS, workers=2, signals={}, services=(), faults=("down",), outage_seconds=0)
     operator, started_ms = Operator(settings, stack.workers()), int(time.time() * 1000)
     s3 = S3Store(settings)
     await s3.open()

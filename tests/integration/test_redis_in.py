@@ -21,7 +21,8 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from bridges import reply_size
-from bridges.redis_in import DLQ_DATA_BYTES, DLQ_TEXT_CHARS, Fields, RedisIn, RedisInLimits
+from bridges.entry_content import Fields
+from bridges.redis_in import DLQ_DATA_BYTES, DLQ_TEXT_CHARS, RedisIn, RedisInLimits
 from bridges.unfinished import UnfinishedLimits
 from tests.fakes import FakeApp
 from tests.redis_server import REDIS_6, VALKEY, RedisServer
@@ -60,7 +61,7 @@ class Way:
 
     def __init__(self, settings: Settings, client: Redis) -> None:
         self.settings, self.client, self.app = settings, client, FakeApp()
-        self.held_up = False
+        self.service_is_away = False
         self.limits = RedisInLimits(block_ms=20, reconnect_seconds=(0.02, 0.05))
         self.kind = RedisIn
         self.bridge: RedisIn | None = None
@@ -68,7 +69,7 @@ class Way:
 
     def allow(self, posts: int) -> None:
         """So many unfinished posts of each tenant."""
-        self.count(UnfinishedLimits(together=posts, at_least=posts))
+        self.count(UnfinishedLimits(max_unfinished=posts, min_per_tenant=posts))
 
     def count(self, limits: UnfinishedLimits) -> None:
         """Set these limits, also of a bridge that is running."""
@@ -82,7 +83,7 @@ class Way:
         settings = self.settings.model_copy(update=changes)
         outbox = Outbox(self.app)
         self.bridge = bridge = self.kind(
-            self.app, outbox, DeadLetters(outbox), settings, "w1", lambda: self.held_up, self.limits
+            self.app, outbox, DeadLetters(outbox), settings, "w1", lambda: self.service_is_away, self.limits
         )
         await bridge.start()
         try:
@@ -327,10 +328,10 @@ async def test_a_tenant_that_floods_is_passed_by_the_others(way: Way) -> None:
     assert way.relayed[3:] == [f"flood-{number}" for number in range(1, 150)]
 
 
-async def test_a_tenant_gets_so_far_ahead_of_its_own_posts_and_others_do_not_wait_for_it(
+async def test_a_tenant_is_limited_by_its_unfinished_posts_and_others_do_not_wait_for_it(
     way: Way,
 ) -> None:
-    limits = UnfinishedLimits(together=3, at_least=2)
+    limits = UnfinishedLimits(max_unfinished=3, min_per_tenant=2)
     way.count(limits)
     for number in range(6):
         await way.publish(f"p{number}")
@@ -354,8 +355,8 @@ async def test_a_tenant_gets_so_far_ahead_of_its_own_posts_and_others_do_not_wai
     assert way.relayed[6:] == ["p4", "p5"]
 
 
-async def test_tenants_share_what_keeps_a_worker_busy(way: Way) -> None:
-    way.count(UnfinishedLimits(together=8, at_least=2))
+async def test_tenants_share_the_limit_of_unfinished_posts(way: Way) -> None:
+    way.count(UnfinishedLimits(max_unfinished=8, min_per_tenant=2))
     for number in range(20):
         await way.publish(f"p{number}")
         await way.publish(f"q{number}", tenant_id="t2")
@@ -370,13 +371,13 @@ async def test_tenants_share_what_keeps_a_worker_busy(way: Way) -> None:
     assert Counter(way.relayed[8:]) == Counter(f"{post}{number}" for number in range(4) for post in ("a", "b"))
 
 
-async def test_while_a_service_is_away_nobody_waits_for_his_own_posts(way: Way) -> None:
+async def test_while_a_service_is_away_a_tenant_is_not_limited_by_its_unfinished_posts(way: Way) -> None:
     way.allow(2)
     for number in range(6):
         await way.publish(f"p{number}")
     async with way.running():
         await until(lambda: way.relayed == ["p0", "p1"])
-        way.held_up = True
+        way.service_is_away = True
         await until(way.none_pending)
     assert len(way.relayed) == 6
 
@@ -417,10 +418,10 @@ async def test_what_others_left_behind_is_found_behind_all_that_is_held(way: Way
 # --- how much is held -------------------------------------------------------------------------------------------------
 
 
-async def test_what_is_held_is_bounded_in_bytes_and_the_rest_is_read_again_in_its_turn(
+async def test_held_entries_are_bounded_in_bytes_and_the_rest_is_read_again_when_due(
     way: Way,
 ) -> None:
-    """Row 11 of issue 12: 2,500 events of 200 kB took 828 MB, since the read-ahead counted entries."""
+    """2,500 events of 200 kB once took 828 MB, because the read-ahead counted entries and not bytes."""
     way.limits = dataclasses.replace(way.limits, read_ahead_bytes=1_000_000)
     way.allow(0)
     for number in range(30):
@@ -434,7 +435,7 @@ async def test_what_is_held_is_bounded_in_bytes_and_the_rest_is_read_again_in_it
         await until(lambda: 0 < sample("vision_read_ahead_bytes") <= 1_000_000)
         held = [entry for queue in bridge._waiting._queues.values() for entry in queue]
         large = [entry for entry in held if entry.tenant_id == "t1"]
-        assert sum(entry.fields is not None for entry in large) == 4
+        assert sum(entry.content is not None for entry in large) == 2, "fields and the record's value: 400 kB each"
         way.allow(PLENTY)
         await until(way.none_pending)
         await until(lambda: sample("vision_read_ahead_bytes") == 0)
@@ -443,7 +444,7 @@ async def test_what_is_held_is_bounded_in_bytes_and_the_rest_is_read_again_in_it
     assert len(way.app.values("posts.vision.uploaded")[5]["caption"]) == 200_000
 
 
-async def test_what_is_not_held_and_trimmed_meanwhile_is_acknowledged_and_counted(
+async def test_an_entry_not_held_that_is_trimmed_is_acknowledged_and_counted(
     way: Way,
 ) -> None:
     way.limits = dataclasses.replace(way.limits, read_ahead_bytes=0)
@@ -451,6 +452,7 @@ async def test_what_is_not_held_and_trimmed_meanwhile_is_acknowledged_and_counte
     for number in range(3):
         await way.publish(f"p{number}")
     before = sample("vision_redis_trimmed_entries_total")
+    unexpected = sample("vision_unexpected_errors_total", where="redis_in")
     async with way.running():
         await until(way.all_read)
         await way.client.xtrim(FIRST, maxlen=1, approximate=False)
@@ -458,6 +460,7 @@ async def test_what_is_not_held_and_trimmed_meanwhile_is_acknowledged_and_counte
         await until(way.none_pending)
     assert way.relayed == ["p2"]
     assert sample("vision_redis_trimmed_entries_total") == before + 2
+    assert sample("vision_unexpected_errors_total", where="redis_in") == unexpected
 
 
 async def test_an_answer_of_redis_is_bounded_as_soon_as_entries_are_large(
@@ -489,8 +492,8 @@ async def test_what_was_left_behind_is_read_in_answers_of_a_bounded_size(
     sizes: list[int] = []
 
     class Counting(RedisIn):
-        async def _fields_of(self, stream: str, ids: Sequence[bytes]) -> dict[bytes, Fields]:
-            found = await super()._fields_of(stream, ids)
+        async def _read_fields(self, stream: str, ids: Sequence[bytes]) -> dict[bytes, Fields]:
+            found = await super()._read_fields(stream, ids)
             sizes.append(len(found))
             return found
 
@@ -517,7 +520,7 @@ async def test_what_was_left_behind_is_read_in_answers_of_a_bounded_size(
         {b"data": b"\xff\xfe"},
     ],
 )
-async def test_what_cannot_be_read_is_buried_and_the_rest_goes_on(way: Way, fields: dict[Any, Any]) -> None:
+async def test_an_unreadable_entry_is_dead_lettered_and_the_rest_is_relayed(way: Way, fields: dict[Any, Any]) -> None:
     entry = await way.client.xadd(FIRST, fields)
     await way.publish("p2")
     async with way.running():
@@ -531,7 +534,7 @@ async def test_what_cannot_be_read_is_buried_and_the_rest_goes_on(way: Way, fiel
     assert letter["reason"] == dead["error"]
 
 
-async def test_an_entry_too_large_for_kafka_is_buried_cut_and_the_way_stays_open(way: Way) -> None:
+async def test_an_entry_too_large_for_kafka_is_dead_lettered_cut_and_others_are_relayed(way: Way) -> None:
     way.app.refuse = lambda topic, value: MessageSizeTooLargeError("big") if len(value or b"") > 300_000 else None
     await way.publish("p1", caption="x" * 400_000)
     await way.publish("p2")
@@ -545,7 +548,7 @@ async def test_an_entry_too_large_for_kafka_is_buried_cut_and_the_way_stays_open
 
 
 @pytest.mark.parametrize("name", ["trace_id", "tenant_id", "post_id"])
-async def test_an_id_of_two_megabytes_is_buried_once_in_both_and_its_siblings_go_on(way: Way, name: str) -> None:
+async def test_an_id_of_two_megabytes_is_dead_lettered_once_in_both_and_others_are_relayed(way: Way, name: str) -> None:
     """Row 2 of issue 12: nothing new was read any more, and each round added to the Redis dead letters."""
     way.app.refuse = lambda topic, value: MessageSizeTooLargeError("big") if len(value or b"") > 2**21 else None
     await way.publish("before")
@@ -585,7 +588,7 @@ async def test_an_entry_delivered_too_often_with_hostile_ids_is_given_up_once(wa
     )
 
 
-async def test_an_entry_that_nobody_can_relay_is_buried_and_its_siblings_go_on(way: Way) -> None:
+async def test_an_entry_that_cannot_be_relayed_is_dead_lettered_and_others_are_relayed(way: Way) -> None:
     way.app.refuse = lambda topic, value: (
         ZeroDivisionError() if topic == "posts.vision.uploaded" and b'"p1"' in (value or b"") else None
     )
@@ -601,7 +604,7 @@ async def test_an_entry_that_nobody_can_relay_is_buried_and_its_siblings_go_on(w
     assert sample("vision_unexpected_errors_total", where="redis_in") == before + 1
 
 
-async def test_a_letter_that_fails_for_no_reason_of_the_entry_ends_the_process(
+async def test_a_dead_letter_that_fails_for_another_reason_than_its_entry_ends_the_process(
     way: Way, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class ProcessEnded(BaseException):

@@ -128,7 +128,7 @@ async def test_a_wrong_secret_key(plain: int) -> None:
         assert "key" in said
 
 
-def test_a_file_of_authorities_that_is_none(tmp_path: Path) -> None:
+def test_an_invalid_file_of_authorities(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("no certificate")
     store = S3Store(settings_for("https://localhost:1", s3_ca_file=tmp_path / "ca.pem"))
     with pytest.raises(SettingsError, match=r"S3_CA_FILE: .* cannot be used: not in PEM format"):
@@ -180,19 +180,19 @@ async def test_a_role_instead_of_keys(plain: int, monkeypatch: pytest.MonkeyPatc
             load_settings(
                 s3_endpoint_url=f"http://127.0.0.1:{plain}",
                 s3_bucket=BUCKET,
-                s3_credentials="role",
+                s3_auth="role",
                 vision_grant_key="random",
             )
         )
 
 
 def test_a_role_needs_a_key_for_the_ledger() -> None:
-    with pytest.raises(SettingsError, match="VISION_GRANT_KEY is not set and S3_CREDENTIALS=role leaves no secret key"):
-        load_settings(s3_credentials="role")
+    with pytest.raises(SettingsError, match="VISION_GRANT_KEY is not set and S3_AUTH=role leaves no secret key"):
+        load_settings(s3_auth="role")
 
 
 async def test_no_keys_at_all() -> None:
-    with pytest.raises(StoreMisconfigured, match=r"set S3_ACCESS_KEY_ID and S3_SECRET_.*, or S3_CREDENTIALS=role"):
+    with pytest.raises(StoreMisconfigured, match=r"set S3_ACCESS_KEY_ID and S3_SECRET_.*, or S3_AUTH=role"):
         await S3Store(load_settings(s3_access_key_id="", s3_secret_access_key="")).open()
 
 

@@ -84,7 +84,7 @@ def _command(offset: int, key: bytes) -> FakeEvent:
     return event(offset, Add().encode(), key=key)
 
 
-async def test_a_key_waits_for_itself_and_for_nobody_else() -> None:
+async def test_commands_of_one_key_wait_for_each_other_and_for_no_other_key() -> None:
     world = World()
     world.table.open.clear()
     async with world.running():
@@ -98,7 +98,7 @@ async def test_a_key_waits_for_itself_and_for_nobody_else() -> None:
     assert world.decided[2:] == [(b"a", 1)]
 
 
-async def test_nothing_of_a_key_passes_a_command_that_was_left() -> None:
+async def test_no_command_of_a_key_overtakes_one_left_unacknowledged() -> None:
     """If a later command were applied first, the earlier one would look like a repeat when it is redelivered."""
     world = World()
     world.table.open.clear()

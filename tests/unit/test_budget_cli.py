@@ -10,15 +10,15 @@ from vision_app.cli import budget
 from vision_app.settings import load_settings
 
 
-def answering(*answers: httpx.Response) -> tuple[budget.Api, list[float]]:
+def answering(*answers: httpx.Response) -> tuple[budget.BudgetApi, list[float]]:
     """A client of an API that gives these answers, one by one. The pauses in between are recorded, not waited."""
     waits: list[float] = []
     left = iter(answers)
     transport = httpx.MockTransport(lambda request: next(left))
-    return budget.Api(load_settings(), "t1", transport=transport, sleep=waits.append), waits
+    return budget.BudgetApi(load_settings(), "t1", transport=transport, sleep=waits.append), waits
 
 
-def test_asked_too_often_it_waits_as_told() -> None:
+def test_after_429_the_command_waits_as_long_as_retry_after_says() -> None:
     """`vision pause --all` of a thousand tenants is more than the API takes at once."""
     too_often = httpx.Response(429, headers={"Retry-After": "2"})
     api, waits = answering(too_often, too_often, httpx.Response(200, json={"spent": 7}))

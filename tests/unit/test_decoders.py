@@ -63,7 +63,7 @@ async def busy(*pids: int) -> None:
     await until(lambda: any(_cpu(pid) > before[pid] + 0.05 for pid in pids))
 
 
-async def test_children_know_nothing_and_can_open_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_decoder_children_have_no_secrets_and_can_open_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GIGACHAT_CLIENT_SECRET", "canary")
     async with running() as decoders:
         [pid] = decoders.pids
@@ -155,7 +155,7 @@ async def test_an_idle_child_that_died_is_replaced_unnoticed() -> None:
         assert decoders.pids != [pid]
 
 
-async def test_children_are_used_up() -> None:
+async def test_a_child_is_replaced_after_its_number_of_pictures() -> None:
     async with running(pool={"pictures_per_child": 2}) as decoders:
         seen = set()
         for _ in range(4):
@@ -164,7 +164,7 @@ async def test_children_are_used_up() -> None:
         assert len(seen) == 2
 
 
-async def test_whoever_waits_in_vain_leaves_no_half_spoken_child() -> None:
+async def test_a_cancelled_wait_leaves_no_child_with_an_unread_reply() -> None:
     async with running() as decoders:
         [pid] = decoders.pids
         working = asyncio.create_task(decoders.prepare(scan_bomb(), "image/jpeg"))
@@ -176,7 +176,7 @@ async def test_whoever_waits_in_vain_leaves_no_half_spoken_child() -> None:
         assert (await decoders.prepare(PICTURE, "image/jpeg")).width == 300
 
 
-async def test_closing_ends_all_also_those_at_work() -> None:
+async def test_closing_ends_all_children_including_busy_ones() -> None:
     decoders = Decoders(load_settings(), 2)
     await decoders.open()
     pids = decoders.pids
@@ -188,7 +188,7 @@ async def test_closing_ends_all_also_those_at_work() -> None:
     assert not any(psutil.pid_exists(pid) for pid in pids)
 
 
-async def test_what_a_child_says_is_not_believed() -> None:
+async def test_a_childs_reply_is_checked() -> None:
     """An attacked decoder may reply anything. An unknown type, endless content or an unknown reason is refused."""
     image = {"mime_type": "image/png", "width": 1, "height": 1, "same": False}
     answers: list[tuple[dict[str, Any], bytes]] = [
@@ -210,7 +210,7 @@ async def test_what_a_child_says_is_not_believed() -> None:
             assert (await fault_of(decoders, PICTURE)).reason == "decoding_crashed", answer
 
 
-async def test_nonsense_on_the_pipe_ends_the_conversation() -> None:
+async def test_an_invalid_reply_on_the_pipe_ends_the_child() -> None:
     async with running() as decoders:
         [child] = decoders._idle
         child._process.kill()
@@ -334,7 +334,7 @@ PATHS = [
 
 
 @pytest.mark.parametrize(("fault", "text"), PATHS)
-def test_an_error_is_told_without_what_is_on_this_machine(fault: Exception, text: str) -> None:
+def test_an_error_text_names_no_path_of_the_machine(fault: Exception, text: str) -> None:
     said = told(fault)
     assert said.startswith(text)
     assert "opt" not in said

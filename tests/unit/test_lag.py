@@ -12,7 +12,7 @@ from tests.fakes import FakeApp
 from vision_app.streams.lag import STAGES, measure_lag
 from vision_app.telemetry import metrics
 from vision_app.telemetry.metrics import REGISTRY
-from vision_app.telemetry.watch import Place, Watch
+from vision_app.telemetry.watch import RecordPlace, Watch
 
 
 class Consumer:
@@ -35,7 +35,7 @@ class Reports(Watch):
         super().__init__()
         self.reported: list[Any] = []
 
-    def report_lag(self, behind: Mapping[Place, tuple[str, int]]) -> None:
+    def report_lag(self, behind: Mapping[RecordPlace, tuple[str, int]]) -> None:
         self.reported.append(behind)
 
 
@@ -48,7 +48,9 @@ async def test_what_is_left_of_each_partition() -> None:
     app.consumer = Consumer({behind: 5, done: 7}, {never: 0, gone: 9}, {behind: 8, done: 7, never: 2, gone: 9})
     measure_lag(app)
     await turns[0]()
-    assert watch.reported == [{Place("vision.media", 0): ("media", 5), Place("vision.media", 2): ("media", 0)}]
+    assert watch.reported == [
+        {RecordPlace("vision.media", 0): ("media", 5), RecordPlace("vision.media", 2): ("media", 0)}
+    ]
     assert REGISTRY.get_sample_value("vision_consumer_lag", {"topic": "vision.media"}) == 3 + 2
 
 

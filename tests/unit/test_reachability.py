@@ -16,7 +16,7 @@ def test_a_failure_counts_until_something_works() -> None:
     assert service.trouble is None
 
 
-def test_silence_is_told_of_while_it_lasts() -> None:
+def test_a_missing_answer_is_reported_while_it_lasts() -> None:
     now = [100.0]
     service = Reachability(clock=lambda: now[0])
     with service.call():

@@ -16,8 +16,8 @@ ALL = ("redis", "kafka", "postgres", "s3", "neo4j", "gigachat")
 
 
 def plan(seed: int, posts: int = 1000) -> Any:
-    blows: dict[Any, int] = {"kill": 50, "terminate": 3, "freeze": 2}
-    return draw(seed, "run", posts=posts, workers=2, blows=blows, services=ALL, faults=FAULTS, outage_seconds=15.0)
+    signals: dict[Any, int] = {"kill": 50, "terminate": 3, "freeze": 2}
+    return draw(seed, "run", posts=posts, workers=2, signals=signals, services=ALL, faults=FAULTS, outage_seconds=15.0)
 
 
 def test_the_same_seed_draws_the_same_run_and_another_another() -> None:
@@ -28,10 +28,10 @@ def test_the_same_seed_draws_the_same_run_and_another_another() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_a_run_has_all_that_was_asked_for_in_order_and_in_time(seed: int) -> None:
     drawn = plan(seed)
-    assert Counter(blow.blow for blow in drawn.blows) == {"kill": 50, "terminate": 3, "freeze": 2}
+    assert Counter(signal.signal for signal in drawn.signals) == {"kill": 50, "terminate": 3, "freeze": 2}
     assert sorted(outage.service for outage in drawn.outages) == sorted(ALL)
     assert {post.kind for post in drawn.posts} == set(SHARES)
-    for planned in (drawn.posts, drawn.blows, drawn.outages):
+    for planned in (drawn.posts, drawn.signals, drawn.outages):
         times = [one.at for one in planned]
         assert times == sorted(times)
         assert times[0] >= 0

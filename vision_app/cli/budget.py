@@ -35,7 +35,7 @@ _all = click.option("--all", "everybody", is_flag=True, help="Every tenant that 
 _json = click.option("--json", "as_json", is_flag=True, help="For scripts.")
 
 
-class Api:
+class BudgetApi:
     """The worker's API as one operator sees it. Raises ClickException, saying what to do, on anything but success."""
 
     def __init__(
@@ -108,7 +108,7 @@ def budget() -> None:
 @_json
 def show(tenant: str | None, as_json: bool) -> None:
     """Limit, spending, reservations and the queue of TENANT."""
-    _print(Api(load_settings(), tenant).state(), as_json)
+    _print(BudgetApi(load_settings(), tenant).state(), as_json)
 
 
 @budget.command("set")
@@ -122,7 +122,7 @@ def set_limit(limit: str, tenant: str | None, as_json: bool) -> None:
     def done(state: State) -> bool:
         return bool(state["default_limit"] if wanted is None else state["limit"] == wanted)
 
-    _print(Api(load_settings(), tenant).change("PUT", "", done, json={"limit": wanted}), as_json)
+    _print(BudgetApi(load_settings(), tenant).change("PUT", "", done, json={"limit": wanted}), as_json)
 
 
 @budget.command()
@@ -130,7 +130,7 @@ def set_limit(limit: str, tenant: str | None, as_json: bool) -> None:
 @_json
 def reset(tenant: str | None, as_json: bool) -> None:
     """Set what TENANT has spent today to zero; tasks that waited for money go on."""
-    api = Api(load_settings(), tenant)
+    api = BudgetApi(load_settings(), tenant)
     before = api.state()["spent"]
     _print(api.change("POST", "/reset", lambda state: state["spent"] < before or before == 0), as_json)
 
@@ -147,7 +147,7 @@ def parked() -> None:
 @_json
 def list_parked(tenant: str | None, start: int, count: int, as_json: bool) -> None:
     """The queue of TENANT, first in first out."""
-    answer = Api(load_settings(), tenant).ask("GET", "/parked", params={"start": start, "count": count})
+    answer = BudgetApi(load_settings(), tenant).ask("GET", "/parked", params={"start": start, "count": count})
     if as_json:
         _dump(answer)
         return
@@ -173,7 +173,7 @@ def drop(number: int | None, tenant: str | None, everything: bool, as_json: bool
     """Give up the task with this NUMBER: its post is answered as skipped. `vision replay` can bring it back."""
     if (number is None) == (not everything):
         raise click.UsageError("give either a NUMBER of `vision budget parked ls` or --all")
-    api = Api(load_settings(), tenant)
+    api = BudgetApi(load_settings(), tenant)
     if everything:
         waiting = api.ask("GET", "/parked", params={"count": 1000})["tasks"]
         last = waiting[-1]["number"] if waiting else -1
@@ -210,7 +210,7 @@ def _switch(path: str, tenant: str | None, everybody: bool, as_json: bool) -> No
             raise click.UsageError("give either TENANT or --all")
         _switch_all(settings, path, as_json, done)
         return
-    api = Api(settings, tenant)
+    api = BudgetApi(settings, tenant)
     state = api.change("POST", path, lambda state: bool(state["paused"]) is paused)
     _print(state, as_json)
     if tenant is None:
@@ -223,7 +223,7 @@ def _switch(path: str, tenant: str | None, everybody: bool, as_json: bool) -> No
 
 def _switch_all(settings: Settings, path: str, as_json: bool, done: str) -> None:
     paused = path == "/pause"
-    apis = [Api(settings, tenant) for tenant in run(_tenants(settings))]
+    apis = [BudgetApi(settings, tenant) for tenant in run(_tenants(settings))]
     apis = [api for api in apis if bool(api.state()["paused"]) is not paused]
     for api in apis:
         api.ask("POST", path)
@@ -248,7 +248,7 @@ async def _tenants(settings: Settings) -> list[str]:
     return sorted({*seen, settings.s3_default_tenant_id})
 
 
-def _is_waiting(api: Api, number: int | None) -> bool:
+def _is_waiting(api: BudgetApi, number: int | None) -> bool:
     tasks = api.ask("GET", "/parked", params={"start": max(0, number or 0), "count": 1})["tasks"]
     return bool(tasks) and tasks[0]["number"] == number
 

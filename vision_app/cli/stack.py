@@ -74,7 +74,7 @@ def _check_start(home: Home) -> None:
     check_worker_ports(settings.vision_api_port, settings.metrics_port)
 
 
-def _watch(home: Home, supervisor: client.Supervisor | None) -> StackState:
+def _watch(home: Home, supervisor: client.SupervisorProcess | None) -> StackState:
     """Show the progress of a start: in a terminal as a table that changes in place, otherwise line by line."""
     progress = Progress()
 

@@ -36,7 +36,7 @@ def _session(settings: Settings) -> type[VerifyingSession]:
 def s3_arguments(settings: Settings, **config: Any) -> dict[str, Any]:
     """The arguments of `aioboto3.Session().client("s3", …)`; `config`: further fields of its configuration.
 
-    With S3_CREDENTIALS=role there are no keys among them: the client then looks for a role of the machine, the
+    With S3_AUTH=role there are no keys among them: the client then looks for a role of the machine, the
     container or the pod. Raises SettingsError when S3_CA_FILE cannot be used.
     """
     arguments: dict[str, Any] = {
@@ -49,7 +49,7 @@ def s3_arguments(settings: Settings, **config: Any) -> dict[str, Any]:
             **config,
         ),
     }
-    if settings.s3_credentials == "keys":
+    if settings.s3_auth == "keys":
         arguments["aws_access_key_id"] = settings.s3_access_key_id.get_secret_value()
         arguments["aws_secret_access_key"] = settings.s3_secret_access_key.get_secret_value()
         arguments["aws_session_token"] = settings.s3_session_token.get_secret_value() or None

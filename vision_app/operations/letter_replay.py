@@ -15,11 +15,11 @@ from vision_app.stores.posts import PostsReader
 
 from .costs import Cost, Prices
 from .kafka_log import KafkaSender
-from .letters import Actions, Listed
+from .letters import Actions, ListedLetter
 from .reentry import CannotReplay, Reentry, reentry
 from .rows import event_of
 
-REPLAYS_BEFORE_CARE = 2
+MAX_REPLAYS_WITHOUT_AGAIN = 2
 """A letter that came back this often is probably poison: it is replayed only with `--again`."""
 
 
@@ -27,7 +27,7 @@ REPLAYS_BEFORE_CARE = 2
 class LetterReplayPlan:
     """One letter and how it would be replayed, or why not."""
 
-    listed: Listed
+    listed: ListedLetter
     way: Reentry | None
     refused: str = ""
 
@@ -42,18 +42,18 @@ class LetterReplayPlan:
         return f"its like was replayed {times} time(s) before and came back" if times else ""
 
 
-class Planner:
+class LetterReplayPlanner:
     """Makes plans. Raises what asyncpg raises."""
 
     def __init__(self, settings: Settings, posts: PostsReader) -> None:
         self._settings, self._posts = settings, posts
 
-    async def plans(self, letters: Sequence[Listed], *, again: bool) -> list[LetterReplayPlan]:
+    async def plans(self, letters: Sequence[ListedLetter], *, again: bool) -> list[LetterReplayPlan]:
         """One plan per letter; `again` also allows letters that came back repeatedly."""
         return [await self._plan(listed, again) for listed in letters]
 
-    async def _plan(self, listed: Listed, again: bool) -> LetterReplayPlan:
-        if listed.replays >= REPLAYS_BEFORE_CARE and not again:
+    async def _plan(self, listed: ListedLetter, again: bool) -> LetterReplayPlan:
+        if listed.replays >= MAX_REPLAYS_WITHOUT_AGAIN and not again:
             why = f"replayed {listed.replays} times already and came back; look at it with `vision dlq show`, then"
             return LetterReplayPlan(listed, None, f"{why} `--again` tries once more and `vision dlq discard` ends it")
         settings = self._settings

@@ -54,7 +54,7 @@ class Filter:
 
 
 @dataclass(frozen=True)
-class Listed:
+class ListedLetter:
     """A letter and its history: the action on this letter, and how often letters of its subject were replayed."""
 
     letter: DeadLetter
@@ -70,7 +70,7 @@ async def read_letters(kafka: KafkaLog, wanted: Filter) -> list[DeadLetter]:
         try:
             letter: DeadLetter = decode(DeadLetter, record.value)
         except ValueError:
-            log.error("record on vision.dlq is not a dead letter; see it with `vision kafka consume`", place=record.id)
+            log.error("dead_letter_unreadable", place=record.id, remedy="read the record with `vision kafka consume`")
             continue
         if wanted.takes(letter):
             found[letter.id] = letter
@@ -120,7 +120,7 @@ class Actions:
         """Make sure that the table exists, also before a worker of this version has run."""
         await migrate(self._pool)
 
-    async def with_history(self, letters: Iterable[DeadLetter]) -> list[Listed]:
+    async def with_history(self, letters: Iterable[DeadLetter]) -> list[ListedLetter]:
         """The letters with the actions on each. An action on an earlier letter with the same id does not count."""
         letters = list(letters)
         subjects = {letter.id: subject(letter) for letter in letters}
@@ -136,6 +136,6 @@ class Actions:
         await self._pool.execute(_RECORD, *about, action, destination, operator)
 
 
-def _listed(letter: DeadLetter, row: Any, replays: int) -> Listed:
+def _listed(letter: DeadLetter, row: Any, replays: int) -> ListedLetter:
     current = row is not None and row["last_seen_ms"] >= letter.last_seen_ms
-    return Listed(letter, row["action"] if current else None, replays)
+    return ListedLetter(letter, row["action"] if current else None, replays)

@@ -44,7 +44,7 @@ OnChange = Callable[[StackState], None]
 
 
 @dataclass(frozen=True)
-class Supervisor:
+class SupervisorProcess:
     """A supervisor process that this process started."""
 
     process: subprocess.Popen[bytes]
@@ -63,7 +63,7 @@ def start(
     environment: Mapping[str, str] | None = None,
     folder: Path | None = None,
     with_parent: bool = False,
-) -> Supervisor:
+) -> SupervisorProcess:
     """Start a supervisor in the background; `with_parent`: it ends when this process ends (on Linux)."""
     log = home.log("supervisor")
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -84,12 +84,12 @@ def start(
             cwd=folder,
             start_new_session=True,
         )
-    return Supervisor(process, log)
+    return SupervisorProcess(process, log)
 
 
 def wait_ready(
     home: Home,
-    supervisor: Supervisor | None,
+    supervisor: SupervisorProcess | None,
     on_change: OnChange = lambda _: None,
     timeout: float = READY_SECONDS,
 ) -> StackState:
@@ -155,7 +155,7 @@ def _without_settings(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if name.upper() not in settings}
 
 
-def _current(home: Home, supervisor: Supervisor | None) -> StackState | None:
+def _current(home: Home, supervisor: SupervisorProcess | None) -> StackState | None:
     """The live state; ignores the state of an earlier supervisor while ours has not written one yet."""
     state = live_state(home)
     if state is None or supervisor is None or supervisor.process.poll() == EXIT_ALREADY_RUNNING:
@@ -163,7 +163,7 @@ def _current(home: Home, supervisor: Supervisor | None) -> StackState | None:
     return state if state.supervisor.pid == supervisor.process.pid else None
 
 
-def _check(state: StackState | None, home: Home, supervisor: Supervisor | None) -> None:
+def _check(state: StackState | None, home: Home, supervisor: SupervisorProcess | None) -> None:
     code = supervisor.process.poll() if supervisor else None
     if supervisor and code is not None and code != EXIT_ALREADY_RUNNING:
         raise StackError(f"the supervisor ended with exit code {code}: {_tail(supervisor.log)} (log: {supervisor.log})")

@@ -8,12 +8,12 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 
-MOST = 10_000
-SECONDS = 120.0
+MAX_KEYS = 10_000
+KEEP_SECONDS = 120.0
 
 
 class Sizes:
-    """The last `MOST` objects that were read, written or found missing."""
+    """The last `MAX_KEYS` objects that were read, written or found missing."""
 
     def __init__(self) -> None:
         self._seen: OrderedDict[str, tuple[int | None, float]] = OrderedDict()
@@ -22,12 +22,12 @@ class Sizes:
         """`size_bytes` None: there is no such object."""
         self._seen[key] = size_bytes, time.monotonic()
         self._seen.move_to_end(key)
-        if len(self._seen) > MOST:
+        if len(self._seen) > MAX_KEYS:
             self._seen.popitem(last=False)
 
     def knows(self, key: str) -> bool:
         """Whether the size is remembered, also as missing."""
-        return key in self._seen and time.monotonic() - self._seen[key][1] < SECONDS
+        return key in self._seen and time.monotonic() - self._seen[key][1] < KEEP_SECONDS
 
     def __getitem__(self, key: str) -> int | None:
         return self._seen[key][0]

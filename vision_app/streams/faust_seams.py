@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from faust.transport.drivers.aiokafka import Consumer
 from faust.types import TP
 
-from vision_app.telemetry.watch import Place, Watch
+from vision_app.telemetry.watch import RecordPlace, Watch
 
 from .confirmed_table import ConfirmedTable
 from .times import WorkerTimes
@@ -83,10 +83,10 @@ class Worker(Protocol):
     def timer(self) -> Callable[..., Any]: ...
 
 
-def place_of(event: Event) -> Place:
+def place_of(event: Event) -> RecordPlace:
     """The place of an event."""
     at = event.message
-    return Place(at.topic, at.partition, str(at.offset))
+    return RecordPlace(at.topic, at.partition, str(at.offset))
 
 
 def watch_of(app: Worker) -> Watch:

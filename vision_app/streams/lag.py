@@ -6,7 +6,7 @@ from collections import Counter
 
 from vision_app import topics
 from vision_app.telemetry import metrics
-from vision_app.telemetry.watch import Place, waiting_for
+from vision_app.telemetry.watch import RecordPlace, waiting_for
 
 from .faust_seams import Worker, committed_offset, watch_of
 from .timers import every
@@ -38,12 +38,12 @@ def measure_lag(app: Worker) -> None:
         with waiting_for("kafka"):
             ends = await app.consumer.highwaters(*ours) if ours else {}
             first = await app.consumer.earliest_offsets(*new) if new else {}  # records deleted by retention are no lag
-        behind, left = Counter[str](), dict[Place, tuple[str, int]]()
+        behind, left = Counter[str](), dict[RecordPlace, tuple[str, int]]()
         for tp in ours:
             start = first.get(tp) or 0 if (done := committed[tp]) is None else done
             if (records := (ends.get(tp) or 0) - start) > 0:
                 behind[tp.topic] += records
-                left[Place(tp.topic, tp.partition)] = STAGES[tp.topic], start
+                left[RecordPlace(tp.topic, tp.partition)] = STAGES[tp.topic], start
         for topic in metrics.WORK_TOPICS:
             metrics.CONSUMER_LAG.labels(topic=topic).set(behind[topic])
         watch.report_lag(left)

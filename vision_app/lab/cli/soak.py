@@ -9,7 +9,7 @@ import time
 import click
 from rich.console import Console
 
-from vision_app.lab.cli.own_services import finish, on_own_services
+from vision_app.lab.cli.own_services import finish, on_own_services, run_options
 from vision_app.lab.soak.report import as_json, show
 from vision_app.lab.soak.run import SoakOptions, soak
 from vision_app.settings import vision_home
@@ -21,7 +21,6 @@ COUNT = click.IntRange(min=0)
 @click.command(name="soak")
 @click.option("--minutes", type=click.FloatRange(min=0.1), default=10, show_default=True, help="Of traffic.")
 @click.option("--posts", type=click.IntRange(min=1), default=1000, show_default=True, help="Spread over the minutes.")
-@click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True)
 @click.option("--kills", type=COUNT, default=50, show_default=True, help="SIGKILLs at random moments.")
 @click.option("--terminations", type=COUNT, default=3, show_default=True, help="SIGTERMs at random moments.")
 @click.option("--freezes", type=COUNT, default=2, show_default=True, help="SIGSTOPs longer than the session.")
@@ -33,8 +32,7 @@ COUNT = click.IntRange(min=0)
 )
 @click.option("--seed", type=int, default=None, help="Repeat a run; chosen and shown when not given.")
 @click.option("--patience", type=click.FloatRange(min=0.1), default=10, show_default=True, help="Minutes for the rest.")
-@click.option("--keep", is_flag=True, help="Keep the run's folder (logs and data) also when all went well.")
-@click.option("--json", "machine_readable", is_flag=True, help="One JSON document on stdout; progress goes to stderr.")
+@run_options(workers=2)
 def soak_command(
     minutes: float,
     posts: int,

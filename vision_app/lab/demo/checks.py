@@ -199,7 +199,7 @@ def _ledger(findings: Findings) -> Iterator[str]:
 # --- the simulator ----------------------------------------------------------------------------------------------------
 
 
-def _marked(findings: Findings) -> Iterator[str]:
+def _marked_as_simulated(findings: Findings) -> Iterator[str]:
     for evidence in findings.posts:
         if not evidence.post.found:
             continue
@@ -256,7 +256,7 @@ _GRAPH: tuple[str, Judge, str] = (
 _SIMULATED: tuple[tuple[str, Judge, str], ...] = (
     (
         "every answer says that it is simulated",
-        _marked,
+        _marked_as_simulated,
         "GIGACHAT_SIMULATED did not reach the worker; see `vision config`",
     ),
     ("every picture got its own answer", _kinds, "read `vision logs simulator`"),

@@ -21,7 +21,7 @@ from vision_app.stores.s3 import ObjectMissing, S3Store
 
 from .plan import PlannedPost, tenants
 from .publish import Published
-from .services import Services
+from .services import DemoServices
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,9 @@ class Findings:
     seconds: float = field(default=0.0)  # from publishing to the last announcement
 
 
-async def collect_posts(services: Services, sent: Sequence[Published], since: str, deadline: float) -> list[Evidence]:
+async def collect_posts(
+    services: DemoServices, sent: Sequence[Published], since: str, deadline: float
+) -> list[Evidence]:
     """Look every post up in every store."""
     ids = [published.post.post_id for published in sent]
     announced = await neighbours.announcements_since(services.redis, services.settings, ids, since)
@@ -99,7 +101,7 @@ async def collect_posts(services: Services, sent: Sequence[Published], since: st
 
 
 async def _evidence(
-    services: Services, published: Published, announced: Sequence[Announced], deadline: float
+    services: DemoServices, published: Published, announced: Sequence[Announced], deadline: float
 ) -> Evidence:
     post = published.post
     rows = await services.posts.get(post.post_id, post.tenant_id)
@@ -127,7 +129,7 @@ async def _answers(s3: S3Store, keys: Sequence[str]) -> dict[str, StoredAnswer]:
     return {key: StoredAnswer.model_validate(stored) for key, stored in found.items() if stored}
 
 
-async def _images(services: Services, post: PlannedPost) -> dict[str, Mapping[str, Any]] | None:
+async def _images(services: DemoServices, post: PlannedPost) -> dict[str, Mapping[str, Any]] | None:
     if services.graph is None:
         return None
     return {image["sha256"]: image for image in await services.graph.images(post.tenant_id, post.post_id)}
@@ -140,14 +142,16 @@ async def _json(s3: S3Store, key: str) -> dict[str, Any] | None:
         return None
 
 
-async def collect_accounts(services: Services, posts: Sequence[PlannedPost], deadline: float) -> list[TenantBalance]:
+async def collect_accounts(
+    services: DemoServices, posts: Sequence[PlannedPost], deadline: float
+) -> list[TenantBalance]:
     """What each tenant of the run has spent, according to ledger, call records and bill."""
     entries = (await services.simulator.bill()).get("entries", []) if services.simulator else None
     return [await _account(services, tenant, entries, deadline) for tenant in tenants(posts)]
 
 
 async def _account(
-    services: Services, tenant: str, entries: Sequence[Mapping[str, Any]] | None, deadline: float
+    services: DemoServices, tenant: str, entries: Sequence[Mapping[str, Any]] | None, deadline: float
 ) -> TenantBalance:
     _, budget = await services.api.get(f"/api/v1/budget/{quote(tenant, safe='')}", deadline)
     calls = await _calls(services.s3, tenant)

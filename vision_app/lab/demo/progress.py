@@ -15,7 +15,7 @@ from vision_app.operations.neighbours import Announced
 from .evidence import api_path
 from .plan import PlannedPost
 from .publish import Published
-from .services import Services
+from .services import DemoServices
 
 POLL_SECONDS = 0.5
 WAITING = "published"
@@ -70,7 +70,7 @@ class Board:
 
 
 async def follow(
-    services: Services, sent: Sequence[Published], since: str, deadline: float, board: Board, first: asyncio.Event
+    services: DemoServices, sent: Sequence[Published], since: str, deadline: float, board: Board, first: asyncio.Event
 ) -> dict[str, Announced]:
     """Wait for the announcements, keeping `board` up to date. Sets `first` at the first one."""
 
@@ -89,7 +89,7 @@ async def follow(
         await asyncio.wait([polling])
 
 
-async def _poll(services: Services, board: Board) -> None:
+async def _poll(services: DemoServices, board: Board) -> None:
     while True:
         for post in board.waiting():
             answer = await services.api.once(api_path(post))

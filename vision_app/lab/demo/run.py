@@ -22,7 +22,7 @@ from .evidence import Findings, collect_accounts, collect_posts
 from .plan import PlannedPost
 from .progress import Board, follow
 from .publish import publish_posts, upload_pictures
-from .services import Services, connected
+from .services import DemoServices, connected
 
 LOOKING_SECONDS = 30.0  # after the deadline, to find out which posts hang
 
@@ -84,7 +84,7 @@ async def run(
 
 
 async def _follow(
-    services: Services,
+    services: DemoServices,
     home: Home,
     sent: Sequence[Any],
     since: str,
@@ -102,7 +102,7 @@ async def _follow(
     return killed
 
 
-def _simulator(services: Services) -> Any:
+def _simulator(services: DemoServices) -> Any:
     if services.simulator is None:
         raise StackError("--kill-worker needs the simulator: with the real GigaChat it would pay for nothing")
     return services.simulator

@@ -65,7 +65,7 @@ class Graph:
 
 
 @dataclass(frozen=True)
-class Services:
+class DemoServices:
     """All connections. `graph` is None when it is switched off, `simulator` when GigaChat is real."""
 
     settings: Settings
@@ -78,7 +78,7 @@ class Services:
 
 
 @asynccontextmanager
-async def connected(settings: Settings, api_url: str) -> AsyncIterator[Services]:
+async def connected(settings: Settings, api_url: str) -> AsyncIterator[DemoServices]:
     """Open every connection. Raises SinkUnavailable, StoreUnavailable, or what redis and neo4j raise."""
     async with AsyncExitStack() as stack:
         redis = await stack.enter_async_context(Redis.from_url(settings.redis_url.get_secret_value()))
@@ -88,7 +88,7 @@ async def connected(settings: Settings, api_url: str) -> AsyncIterator[Services]
         pool = await create_pool(settings, application="vision-demo")
         stack.push_async_callback(close_pool, pool)
         http = await stack.enter_async_context(httpx.AsyncClient(timeout=REQUEST_SECONDS, trust_env=False))
-        yield Services(
+        yield DemoServices(
             settings=settings,
             redis=redis,
             s3=s3,

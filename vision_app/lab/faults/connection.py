@@ -36,7 +36,7 @@ class Connection:
             await self._proxy.moving.wait()
             await self._relay()
         except* OSError as fault:
-            log.debug("connection ended", service=self._proxy.name, error=repr(fault.exceptions[0]))
+            log.debug("fault_proxy_connection_ended", service=self._proxy.name, error=repr(fault.exceptions[0]))
 
     def close(self) -> None:
         """Close both halves; harmless when they are closed."""
@@ -56,11 +56,11 @@ class Connection:
     async def _pump(self, source: socket.socket, target: socket.socket, answers: bool) -> None:
         loop = asyncio.get_running_loop()
         while data := await loop.sock_recv(source, CHUNK_BYTES):
-            await self._pass_on(data, target, answers)
+            await self._forward(data, target, answers)
         await self._proxy.moving.wait()
         target.shutdown(socket.SHUT_WR)
 
-    async def _pass_on(self, data: bytes, target: socket.socket, answers: bool) -> None:
+    async def _forward(self, data: bytes, target: socket.socket, answers: bool) -> None:
         loop = asyncio.get_running_loop()
         await self._proxy.moving.wait()
         while data and self._proxy.fault == "slow":

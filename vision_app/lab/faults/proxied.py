@@ -49,15 +49,15 @@ async def proxied(given: Settings | Mapping[str, str]) -> AsyncIterator[Proxies]
     made = Proxies()
     try:
         for name, variables in VARIABLES.items():
-            await _stand_before(made, name, {variable: _value(settings, variable) for variable in variables})
-        await _stand_before_kafka(made, Instance.load(home))
+            await _put_proxy_before(made, name, {variable: _value(settings, variable) for variable in variables})
+        await _put_proxy_before_kafka(made, Instance.load(home))
         yield made
     finally:
         for proxy in made.proxies.values():
             await proxy.stop()
 
 
-async def _stand_before(made: Proxies, name: str, urls: Mapping[str, str]) -> None:
+async def _put_proxy_before(made: Proxies, name: str, urls: Mapping[str, str]) -> None:
     places = {(urlsplit(url).hostname, urlsplit(url).port) for url in urls.values()}
     [(host, port), *others] = places
     if others or not host or not port or any(urlsplit(url).scheme == "https" for url in urls.values()):
@@ -67,7 +67,7 @@ async def _stand_before(made: Proxies, name: str, urls: Mapping[str, str]) -> No
     made.env |= {variable: _moved(url, listening) for variable, url in urls.items()}
 
 
-async def _stand_before_kafka(made: Proxies, instance: Instance) -> None:
+async def _put_proxy_before_kafka(made: Proxies, instance: Instance) -> None:
     """Clients connect to what the broker advertises, so one of its listeners advertises the proxy's address."""
     if not instance.ports.keys() >= {PROXIED_PORT, ADVERTISED_PORT}:
         raise StackError("the fault proxy needs the embedded Kafka; unset KAFKA_BOOTSTRAP_SERVERS and run `vision up`")

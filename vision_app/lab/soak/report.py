@@ -44,7 +44,7 @@ def as_json(result: SoakResult) -> dict[str, Any]:
         "left": result.left,
         "forced": result.forced,
         "seconds": {name: round(seconds, 1) for name, seconds in result.seconds.items()},
-        "blows": result.chaos.blows,
+        "blows": result.chaos.signals,
         "outages": result.chaos.outages,
         "ended_by_themselves": result.chaos.ended_by_themselves,
         "account": result.account.as_dict(),
@@ -53,8 +53,8 @@ def as_json(result: SoakResult) -> dict[str, Any]:
 
 def show(console: Console, result: SoakResult) -> None:
     """A table of the figures, then every discrepancy."""
-    blows = Counter(blow["blow"] for blow in result.chaos.blows)
-    struck = ", ".join(f"{count} × {blow}" for blow, count in sorted(blows.items())) or "none"
+    signals = Counter(blow["blow"] for blow in result.chaos.signals)
+    struck = ", ".join(f"{count} × {blow}" for blow, count in sorted(signals.items())) or "none"
     broken = ", ".join(f"{outage['service']} {outage['fault']}" for outage in result.chaos.outages) or "none"
     table = Table(title=f"Seed {result.wish.seed}: {len(result.plan.posts)} posts", title_justify="left")
     table.add_column("what")

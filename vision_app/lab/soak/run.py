@@ -23,7 +23,7 @@ from vision_app.stores.s3 import S3Store
 from .chaos import PROVIDER_RULES, SLOW_ANSWERS, Chaos
 from .history import keep_ledger_history
 from .operator import Operator
-from .plan import Blow, SoakPlan, draw
+from .plan import SoakPlan, WorkerSignal, draw
 from .traffic import Clock, publish_all, upload_all
 from .workers import WorkerProcess
 
@@ -77,7 +77,7 @@ async def soak(wish: SoakOptions, variables: Mapping[str, str], tell: Tell) -> S
         f"{wish.seed}-{int(time.time()) % 100_000}",
         posts=wish.posts,
         workers=wish.workers,
-        blows=_blows(wish),
+        signals=_planned_signals(wish),
         services=SERVICES if wish.outage_seconds else (),
         faults=FAULTS,
         outage_seconds=wish.outage_seconds,
@@ -118,7 +118,7 @@ async def soak(wish: SoakOptions, variables: Mapping[str, str], tell: Tell) -> S
     return SoakResult(wish, plan, entries, chaos, left, account, forced, seconds)
 
 
-def _blows(wish: SoakOptions) -> dict[Blow, int]:
+def _planned_signals(wish: SoakOptions) -> dict[WorkerSignal, int]:
     return {"kill": wish.kills, "terminate": wish.terminations, "freeze": wish.freezes}
 
 
@@ -135,10 +135,10 @@ async def _play(
 ) -> int:
     """Run traffic, blows and outages in parallel. Returns the number of published entries."""
     clock = Clock(wish.minutes * 60)
-    tell(f"{len(plan.posts)} posts, {len(plan.blows)} blows, {len(plan.outages)} outages in {wish.minutes:g} minutes")
+    tell(f"{len(plan.posts)} posts, {len(plan.signals)} blows, {len(plan.outages)} outages in {wish.minutes:g} minutes")
     entries, *_ = await asyncio.gather(
         publish_all(redis, settings, plan.posts, media, clock),
-        chaos.strike(plan.blows, workers, clock, SESSION_SECONDS),
+        chaos.send_signals(plan.signals, workers, clock, SESSION_SECONDS),
         chaos.break_services(plan.outages, proxies, clock),
     )
     return entries
