@@ -11,7 +11,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import faust
@@ -62,6 +62,7 @@ from .stores.postgres import PostgresSink
 from .stores.redis_announcer import Announcement, RedisAnnouncer
 from .stores.s3 import S3Store
 from .stores.whole_letters import WholeLetters
+from .streams.actor import MAX_ROW_BYTES
 from .streams.batches import Batches
 from .streams.confirmed_table import ConfirmedTable
 from .streams.dead_letters import DeadLetters
@@ -70,6 +71,7 @@ from .streams.last_resort import GOODBYE_SECONDS, LastResort
 from .streams.outbox import Outbox
 from .streams.set_aside import REFRESH_SECONDS, Marks
 from .streams.steady_start import hold_until_positioned
+from .streams.times import WorkerTimes
 from .telemetry import metrics
 from .telemetry.logging import configure_logging, logging_config
 from .telemetry.metrics_page import MetricsServer, start_metrics_server
@@ -107,6 +109,8 @@ class VisionApp(faust.App):
     outbox: Outbox
     s3: S3Store
     watch: Watch
+    times: WorkerTimes
+    max_row_bytes: int
     marks: Marks
     budget_rules: Callable[[], budget_core.BudgetRules]
     started = False
@@ -211,7 +215,7 @@ class VisionApp(faust.App):
 
 @dataclass(frozen=True)
 class Services:
-    """Makes the client of each service. Tests pass substitutes."""
+    """Makes the client of each service; also pauses and limits of the whole worker. Tests pass substitutes."""
 
     s3: Callable[[Settings], S3Store] = S3Store
     provider: Callable[[Settings], VisionProvider] = GigaChat
@@ -224,19 +228,24 @@ class Services:
     graph: Callable[[Settings], Sink[PostResult]] = GraphSink
     announcer: Callable[[Settings], Sink[Announcement]] = RedisAnnouncer
     call_times: Callable[[Settings], CallTimes] = call_times
+    readers: Callable[[Settings], Readers] = Readers
+    mirror: Callable[[Settings], BudgetMirror] = BudgetMirror
+    times: WorkerTimes = field(default_factory=WorkerTimes)
+    max_row_bytes: int = MAX_ROW_BYTES
 
 
 def create_app(settings: Settings, services: Services | None = None) -> VisionApp:
     """Build the worker: every table, agent, bridge and page, connected to the services that the settings name."""
     services = services or Services()
     app = _faust(settings)
+    app.times, app.max_row_bytes = services.times, services.max_row_bytes
     partitions = settings.kafka_topic_partitions
     app.posts = posts_table(app, partitions)
     app.budgets, app.parked = budget_table(app, partitions), parked_table(app, partitions)
     policy = PolicyFile(settings.vision_policy_config_path)
     ocr = services.ocr(settings) if settings.vision_ocr_fallback_enabled else None
     app.budget_rules = _budget_rules(settings, policy, ocr)
-    app.readers, mirror = Readers(settings), BudgetMirror(settings)
+    app.readers, mirror = services.readers(settings), services.mirror(settings)
     app.outbox = outbox = Outbox(app, Explainer(client_arguments(settings)).reason)
     app.s3 = s3 = services.s3(settings)
     dead_letters = DeadLetters(outbox, WholeLetters(s3).keep)

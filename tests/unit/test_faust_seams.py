@@ -57,9 +57,11 @@ async def test_a_partition_without_a_commit_is_sought_to_its_beginning(
     async def perform_seek(self: Any) -> None:
         consumer._read_offset[done] = 5
 
+    # patched: Faust's and aiokafka's, without a broker
     monkeypatch.setattr(RewindingConsumer.__mro__[1], "perform_seek", perform_seek)
+    # patched: Faust's and aiokafka's, without a broker
     monkeypatch.setattr(consumer, "assignment", lambda: {done, new, table})
-    monkeypatch.setattr(consumer, "seek", seek)
+    monkeypatch.setattr(consumer, "seek", seek)  # patched: Faust's and aiokafka's, without a broker
     await consumer.perform_seek()
     assert sought == [(new, 0)]
 
@@ -74,9 +76,9 @@ async def test_the_producers_client_can_be_asked_for_a_topics_metadata(
         asked.append(topic)
 
     assert inspect.signature(producer.client.add_topic).parameters.keys() == {"topic"}
-    monkeypatch.setattr(producer.client, "add_topic", add_topic)
+    monkeypatch.setattr(producer.client, "add_topic", add_topic)  # patched: Faust's and aiokafka's, without a broker
     assert "_producer" in inspect.getsource(type(app.producer)), "Faust's producer keeps aiokafka's under another name"
-    monkeypatch.setattr(app.producer, "_producer", producer)
+    monkeypatch.setattr(app.producer, "_producer", producer)  # patched: Faust's and aiokafka's, without a broker
     await fetch_metadata(app, "vision.media")
     assert asked == ["vision.media"]
     await producer.stop()

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-import pytest
 from faust.types import TP
 
 from tests.fakes import FakeApp
-from vision_app.streams.faust_seams import watch_of
 from vision_app.streams.lag import STAGES, measure_lag
 from vision_app.telemetry import metrics
 from vision_app.telemetry.metrics import REGISTRY
-from vision_app.telemetry.watch import RecordPlace
+from vision_app.telemetry.watch import RecordPlace, Watch
 
 
 class Consumer:
@@ -32,17 +30,27 @@ class Consumer:
         return {place: self._first[place] for place in places}
 
 
-async def test_what_is_left_of_each_partition(monkeypatch: pytest.MonkeyPatch) -> None:
+class Reports(Watch):
+    def __init__(self) -> None:
+        super().__init__()
+        self.reported: list[Any] = []
+
+    def report_lag(self, behind: Mapping[RecordPlace, tuple[str, int]]) -> None:
+        self.reported.append(behind)
+
+
+async def test_what_is_left_of_each_partition() -> None:
     app = FakeApp()
+    app.watch = watch = Reports()
     turns: list[Callable[[], Awaitable[None]]] = []
     app.timer = lambda seconds, name: turns.append
     behind, done, never, gone = (TP("vision.media", n) for n in range(4))
     app.consumer = Consumer({behind: 5, done: 7}, {never: 0, gone: 9}, {behind: 8, done: 7, never: 2, gone: 9})
-    reported: list[Any] = []
-    monkeypatch.setattr(watch_of(app), "report_lag", reported.append)
     measure_lag(app)
     await turns[0]()
-    assert reported == [{RecordPlace("vision.media", 0): ("media", 5), RecordPlace("vision.media", 2): ("media", 0)}]
+    assert watch.reported == [
+        {RecordPlace("vision.media", 0): ("media", 5), RecordPlace("vision.media", 2): ("media", 0)}
+    ]
     assert REGISTRY.get_sample_value("vision_consumer_lag", {"topic": "vision.media"}) == 3 + 2
 
 

@@ -16,10 +16,9 @@ def test_a_failure_counts_until_something_works() -> None:
     assert service.trouble is None
 
 
-def test_a_missing_answer_is_reported_while_it_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_answer_is_reported_while_it_lasts() -> None:
     now = [100.0]
-    monkeypatch.setattr("vision_app.telemetry.reachability.time.monotonic", lambda: now[0])
-    service = Reachability()
+    service = Reachability(clock=lambda: now[0])
     with service.call():
         now[0] += 2
         with service.call():

@@ -15,6 +15,7 @@ from faust.types import TP
 from vision_app.telemetry.watch import RecordPlace, Watch
 
 from .confirmed_table import ConfirmedTable
+from .times import WorkerTimes
 
 
 class RecordMeta(Protocol):
@@ -53,6 +54,8 @@ class Worker(Protocol):
     """The worker's app (`vision_app.app.VisionApp`), as its agents, bridges and streams see it."""
 
     watch: Watch
+    times: WorkerTimes
+    max_row_bytes: int
     posts: ConfirmedTable
     budgets: ConfirmedTable
     parked: ConfirmedTable

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 SILENT_SECONDS = 3.0
@@ -13,7 +13,8 @@ SILENT_SECONDS = 3.0
 class Reachability:
     """The one place that makes all calls to a service uses it: `call` around each, then `worked` or `failed`."""
 
-    def __init__(self) -> None:
+    def __init__(self, silent_seconds: float = SILENT_SECONDS, clock: Callable[[], float] = time.monotonic) -> None:
+        self._silent_seconds, self._clock = silent_seconds, clock
         self._began: dict[object, float] = {}
         self._failure = ""
 
@@ -21,7 +22,7 @@ class Reachability:
     def call(self) -> Iterator[None]:
         """Wrap one call, whether it works or fails."""
         ticket = object()
-        self._began[ticket] = time.monotonic()
+        self._began[ticket] = self._clock()
         try:
             yield
         finally:
@@ -38,5 +39,6 @@ class Reachability:
         """The last call's failure, or how long the oldest call has been without an answer; None: it answers."""
         if self._failure:
             return self._failure
-        oldest = time.monotonic() - min(self._began.values(), default=time.monotonic())
-        return f"no answer for {oldest:.0f} s" if oldest > SILENT_SECONDS else None
+        now = self._clock()
+        oldest = now - min(self._began.values(), default=now)
+        return f"no answer for {oldest:.0f} s" if oldest > self._silent_seconds else None

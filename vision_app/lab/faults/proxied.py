@@ -28,7 +28,8 @@ VARIABLES = {
 @dataclass
 class Proxies:
     """`env` overrides a worker's environment so that it uses the proxies; `proxies` are redis, kafka, postgres, s3,
-    neo4j and gigachat."""
+    neo4j and gigachat.
+    """
 
     env: dict[str, str] = field(default_factory=dict)
     proxies: dict[str, FaultProxy] = field(default_factory=dict)
