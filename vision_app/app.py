@@ -35,6 +35,8 @@ from tables.posts import posts_table
 from vision_app.streams.lag import measure_lag
 from vision_app.streams.timers import every
 
+from .clients.kafka import broker_credentials, client_arguments, servers
+from .clients.kafka_faults import Explainer, KafkaUnusable
 from .domain import budget as budget_core
 from .domain.policy import Policy, PolicyError
 from .domain.signatures import key_from
@@ -83,6 +85,10 @@ NEW_OBJECTS = 10_000
 """The garbage collector runs after this many new objects. Python's default of 700 suits small programs."""
 
 
+EXPLAINED = (KafkaUnusable,)
+"""Errors whose text is one sentence with a remedy."""
+
+
 class VisionApp(faust.App):
     """Faust's app. Its resources open before the first message; calls in flight end before it stops."""
 
@@ -119,6 +125,8 @@ class VisionApp(faust.App):
             await self._open()
         except Exception as fault:
             log.error("The worker cannot start", error=_reason(fault), next_step="run `vision doctor`")
+            if isinstance(fault, EXPLAINED):
+                raise SystemExit(1) from None  # the sentence says it all: no traceback
             raise
 
     async def _open(self) -> None:
@@ -228,7 +236,7 @@ def create_app(settings: Settings, services: Services | None = None) -> VisionAp
     ocr = services.ocr(settings) if settings.vision_ocr_fallback_enabled else None
     app.budget_rules = _budget_rules(settings, policy, ocr)
     app.readers, mirror = Readers(settings), BudgetMirror(settings)
-    app.outbox = outbox = Outbox(app)
+    app.outbox = outbox = Outbox(app, Explainer(client_arguments(settings)).reason)
     app.s3 = s3 = services.s3(settings)
     dead_letters = DeadLetters(outbox, WholeLetters(s3).keep)
     answers = AnswerStore(s3, settings.gigachat_vision_model, PROMPT_VERSION)
@@ -303,6 +311,8 @@ async def _close(resource: Any) -> None:
 
 def _reason(fault: Exception) -> str:
     text = str(fault) or type(fault).__name__
+    if isinstance(fault, EXPLAINED):
+        return text
     return f"{text}; check KAFKA_BOOTSTRAP_SERVERS and that the broker runs" if isinstance(fault, KafkaError) else text
 
 
@@ -325,7 +335,8 @@ def worker_id(settings: Settings) -> str:
 def _faust(settings: Settings) -> VisionApp:
     app = VisionApp(
         settings.kafka_app_id,
-        broker=[f"kafka://{server.strip()}" for server in settings.kafka_bootstrap_servers.split(",")],
+        broker=[f"kafka://{server}" for server in servers(settings)],
+        broker_credentials=broker_credentials(settings),
         origin="vision_app",
         Table=ConfirmedTable,
         key_serializer="raw",

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import structlog
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
+from .clients.kafka import client_arguments, kafka_admin
+from .clients.kafka_faults import REFUSALS, KafkaUnusable, lacking
+from .clients.kafka_rights import Right, missing_rights
 from .settings import Settings
-from .topics import ALL, MAX_MESSAGE_BYTES, Topic, changelogs
+from .topics import ALL, DLQ, MAX_MESSAGE_BYTES, Topic, changelogs
 
 log = structlog.get_logger(__name__)
 
@@ -42,17 +45,12 @@ def wanted_topics(
 
 
 async def look_at_topics(settings: Settings, request_seconds: float = 40.0) -> Found:
-    """See which topics are there; creates nothing. Raises KafkaError."""
-    admin = AIOKafkaAdminClient(
-        bootstrap_servers=settings.kafka_bootstrap_servers, request_timeout_ms=int(request_seconds * 1000)
-    )
+    """See which topics are there; creates nothing. Raises KafkaUnusable when rights are missing, KafkaError."""
     wanted = wanted_topics(settings)
-    try:
-        await admin.start()
+    async with kafka_admin(settings, request_seconds) as admin:
+        await _check_rights(wanted, settings)
         existing = set(await admin.list_topics())
         counts = await _counts(admin, [name for name in wanted if name in existing])
-    finally:
-        await admin.close()
     missing = [name for name in wanted if name not in existing]
     other = {name: count for name, count in counts.items() if count != settings.kafka_topic_partitions}
     return Found(len(existing), missing, other, is_new=len(missing) == len(wanted))
@@ -61,24 +59,30 @@ async def look_at_topics(settings: Settings, request_seconds: float = 40.0) -> F
 async def create_topics(settings: Settings, tables: Mapping[str, Mapping[str, str]] | None = None) -> list[str]:
     """Create what is missing, and return its names; `tables`: other changelogs than those of the worker.
 
-    Raises TopicsUnfit when a topic has another partition count, KafkaError when the broker cannot be reached.
+    Raises TopicsUnfit when a topic has another partition count, KafkaUnusable when the broker cannot be reached or
+    rights are missing, KafkaError.
     """
     wanted = wanted_topics(settings, tables)
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap_servers)
-    try:
-        await admin.start()
+    async with kafka_admin(settings) as admin:
+        await _check_rights(wanted, settings)
         existing = set(await admin.list_topics())
         missing = [name for name in wanted if name not in existing]
         if missing:
             await _create(admin, {name: wanted[name] for name in missing}, settings)
             log.info("topics created", topics=missing)
         counts = await _counts(admin, [name for name in wanted if name in existing])
-    finally:
-        await admin.close()
     for name, count in counts.items():
         if count != settings.kafka_topic_partitions:
             raise TopicsUnfit(unfit(name, count, settings))
     return missing
+
+
+async def _check_rights(wanted: Iterable[str], settings: Settings) -> None:
+    """Whether the worker may read and write what it has to. Dead letters are read by commands only."""
+    rights = {name: (Right.WRITE,) if name == DLQ.name else (Right.READ, Right.WRITE) for name in wanted}
+    arguments = client_arguments(settings)
+    if missing := await missing_rights(arguments, rights, settings.kafka_app_id):
+        raise KafkaUnusable(lacking(arguments, ", ".join(missing)))
 
 
 def unfit(name: str, count: int, settings: Settings) -> str:
@@ -99,6 +103,8 @@ async def _create(admin: AIOKafkaAdminClient, wanted: Mapping[str, dict[str, str
         for name, config in wanted.items()
     ]
     response = await admin.create_topics(topics, timeout_ms=CREATE_TIMEOUT_MS)
+    if refused := sorted(name for name, code, *_ in response.topic_errors if for_code(code) in REFUSALS):
+        raise KafkaUnusable(lacking(client_arguments(settings), f"CREATE on the missing topics {', '.join(refused)}"))
     for name, code, *text in response.topic_errors:
         fault = for_code(code)
         if code and fault is not TopicAlreadyExistsError:  # another worker may have been quicker

@@ -52,6 +52,8 @@ OBSOLETE: Mapping[str, str] = {
 }
 """Variables of the assistant that have no effect here, and what to use instead."""
 
+_KAFKA_FILES = ("KAFKA_CA_FILE", "KAFKA_CERT_FILE", "KAFKA_KEY_FILE")
+
 
 class SettingsError(Exception):
     """One or more settings have a value that cannot be used. Correct the variables named below and start again."""
@@ -390,6 +392,15 @@ class Settings(BaseSettings):
         parse_tokens(value)
         return value
 
+    @field_validator("kafka_bootstrap_servers")
+    @classmethod
+    def _brokers(cls, value: str) -> str:
+        for server in value.split(","):
+            host, _, port = server.strip().rpartition(":")
+            if not host or not port.isascii() or not port.isdigit() or int(port) > MAX_PORT or set(host) & set("/@"):
+                raise ValueError("must be host:port, several separated by commas, without a scheme, user or password")
+        return value
+
     @field_validator("kafka_store")
     @classmethod
     def _store(cls, value: str) -> str:
@@ -420,6 +431,36 @@ class Settings(BaseSettings):
                 "set VISION_API_TOKENS=token=tenant,token=* or remove VISION_API_AUTH"
             )
         return self
+
+    @model_validator(mode="after")
+    def _kafka_security(self) -> Settings:
+        """Refuse what a connection would lack, or ignore: it must not be less safe than it looks."""
+        protocol, user = self.kafka_security_protocol, ("KAFKA_SASL_USERNAME", "KAFKA_SASL_PASSWORD")
+        named = {name: self._is_given(name.lower()) for name in (*user, *_KAFKA_FILES, "KAFKA_KEY_PASSWORD")}
+        missing = [name for name in user if protocol.startswith("SASL") and not named[name]]
+        if missing:
+            raise ValueError(
+                f"KAFKA_SECURITY_PROTOCOL={protocol} needs {' and '.join(missing)}; set them, or another protocol"
+            )
+        if "SASL" not in protocol and (ignored := [name for name in user if named[name]]):
+            raise ValueError(
+                f"{' and '.join(ignored)} would not be used with KAFKA_SECURITY_PROTOCOL={protocol}; set it to "
+                "SASL_SSL (or SASL_PLAINTEXT, without TLS), or remove them"
+            )
+        if "SSL" not in protocol and (ignored := [name for name in _KAFKA_FILES if named[name]]):
+            raise ValueError(
+                f"{' and '.join(ignored)} would not be used with KAFKA_SECURITY_PROTOCOL={protocol}; set it to SSL "
+                "or SASL_SSL, or remove them"
+            )
+        if named["KAFKA_CERT_FILE"] != named["KAFKA_KEY_FILE"]:
+            raise ValueError("KAFKA_CERT_FILE and KAFKA_KEY_FILE belong together; set both or none")
+        if named["KAFKA_KEY_PASSWORD"] and not named["KAFKA_KEY_FILE"]:
+            raise ValueError("KAFKA_KEY_PASSWORD is set and KAFKA_KEY_FILE is not; set both or remove the password")
+        return self
+
+    def _is_given(self, field: str) -> bool:
+        value = getattr(self, field)
+        return bool(value.get_secret_value() if isinstance(value, SecretStr) else value)
 
     @model_validator(mode="after")
     def _signing(self) -> Settings:

@@ -9,9 +9,13 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 
 import click
 
+from vision_app.clients.kafka import servers, tool_configuration, tool_path
 from vision_app.printable import tool_line
 from vision_app.settings import load_settings
 from vision_app.stack.environment import plain
@@ -48,7 +52,7 @@ def consume(arguments: tuple[str, ...]) -> None:
     defaults = ["--property", "print.key=true", "--property", f"key.separator={SEPARATOR}"]
     if _has(arguments, "--max-messages") and not _has(arguments, "--timeout-ms"):
         defaults += ["--timeout-ms", str(DEFAULT_TIMEOUT_MS)]  # otherwise it waits for ever if there are fewer
-    _run("org.apache.kafka.tools.consumer.ConsoleConsumer", [*defaults, *arguments])
+    _run("org.apache.kafka.tools.consumer.ConsoleConsumer", "--consumer.config", [*defaults, *arguments])
 
 
 @kafka.command(context_settings=PASS_THROUGH, add_help_option=False)
@@ -56,47 +60,69 @@ def consume(arguments: tuple[str, ...]) -> None:
 def produce(arguments: tuple[str, ...]) -> None:
     """kafka-console-producer: reads `key|value` lines from standard input."""
     defaults = ["--property", "parse.key=true", "--property", f"key.separator={SEPARATOR}"]
-    command = _command("org.apache.kafka.tools.ConsoleProducer", [*defaults, *arguments])
-    os.execve(command[0], command, plain())  # noqa: S606 - it uses the terminal, and prints no text of records
+    with _command("org.apache.kafka.tools.ConsoleProducer", "--producer.config", [*defaults, *arguments]) as tool:
+        for descriptor in tool.files:
+            os.set_inheritable(descriptor, True)
+        os.execve(tool.command[0], tool.command, plain())  # noqa: S606 - it uses the terminal, and prints no records
 
 
 @kafka.command(context_settings=PASS_THROUGH, add_help_option=False)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def groups(arguments: tuple[str, ...]) -> None:
     """kafka-consumer-groups: for example --list, or --describe --group vision."""
-    _run("org.apache.kafka.tools.consumer.group.ConsumerGroupCommand", list(arguments))
+    _run("org.apache.kafka.tools.consumer.group.ConsumerGroupCommand", "--command-config", list(arguments))
 
 
 @kafka.command(context_settings=PASS_THROUGH, add_help_option=False)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def topics(arguments: tuple[str, ...]) -> None:
     """kafka-topics: for example --list, or --describe --topic vision.posts."""
-    _run("org.apache.kafka.tools.TopicCommand", list(arguments))
+    _run("org.apache.kafka.tools.TopicCommand", "--command-config", list(arguments))
 
 
-def _run(main_class: str, arguments: list[str]) -> None:
+@dataclass(frozen=True)
+class _Tool:
+    """A command line, and the open files that its program has to inherit."""
+
+    command: list[str]
+    files: tuple[int, ...]
+
+
+def _run(main_class: str, configuration: str, arguments: list[str]) -> None:
     """Run the tool and end with its exit code."""
-    command = _command(main_class, arguments)
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # before the tool starts: both end when the reader goes
-    sys.exit(_printed(command))
+    with _command(main_class, configuration, arguments) as tool:
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # before the tool starts: both end when the reader goes
+        code = _printed(tool)
+    sys.exit(code)
 
 
-def _command(main_class: str, arguments: list[str]) -> list[str]:
-    """The tool's command line. What we add comes first, so that later arguments win."""
+@contextmanager
+def _command(main_class: str, configuration: str, arguments: list[str]) -> Iterator[_Tool]:
+    """The tool's command line. What we add comes first, so that later arguments win.
+
+    `configuration`: the option for the file with passwords and certificates; one that the caller names replaces ours.
+    """
+    settings = load_settings()
     if not _has(arguments, "--bootstrap-server"):
-        arguments = ["--bootstrap-server", load_settings().kafka_bootstrap_servers, *arguments]
+        arguments = ["--bootstrap-server", ",".join(servers(settings)), *arguments]
     logging = cache_folder() / "kafka-tools.log4j2.properties"
     jars = classpath("kafka", lambda text: click.echo(text, err=True))
     write_atomically(logging, tool_logging())
     options = (*OPTIONS, f"-Dlog4j2.configurationFile={logging}")
-    return Java("kafka", jars).command(main_class, *arguments, options=options)
+    with ExitStack() as stack:
+        files: tuple[int, ...] = ()
+        if settings.kafka_security_protocol != "PLAINTEXT" and not _has(arguments, configuration):
+            files = (stack.enter_context(tool_configuration(settings)),)
+            arguments = [configuration, tool_path(files[0]), *arguments]
+        yield _Tool(Java("kafka", jars).command(main_class, *arguments, options=options), files)
 
 
-def _printed(command: list[str]) -> int:
+def _printed(what: _Tool) -> int:
     """Run a command that ends with this process, print its output without terminal control, return its exit code."""
     terminal = sys.stdout.isatty()
     sys.stdout.flush()
-    tool = subprocess.Popen([*tied_to_this_process(signal.SIGTERM), *command], stdout=subprocess.PIPE, env=plain())
+    command = [*tied_to_this_process(signal.SIGTERM), *what.command]
+    tool = subprocess.Popen(command, stdout=subprocess.PIPE, env=plain(), pass_fds=what.files)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it also to the tool, which ends by itself
     signal.signal(signal.SIGTERM, lambda *_: tool.terminate())
     assert tool.stdout is not None  # noqa: S101 - it was asked for

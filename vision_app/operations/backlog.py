@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka import TopicPartition
 from redis.asyncio import Redis
 
 from vision_app import topics
+from vision_app.clients.kafka import kafka_admin, kafka_consumer
 from vision_app.settings import Settings
 
 from .neighbours import START_OF_STREAM, as_text
@@ -45,19 +45,13 @@ async def await_idle(redis: Redis, settings: Settings, deadline: float) -> Backl
     effects were acknowledged, so when every topic is committed to its end, no message is on its way. So a test can see
     that something did *not* happen without a fixed wait.
     """
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap_servers)
-    consumer = AIOKafkaConsumer(bootstrap_servers=settings.kafka_bootstrap_servers, enable_auto_commit=False)
-    await admin.start()
-    try:
-        async with consumer:
-            while True:
-                unread, pending = await _redis_backlog(redis, settings)  # first, since it fills the topics
-                backlog = Backlog(unread, pending, await _kafka_backlog(admin, consumer, settings))
-                if not backlog or time.monotonic() >= deadline:
-                    return backlog
-                await asyncio.sleep(IDLE_POLL_SECONDS)
-    finally:
-        await admin.close()
+    async with kafka_admin(settings) as admin, kafka_consumer(settings) as consumer:
+        while True:
+            unread, pending = await _redis_backlog(redis, settings)  # first, since it fills the topics
+            backlog = Backlog(unread, pending, await _kafka_backlog(admin, consumer, settings))
+            if not backlog or time.monotonic() >= deadline:
+                return backlog
+            await asyncio.sleep(IDLE_POLL_SECONDS)
 
 
 async def _redis_backlog(redis: Redis, settings: Settings) -> tuple[dict[str, int], dict[str, int]]:

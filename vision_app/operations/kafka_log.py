@@ -12,11 +12,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaTimeoutError
 from aiokafka.partitioner import DefaultPartitioner
 
+from vision_app.clients.kafka import kafka_admin, kafka_consumer, kafka_producer
 from vision_app.settings import Settings
 from vision_app.topics import MAX_MESSAGE_BYTES
 
@@ -131,24 +131,14 @@ class KafkaLog:
 @asynccontextmanager
 async def kafka_log(settings: Settings) -> AsyncIterator[KafkaLog]:
     """Connect for reading. Raises KafkaError."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap_servers)
-    try:
-        await admin.start()
-        async with AIOKafkaConsumer(
-            bootstrap_servers=settings.kafka_bootstrap_servers, enable_auto_commit=False, auto_offset_reset="earliest"
-        ) as consumer:
-            yield KafkaLog(settings, consumer, admin, frozenset(await consumer.topics()))
-    finally:
-        await admin.close()
+    async with kafka_admin(settings) as admin, kafka_consumer(settings, auto_offset_reset="earliest") as consumer:
+        yield KafkaLog(settings, consumer, admin, frozenset(await consumer.topics()))
 
 
 @asynccontextmanager
 async def kafka_sender(settings: Settings) -> AsyncIterator[KafkaSender]:
     """Connect for sending. Raises KafkaError."""
-    producer = AIOKafkaProducer(
-        bootstrap_servers=settings.kafka_bootstrap_servers, acks="all", max_request_size=MAX_MESSAGE_BYTES
-    )
-    async with producer:
+    async with kafka_producer(settings, acks="all", max_request_size=MAX_MESSAGE_BYTES) as producer:
         yield KafkaSender(producer)
 
 

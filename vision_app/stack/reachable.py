@@ -51,10 +51,13 @@ async def redis(settings: Settings) -> str:
 async def kafka(settings: Settings) -> str:
     from aiokafka.errors import KafkaError
 
+    from vision_app.clients.kafka_faults import KafkaUnusable
     from vision_app.kafka_topics import look_at_topics, unfit
 
     try:
         found = await look_at_topics(settings, SECONDS)
+    except KafkaUnusable as error:
+        raise Unreachable(str(error)) from error
     except (KafkaError, OSError) as error:
         raise Unreachable(f"{error}; check KAFKA_BOOTSTRAP_SERVERS and that the broker runs") from error
     if found.is_new:

@@ -33,8 +33,9 @@ class Oversized(Exception):
 class Outbox:
     """Agents and bridges send their messages through it."""
 
-    def __init__(self, app: Worker) -> None:
-        self._app = app
+    def __init__(self, app: Worker, why: Callable[[BaseException], str | None] = lambda _: None) -> None:
+        """`why`: the reason of a failure as one sentence, if it is known."""
+        self._app, self._why = app, why
         self.reachability = Reachability()
         self._topics = {
             topic.name: app.topic(
@@ -90,9 +91,10 @@ class Outbox:
             except (KafkaError, ProducerSendError, NotReady, OSError) as fault:
                 if _oversized(fault):
                     raise Oversized(f"{len(value or b'')} bytes for {topic.name}: {fault}") from fault
-                self.reachability.failed(f"does not take a record: {fault!r}")
+                reason = self._why(fault)
+                self.reachability.failed(reason or f"does not take a record: {fault!r}")
                 metrics.RETRIES.labels(stage="kafka").inc()
-                log.warning("kafka does not take a record; trying again", topic=topic.name, error=repr(fault))
+                log.warning("kafka does not take a record; trying again", topic=topic.name, error=reason or repr(fault))
             if self._app.should_stop or not keep_trying():
                 raise LeftUnacked
             with waiting_for("kafka"):

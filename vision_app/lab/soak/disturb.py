@@ -11,10 +11,10 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import orjson
-from aiokafka import AIOKafkaProducer
 from redis.asyncio import Redis
 
 from vision_app import topics
+from vision_app.clients.kafka import kafka_producer
 from vision_app.messages import Failed, MediaOutcome
 from vision_app.settings import Settings
 
@@ -78,9 +78,7 @@ async def poison(settings: Settings, tenant: str) -> None:
         dispatch=0,
         outcome=Failed(reason="poison"),
     )
-    producer = AIOKafkaProducer(bootstrap_servers=settings.kafka_bootstrap_servers)
-    await producer.start()
-    try:
+    async with kafka_producer(settings) as producer:
         for topic in topics.ALL:
             if topic is not topics.DLQ:
                 await producer.send_and_wait(topic.name, orjson.dumps([tenant, topic.name]), key=b"poison")
@@ -88,5 +86,3 @@ async def poison(settings: Settings, tenant: str) -> None:
         await producer.send_and_wait(place.name, nobodys.encode(), key=key)
         event = orjson.dumps({"event_type": topics.ANALYZED.name})
         await producer.send_and_wait(topics.ANALYZED.name, event, key=b"poison")
-    finally:
-        await producer.stop()

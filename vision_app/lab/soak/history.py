@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from vision_app.audit.kafka_reader import budget_changelog
+from vision_app.clients.kafka import kafka_admin
 from vision_app.settings import Settings
 from vision_app.topics import CHANGELOG
 
@@ -15,10 +15,6 @@ DAY_MS = "86400000"
 async def keep_ledger_history(settings: Settings) -> None:
     """Delay the compaction. Call it when the topics exist. Raises KafkaError."""
     configs = {**CHANGELOG, "min.compaction.lag.ms": DAY_MS}
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap_servers)
-    await admin.start()
-    try:
+    async with kafka_admin(settings) as admin:
         topic = ConfigResource(ConfigResourceType.TOPIC, budget_changelog(settings), configs=configs)
         await admin.alter_configs([topic])
-    finally:
-        await admin.close()
