@@ -22,7 +22,7 @@ from vision_app.stack.home import Home, cache_folder
 from vision_app.stack.jars import is_complete
 from vision_app.stack.plan import StackPlan
 from vision_app.stack.ports import describe_holder, holder, is_free, reachable
-from vision_app.stack.reachable import PROBES, NotMadeYet, Unreachable
+from vision_app.stack.reachable import PROBES, Incomplete, Unreachable
 from vision_app.stack.state import Condition, StackState
 
 FREE_DISK_BYTES = 1_000_000_000
@@ -126,7 +126,7 @@ async def _reach(name: str, probe: Callable[[Settings], Awaitable[str]], setting
         return _failed(
             name, f"no answer within {PROBE_SECONDS:.0f} s; check that it runs at the address `vision config` shows"
         )
-    except NotMadeYet as error:
+    except Incomplete as error:
         return _hint(name, str(error))
     except Unreachable as error:
         return _failed(name, str(error))

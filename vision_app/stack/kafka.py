@@ -62,11 +62,9 @@ class Node:
     def of(cls, instance: Instance, number: int, proxied: bool) -> Node:
         """The node `number`, from 1, with ports that stay the same over restarts."""
         name = f"kafka-{number}"
-        brokers, controllers = instance.port(f"{name}-brokers"), instance.port(f"{name}-controllers")
-        peers = (instance.port(f"{name}-brokers-proxy"), instance.port(f"{name}-controllers-proxy"))
-        return cls(
-            name, number, instance.port(name), brokers, controllers, *(peers if proxied else (brokers, controllers))
-        )
+        own = [instance.port(f"{name}-{role}") for role in ("brokers", "controllers")]
+        proxies = [instance.port(f"{name}-{role}-proxy") for role in ("brokers", "controllers")]
+        return cls(name, number, instance.port(name), *own, *(proxies if proxied else own))
 
 
 def names(brokers: int) -> list[str]:
@@ -91,7 +89,8 @@ def check_brokers(home: Home, brokers: int) -> None:
         folders = " ".join(str(home.data(name)) for name in names(stored))
         raise StackError(
             f"the data here is of {stored} Kafka broker{'s' if stored > 1 else ''}, not of {brokers}: start with "
-            f"`vision up --brokers {stored}`, or set VISION_HOME to another folder, or give up what is in Kafka: {folders}"
+            f"`vision up --brokers {stored}`, or set VISION_HOME to another folder, or delete all that Kafka holds: "
+            f"rm -r {folders}"
         )
 
 
