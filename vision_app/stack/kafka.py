@@ -63,7 +63,7 @@ class Node:
         """The node `number`, from 1, with ports that stay the same over restarts."""
         name = f"kafka-{number}"
         own = [instance.port(f"{name}-{role}") for role in ("brokers", "controllers")]
-        proxies = [instance.port(f"{name}-{role}-proxy") for role in ("brokers", "controllers")]
+        proxies = [instance.fixed_port(f"{name}-{role}-proxy") for role in ("brokers", "controllers")]
         return cls(name, number, instance.port(name), *own, *(proxies if proxied else own))
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from vision_app.lab.faults import FaultProxy
 
+from .brokers import Brokers
 from .plan import PlannedBlow, PlannedOutage
 from .traffic import Clock
 from .workers import WorkerProcess
@@ -40,6 +41,7 @@ class Chaos:
     blows: list[dict[str, Any]] = field(default_factory=list)
     outages: list[dict[str, Any]] = field(default_factory=list)
     ended_by_themselves: list[str] = field(default_factory=list)
+    brokers: Brokers | None = None
 
     async def strike(
         self, blows: Sequence[PlannedBlow], workers: Sequence[WorkerProcess], clock: Clock, session_seconds: float

@@ -6,7 +6,7 @@ Times are fractions of the run: 0 is the first post, 1 the last.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,6 +14,7 @@ from vision_app.lab.faults import Fault
 
 Kind = Literal["new", "seen", "album", "missing", "repeated", "unreadable", "oversized"]
 Blow = Literal["kill", "terminate", "freeze"]
+BrokerBlow = Literal["kill", "freeze", "restart", "cut", "controller", "rolling"]
 
 SHARES: dict[Kind, int] = {"new": 60, "seen": 15, "album": 8, "missing": 5, "repeated": 8, "unreadable": 4}
 """Per cent of the posts: a new picture, one that the tenant posted before, several, a missing object, published twice,
@@ -50,6 +51,15 @@ class PlannedBlow:
 
 
 @dataclass(frozen=True)
+class PlannedBrokerBlow:
+    """A broker is killed, frozen, restarted or cut off from the others; or the active controller, or each in turn."""
+
+    at: float
+    broker: int
+    blow: BrokerBlow
+
+
+@dataclass(frozen=True)
 class PlannedOutage:
     """A service fails in one way for `seconds`."""
 
@@ -67,6 +77,7 @@ class SoakPlan:
     blows: Sequence[PlannedBlow]
     outages: Sequence[PlannedOutage]
     poor: str
+    broker_blows: Sequence[PlannedBrokerBlow] = ()
 
     @property
     def readable(self) -> list[PlannedPost]:
@@ -87,6 +98,8 @@ def draw(
     services: Sequence[str],
     faults: Sequence[Fault],
     outage_seconds: float,
+    broker_blows: Mapping[BrokerBlow, int] | None = None,
+    brokers: int = 1,
 ) -> SoakPlan:
     """Draw a run. `services` each fail once, in a way drawn from `faults`. `run` is part of every tenant and post."""
     dice = random.Random(seed)  # noqa: S311 - to be repeatable, not secret
@@ -95,6 +108,7 @@ def draw(
         blows=_blows(dice, workers, blows),
         outages=_outages(dice, services, faults, outage_seconds),
         poor=_tenant(run, 0),
+        broker_blows=_broker_blows(dice, brokers, broker_blows or {}),
     )
 
 
@@ -132,6 +146,16 @@ def _blows(dice: random.Random, workers: int, wanted: dict[Blow, int]) -> list[P
         for _ in range(count)
     ]
     return sorted(drawn, key=lambda blow: blow.at)
+
+
+def _broker_blows(dice: random.Random, brokers: int, wanted: Mapping[BrokerBlow, int]) -> list[PlannedBrokerBlow]:
+    """In any order, at an even pace: each waits for the end of the one before."""
+    kinds = [blow for blow, count in wanted.items() for _ in range(count)]
+    dice.shuffle(kinds)
+    part = (LAST_BLOW - FIRST_BLOW) / max(1, len(kinds))
+    return [
+        PlannedBrokerBlow(FIRST_BLOW + part * place, dice.randint(1, brokers), blow) for place, blow in enumerate(kinds)
+    ]
 
 
 def _outages(

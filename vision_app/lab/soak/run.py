@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,10 +20,11 @@ from vision_app.stack.files import write_atomically
 from vision_app.stores.policy_file import default_policy_path
 from vision_app.stores.s3 import S3Store
 
+from .brokers import Brokers, longest_silences
 from .chaos import PROVIDER_RULES, SLOW_ANSWERS, Chaos
 from .history import keep_ledger_history
 from .operator import Operator
-from .plan import Blow, SoakPlan, draw
+from .plan import Blow, BrokerBlow, SoakPlan, draw
 from .traffic import Clock, publish_all, upload_all
 from .workers import WorkerProcess
 
@@ -49,6 +50,8 @@ class SoakOptions:
     outage_seconds: float
     calm_provider: bool
     patience_minutes: float
+    brokers: int = 1
+    broker_blows: Mapping[BrokerBlow, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -63,14 +66,20 @@ class SoakResult:
     account: Account
     forced: int = 0  # workers told to end that had to be killed
     seconds: Mapping[str, float] = field(default_factory=dict)
+    broker_blows: Sequence[Mapping[str, Any]] = ()  # each with the longest silence after it
 
     @property
     def ok(self) -> bool:
         return not (self.left or self.forced or self.account.discrepancies)
 
 
-async def soak(wish: SoakOptions, variables: Mapping[str, str], tell: Tell) -> SoakResult:
-    """Run against the services in `variables`. Raises WorkerLost, and the errors of stores that are away."""
+async def soak(
+    wish: SoakOptions, variables: Mapping[str, str], tell: Tell, brokers: Brokers | None = None
+) -> SoakResult:
+    """Run against the services in `variables`. `brokers`: those of a cluster, which are disturbed, too.
+
+    Raises WorkerLost, BrokerLost, and the errors of stores that are away.
+    """
     settings = load_settings(**{name.lower(): value for name, value in variables.items()})
     plan = draw(
         wish.seed,
@@ -78,9 +87,11 @@ async def soak(wish: SoakOptions, variables: Mapping[str, str], tell: Tell) -> S
         posts=wish.posts,
         workers=wish.workers,
         blows=_blows(wish),
-        services=SERVICES if wish.outage_seconds else (),
+        services=_services(wish),
         faults=FAULTS,
         outage_seconds=wish.outage_seconds,
+        broker_blows=wish.broker_blows if brokers else {},
+        brokers=wish.brokers,
     )
     started_ms, started = int(time.time() * 1000), time.monotonic()
     async with AsyncExitStack() as stack:
@@ -100,7 +111,7 @@ async def soak(wish: SoakOptions, variables: Mapping[str, str], tell: Tell) -> S
         await keep_ledger_history(settings)
         await operator.limit(plan.poor, POOR_TOKENS)
         await operator.provider_rules([SLOW_ANSWERS] if wish.calm_provider else PROVIDER_RULES)
-        chaos = Chaos()
+        chaos = Chaos(brokers=brokers)
         async with _watched(chaos, workers):
             entries = await _play(wish, plan, chaos, redis, settings, media, workers, proxies.proxies, tell)
             played = time.monotonic()
@@ -111,11 +122,27 @@ async def soak(wish: SoakOptions, variables: Mapping[str, str], tell: Tell) -> S
             idle = time.monotonic()
             tell(f"worked off {idle - played:.0f} s after the last post; taking the account")
             account = await take_account(settings, since_ms=started_ms)
+            struck = await _with_silences(brokers, redis, settings, started_ms)
         for worker in workers:
             await worker.terminate()
     forced = sum(worker.forced for worker in workers)
     seconds = {"playing": played - started, "backlog": idle - played}
-    return SoakResult(wish, plan, entries, chaos, left, account, forced, seconds)
+    return SoakResult(wish, plan, entries, chaos, left, account, forced, seconds, struck)
+
+
+def _services(wish: SoakOptions) -> tuple[str, ...]:
+    """The services that fail once. The brokers of a cluster are disturbed in other ways."""
+    if not wish.outage_seconds:
+        return ()
+    return tuple(name for name in SERVICES if wish.brokers == 1 or name != "kafka")
+
+
+async def _with_silences(
+    brokers: Brokers | None, redis: Redis, settings: Settings, since_ms: int
+) -> list[dict[str, Any]]:
+    blows = brokers.blows if brokers else []
+    silences = await longest_silences(redis, settings, blows, since_ms)
+    return [{**blow, "silence": silence} for blow, silence in zip(blows, silences, strict=True)]
 
 
 def _blows(wish: SoakOptions) -> dict[Blow, int]:
@@ -135,11 +162,13 @@ async def _play(
 ) -> int:
     """Run traffic, blows and outages in parallel. Returns the number of published entries."""
     clock = Clock(wish.minutes * 60)
-    tell(f"{len(plan.posts)} posts, {len(plan.blows)} blows, {len(plan.outages)} outages in {wish.minutes:g} minutes")
+    blows = len(plan.blows) + len(plan.broker_blows)
+    tell(f"{len(plan.posts)} posts, {blows} blows, {len(plan.outages)} outages in {wish.minutes:g} minutes")
     entries, *_ = await asyncio.gather(
         publish_all(redis, settings, plan.posts, media, clock),
         chaos.strike(plan.blows, workers, clock, SESSION_SECONDS),
         chaos.break_services(plan.outages, proxies, clock),
+        *([chaos.brokers.strike(plan.broker_blows, clock)] if chaos.brokers else []),
     )
     return entries
 
