@@ -61,7 +61,7 @@ def memory(state: StackState | None) -> Finding:
     available = psutil.virtual_memory().available
     if state is None and available < MEMORY_BYTES:
         return _hint(
-            "memory", f"{available / 1e9:.1f} GB available, the stack takes up to 2.5 GB; close other programs"
+            "memory", f"{available / 1e9:.1f} GB available, the stack takes up to {MEMORY_BYTES / 1e9:.1f} GB; close other programs"
         )
     return _ok("memory", f"{available / 1e9:.1f} GB available")
 
@@ -75,11 +75,16 @@ def packages(plan: StackPlan) -> Iterator[Finding]:
         "kafka": java.executable,
         "neo4j": java.executable,
     }
-    for service in plan.services:
-        if service.name in programs:
-            yield _program(service.name, programs[service.name])
-        if service.name in ("kafka", "neo4j"):
-            yield _jars(service.name)
+    for name in dict.fromkeys(_kind(service.name) for service in plan.services):
+        if name in programs:
+            yield _program(name, programs[name])
+        if name in ("kafka", "neo4j"):
+            yield _jars(name)
+
+
+def _kind(service: str) -> str:
+    """`kafka` for each broker of a cluster; the service's name for all others."""
+    return service.partition("-")[0]
 
 
 def _program(name: str, find: Callable[[], object]) -> Finding:
@@ -111,8 +116,8 @@ def worker_ports(settings: Settings, state: StackState | None) -> Iterator[Findi
 
 async def services(settings: Settings, plan: StackPlan, state: StackState | None) -> list[Finding]:
     """Every service answers and accepts our credentials. An embedded service that is not started is only a hint."""
-    running = {s.name for s in state.services if s.condition is not Condition.STOPPED} if state else set()
-    names = {service.name: service.name in running for service in plan.services}
+    running = {_kind(s.name) for s in state.services if s.condition is not Condition.STOPPED} if state else set()
+    names = {(kind := _kind(service.name)): kind in running for service in plan.services}
     names |= {("simulator" if name == "gigachat" else name): True for name in plan.external}
     return await asyncio.gather(*(_reach(name, PROBES[name], settings, up) for name, up in names.items()))
 
