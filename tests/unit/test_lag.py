@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from aiokafka.errors import KafkaTimeoutError
 from faust.types import TP
 
 from tests.fakes import FakeApp
@@ -14,6 +15,7 @@ from vision_app.streams.faust_seams import watch_of
 from vision_app.streams.lag import STAGES, measure_lag
 from vision_app.telemetry import metrics
 from vision_app.telemetry.metrics import REGISTRY
+from vision_app.telemetry.reachability import Reachability
 from vision_app.telemetry.watch import Place
 
 
@@ -40,10 +42,31 @@ async def test_what_is_left_of_each_partition(monkeypatch: pytest.MonkeyPatch) -
     app.consumer = Consumer({behind: 5, done: 7}, {never: 0, gone: 9}, {behind: 8, done: 7, never: 2, gone: 9})
     reported: list[Any] = []
     monkeypatch.setattr(watch_of(app), "report_lag", reported.append)
-    measure_lag(app)
+    reads = Reachability()
+    measure_lag(app, reads)
     await turns[0]()
     assert reported == [{Place("vision.media", 0): ("media", 5), Place("vision.media", 2): ("media", 0)}]
     assert REGISTRY.get_sample_value("vision_consumer_lag", {"topic": "vision.media"}) == 3 + 2
+
+
+async def test_brokers_that_do_not_answer_are_reported() -> None:
+    app = FakeApp()
+    turns: list[Callable[[], Awaitable[None]]] = []
+    app.timer = lambda seconds, name: turns.append
+    place, reads = TP("vision.media", 0), Reachability()
+    app.consumer = Consumer({place: 5}, {}, {place: 8})
+    answers = app.consumer.highwaters
+
+    async def away(*_: TP) -> dict[TP, int]:
+        raise KafkaTimeoutError("nobody")
+
+    measure_lag(app, reads)
+    app.consumer.highwaters = away
+    await turns[0]()
+    assert "nobody" in (reads.trouble or "")
+    app.consumer.highwaters = answers
+    await turns[0]()
+    assert reads.trouble is None
 
 
 def test_every_topic_that_is_read_has_its_stage_and_every_stage_its_metric() -> None:

@@ -61,7 +61,7 @@ def memory(state: StackState | None) -> Finding:
     available = psutil.virtual_memory().available
     if state is None and available < MEMORY_BYTES:
         return _hint(
-            "memory", f"{available / 1e9:.1f} GB available, the stack takes up to {MEMORY_BYTES / 1e9:.1f} GB; close other programs"
+            "memory", f"{available / 1e9:.1f} GB available, the stack takes up to 2.5 GB; close other programs"
         )
     return _ok("memory", f"{available / 1e9:.1f} GB available")
 

@@ -16,6 +16,7 @@ class Reachability:
     def __init__(self) -> None:
         self._began: dict[object, float] = {}
         self._failure = ""
+        self._failed_at = 0.0
 
     @contextmanager
     def call(self) -> Iterator[None]:
@@ -31,7 +32,13 @@ class Reachability:
         self._failure = ""
 
     def failed(self, why: str) -> None:
+        if not self._failure:
+            self._failed_at = time.monotonic()
         self._failure = why
+
+    def gave_up(self) -> None:
+        """Forget the failure: nobody tries again, so no call would end it."""
+        self._failure = ""
 
     @property
     def trouble(self) -> str | None:
@@ -40,3 +47,11 @@ class Reachability:
             return self._failure
         oldest = time.monotonic() - min(self._began.values(), default=time.monotonic())
         return f"no answer for {oldest:.0f} s" if oldest > SILENT_SECONDS else None
+
+    @property
+    def trouble_seconds(self) -> float:
+        """For how long no call has worked, or the oldest call has been without an answer; 0: it answers."""
+        if self.trouble is None:
+            return 0.0
+        began = [*self._began.values(), *([self._failed_at] if self._failure else [])]
+        return time.monotonic() - min(began)

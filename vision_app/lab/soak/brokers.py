@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import signal
 import time
@@ -130,6 +131,6 @@ async def longest_silences(
         begin = blow["started_ms"]
         end = begin + (SILENCE_WINDOW_SECONDS + blow["seconds"]) * 1000
         inside = [begin, *(at for at in times if begin <= at <= end)]
-        gaps = [later - earlier for earlier, later in zip(inside, inside[1:], strict=False)]
+        gaps = [later - earlier for earlier, later in itertools.pairwise(inside)]
         found.append(round(max(gaps, default=0) / 1000, 1))
     return found

@@ -12,7 +12,7 @@ from typing import Any
 from vision_app.lab.faults import FaultProxy
 
 from .brokers import Brokers
-from .plan import PlannedBlow, PlannedOutage
+from .plan import PlannedBlow, PlannedBrokerBlow, PlannedOutage
 from .traffic import Clock
 from .workers import WorkerProcess
 
@@ -52,6 +52,11 @@ class Chaos:
             worker = workers[blow.worker]
             seconds = await _strike(worker, blow, session_seconds)
             self.blows.append({"at": round(clock.elapsed, 1), "worker": worker.name, "blow": blow.blow, **seconds})
+
+    async def strike_brokers(self, blows: Sequence[PlannedBrokerBlow], clock: Clock) -> None:
+        """Disturb the brokers, if there are several."""
+        if self.brokers is not None:
+            await self.brokers.strike(blows, clock)
 
     async def watch(self, workers: Sequence[WorkerProcess]) -> None:
         """For ever: restart workers that end without a blow."""

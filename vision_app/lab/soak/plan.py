@@ -98,8 +98,6 @@ def draw(
     services: Sequence[str],
     faults: Sequence[Fault],
     outage_seconds: float,
-    broker_blows: Mapping[BrokerBlow, int] | None = None,
-    brokers: int = 1,
 ) -> SoakPlan:
     """Draw a run. `services` each fail once, in a way drawn from `faults`. `run` is part of every tenant and post."""
     dice = random.Random(seed)  # noqa: S311 - to be repeatable, not secret
@@ -108,7 +106,6 @@ def draw(
         blows=_blows(dice, workers, blows),
         outages=_outages(dice, services, faults, outage_seconds),
         poor=_tenant(run, 0),
-        broker_blows=_broker_blows(dice, brokers, broker_blows or {}),
     )
 
 
@@ -148,8 +145,9 @@ def _blows(dice: random.Random, workers: int, wanted: dict[Blow, int]) -> list[P
     return sorted(drawn, key=lambda blow: blow.at)
 
 
-def _broker_blows(dice: random.Random, brokers: int, wanted: Mapping[BrokerBlow, int]) -> list[PlannedBrokerBlow]:
-    """In any order, at an even pace: each waits for the end of the one before."""
+def draw_broker_blows(seed: int, brokers: int, wanted: Mapping[BrokerBlow, int]) -> list[PlannedBrokerBlow]:
+    """Disturbances of brokers in any order, at an even pace: each waits for the end of the one before."""
+    dice = random.Random(f"brokers {seed}")  # noqa: S311 - to be repeatable, not secret
     kinds = [blow for blow, count in wanted.items() for _ in range(count)]
     dice.shuffle(kinds)
     part = (LAST_BLOW - FIRST_BLOW) / max(1, len(kinds))

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from .brokers import Brokers, longest_silences
 from .chaos import PROVIDER_RULES, SLOW_ANSWERS, Chaos
 from .history import keep_ledger_history
 from .operator import Operator
-from .plan import Blow, BrokerBlow, SoakPlan, draw
+from .plan import Blow, BrokerBlow, SoakPlan, draw, draw_broker_blows
 from .traffic import Clock, publish_all, upload_all
 from .workers import WorkerProcess
 
@@ -90,9 +90,9 @@ async def soak(
         services=_services(wish),
         faults=FAULTS,
         outage_seconds=wish.outage_seconds,
-        broker_blows=wish.broker_blows if brokers else {},
-        brokers=wish.brokers,
     )
+    if brokers:
+        plan = replace(plan, broker_blows=draw_broker_blows(wish.seed, wish.brokers, wish.broker_blows))
     started_ms, started = int(time.time() * 1000), time.monotonic()
     async with AsyncExitStack() as stack:
         proxies = await stack.enter_async_context(proxied(variables))
@@ -168,7 +168,7 @@ async def _play(
         publish_all(redis, settings, plan.posts, media, clock),
         chaos.strike(plan.blows, workers, clock, SESSION_SECONDS),
         chaos.break_services(plan.outages, proxies, clock),
-        *([chaos.brokers.strike(plan.broker_blows, clock)] if chaos.brokers else []),
+        chaos.strike_brokers(plan.broker_blows, clock),
     )
     return entries
 
