@@ -43,8 +43,9 @@ types: test-environment
 layers: test-environment
 	$(BIN)/lint-imports
 
-reference: environment  ## write docs/reference/settings.md from the settings
+reference: environment  ## write docs/reference/settings.md and log-events.md from the program
 	$(BIN)/python scripts/settings_reference.py
+	$(BIN)/python scripts/log_events_reference.py
 
 tools:  ## install Tesseract and promtool from the system's packages (root, Debian); tests that need them say if they are missing
 	@sh scripts/system_tools.sh

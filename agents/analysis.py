@@ -1,9 +1,11 @@
-"""Reads grants, lets the analyst (`analyst.py`) handle many at once, and acknowledges them in order."""
+"""Reads grants, lets `vision_app/analysis/analyst.py` handle many at once, and acknowledges them in order."""
 
 from __future__ import annotations
 
 import structlog
 
+from vision_app.analysis.analyst import Analyst
+from vision_app.analysis.results import failed_by_dead_letter
 from vision_app.messages import DeadLetter, Grant, Message, decode
 from vision_app.streams.dead_letters import DeadLetters
 from vision_app.streams.faust_seams import Event, Stream, Worker
@@ -12,9 +14,6 @@ from vision_app.streams.outbox import Outbox
 from vision_app.streams.ownership import is_ours
 from vision_app.telemetry.logging import bind
 from vision_app.topics import ANALYSIS
-
-from .analyst import Analyst
-from .results import buried
 
 log = structlog.get_logger(__name__)
 
@@ -37,7 +36,7 @@ def analysis_agent(app: Worker, outbox: Outbox, dead_letters: DeadLetters, analy
             grant: Grant = decode(Grant, event.value)
         except ValueError:
             return []
-        return [analyst.close_failed(grant), buried(grant.task, letter)]
+        return [analyst.close_failed(grant), failed_by_dead_letter(grant.task, letter)]
 
     flow = InFlight(app, "analysis", handle, dead_letters, limit=IN_FLIGHT, companions=companions)
 

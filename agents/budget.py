@@ -17,6 +17,7 @@ from typing import Any, Protocol, TypeVar
 import structlog
 
 from tables.budget import parked_entry, parked_key
+from vision_app.analysis.results import failed_by_dead_letter
 from vision_app.domain import budget as core
 from vision_app.domain.moment import Moment
 from vision_app.domain.signatures import signed
@@ -30,10 +31,8 @@ from vision_app.streams.ownership import LeftUnacked, owns, partition_of
 from vision_app.streams.timers import every
 from vision_app.telemetry import metrics
 from vision_app.telemetry.metrics import tenant_label
-from vision_app.telemetry.watch import Place
+from vision_app.telemetry.watch import RecordPlace
 from vision_app.topics import BUDGET
-
-from .results import buried
 
 log = structlog.get_logger(__name__)
 
@@ -52,9 +51,11 @@ UNDER_WAY_MS = 60_000
 STALE_GRANT_MS = 60 * 60 * 1000
 RETRY_SECONDS = 2.0
 ASKED_AT_ONCE = 100
+_NOT_READ = {"posts": "waiting_posts_not_read", "ledger": "ledger_not_read"}
+"""What was to be read from Postgres → log event of the failure."""
 
 
-class Remembered(Protocol):
+class UnfinishedPosts(Protocol):
     """Postgres' record of posts that were waiting or in work. `before_ms` applies to those in work."""
 
     async def unfinished(self, tenant_id: str, before_ms: int) -> list[str]: ...
@@ -62,23 +63,23 @@ class Remembered(Protocol):
     async def tenants_with_unfinished(self, before_ms: int) -> list[str]: ...
 
 
-class Loader:
+class LedgerLoader:
     """Asks Postgres, until it answers, what a tenant without a row has spent, and sends a `Load`.
 
     Before the `Load` it has the posts dispatched again that waited in an earlier ledger of the tenant.
     """
 
-    def __init__(self, app: Worker, outbox: Outbox, look_up: LookUp, remembered: Remembered) -> None:
-        self._app, self._outbox, self._look_up, self._remembered = app, outbox, look_up, remembered
+    def __init__(self, app: Worker, outbox: Outbox, look_up: LookUp, unfinished_posts: UnfinishedPosts) -> None:
+        self._app, self._outbox, self._look_up, self._unfinished_posts = app, outbox, look_up, unfinished_posts
         self._asked: dict[tuple[str, bool], asyncio.Task[None]] = {}
 
     def ask(self, tenant_id: str, born_ms: int) -> None:
         """Start loading a ledger that began at `born_ms`, unless it is being loaded."""
         self._start((tenant_id, True), self._load(tenant_id, born_ms))
 
-    def bring_back(self, tenant_id: str, before_ms: int) -> None:
+    def reload_unfinished(self, tenant_id: str, before_ms: int) -> None:
         """After entries of the queue were lost: have all tasks dispatched again that waited before `before_ms`."""
-        self._start((tenant_id, False), self._bring_back(tenant_id, before_ms))
+        self._start((tenant_id, False), self._reload_unfinished(tenant_id, before_ms))
 
     def _start(self, what: tuple[str, bool], looking: Coroutine[Any, Any, None]) -> None:
         if what in self._asked:
@@ -88,31 +89,29 @@ class Loader:
         self._asked[what] = task
         task.add_done_callback(lambda _: self._asked.pop(what, None))
 
-    async def _bring_back(self, tenant_id: str, before_ms: int) -> None:
+    async def _reload_unfinished(self, tenant_id: str, before_ms: int) -> None:
         async def question() -> list[str]:
-            return await self._remembered.unfinished(tenant_id, before_ms)
+            return await self._unfinished_posts.unfinished(tenant_id, before_ms)
 
-        posts = await self._answer_to(question, tenant_id, "posts that waited cannot be looked for yet")
+        posts = await self._answer_to(question, tenant_id, "posts")
         if posts is not None:
             with contextlib.suppress(LeftUnacked):
                 await self._ask_again(tenant_id, posts, before_ms, before_ms)
 
-    async def _answer_to(self, question: Callable[[], Awaitable[T]], tenant_id: str, meanwhile: str) -> T | None:
-        """Ask Postgres until it answers; None if the worker stops first. `meanwhile` is logged after each failure."""
+    async def _answer_to(self, question: Callable[[], Awaitable[T]], tenant_id: str, wanted: str) -> T | None:
+        """Ask Postgres for what is `wanted` until it answers; None if the worker stops first."""
         while not self._app.should_stop:
             try:
                 return await question()
             except Exception as fault:  # noqa: BLE001 - on any error the tenant waits, and we log it
                 metrics.RETRIES.labels(stage="db").inc()
-                log.warning(meanwhile, tenant_id=tenant_id, error=repr(fault))
+                log.warning(_NOT_READ[wanted], tenant_id=tenant_id, error=repr(fault))
                 await asyncio.sleep(RETRY_SECONDS)
         return None
 
     async def _ask_again(self, tenant_id: str, posts: list[str], deferred_ms: int, in_work_ms: int) -> None:
         if posts:
-            log.warning(
-                "a ledger was lost; what waited in it is asked about again", tenant_id=tenant_id, posts=len(posts)
-            )
+            log.warning("ledger_lost", tenant_id=tenant_id, posts=len(posts))
         for start in range(0, len(posts), ASKED_AT_ONCE):
             again = [
                 AskAgain(
@@ -129,9 +128,9 @@ class Loader:
             day = datetime.now(UTC).date().isoformat()
             spent, limit, paused = await self._look_up(tenant_id, day)
             load = Load(tenant_id=tenant_id, day=day, spent=spent, limit=limit, paused=paused)
-            return load, await self._remembered.unfinished(tenant_id, before_ms)
+            return load, await self._unfinished_posts.unfinished(tenant_id, before_ms)
 
-        found = await self._answer_to(question, tenant_id, "budget of a tenant cannot be loaded; its tasks wait")
+        found = await self._answer_to(question, tenant_id, "ledger")
         if found is not None:
             load, posts = found
             with contextlib.suppress(LeftUnacked):  # the worker stops; the tenant's next owner asks again
@@ -139,23 +138,28 @@ class Loader:
                 await self._outbox.send([load], keep_trying=lambda: not self._app.should_stop)
 
 
-class AlarmClock:
+class WakeTimer:
     """Sends `Wake` to tenants for which the time has changed something, and keeps the gauges up to date."""
 
     def __init__(
-        self, app: Worker, outbox: Outbox, loader: Loader, table: ConfirmedTable, rules: Callable[[], core.Rules]
+        self,
+        app: Worker,
+        outbox: Outbox,
+        loader: LedgerLoader,
+        table: ConfirmedTable,
+        rules: Callable[[], core.BudgetRules],
     ) -> None:
         self._app, self._outbox, self._loader, self._table, self._rules = app, outbox, loader, table, rules
         self._stage = watch_of(app).stage("budget")
 
-    async def ring(self) -> None:
+    async def send_wakes(self) -> None:
         """Check every tenant. After midnight nothing is spent. Tenants of another worker are shown by that worker."""
         now = Moment(time_ms=round(time.time() * 1000), offset=0)
         wakes = []
         for row in [core.BudgetRow.model_validate(stored) for stored in list(self._table.values())]:
             if not owns(self._app, BUDGET, key_of(row.tenant_id)):
                 metrics.hide_budget(row.tenant_id)
-                self._stage.let_go(row.tenant_id)
+                self._stage.stop_tracking(row.tenant_id)
                 continue
             self._show(row, now)
             self._watch_queue(row, now)
@@ -173,14 +177,14 @@ class AlarmClock:
     def _watch_queue(self, row: core.BudgetRow, now: Moment) -> None:
         """Parked tasks have no handler. So tell the watch why they wait, or that there is no reason."""
         if not row.waiting:
-            self._stage.let_go(row.tenant_id)
+            self._stage.stop_tracking(row.tenant_id)
             return
         key = key_of(row.tenant_id)
         reason = why_parked(row, parked_entry(self._app.parked, key, row.first), now, self._rules())
-        self._stage.keep(row.tenant_id, Place(BUDGET.name, partition_of(self._app, key)), reason, row.first)
+        self._stage.keep(row.tenant_id, RecordPlace(BUDGET.name, partition_of(self._app, key)), reason, row.first)
 
 
-def why_parked(row: core.BudgetRow, head: core.Parked | None, now: Moment, rules: core.Rules) -> str | None:
+def why_parked(row: core.BudgetRow, head: core.Parked | None, now: Moment, rules: core.BudgetRules) -> str | None:
     """What the first of a tenant's parked tasks waits for. None: for nothing; it should have been granted."""
     if row.paused:
         return "the end of a pause"
@@ -201,8 +205,10 @@ class LostLedgers:
     rarely otherwise.
     """
 
-    def __init__(self, app: Worker, loader: Loader, table: ConfirmedTable, remembered: Remembered) -> None:
-        self._app, self._loader, self._table, self._remembered = app, loader, table, remembered
+    def __init__(
+        self, app: Worker, loader: LedgerLoader, table: ConfirmedTable, unfinished_posts: UnfinishedPosts
+    ) -> None:
+        self._app, self._loader, self._table, self._unfinished_posts = app, loader, table, unfinished_posts
         self._looked: tuple[Any, float] | None = None
 
     async def look(self) -> None:
@@ -214,10 +220,10 @@ class LostLedgers:
             return
         now_ms = round(time.time() * 1000)
         try:
-            tenants = await self._remembered.tenants_with_unfinished(now_ms - UNDER_WAY_MS)
+            tenants = await self._unfinished_posts.tenants_with_unfinished(now_ms - UNDER_WAY_MS)
         except Exception as fault:  # noqa: BLE001 - on any error we check again later, and log it
             metrics.RETRIES.labels(stage="db").inc()
-            log.warning("Postgres cannot be asked who waits; looking for lost ledgers later", error=repr(fault))
+            log.warning("lost_ledger_check_failed", error=repr(fault))
             return
         for tenant_id in tenants:
             if owns(self._app, BUDGET, key_of(tenant_id)) and self._table.get(key_of(tenant_id)) is None:
@@ -225,7 +231,7 @@ class LostLedgers:
         self._looked = generation, now
 
 
-def _needs_waking(row: core.BudgetRow, now: Moment, rules: core.Rules) -> bool:
+def _needs_waking(row: core.BudgetRow, now: Moment, rules: core.BudgetRules) -> bool:
     """Whether tasks wait and the day or the rules changed, or a grant has been open for too long."""
     overdue = any(now.time_ms - grant.since_ms >= core.LOST_AFTER_MS for grant in row.open.values())
     return overdue or bool(row.waiting and (row.day < now.day or core.outlived(row, rules)))
@@ -238,16 +244,16 @@ def budget_agent(
     table: ConfirmedTable,
     parked: ConfirmedTable,
     *,
-    rules: Callable[[], core.Rules],
+    rules: Callable[[], core.BudgetRules],
     look_up: LookUp,
-    remembered: Remembered,
+    unfinished_posts: UnfinishedPosts,
     grant_key: bytes,
 ) -> Any:
     """Build the actor's agent and its alarm clock. `rules` returns what policy and deployment allow now.
 
     Grants are signed with `grant_key`.
     """
-    loader = Loader(app, outbox, look_up, remembered)
+    loader = LedgerLoader(app, outbox, look_up, unfinished_posts)
 
     def decide(stored: Any, command: Any, at: Moment) -> Change:
         row = core.BudgetRow.model_validate(stored) if stored else None
@@ -258,7 +264,7 @@ def budget_agent(
             loader.ask(command.tenant_id, decision.row.born_ms)
         missing = sum(what == "missing_parked" for what, _ in decision.observed)
         if decision.row is not None and missing > decision.row.waiting:  # the whole table was lost, not one entry
-            loader.bring_back(command.tenant_id, at.time_ms)
+            loader.reload_unfinished(command.tenant_id, at.time_ms)
         if decision.row is not None:
             metrics.show_budget(decision.row.tenant_id, core.view(decision.row, at, rules()))
         for what, details in decision.observed:
@@ -277,14 +283,14 @@ def budget_agent(
     async def budget(stream: Stream) -> None:
         await actor.run(stream)
 
-    every(app, WAKE_SECONDS, AlarmClock(app, outbox, loader, table, rules).ring)
-    every(app, LOST_LEDGERS_SECONDS, LostLedgers(app, loader, table, remembered).look)
+    every(app, WAKE_SECONDS, WakeTimer(app, outbox, loader, table, rules).send_wakes)
+    every(app, LOST_LEDGERS_SECONDS, LostLedgers(app, loader, table, unfinished_posts).look)
     return app.agent(outbox.channel(BUDGET), name="budget")(budget)
 
 
 def _companions(command: Any, letter: DeadLetter) -> list[Message]:
     """If the dead command carries a task, answer its post, which would otherwise wait for ever."""
-    return [buried(command.task, letter)] if isinstance(command, Reserve | Lost) else []
+    return [failed_by_dead_letter(command.task, letter)] if isinstance(command, Reserve | Lost) else []
 
 
 def _observe(what: str, details: dict[str, Any], tenant_id: str) -> None:
@@ -298,11 +304,12 @@ def _observe(what: str, details: dict[str, Any], tenant_id: str) -> None:
         case "missing_parked":
             metrics.BUDGET_QUEUE_GAPS.inc()
             log.error(
-                "a parked task is gone; `vision posts --stuck` finds its post, `vision replay --post` brings it back",
+                "parked_task_missing",
+                remedy="find its post with `vision posts --stuck`, then send it again with `vision replay --post`",
                 **details,
             )
         case "late_settle" | "late_lost":
             metrics.BUDGET_UNKNOWN_GRANTS.inc()
-            log.warning("settlement of a grant the ledger no longer knows", **details)
-        case _:
-            log.info("budget", what=what, **details)
+            log.warning("grant_unknown", **details)
+        case _:  # "lost" or "forgotten"
+            log.info("grant_charged_at_estimate", what=what, **details)

@@ -10,6 +10,7 @@ from typing import Any
 
 import structlog
 
+from vision_app.analysis.results import analyzed_outcome, failed_by_dead_letter
 from vision_app.messages import MediaTask, Message, Reserve, Skipped, decode
 from vision_app.providers.pictures import estimate_tokens
 from vision_app.settings import Settings
@@ -25,8 +26,6 @@ from vision_app.telemetry import metrics
 from vision_app.telemetry.logging import bind
 from vision_app.telemetry.metrics import tenant_label
 from vision_app.topics import MEDIA
-
-from .results import analyzed, buried
 
 log = structlog.get_logger(__name__)
 
@@ -50,7 +49,7 @@ def media_agent(
         if stored is not None and stored.answer.analysis is not None:
             metrics.CACHE_HITS.labels(cache_type="s3").inc()
             key = answers.key(task.tenant_id, medium.sha256, "gigachat")
-            return task.outcome(analyzed(stored.answer, key, cached=True), checked=now_ms)
+            return task.outcome(analyzed_outcome(stored.answer, key, cached=True), checked=now_ms)
         try:
             if not medium.s3_key:
                 raise ObjectMissing("the event names no object")
@@ -72,12 +71,12 @@ def media_agent(
 
 
 def _skipped(task: MediaTask, reason: str, now_ms: int) -> Message:
-    log.info("Media skipped", reason=reason, s3_key=task.medium.s3_key, media_sha256=task.medium.sha256)
+    log.info("media_skipped", reason=reason, s3_key=task.medium.s3_key, media_sha256=task.medium.sha256)
     return task.outcome(Skipped(reason=reason, details={"s3_key": task.medium.s3_key}), checked=now_ms)
 
 
 def _companions(event: Event, letter: Any) -> list[Message]:
     try:
-        return [buried(decode(MediaTask, event.value), letter)]
+        return [failed_by_dead_letter(decode(MediaTask, event.value), letter)]
     except ValueError:
         return []  # not a task, so no post waits for it

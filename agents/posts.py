@@ -29,7 +29,7 @@ def posts_agent(
     app: Worker, outbox: Outbox, dead_letters: DeadLetters, table: ConfirmedTable, *, vision_version: str
 ) -> Any:
     """Build the actor's agent and its sweeper."""
-    rules = core.Rules(vision_version=vision_version)
+    rules = core.PostRules(vision_version=vision_version)
 
     def decide(stored: Any, command: Any, at: Moment) -> Change:
         row = core.PostRow.model_validate(stored) if stored else None
@@ -101,13 +101,13 @@ def _observe(what: str, details: dict[str, Any], row: core.PostRow | None) -> No
             metrics.ACTOR_DUPLICATES.labels(actor="posts").inc()
         case "nothing_new":
             metrics.IDEMPOTENCY_HITS.inc()
-            log.info("Media already processed (idempotency)", reason="idempotency")
+            log.info("media_already_processed", reason="idempotency")
         case "asked_again":
             metrics.BUDGET_ASKED_AGAIN.inc(details["media"])
-            log.warning("asked about again: the ledger in which it waited was lost", **details)
+            log.warning("media_requested_again", **details)
         case "completed" if row is not None and row.completed_ms is not None:
             seconds = (row.completed_ms - row.opened_ms) / 1000
             metrics.EVENT_DURATION.observe(seconds)
-            log.info("Vision event processed", duration_ms=round(seconds * 1000), media_count=len(row.media), **details)
+            log.info("post_completed", duration_ms=round(seconds * 1000), media_count=len(row.media), **details)
         case _:
-            log.info("an outcome changed nothing", what=what, **details)
+            log.info("outcome_without_effect", what=what, **details)

@@ -76,7 +76,7 @@ async def _announce(outbox: Outbox, result: PostResult, emit_skipped: bool, keep
         await outbox.deliver(topic, entry_key(body), orjson.dumps(body), headers, keep_trying=keep_trying)
     except Oversized:
         metrics.ENDINGS_REDUCED.labels(what="announcement").inc()
-        log.warning("the announcement is too large; a reduced one goes out", trace_id=trace[:MAX_TRACE_CHARS])
+        log.warning("announcement_reduced", trace_id=trace[:MAX_TRACE_CHARS])
         less, headers = reduced(body), headers_of(trace[:MAX_TRACE_CHARS], event_type)
         await outbox.deliver(topic, entry_key(body), orjson.dumps(less), headers, keep_trying=keep_trying)
     _count(result)
@@ -86,7 +86,7 @@ def _count(result: PostResult) -> None:
     reason = {"skipped": "all_media_skipped", "error": "analysis_failed"}.get(result.status, "none")
     metrics.EVENTS.labels(status=result.status, reason=reason).inc()
     log.info(
-        "Vision results saved to DB",
+        "results_saved",
         trace_id=result.event.trace_id,
         post_id=result.event.post_id,
         tenant_id=result.event.tenant_id,

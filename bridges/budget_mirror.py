@@ -56,11 +56,11 @@ class BudgetMirrorService(Service):
                 await self.look()
             except (RedisError, OSError) as fault:
                 metrics.RETRIES.labels(stage="redis").inc()
-                log.warning("budgets cannot be shown in Redis; trying again", error=repr(fault))
+                log.warning("budget_mirror_unavailable", error=repr(fault))
                 pause = RETRY_SECONDS
             except Exception:
                 metrics.UNEXPECTED_ERRORS.labels(where="timers").inc()
-                log.exception("unexpected error while showing budgets; going on")
+                log.exception("budget_mirror_failed")
                 pause = RETRY_SECONDS
             await self.sleep(pause)
 
@@ -103,8 +103,8 @@ class BudgetMirrorService(Service):
             return False
         except Exception as fault:  # noqa: BLE001 - on any error the reset stays due, and we log it
             metrics.RETRIES.labels(stage="db").inc()
-            log.warning("a reset asked for by DEL waits for Postgres", tenant_id=tenant_id, error=repr(fault))
+            log.warning("budget_reset_delayed", tenant_id=tenant_id, error=repr(fault))
             return False
         self._reset.add(tenant_id)
-        log.info("budget reset: its key in Redis was deleted", tenant_id=tenant_id, key=sentinel_key(tenant_id))
+        log.info("budget_reset_by_redis_del", tenant_id=tenant_id, key=sentinel_key(tenant_id))
         return True

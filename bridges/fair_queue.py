@@ -7,24 +7,30 @@ way in relays only what the worker is about to handle (`unfinished.py`), and thi
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
+
+from .entry_content import EntryContent
 
 
 @dataclass(frozen=True)
 class Held:
     """An entry of an input stream. `attempt`: whether Redis has already counted its current delivery.
 
-    `size_bytes`: the size of its fields. `fields` None: they are not held, and are read again when its turn comes.
+    `size_bytes`: the size of its fields. `content` None: it is not held, and is read again when its turn comes.
     """
 
     stream: str
     entry_id: bytes
-    fields: Mapping[bytes, bytes] | None
+    content: EntryContent | None
     tenant_id: str
     post_id: str
     attempt: bool
     size_bytes: int = 0
+
+    @property
+    def held_bytes(self) -> int:
+        return self.content.size_bytes if self.content is not None else 0
 
 
 class FairQueue:
@@ -33,7 +39,7 @@ class FairQueue:
     def __init__(self) -> None:
         self._queues: dict[str, deque[Held]] = {}
         self._length = 0
-        self.held_bytes = 0  # of the fields that are held
+        self.held_bytes = 0  # of the contents that are held
 
     def __len__(self) -> int:
         return self._length
@@ -41,7 +47,7 @@ class FairQueue:
     def put(self, held: Held) -> None:
         self._queues.setdefault(held.tenant_id, deque()).append(held)
         self._length += 1
-        self.held_bytes += held.size_bytes if held.fields is not None else 0
+        self.held_bytes += held.held_bytes
 
     def take(self, may_go: Callable[[str], bool] = lambda _: True) -> Held | None:
         """Take the next entry. A tenant for which `may_go` is False is passed over and keeps its place."""
@@ -53,7 +59,7 @@ class FairQueue:
         if queue:
             self._queues[tenant] = queue  # behind all others
         self._length -= 1
-        self.held_bytes -= held.size_bytes if held.fields is not None else 0
+        self.held_bytes -= held.held_bytes
         return held
 
     def clear(self) -> None:

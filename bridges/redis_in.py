@@ -19,7 +19,7 @@ import asyncio
 import hashlib
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -29,8 +29,8 @@ import structlog
 from mode import Service
 from redis.exceptions import RedisError, ResponseError
 
-from vision_app.events import Unreadable, entry_value, read_entry
-from vision_app.messages import Uploaded, headers_of
+from vision_app.events import Unreadable, entry_value
+from vision_app.messages import headers_of
 from vision_app.settings import Settings
 from vision_app.streams.dead_letters import DeadLetters, Origin, dead_letter
 from vision_app.streams.faust_seams import Worker, watch_of
@@ -41,10 +41,11 @@ from vision_app.streams.set_aside import SetAside, marks_of
 from vision_app.telemetry import metrics
 from vision_app.telemetry.logging import bind
 from vision_app.telemetry.tracing import traceparent_for
-from vision_app.telemetry.watch import Interrupted, Place, Work, waiting_for
+from vision_app.telemetry.watch import Interrupted, RecordPlace, Work, waiting_for
 from vision_app.topics import UPLOADED
 
 from .backlog import measure
+from .entry_content import EntryContent, Fields, read_content
 from .fair_queue import FairQueue, Held
 from .reply_size import READ_BYTES, ReplySize, size_of
 from .unfinished import Unfinished
@@ -56,7 +57,7 @@ BLOCK_MS = 1000
 HELD_BLOCK_MS = 10  # while entries are held that may not be relayed yet
 READ_AHEAD = 10_000  # entries held; other tenants behind a flood of this length are still found
 READ_AHEAD_SECONDS = 0.2  # of reading, then held entries are relayed
-READ_AHEAD_BYTES = 32 * 1024 * 1024  # of their fields in memory; an entry without them takes half a kilobyte
+READ_AHEAD_BYTES = 32 * 1024 * 1024  # of their content in memory; an entry without it takes half a kilobyte
 RENEW_BATCH = 500
 RECONNECT_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 DLQ_MAXLEN = 100_000
@@ -78,13 +79,10 @@ class RoundState(StrEnum):
     """A round failed unexpectedly; the next begins after a pause. After ROUNDS_FAILED in a row the process ends."""
 
 
-Fields = Mapping[bytes, bytes]
-
-
 class RedisIn(Service):
     """One consumer of the group on every input stream. `worker_id` must be the same after a restart.
 
-    `held_up` says whether a service is away that posts need to be announced.
+    `service_is_away` says whether a service is away that posts need to be announced.
     """
 
     def __init__(
@@ -94,7 +92,7 @@ class RedisIn(Service):
         dead_letters: DeadLetters,
         settings: Settings,
         worker_id: str,
-        held_up: Callable[[], bool],
+        service_is_away: Callable[[], bool],
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -105,13 +103,13 @@ class RedisIn(Service):
         )
         self.connected = False
         self._waiting = FairQueue()
-        self._unfinished = Unfinished(self._redis, held_up)
+        self._unfinished = Unfinished(self._redis, service_is_away)
         self._held: dict[str, set[bytes]] = defaultdict(set)  # waiting or being relayed, by stream
         self._reply = ReplySize(settings.vision_read_batch_size)
         self._failures = 0  # in a row
-        self._unplanned = 0  # unexpected failures in a row
+        self._unexpected_failures = 0  # unexpected failures in a row
         self.round_state = RoundState.CONNECTING
-        self._streams = [Place(stream) for stream in settings.input_streams]
+        self._streams = [RecordPlace(stream) for stream in settings.input_streams]
         self._round = Work(STAGE, self._streams, lambda: True)
 
     async def on_shutdown(self) -> None:
@@ -134,17 +132,17 @@ class RedisIn(Service):
                 self.round_state = RoundState.CONNECTING
                 self.connected = False
                 metrics.RETRIES.labels(stage="redis").inc()
-                log.warning("Redis is away; connecting again", error=repr(fault))
+                log.warning("redis_reconnecting", error=repr(fault))
                 with waiting_for("redis"):
                     await self.sleep(RECONNECT_SECONDS[min(self._failures, len(RECONNECT_SECONDS) - 1)])
                 self._failures += 1
             except Exception as fault:
                 metrics.UNEXPECTED_ERRORS.labels(where="redis_in").inc()
                 self.round_state = RoundState.FAILED
-                self._unplanned += 1
-                if self._unplanned >= ROUNDS_FAILED and not self._stopping:
+                self._unexpected_failures += 1
+                if self._unexpected_failures >= ROUNDS_FAILED and not self._stopping:
                     end_process("the way in cannot go on", fault, streams=list(self._settings.input_streams))
-                log.exception("unexpected error of the way in; going on", in_a_row=self._unplanned)
+                log.exception("redis_in_failed", in_a_row=self._unexpected_failures)
                 await self.sleep(RECONNECT_SECONDS[-1])
 
     @Service.task
@@ -153,7 +151,7 @@ class RedisIn(Service):
             try:
                 await measure(self._redis, self._settings)
             except (RedisError, OSError) as fault:  # the relaying counts it, logs it and reconnects
-                log.debug("the input streams cannot be measured", error=repr(fault))
+                log.debug("input_streams_not_measured", error=repr(fault))
             await self.sleep(self._settings.vision_pending_check_interval)
 
     @property
@@ -167,7 +165,7 @@ class RedisIn(Service):
         for stream in self._settings.input_streams:
             try:
                 await self._redis.xgroup_create(stream, self._group, id="0", mkstream=True)
-                log.info("Created consumer group", stream=stream, group=self._group)
+                log.info("consumer_group_created", stream=stream, group=self._group)
             except ResponseError as fault:
                 if "BUSYGROUP" not in str(fault):
                     raise
@@ -186,17 +184,17 @@ class RedisIn(Service):
                 claimed_at = time.monotonic()
                 await self._claim_abandoned()
             self.round_state = RoundState.READING
-            await self._read_ahead(going_on=bool(batch))
-            await self._unfinished.look()
-            batch = list(self._whose_turn_it_is())
+            await self._read_ahead(more_expected=bool(batch))
+            await self._unfinished.refresh()
+            batch = list(self._next_batch())
             if batch:
                 self.round_state = RoundState.RELAYING
-            await self._pass_on(batch)
+            await self._relay_batch(batch)
             metrics.READ_AHEAD_BYTES.set(self._waiting.held_bytes)
-            self._unplanned = 0
-            self._round.moved(*self._streams)
+            self._unexpected_failures = 0
+            self._round.note_progress(*self._streams)
 
-    def _whose_turn_it_is(self) -> Iterator[Held]:
+    def _next_batch(self) -> Iterator[Held]:
         room = READ_BYTES
         for _ in range(self._settings.vision_read_batch_size):
             if room <= 0:
@@ -209,20 +207,20 @@ class RedisIn(Service):
             room -= held.size_bytes
             yield held
 
-    async def _read_ahead(self, going_on: bool) -> None:
+    async def _read_ahead(self, more_expected: bool) -> None:
         """Read new entries for READ_AHEAD_SECONDS: a tenant gets a turn only when its entries have been read."""
         until = time.monotonic() + READ_AHEAD_SECONDS
-        while await self._read(going_on) and time.monotonic() < until:
-            going_on = True
+        while await self._read(more_expected) and time.monotonic() < until:
+            more_expected = True
 
-    async def _read(self, going_on: bool) -> bool:
+    async def _read(self, more_expected: bool) -> bool:
         """Read and hold new entries, one reply of Redis, up to READ_AHEAD. Returns whether more may be there already.
 
         Blocks long for new entries only while nothing is held.
         """
         block: int | None = BLOCK_MS
         if self._waiting:
-            block = None if going_on else HELD_BLOCK_MS
+            block = None if more_expected else HELD_BLOCK_MS
         if len(self._waiting) >= READ_AHEAD:
             await self.sleep(HELD_BLOCK_MS / 1000)
             return False
@@ -240,17 +238,15 @@ class RedisIn(Service):
         if entry in self._held[stream]:
             return
         self._held[stream].add(entry)
-        size = size_of(fields)
-        kept = fields if self._waiting.held_bytes + size <= READ_AHEAD_BYTES else None
-        self._waiting.put(Held(stream, entry, kept, *self._post_of(fields), attempt, size))
+        content = self._read_content(stream, entry, fields)
+        record = content.record
+        # An unreadable entry has no tenant; it is dead-lettered when its turn comes.
+        tenant_and_post = ("", "") if isinstance(record, Unreadable) else (record.tenant_id, record.post_id)
+        kept = content if self._waiting.held_bytes + content.size_bytes <= READ_AHEAD_BYTES else None
+        self._waiting.put(Held(stream, entry, kept, *tenant_and_post, attempt, size_of(fields)))
 
-    def _post_of(self, fields: Fields) -> tuple[str, str]:
-        """Tenant and post."""
-        try:
-            event, _ = self._event_of("", b"", fields)
-        except Unreadable:
-            return "", ""  # it is dead-lettered when its turn comes
-        return event.tenant_id, event.post_id
+    def _read_content(self, stream: str, entry: bytes, fields: Fields) -> EntryContent:
+        return read_content(stream, entry, fields, self._settings.s3_default_tenant_id)
 
     @Service.task
     async def _renew_for_ever(self) -> None:
@@ -261,7 +257,7 @@ class RedisIn(Service):
                 await self._renew()
             except (RedisError, OSError) as fault:
                 metrics.RETRIES.labels(stage="redis").inc()
-                log.warning("held entries could not be renewed", error=repr(fault))
+                log.warning("held_entries_not_renewed", error=repr(fault))
 
     async def _renew(self) -> None:
         for stream, held in list(self._held.items()):
@@ -291,21 +287,21 @@ class RedisIn(Service):
         if ids:
             claimed = await self._redis.xclaim(stream, self._group, self._consumer, idle, ids, justid=True)
             await self._take_over(stream, claimed)
-            await self._miss(stream, [entry for entry in ids if entry not in claimed])
+            await self._count_trimmed_unclaimed(stream, [entry for entry in ids if entry not in claimed])
         return len(ids)
 
-    async def _miss(self, stream: str, unclaimed: Sequence[bytes]) -> None:
+    async def _count_trimmed_unclaimed(self, stream: str, unclaimed: Sequence[bytes]) -> None:
         """Entries that XCLAIM did not return: another worker was quicker, or they were trimmed. Count the trimmed ones.
 
         From Redis 7 on, XCLAIM drops trimmed entries from the pending list."""
         if unclaimed:
-            found = await self._fields_of(stream, unclaimed)
+            found = await self._read_fields(stream, unclaimed)
             self._count_trimmed([entry for entry in unclaimed if entry not in found])
 
     def _count_trimmed(self, entries: Sequence[bytes]) -> None:
         if entries:
             metrics.REDIS_TRIMMED.inc(len(entries))
-            log.error("pending entries were trimmed from the stream before they were read", entries=len(entries))
+            log.error("pending_entries_trimmed", entries=len(entries))
 
     async def _take_over(self, stream: str, ids: Sequence[bytes]) -> None:
         """Hold entries of our own pending list again, and dead-letter those that were delivered too often."""
@@ -319,21 +315,21 @@ class RedisIn(Service):
         delivered = await self._deliveries(stream, ids)
         exhausted = [entry for entry in ids if delivered.get(entry, 0) >= self._settings.vision_max_deliveries]
         for entry in exhausted:
-            await self._give_up(stream, entry, delivered[entry])
+            await self._bury_exhausted(stream, entry, delivered[entry])
         left = [entry for entry in ids if entry not in exhausted]
-        found = await self._fields_of(stream, left)
+        found = await self._read_fields(stream, left)
         self._reply.note(map(size_of, found.values()))
         for entry, fields in found.items():
             self._hold(stream, entry, fields, attempt=False)
-        await self._let_go_of_trimmed(stream, [entry for entry in left if entry not in found])
+        await self._acknowledge_trimmed(stream, [entry for entry in left if entry not in found])
 
-    async def _let_go_of_trimmed(self, stream: str, entries: Sequence[bytes]) -> None:
+    async def _acknowledge_trimmed(self, stream: str, entries: Sequence[bytes]) -> None:
         if entries:
             self._count_trimmed(entries)
             await self._redis.xack(stream, self._group, *entries)
             self._held[stream] -= set(entries)
 
-    async def _fields_of(self, stream: str, ids: Sequence[bytes]) -> dict[bytes, Fields]:
+    async def _read_fields(self, stream: str, ids: Sequence[bytes]) -> dict[bytes, Fields]:
         async with self._redis.pipeline(transaction=False) as pipe:
             for entry in ids:
                 pipe.xrange(stream, min=entry, max=entry, count=1)
@@ -347,99 +343,84 @@ class RedisIn(Service):
             found = await pipe.execute()
         return {item["message_id"]: int(item["times_delivered"]) for items in found for item in items}
 
-    async def _give_up(self, stream: str, entry: bytes, deliveries: int) -> None:
+    async def _bury_exhausted(self, stream: str, entry: bytes, deliveries: int) -> None:
         found = await self._redis.xrange(stream, min=entry, max=entry, count=1)
         fields = found[0][1] if found else {}
-        log.error(
-            "Message exceeded max deliveries, sending to DLQ", stream_id=entry.decode(), delivery_count=deliveries
-        )
+        log.error("max_deliveries_exceeded", stream_id=entry.decode(), delivery_count=deliveries)
         metrics.EVENTS.labels(status="failed", reason="max_deliveries_exceeded").inc()
         await self._bury(stream, entry, fields, "max_deliveries_exceeded", "max deliveries exceeded", deliveries)
         await self._redis.xack(stream, self._group, entry)
 
     # -- handing over
 
-    async def _pass_on(self, batch: Sequence[Held]) -> None:
+    async def _relay_batch(self, batch: Sequence[Held]) -> None:
         """Relay a batch, and acknowledge per stream what Kafka has. Raises the first failure after that."""
         for stream, again in _by_stream([held for held in batch if not held.attempt]).items():
             await self._redis.xclaim(stream, self._group, self._consumer, 0, again)  # counts the delivery
-        whole = await self._with_fields(batch)
+        whole = await self._with_content(batch)
         results = await asyncio.gather(
-            *(self._watched(held.stream, held.entry_id, fields) for held, fields in whole), return_exceptions=True
+            *(self._relay_watched(held.stream, held.entry_id, content) for held, content in whole),
+            return_exceptions=True,
         )
         done = [held for (held, _), result in zip(whole, results, strict=True) if result is None]
         for stream, ids in _by_stream(done).items():
             await self._redis.xack(stream, self._group, *ids)
             self._held[stream] -= set(ids)
-        failed = (held for held, result in zip(batch, results, strict=True) if result is not None)
-        left = [_place(held.stream, held.entry_id) for held in failed]
+        failed = (held for (held, _), result in zip(whole, results, strict=True) if result is not None)
+        left = [_place_of_entry(held.stream, held.entry_id) for held in failed]
         self._round.places = left or self._round.places  # the watch names these if they keep failing
         for fault in results:
             if isinstance(fault, BaseException):
                 raise fault
 
-    async def _with_fields(self, batch: Sequence[Held]) -> list[tuple[Held, Fields]]:
-        """The batch with its entries' fields. Fields that are not held are read again; trimmed entries are left out."""
-        found: dict[tuple[str, bytes], Fields] = {}
-        for stream, ids in _by_stream([held for held in batch if held.fields is None]).items():
-            read = await self._fields_of(stream, ids)
-            found |= {(stream, entry): fields for entry, fields in read.items()}
-            await self._let_go_of_trimmed(stream, [entry for entry in ids if entry not in read])
-        found |= {(held.stream, held.entry_id): held.fields for held in batch if held.fields is not None}
-        return [(held, fields) for held in batch if (fields := found.get((held.stream, held.entry_id))) is not None]
+    async def _with_content(self, batch: Sequence[Held]) -> list[tuple[Held, EntryContent]]:
+        """The batch with its entries' content. What is not held is read again; trimmed entries are left out."""
+        found: dict[tuple[str, bytes], EntryContent] = {}
+        for stream, ids in _by_stream([held for held in batch if held.content is None]).items():
+            read = await self._read_fields(stream, ids)
+            found |= {(stream, entry): self._read_content(stream, entry, fields) for entry, fields in read.items()}
+            await self._acknowledge_trimmed(stream, [entry for entry in ids if entry not in read])
+        contents = ((held, held.content or found.get((held.stream, held.entry_id))) for held in batch)
+        return [(held, content) for held, content in contents if content is not None]
 
-    async def _end(self, stream: str, entry: bytes, fields: Fields) -> None:
+    async def _relay_or_bury(self, stream: str, entry: bytes, content: EntryContent) -> None:
         """Relay or dead-letter an entry. Raises only LeftUnacked and Redis' errors."""
         try:
-            await self._pass_on_one(stream, entry, fields)
+            await self._relay_entry(stream, entry, content)
         except (LeftUnacked, RedisError, OSError):
             raise
         except Exception as fault:
             metrics.UNEXPECTED_ERRORS.labels(where="redis_in").inc()
-            log.exception("an entry could not be relayed; it is dead-lettered", stream=stream, stream_id=entry.decode())
-            await self._bury(stream, entry, fields, "unexpected", f"{type(fault).__name__}: {fault}", 1)
+            log.exception("entry_relay_failed", stream=stream, stream_id=entry.decode())
+            await self._bury(stream, entry, content.fields, "unexpected", f"{type(fault).__name__}: {fault}", 1)
 
-    async def _watched(self, stream: str, entry: bytes, fields: Fields) -> None:
-        with watch_of(self._app).stage(STAGE).work(_place(stream, entry)) as work:
+    async def _relay_watched(self, stream: str, entry: bytes, content: EntryContent) -> None:
+        with watch_of(self._app).stage(STAGE).work(_place_of_entry(stream, entry)) as work:
             try:
                 with work.interruptible():
-                    await self._end(stream, entry, fields)
+                    await self._relay_or_bury(stream, entry, content)
             except Interrupted:
-                await self._end(stream, entry, fields)  # an operator has set it aside
+                await self._relay_or_bury(stream, entry, content)  # an operator has set it aside
 
-    async def _pass_on_one(self, stream: str, entry: bytes, fields: Fields) -> None:
+    async def _relay_entry(self, stream: str, entry: bytes, content: EntryContent) -> None:
+        record, fields = content.record, content.fields
         marks = marks_of(self._app)
-        if marks is not None and (reason := marks.reason_at(_place(stream, entry))) is not None:
+        if marks is not None and (reason := marks.reason_at(_place_of_entry(stream, entry))) is not None:
             await self._bury(stream, entry, fields, SetAside.__name__, reason, 1)
             return
-        try:
-            event, value = self._event_of(stream, entry, fields)
-        except Unreadable as fault:
-            await self._bury(stream, entry, fields, "unreadable", str(fault), 1)
+        if isinstance(record, Unreadable):
+            await self._bury(stream, entry, fields, "unreadable", str(record), 1)
             metrics.EVENTS.labels(status="failed", reason="parse_error").inc()
             return
-        with bind(trace_id=event.trace_id, post_id=event.post_id, tenant_id=event.tenant_id):
-            headers = headers_of(event.trace_id, event.event_type, traceparent_for(event.trace_id))
+        with bind(trace_id=record.trace_id, post_id=record.post_id, tenant_id=record.tenant_id):
+            headers = headers_of(record.trace_id, record.event_type, traceparent_for(record.trace_id))
             try:
-                await self._outbox.deliver(UPLOADED, event.key, value, headers, keep_trying=self._keep_trying)
+                await self._outbox.deliver(UPLOADED, record.key, record.value, headers, keep_trying=self._keep_trying)
             except Oversized as fault:
                 await self._bury(stream, entry, fields, "oversized", str(fault), 1)
                 return
             metrics.RELAYED.labels(stream=stream).inc()
-            log.info("event relayed", stream=stream, stream_id=entry.decode())
-
-    def _event_of(self, stream: str, entry: bytes, fields: Fields) -> tuple[Uploaded, bytes]:
-        """The event of an entry, and its record's value. Raises Unreadable on any error."""
-        try:
-            event = read_entry(fields, default_tenant=self._settings.s3_default_tenant_id, entry_id=entry.decode())
-            sourced = event.model_copy(update={"source_stream": stream, "source_entry_id": entry.decode()})
-            return event, sourced.encode()
-        except Unreadable:
-            raise
-        except Exception as fault:  # an unexpected error: the entry is dead-lettered, the others go on
-            metrics.UNEXPECTED_ERRORS.labels(where="redis_in").inc()
-            log.exception("unexpected error while an entry was read", stream=stream, stream_id=entry.decode())
-            raise Unreadable(f"{type(fault).__name__}: {fault}") from fault
+            log.info("entry_relayed", stream=stream, stream_id=entry.decode())
 
     async def _bury(self, stream: str, entry: bytes, fields: Fields, error: str, reason: str, deliveries: int) -> None:
         """Write both dead letters, before the entry is acknowledged: on the Redis stream for others, and in Kafka.
@@ -457,7 +438,7 @@ class RedisIn(Service):
                 "delivery_count": deliveries,
                 "max_deliveries": self._settings.vision_max_deliveries,
                 "trace_id": trace_id[:DLQ_TEXT_CHARS],
-                **_data(payload),
+                **_payload_fields(payload),
             }
             await self._redis.xadd(self._settings.vision_dlq_stream, dead, maxlen=DLQ_MAXLEN, approximate=True)
             origin = Origin(
@@ -476,7 +457,7 @@ class RedisIn(Service):
             end_process("a dead letter failed", fault, stream=stream, stream_id=entry.decode())
 
 
-def _data(payload: bytes) -> dict[Any, Any]:
+def _payload_fields(payload: bytes) -> dict[Any, Any]:
     """The payload for the Redis dead-letter stream. If it is too large: its start, and size and hash of the whole."""
     if len(payload) <= DLQ_DATA_BYTES:
         return {"data": payload}
@@ -484,8 +465,8 @@ def _data(payload: bytes) -> dict[Any, Any]:
     return {"data": payload[:DLQ_DATA_BYTES], **whole}
 
 
-def _place(stream: str, entry: bytes) -> Place:
-    return Place(stream, None, entry.decode())
+def _place_of_entry(stream: str, entry: bytes) -> RecordPlace:
+    return RecordPlace(stream, None, entry.decode())
 
 
 def _by_stream(batch: Iterable[Held]) -> dict[str, list[Any]]:

@@ -26,13 +26,13 @@ LOOK_SECONDS = 0.05
 class Unfinished:
     """Posts that this worker relayed and that are not announced yet, by tenant. Redis knows what any worker announced.
 
-    `held_up` says whether a service is away that posts need to be announced.
+    `service_is_away` says whether a service is away that posts need to be announced.
     """
 
-    def __init__(self, redis: Any, held_up: Callable[[], bool]) -> None:
-        self._redis, self._held_up = redis, held_up
+    def __init__(self, redis: Any, service_is_away: Callable[[], bool]) -> None:
+        self._redis, self._service_is_away = redis, service_is_away
         self._posts: dict[str, dict[str, float]] = defaultdict(dict)  # since when
-        self._looked_at = 0.0
+        self._refreshed_at = 0.0
         self._waits_for_a_service = False
 
     def add(self, tenant_id: str, post_id: str) -> None:
@@ -48,13 +48,13 @@ class Unfinished:
         most = HELD_UP if self._waits_for_a_service else max(AT_LEAST, TOGETHER // tenants)
         return len(own) < most
 
-    async def look(self) -> None:
+    async def refresh(self) -> None:
         """Update the counts: forget posts that were announced or are too old. Raises RedisError."""
         now = time.monotonic()
-        if now - self._looked_at < LOOK_SECONDS:
+        if now - self._refreshed_at < LOOK_SECONDS:
             return
-        self._looked_at, too_old = now, now - PATIENCE_SECONDS
-        self._waits_for_a_service = self._held_up()
+        self._refreshed_at, too_old = now, now - PATIENCE_SECONDS
+        self._waits_for_a_service = self._service_is_away()
         ended = await self._announced([tenant_id for tenant_id in self._posts if not self.has_room(tenant_id)])
         for tenant_id, posts in list(self._posts.items()):
             left = {

@@ -41,7 +41,7 @@ INPUTS = {
 
 
 @dataclass(frozen=True)
-class Place:
+class Target:
     """One Python on one platform."""
 
     python: str
@@ -85,7 +85,7 @@ class Place:
         return _tags(self)
 
 
-PLACES = [Place(python, *platform) for platform in PLATFORMS for python in PYTHONS]
+TARGETS = [Target(python, *platform) for platform in PLATFORMS for python in PYTHONS]
 
 
 @dataclass
@@ -107,8 +107,8 @@ class Pin:
     def key(self) -> str:
         return f"{self.name}=={self.version}"
 
-    def applies(self, place: Place) -> bool:
-        return _applies(str(self.requirement), place, "")
+    def applies(self, target: Target) -> bool:
+        return _applies(str(self.requirement), target, "")
 
 
 @dataclass
@@ -118,15 +118,15 @@ class Package:
     requires: list[str] = field(default_factory=list)
     wheels: dict[str, str] = field(default_factory=dict)
 
-    def has_wheel(self, place: Place, hashes: frozenset[str]) -> bool:
-        tags = place.tags()
+    def has_wheel_for(self, target: Target, hashes: frozenset[str]) -> bool:
+        tags = target.tags()
         return any(sha256 in hashes and not tags.isdisjoint(_wheel_tags(name)) for name, sha256 in self.wheels.items())
 
 
 @cache
-def _tags(place: Place) -> frozenset[Tag]:
-    major, minor = map(int, place.python.split("."))
-    platforms = place.platforms()
+def _tags(target: Target) -> frozenset[Tag]:
+    major, minor = map(int, target.python.split("."))
+    platforms = target.platforms()
     own = cpython_tags((major, minor), platforms=platforms)
     return frozenset([*own, *compatible_tags((major, minor), f"cp{major}{minor}", platforms)])
 
@@ -142,9 +142,9 @@ def _parsed(requirement: str) -> Requirement:
 
 
 @cache
-def _applies(requirement: str, place: Place, extra: str) -> bool:
+def _applies(requirement: str, target: Target, extra: str) -> bool:
     marker = _parsed(requirement).marker
-    return marker is None or marker.evaluate(place.markers(extra))
+    return marker is None or marker.evaluate(target.markers(extra))
 
 
 def read_lock(text: str) -> list[Pin]:
@@ -186,24 +186,24 @@ def unsupported(lock: str) -> set[tuple[str, str]]:
 def problems(lock: str, pins: list[Pin], known: Mapping[str, Package], wanted: list[str]) -> Iterator[str]:
     """What must be resolved, built or guessed to install `lock` in one of PLACES. Empty if the lock is closed."""
     for pin in pins:
-        if pin.key not in known and any(map(pin.applies, PLACES)):
+        if pin.key not in known and any(map(pin.applies, TARGETS)):
             yield f"{pin.key} is in {lock} but not in {WHEELS.name}; run `make lock`"
-    for place in PLACES:
-        if (place.system, place.machine) not in unsupported(lock):
-            for problem in _problems_at(place, pins, known, wanted):
-                yield f"{lock}, {place}: {problem}; run `make lock`"
+    for target in TARGETS:
+        if (target.system, target.machine) not in unsupported(lock):
+            for problem in _problems_at(target, pins, known, wanted):
+                yield f"{lock}, {target}: {problem}; run `make lock`"
 
 
-def _problems_at(place: Place, pins: list[Pin], known: Mapping[str, Package], wanted: list[str]) -> Iterator[str]:
-    here = {pin.name: pin for pin in pins if pin.key in known and pin.applies(place)}
+def _problems_at(target: Target, pins: list[Pin], known: Mapping[str, Package], wanted: list[str]) -> Iterator[str]:
+    here = {pin.name: pin for pin in pins if pin.key in known and pin.applies(target)}
     for pin in here.values():
-        if not known[pin.key].has_wheel(place, pin.hashes):
+        if not known[pin.key].has_wheel_for(target, pin.hashes):
             yield f"{pin.key} has no wheel"
     todo = [("the project", text, "") for text in wanted]
     seen: set[tuple[str, str]] = set()
     while todo:
         by, text, extra = todo.pop()
-        if not _applies(text, place, extra):
+        if not _applies(text, target, extra):
             continue
         requirement = _parsed(text)
         found = here.get(canonicalize_name(requirement.name))
@@ -235,9 +235,9 @@ def describe() -> None:
     """Ask the index, for every place, which wheel it takes for each pin and what that wheel requires."""
     pins = {pin.key: pin for lock in INPUTS for pin in read_lock((ROOT / lock).read_text())}
     known: dict[str, Package] = {}
-    for place in PLACES:
-        print(place, flush=True)
-        for item in _report(place, [pin for pin in pins.values() if pin.applies(place)]):
+    for target in TARGETS:
+        print(target, flush=True)
+        for item in _report(target, [pin for pin in pins.values() if pin.applies(target)]):
             metadata, archive = item["metadata"], item["download_info"]
             key = f"{canonicalize_name(metadata['name'])}=={metadata['version']}"
             package = known.setdefault(key, Package())
@@ -251,18 +251,18 @@ def describe() -> None:
     WHEELS.write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
 
-def _report(place: Place, pins: list[Pin]) -> list[dict[str, Any]]:
+def _report(target: Target, pins: list[Pin]) -> list[dict[str, Any]]:
     """What pip would install, from wheels only. A pin without a wheel for this place is left out and named."""
     command = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--no-deps", "--quiet"]
-    command += ["--only-binary=:all:", f"--python-version={place.python}", "--implementation=cp", "--report=-"]
-    abi = f"cp{place.python.replace('.', '')}"
+    command += ["--only-binary=:all:", f"--python-version={target.python}", "--implementation=cp", "--report=-"]
+    abi = f"cp{target.python.replace('.', '')}"
     command += [f"--abi={each}" for each in (abi, "abi3", "none")]
-    command += [f"--platform={each}" for each in place.platforms()]
+    command += [f"--platform={each}" for each in target.platforms()]
     left = {pin.key for pin in pins}
     while True:
         with tempfile.TemporaryDirectory() as folder:
-            target = [f"--target={folder}", *sorted(left)]
-            outcome = subprocess.run([*command, *target], check=False, capture_output=True, text=True)
+            arguments = [f"--target={folder}", *sorted(left)]
+            outcome = subprocess.run([*command, *arguments], check=False, capture_output=True, text=True)
         if outcome.returncode == 0:
             report: list[dict[str, Any]] = json.loads(outcome.stdout)["install"]
             return report

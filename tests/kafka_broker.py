@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import AIOKafkaClient
-from aiokafka.protocol.api import Request, RequestStruct, Response
-from aiokafka.protocol.types import Array, Int8, Int16, Int32, Schema, String
+from aiokafka.protocol.admin import CreateAclsRequest, DeleteAclsRequest, DescribeAclsRequest
 from cryptography.hazmat.primitives import serialization
 
 from tests.processes import serving
@@ -153,6 +152,7 @@ def _configuration(folder: Path, ports: dict[str, int], made: Certificates) -> s
         "allow.everyone.if.no.acl.found": "false",
         "super.users": "User:ANONYMOUS",  # the controller itself, and the test where it arranges things
         "group.initial.rebalance.delay.ms": 0,
+        "connection.failed.authentication.delay.ms": 0,  # against guessing; the tests need no guard
         "offsets.topic.replication.factor": 1,
         "offsets.topic.num.partitions": 1,
         "transaction.state.log.replication.factor": 1,
@@ -218,86 +218,36 @@ ALLOW, ANY_HOST = 3, "*"
 Grant = tuple[str, int, str, int, int]
 """User, kind of resource, its name, LITERAL or PREFIXED, operation."""
 
-_RULE = (
-    ("resource_type", Int8),
-    ("resource_name", String("utf-8")),
-    ("pattern_type", Int8),
-    ("principal", String("utf-8")),
-    ("host", String("utf-8")),
-    ("operation", Int8),
-    ("permission_type", Int8),
-)
-
-
-class _CreateAclsResponse(Response):  # type: ignore[misc]  # aiokafka has no types
-    API_KEY = 30
-    API_VERSION = 1
-    SCHEMA = Schema(
-        ("throttle_time_ms", Int32), ("results", Array(("error_code", Int16), ("error_message", String("utf-8"))))
-    )
-
-
-class _CreateAcls(RequestStruct):  # type: ignore[misc]  # aiokafka has no types
-    API_KEY = 30
-    API_VERSION = 1
-    RESPONSE_TYPE = _CreateAclsResponse
-    SCHEMA = Schema(("creations", Array(*_RULE)))
-
-
-class _DeleteAclsResponse(Response):  # type: ignore[misc]  # aiokafka has no types
-    API_KEY = 31
-    API_VERSION = 1
-    SCHEMA = Schema(
-        ("throttle_time_ms", Int32),
-        (
-            "results",
-            Array(
-                ("error_code", Int16),
-                ("error_message", String("utf-8")),
-                ("matching", Array(("error_code", Int16), ("error_message", String("utf-8")), *_RULE)),
-            ),
-        ),
-    )
-
-
-class _DeleteAcls(RequestStruct):  # type: ignore[misc]  # aiokafka has no types
-    API_KEY = 31
-    API_VERSION = 1
-    RESPONSE_TYPE = _DeleteAclsResponse
-    SCHEMA = Schema(("filters", Array(*_RULE)))
-
-
-class _Acls(Request[_CreateAcls]):  # type: ignore[misc]  # aiokafka has no types
-    API_KEY = 30
-
-    def __init__(self, rules: list[tuple[Any, ...]]) -> None:
-        self._rules = rules
-
-    def build(self, request_struct_class: type[_CreateAcls]) -> _CreateAcls:
-        return request_struct_class(self._rules)
-
-
-class _NoAcls(Request[_DeleteAcls]):  # type: ignore[misc]  # aiokafka has no types
-    API_KEY = 31
-
-    def __init__(self, rules: list[tuple[Any, ...]]) -> None:
-        self._rules = rules
-
-    def build(self, request_struct_class: type[_DeleteAcls]) -> _DeleteAcls:
-        return request_struct_class(self._rules)
+WITHIN_SECONDS = 20
 
 
 async def grant(broker: Broker, grants: Iterable[Grant]) -> None:
-    """Give users rights; effective at once."""
-    answer = await _asked(broker, _Acls(_rules(grants)))
-    assert [error for error, _ in answer.results if error] == []
+    """Give users rights. Returns when the broker follows them."""
+    rules = _rules(grants)
+    async with _client(broker) as client:
+        node = client.get_random_node()
+        answers = await asyncio.gather(*(client.send(node, CreateAclsRequest(*rule)) for rule in rules))
+        assert [error for answer in answers for error, _ in answer.creation_responses if error] == []
+        await _until(client, rules, there=True)
 
 
 async def withdraw(broker: Broker, grants: Iterable[Grant]) -> None:
-    """Take rights away; effective at once."""
+    """Take rights away. Returns when the broker follows."""
     rules = _rules(grants)
-    answer = await _asked(broker, _NoAcls(rules))
-    assert [len(matching) for _, _, matching in answer.results] == [1] * len(rules)
+    async with _client(broker) as client:
+        node = client.get_random_node()
+        answers = await asyncio.gather(*(client.send(node, DeleteAclsRequest(*rule)) for rule in rules))
+        assert [len(matching) for answer in answers for _, _, matching in answer.filter_responses] == [1] * len(rules)
+        await _until(client, rules, there=False)
+
+
+async def _until(client: AIOKafkaClient, rules: list[tuple[Any, ...]], there: bool) -> None:
+    """The controller has answered; wait until the broker's own copy of the rules has changed, too."""
+    deadline = time.monotonic() + WITHIN_SECONDS
+    for rule in rules:
+        while bool((await client.send(client.get_random_node(), DescribeAclsRequest(*rule))).resources) is not there:
+            assert time.monotonic() < deadline, f"the broker does not follow {rule}"
+            await asyncio.sleep(0.05)
 
 
 def _rules(grants: Iterable[Grant]) -> list[tuple[Any, ...]]:
@@ -307,10 +257,11 @@ def _rules(grants: Iterable[Grant]) -> list[tuple[Any, ...]]:
     ]
 
 
-async def _asked(broker: Broker, request: Any) -> Any:
+@asynccontextmanager
+async def _client(broker: Broker) -> AsyncIterator[AIOKafkaClient]:
     client = AIOKafkaClient(bootstrap_servers=broker.server("plain"))
     await client.bootstrap()
     try:
-        return await client.send(client.get_random_node(), request)
+        yield client
     finally:
         await client.close()

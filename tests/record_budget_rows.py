@@ -52,7 +52,7 @@ SHORT = {"announced": 2, "settled": 2, "unsettled": 6}  # small, so that short s
 REAL = {"announced": 100, "settled": 32, "unsettled": 64}
 RECORDED_SEEDS = range(210)
 
-Decide = Callable[..., core.Decision]
+Decide = Callable[..., core.BudgetDecision]
 
 
 @contextmanager
@@ -66,7 +66,7 @@ def bounds(announced: int, settled: int, unsettled: int) -> Iterator[None]:
         yield
 
 
-def outcome(decision: core.Decision) -> dict[str, Any]:
+def outcome(decision: core.BudgetDecision) -> dict[str, Any]:
     """Everything that a decision says, with all orders kept, as JSON would return it."""
     return {
         "row": None if decision.row is None else decision.row.encode().decode(),
@@ -81,7 +81,7 @@ def outcome(decision: core.Decision) -> dict[str, Any]:
 class Tenant:
     """One tenant's row and parked entries as the shell keeps them. The recorder and the replay both use it."""
 
-    def __init__(self, decide: Decide, rules: core.Rules) -> None:
+    def __init__(self, decide: Decide, rules: core.BudgetRules) -> None:
         self.decide, self.rules = decide, rules
         self.row: core.BudgetRow | None = None
         self.parked: dict[int, core.Parked] = {}
@@ -92,7 +92,7 @@ class Tenant:
         if not garbage:
             self.parked.clear()
 
-    def do(self, command: Any, at: Moment, ledger: str, stored: str) -> core.Decision:
+    def do(self, command: Any, at: Moment, ledger: str, stored: str) -> core.BudgetDecision:
         """Decide one command. `stored` says how far the shell came before it died: nothing, entries, row, all."""
         decision = self.decide(self.row, command, at, self.rules, self.parked.get, ledger)
         if stored != "nothing":
@@ -114,7 +114,9 @@ class Sequence:
         self.bounds = REAL if self.long or seed % 8 == 1 else SHORT
         room = 400 if self.long else self.random.choice([3, 12, 12])
         slots, ocr = self.random.randint(1, 3), self.random.random() < 0.5
-        self.tenant = Tenant(decide, core.Rules(limit=100, max_concurrent=slots, max_queue=room, ocr_fallback=ocr))
+        self.tenant = Tenant(
+            decide, core.BudgetRules(limit=100, max_concurrent=slots, max_queue=room, ocr_fallback=ocr)
+        )
         self.steps: list[dict[str, Any]] = []
         self.changes: dict[str, Any] = {"rules": dataclasses.astuple(self.tenant.rules)}
         self.log: list[tuple[Moment, Any]] = []

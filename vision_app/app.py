@@ -19,11 +19,8 @@ import structlog
 from aiokafka.errors import KafkaError
 
 from agents.analysis import analysis_agent
-from agents.analyst import Analyst, call_times
 from agents.budget import LookUp, budget_agent
-from agents.caller import CallTimes
 from agents.media import media_agent
-from agents.objects import Pictures
 from agents.policy import policy_agent
 from agents.posts import posts_agent
 from agents.sinks import sink_agents
@@ -32,6 +29,9 @@ from bridges.redis_in import RedisIn
 from bridges.redis_out import redis_out_agents
 from tables.budget import budget_table, parked_table
 from tables.posts import posts_table
+from vision_app.analysis.analyst import Analyst, call_times
+from vision_app.analysis.caller import CallTimes
+from vision_app.analysis.pictures import Pictures
 from vision_app.streams.lag import measure_lag
 from vision_app.streams.timers import every
 
@@ -115,7 +115,7 @@ class VisionApp(faust.App):
     s3: S3Store
     watch: Watch
     marks: Marks
-    budget_rules: Callable[[], budget_core.Rules]
+    budget_rules: Callable[[], budget_core.BudgetRules]
     started = False
     _metrics: MetricsServer | None = None
 
@@ -132,7 +132,7 @@ class VisionApp(faust.App):
         try:
             await self._open()
         except Exception as fault:
-            log.error("The worker cannot start", error=_reason(fault), next_step="run `vision doctor`")
+            log.error("worker_start_failed", error=_reason(fault), next_step="run `vision doctor`")
             if isinstance(fault, EXPLAINED):
                 raise SystemExit(1) from None  # the sentence says it all: no traceback
             raise
@@ -223,7 +223,7 @@ class VisionApp(faust.App):
             waiting["gigachat"] = f"{gate.state}: {gate.reason}"
         return waiting
 
-    def held_up(self) -> bool:
+    def service_is_away(self) -> bool:
         """Whether a service is away that posts need to be announced. No post waits for the graph."""
         return bool(self.waiting_for().keys() - {"neo4j"})
 
@@ -293,7 +293,7 @@ def create_app(settings: Settings, services: Services | None = None) -> VisionAp
         app.parked,
         rules=app.budget_rules,
         look_up=_look_up(app.readers, mirror),
-        remembered=app.readers,
+        unfinished_posts=app.readers,
         grant_key=key_from(settings.grant_secret),
     )
     app.flow = analysis_agent(app, outbox, dead_letters, analyst)
@@ -310,7 +310,7 @@ def create_app(settings: Settings, services: Services | None = None) -> VisionAp
     app.kafka_reads = Reachability()
     measure_lag(app, app.kafka_reads)
     every(app, REFRESH_SECONDS, app.marks.refresh)
-    app.bridge = RedisIn(app, outbox, dead_letters, settings, worker_id(settings), app.held_up)
+    app.bridge = RedisIn(app, outbox, dead_letters, settings, worker_id(settings), app.service_is_away)
     app.keeper = StorageKeeper(settings, s3)
     app.service(cast(Any, app.keeper))
     app.service(cast(Any, BudgetMirrorService(app, outbox, mirror, app.readers.record_reset)))
@@ -327,7 +327,7 @@ async def _close(resource: Any) -> None:
         await resource.close()
     except Exception:
         metrics.UNEXPECTED_ERRORS.labels(where="close").inc()
-        log.exception("a resource cannot be closed; the others are", resource=type(resource).__name__)
+        log.exception("resource_close_failed", resource=type(resource).__name__)
 
 
 def _reason(fault: Exception) -> str:
@@ -413,9 +413,11 @@ def _look_up(readers: Readers, mirror: BudgetMirror) -> LookUp:
     return look_up
 
 
-def _budget_rules(settings: Settings, policy: PolicyFile, ocr: Tesseract | None) -> Callable[[], budget_core.Rules]:
-    def rules() -> budget_core.Rules:
-        return budget_core.Rules(
+def _budget_rules(
+    settings: Settings, policy: PolicyFile, ocr: Tesseract | None
+) -> Callable[[], budget_core.BudgetRules]:
+    def rules() -> budget_core.BudgetRules:
+        return budget_core.BudgetRules(
             limit=settings.vision_max_daily_tokens,
             max_concurrent=settings.vision_max_concurrent_requests,
             max_queue=settings.vision_max_queue_depth,

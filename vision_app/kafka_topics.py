@@ -79,13 +79,13 @@ async def create_topics(settings: Settings, tables: Mapping[str, Mapping[str, st
         missing = [name for name in wanted if name not in existing]
         if missing:
             await _create(admin, {name: wanted[name] for name in missing}, settings)
-            log.info("topics created", topics=missing)
+            log.info("kafka_topics_created", topics=missing)
         shapes = await _shapes(admin, [name for name in wanted if name in existing], settings)
     for name, shape in shapes.items():
         if _other_count(shape, settings):
             raise TopicsUnfit(unfit(name, shape.partitions, settings))
     for sentence in weaker(shapes, settings):
-        log.warning("topics_with_fewer_copies", what=sentence)
+        log.warning("kafka_topics_with_fewer_copies", what=sentence)
     return missing
 
 

@@ -1,6 +1,6 @@
 """The messages between the agents: every Kafka message as a pydantic model, tagged by `type`.
 
-This is the contract inside the system. The outside contract (Redis streams, public events) is in `events.py`; the
+This is the contract inside the system. The outside contract (Redis streams, public events) is in `events/`; the
 topics of messages are in `topics.py`. Values are one line of JSON, so that the console tools can read and produce them.
 Times are milliseconds since the epoch (`*_ms`) or ISO 8601 in UTC; sizes are bytes; money is tokens.
 """

@@ -151,7 +151,7 @@ class Settings(BaseSettings):
     """Partitions of each topic. Must be the same as those of topics that exist already."""
     kafka_topic_replication_factor: Positive = 1
     """Copies of each partition, for topics that the worker creates."""
-    kafka_min_insync_replicas: Positive | None = None
+    kafka_min_insync_replicas: int | None = Field(None, ge=1)
     """Copies that a write waits for, for topics that the worker creates. Without it, what the brokers say counts."""
     kafka_retention_days: Positive = 14
     """How long topics keep records, and S3 the records of paid calls."""

@@ -86,7 +86,7 @@ def test_step_1_vision_worker_is_registered(worker: Worker, pipe: Pipeline) -> N
 async def test_step_4_the_log_is_found_by_trace_id(worker: Worker, analyzed: Announced) -> None:
     lines = [orjson.loads(line) for line in _log(worker) if str(analyzed.body["trace_id"]) in line]
     events = {line["event"] for line in lines if line["trace_id"] == analyzed.body["trace_id"]}
-    assert {"Vision analysis completed", "Vision event processed", "Vision results saved to DB"} <= events
+    assert {"analysis_completed", "post_completed", "results_saved"} <= events
 
 
 async def test_step_4_metrics(worker: Worker, analyzed: Announced) -> None:

@@ -26,8 +26,8 @@ from faust.topics import Topic
 from PIL import Image
 
 import vision_app.app as composition
-from agents.caller import CallTimes
 from tests.fakes import LocalDecoders, until
+from vision_app.analysis.caller import CallTimes
 from vision_app.domain.signatures import key_from, signed
 from vision_app.messages import Analysis, Grant, MediaTask, Medium, Message, Ocr, Uploaded
 from vision_app.providers.base import BeforeChat, CallTrace, Picture, RawAnswer, Refused, nothing

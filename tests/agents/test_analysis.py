@@ -177,7 +177,7 @@ async def test_a_grant_that_the_ledger_did_not_give_is_turned_back_into_a_reserv
 async def test_a_grant_older_than_a_day_is_not_called_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The ledger has charged it as lost and queued its task again. Reading the topic again must spend nothing."""
     grant, later = world.grant(), time.time() + 24 * 3600
-    monkeypatch.setattr("agents.analyst.time.time", lambda: later)
+    monkeypatch.setattr("vision_app.analysis.analyst.time.time", lambda: later)
     async with world.agent("analysis") as agent:
         await world.tell(agent, grant)
     assert world.provider.calls == []
@@ -201,7 +201,7 @@ async def test_a_task_that_comes_back_unsigned_again_and_again_is_slowed_down(
     async def sleep(app: Any, event: Any, seconds: float) -> None:
         slept.append(seconds)
 
-    monkeypatch.setattr("agents.grant_in_hand.sleep_while_ours", sleep)
+    monkeypatch.setattr("vision_app.analysis.open_grant.sleep_while_ours", sleep)
     async with world.agent("analysis") as agent:
         await world.tell(agent, world.grant().model_copy(update={"signature": ""}))
         assert slept == []
@@ -440,7 +440,7 @@ async def test_an_object_that_cannot_be_read_spends_nothing(world: World, fault:
     assert [command["type"] for command in world.sent("vision.budget")] == ["release"]
 
 
-async def test_other_bytes_than_the_event_named_are_not_asked_about(world: World) -> None:
+async def test_bytes_with_another_hash_are_not_sent_to_the_provider(world: World) -> None:
     other = png("blue")
     world.store(other)
     outcome = await one(world)
@@ -449,7 +449,7 @@ async def test_other_bytes_than_the_event_named_are_not_asked_about(world: World
     assert world.provider.calls == []
 
 
-async def test_a_picture_that_is_none_is_not_asked_about(world: World) -> None:
+async def test_an_invalid_picture_is_not_sent_to_the_provider(world: World) -> None:
     content = b"MZ\x90\x00 not a picture" * 50
     sha256 = hashlib.sha256(content).hexdigest()
     world.store(content)
@@ -521,7 +521,7 @@ async def test_outages_are_waited_out_at_the_gate_and_cost_nothing(world: World,
     assert world.slots.held == set()
 
 
-async def test_whoever_waits_at_the_gate_leaves_when_the_partition_moves(world: World) -> None:
+async def test_a_task_waiting_at_the_gate_leaves_when_its_partition_moves(world: World) -> None:
     world.provider.answers = [ProviderOutage("503")]
     async with world.agent("analysis") as agent:
         await world.put(agent, world.grant())
@@ -619,7 +619,7 @@ async def test_an_unexpected_error_after_a_paid_call_charges_what_it_cost(world:
     assert settled(world) == [("g1", 777)]
 
 
-async def test_what_is_no_grant_is_dead_lettered_alone(world: World) -> None:
+async def test_a_message_that_is_not_a_grant_is_dead_lettered_alone(world: World) -> None:
     async with world.agent("analysis") as agent:
         await world.tell(agent, b"{}")
     assert len(world.sent("vision.dlq")) == 1
@@ -699,7 +699,7 @@ def test_the_picture_of_these_tests_is_what_its_hash_says() -> None:
 async def test_an_unexpected_error_of_a_call_counts_as_lost_since_it_may_have_been_paid(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agents.caller.read_answer", lambda *_: 1 / 0)
+    monkeypatch.setattr("vision_app.analysis.caller.read_answer", lambda *_: 1 / 0)
     async with world.agent("analysis") as agent:
         await world.tell(agent, world.grant())
     [lost] = world.sent("vision.budget")

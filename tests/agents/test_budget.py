@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import vision_app.app as composition
-from agents.budget import UNDER_WAY_MS, AlarmClock, LostLedgers
+from agents.budget import UNDER_WAY_MS, LostLedgers, WakeTimer
 from tests.agents.conftest import World
 from tests.fakes import until
 from vision_app.domain.signatures import flaw_of, key_from
@@ -61,7 +61,9 @@ async def postgres(world: World, monkeypatch: pytest.MonkeyPatch) -> dict[str, A
 
     loader = _loader(world)
     monkeypatch.setattr(loader, "_look_up", look_up)
-    monkeypatch.setattr(loader, "_remembered", SimpleNamespace(unfinished=unfinished, tenants_with_unfinished=tenants))
+    monkeypatch.setattr(
+        loader, "_unfinished_posts", SimpleNamespace(unfinished=unfinished, tenants_with_unfinished=tenants)
+    )
     monkeypatch.setattr("agents.budget.RETRY_SECONDS", 0.001)
     return known
 
@@ -199,7 +201,7 @@ async def test_while_postgres_is_away_the_tasks_wait_and_it_is_asked_again(
     assert world.sent("vision.dlq") == []
 
 
-async def test_a_command_that_is_none_is_dead_lettered_and_the_next_goes_on(world: World) -> None:
+async def test_an_invalid_command_is_dead_lettered_and_the_next_one_is_handled(world: World) -> None:
     async with world.agent("budget") as agent:
         await world.tell(agent, b'{"type": "print_money", "tenant_id": "t1"}', key=KEY)
         await loaded(world, agent)
@@ -207,7 +209,7 @@ async def test_a_command_that_is_none_is_dead_lettered_and_the_next_goes_on(worl
     assert world.app.budgets[KEY]["loaded"] is True
 
 
-async def test_a_wake_for_nobody_writes_nothing(world: World) -> None:
+async def test_a_wake_for_an_unknown_tenant_writes_nothing(world: World) -> None:
     async with world.agent("budget") as agent:
         await world.tell(agent, Wake(tenant_id="t1"), key=KEY)
         await asyncio.sleep(0)
@@ -237,10 +239,10 @@ async def _tick(world: World, monkeypatch: pytest.MonkeyPatch, *, day: str, owne
     with monkeypatch.context() as patched:
         patched.setattr("agents.budget.time.time", lambda: at)
         patched.setattr("agents.budget.owns", lambda app, topic, key: owned)
-        await AlarmClock(app, app.outbox, _loader(world), app.budgets, app.budget_rules).ring()
+        await WakeTimer(app, app.outbox, _loader(world), app.budgets, app.budget_rules).send_wakes()
 
 
-async def test_after_midnight_nothing_is_spent_and_who_waits_is_woken(
+async def test_after_midnight_spending_is_zero_and_waiting_tenants_are_woken(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with world.agent("budget") as agent:
@@ -275,7 +277,7 @@ async def test_what_is_parked_says_what_it_waits_for(world: World, monkeypatch: 
         assert said() == [], "another worker has it now"
 
 
-async def test_the_same_day_wakes_nobody(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_on_the_same_day_no_wake_is_sent(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     async with world.agent("budget") as agent:
         await loaded(world, agent, spent=9_500)
         await world.tell(agent, reserve(world), key=KEY)
@@ -315,7 +317,7 @@ async def test_a_ledger_that_was_lost_never_gives_its_ids_again(world: World) ->
 
 
 @pytest.mark.parametrize(("posts", "shown", "spent"), [(700, 0, 700), (700, 900, 900), (900, 700, 900)])
-async def test_a_lost_ledger_starts_with_the_most_that_anybody_knows(posts: int, shown: int, spent: int) -> None:
+async def test_a_lost_ledger_starts_with_the_highest_known_spending(posts: int, shown: int, spent: int) -> None:
     async def budget_of(tenant_id: str, day: str) -> tuple[int, int | None, bool]:
         return posts, 5_000, True
 
@@ -332,7 +334,7 @@ async def test_a_lost_ledger_starts_with_the_most_that_anybody_knows(posts: int,
 
 def _lost_ledgers(world: World) -> LostLedgers:
     loader = _loader(world)
-    return LostLedgers(world.app, loader, world.app.budgets, loader._remembered)
+    return LostLedgers(world.app, loader, world.app.budgets, loader._unfinished_posts)
 
 
 async def test_what_waited_in_a_lost_ledger_is_asked_about_again_before_the_new_one_is_loaded(
@@ -415,7 +417,7 @@ async def test_a_tenant_of_another_worker_is_not_shown_here(world: World, monkey
         await _tick(world, monkeypatch, day="2999-01-01", owned=False)
 
 
-async def test_who_waits_can_be_dropped(world: World) -> None:
+async def test_waiting_tasks_can_be_dropped(world: World) -> None:
     async with world.agent("budget") as agent:
         await loaded(world, agent)
         await world.tell(agent, Pause(tenant_id="t1"), reserve(world), reserve(world, "p2"), key=KEY)

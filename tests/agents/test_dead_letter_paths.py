@@ -178,7 +178,7 @@ async def test_what_is_replayed_after_the_fault_is_gone_leads_to_what_was_meant(
 
 
 @pytest.mark.parametrize("origin", AGENTS)
-async def test_poison_comes_back_once_per_replay_and_never_by_itself(world: World, origin: str) -> None:
+async def test_an_unreadable_message_returns_once_per_replay_and_never_by_itself(world: World, origin: str) -> None:
     """A message that no agent can read gives a letter; a replay gives another letter, and nothing else."""
     letter = await _buried(world, origin, b'{"nobody": "knows"}')
     world.happened.clear()
@@ -192,7 +192,7 @@ async def test_poison_comes_back_once_per_replay_and_never_by_itself(world: Worl
     assert world.order() == ["send vision.dlq", "ack"]
 
 
-async def test_a_replayed_task_answers_the_post_that_was_told_of_its_failure(world: World) -> None:
+async def test_a_replayed_task_answers_the_post_whose_medium_had_failed(world: World) -> None:
     """The failure was the post's outcome. The answer of the replay is better, and the post announces it."""
     failed = MediaOutcome.model_validate(await _failed_by_a_letter(world))
     async with world.agent("posts") as agent:

@@ -33,7 +33,7 @@ def _kafka_takes_two_megabytes(world: World) -> None:
 
 
 @pytest.mark.parametrize("size", [1_000_000, 2_050_000])
-async def test_a_trace_id_of_a_million_characters_costs_its_own_event_only(world: World, size: int) -> None:
+async def test_a_trace_id_of_a_million_characters_fails_only_its_own_event(world: World, size: int) -> None:
     """Row 1 of issue 12: the policy agent stopped after about 4,000 further posts, and again after a restart."""
     event = orjson.loads(uploaded("hostile").encode()) | {"trace_id": "x" * size}
     async with world.agent("policy") as agent:
@@ -58,7 +58,7 @@ async def test_the_whole_of_a_letter_too_large_for_kafka_is_in_s3(world: World) 
 
 
 @pytest.mark.parametrize("agent_name", ["media", "analysis", "budget"])
-async def test_a_task_whose_trace_fills_a_record_is_buried_and_its_post_is_told(
+async def test_a_task_whose_trace_fills_a_record_is_dead_lettered_and_its_medium_fails(
     world: World, monkeypatch: pytest.MonkeyPatch, agent_name: str
 ) -> None:
     """A task written by hand or by a version without bounds: its result is larger than the task and refused."""
@@ -98,7 +98,7 @@ async def test_an_outcome_that_makes_the_result_too_large_ends_its_medium_as_fai
     assert world.sent("vision.dlq") == [letter]
 
 
-async def test_what_nobody_asked_for_and_what_is_such_an_ending_itself_tells_nobody(world: World) -> None:
+async def test_a_rejected_outcome_and_a_failed_companion_send_no_further_outcome(world: World) -> None:
     ending = Failed(reason="exception", details={"error": "x" * (MAX_MESSAGE_BYTES - 2000)}, dead_letter_id="d")
     async with world.agent("posts") as agent:
         await world.tell(agent, outcome(), outcome(result=ending), key=KEY)

@@ -57,7 +57,7 @@ async def test_a_stored_answer_is_free_and_needs_no_object(world: World) -> None
     assert world.sent("vision.budget") == []
 
 
-async def test_an_answer_that_says_nothing_leaves_the_decision_to_analysis(world: World) -> None:
+async def test_an_answer_without_content_leaves_the_decision_to_analysis(world: World) -> None:
     world.store()
     await stored(world, "refused")
     async with world.agent("media") as agent:
@@ -65,7 +65,7 @@ async def test_an_answer_that_says_nothing_leaves_the_decision_to_analysis(world
     assert [command["type"] for command in world.sent("vision.budget")] == ["reserve"]
 
 
-async def test_force_passes_over_a_partial_answer(world: World) -> None:
+async def test_force_ignores_a_partial_answer(world: World) -> None:
     world.store()
     await stored(world, "partial")
     async with world.agent("media") as agent:
@@ -115,7 +115,7 @@ async def test_an_unexpected_error_answers_the_post_and_dead_letters_the_task(wo
     assert world.order() == ["send vision.posts", "send vision.dlq", "ack"]
 
 
-async def test_what_is_no_task_is_dead_lettered_alone(world: World) -> None:
+async def test_a_message_that_is_not_a_task_is_dead_lettered_alone(world: World) -> None:
     async with world.agent("media") as agent:
         await world.tell(agent, b"{}")
     assert len(world.sent("vision.dlq")) == 1

@@ -66,7 +66,7 @@ async def test_a_header_forces_the_analysis(world: World) -> None:
 
 
 @pytest.mark.parametrize("value", [b"not json", b"[]", b'{"post_id": "p1"}', b"\xff\xfe"])
-async def test_what_cannot_be_read_is_dead_lettered_and_the_next_goes_on(world: World, value: bytes) -> None:
+async def test_an_unreadable_event_is_dead_lettered_and_the_next_is_handled(world: World, value: bytes) -> None:
     async with world.agent("policy") as agent:
         await world.tell(agent, value, uploaded())
     (letter,) = world.sent("vision.dlq")
@@ -75,7 +75,7 @@ async def test_what_cannot_be_read_is_dead_lettered_and_the_next_goes_on(world: 
     assert world.acked == 2
 
 
-async def test_an_event_too_large_for_its_posts_row_is_dead_lettered_whatever_it_says(world: World) -> None:
+async def test_an_event_too_large_for_its_posts_row_is_dead_lettered(world: World) -> None:
     """Unknown fields are kept, so an event may be large. A row too large for the changelog would end the worker."""
     large = uploaded("large").model_copy(update={"extra": "x" * MAX_EVENT_BYTES})
     async with world.agent("policy") as agent:

@@ -78,7 +78,7 @@ async def test_a_redelivered_command_is_recognised_and_changes_nothing(world: Wo
     assert world.order()[len(before) :] == ["ack"]
 
 
-async def test_an_outcome_nobody_asked_for_is_dead_lettered(world: World) -> None:
+async def test_an_outcome_that_no_post_requested_is_dead_lettered(world: World) -> None:
     async with world.agent("posts") as agent:
         await world.tell(agent, outcome(), b'{"type": "of another version"}', opened(), key=KEY)
     first, second = world.sent("vision.dlq")
@@ -88,7 +88,7 @@ async def test_an_outcome_nobody_asked_for_is_dead_lettered(world: World) -> Non
     assert world.acked == 3
 
 
-async def test_an_unexpected_error_costs_its_own_command_only(world: World) -> None:
+async def test_an_unexpected_error_fails_only_its_own_command(world: World) -> None:
     broken = opened().model_copy(update={"verdicts": []})  # fewer verdicts than media: decide() trips
     async with world.agent("posts") as agent:
         await world.tell(agent, broken, opened(), key=KEY)

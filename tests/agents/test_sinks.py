@@ -44,7 +44,7 @@ async def test_a_skipped_post_goes_to_its_own_topic(world: World) -> None:
     assert world.sent("posts.vision.skipped")[0]["reasons"][0]["reason"] == "s3_missing"
 
 
-async def test_what_is_older_than_the_row_is_not_announced(world: World) -> None:
+async def test_a_result_older_than_the_row_is_not_announced(world: World) -> None:
     world.sinks["postgres"].older = {"p1"}
     async with world.agent("sink-postgres") as agent:
         await world.tell(agent, finished("p1"), finished("p2"))
@@ -79,7 +79,7 @@ async def test_a_post_in_work_is_written_and_not_announced(world: World) -> None
 
 
 @pytest.mark.parametrize("name", ["s3", "neo4j"])
-async def test_the_other_sinks_write_and_say_nothing(world: World, name: str) -> None:
+async def test_the_other_sinks_write_and_do_not_announce(world: World, name: str) -> None:
     async with world.agent(f"sink-{name}") as agent:
         await world.tell(agent, finished())
     assert world.order() == [f"written {name}", "ack"]
@@ -92,7 +92,7 @@ async def test_a_store_that_is_away_holds_its_own_topic_back(world: World) -> No
     assert world.order() == ["written postgres", "send posts.vision.analyzed", "ack"]
 
 
-async def test_what_the_store_never_takes_is_dead_lettered(world: World) -> None:
+async def test_a_record_that_the_store_refuses_is_dead_lettered(world: World) -> None:
     world.sinks["postgres"].faults = [Rejected(0, "a NUL character")]
     async with world.agent("sink-postgres") as agent:
         await world.tell(agent, finished(), b"{}")
@@ -142,7 +142,7 @@ async def test_while_redis_is_away_nothing_is_acknowledged_and_nothing_is_lost(w
 
 
 @pytest.mark.parametrize("value", [b"not json", b"[]", b"{}"])
-async def test_what_is_no_event_is_dead_lettered(world: World, value: bytes) -> None:
+async def test_a_message_that_is_not_an_event_is_dead_lettered(world: World, value: bytes) -> None:
     async with world.agent("announce-analyzed") as agent:
         await world.tell(agent, value)
     assert len(world.sent("vision.dlq")) == 1

@@ -86,7 +86,7 @@ async def test_a_missing_graph_holds_back_nothing_when_its_own_buffers_are_full(
 @pytest.mark.load
 @pytest.mark.parametrize("fault", NOTHING_PASSES)
 @pytest.mark.parametrize("dependency", DEPENDENCIES)
-async def test_a_worker_told_to_end_meanwhile_ends(trial: Trial, dependency: str, fault: Fault) -> None:
+async def test_a_worker_stopped_during_a_fault_ends(trial: Trial, dependency: str, fault: Fault) -> None:
     assert await trial.end_during(dependency, fault) < DEADLINE_SECONDS + GOODBYE_SECONDS + 10
 
 

@@ -107,7 +107,7 @@ async def test_services_and_supervisor_are_killed_under_load(stack: Stack, capsy
     tell(f"\nfirst start: {await stack.start():.0f} s")
     settings = load_settings(**{name.lower(): value for name, value in stack.variables().items()})
     run = f"restarts-{int(time.time())}"
-    plan = draw(1, run, posts=POSTS, workers=2, blows={}, services=(), faults=("down",), outage_seconds=0)
+    plan = draw(1, run, posts=POSTS, workers=2, signals={}, services=(), faults=("down",), outage_seconds=0)
     operator, started_ms = Operator(settings, stack.workers()), int(time.time() * 1000)
     s3 = S3Store(settings)
     await s3.open()

@@ -52,7 +52,7 @@ async def pipe(stack_settings: Settings) -> AsyncIterator[Pipeline]:
         yield opened
 
 
-async def test_told_to_end_and_to_share_while_the_rows_wait_for_postgres(
+async def test_a_worker_stops_and_rebalances_while_rows_wait_for_postgres(
     pipe: Pipeline, workers: list[Worker], proxies: Proxies
 ) -> None:
     workers[0].start()
@@ -62,7 +62,7 @@ async def test_told_to_end_and_to_share_while_the_rows_wait_for_postgres(
     await pipe.announced(known, since)
     proxies.proxies["postgres"].inject("hang")
     posts = known + await _publish(pipe, tag, 6, first=3)
-    await _until(lambda: _says(workers[0], "Vision analysis completed", len(posts)))
+    await _until(lambda: _says(workers[0], "analysis_completed", len(posts)))
 
     await _shared(workers[1])  # the sink that waits must let go of its partitions
     assert await asyncio.to_thread(workers[0].stop) < END_SECONDS
@@ -74,7 +74,7 @@ async def test_told_to_end_and_to_share_while_the_rows_wait_for_postgres(
 
 
 @pytest.mark.parametrize(("fault", "said"), [(BUSY, "gate_paused"), (DOWN, "gate_opened")], ids=["paused", "open"])
-async def test_told_to_end_and_to_share_while_calls_wait_at_the_gate(
+async def test_a_worker_stops_and_rebalances_while_calls_wait_at_the_gate(
     pipe: Pipeline, workers: list[Worker], fault: dict[str, Any], said: str
 ) -> None:
     workers[0].start()
@@ -92,14 +92,14 @@ async def test_told_to_end_and_to_share_while_calls_wait_at_the_gate(
     await _ended_once(pipe, tag, posts, since)
 
 
-async def test_frozen_beyond_its_session_and_let_go_on(pipe: Pipeline, workers: list[Worker]) -> None:
+async def test_a_worker_frozen_beyond_its_session_continues(pipe: Pipeline, workers: list[Worker]) -> None:
     for worker in workers:
         worker.start()
     await asyncio.gather(*(worker.ready() for worker in workers))
     await pipe.faults({"endpoint": "chat", "fault": {"kind": "latency", "seconds": 1, "max_seconds": 3}})
     tag, since = unique("frozen"), await pipe.newest()
     posts = await _publish(pipe, tag, 30)
-    await _until(lambda: _says(workers[0], "Vision analysis completed", 2))
+    await _until(lambda: _says(workers[0], "analysis_completed", 2))
 
     workers[0].send(signal.SIGSTOP)
     await asyncio.sleep(SESSION_SECONDS + 6)  # so long, and not a condition, is what the group takes it for dead after

@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from vision_app.domain.storage import DAY, TYPE_OF
 from vision_app.operations.connections import postgres_of, s3_of
 from vision_app.settings import Settings
-from vision_app.stores.keys import place_of
+from vision_app.stores.keys import parse_key
 from vision_app.stores.migrate import migrate
 from vision_app.stores.s3 import S3Store
 
@@ -67,7 +67,7 @@ async def listed(s3: S3Store) -> dict[tuple[str, str], list[int]]:
     """A fresh listing: bytes and objects by account and content type."""
     found: dict[tuple[str, str], list[int]] = {}
     async for head in s3.list(""):
-        place = place_of(head.key)
+        place = parse_key(head.key)
         sums = found.setdefault((place.account, TYPE_OF[place.kind]), [0, 0])
         sums[0] += head.size_bytes
         sums[1] += 1
@@ -81,4 +81,4 @@ async def accounted(pool: Any) -> dict[tuple[str, str], list[int]]:
 
 
 async def objects_by_tenant(s3: S3Store) -> Counter[str]:
-    return Counter([place_of(head.key).account async for head in s3.list("")])
+    return Counter([parse_key(head.key).account async for head in s3.list("")])

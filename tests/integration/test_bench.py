@@ -56,7 +56,7 @@ def phase(p95: float, announced: int = 10) -> Phase:
     return Phase("calm", 10, announced, 1, p95, p95, p95, 1.0, {})
 
 
-def test_a_run_fails_by_what_is_lost_and_not_by_what_is_slow() -> None:
+def test_a_run_fails_if_posts_are_lost_and_not_if_they_are_slow() -> None:
     assert BenchResult(wish(), [phase(100), phase(900)], flood_announced=5).ok
     assert BenchResult(wish(), [phase(100), phase(900)]).ratio == 9
     calm = wish(flood=0)
@@ -71,7 +71,7 @@ def test_a_run_fails_by_what_is_lost_and_not_by_what_is_slow() -> None:
     ("options", "said"),
     [(["--answers", "0.6", "0.2"], "the shortest first"), (["--max-ratio", "2"], "nothing to compare without --flood")],
 )
-def test_what_makes_no_sense_is_refused(options: list[str], said: str) -> None:
+def test_contradictory_options_are_refused(options: list[str], said: str) -> None:
     done = subprocess.run([*COMMAND, *options], capture_output=True, text=True, check=False)
     assert (done.returncode, said in done.stderr) == (2, True)
 

@@ -117,7 +117,7 @@ async def test_only_what_changed_is_written_again(world: World, redis: Redis) ->
     assert await redis.get(spent_key("a", today())) == "touched"
 
 
-async def test_a_days_key_that_was_deleted_is_back_at_the_next_look(world: World, redis: Redis) -> None:
+async def test_a_deleted_key_of_a_day_is_written_again_at_the_next_round(world: World, redis: Redis) -> None:
     """Though nothing was spent meanwhile; it is no sentinel, so its deletion resets nothing."""
     world.spend("a", 5)
     world.spend("b", 0)
@@ -159,9 +159,7 @@ async def test_a_deletion_while_no_worker_ran_counts(world: World, redis: Redis)
     assert world.sent == [Reset(tenant_id="a")]
 
 
-async def test_a_redis_that_lost_everything_resets_nothing_and_shows_everything_again(
-    world: World, redis: Redis
-) -> None:
+async def test_a_redis_without_data_resets_no_budget_and_is_filled_again(world: World, redis: Redis) -> None:
     world.spend("a", 5000)
     await world.service.look()
     await redis.flushall()
@@ -206,7 +204,7 @@ async def test_a_reset_is_sent_once_though_the_sentinel_cannot_be_restored_at_on
     assert world.sent == [Reset(tenant_id="a")]
 
 
-async def test_tenants_of_other_workers_are_left_to_them(world: World, redis: Redis) -> None:
+async def test_tenants_of_other_workers_are_not_touched(world: World, redis: Redis) -> None:
     world.spend("a", 5000)
     world.mine = False
     await world.service.look()
@@ -226,7 +224,7 @@ async def test_what_a_tenant_has_spent_is_read_for_the_sampling(
     assert await world.mirror.spent_today("b") is None
 
 
-async def test_while_redis_is_away_nobody_knows_and_nobody_waits(server: RedisServer, world: World) -> None:
+async def test_while_redis_is_away_spending_is_unknown_and_no_caller_waits(server: RedisServer, world: World) -> None:
     server.stop()
     started = time.monotonic()
     assert [await world.mirror.spent_today(tenant) for tenant in ("a", "b", "c")] == [None] * 3

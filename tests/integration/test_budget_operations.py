@@ -135,7 +135,7 @@ async def _metric(worker: Worker, line: str) -> float:
 
 
 @pytest.mark.parametrize("count", POSTS)
-async def test_posts_at_once_never_overspend_and_whoever_waits_is_told_and_goes_on_after_a_reset(
+async def test_simultaneous_posts_never_overspend_and_deferred_ones_continue_after_a_reset(
     pipe: Pipeline, worker: Worker, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
     tenant = unique("waiting")
@@ -237,7 +237,7 @@ async def test_the_guides_command_in_redis_resets(pipe: Pipeline, worker: Worker
     assert await _actions(pipe.settings, tenant) == [("reset", "redis DEL", None)]
 
 
-async def test_pausing_from_the_command_line_holds_back_and_resuming_lets_go(
+async def test_the_command_line_pauses_and_resumes_a_tenant(
     pipe: Pipeline, worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tenant = unique("paused")
@@ -268,7 +268,7 @@ async def test_pausing_from_the_command_line_holds_back_and_resuming_lets_go(
     assert all(operator.startswith("cli ") for _, operator, _ in await _actions(pipe.settings, tenant))
 
 
-async def test_pausing_says_whom_and_all_means_all(
+async def test_pausing_names_the_tenant_and_all_means_every_tenant(
     pipe: Pipeline, worker: Worker, monkeypatch: pytest.MonkeyPatch, stack: Mapping[str, str]
 ) -> None:
     """Whoever types `vision pause` in a hurry must not believe that everything stands still."""

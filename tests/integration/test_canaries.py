@@ -32,7 +32,7 @@ from vision_app.stores.s3 import S3Error, S3Store
 
 NAMES = ("database", "redis", "neo4j", "gigachat", "token", "s3")
 CANARIES = {name: f"canary{name}{uuid4().hex}" for name in NAMES}
-COMPLAINTS = ("Neo4j at ", "gigachat_token_failed", "dead-lettered")
+COMPLAINTS = ("Neo4j at ", "gigachat_token_failed", "dead_lettered")
 COMMANDS = (["doctor"], ["status"], ["config"], ["config", "--json"], ["diag", "--post-id", "nothing"], ["dlq", "ls"])
 
 
@@ -72,7 +72,7 @@ def held(text: str, stack: dict[str, str]) -> set[str]:
     return {name for name, secret in secrets(stack).items() if secret in text}
 
 
-async def test_no_canary_leaves_a_worker_that_everybody_refuses(
+async def test_no_canary_leaves_a_worker_that_every_service_refuses(
     stack: dict[str, str], stack_settings: Settings, worker: Worker, tmp_path: Path
 ) -> None:
     started_ms = round(time.time() * 1000)

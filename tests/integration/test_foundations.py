@@ -111,7 +111,7 @@ def test_before_the_first_start_nothing_is_missing_and_repair_makes_everything(s
     assert "There is nothing to apply" in services.vision("migrate", "apply")
 
 
-def test_what_is_missing_is_named_with_the_command_that_mends_it(services: Stack) -> None:
+def test_a_missing_object_is_named_with_the_command_that_repairs_it(services: Stack) -> None:
     services.vision("migrate", "repair")
     services.execute("DROP TABLE budget_actions")
     services.execute("DROP INDEX post_enrichment_data")

@@ -133,7 +133,7 @@ async def test_an_answer_is_read_billed_traced_and_its_file_deleted(simulator: R
     assert simulator.bill()["files"] == []
 
 
-async def test_the_hook_comes_before_the_money(simulator: RunningSimulator) -> None:
+async def test_the_hook_runs_before_the_billed_request(simulator: RunningSimulator) -> None:
     seen: list[tuple[int, int]] = []
 
     async def before_chat() -> None:
@@ -145,7 +145,7 @@ async def test_the_hook_comes_before_the_money(simulator: RunningSimulator) -> N
     assert seen == [(0, 1)], "the hook comes after the upload, which is free"
 
 
-async def test_nothing_comes_between_the_answer_and_its_storing(simulator: RunningSimulator) -> None:
+async def test_the_answer_is_stored_before_anything_else_happens(simulator: RunningSimulator) -> None:
     """The file is deleted once the answer is stored: a deletion that takes long leaves the answer in no danger."""
     async with opened(settings_for(simulator)) as client:
         async with client.analyze(PICTURE, PROMPT, CallTrace("t", "g"), nothing) as raw:
@@ -162,7 +162,7 @@ async def test_an_answer_that_cannot_be_stored_leaves_no_file(simulator: Running
         assert simulator.bill()["files"] == []
 
 
-async def test_what_the_hook_raises_ends_the_call_unbilled(simulator: RunningSimulator) -> None:
+async def test_an_error_of_the_hook_ends_the_call_before_it_is_billed(simulator: RunningSimulator) -> None:
     async def before_chat() -> None:
         raise LookupError("no record could be written")
 
@@ -281,7 +281,7 @@ async def test_an_oauth_outage_is_shared_by_all_who_wait(simulator: RunningSimul
         assert simulator.state.faults.listing()[1]["fired"] == 1
 
 
-async def test_an_oauth_outage_is_told_to_those_who_come_right_after(simulator: RunningSimulator) -> None:
+async def test_an_oauth_outage_is_reported_to_calls_right_after_it(simulator: RunningSimulator) -> None:
     simulator.add_faults({"endpoint": "oauth", "fault": {"kind": "status", "status": 503}})
     async with opened(settings_for(simulator)) as client:
         for _ in range(10):
@@ -402,7 +402,7 @@ async def test_a_provider_that_is_down_as_a_whole_is_an_outage_and_free(
     assert simulator.bill()["attempts"] == 0
 
 
-async def test_nobody_listening_is_an_outage() -> None:
+async def test_a_port_without_a_listener_is_an_outage() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
@@ -636,7 +636,7 @@ async def test_a_private_authority_is_trusted_only_when_configured(tmp_path: Pat
             assert (await ask(client)).tokens > 0
 
 
-async def test_an_unreadable_authority_file_is_said_at_start(tmp_path: Path) -> None:
+async def test_an_unreadable_authority_file_is_reported_at_start(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="GIGACHAT_CA_BUNDLE_FILE"):
         await GigaChat(load_settings(gigachat_ca_bundle_file=tmp_path / "none.pem")).open()
 

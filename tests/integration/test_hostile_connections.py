@@ -105,5 +105,5 @@ async def _asked(client: httpx.AsyncClient, url: str) -> int | None:
     return None
 
 
-async def test_callers_that_never_end_do_not_hold_up_the_end(flood: Flood, worker: Worker) -> None:
+async def test_callers_that_never_finish_do_not_delay_shutdown(flood: Flood, worker: Worker) -> None:
     assert worker.stop() < 20

@@ -61,7 +61,7 @@ async def produce(
 
 @pytest.mark.parametrize("size", [1_000_000, 2_200_000])
 @pytest.mark.parametrize("name", ["trace_id", "tenant_id"])
-async def test_an_id_of_megabytes_costs_its_own_event_only(
+async def test_an_id_of_megabytes_fails_only_its_own_event(
     pipe: Pipeline, worker: Worker, name: str, size: int
 ) -> None:
     """Rows 1 and 2, by Redis."""
@@ -82,7 +82,7 @@ async def test_an_id_of_megabytes_costs_its_own_event_only(
         assert size == 1_000_000
 
 
-async def test_records_on_our_topics_that_fill_a_record_cost_themselves_only(pipe: Pipeline, worker: Worker) -> None:
+async def test_oversized_records_on_our_topics_fail_only_themselves(pipe: Pipeline, worker: Worker) -> None:
     """Row 1, by Kafka: what the records lead to, their letters and what goes with them are all too large."""
     since, tenant, post_id = await pipe.newest(), unique("hostile"), unique("hostile")
     long = "x" * SENT_BYTES

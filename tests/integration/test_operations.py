@@ -186,7 +186,7 @@ async def test_diag_of_nothing_of_a_file_and_in_figures(pipe: Pipeline, vision: 
 # --- publish, dead letters --------------------------------------------------------------------------------------------
 
 
-async def test_a_mix_is_published_and_its_poison_can_be_replayed_but_not_for_ever(
+async def test_a_mix_is_published_and_its_unreadable_posts_can_be_replayed_twice(
     pipe: Pipeline, vision: Vision
 ) -> None:
     tenant, prefix = unique("mix"), unique("mix")
@@ -276,7 +276,7 @@ async def test_a_stale_letter_starts_its_post_again_from_its_row(pipe: Pipeline,
     assert len(await pipe.billed(post)) == 1, "the answer was there"
 
 
-async def test_an_entry_from_the_end_of_time_is_shown_and_traced(pipe: Pipeline, vision: Vision) -> None:
+async def test_an_entry_with_the_largest_timestamp_is_shown_and_traced(pipe: Pipeline, vision: Vision) -> None:
     """A producer may choose the ids of its entries, up to 2^64 - 1 in the place of the milliseconds."""
     tenant, post, stream, far = unique("far"), unique("far"), unique("stream:far"), 2**64 - 616
     body = {"event_type": "posts.vision.uploaded", "tenant_id": tenant, "post_id": post, "trace_id": f"t-{post}"}
@@ -347,7 +347,7 @@ async def test_recorded_inputs_are_sent_again_by_time_and_by_offsets(pipe: Pipel
     assert "say which inputs" in await vision("replay", code=2)
 
 
-async def test_a_post_that_hangs_is_told_with_its_reason(pipe: Pipeline, vision: Vision) -> None:
+async def test_a_post_that_hangs_is_listed_with_its_reason(pipe: Pipeline, vision: Vision) -> None:
     tenant, post = unique("hang"), unique("hang")
     assert await vision.json("posts", "--stuck", "--older-than", "0s", "--tenant", tenant) == []
     await pipe.faults({"endpoint": "chat", "fault": {"kind": "latency", "seconds": 15}})
@@ -370,7 +370,7 @@ async def test_a_post_that_hangs_is_told_with_its_reason(pipe: Pipeline, vision:
     assert await vision.json("posts", "--stuck", "--older-than", "0s", "--tenant", tenant) == []
 
 
-async def test_an_id_nobody_knows(pipe: Pipeline, vision: Vision) -> None:
+async def test_an_unknown_id(pipe: Pipeline, vision: Vision) -> None:
     assert "nothing is known" in await vision("trace", unique("nobody"), "--since", "1m", code=1)
 
 

@@ -156,7 +156,7 @@ async def test_tenants_with_the_same_picture_and_post_id_stay_apart(pipe: Pipeli
     assert all(f"/{tenants[1]}/" in key for key in shown["s3_vision_keys"])
 
 
-async def test_the_api_tells_what_is_in_work_and_what_is_unknown(pipe: Pipeline, worker: Worker) -> None:
+async def test_the_api_shows_work_in_progress_and_unknown_posts(pipe: Pipeline, worker: Worker) -> None:
     tenant, post = unique("live"), unique("live")
     await pipe.faults({"endpoint": "chat", "session": f"t-{post}", "fault": {"kind": "latency", "seconds": 3}})
     since = await pipe.newest()

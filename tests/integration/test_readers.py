@@ -47,7 +47,7 @@ async def test_a_value_that_cannot_be_sent_is_the_callers_fault_and_no_outage(
     assert outages() == before
 
 
-async def test_an_outage_is_still_one(stack_settings: Settings) -> None:
+async def test_a_connection_error_is_still_an_outage(stack_settings: Settings) -> None:
     away = Readers(
         stack_settings.model_copy(
             update={"database_url": type(stack_settings.database_url)("postgresql://postgres@127.0.0.1:1/x")}

@@ -59,7 +59,7 @@ class Way:
 
     def __init__(self, settings: Settings, client: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
         self.settings, self.client, self.app = settings, client, FakeApp()
-        self.held_up = False
+        self.service_is_away = False
         self._monkeypatch = monkeypatch
         self.allow(PLENTY)  # nothing is announced here
 
@@ -73,7 +73,7 @@ class Way:
         self.app.should_stop = False
         settings = self.settings.model_copy(update=changes)
         outbox = Outbox(self.app)
-        bridge = RedisIn(self.app, outbox, DeadLetters(outbox), settings, "w1", lambda: self.held_up)
+        bridge = RedisIn(self.app, outbox, DeadLetters(outbox), settings, "w1", lambda: self.service_is_away)
         await bridge.start()
         try:
             yield bridge
@@ -320,7 +320,7 @@ async def test_a_tenant_that_floods_is_passed_by_the_others(way: Way) -> None:
     assert way.relayed[3:] == [f"flood-{number}" for number in range(1, 150)]
 
 
-async def test_a_tenant_gets_so_far_ahead_of_its_own_posts_and_others_do_not_wait_for_it(
+async def test_a_tenant_is_limited_by_its_unfinished_posts_and_others_do_not_wait_for_it(
     way: Way, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(unfinished, "TOGETHER", 3)
@@ -342,7 +342,7 @@ async def test_a_tenant_gets_so_far_ahead_of_its_own_posts_and_others_do_not_wai
     assert way.relayed[6:] == ["p4", "p5"]
 
 
-async def test_tenants_share_what_keeps_a_worker_busy(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_tenants_share_the_limit_of_unfinished_posts(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unfinished, "TOGETHER", 8)
     monkeypatch.setattr(unfinished, "AT_LEAST", 2)
     for number in range(20):
@@ -359,13 +359,13 @@ async def test_tenants_share_what_keeps_a_worker_busy(way: Way, monkeypatch: pyt
     assert Counter(way.relayed[8:]) == Counter(f"{post}{number}" for number in range(4) for post in ("a", "b"))
 
 
-async def test_while_a_service_is_away_nobody_waits_for_his_own_posts(way: Way) -> None:
+async def test_while_a_service_is_away_a_tenant_is_not_limited_by_its_unfinished_posts(way: Way) -> None:
     way.allow(2)
     for number in range(6):
         await way.publish(f"p{number}")
     async with way.running():
         await until(lambda: way.relayed == ["p0", "p1"])
-        way.held_up = True
+        way.service_is_away = True
         await until(way.none_pending)
     assert len(way.relayed) == 6
 
@@ -406,10 +406,10 @@ async def test_what_others_left_behind_is_found_behind_all_that_is_held(way: Way
 # --- how much is held -------------------------------------------------------------------------------------------------
 
 
-async def test_what_is_held_is_bounded_in_bytes_and_the_rest_is_read_again_in_its_turn(
+async def test_held_entries_are_bounded_in_bytes_and_the_rest_is_read_again_when_due(
     way: Way, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Row 11 of issue 12: 2,500 events of 200 kB took 828 MB, since the read-ahead counted entries."""
+    """2,500 events of 200 kB once took 828 MB, because the read-ahead counted entries and not bytes."""
     monkeypatch.setattr(redis_in, "READ_AHEAD_BYTES", 1_000_000)
     way.allow(0)
     for number in range(30):
@@ -423,7 +423,7 @@ async def test_what_is_held_is_bounded_in_bytes_and_the_rest_is_read_again_in_it
         await until(lambda: 0 < sample("vision_read_ahead_bytes") <= 1_000_000)
         held = [entry for queue in bridge._waiting._queues.values() for entry in queue]
         large = [entry for entry in held if entry.tenant_id == "t1"]
-        assert sum(entry.fields is not None for entry in large) == 4
+        assert sum(entry.content is not None for entry in large) == 2, "fields and the record's value: 400 kB each"
         way.allow(PLENTY)
         await until(way.none_pending)
         await until(lambda: sample("vision_read_ahead_bytes") == 0)
@@ -432,7 +432,7 @@ async def test_what_is_held_is_bounded_in_bytes_and_the_rest_is_read_again_in_it
     assert len(way.app.values("posts.vision.uploaded")[5]["caption"]) == 200_000
 
 
-async def test_what_is_not_held_and_trimmed_meanwhile_is_acknowledged_and_counted(
+async def test_an_entry_not_held_that_is_trimmed_is_acknowledged_and_counted(
     way: Way, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(redis_in, "READ_AHEAD_BYTES", 0)
@@ -440,6 +440,7 @@ async def test_what_is_not_held_and_trimmed_meanwhile_is_acknowledged_and_counte
     for number in range(3):
         await way.publish(f"p{number}")
     before = sample("vision_redis_trimmed_entries_total")
+    unexpected = sample("vision_unexpected_errors_total", where="redis_in")
     async with way.running():
         await until(way.all_read)
         await way.client.xtrim(FIRST, maxlen=1, approximate=False)
@@ -447,6 +448,7 @@ async def test_what_is_not_held_and_trimmed_meanwhile_is_acknowledged_and_counte
         await until(way.none_pending)
     assert way.relayed == ["p2"]
     assert sample("vision_redis_trimmed_entries_total") == before + 2
+    assert sample("vision_unexpected_errors_total", where="redis_in") == unexpected
 
 
 async def test_an_answer_of_redis_is_bounded_as_soon_as_entries_are_large(
@@ -478,14 +480,14 @@ async def test_what_was_left_behind_is_read_in_answers_of_a_bounded_size(
 ) -> None:
     monkeypatch.setattr(reply_size, "READ_BYTES", 1_000_000)
     sizes: list[int] = []
-    fields_of = redis_in.RedisIn._fields_of
+    fields_of = redis_in.RedisIn._read_fields
 
     async def seen(bridge: RedisIn, stream: str, ids: Any) -> Any:
         found = await fields_of(bridge, stream, ids)
         sizes.append(len(found))
         return found
 
-    monkeypatch.setattr(redis_in.RedisIn, "_fields_of", seen)
+    monkeypatch.setattr(redis_in.RedisIn, "_read_fields", seen)
     for number in range(40):
         await way.publish(f"p{number}", caption="x" * 300_000)
     await way.group()
@@ -508,7 +510,7 @@ async def test_what_was_left_behind_is_read_in_answers_of_a_bounded_size(
         {b"data": b"\xff\xfe"},
     ],
 )
-async def test_what_cannot_be_read_is_buried_and_the_rest_goes_on(way: Way, fields: dict[Any, Any]) -> None:
+async def test_an_unreadable_entry_is_dead_lettered_and_the_rest_is_relayed(way: Way, fields: dict[Any, Any]) -> None:
     entry = await way.client.xadd(FIRST, fields)
     await way.publish("p2")
     async with way.running():
@@ -522,7 +524,7 @@ async def test_what_cannot_be_read_is_buried_and_the_rest_goes_on(way: Way, fiel
     assert letter["reason"] == dead["error"]
 
 
-async def test_an_entry_too_large_for_kafka_is_buried_cut_and_the_way_stays_open(way: Way) -> None:
+async def test_an_entry_too_large_for_kafka_is_dead_lettered_cut_and_others_are_relayed(way: Way) -> None:
     way.app.refuse = lambda topic, value: MessageSizeTooLargeError("big") if len(value or b"") > 300_000 else None
     await way.publish("p1", caption="x" * 400_000)
     await way.publish("p2")
@@ -536,7 +538,7 @@ async def test_an_entry_too_large_for_kafka_is_buried_cut_and_the_way_stays_open
 
 
 @pytest.mark.parametrize("name", ["trace_id", "tenant_id", "post_id"])
-async def test_an_id_of_two_megabytes_is_buried_once_in_both_and_its_siblings_go_on(way: Way, name: str) -> None:
+async def test_an_id_of_two_megabytes_is_dead_lettered_once_in_both_and_others_are_relayed(way: Way, name: str) -> None:
     """Row 2 of issue 12: nothing new was read any more, and each round added to the Redis dead letters."""
     way.app.refuse = lambda topic, value: MessageSizeTooLargeError("big") if len(value or b"") > 2**21 else None
     await way.publish("before")
@@ -576,7 +578,7 @@ async def test_an_entry_delivered_too_often_with_hostile_ids_is_given_up_once(wa
     )
 
 
-async def test_an_entry_that_nobody_can_relay_is_buried_and_its_siblings_go_on(way: Way) -> None:
+async def test_an_entry_that_cannot_be_relayed_is_dead_lettered_and_others_are_relayed(way: Way) -> None:
     way.app.refuse = lambda topic, value: (
         ZeroDivisionError() if topic == "posts.vision.uploaded" and b'"p1"' in (value or b"") else None
     )
@@ -592,7 +594,7 @@ async def test_an_entry_that_nobody_can_relay_is_buried_and_its_siblings_go_on(w
     assert sample("vision_unexpected_errors_total", where="redis_in") == before + 1
 
 
-async def test_a_letter_that_fails_for_no_reason_of_the_entry_ends_the_process(
+async def test_a_dead_letter_that_fails_for_another_reason_than_its_entry_ends_the_process(
     way: Way, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class ProcessEnded(BaseException):

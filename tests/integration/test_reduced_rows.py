@@ -93,7 +93,7 @@ async def test_what_postgres_refuses_is_left_out_and_named_and_the_post_is_annou
     assert reduced_rows() == before + 1
 
 
-async def test_what_cannot_even_be_written_as_json_has_a_row_and_is_announced(sink: PostgresSink, pool: Any) -> None:
+async def test_a_result_that_cannot_be_json_has_a_row_and_is_announced(sink: PostgresSink, pool: Any) -> None:
     hostile, sibling = post(deep=deep()), post()
     assert await sink.write([hostile, sibling]) == [hostile, sibling]
     row = await row_of(pool, hostile)

@@ -70,7 +70,7 @@ DROPS = [
 
 
 @pytest.mark.parametrize(("drop", "found"), DROPS)
-async def test_what_was_dropped_is_named_and_put_back(database: Any, drop: str, found: list[str]) -> None:
+async def test_a_dropped_object_is_named_and_restored(database: Any, drop: str, found: list[str]) -> None:
     before = await catalogue(database)
     assert (await inspect(database)).is_sound
     await database.execute(drop)
@@ -86,7 +86,7 @@ async def test_what_was_dropped_is_named_and_put_back(database: Any, drop: str, 
     assert not (await repair(database)).done
 
 
-async def test_every_table_can_be_put_back_at_once(database: Any) -> None:
+async def test_every_table_can_be_restored_at_once(database: Any) -> None:
     before = await catalogue(database)
     for row in await database.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'"):
         if row["tablename"] != "schema_migrations":
@@ -109,7 +109,9 @@ async def test_a_column_comes_back_where_rows_allow_it(database: Any) -> None:
     assert "expired_objects_pending" in {one.name for one in outcome.done}, "what went with a column comes with it"
 
 
-async def test_rows_that_broke_loose_are_kept_and_new_ones_are_checked(database: Any, settings: Settings) -> None:
+async def test_rows_without_their_reference_are_kept_and_new_ones_are_checked(
+    database: Any, settings: Settings
+) -> None:
     """The table that the others refer to was lost, with its rows."""
     sink = PostgresSink(settings)
     await sink.open()
@@ -134,7 +136,7 @@ async def test_rows_that_broke_loose_are_kept_and_new_ones_are_checked(database:
         await sink.close()
 
 
-async def test_what_is_other_than_it_should_be_is_named_and_left_alone(database: Any) -> None:
+async def test_a_differing_object_is_named_and_not_changed(database: Any) -> None:
     await database.execute("ALTER TABLE post_enrichment ALTER COLUMN trace_id TYPE varchar(9)")
     [difference] = (await inspect(database)).other
     assert "column post_enrichment.trace_id is 'character varying(9)' and should be 'text'" in str(difference)
@@ -149,14 +151,14 @@ async def test_a_lost_ledger_is_written_again(database: Any, settings: Settings)
         with pytest.raises(MigrationError, match="vision migrate repair"):
             await migrate(pool)
         assert (await inspect(database)).ledger_lost
-        assert (await repair(database)).ledger
+        assert (await repair(database)).ledger_rewritten
         assert (await inspect(database)).is_sound
         assert await migrate(pool) == []
     finally:
         await pool.close()
 
 
-async def test_tables_of_somebody_else_are_not_taken_for_ours(settings: Settings) -> None:
+async def test_foreign_tables_are_not_taken_for_ours(settings: Settings) -> None:
     for text in ("post_id uuid", "id bigint"):
         connection = await asyncpg.connect(settings.database_url.get_secret_value())
         try:

@@ -128,7 +128,7 @@ async def test_a_wrong_secret_key(plain: int) -> None:
         assert "key" in said
 
 
-def test_a_file_of_authorities_that_is_none(tmp_path: Path) -> None:
+def test_an_invalid_file_of_authorities(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("no certificate")
     store = S3Store(settings_for("https://localhost:1", s3_ca_file=tmp_path / "ca.pem"))
     with pytest.raises(SettingsError, match=r"S3_CA_FILE: .* cannot be used: not in PEM format"):

@@ -220,7 +220,7 @@ async def test_an_empty_batch_is_nothing(sink: Sink[Any]) -> None:
     assert list(await sink.write([])) == []
 
 
-async def test_tenants_with_the_same_post_do_not_meet(harness: Harness, sink: Sink[Any]) -> None:
+async def test_tenants_with_the_same_post_id_stay_apart(harness: Harness, sink: Sink[Any]) -> None:
     one, other = post([analyzed("первый")], tenant=unique("a:b")), post([analyzed("второй")], tenant=unique("a"))
     await sink.write([harness.record(one), harness.record(again(other, [analyzed("второй")], (AT_MS - 5, 0)))])
     twin = post([analyzed("чужой")], tenant=other.event.tenant_id, post_id=one.event.post_id, emission=(AT_MS - 9, 0))

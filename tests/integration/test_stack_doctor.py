@@ -41,14 +41,14 @@ def test_a_healthy_stack_has_nothing_to_do(stack: dict[str, str]) -> None:
     assert found["neo4j"] == ("ok", "answers, the password is right")
 
 
-def test_a_wrong_password_is_told(stack: dict[str, str]) -> None:
+def test_a_wrong_password_is_reported(stack: dict[str, str]) -> None:
     code, found = findings(stack | {"NEO4J_PASSWORD": "something-else"})
     verdict, detail = found["neo4j"]
     assert (code, verdict) == (1, "failed")
     assert "NEO4J_PASSWORD must be the one its data was made with" in detail
 
 
-def test_missing_and_refused_credentials_of_gigachat_are_told(tmp_path: Path) -> None:
+def test_missing_and_refused_credentials_of_gigachat_are_reported(tmp_path: Path) -> None:
     """The guide's checklist: they are configured."""
     mine, home = ("GIGACHAT_CLIENT_ID", "GIGACHAT_CLIENT_SECRET"), {"VISION_HOME": str(tmp_path / "empty")}
     with running_stack(tmp_path, services=("simulator",)) as variables:
@@ -63,7 +63,7 @@ def test_missing_and_refused_credentials_of_gigachat_are_told(tmp_path: Path) ->
     assert "the credentials are accepted" in right["simulator"][1]
 
 
-async def test_a_postgres_user_without_rights_is_told(stack: dict[str, str]) -> None:
+async def test_a_postgres_user_without_rights_is_reported(stack: dict[str, str]) -> None:
     owner = await asyncpg.connect(stack["DATABASE_URL"])
     await owner.execute("DROP ROLE IF EXISTS doctors_guest")
     await owner.execute("CREATE ROLE doctors_guest LOGIN")

@@ -54,7 +54,9 @@ HOSTILE = "a\x9b2J\u202eb\u200bc"
 RAW = "key|no json \x9b2J \u202e\n"
 
 
-def test_what_is_consumed_steers_no_terminal_and_can_be_produced_again(kafka: Tool, stack: dict[str, str]) -> None:
+def test_consumed_lines_contain_no_control_characters_and_can_be_produced_again(
+    kafka: Tool, stack: dict[str, str]
+) -> None:
     topic = "test.stack.hostile"
     line = f'tenant:post|{{"text":"{HOSTILE}"}}\n'
     assert kafka("topics", "--create", "--topic", topic, "--partitions", "1").returncode == 0

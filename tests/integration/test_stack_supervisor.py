@@ -129,7 +129,7 @@ def test_a_start_after_a_killed_supervisor_works(tmp_path: Path) -> None:
     client.stop(home)
 
 
-def test_a_second_supervisor_gives_way(tmp_path: Path) -> None:
+def test_a_second_supervisor_ends(tmp_path: Path) -> None:
     with running_stack(tmp_path, services=("redis",)):
         second = client.start(Home(tmp_path), StackOptions(services=("redis",), workers=0), folder=tmp_path)
         assert client.wait_ready(Home(tmp_path), second).supervisor.pid != second.process.pid

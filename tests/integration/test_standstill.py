@@ -29,7 +29,7 @@ HELD: dict[str, tuple[str, str]] = {
     "posts": ("vision_app.streams.actor:Actor.run.in_turn", "vision.posts"),
     "media": ("agents.media:media_agent.check", "vision.media"),
     "budget": ("vision_app.streams.actor:Actor.run.in_turn", "vision.budget"),
-    "analysis": ("agents.analyst:Analyst._look", "vision.analysis"),
+    "analysis": ("vision_app.analysis.analyst:Analyst._next_step", "vision.analysis"),
     "sink-postgres": ("vision_app.streams.batches:Batches._try_until_handled", "vision.sink.postgres"),
     "sink-s3": ("vision_app.streams.batches:Batches._try_until_handled", "vision.sink.s3"),
     "sink-neo4j": ("vision_app.streams.batches:Batches._try_until_handled", "vision.sink.neo4j"),
@@ -133,7 +133,7 @@ QUICK = ("redis_in", "budget", "analysis", "sink-postgres")
 @pytest.mark.parametrize(
     "stage", [stage if stage in QUICK else pytest.param(stage, marks=pytest.mark.load) for stage in HELD]
 )
-async def test_a_held_stage_is_named_everywhere_and_freed_by_hand(
+async def test_a_stalled_stage_is_named_everywhere_and_freed_by_setting_its_record_aside(
     stage: str, pipe: Pipeline, worker: Worker, raising: Path, vision: Callable[..., tuple[int, str]]
 ) -> None:
     tenant, since, since_ms = unique(f"held-{stage}"), await pipe.newest(), round(time.time() * 1000)
@@ -151,7 +151,7 @@ async def test_a_held_stage_is_named_everywhere_and_freed_by_hand(
     assert (status, body["status"]) == (503, "not_ready")
     assert f"{stage} at {place}" in body["reason"]
     assert await metric(worker, stage) >= STALL_SECONDS
-    assert [line for line in worker.log().splitlines() if "Work stands still" in line and place in line]
+    assert [line for line in worker.log().splitlines() if "work_stalled" in line and place in line]
     code, said = await asyncio.to_thread(vision, "doctor")
     assert code == 1
     assert f"{stage} at {place} has stood still since" in said
@@ -192,7 +192,7 @@ async def test_a_record_that_comes_again_after_a_restart_is_set_aside(
     await account_is_whole(pipe.settings, since_ms, tenant)
 
 
-async def test_a_blocked_event_loop_is_told_of_by_the_metrics_port(
+async def test_a_blocked_event_loop_is_reported_on_the_metrics_port(
     pipe: Pipeline, worker: Worker, raising: Path, vision: Callable[..., tuple[int, str]]
 ) -> None:
     tenant, since = unique("blocked"), await pipe.newest()
@@ -214,7 +214,9 @@ async def test_a_blocked_event_loop_is_told_of_by_the_metrics_port(
     await pipe.announced([f"{tenant}-post"], since)
 
 
-async def test_what_holds_nothing_up_is_not_taken(pipe: Pipeline, vision: Callable[..., tuple[int, str]]) -> None:
+async def test_a_record_that_blocks_nothing_is_not_set_aside(
+    pipe: Pipeline, vision: Callable[..., tuple[int, str]]
+) -> None:
     tenant, since = unique("not-taken"), await pipe.newest()
     await pipe.publish(tenant, f"{tenant}-post", [await pipe.upload(tenant, picture())])
     await pipe.announced([f"{tenant}-post"], since)

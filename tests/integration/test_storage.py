@@ -195,7 +195,7 @@ async def test_what_unfinished_posts_need_stays(place: Settings, s3: S3Store, po
     assert dict(report.protected) == {"needed": 4 * SIZE}
 
 
-async def test_what_became_needed_after_the_decision_is_pardoned(place: Settings, s3: S3Store, pool: Any) -> None:
+async def test_an_object_needed_after_the_decision_is_not_deleted(place: Settings, s3: S3Store, pool: Any) -> None:
     item = medium(s3_key=f"media/t/00/{uuid4().hex}.png")
     await put_old(s3, [(item.s3_key, 100), ("media/t/00/other.png", 100)])
     await clean_up(place, s3, dry_run=True)
@@ -216,7 +216,7 @@ async def test_what_became_needed_after_the_decision_is_pardoned(place: Settings
         patched.setattr(asyncpg.Connection, "fetch", fetch)
         report = await clean_up(place, s3)
     await sink.close()
-    assert (report.pardoned, report.deleted_count) == (1, 1)
+    assert (report.unmarked, report.deleted_count) == (1, 1)
     assert [head.key async for head in s3.list("")] == [item.s3_key]
     assert await accounted(pool) == await listed(s3)
 
@@ -242,9 +242,9 @@ async def test_any_layout_is_counted_under_its_tenant_and_type(place: Settings, 
     }
 
 
-async def test_our_own_writes_are_booked_and_a_listing_finds_no_drift(place: Settings, s3: S3Store, pool: Any) -> None:
+async def test_our_own_writes_are_counted_and_a_listing_finds_no_drift(place: Settings, s3: S3Store, pool: Any) -> None:
     changes = Accounts()
-    s3.tell(changes.changed)
+    s3.add_watch(changes.note_change)
     answers = AnswerStore(s3, "GigaChat-Pro")
     for grant in ("g1", "g2", "g3"):
         await answers.start_call("t", grant, "w")
@@ -271,7 +271,7 @@ async def test_drift_is_repaired(place: Settings, s3: S3Store, pool: Any) -> Non
 async def test_what_is_written_while_a_listing_runs_is_counted_once(place: Settings, s3: S3Store, pool: Any) -> None:
     """Before the listing, noted late; during it, seen or not seen: each exactly once."""
     changes = Accounts()
-    s3.tell(changes.changed)
+    s3.add_watch(changes.note_change)
     await s3.put("vision/t/before_.json", bytes(100))
     await asyncio.sleep(1.1)  # ages are told in whole seconds
     seen = iter(["vision/t/a-during_.json", "vision/t/z-during_.json"])
@@ -325,10 +325,10 @@ async def test_usage_of_an_account(place: Settings, s3: S3Store, pool: Any) -> N
     await count(place, s3)
     assert (await accounts.usage(pool, "t")).size_bytes == {"media": SIZE, "vision": SIZE}
     assert (await accounts.usage(pool)).total_bytes == 3 * SIZE
-    assert accounts.together(await accounts.usage_by_account(pool)).total_objects == 3
+    assert accounts.sum_usages(await accounts.usage_by_account(pool)).total_objects == 3
 
 
-async def test_what_was_paid_for_is_stored_beyond_the_quota_and_told(place: Settings, s3: S3Store, pool: Any) -> None:
+async def test_a_paid_answer_is_stored_beyond_the_quota_and_reported(place: Settings, s3: S3Store, pool: Any) -> None:
     """No room for the tenant: the answer is there, the violation is counted and logged, a clean-up is asked for."""
     tenant = f"t-{uuid4().hex[:8]}"
     await put_old(s3, [(f"media/{tenant}/00/{number}", 1) for number in range(21)])
@@ -351,7 +351,9 @@ async def test_what_was_paid_for_is_stored_beyond_the_quota_and_told(place: Sett
     await keeper.on_stop()
 
 
-async def test_of_two_uploads_at_once_the_last_room_is_given_to_one(place: Settings, s3: S3Store, pool: Any) -> None:
+async def test_the_last_free_quota_is_given_to_one_of_two_simultaneous_uploads(
+    place: Settings, s3: S3Store, pool: Any
+) -> None:
     await put_old(s3, [(f"media/t/00/{number}", 1) for number in range(19)])
     await count(place, s3)
     files = [uuid4().bytes * (SIZE // 16) for _ in range(2)]
@@ -362,7 +364,7 @@ async def test_of_two_uploads_at_once_the_last_room_is_given_to_one(place: Setti
     assert await accounted(pool) == await listed(s3) == {("t", "media"): [20 * SIZE, 20]}
 
 
-async def test_an_upload_that_fails_gives_its_room_back(place: Settings, s3: S3Store, pool: Any) -> None:
+async def test_a_failed_upload_releases_its_quota(place: Settings, s3: S3Store, pool: Any) -> None:
     async def refuse(*_: Any, **__: Any) -> None:
         raise StoreUnavailable("away")
 
@@ -392,7 +394,7 @@ async def test_an_old_picture_uploaded_again_is_as_good_as_new(place: Settings, 
 
 async def test_while_postgres_is_away_changes_are_kept(place: Settings, s3: S3Store, pool: Any) -> None:
     changes = Accounts()
-    s3.tell(changes.changed)
+    s3.add_watch(changes.note_change)
     await s3.put("vision/t/a_.json", bytes(10))
     away = await asyncpg.create_pool(place.database_url.get_secret_value(), min_size=1)
     await away.close()
@@ -406,6 +408,6 @@ async def test_while_postgres_is_away_changes_are_kept(place: Settings, s3: S3St
 def test_accounts_stay_small_while_postgres_is_away() -> None:
     changes = Accounts()
     for number in range(3 * accounts.MAX_CHANGES):
-        changes.changed(f"vision/t{number}/posts/a.json", None, 1, 1.0)
+        changes.note_change(f"vision/t{number}/posts/a.json", None, 1, 1.0)
     assert len(changes._changes) <= accounts.MAX_CHANGES
     assert changes._dropped, "a listing is due"

@@ -202,7 +202,7 @@ async def test_a_full_bucket_comes_down_on_demand_and_all_numbers_agree(
     assert (await api.post("/storage/cleanup", json={"dry_run": True})).json()["deleted_count"] == 0
 
 
-async def test_quota_exceeded_is_said_counted_and_acted_upon(
+async def test_an_exceeded_quota_is_reported_counted_and_acted_upon(
     pipe: Pipeline, pool: Any, api: httpx.AsyncClient, worker: Worker, variables: Mapping[str, str], tmp_path: Path
 ) -> None:
     """The guide: "Quota exceeded" at an upload, `storage_quota_violations_total` grows, a clean-up helps."""

@@ -92,7 +92,7 @@ def _quick_polls(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ownership, "POLL_SECONDS", 0.001)
 
 
-async def test_a_key_waits_for_itself_and_for_nobody_else() -> None:
+async def test_commands_of_one_key_wait_for_each_other_and_for_no_other_key() -> None:
     world = World()
     world.table.open.clear()
     async with world.running():
@@ -106,7 +106,7 @@ async def test_a_key_waits_for_itself_and_for_nobody_else() -> None:
     assert world.decided[2:] == [(b"a", 1)]
 
 
-async def test_nothing_of_a_key_passes_a_command_that_was_left() -> None:
+async def test_no_command_of_a_key_overtakes_one_left_unacknowledged() -> None:
     """If a later command were applied first, the earlier one would look like a repeat when it is redelivered."""
     world = World()
     world.table.open.clear()

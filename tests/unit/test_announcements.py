@@ -75,7 +75,7 @@ def test_a_reduced_skipped_event_fits_into_a_record_and_is_strictly_valid() -> N
 
 
 @pytest.mark.parametrize("change", [{"emission": "soon"}, {"emission": "-1-2"}, {"tenant_id": None, "emission": ""}])
-async def test_what_is_no_announcement_is_rejected_before_anything_is_sent(change: dict[str, str]) -> None:
+async def test_an_invalid_announcement_is_rejected_before_anything_is_sent(change: dict[str, str]) -> None:
     nowhere = RedisAnnouncer(load_settings(redis_url="redis://127.0.0.1:1/0"))
     event_type, body = events.announcement(post())
     with pytest.raises(Rejected) as rejected:

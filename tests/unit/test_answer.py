@@ -19,7 +19,7 @@ from vision_app.simulator.malformed import MalformedName, spoil
 
 
 @pytest.mark.parametrize("name", get_args(MalformedName))
-def test_no_spoilt_answer_becomes_a_meme_or_mojibake(name: MalformedName) -> None:
+def test_no_malformed_answer_becomes_a_meme_or_mojibake(name: MalformedName) -> None:
     reading = read_answer(spoil(name, CAT))
     assert reading.verdict in (("unusable",) if name in ("empty", "whitespace", "prose") else ("ok", "partial"))
     if reading.analysis is not None:
@@ -130,7 +130,7 @@ def test_an_answer_survives_its_wrapping(answer: dict[str, Any], wrapping: str) 
 
 
 @given(answers, st.integers(1, 600))
-def test_a_cut_answer_keeps_only_what_was_said(answer: dict[str, Any], cut: int) -> None:
+def test_a_truncated_answer_keeps_only_its_complete_fields(answer: dict[str, Any], cut: int) -> None:
     text = json.dumps(answer, ensure_ascii=False)
     reading = read_answer(text[: max(1, len(text) - cut)])
     if reading.analysis is not None:

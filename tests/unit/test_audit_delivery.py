@@ -78,7 +78,7 @@ def worlds(draw: st.DrawFn) -> Delivered:
 
 @settings(max_examples=60)
 @given(worlds())
-def test_a_right_world_is_clean(world: Delivered) -> None:
+def test_an_account_without_faults_is_clean(world: Delivered) -> None:
     account = judged(world)
     assert account.discrepancies == []
     assert account.inputs == account.ended == len(world.inputs)
@@ -137,7 +137,7 @@ CHANGES: dict[Callable[[Delivered, int], Delivered], str] = {
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
 @settings(max_examples=20)
 @given(world=worlds(), data=st.data())
-def test_a_falsified_world_is_not(
+def test_a_planted_fault_is_found(
     change: Callable[[Delivered, int], Delivered], world: Delivered, data: st.DataObject
 ) -> None:
     if world.events:
@@ -187,7 +187,7 @@ def test_a_tenant_whose_tasks_wait_has_work_under_way() -> None:
     assert (account.under_way, account.missing, account.discrepancies) == (1, 0, [])
 
 
-def test_a_deferred_post_that_no_ledger_knows_of_is_told() -> None:
+def test_a_deferred_post_unknown_to_its_ledger_is_reported() -> None:
     """The tenant's queue is empty, or its ledger began after the post was deferred: the earlier ledger was lost."""
     row = Row("t", "p", "skipped", (12, 0), False, (medium("deferred", 0),))
     event = replace(one_post().events[0], emission=row.emission, deferred=True)
@@ -222,7 +222,7 @@ def test_skipped_events_that_are_switched_off_are_not_missed() -> None:
     assert judged(one_post(rows=row, events=[], emits_skipped=False)).clean
 
 
-def test_a_flood_of_faults_is_told_in_a_few_lines() -> None:
+def test_many_faults_are_reported_in_a_few_lines() -> None:
     inputs = [Input(f"{STREAM}-{n}-0", "t", f"p{n}", n) for n in range(1000)]
     account = judged(Delivered(inputs=inputs))
     assert (account.missing, len(account.discrepancies)) == (1000, SENTENCES_PER_KIND + 1)

@@ -31,7 +31,7 @@ def judged(*records: tuple[AskAgain | Opened | MediaOutcome, bool]) -> dict[str,
     return reader.found.judged[POST]
 
 
-def test_a_publication_counts_once_however_often_it_is_handed_on() -> None:
+def test_a_publication_counts_once_however_often_it_is_relayed() -> None:
     assert judged((OPENED, False), (OPENED, False)) == {"stream-1-0": 1000}
 
 
@@ -45,5 +45,5 @@ def test_a_post_asked_about_again_may_be_announced_again_as_it_was() -> None:
     assert judged((OPENED, False), (again, False)) == {"stream-1-0": 1000, "vision.posts-0-1": 1001}
 
 
-def test_a_replayed_opening_is_both() -> None:
+def test_a_replayed_opening_is_a_replay_and_a_publication() -> None:
     assert judged((OPENED, True)) == {"stream-1-0": 1000, "vision.posts-0-0": 1000}

@@ -48,7 +48,7 @@ def versions_of(steps: Steps) -> tuple[list[LedgerVersion], int]:
         if command is None:
             continue
         at = Moment(time_ms=now_ms, offset=offset)
-        decision = core.decide(row, command, at, core.Rules(limit=LIMIT, max_queue=3), lambda _: None)
+        decision = core.decide(row, command, at, core.BudgetRules(limit=LIMIT, max_queue=3), lambda _: None)
         grants += [message for message in decision.send if isinstance(message, Grant)]
         if decision.row is not None:
             before = row.spent if row is not None and row.day == decision.row.day else 0
@@ -92,7 +92,7 @@ def book_of(versions: Iterable[LedgerVersion], since_ms: int = 0) -> LedgerBook:
 
 @settings(max_examples=40)
 @given(STEPS)
-def test_whatever_the_rules_lead_to_is_in_order(steps: Steps) -> None:
+def test_every_sequence_allowed_by_the_rules_has_no_fault(steps: Steps) -> None:
     versions, charged = versions_of(steps)
     book = book_of(versions)
     assert (book.faults, book.overspend, book.gaps) == ([], 0, 0)
@@ -104,7 +104,7 @@ def test_whatever_the_rules_lead_to_is_in_order(steps: Steps) -> None:
 
 @settings(max_examples=40)
 @given(STEPS, st.data())
-def test_compaction_makes_it_know_less_but_say_nothing_wrong(steps: Steps, data: st.DataObject) -> None:
+def test_after_compaction_fewer_faults_are_found_and_none_is_false(steps: Steps, data: st.DataObject) -> None:
     versions, _ = versions_of(steps)
     kept = data.draw(st.lists(st.booleans(), min_size=len(versions), max_size=len(versions)))
     left, gap = [], True
@@ -149,7 +149,7 @@ def test_a_grant_that_does_not_fit_is_overspending_but_a_lowered_limit_is_not() 
     assert "10 tokens were granted although 120 of 50" in book.faults[0]
 
 
-def test_what_went_wrong_before_the_account_begins_is_not_of_it() -> None:
+def test_faults_before_the_account_begins_do_not_count() -> None:
     first = LedgerVersion("t", "c-0-0", 10, "1/a", "2026-11-22", 100, 60, True, {}, {})
     leap = replace(first, at_ms=20, spent=500)
     dearer = replace(leap, at_ms=40, open={"g1": 10})

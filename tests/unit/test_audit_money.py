@@ -94,7 +94,7 @@ def test_the_ledger_exceeds_the_bill_by_what_was_cut_off_and_nothing_else(world:
 
 @settings(max_examples=60)
 @given(worlds())
-def test_only_what_the_rest_does_not_explain_is_looked_up(world: Spent) -> None:
+def test_only_unexplained_grants_are_looked_up(world: Spent) -> None:
     wanted = {name for _, name in to_look_up(world)}
     charged = {c.grant_id for c in world.closings if c.kind != "release" and c.tokens} - {
         c.grant_id for c in world.calls
@@ -138,7 +138,7 @@ def one_call(**changes: Any) -> Spent:
     return replace(world, **changes)
 
 
-def test_a_call_without_grant_is_told_by_its_tenants_prefix() -> None:
+def test_a_call_without_grant_is_assigned_by_its_tenants_prefix() -> None:
     stray = BilledCall(f"{prefix_of('t')}-9-9", 50, 7, (), "ok")
     other = BilledCall("feedbeef-9-9", 50, 7, (), "ok")
     account = judged(one_call(calls=[*one_call().calls, stray, other], restricted=True))
@@ -148,7 +148,7 @@ def test_a_call_without_grant_is_told_by_its_tenants_prefix() -> None:
     assert sum("never granted" in sentence for sentence in everybody.discrepancies) == 2
 
 
-def test_a_grant_that_nobody_closed_is_open() -> None:
+def test_a_grant_without_closing_is_open() -> None:
     left = one_call(calls=[], closings=[], ledgers=Ledgers())
     assert judged(left).grants_open == 1
     assert "is open and nobody works on it" in judged(left).discrepancies[0]
@@ -161,7 +161,7 @@ def test_a_billed_call_without_a_record_is_noticed_unless_it_is_old() -> None:
     assert judged(one_call(call_keys=set(), objects_from_ms=1000)).clean
 
 
-def test_without_the_ledgers_versions_what_it_was_told_counts() -> None:
+def test_without_the_ledgers_versions_its_commands_count() -> None:
     assert judged(one_call(ledgers=Ledgers())).tokens_ledger == 300
 
 

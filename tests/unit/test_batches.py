@@ -125,7 +125,7 @@ async def test_what_arrives_during_a_write_is_the_next_batch_and_none_is_larger_
     assert setup.stream.is_noack
 
 
-async def test_a_write_that_gets_no_answer_is_told_of_while_it_lasts(
+async def test_a_write_without_an_answer_is_reported_while_it_lasts(
     setup: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reachability, "SILENT_SECONDS", 0.0)
@@ -177,7 +177,7 @@ async def test_a_rejected_record_is_buried_and_the_rest_is_written(setup: Setup)
     assert setup.announced == [["r0", "r2"]]
 
 
-async def test_an_error_nobody_planned_for_costs_its_own_record_only(setup: Setup) -> None:
+async def test_an_unexpected_error_fails_only_its_own_record(setup: Setup) -> None:
     def poison(batch: Sequence[str]) -> None:
         if "bad" in batch:
             raise ZeroDivisionError
@@ -227,7 +227,7 @@ async def test_a_sink_that_cannot_be_opened_costs_no_record(setup: Setup) -> Non
     assert setup.letters == []
 
 
-async def test_a_batch_that_cannot_even_be_buried_is_tried_again_and_nothing_overtakes_it(setup: Setup) -> None:
+async def test_a_batch_whose_dead_letters_fail_is_tried_again_in_order(setup: Setup) -> None:
     """The sink breaks its contract (an index out of range). The batch must not be lost."""
     setup.sink.faults = [Rejected(7, "no such place")]
     setup.stream.put(record(0), record(1))
@@ -236,7 +236,9 @@ async def test_a_batch_that_cannot_even_be_buried_is_tried_again_and_nothing_ove
     assert setup.sink.tries == [["r0", "r1"]] * 2
 
 
-async def test_a_batch_that_never_works_is_tried_record_by_record_and_the_culprit_is_buried(setup: Setup) -> None:
+async def test_a_batch_that_always_fails_is_tried_record_by_record_and_the_faulty_one_dead_lettered(
+    setup: Setup,
+) -> None:
     """The sink breaks its contract whenever the record is in the batch. The topic must not stop."""
 
     def poison(batch: Sequence[str]) -> None:

@@ -10,10 +10,10 @@ import pytest
 
 from vision_app.domain.budget import (
     LOST_AFTER_MS,
+    BudgetDecision,
     BudgetRow,
-    Decision,
+    BudgetRules,
     Parked,
-    Rules,
     decide,
     effective_limit,
     outlived,
@@ -59,14 +59,14 @@ class Tenant:
     """One tenant's row and parked tasks, kept as the shell keeps them. `do` returns the decision."""
 
     def __init__(self, *, limit: int = 100, loaded: bool = True, **rules: Any) -> None:
-        self.rules = Rules(limit=limit, **rules)
+        self.rules = BudgetRules(limit=limit, **rules)
         self.row: BudgetRow | None = None
         self.parked: dict[int, Parked] = {}
         self.time_ms, self.offset = NOON, -1
         if loaded:
             self.do(Load(tenant_id=TENANT, day="2026-11-22", spent=0))
 
-    def do(self, command: BudgetCommand, *, at: Moment | None = None) -> Decision:
+    def do(self, command: BudgetCommand, *, at: Moment | None = None) -> BudgetDecision:
         if at is None:
             self.offset += 1
             self.time_ms += 1
@@ -78,16 +78,16 @@ class Tenant:
             del self.parked[number]
         return decision
 
-    def reserve(self, name: str, estimate: int = 40, *, ocr: bool = False) -> Decision:
+    def reserve(self, name: str, estimate: int = 40, *, ocr: bool = False) -> BudgetDecision:
         return self.do(Reserve(tenant_id=TENANT, task=task(name, ocr=ocr), estimate=estimate))
 
-    def settle(self, grant: Grant, tokens: int) -> Decision:
+    def settle(self, grant: Grant, tokens: int) -> BudgetDecision:
         return self.do(Settle(tenant_id=TENANT, grant_id=grant.id, tokens=tokens))
 
-    def release(self, grant: Grant) -> Decision:
+    def release(self, grant: Grant) -> BudgetDecision:
         return self.do(Release(tenant_id=TENANT, grant_id=grant.id))
 
-    def lost(self, grant: Grant) -> Decision:
+    def lost(self, grant: Grant) -> BudgetDecision:
         return self.do(
             Lost(tenant_id=TENANT, grant_id=grant.id, estimate=grant.estimate, purpose=grant.purpose, task=grant.task)
         )
@@ -113,19 +113,19 @@ class Tenant:
         return view(self.ledger, Moment(time_ms=self.time_ms, offset=0), self.rules)
 
 
-def granted(decision: Decision) -> list[Grant]:
+def granted(decision: BudgetDecision) -> list[Grant]:
     return [message for message in decision.send if isinstance(message, Grant)]
 
 
-def names(decision: Decision) -> list[str]:
+def names(decision: BudgetDecision) -> list[str]:
     return [grant.task.post_id for grant in granted(decision)]
 
 
-def outcomes(decision: Decision) -> dict[str, Any]:
+def outcomes(decision: BudgetDecision) -> dict[str, Any]:
     return {m.post_id: m.outcome for m in decision.send if isinstance(m, MediaOutcome)}
 
 
-def seen(decision: Decision) -> list[str]:
+def seen(decision: BudgetDecision) -> list[str]:
     return [what for what, _ in decision.observed]
 
 
@@ -199,7 +199,7 @@ def test_a_full_queue_skips_retryably() -> None:
 # --- exhaustion -------------------------------------------------------------------------------------------------------
 
 
-def test_spent_leaves_no_room_so_the_waiting_are_deferred_to_midnight_once() -> None:
+def test_when_the_budget_is_spent_waiting_tasks_are_deferred_to_midnight_once() -> None:
     tenant = Tenant()
     tenant.spend(90)
     told = outcomes(tenant.reserve("a"))["a"]
@@ -231,7 +231,7 @@ def test_ocr_instead_if_allowed_within_the_slots() -> None:
 
 
 @pytest.mark.parametrize(("policy", "allowed"), [(True, False), (False, True)])
-def test_no_ocr_without_both_policys_and_mediums_leave(policy: bool, allowed: bool) -> None:
+def test_no_ocr_unless_policy_and_medium_allow_it(policy: bool, allowed: bool) -> None:
     tenant = Tenant(ocr_fallback=policy)
     tenant.spend(90)
     assert isinstance(outcomes(tenant.reserve("a", ocr=allowed))["a"], Deferred)
@@ -244,7 +244,7 @@ def test_a_repair_is_never_done_by_ocr() -> None:
     assert isinstance(outcomes(tenant.do(repair))["a"], Deferred)
 
 
-def test_a_head_that_got_ocr_no_longer_stands_in_the_way() -> None:
+def test_a_head_that_got_ocr_no_longer_blocks_the_queue() -> None:
     tenant = Tenant(ocr_fallback=True)
     [blocking] = granted(tenant.reserve("s", 90))
     tenant.reserve("dear", 60, ocr=True)
@@ -253,7 +253,7 @@ def test_a_head_that_got_ocr_no_longer_stands_in_the_way() -> None:
     assert [(g.task.post_id, g.provider) for g in granted(done)] == [("dear", "ocr_fallback"), ("cheap", "gigachat")]
 
 
-def test_announcing_goes_on_by_a_wake_to_itself_a_hundred_at_a_time() -> None:
+def test_deferrals_continue_a_hundred_at_a_time_by_a_wake_to_itself() -> None:
     tenant = Tenant()
     [blocking] = granted(tenant.reserve("s", 90))
     for number in range(2 * ANNOUNCED_PER_COMMAND + 50):
@@ -270,7 +270,7 @@ def test_announcing_goes_on_by_a_wake_to_itself_a_hundred_at_a_time() -> None:
     assert (told, wakes) == (2 * ANNOUNCED_PER_COMMAND + 50, 2)
 
 
-def test_an_estimate_over_the_days_limit_is_deferred_and_holds_up_nobody() -> None:
+def test_an_estimate_above_the_days_limit_is_deferred_and_blocks_no_other_task() -> None:
     tenant = Tenant()
     told = outcomes(tenant.reserve("dear", 101))["dear"]
     assert isinstance(told, Deferred)
@@ -301,7 +301,7 @@ def test_a_limit_below_one_reservation_keeps_what_waits_in_its_place() -> None:
     assert (tenant.ledger.waiting, tenant.ledger.holes, tenant.parked) == (0, [], {})
 
 
-def test_a_limit_between_two_estimates_lets_the_cheaper_ones_pass_and_the_dearer_keep_their_place() -> None:
+def test_a_limit_between_two_estimates_grants_the_cheaper_task_and_keeps_the_dearer_one_queued() -> None:
     tenant = Tenant(max_concurrent=1)
     [spender] = granted(tenant.reserve("spender", 10))
     for name, estimate in (("dear1", 80), ("cheap1", 10), ("dear2", 80), ("cheap2", 10)):
@@ -316,7 +316,7 @@ def test_a_limit_between_two_estimates_lets_the_cheaper_ones_pass_and_the_dearer
     assert names(tenant.do(SetLimit(tenant_id=TENANT, limit=90))) == ["dear1"]
 
 
-def test_who_is_dearer_than_the_limit_hears_of_each_new_day() -> None:
+def test_a_task_above_the_limit_is_deferred_again_each_day() -> None:
     tenant = Tenant()
     tenant.reserve("dear", 101)
     tenant.time_ms += 12 * HOUR
@@ -324,7 +324,7 @@ def test_who_is_dearer_than_the_limit_hears_of_each_new_day() -> None:
     assert (told.kind, told.retry_at) == ("deferred", datetime(2026, 11, 24, tzinfo=UTC))
 
 
-def test_those_dearer_than_the_limit_never_fill_the_queue_of_the_others() -> None:
+def test_tasks_above_the_limit_do_not_count_toward_the_queues_maximum() -> None:
     tenant = Tenant(max_concurrent=1, max_queue=10)
     kinds = [outcomes(tenant.reserve(f"dear{number}", 101))[f"dear{number}"].kind for number in range(7)]
     assert kinds == ["deferred"] * 5 + ["skipped"] * 2
@@ -334,7 +334,7 @@ def test_those_dearer_than_the_limit_never_fill_the_queue_of_the_others() -> Non
     assert outcomes(tenant.reserve("one too many", 1))["one too many"].kind == "skipped"
 
 
-def test_many_that_a_lowered_limit_makes_too_dear_are_told_a_hundred_at_a_time() -> None:
+def test_tasks_above_a_lowered_limit_are_deferred_a_hundred_at_a_time() -> None:
     tenant = Tenant(max_concurrent=1)
     tenant.reserve("spender", 10)
     for number in range(2 * ANNOUNCED_PER_COMMAND + 50):
@@ -358,7 +358,7 @@ def test_an_estimate_over_the_limit_gets_ocr_if_allowed() -> None:
     assert (grant.provider, grant.estimate) == ("ocr_fallback", 0)
 
 
-def test_a_lowered_limit_defers_whom_it_makes_too_dear_wherever_they_wait() -> None:
+def test_a_lowered_limit_defers_tasks_above_it_anywhere_in_the_queue() -> None:
     tenant = Tenant()
     tenant.spend(90)
     tenant.reserve("a", 20)
@@ -471,10 +471,10 @@ def test_two_births_and_two_tenants_never_share_a_grant_id_though_all_else_repea
         for tenant_id in ("t", "u"):
             at = Moment(time_ms=NOON, offset=0)  # the same record, read again after the ledger was lost (same offset)
             reserve = Reserve(tenant_id=tenant_id, task=task("a"), estimate=1)
-            born_row = decide(None, reserve, at, Rules(limit=9), lambda n: None, born)
+            born_row = decide(None, reserve, at, BudgetRules(limit=9), lambda n: None, born)
             load = Load(tenant_id=tenant_id, day=at.day, spent=0)
             later = Moment(time_ms=NOON + 9, offset=1)
-            given = decide(born_row.row, load, later, Rules(limit=9), born_row.park.get, "unused")
+            given = decide(born_row.row, load, later, BudgetRules(limit=9), born_row.park.get, "unused")
             ids |= {g.id for g in granted(given)}
     assert len(ids) == 4
 
@@ -485,7 +485,7 @@ def test_no_grant_is_given_before_its_ledgers_name_is_stored() -> None:
         Reserve(tenant_id=TENANT, task=task("a"), estimate=1),
         Resume(tenant_id=TENANT),
     ):
-        assert granted(decide(None, command, Moment(NOON, 0), Rules(limit=9), lambda n: None, "x")) == []
+        assert granted(decide(None, command, Moment(NOON, 0), BudgetRules(limit=9), lambda n: None, "x")) == []
 
 
 def test_decided_again_under_other_rules_a_command_gives_no_id_to_another_task() -> None:
@@ -494,7 +494,7 @@ def test_decided_again_under_other_rules_a_command_gives_no_id_to_another_task()
     row, at = tenant.row, Moment(time_ms=NOON + 100, offset=50)
     reserve = Reserve(tenant_id=TENANT, task=task("a"), estimate=80)
     [phantom] = granted(decide(row, reserve, at, tenant.rules, tenant.parked.get))
-    tenant.rules = Rules(limit=50)
+    tenant.rules = BudgetRules(limit=50)
     assert granted(tenant.do(reserve, at=at)) == []
     tenant.time_ms, tenant.offset = at.time_ms, at.offset
     [other] = granted(tenant.reserve("b", 10))
@@ -503,7 +503,7 @@ def test_decided_again_under_other_rules_a_command_gives_no_id_to_another_task()
     assert tenant.ledger.spent == 30, "it was paid, though this row never gave it"
 
 
-def test_a_grant_of_one_that_was_passed_over_is_charged_though_its_decision_came_to_nothing() -> None:
+def test_a_grant_of_an_abandoned_decision_is_still_charged() -> None:
     """Its number is smaller than those settled and forgotten meanwhile. It must not look settled because of that."""
     tenant = Tenant(limit=100)
     tenant.reserve("dear", 120)
@@ -597,7 +597,7 @@ def test_a_limit_raised_by_a_deployment_lets_the_queue_go_on_at_the_next_wake() 
     tenant.spend(90)
     tenant.reserve("a")
     assert not outlived(tenant.ledger, tenant.rules)
-    tenant.rules = Rules(limit=200)
+    tenant.rules = BudgetRules(limit=200)
     assert outlived(tenant.ledger, tenant.rules)
     assert names(tenant.do(Wake(tenant_id=TENANT))) == ["a"]
     assert not outlived(tenant.ledger, tenant.rules)
@@ -607,7 +607,7 @@ def test_ocr_allowed_by_a_new_policy_serves_those_who_were_deferred_before() -> 
     tenant = Tenant()
     tenant.spend(90)
     assert isinstance(outcomes(tenant.reserve("a", ocr=True))["a"], Deferred)
-    tenant.rules = Rules(limit=100, ocr_fallback=True)
+    tenant.rules = BudgetRules(limit=100, ocr_fallback=True)
     assert outlived(tenant.ledger, tenant.rules)
     [grant] = granted(tenant.do(Wake(tenant_id=TENANT)))
     assert (grant.task.post_id, grant.provider) == ("a", "ocr_fallback")
@@ -616,7 +616,7 @@ def test_ocr_allowed_by_a_new_policy_serves_those_who_were_deferred_before() -> 
 def test_a_tenants_own_limit_is_not_outlived_by_a_deployments() -> None:
     tenant = Tenant()
     tenant.do(SetLimit(tenant_id=TENANT, limit=70))
-    assert not outlived(tenant.ledger, Rules(limit=10**6))
+    assert not outlived(tenant.ledger, BudgetRules(limit=10**6))
 
 
 # --- days -------------------------------------------------------------------------------------------------------------
@@ -710,7 +710,7 @@ def test_a_load_of_another_day_adds_nothing() -> None:
     assert (tenant.ledger.spent, tenant.ledger.loaded) == (0, True)
 
 
-def test_what_an_operator_said_before_the_load_stands() -> None:
+def test_an_operators_command_before_the_load_is_kept() -> None:
     tenant = Tenant(loaded=False)
     tenant.do(SetLimit(tenant_id=TENANT, limit=10))
     tenant.do(Reset(tenant_id=TENANT))
@@ -778,7 +778,7 @@ def test_a_recovered_row_never_steps_back() -> None:
     assert held.then(Moment(time_ms=90, offset=6)).newer_than(held)
 
 
-def test_a_missing_parked_task_is_passed_over_and_told() -> None:
+def test_a_missing_parked_task_is_skipped_and_reported() -> None:
     tenant = Tenant(max_concurrent=1)
     [grant] = granted(tenant.reserve("a"))
     tenant.reserve("b")
@@ -791,7 +791,7 @@ def test_a_missing_parked_task_is_passed_over_and_told() -> None:
     assert ("missing_parked" in seen(decision), names(decision)) == (True, ["c"])
 
 
-def test_what_is_no_command_is_refused() -> None:
+def test_a_message_that_is_not_a_command_is_rejected() -> None:
     with pytest.raises(TypeError, match="no budget command"):
         Tenant().do(cast(Any, task("a")))
 

@@ -1,6 +1,6 @@
 """The ledger against the bill: every call is charged, in spite of crashes, repeats and late messages.
 
-Besides the budget core, the machine simulates the callers of `agents/analyst.py` (one call per grant, its record,
+Besides the budget core, the machine simulates `vision_app/analysis/analyst.py` (one call per grant, its record,
 redelivery after a crash at any point, workers that go on although their partition moved) and a provider with a bill.
 The core is compared with that bill, with a list of what was reported of each grant, and with the tasks without an
 answer. Queues are not checked here; they are in test_budget_properties.py.
@@ -81,7 +81,7 @@ class BillMachine(RuleBasedStateMachine):
     def start(self, slots: int, ocr: bool, disaster: str, loaded: bool, dear: bool) -> None:
         self.dear = dear  # whether some tasks exceed the day's limit: then charges are only bounded from below
         self.disaster = disaster  # if both were lost, a call that was cut off could not be known
-        self.budget_rules = core.Rules(limit=100, max_concurrent=slots, max_queue=8, ocr_fallback=ocr)
+        self.budget_rules = core.BudgetRules(limit=100, max_concurrent=slots, max_queue=8, ocr_fallback=ocr)
         self.row: core.BudgetRow | None = None
         self.parked: dict[int, core.Parked] = {}
         self.inbox: list[tuple[Moment, Any]] = []
@@ -311,7 +311,7 @@ class BillMachine(RuleBasedStateMachine):
 
     # -- what must hold
 
-    def follow(self, at: Moment, command: Any, decision: core.Decision) -> None:
+    def follow(self, at: Moment, command: Any, decision: core.BudgetDecision) -> None:
         """After a command is applied: note what it reports and what the ledger charges for it."""
         row, before = decision.row, self.row
         assert row is not None
@@ -339,7 +339,7 @@ class BillMachine(RuleBasedStateMachine):
     def report(self, grant_id: str, tokens: int) -> None:
         self.reported[grant_id] = max(tokens, self.reported.get(grant_id, 0))
 
-    def hold(self, row: core.BudgetRow, decision: core.Decision) -> None:
+    def hold(self, row: core.BudgetRow, decision: core.BudgetDecision) -> None:
         given = [message for message in decision.send if isinstance(message, Grant)]
         if any(grant.provider == "gigachat" for grant in given):
             assert row.spent + row.reserved <= core.effective_limit(row, self.budget_rules)

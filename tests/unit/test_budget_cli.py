@@ -25,7 +25,7 @@ def answering(monkeypatch: pytest.MonkeyPatch, *answers: httpx.Response) -> list
     return waits
 
 
-def test_asked_too_often_it_waits_as_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_429_the_command_waits_as_long_as_retry_after_says(monkeypatch: pytest.MonkeyPatch) -> None:
     """`vision pause --all` of a thousand tenants is more than the API takes at once."""
     too_often = httpx.Response(429, headers={"Retry-After": "2"})
     waits = answering(monkeypatch, too_often, too_often, httpx.Response(200, json={"spent": 7}))

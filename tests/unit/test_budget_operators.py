@@ -45,7 +45,7 @@ def test_one_is_dropped_and_the_others_keep_their_order(number: int) -> None:
     assert names(tenant.do(Resume(tenant_id=TENANT))) == left
 
 
-def test_numbers_outside_of_the_queue_drop_nobody() -> None:
+def test_numbers_outside_of_the_queue_drop_no_task() -> None:
     tenant = paused_queue(2)
     assert tenant.do(Drop(tenant_id=TENANT, first=2, before=9)).send == []
     assert tenant.do(Drop(tenant_id=TENANT, first=1, before=1)).send == []
@@ -88,7 +88,7 @@ def test_dropping_the_head_lets_the_next_one_go() -> None:
     assert names(decision) == ["small"]
 
 
-def test_who_was_deferred_can_be_dropped() -> None:
+def test_deferred_tasks_can_be_dropped() -> None:
     tenant = Tenant(limit=100)
     tenant.spend(100)
     assert isinstance(outcomes(tenant.reserve("a", 10))["a"], Deferred)

@@ -73,7 +73,7 @@ class BudgetMachine(RuleBasedStateMachine):
         ocr=st.booleans(), slots=st.integers(1, 3), room=st.sampled_from([3, 12]), loaded=st.sampled_from([True, False])
     )
     def start(self, ocr: bool, slots: int, room: int, loaded: bool) -> None:
-        self.budget_rules = core.Rules(limit=100, max_concurrent=slots, max_queue=room, ocr_fallback=ocr)
+        self.budget_rules = core.BudgetRules(limit=100, max_concurrent=slots, max_queue=room, ocr_fallback=ocr)
         self.row: core.BudgetRow | None = None
         self.parked: dict[int, core.Parked] = {}
         self.log: list[tuple[Moment, Any]] = []
@@ -81,7 +81,7 @@ class BudgetMachine(RuleBasedStateMachine):
         self.behind = False
         self.clock = EVENING
         self.births = 0
-        self.tried: dict[int, tuple[core.BudgetRow | None, core.Rules, str]] = {}
+        self.tried: dict[int, tuple[core.BudgetRow | None, core.BudgetRules, str]] = {}
         self.grants: dict[str, Grant] = {}
         self.names = count()
         self.crashed = False
@@ -246,7 +246,7 @@ class BudgetMachine(RuleBasedStateMachine):
         self.tried.clear()
         self.forget_everything()
 
-    def check_repeat(self, at: Moment, decision: core.Decision) -> None:
+    def check_repeat(self, at: Moment, decision: core.BudgetDecision) -> None:
         """A command redelivered on the same row gives the same decision, except for a new ledger's random name."""
         assert decision.row is not None
         before, now = self.tried.get(at.offset), repr(decision).replace(decision.row.ledger, "this ledger")
@@ -256,7 +256,7 @@ class BudgetMachine(RuleBasedStateMachine):
 
     # -- the model
 
-    def follow(self, at: Moment, command: Any, decision: core.Decision) -> None:
+    def follow(self, at: Moment, command: Any, decision: core.BudgetDecision) -> None:
         """Apply the command to the model by the rules alone, and compare the decision with it."""
         assert decision.row is not None
         was_open = {} if self.row is None else dict(self.row.open)
@@ -360,7 +360,7 @@ class BudgetMachine(RuleBasedStateMachine):
         places = [place for place, waiting in enumerate(self.fifo) if waiting.name == name]
         return places[-1 if last else 0]
 
-    def hold(self, decision: core.Decision) -> None:
+    def hold(self, decision: core.BudgetDecision) -> None:
         """What must be true after every command."""
         row = decision.row
         assert row is not None

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from tests.record_budget_rows import FIXTURE, Tenant, bounds, outcome
-from vision_app.domain.budget import BudgetRow, Rules, decide
+from vision_app.domain.budget import BudgetRow, BudgetRules, decide
 from vision_app.domain.moment import Moment
 from vision_app.messages import BudgetCommand
 
@@ -21,10 +21,10 @@ def sequences() -> list[dict[str, Any]]:
 
 
 def replay(sequence: dict[str, Any]) -> None:
-    tenant = Tenant(decide, Rules(limit=0))
+    tenant = Tenant(decide, BudgetRules(limit=0))
     for number, step in enumerate(sequence["steps"]):
         if "rules" in step:
-            tenant.rules = Rules(*step["rules"])
+            tenant.rules = BudgetRules(*step["rules"])
         for lost in step.get("lost_entries", []):
             tenant.parked.pop(lost, None)
         if "lost_ledger" in step:

@@ -75,9 +75,7 @@ async def test_confirm_waits_for_every_record_and_for_none_twice(futures: Future
     assert exits == []
 
 
-async def test_whoever_confirms_waits_for_the_records_of_all_and_cancels_none(
-    futures: Futures, exits: list[int]
-) -> None:
+async def test_confirm_waits_for_all_records_and_cancels_none(futures: Futures, exits: list[int]) -> None:
     table = new_table()
     table.send_changelog(0, b"a", {})
     first, second = asyncio.create_task(table.confirm()), asyncio.create_task(table.confirm())
@@ -92,7 +90,7 @@ async def test_whoever_confirms_waits_for_the_records_of_all_and_cancels_none(
     assert exits == []
 
 
-async def test_a_record_that_is_not_taken_ends_the_process(futures: Futures, exits: list[int]) -> None:
+async def test_a_record_that_kafka_refuses_ends_the_process(futures: Futures, exits: list[int]) -> None:
     table = new_table()
     table.send_changelog(0, b"a", {})
     futures[0].set_exception(RuntimeError("broker away"))

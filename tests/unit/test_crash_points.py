@@ -40,8 +40,8 @@ class Worker:
             print("number", number, flush=True)
 """
 PACKAGES = (
-    *("agents", "bridges", "tables", "vision_app.streams", "vision_app.stores", "vision_app.providers"),
-    *("vision_app.retention", "vision_app.app", "vision_app.kafka_topics"),
+    *("agents", "bridges", "tables", "vision_app.analysis", "vision_app.streams", "vision_app.stores"),
+    *("vision_app.providers", "vision_app.retention", "vision_app.app", "vision_app.kafka_topics"),
 )
 EXEMPT = {
     "vision_app.app": "starts and ends the parts",
@@ -195,7 +195,7 @@ def test_every_await_of_the_covered_code_is_a_point() -> None:
     """Counted independently; an `await` in a form without a point (an asynchronous comprehension) fails here."""
     found = Counter(point.partition(":")[0] for point in crash_points.points())
     assert found == {name: count for name, count in _awaits().items() if count}
-    assert found["agents.analyst"] + found["agents.caller"] > 30
+    assert found["vision_app.analysis.analyst"] + found["vision_app.analysis.caller"] > 30
 
 
 def test_what_the_worker_awaits_is_covered_or_needs_no_points() -> None:

@@ -12,9 +12,9 @@ from aiokafka.errors import KafkaConnectionError, MessageSizeTooLargeError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.results import buried
 from tests.fakes import FakeApp, event
 from vision_app import __version__
+from vision_app.analysis.results import failed_by_dead_letter
 from vision_app.messages import DeadLetter, MediaTask, Medium, Release, Reserve, decode
 from vision_app.stores.s3 import StoreUnavailable
 from vision_app.streams import dead_letters
@@ -52,7 +52,7 @@ def test_any_bytes_come_back(value: bytes) -> None:
     assert whole == value
 
 
-async def test_it_says_whose_message_it_was(app: FakeApp) -> None:
+async def test_a_dead_letter_names_tenant_and_post(app: FakeApp) -> None:
     task = MediaTask(tenant_id="t1", post_id="p1", trace_id="tr1", medium=Medium(sha256="ab"), dispatch=1)
     letters = DeadLetters(Outbox(app))
     for offset, message in enumerate((task, Reserve(tenant_id="t1", task=task, estimate=5))):
@@ -66,9 +66,7 @@ async def test_it_says_whose_message_it_was(app: FakeApp) -> None:
 
 
 @pytest.mark.parametrize("value", [b"[1]", b"3", b'{"event": 3, "tenant_id": 5}', b"[" * 100_000, None, b'"\\ud800"'])
-async def test_nothing_can_be_known_of_what_is_no_message_and_it_is_kept_all_the_same(
-    app: FakeApp, value: bytes | None
-) -> None:
+async def test_bytes_that_are_not_a_message_are_kept_without_tenant_and_post(app: FakeApp, value: bytes | None) -> None:
     await DeadLetters(Outbox(app)).put_event(event(0, value), "unreadable", keep_trying=lambda: True)
     (letter,) = app.values("vision.dlq")
     assert letter["tenant_id"] is None
@@ -97,7 +95,7 @@ async def test_a_letter_that_kafka_does_not_take_leaves_the_event(app: FakeApp) 
 
 
 @pytest.mark.parametrize("value", [b'"' * 2_000_000, b"\xff" * 2_000_000, b"\x01" * 2_000_000])
-async def test_what_is_too_large_is_cut_and_says_so(app: FakeApp, value: bytes) -> None:
+async def test_an_oversized_letter_is_cut_and_marked(app: FakeApp, value: bytes) -> None:
     limit = 2 * 1024 * 1024
     app.refuse = lambda topic, sent: MessageSizeTooLargeError("big") if len(sent or b"") > limit else None
     dead = event(7, value, partition=2, topic="vision.media", headers={f"h{n}": b"v" * 5000 for n in range(50)})
@@ -162,7 +160,7 @@ async def test_the_whole_of_a_letter_that_is_too_large_is_in_s3(app: FakeApp) ->
     assert whole.key == "k" * 2_000_000
 
 
-async def test_what_fits_is_not_put_into_s3(app: FakeApp) -> None:
+async def test_a_letter_that_fits_is_not_put_into_s3(app: FakeApp) -> None:
     async def keep(letter_id: str, content: bytes) -> str:
         raise AssertionError("nothing was too large")
 
@@ -171,7 +169,7 @@ async def test_what_fits_is_not_put_into_s3(app: FakeApp) -> None:
 
 
 @pytest.mark.parametrize("how", ["refuses", "hangs", "breaks"])
-async def test_s3_neither_holds_a_letter_back_nor_fails_it(
+async def test_an_unavailable_s3_neither_delays_nor_fails_a_letter(
     app: FakeApp, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     monkeypatch.setattr(dead_letters, "WHOLE_SECONDS", 0.01)
@@ -197,7 +195,7 @@ async def test_a_companion_that_is_too_large_goes_out_smaller(app: FakeApp) -> N
         event(7, task.encode(), topic="vision.media"),
         "Oversized",
         keep_trying=lambda: True,
-        companions=lambda letter: [buried(task, letter), Release(tenant_id="t", grant_id="g")],
+        companions=lambda letter: [failed_by_dead_letter(task, letter), Release(tenant_id="t", grant_id="g")],
     )
     (outcome,) = app.values("vision.posts")
     (letter,) = app.values("vision.dlq")
@@ -236,7 +234,7 @@ async def test_an_event_that_cannot_be_described_leaves_its_place(app: FakeApp) 
     assert (letter["id"], letter["error"]) == ("vision.media-0-7", "Odd")
 
 
-async def test_what_is_not_the_events_fault_is_raised(app: FakeApp) -> None:
+async def test_an_error_that_is_not_the_events_fault_is_raised(app: FakeApp) -> None:
     app.refuse = lambda topic, value: RuntimeError("a fault of this program")
     with pytest.raises(RuntimeError):
         await DeadLetters(Outbox(app)).put_event(event(0), "x", keep_trying=lambda: True)

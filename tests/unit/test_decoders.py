@@ -61,7 +61,7 @@ async def busy(*pids: int) -> None:
     await until(lambda: any(_cpu(pid) > before[pid] + 0.05 for pid in pids))
 
 
-async def test_children_know_nothing_and_can_open_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_decoder_children_have_no_secrets_and_can_open_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GIGACHAT_CLIENT_SECRET", "canary")
     async with running() as decoders:
         [pid] = decoders.pids
@@ -152,7 +152,7 @@ async def test_an_idle_child_that_died_is_replaced_unnoticed() -> None:
         assert decoders.pids != [pid]
 
 
-async def test_children_are_used_up(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_child_is_replaced_after_its_number_of_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "PICTURES_PER_CHILD", 2)
     async with running() as decoders:
         seen = set()
@@ -162,7 +162,7 @@ async def test_children_are_used_up(monkeypatch: pytest.MonkeyPatch) -> None:
         assert len(seen) == 2
 
 
-async def test_whoever_waits_in_vain_leaves_no_half_spoken_child() -> None:
+async def test_a_cancelled_wait_leaves_no_child_with_an_unread_reply() -> None:
     async with running() as decoders:
         [pid] = decoders.pids
         working = asyncio.create_task(decoders.prepare(scan_bomb(), "image/jpeg"))
@@ -174,7 +174,7 @@ async def test_whoever_waits_in_vain_leaves_no_half_spoken_child() -> None:
         assert (await decoders.prepare(PICTURE, "image/jpeg")).width == 300
 
 
-async def test_closing_ends_all_also_those_at_work() -> None:
+async def test_closing_ends_all_children_including_busy_ones() -> None:
     decoders = Decoders(load_settings(), 2)
     await decoders.open()
     pids = decoders.pids
@@ -186,7 +186,7 @@ async def test_closing_ends_all_also_those_at_work() -> None:
     assert not any(psutil.pid_exists(pid) for pid in pids)
 
 
-async def test_what_a_child_says_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_childs_reply_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     """An attacked decoder may reply anything. An unknown type, endless content or an unknown reason is refused."""
     monkeypatch.setattr(pool, "TRIES", 1)
     image = {"mime_type": "image/png", "width": 1, "height": 1, "same": False}
@@ -204,7 +204,7 @@ async def test_what_a_child_says_is_not_believed(monkeypatch: pytest.MonkeyPatch
             assert (await fault_of(decoders, PICTURE)).reason == "decoding_crashed", answer
 
 
-async def test_nonsense_on_the_pipe_ends_the_conversation() -> None:
+async def test_an_invalid_reply_on_the_pipe_ends_the_child() -> None:
     async with running() as decoders:
         [child] = decoders._idle
         child._process.kill()
@@ -328,7 +328,7 @@ PATHS = [
 
 
 @pytest.mark.parametrize(("fault", "text"), PATHS)
-def test_an_error_is_told_without_what_is_on_this_machine(fault: Exception, text: str) -> None:
+def test_an_error_text_names_no_path_of_the_machine(fault: Exception, text: str) -> None:
     said = told(fault)
     assert said.startswith(text)
     assert "opt" not in said

@@ -324,7 +324,7 @@ def test_the_board_counts_a_post_announced_again() -> None:
     assert [" AGAIN" in line for line in told] == [False, True]
 
 
-def test_a_worker_away_is_told_once() -> None:
+def test_an_absent_worker_is_reported_once() -> None:
     told: list[str] = []
     board = Board(plan("r"), on_change=told.append)
     for answers in (True, False, False, True):

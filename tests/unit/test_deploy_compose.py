@@ -106,7 +106,7 @@ def test_data_is_kept_in_named_volumes() -> None:
     assert {name for name, service in SERVICES.items() if not service.get("volumes")} == {"gigachat"}
 
 
-def test_redis_forgets_nothing() -> None:
+def test_redis_persists_and_never_evicts() -> None:
     command = " ".join(SERVICES["redis"]["command"])
     assert "--appendonly yes" in command
     assert "--maxmemory-policy noeviction" in command

@@ -285,7 +285,7 @@ async def until(condition: Callable[[], Any]) -> None:
             await asyncio.sleep(0.001)
 
 
-async def test_a_slot_says_what_becomes_of_its_event() -> None:
+async def test_a_slot_shows_the_state_of_its_event() -> None:
     app, stream, go_on, letter = FakeApp(), FakeStream(), asyncio.Event(), asyncio.Event()
     app.refuse = lambda topic, value: None if letter.is_set() else KafkaConnectionError("away")
 
@@ -333,7 +333,7 @@ async def test_an_event_that_is_left_although_it_is_ours_ends_the_process(ended_
     await asyncio.gather(body, return_exceptions=True)
 
 
-async def test_an_event_that_is_left_for_a_rebalance_is_no_reason_to_end(ended_with: list[int]) -> None:
+async def test_an_event_left_for_a_rebalance_does_not_end_the_process(ended_with: list[int]) -> None:
     app, stream = FakeApp(), FakeStream()
 
     async def handler(event: FakeEvent) -> None:

@@ -68,7 +68,7 @@ async def survive(seed: int, count: int) -> Counter[str]:
             with structlog.testing.capture_logs():
                 for entry, given in batch:
                     bridge._hold(STREAM, entry, given, attempt=True)
-                await bridge._pass_on([held for _ in range(BATCH) if (held := bridge._waiting.take())])
+                await bridge._relay_batch([held for _ in range(BATCH) if (held := bridge._waiting.take())])
             ended += accounted_for(batch, redis, app)
             batch, redis.acked, redis.buried = [], set(), {}
             app.sent.clear()

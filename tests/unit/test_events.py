@@ -116,7 +116,7 @@ def test_numbers_as_ids_become_text() -> None:
     ("given_value", "expected"),
     [("true", True), ("True", True), ("1", True), (1, True), ("false", False), (0, False), ("no", False), ("?", True)],
 )
-def test_booleans_in_any_dress(given_value: Any, expected: bool) -> None:
+def test_booleans_in_any_notation(given_value: Any, expected: bool) -> None:
     assert read({**EVENT, "requires_vision": given_value}).requires_vision is expected
 
 
@@ -124,7 +124,7 @@ def test_booleans_in_any_dress(given_value: Any, expected: bool) -> None:
     ("given_value", "expected"),
     [("67", 67), (67.0, 67), (None, 0), (-5, 0), ("many", 0), ("9" * 30, 0), (10**30, 0)],
 )
-def test_sizes_in_any_dress(given_value: Any, expected: int) -> None:
+def test_sizes_in_any_notation(given_value: Any, expected: int) -> None:
     assert read({**EVENT, "media_files": [{**MEDIUM, "size_bytes": given_value}]}).media_files[0].size_bytes == expected
 
 
@@ -211,7 +211,7 @@ def test_a_post_has_a_largest_number_of_media() -> None:
 
 @pytest.mark.parametrize("size", [1_000_000, 2_200_000])
 @pytest.mark.parametrize("name", ["trace_id", "tenant_id", "post_id", "channel_id", "idempotency_key"])
-def test_the_sizes_of_issue_12_are_refused_with_a_short_text(name: str, size: int) -> None:
+def test_ids_of_megabytes_are_refused_with_a_short_text(name: str, size: int) -> None:
     for shape in shapes({**EVENT, name: "x" * size}).values():
         with pytest.raises(Unreadable, match=f"{name}: {size} characters") as refused:
             read_entry(shape, default_tenant="default")
@@ -243,7 +243,7 @@ def test_a_time_that_postgres_or_python_does_not_take_is_given_in_utc_or_is_none
 
 
 @pytest.mark.parametrize("value", [None, b"", b"null", b"\xff", b"[]"])
-def test_an_unreadable_record_says_so_too(value: bytes | None) -> None:
+def test_an_unreadable_record_is_reported(value: bytes | None) -> None:
     with pytest.raises(Unreadable):
         read_json(value, default_tenant="default")
 

@@ -11,7 +11,7 @@ from bridges.fair_queue import FairQueue, Held
 
 
 def held(tenant: str, number: int) -> Held:
-    return Held("stream", str(number).encode(), {}, tenant, f"post-{number}", attempt=True)
+    return Held("stream", str(number).encode(), None, tenant, f"post-{number}", attempt=True)
 
 
 def filled(tenants: str) -> FairQueue:
@@ -31,7 +31,7 @@ def test_tenants_take_turns() -> None:
     assert len(queue) == 0
 
 
-def test_one_that_comes_late_is_served_in_the_next_round() -> None:
+def test_a_new_tenant_is_served_in_the_next_round() -> None:
     queue = filled("a" * 1000 + "b" * 1000)
     take(queue, 10)
     queue.put(held("late", 1))
@@ -54,12 +54,12 @@ def test_nothing_is_lost_and_a_tenants_entries_stay_in_order(tenants: str, takes
 
 
 @given(st.text("abcd", min_size=1, max_size=50))
-def test_nobody_gets_a_second_turn_while_another_waits_for_the_first(tenants: str) -> None:
+def test_no_tenant_gets_a_second_turn_before_every_tenant_had_one(tenants: str) -> None:
     first_round = take(filled(tenants), len(set(tenants)))
     assert {each.tenant_id for each in first_round} == set(tenants)
 
 
-def test_a_tenant_that_may_not_go_is_passed_over_and_keeps_its_place() -> None:
+def test_a_tenant_without_room_is_skipped_and_keeps_its_place() -> None:
     queue = filled("aabbc")
     assert "".join(each.tenant_id for each in take(queue, 2, lambda tenant: tenant != "a")) == "bc"
     assert "".join(each.tenant_id for each in take(queue, 9)) == "aba"

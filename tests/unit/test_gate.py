@@ -73,7 +73,7 @@ def shown() -> dict[str, float]:
     return {sample.labels["state"]: sample.value for sample in samples if sample.labels["name"] == "gigachat"}
 
 
-async def test_a_closed_gate_lets_everybody_pass_at_once() -> None:
+async def test_a_closed_gate_lets_every_task_pass_at_once() -> None:
     gate = gate_of(NEVER)
     assert await once(gate) < 1
     assert state(gate) == "closed"
@@ -144,7 +144,7 @@ async def test_probes_that_are_charged_come_ever_less_often_and_free_ones_do_not
     assert await once(gate, DOWN) < 0.5, "after an answer it begins anew"
 
 
-async def test_a_probe_that_ends_without_an_outcome_leaves_its_place_to_the_next() -> None:
+async def test_a_probe_without_an_outcome_is_followed_by_another_probe() -> None:
     gate = gate_of()
     await fails(gate, 3)
     with contextlib.suppress(LookupError):
@@ -226,7 +226,7 @@ async def test_a_cancelled_waiter_holds_nothing_up() -> None:
 
 
 @pytest.mark.parametrize("turns", range(4))
-async def test_a_waiter_cancelled_as_the_gate_changes_leaves_all_the_same(turns: int) -> None:
+async def test_a_waiter_cancelled_while_the_gate_changes_leaves(turns: int) -> None:
     """Python 3.11's `wait_for` swallows that cancellation: the waiter would stay until the outage ends."""
     gate = gate_of(NEVER, threshold=1)
     await fails(gate, 1)

@@ -162,7 +162,7 @@ conducts = st.builds(Conduct, st.sampled_from(["end", "end", "end", "fail", "lea
     extra=st.integers(0, 6),
     pauses=st.lists(st.integers(0, 60), max_size=3),
 )
-def test_any_course_of_events(logs: list[list[Conduct]], limit: int, extra: int, pauses: list[int]) -> None:
+def test_any_sequence_of_events(logs: list[list[Conduct]], limit: int, extra: int, pauses: list[int]) -> None:
     async def course() -> None:
         world = World(logs, limit, limit + extra, last_generation=1 + len(pauses))
         flow = flow_of(world.app, world.handle, limit=limit, window=limit + extra)

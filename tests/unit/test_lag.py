@@ -16,7 +16,7 @@ from vision_app.streams.lag import STAGES, measure_lag
 from vision_app.telemetry import metrics
 from vision_app.telemetry.metrics import REGISTRY
 from vision_app.telemetry.reachability import Reachability
-from vision_app.telemetry.watch import Place
+from vision_app.telemetry.watch import RecordPlace
 
 
 class Consumer:
@@ -45,7 +45,7 @@ async def test_what_is_left_of_each_partition(monkeypatch: pytest.MonkeyPatch) -
     reads = Reachability()
     measure_lag(app, reads)
     await turns[0]()
-    assert reported == [{Place("vision.media", 0): ("media", 5), Place("vision.media", 2): ("media", 0)}]
+    assert reported == [{RecordPlace("vision.media", 0): ("media", 5), RecordPlace("vision.media", 2): ("media", 0)}]
     assert REGISTRY.get_sample_value("vision_consumer_lag", {"topic": "vision.media"}) == 3 + 2
 
 

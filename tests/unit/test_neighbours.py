@@ -74,7 +74,7 @@ def test_an_empty_backlog_is_false_and_a_full_one_says_where() -> None:
     assert str(backlog) == "in: 1 unread, in: 2 pending, vision.media: 3 waiting"
 
 
-def test_dead_letters_are_nobodys_backlog_and_the_graphs_topic_only_counts_when_it_is_on() -> None:
+def test_dead_letters_are_no_backlog_and_the_graphs_topic_counts_only_if_enabled() -> None:
     on, off = (worked_off(load_settings(feature_neo4j_enabled=enabled)) for enabled in (True, False))
     assert topics.DLQ.name not in on
     assert set(on) - set(off) == {topics.SINK_NEO4J.name}

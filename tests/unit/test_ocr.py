@@ -60,7 +60,7 @@ async def until(condition: Callable[[], object]) -> None:
         await asyncio.sleep(0.01)
 
 
-async def test_a_missing_program_is_said_with_its_remedy(tmp_path: Path) -> None:
+async def test_a_missing_program_is_reported_with_its_remedy(tmp_path: Path) -> None:
     tesseract = await opened(str(tmp_path / "tesseract"))
     assert not tesseract.available
     assert "apt-get install tesseract-ocr tesseract-ocr-rus" in tesseract.reason
@@ -80,7 +80,9 @@ async def test_a_program_that_goes_while_the_worker_runs_is_noticed_at_the_next_
         assert "reinstall tesseract-ocr" in tesseract.reason
 
 
-async def test_what_comes_and_goes_is_noticed_without_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_program_that_comes_and_goes_is_noticed_without_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("vision_app.providers.ocr.LOOK_SECONDS", 0.01)
     program = tmp_path / "tesseract"
     tesseract = await opened(str(program))
@@ -92,7 +94,7 @@ async def test_what_comes_and_goes_is_noticed_without_a_run(tmp_path: Path, monk
     await tesseract.close()
 
 
-async def test_a_missing_language_is_said_with_its_remedy(tmp_path: Path) -> None:
+async def test_a_missing_language_is_reported_with_its_remedy(tmp_path: Path) -> None:
     tesseract = await opened(stand_in(tmp_path, "pass", languages="eng osd"))
     assert not tesseract.available
     assert "apt-get install tesseract-ocr-rus" in tesseract.reason

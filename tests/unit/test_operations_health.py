@@ -45,16 +45,14 @@ def test_a_finding_per_worker(answer: dict[str, Any] | None, verdict: Level, sai
     assert said in finding.detail
 
 
-def test_a_worker_of_somebody_else_is_not_called_ours() -> None:
+def test_a_foreign_worker_is_not_called_ours() -> None:
     """Nothing runs here, and another folder's worker has the port. `doctor` must not say that ours is running."""
     answer: dict[str, Any] = {"status": "ready", "reason": None, "waiting_for": {}}
     [finding] = findings([Health("worker", ["http://127.0.0.1:8000"], answer, ours=False)])
     assert "http://127.0.0.1:8000, which `vision up` did not start here" in finding.detail
 
 
-async def test_without_a_stack_of_ours_the_worker_is_somebody_elses(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_without_a_stack_of_ours_the_worker_is_foreign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VISION_HOME", str(tmp_path))
     [found] = await health(load_settings(vision_api_port=1, metrics_port=1, metrics_host="::1"))
     assert (found.ours, found.answer) == (False, None)

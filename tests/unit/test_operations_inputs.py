@@ -49,7 +49,7 @@ def test_ids_and_traces_are_numbered(kind: Kind) -> None:
     assert (event.media_files[0].sha256 == VALID.sha256) is (kind == "valid")
 
 
-def test_poison_is_unreadable_or_by_wish_without_its_object() -> None:
+def test_a_poison_post_is_unreadable_or_has_no_object() -> None:
     with pytest.raises(Unreadable):
         read_entry(fields(batch("poison"), 1, "poison", VALID), default_tenant="default")
     event = read_entry(fields(batch("poison", poison="missing-key"), 1, "poison", VALID), default_tenant="default")

@@ -107,7 +107,7 @@ def test_what_closes_a_grant_goes_back_to_the_budget() -> None:
     [Reset(tenant_id="t"), SetLimit(tenant_id="t", limit=5), Pause(tenant_id="t"), Resume(tenant_id="t")],
     ids=lambda command: command.type,
 )
-def test_what_an_operator_said_is_not_said_again(command: Message) -> None:
+def test_an_operators_command_is_not_replayed(command: Message) -> None:
     """It would undo later commands."""
     with pytest.raises(CannotReplay, match="give it again if need be, and discard it"):
         way(letter(topics.BUDGET.name, command))
@@ -124,7 +124,7 @@ def test_work_of_a_post_that_may_be_forgotten_starts_again_as_the_whole_post() -
     assert not way(letter(topics.ANALYSIS.name, GRANT, age_ms=STALE_MS - 1)).whole_post
 
 
-def test_an_outcome_nobody_waited_for_starts_its_post_again() -> None:
+def test_replaying_a_rejected_outcome_starts_its_post_again() -> None:
     outcome = TASK.outcome(Skipped(reason="x"))
     assert way(letter(topics.POSTS.name, outcome, error="rejected")).whole_post
     assert not way(letter(topics.POSTS.name, outcome, error="KeyError")).whole_post

@@ -75,7 +75,7 @@ async def test_a_tenant_without_a_ledger_has_forgotten_all() -> None:
     assert await lost(Posts([row("a"), row("b")]), Api(t=(NEW, []))) == ["a", "b"]
 
 
-async def test_of_a_queue_that_cannot_be_seen_nothing_is_said() -> None:
+async def test_no_post_of_an_unreadable_queue_is_reported() -> None:
     assert await lost(Posts([row("a")]), Api()) == []
     assert await lost(Posts([row("a")]), Api(t=({"known": True, "loaded": False}, []))) == []
 

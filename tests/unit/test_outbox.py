@@ -141,7 +141,7 @@ async def test_when_send_returns_nothing_is_under_way_any_more(app: FakeApp) -> 
     assert [sent.topic for sent in app.sent] == ["vision.budget"]
 
 
-async def test_a_programming_error_is_not_hidden(app: FakeApp) -> None:
+async def test_a_programming_error_is_raised(app: FakeApp) -> None:
     failing(app, ZeroDivisionError("ours"))
     with pytest.raises(ZeroDivisionError):
         await Outbox(app).send([task()], keep_trying=for_ever)

@@ -44,7 +44,7 @@ def test_marks_are_labels_in_their_order(
 
 
 @given(st.lists(st.text(alphabet="абвгдежз", min_size=1, max_size=8), min_size=1, max_size=6))
-def test_whatever_an_obeying_model_copies_is_marked(words: list[str]) -> None:
+def test_every_label_copied_from_a_text_is_marked(words: list[str]) -> None:
     """Labels, objects and scene all come only from the text."""
     text = " ".join(words)
     assert labels_from_text(words, words, text, text.upper()) == words

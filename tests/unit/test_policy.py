@@ -230,7 +230,7 @@ def test_pictures_said_to_carry_text_are_preferred(hint: dict[str, Any]) -> None
     assert sampled(two(), *media)[2] == "-sampling_applied"
 
 
-def test_twins_count_once_and_share_their_fate() -> None:
+def test_equal_pictures_count_once_and_get_the_same_verdict() -> None:
     media = [medium("a"), medium("b", size_bytes=50_000), medium("a")]
     assert sampled(two(), *media) == ["within_limit"] * 3
     one = policy(sampling={"per_post_max_images": 1})

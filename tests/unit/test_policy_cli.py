@@ -61,7 +61,7 @@ def test_explain_for_scripts(event: str) -> None:
     assert [rule["rule"] for rule in first["rules"]][-2:] == ["sampling", "ocr"]
 
 
-def test_explain_refuses_what_is_no_event() -> None:
+def test_explain_refuses_an_invalid_event() -> None:
     result = run("explain", "-", text="{}")
     assert result.exit_code == 1
     assert "post_id is missing" in result.output

@@ -104,6 +104,6 @@ def test_keys_without_effect_are_logged(path: Path) -> None:
     assert "tesseract is used" in logs[0]["note"]
 
 
-def test_a_file_without_end_is_not_read_to_it(tmp_path: Path) -> None:
+def test_an_endless_file_is_not_read_to_its_end(tmp_path: Path) -> None:
     with pytest.raises(PolicyError, match="larger than 65536 bytes"):
         read_policy(Path("/dev/zero"))

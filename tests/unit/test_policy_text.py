@@ -135,7 +135,7 @@ def test_a_file_that_is_no_policy_by_its_size_is_refused_unread() -> None:
     assert faults(text) == ["p.yml: is larger than 65536 bytes; a policy of that size is no policy: shorten its lists"]
 
 
-def test_of_very_many_faults_the_first_are_told() -> None:
+def test_of_very_many_faults_the_first_are_reported() -> None:
     told = faults(LEAST + "".join(f"key{n}: 1\n" for n in range(2000)))
     assert len(told) == 51
     assert "and 1950 more faults" in told[-1]

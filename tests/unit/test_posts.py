@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 
 from tests.samples import AT, AT_MS, analysis, analyzed, medium, missing
 from vision_app.domain.moment import Moment
-from vision_app.domain.posts import FORGET_AFTER_MS, REDISPATCH_AFTER_MS, Decision, PostRow, Rules, decide, forgettable
+from vision_app.domain.posts import (
+    FORGET_AFTER_MS,
+    REDISPATCH_AFTER_MS,
+    PostDecision,
+    PostRow,
+    PostRules,
+    decide,
+    forgettable,
+)
 from vision_app.messages import (
     Analyzed,
     AskAgain,
@@ -48,13 +56,13 @@ class Post:
     """One post's row, kept as the shell keeps it. Every call returns the decision."""
 
     def __init__(self, *media: Medium, version: str = VERSION) -> None:
-        self.rules = Rules(vision_version=version)
+        self.rules = PostRules(vision_version=version)
         self.row: PostRow | None = None
         self.time_ms, self.offset = AT_MS, -1
         if media:
             self.open(*media)
 
-    def do(self, command: Any, at: Moment | None = None) -> Decision:
+    def do(self, command: Any, at: Moment | None = None) -> PostDecision:
         if at is None:
             self.time_ms, self.offset = self.time_ms + 1, self.offset + 1
             at = Moment(time_ms=self.time_ms, offset=self.offset)
@@ -70,14 +78,14 @@ class Post:
         verdicts: Sequence[PolicyVerdict] | None = None,
         trace: str = "trace",
         publication: str = "",
-    ) -> Decision:
+    ) -> PostDecision:
         event = Uploaded(
             tenant_id="t", post_id="p", trace_id=trace, occurred_at=AT, idempotency_key="k", media_files=list(media)
         )
         given = list(verdicts or [YES] * len(media))
         return self.do(Opened(event=event, verdicts=given, input_id=publication, force=force, replay=replay))
 
-    def outcome(self, sha256: str, outcome: Outcome, dispatch: int = 1) -> Decision:
+    def outcome(self, sha256: str, outcome: Outcome, dispatch: int = 1) -> PostDecision:
         return self.do(
             MediaOutcome(
                 tenant_id="t", post_id="p", trace_id="trace", sha256=sha256, dispatch=dispatch, outcome=outcome
@@ -85,25 +93,25 @@ class Post:
         )
 
 
-def tasks(decision: Decision) -> list[tuple[str, int]]:
+def tasks(decision: PostDecision) -> list[tuple[str, int]]:
     return [(task.medium.sha256, task.dispatch) for task in decision.send if isinstance(task, MediaTask)]
 
 
-def results(decision: Decision) -> list[PostResult]:
+def results(decision: PostDecision) -> list[PostResult]:
     return [message for message in decision.send if isinstance(message, PostResult)]
 
 
-def status(decision: Decision) -> str | None:
+def status(decision: PostDecision) -> str | None:
     found = results(decision)
     assert len(found) <= 1
     return found[0].status if found else None
 
 
-def kinds(decision: Decision) -> list[str | None]:
+def kinds(decision: PostDecision) -> list[str | None]:
     return [item.outcome.kind if item.outcome else None for item in results(decision)[0].media]
 
 
-def ask_again(post: Post, *, deferred_before_ms: int = 2**62, in_work_before_ms: int = 2**62) -> Decision:
+def ask_again(post: Post, *, deferred_before_ms: int = 2**62, in_work_before_ms: int = 2**62) -> PostDecision:
     return post.do(
         AskAgain(tenant_id="t", post_id="p", deferred_before_ms=deferred_before_ms, in_work_before_ms=in_work_before_ms)
     )
@@ -237,7 +245,7 @@ def test_media_in_work_or_deferred_are_asked_again_by_force_or_after_a_day(waits
 def test_an_answer_of_another_version_is_asked_again_and_stays_until_there_is_a_better_one() -> None:
     post = Post(A)
     post.outcome("a", analyzed("Старое"))
-    post.rules = Rules(vision_version="vision@2027-01-01#p2")
+    post.rules = PostRules(vision_version="vision@2027-01-01#p2")
     assert tasks(post.open(A)) == [("a", 2)]
     done = post.outcome("a", Failed(reason="refused"), dispatch=2)
     assert (kinds(done), status(done)) == (["analyzed"], "ok")
@@ -294,7 +302,7 @@ def test_within_one_dispatch_an_outcome_only_improves(first: Outcome, second: Ou
     assert bool(results(post.outcome("a", second))) == emitted
 
 
-def test_of_an_older_dispatch_only_an_answer_is_of_use() -> None:
+def test_of_an_older_dispatch_only_an_answer_counts() -> None:
     post = Post(A)
     post.open(A, force=True)
     assert post.outcome("a", missing(), dispatch=1).send == []
@@ -334,7 +342,7 @@ def test_a_posts_status_follows_from_its_media(ended: list[Outcome], expected: s
     assert status(post.outcome("b", ended[1])) == expected
 
 
-def test_an_outcome_that_nobody_asked_for_is_rejected_with_what_to_do() -> None:
+def test_an_outcome_that_was_not_requested_is_rejected_with_advice() -> None:
     for post in (Post(), Post(B)):
         rejected = post.outcome("a", analyzed())
         assert rejected.reject is not None
@@ -342,7 +350,7 @@ def test_an_outcome_that_nobody_asked_for_is_rejected_with_what_to_do() -> None:
         assert rejected.row is None
 
 
-def test_what_is_no_command_is_refused() -> None:
+def test_a_message_that_is_not_a_command_is_rejected() -> None:
     with pytest.raises(TypeError, match="no post command"):
         Post().do(A)
 

@@ -104,7 +104,7 @@ class PostMachine(RuleBasedStateMachine):
     def deliver_again(self, back: int) -> None:
         """Redelivery of the last commands after a rebalance, with the same offsets and times."""
         for at, command in self.history[-back:]:
-            decision = core.decide(self.row, command, at, core.Rules(vision_version=self.version))
+            decision = core.decide(self.row, command, at, core.PostRules(vision_version=self.version))
             if self.row is not None:
                 assert decision.observed == [("duplicate", {})]
                 assert (decision.row, decision.send, decision.forget) == (None, [], False)
@@ -137,7 +137,7 @@ class PostMachine(RuleBasedStateMachine):
         self.clock += 3
         at = Moment(time_ms=self.clock, offset=self.next_offset)
         self.next_offset += 1
-        rules = core.Rules(vision_version=self.version)
+        rules = core.PostRules(vision_version=self.version)
         decision = core.decide(self.row, command, at, rules)
         assert decision == core.decide(self.row, command, at, rules), "not pure"
         self.hold(self.row, command, decision, at)
@@ -160,7 +160,7 @@ class PostMachine(RuleBasedStateMachine):
 
     # -- what must hold
 
-    def hold(self, before: core.PostRow | None, command: Any, decision: core.Decision, at: Moment) -> None:
+    def hold(self, before: core.PostRow | None, command: Any, decision: core.PostDecision, at: Moment) -> None:
         if isinstance(command, Opened):
             self.hold_dispatches(before, command, decision, at)
         elif isinstance(command, AskAgain):
@@ -186,7 +186,7 @@ class PostMachine(RuleBasedStateMachine):
             assert bool(results) == changed, "emitted though nothing changed, or not though it did"
 
     def hold_dispatches(
-        self, before: core.PostRow | None, command: Opened, decision: core.Decision, at: Moment
+        self, before: core.PostRow | None, command: Opened, decision: core.PostDecision, at: Moment
     ) -> None:
         tasks = [message for message in decision.send if isinstance(message, MediaTask)]
         shas = [task.medium.sha256 for task in tasks]
@@ -205,7 +205,7 @@ class PostMachine(RuleBasedStateMachine):
         for name in counts:
             self.listed[name] = max(self.listed.get(name, 0), counts.count(name))
 
-    def hold_again(self, before: core.PostRow | None, command: AskAgain, decision: core.Decision) -> None:
+    def hold_again(self, before: core.PostRow | None, command: AskAgain, decision: core.PostDecision) -> None:
         tasks = [message for message in decision.send if isinstance(message, MediaTask)]
         media = before.media.items() if before else ()
         bounds = {True: command.in_work_before_ms, False: command.deferred_before_ms}

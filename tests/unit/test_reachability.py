@@ -16,7 +16,7 @@ def test_a_failure_counts_until_something_works() -> None:
     assert service.trouble is None
 
 
-def test_silence_is_told_of_while_it_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_answer_is_reported_while_it_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr("vision_app.telemetry.reachability.time.monotonic", lambda: now[0])
     service = Reachability()

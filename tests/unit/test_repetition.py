@@ -13,7 +13,7 @@ import pytest
 
 from tests.unit.test_logging import lines
 from vision_app.telemetry.metrics import REGISTRY
-from vision_app.telemetry.repetition import INTERVAL_SECONDS, MAX_SENTENCES, TOLD_WHOLE, Summarising
+from vision_app.telemetry.repetition import INTERVAL_SECONDS, MAX_SENTENCES, SHOWN_IN_FULL, Summarising
 
 
 class Desk:
@@ -61,28 +61,28 @@ def test_a_flood_is_ten_lines_and_one_number_an_interval(desk: Desk) -> None:
     for number in range(7700):  # 30 s
         desk.now = 1000 + number / 256
         desk.say("Topic %s not found in cluster metadata", "vision.media")
-    assert len(desk.said) == TOLD_WHOLE
+    assert len(desk.said) == SHOWN_IN_FULL
     assert [bool(line["further"]) for line in desk.said] == [False] * 9 + [True]
     for minute in range(1, 4):
         for second in range(60):
             desk.now = 1000 + minute * INTERVAL_SECONDS + second
             desk.say("Topic %s not found in cluster metadata", "vision.media")
     assert desk.repeated == [7690, 60, 60]
-    assert [line["within_seconds"] for line in desk.said[TOLD_WHOLE:]] == [60, 60, 60]
+    assert [line["within_seconds"] for line in desk.said[SHOWN_IN_FULL:]] == [60, 60, 60]
     assert counted() - before == 7690 + 180
 
 
-def test_the_number_is_told_although_nothing_is_logged_any_more(desk: Desk) -> None:
+def test_the_count_is_written_although_no_further_line_comes(desk: Desk) -> None:
     for _ in range(25):
         desk.say("gone")
     desk.now += INTERVAL_SECONDS - 1
-    desk.handler.tell_due()
+    desk.handler.report_due()
     assert desk.repeated == []
     desk.now += 1
-    desk.handler.tell_due()
+    desk.handler.report_due()
     assert desk.repeated == [15]
     desk.now += INTERVAL_SECONDS
-    desk.handler.tell_due()
+    desk.handler.report_due()
     assert desk.repeated == [15]
 
 
@@ -101,14 +101,14 @@ def test_a_reminder_is_set_and_only_one() -> None:
     desk.handler.close()
 
 
-def test_what_was_counted_is_told_at_the_end(desk: Desk) -> None:
+def test_counts_are_written_at_the_end(desk: Desk) -> None:
     for _ in range(12):
         desk.say("gone")
     desk.handler.close()
     assert desk.repeated == [2]
 
 
-def test_what_is_rare_is_always_told_whole(desk: Desk) -> None:
+def test_a_rare_line_is_always_written_in_full(desk: Desk) -> None:
     for _ in range(100):
         desk.now += INTERVAL_SECONDS / 5
         desk.say("now and then")
@@ -116,45 +116,45 @@ def test_what_is_rare_is_always_told_whole(desk: Desk) -> None:
     assert desk.repeated == []
 
 
-def test_after_a_flood_a_sentence_is_told_whole_again(desk: Desk) -> None:
+def test_after_a_flood_a_line_is_written_in_full_again(desk: Desk) -> None:
     for _ in range(100):
         desk.say("gone")
     desk.now += 2 * INTERVAL_SECONDS
     for _ in range(3):
         desk.say("gone")
-    assert [line["repeated"] for line in desk.said[TOLD_WHOLE:]] == [90, None, None, None]
+    assert [line["repeated"] for line in desk.said[SHOWN_IN_FULL:]] == [90, None, None, None]
 
 
 def test_numbers_and_addresses_of_a_library_do_not_make_another_sentence(desk: Desk) -> None:
     for number in range(20):
         desk.say("retrying (%d attempts left) <Future at 0x%x>", number, number * 4096)
-    assert len(desk.said) == TOLD_WHOLE
+    assert len(desk.said) == SHOWN_IN_FULL
 
 
 def test_other_loggers_levels_texts_and_faults_are_other_sentences(desk: Desk) -> None:
     def fault(kind: type[Exception]) -> Any:
         return (kind, kind("away"), None)
 
-    for _ in range(TOLD_WHOLE):
+    for _ in range(SHOWN_IN_FULL):
         desk.say("gone")
         desk.say("gone", name="other")
         desk.say("gone", level=logging.WARNING)
         desk.say("gone", exc_info=fault(OSError))
         desk.say("gone", exc_info=fault(KeyError))
         desk.say("gone: %s", "vision.posts")
-    assert len(desk.said) == 6 * TOLD_WHOLE
+    assert len(desk.said) == 6 * SHOWN_IN_FULL
 
 
 def test_lines_of_ours_about_other_posts_are_never_taken_together(desk: Desk) -> None:
     for number in range(50):
-        desk.say({"event": "Vision analysis completed", "post_id": f"p{number}", "timestamp": number})
+        desk.say({"event": "analysis_completed", "post_id": f"p{number}", "timestamp": number})
     assert len(desk.said) == 50
     for number in range(50):
         desk.say({"event": "trying again", "post_id": "p", "attempt": number, "error": f"refused {number}"})
-    assert len(desk.said) == 50 + TOLD_WHOLE
+    assert len(desk.said) == 50 + SHOWN_IN_FULL
 
 
-def test_a_text_that_cannot_be_made_is_the_loggers_business(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_text_that_cannot_be_formatted_is_left_to_the_logger(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     desk.say("%d of %d", "one")
     assert "Traceback" in capsys.readouterr().err
 
@@ -179,7 +179,7 @@ def test_many_threads_say_the_same_and_every_line_is_written_or_counted(desk: De
     for thread in threads:
         thread.join()
     desk.handler.close()
-    assert sum(desk.repeated) + TOLD_WHOLE == 4000
+    assert sum(desk.repeated) + SHOWN_IN_FULL == 4000
 
 
 def test_ours_and_the_libraries_lines_go_through_it() -> None:
@@ -189,15 +189,15 @@ import logging.config
 for again in range(2):
     for n in range(500):
         logging.getLogger("aiokafka.cluster").error("Topic %s not found in cluster metadata", "vision.media")
-        log.warning("kafka does not take a record; trying again", attempt=n)
-        log.info("event relayed", post_id=f"p{n}")
+        log.warning("kafka_send_failed", attempt=n)
+        log.info("entry_relayed", post_id=f"p{n}")
     if not again:
         logging.config.dictConfig(logging_config(settings))
 """
     told = lines(body)
     theirs = [line for line in told if line["logger"] == "aiokafka.cluster"]
-    ours = [line for line in told if line["event"].startswith("kafka does not")]
+    ours = [line for line in told if line["event"] == "kafka_send_failed"]
     for said in (theirs, ours):
         assert [line["repeated"] for line in said if "repeated" in line] == [490, 490]
-        assert len(said) == 2 * (TOLD_WHOLE + 1)
-    assert sum(line["event"] == "event relayed" for line in told) == 1000
+        assert len(said) == 2 * (SHOWN_IN_FULL + 1)
+    assert sum(line["event"] == "entry_relayed" for line in told) == 1000

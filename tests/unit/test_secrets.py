@@ -64,7 +64,7 @@ def test_a_value_that_cannot_be_used_is_not_repeated(name: str) -> None:
         ("database_url", "postgresql://user:pw@host:canary/db"),
     ],
 )
-def test_a_password_that_is_not_encoded_is_told_so_and_not_in_halves(name: str, url: str) -> None:
+def test_an_unencoded_password_is_reported_without_any_part_of_it(name: str, url: str) -> None:
     with pytest.raises(SettingsError, match="is not a URL; in a password write / as %2F") as fault:
         load_settings(**{name: url})
     assert "cana" not in str(fault.value)

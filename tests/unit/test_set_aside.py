@@ -23,7 +23,7 @@ from vision_app.streams.faust_seams import place_of, watch_of
 from vision_app.streams.outbox import Outbox
 from vision_app.streams.set_aside import KEEP_SECONDS, KEY, Marks, mark, parse_place
 from vision_app.telemetry import metrics
-from vision_app.telemetry.watch import Place
+from vision_app.telemetry.watch import RecordPlace
 
 
 class FakeRedis:
@@ -68,7 +68,7 @@ class Setup:
         return self.app.values("vision.dlq")
 
 
-async def test_a_handler_is_broken_off_and_its_partition_goes_on() -> None:
+async def test_a_cancelled_handler_lets_its_partition_continue() -> None:
     setup = Setup()
     errors = metrics.UNEXPECTED_ERRORS.labels(where="analysis")._value.get()
     setup.stream.put(event(0), event(1))
@@ -85,7 +85,7 @@ async def test_a_handler_is_broken_off_and_its_partition_goes_on() -> None:
     assert metrics.UNEXPECTED_ERRORS.labels(where="analysis")._value.get() == errors, "that was no error"
 
 
-async def test_a_record_that_comes_again_is_not_begun() -> None:
+async def test_a_marked_record_that_is_redelivered_is_not_handled() -> None:
     setup = Setup()
     await setup.mark(event(0))
     await setup.marks.open()
@@ -96,7 +96,7 @@ async def test_a_record_that_comes_again_is_not_begun() -> None:
     assert [letter["id"] for letter in setup.letters] == ["topic-0-0"]
 
 
-async def test_a_command_that_is_broken_off_sends_its_companions_and_leaves_its_key_to_the_next() -> None:
+async def test_a_cancelled_command_sends_its_companions_and_frees_its_key() -> None:
     setup, world = Setup(), World()
     setup.app = world.app
     setup.app.marks = setup.marks = Marks(setup.redis, watch_of(world.app))
@@ -144,7 +144,7 @@ async def test_one_record_of_a_batch_is_set_aside_and_the_others_are_written() -
     assert sink.written == ["r1"]
 
 
-async def test_redis_away_or_nonsense_in_the_hash_hold_up_nothing() -> None:
+async def test_an_absent_redis_or_invalid_marks_delay_nothing() -> None:
     setup = Setup()
     setup.redis.away = RedisAway("away")
     await setup.marks.open()
@@ -154,7 +154,7 @@ async def test_redis_away_or_nonsense_in_the_hash_hold_up_nothing() -> None:
     assert [setup.marks.reason(event(offset)) for offset in range(3)] == [None, None, None]
 
 
-async def test_a_field_that_is_no_place_is_passed_over() -> None:
+async def test_an_invalid_place_is_skipped() -> None:
     setup = Setup()
     setup.redis.marks[b"whatever"] = orjson.dumps({"reason": "x", "record_ms": 1, "marked_at": time.time()})
     await setup.mark(event(0))
@@ -173,21 +173,21 @@ async def test_marks_older_than_any_record_are_dropped() -> None:
 
 @given(st.sampled_from(["vision.media", "posts.vision.uploaded", "a-b"]), st.integers(0, 99), st.integers(0, 2**63))
 def test_a_place_is_read_as_it_is_written(topic: str, partition: int, offset: int) -> None:
-    place = Place(topic, partition, str(offset))
+    place = RecordPlace(topic, partition, str(offset))
     assert parse_place(str(place)) == place
 
 
 def test_an_entry_of_a_stream_is_a_place_too() -> None:
-    assert parse_place("stream:posts:vision-1727-0") == Place("stream:posts:vision", None, "1727-0")
+    assert parse_place("stream:posts:vision-1727-0") == RecordPlace("stream:posts:vision", None, "1727-0")
     for text in ("", "vision.media", "vision.media-1", "vision.media-x-1", "vision.media-1-", "vision.media-1-²"):
         with pytest.raises(ValueError, match="no place"):
             parse_place(text)
 
 
 @pytest.mark.parametrize("value", [b"", b"yes", b"[]", b'{"marked_at": "soon"}', b'{"record_ms": {}}', b"\xff"])
-async def test_what_is_not_a_mark_of_ours_sets_nothing_aside_and_hides_no_other(value: bytes) -> None:
+async def test_an_invalid_mark_sets_nothing_aside_and_hides_no_valid_one(value: bytes) -> None:
     setup = Setup()
-    entry, sound = Place("stream:in", None, "1-0"), Place("stream:in", None, "2-0")
+    entry, sound = RecordPlace("stream:in", None, "1-0"), RecordPlace("stream:in", None, "2-0")
     await mark(setup.redis, sound, "poison", "anna", None)
     setup.redis.marks[str(entry).encode()] = value
     await setup.marks.refresh()

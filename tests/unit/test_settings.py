@@ -46,7 +46,49 @@ def test_a_wrong_value_is_one_line_with_variable_fault_and_what_is_allowed(
     assert says in line
 
 
-def test_several_faults_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"KAFKA_SECURITY_PROTOCOL": "TLS"}, "'PLAINTEXT', 'SSL', 'SASL_PLAINTEXT' or 'SASL_SSL'"),
+        ({"KAFKA_BOOTSTRAP_SERVERS": "kafka.example"}, "must be host:port"),
+        ({"KAFKA_BOOTSTRAP_SERVERS": "kafka://user@kafka.example:9092"}, "without a scheme, user or password"),
+        ({"KAFKA_BOOTSTRAP_SERVERS": "a:9092,"}, "must be host:port"),
+        (
+            {"KAFKA_SECURITY_PROTOCOL": "SASL_SSL"},
+            "KAFKA_SECURITY_PROTOCOL=SASL_SSL needs KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD",
+        ),
+        (
+            {"KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT", "KAFKA_SASL_USERNAME": "vision"},
+            "KAFKA_SECURITY_PROTOCOL=SASL_PLAINTEXT needs KAFKA_SASL_PASSWORD",
+        ),
+        (
+            {"KAFKA_SECURITY_PROTOCOL": "SSL", "KAFKA_SASL_PASSWORD": "canary"},
+            "KAFKA_SASL_PASSWORD would not be used with KAFKA_SECURITY_PROTOCOL=SSL",
+        ),
+        ({"KAFKA_CA_FILE": "ca.pem"}, "KAFKA_CA_FILE would not be used with KAFKA_SECURITY_PROTOCOL=PLAINTEXT"),
+        (
+            {"KAFKA_SECURITY_PROTOCOL": "SSL", "KAFKA_CERT_FILE": "our.pem"},
+            "KAFKA_CERT_FILE and KAFKA_KEY_FILE belong together",
+        ),
+        (
+            {"KAFKA_SECURITY_PROTOCOL": "SSL", "KAFKA_KEY_PASSWORD": "canary"},
+            "KAFKA_KEY_PASSWORD is set and KAFKA_KEY_FILE is not",
+        ),
+    ],
+)
+def test_settings_of_kafka_that_do_not_fit_are_one_line(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], says: str
+) -> None:
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError) as fault:
+        load_settings()
+    [line] = str(fault.value).splitlines()
+    assert says in line
+    assert "canary" not in line
+
+
+def test_several_faults_are_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOG_LEVEL", "loud")
     monkeypatch.setenv("METRICS_PORT", "none")
     with pytest.raises(SettingsError) as fault:
@@ -77,7 +119,7 @@ def test_an_open_address_needs_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"VISION_API_AUTH": "on", "VISION_API_TOKENS": " , "}, "set VISION_API_TOKENS"),
     ],
 )
-def test_contradictory_wishes_about_authentication_are_refused(
+def test_contradictory_settings_of_authentication_are_refused(
     monkeypatch: pytest.MonkeyPatch, given: dict[str, str], remedy: str
 ) -> None:
     for name, value in given.items():
@@ -102,7 +144,9 @@ def test_contradictory_wishes_about_authentication_are_refused(
         {"VISION_API_TOKENS": "one=t1"},
     ],
 )
-def test_other_wishes_about_authentication_are_taken(monkeypatch: pytest.MonkeyPatch, given: dict[str, str]) -> None:
+def test_consistent_settings_of_authentication_are_accepted(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str]
+) -> None:
     for name, value in given.items():
         monkeypatch.setenv(name, value)
     load_settings()

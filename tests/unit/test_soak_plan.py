@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from vision_app.lab.faults import FAULTS
-from vision_app.lab.soak.plan import SHARES, draw, draw_broker_blows
+from vision_app.lab.soak.plan import SHARES, draw, draw_disturbances
 from vision_app.lab.soak.rounds import COMMANDS, EVENTS, SERVICES, nth
 from vision_app.lab.soak.traffic import draw_picture
 
@@ -16,8 +16,8 @@ ALL = ("redis", "kafka", "postgres", "s3", "neo4j", "gigachat")
 
 
 def plan(seed: int, posts: int = 1000) -> Any:
-    blows: dict[Any, int] = {"kill": 50, "terminate": 3, "freeze": 2}
-    return draw(seed, "run", posts=posts, workers=2, blows=blows, services=ALL, faults=FAULTS, outage_seconds=15.0)
+    signals: dict[Any, int] = {"kill": 50, "terminate": 3, "freeze": 2}
+    return draw(seed, "run", posts=posts, workers=2, signals=signals, services=ALL, faults=FAULTS, outage_seconds=15.0)
 
 
 def test_the_same_seed_draws_the_same_run_and_another_another() -> None:
@@ -28,10 +28,10 @@ def test_the_same_seed_draws_the_same_run_and_another_another() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_a_run_has_all_that_was_asked_for_in_order_and_in_time(seed: int) -> None:
     drawn = plan(seed)
-    assert Counter(blow.blow for blow in drawn.blows) == {"kill": 50, "terminate": 3, "freeze": 2}
+    assert Counter(signal.signal for signal in drawn.signals) == {"kill": 50, "terminate": 3, "freeze": 2}
     assert sorted(outage.service for outage in drawn.outages) == sorted(ALL)
     assert {post.kind for post in drawn.posts} == set(SHARES)
-    for planned in (drawn.posts, drawn.blows, drawn.outages):
+    for planned in (drawn.posts, drawn.signals, drawn.outages):
         times = [one.at for one in planned]
         assert times == sorted(times)
         assert times[0] >= 0
@@ -41,11 +41,11 @@ def test_a_run_has_all_that_was_asked_for_in_order_and_in_time(seed: int) -> Non
 @pytest.mark.parametrize("seed", range(5))
 def test_brokers_are_struck_as_often_as_asked_for(seed: int) -> None:
     wanted: dict[Any, int] = {"kill": 10, "cut": 2, "freeze": 2, "restart": 1, "controller": 1, "rolling": 1}
-    drawn = draw_broker_blows(seed, 3, wanted)
-    assert drawn == draw_broker_blows(seed, 3, wanted)
-    assert Counter(blow.blow for blow in drawn) == wanted
-    assert {blow.broker for blow in drawn} <= {1, 2, 3}
-    times = [blow.at for blow in drawn]
+    drawn = draw_disturbances(seed, 3, wanted)
+    assert drawn == draw_disturbances(seed, 3, wanted)
+    assert Counter(one.kind for one in drawn) == wanted
+    assert {one.broker for one in drawn} <= {1, 2, 3}
+    times = [one.at for one in drawn]
     assert times == sorted(times)
     assert 0 < times[0] < times[-1] < 1
 

@@ -30,7 +30,7 @@ def test_little_memory_is_a_hint_before_the_start(monkeypatch: pytest.MonkeyPatc
     assert checks.memory(None).verdict is Level.HINT
 
 
-def test_a_port_of_somebody_else_is_a_failure() -> None:
+def test_a_port_used_by_another_program_is_a_failure() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         api, metrics = checks.worker_ports(Settings(vision_api_port=port, metrics_port=0), None)

@@ -29,7 +29,7 @@ def test_external_services_are_not_waited_for(tmp_path: Path) -> None:
     assert wait_ready(home, None).is_ready
 
 
-def test_the_state_of_a_dead_supervisor_counts_for_nothing(tmp_path: Path) -> None:
+def test_the_state_of_a_dead_supervisor_is_ignored(tmp_path: Path) -> None:
     home = told(tmp_path, READY, alive=False)
     assert live_state(home) is None
     with pytest.raises(StackError, match="the supervisor ended before everything was ready"):

@@ -96,7 +96,9 @@ def test_a_process_that_ignores_its_signal_is_killed() -> None:
     process.stdout.close()
 
 
-def test_leftovers_are_ended_but_strangers_are_not(sleeper: subprocess.Popen[bytes], tmp_path: Path) -> None:
+def test_leftover_processes_are_ended_and_foreign_ones_are_not(
+    sleeper: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
     ours = subprocess.Popen(SLEEP)
     stranger = Identity(pid=sleeper.pid, created_at=1.0)  # the number is in use again
     services = [

@@ -86,7 +86,7 @@ async def test_a_resource_that_cannot_be_closed_keeps_no_other_open(away: Settin
 def test_without_kafka_the_worker_says_so_and_nothing_else_goes_wrong(tmp_path: Path) -> None:
     errors = [line for line in started(tmp_path) if line["level"] in ("error", "critical")]
     assert not [line for line in errors if "AttributeError" in json.dumps(line)]
-    (reason,) = [line for line in errors if line["event"] == "The worker cannot start"]
+    (reason,) = [line for line in errors if line["event"] == "worker_start_failed"]
     assert "check KAFKA_BOOTSTRAP_SERVERS" in reason["error"]
     assert "vision doctor" in reason["next_step"]
 
@@ -130,12 +130,21 @@ def test_the_reason_of_an_end_is_the_error_with_advice_and_not_the_last_line(tmp
     before = LINE.format(level="error", event="of an earlier process", more=',"next_step":"none"')
     log.write_text(
         before
-        + LINE.format(level="error", event="The worker cannot start", more=',"error":"no Kafka","next_step":"look"')
+        + LINE.format(level="error", event="worker_start_failed", more=',"error":"no Kafka","next_step":"look"')
         + LINE.format(level="error", event="[^Worker]: Error: KafkaConnectionError", more="")
         + LINE.format(level="info", event="Closing event loop", more="")
     )
     assert supervised._describe_exit(1, log, len(before)) == (
-        "ended with exit code 1: The worker cannot start: no Kafka: look"
+        "ended with exit code 1: worker_start_failed: no Kafka: look"
+    )
+
+
+def test_an_end_in_the_middle_of_work_is_described_with_its_cause_and_remedy(tmp_path: Path) -> None:
+    log = tmp_path / "worker.log"
+    more = ',"what":"a sink\'s writer ended","exit_code":72,"remedy":"set the record aside"'
+    log.write_text(LINE.format(level="critical", event="worker_aborted", more=more))
+    assert supervised._describe_exit(72, log, 0) == (
+        "ended with exit code 72: worker_aborted: a sink's writer ended: set the record aside"
     )
 
 

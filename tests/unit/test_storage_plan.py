@@ -89,7 +89,7 @@ def total(objects: list[StoredObject]) -> int:
         ("call", 15, True),
     ],
 )
-def test_what_has_outlived_its_time_goes(kind: Kind, days: float, gone: bool) -> None:
+def test_an_expired_object_is_deleted(kind: Kind, days: float, gone: bool) -> None:
     assert [d.reason for d in planned([stored(kind=kind, days=days, seen=None)])] == (["ttl"] if gone else [])
 
 
@@ -113,14 +113,14 @@ def test_what_a_post_in_work_needs_stays_even_when_the_bucket_is_full() -> None:
     assert tally.protected == {"needed": 2000}
 
 
-def test_an_upload_waits_for_its_post() -> None:
+def test_a_fresh_upload_is_kept_for_its_post() -> None:
     waiting = [stored(number, size=100, days=2, seen=None) for number in range(20)]
     assert planned(waiting) == []
     again = [stored(number, size=100, days=2, seen=5) for number in range(20)]
     assert planned(again) == [], "uploaded anew after the last post that listed it"
 
 
-def test_crawled_pages_give_way_first_then_answers_then_media() -> None:
+def test_crawled_pages_are_deleted_first_then_answers_then_media() -> None:
     limits = replace(LIMITS, type_bytes=dict.fromkeys(("media", "vision", "crawl"), 10_000))
     objects = [
         *[stored(n, kind="crawl", days=4) for n in range(5)],
@@ -213,7 +213,9 @@ AIMS = st.builds(
 
 @given(objects=OBJECTS, aim=AIMS)
 @settings(max_examples=150, deadline=None)
-def test_what_goes_may_go_and_everything_wanted_is_reached_if_it_can_be(objects: list[StoredObject], aim: Aim) -> None:
+def test_only_unprotected_objects_are_deleted_and_every_reachable_target_is_reached(
+    objects: list[StoredObject], aim: Aim
+) -> None:
     by_key = {item.key: item for item in objects}
     gone = planned(objects, aim)
     rest = left(objects, gone)

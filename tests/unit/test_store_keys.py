@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vision_app.messages import Provider
-from vision_app.stores.keys import account_of, answer_key, answers_about, call_key, media_key, place_of, post_key
+from vision_app.stores.keys import account_of, answer_key, answers_about, call_key, media_key, parse_key, post_key
 
 SHA = "ab" * 32
 
@@ -102,11 +102,11 @@ def test_keys_fit_into_file_systems_and_s3(
 
 
 @given(tenant=nasty, entity=nasty)
-def test_who_pays_and_for_what_is_read_from_our_keys(tenant: str, entity: str) -> None:
+def test_tenant_and_type_are_read_from_our_keys(tenant: str, entity: str) -> None:
     account = account_of(tenant)
     kinds = {"media": "media", "answer": "answer", "call": "call", "post": "document"}
     for (name, *_), key in all_keys(tenant, entity, "gigachat", "m", "p1").items():
-        place = place_of(key)
+        place = parse_key(key)
         assert (place.kind, place.account) == (kinds[name], account)
         if name == "answer":
             assert place.subject == answers_about(tenant, entity)
@@ -133,9 +133,9 @@ def test_who_pays_and_for_what_is_read_from_our_keys(tenant: str, entity: str) -
     ],
 )
 def test_keys_of_other_layouts_are_counted_too(key: str, kind: str, account: str) -> None:
-    assert place_of(key)[:2] == (kind, account)
+    assert parse_key(key)[:2] == (kind, account)
 
 
 @given(key=st.text(max_size=40) | st.text(alphabet="/.%_av", max_size=20).map("vision/".__add__))
 def test_any_key_has_a_place(key: str) -> None:
-    place_of(key)
+    parse_key(key)

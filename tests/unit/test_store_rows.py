@@ -56,7 +56,7 @@ def test_media_have_usable_positions_and_roles() -> None:
     assert [(row["position"], row["role"]) for row in rows] == [(0, "primary"), (7, "thumbnail")]
 
 
-def test_what_no_store_takes_is_made_harmless() -> None:
+def test_characters_that_stores_refuse_are_replaced() -> None:
     assert storable({"a\0": ["я\0ё", "\ud800", 1, 2**70, None]}) == {"a": ["яё", "?", 1, 2**63 - 1, None]}
 
 

@@ -117,7 +117,7 @@ REPORTS: list[tuple[dict[str, Any] | None, int]] = [
 
 
 @pytest.mark.parametrize(("report", "code"), REPORTS)
-def test_an_audit_that_could_not_ask_is_no_good_news(report: dict[str, Any] | None, code: int) -> None:
+def test_an_audit_without_an_answer_is_a_failure(report: dict[str, Any] | None, code: int) -> None:
     found, text = audit.verdict(report)
     assert found == code
     assert ("HTTPS_PROXY" in text) == (code == 2)

@@ -13,10 +13,10 @@ from tests.fakes import event
 from vision_app.streams.faust_seams import place_of
 from vision_app.telemetry import watch as module
 from vision_app.telemetry.metrics import REGISTRY
-from vision_app.telemetry.watch import Interrupted, Place, Watch, waiting_for, within
+from vision_app.telemetry.watch import Interrupted, RecordPlace, Watch, waiting_for, within
 
 LIMIT = 120.0
-RECORD = Place("vision.media", 3, "17")
+RECORD = RecordPlace("vision.media", 3, "17")
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ async def test_a_wait_belongs_to_the_record_in_hand_also_in_tasks_of_its_own(clo
         with waiting_for("kafka"):
             await go_on.wait()
 
-    async def handle(place: Place, *, waiting: bool) -> None:
+    async def handle(place: RecordPlace, *, waiting: bool) -> None:
         with watch.stage("media").work(place):
             await (asyncio.create_task(waits()) if waiting else go_on.wait())
 
@@ -136,7 +136,7 @@ def test_nothing_is_judged_while_the_worker_starts_stops_or_rebalances(clock: Cl
         assert len(stalls(watch)) == 1
 
 
-def test_a_record_of_an_earlier_generation_is_somebody_elses(clock: Clock) -> None:
+def test_a_record_of_an_earlier_generation_is_not_ours(clock: Clock) -> None:
     watch, ours = Watch(LIMIT), True
     with watch.stage("media").work(RECORD, counts=lambda: ours):
         clock.now += LIMIT + 1
@@ -147,7 +147,7 @@ def test_a_record_of_an_earlier_generation_is_somebody_elses(clock: Clock) -> No
 
 # --- records without a handler ----------------------------------------------------------------------------------------
 
-PARTITION = Place("vision.media", 3)
+PARTITION = RecordPlace("vision.media", 3)
 
 
 def report(watch: Watch, committed: int) -> list[tuple[str, str]]:
@@ -155,7 +155,7 @@ def report(watch: Watch, committed: int) -> list[tuple[str, str]]:
     return stalls(watch)
 
 
-def test_records_that_nobody_works_on_are_a_stall_of_their_partition(clock: Clock) -> None:
+def test_records_without_a_handler_are_a_stall_of_their_partition(clock: Clock) -> None:
     """An agent whose task has ended, or a slot that is never completed: there are records, and nothing moves."""
     watch = Watch(LIMIT)
     assert report(watch, 17) == []
@@ -166,7 +166,7 @@ def test_records_that_nobody_works_on_are_a_stall_of_their_partition(clock: Cloc
     assert stalls(watch) == []
 
 
-def test_later_records_of_the_partition_do_not_hide_a_first_one_that_nobody_holds(clock: Clock) -> None:
+def test_later_records_do_not_hide_a_first_one_without_a_handler(clock: Clock) -> None:
     watch = Watch(LIMIT)
     report(watch, 17)
     with watch.stage("media").work(RECORD._replace(offset="18")):
@@ -181,7 +181,7 @@ def test_records_behind_a_stage_that_is_full_of_others_wait_their_turn(clock: Cl
     watch = Watch(LIMIT)
     stage = watch.stage("media")
     stage.full = True
-    with stage.work(Place("vision.media", 4, "1")), waiting_for("s3"):
+    with stage.work(RecordPlace("vision.media", 4, "1")), waiting_for("s3"):
         report(watch, 17)
         clock.now += LIMIT + 1
         assert report(watch, 17) == []
@@ -211,7 +211,7 @@ def test_an_old_report_is_worth_nothing(clock: Clock) -> None:
 
 def test_a_queue_in_a_table_stands_still_when_it_has_no_reason_to(clock: Clock) -> None:
     watch = Watch(LIMIT)
-    stage, place = watch.stage("budget"), Place("vision.budget", 3)
+    stage, place = watch.stage("budget"), RecordPlace("vision.budget", 3)
     stage.keep("tenant", place, "the budget of its tenant", 1)
     clock.now += LIMIT + 1
     assert stalls(watch) == []
@@ -223,14 +223,14 @@ def test_a_queue_in_a_table_stands_still_when_it_has_no_reason_to(clock: Clock) 
     assert stalls(watch) == [], "its head has moved"
     clock.now += LIMIT + 1
     assert len(stalls(watch)) == 1
-    stage.let_go("tenant")
+    stage.stop_tracking("tenant")
     assert stalls(watch) == []
 
 
 def test_a_round_waits_for_what_its_records_wait_for(clock: Clock) -> None:
     """Kafka was frozen for two minutes. The watch reported an unknown wait of the way in and advised a restart."""
     watch = Watch(LIMIT)
-    stage, stream = watch.stage("redis_in"), Place("stream:in")
+    stage, stream = watch.stage("redis_in"), RecordPlace("stream:in")
     with stage.work(stream), stage.work(stream._replace(offset="1-0")):
         with waiting_for("kafka"):
             clock.now += 10 * LIMIT
@@ -243,8 +243,8 @@ def test_a_round_waits_for_what_its_records_wait_for(clock: Clock) -> None:
 def test_a_round_that_fails_again_and_again_makes_no_progress(clock: Clock) -> None:
     """If the way in repeats a round without progress, that is a stall. It is named by a record if one is known."""
     watch = Watch(LIMIT)
-    entry = Place("stream:posts:vision", None, "5-0")
-    with watch.stage("redis_in").work(Place("stream:posts:vision")) as work:
+    entry = RecordPlace("stream:posts:vision", None, "5-0")
+    with watch.stage("redis_in").work(RecordPlace("stream:posts:vision")) as work:
         for _ in range(10):
             clock.now += LIMIT / 10
             with watch.stage("redis_in").work(entry):
@@ -254,22 +254,22 @@ def test_a_round_that_fails_again_and_again_makes_no_progress(clock: Clock) -> N
         with watch.stage("redis_in").work(entry):
             clock.now += LIMIT + 1
             assert stalls(watch) == [("redis_in", "stream:posts:vision-5-0")], "the record says it better"
-        work.moved()
+        work.note_progress()
         assert stalls(watch) == []
 
 
-def test_time_in_which_the_process_was_frozen_is_nobodys_waiting(clock: Clock) -> None:
+def test_time_while_the_process_was_frozen_is_not_waiting(clock: Clock) -> None:
     watch = Watch(LIMIT)
     with watch.stage("media").work(RECORD):
         clock.now += 10 * LIMIT
-        watch._forgive(10 * LIMIT)
+        watch._extend_deadlines(10 * LIMIT)
         assert stalls(watch) == []
 
 
 # --- reporting --------------------------------------------------------------------------------------------------------
 
 
-def test_a_stall_is_told_of_once_and_so_is_its_end(clock: Clock, lines: list[Any]) -> None:
+def test_a_stall_and_its_end_are_reported_once(clock: Clock, lines: list[Any]) -> None:
     watch = Watch(LIMIT)
     with watch.stage("media").work(RECORD):
         clock.now += LIMIT + 1
@@ -277,8 +277,8 @@ def test_a_stall_is_told_of_once_and_so_is_its_end(clock: Clock, lines: list[Any
             watch.look()
     watch.look()
     assert [(line.args[0], line.kwargs["stage"], line.kwargs["place"]) for line in lines] == [
-        ("Work stands still", "media", "vision.media-3-17"),
-        ("Work goes on", "media", "vision.media-3-17"),
+        ("work_stalled", "media", "vision.media-3-17"),
+        ("work_resumed", "media", "vision.media-3-17"),
     ]
     assert "vision dlq take vision.media-3-17" in lines[0].kwargs["remedy"]
 
@@ -303,7 +303,7 @@ async def test_a_blocked_event_loop_is_noticed_by_the_thread(monkeypatch: pytest
 # --- interrupting -----------------------------------------------------------------------------------------------------
 
 
-async def test_work_can_be_broken_off_and_a_foreign_cancellation_stays_one() -> None:
+async def test_work_can_be_interrupted_and_a_foreign_cancellation_stays_one() -> None:
     watch, begun, ended = Watch(), asyncio.Event(), list[str]()
 
     async def handle() -> None:

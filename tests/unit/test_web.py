@@ -14,7 +14,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from tests.api_document import faults
 from tests.unit.test_budget import TENANT, Tenant
-from vision_app.domain.budget import Rules
+from vision_app.domain.budget import BudgetRules
 from vision_app.messages import Drop, Pause, Reset, Resume, SetLimit
 from vision_app.settings import load_settings
 from vision_app.streams.ownership import LeftUnacked
@@ -56,7 +56,7 @@ class Worker:
     def budgets(self) -> dict[bytes, Any]:
         return {TENANT.encode(): self.tenant.ledger.model_dump(mode="json")}
 
-    def budget_rules(self) -> Rules:
+    def budget_rules(self) -> BudgetRules:
         return self.tenant.rules
 
     def serving(self) -> bool:
@@ -201,7 +201,7 @@ async def test_a_body_beyond_the_bound_is_not_read(client: Client) -> None:
         assert (await answer.json())["error"]["code"]
 
 
-async def test_a_wrong_method_is_told_the_right_ones(client: Client) -> None:
+async def test_a_wrong_method_gets_the_allowed_ones(client: Client) -> None:
     async with client._client.put("/api/v1/vision/stats") as answer:
         assert answer.status == 405
         assert (await answer.json())["error"]["code"] == "method_not_allowed"
@@ -243,7 +243,7 @@ async def test_what_a_tenant_may_spend_is_for_operators(
     assert (await guarded.ask(method, BUDGET + path, headers=TOKENS["all"], **more))[0] == 202
 
 
-async def test_a_tenant_sees_its_own_and_nobody_elses(guarded: Client, worker: Worker) -> None:
+async def test_a_tenant_sees_only_its_own_posts(guarded: Client, worker: Worker) -> None:
     own = TOKENS["own"]
     assert (await guarded.ask("GET", BUDGET, headers=own))[0] == 200
     assert (await guarded.ask("GET", f"{BUDGET}/parked", headers=own))[0] == 200
@@ -363,7 +363,7 @@ async def test_a_task_that_does_not_wait_cannot_be_dropped(client: Client, worke
     assert (status, body["task"]["post_id"]) == (200, "c")
 
 
-async def test_of_a_task_that_another_worker_owns_its_owner_is_asked(
+async def test_a_task_of_another_worker_is_read_from_its_owner(
     client: Client, worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for status, expected in ((404, 404), (200, 202), (500, 503)):

@@ -137,7 +137,7 @@ async def test_every_token_is_compared_in_constant_time(monkeypatch: pytest.Monk
     "header",
     ["", "Bearer", "Bearer ", f"Basic {LONG}", LONG, "Bearer wrong", "Bearer \xff\xfe", f"Bearer {LONG}x", "Bearer *"],
 )
-async def test_whatever_is_no_token_of_ours_is_401(header: str) -> None:
+async def test_an_unknown_token_is_401(header: str) -> None:
     headers = {"Authorization": header} if header else {}
     async with served(vision_api_tokens=f"{LONG}=*") as client, client.get(STATS, headers=headers) as answer:
         assert answer.status == 401
@@ -157,7 +157,7 @@ async def test_guessing_is_slowed_down_while_the_owner_gets_through() -> None:
 # --- rates ------------------------------------------------------------------------------------------------------------
 
 
-async def test_a_caller_that_asks_too_often_is_told_when_to_come_back() -> None:
+async def test_a_caller_that_asks_too_often_gets_retry_after() -> None:
     async with served(vision_api_tokens="one-token=a,another=b", vision_api_rate_per_second=0.5) as client:
 
         async def ask(token: str) -> Any:
@@ -243,7 +243,7 @@ async def test_errors_say_nothing_of_the_exception(monkeypatch: pytest.MonkeyPat
         assert "canary" not in await answer.text()
 
 
-async def test_no_site_is_invited_and_every_answer_has_the_security_headers() -> None:
+async def test_no_cross_site_access_and_security_headers_on_every_answer() -> None:
     origin = {"Origin": "http://elsewhere.example"}
     preflight = {**origin, "Access-Control-Request-Method": "PUT", "Access-Control-Request-Headers": "x-operator"}
     async with served() as client:
@@ -298,7 +298,7 @@ WHOLE = (
 ENDLESS = f"PUT /api/v1/budget/{TENANT} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n".encode()
 
 
-async def test_who_waits_longest_without_asking_makes_room() -> None:
+async def test_the_longest_idle_connection_is_closed_for_a_new_one() -> None:
     before = refused("connection_replaced")
     async with listening(max_connections=5, idle_seconds=60) as runner:
         silent = [await asyncio.open_connection(*runner.addresses[0]) for _ in range(5)]
@@ -311,7 +311,7 @@ async def test_who_waits_longest_without_asking_makes_room() -> None:
             writer.close()
 
 
-async def test_where_all_are_at_work_a_new_one_is_told_to_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_if_all_connections_are_busy_a_new_one_gets_503(monkeypatch: pytest.MonkeyPatch) -> None:
     answered = asyncio.Event()
 
     async def record(*_: Any, **__: Any) -> bool:

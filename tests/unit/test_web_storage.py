@@ -200,7 +200,7 @@ async def test_while_postgres_is_away(client: Client, keeper: Keeper, page: str)
 
 
 @pytest.mark.parametrize("page", ["quota", "stats"])
-async def test_what_all_hold_is_no_tenants_matter(guarded: Client, page: str) -> None:
+async def test_the_usage_of_the_bucket_is_not_shown_to_a_tenant(guarded: Client, page: str) -> None:
     assert (await guarded.ask("GET", f"{BASE}/{page}", headers=TOKENS["own"]))[0] == 403
     assert (await guarded.ask("GET", f"{BASE}/{page}", headers=TOKENS["all"]))[0] == 200
     assert (await guarded.ask("GET", f"{BASE}/{page}"))[0] == 401

@@ -92,7 +92,7 @@ def _inputs(material: Delivered, tally: Tally) -> None:
         elif one.post_id and one.post in buried:
             end = "dead_lettered"
         else:
-            end = "under_way" if _moving(one, material.progress) else "missing"
+            end = "under_way" if _is_in_progress(one, material.progress) else "missing"
         tenant.counts[end] += 1
         if end not in ("under_way", "missing"):
             tenant.counts["ended"] += 1
@@ -127,8 +127,8 @@ def _forgotten(row: Row, progress: Progress) -> bool:
 
 def _lost_place(row: Row) -> str:
     return (
-        f"{_who(row)} is deferred, but its tenant's ledger does not know of it (was it lost?); the worker asks about "
-        f"it again within some minutes, `vision replay --post {row.post_id}` does so at once"
+        f"{_row_name(row)} is deferred, but its tenant's ledger does not know of it (was it lost?); the worker asks "
+        f"about it again within some minutes, `vision replay --post {row.post_id}` does so at once"
     )
 
 
@@ -136,7 +136,7 @@ def _reason(row: Row) -> str:
     return next((medium.reason for medium in row.media if medium.reason), "no media")
 
 
-def _moving(one: Input, progress: Progress) -> bool:
+def _is_in_progress(one: Input, progress: Progress) -> bool:
     stream = one.id.rsplit("-", 2)[0]
     return progress.busy(stream, *ON_THE_WAY_IN, *ON_THE_WAY_OUT) or one.tenant_id in progress.waiting
 
@@ -224,7 +224,7 @@ def _announcement(row: Row, told: Sequence[Event], material: Delivered, tally: T
         return
     if all(event.emission != row.emission for event in told):
         tally.of(row.tenant_id).counts["rows_without_event"] += 1
-        tally.complain("rows without an event", f"the row of {_who(row)} was never announced; see `vision trace`")
+        tally.complain("rows without an event", f"the row of {_row_name(row)} was never announced; see `vision trace`")
 
 
 def _objects(row: Row, material: Delivered, tally: Tally) -> None:
@@ -233,11 +233,13 @@ def _objects(row: Row, material: Delivered, tally: Tally) -> None:
     document = post_key(row.tenant_id, row.post_id)
     if document not in material.documents and not material.progress.busy(topics.SINK_S3.name):
         counts["documents_missing"] += 1
-        tally.complain("missing post documents", f"the document {document} of {_who(row)} is not in S3")
+        tally.complain("missing post documents", f"the document {document} of {_row_name(row)} is not in S3")
     for medium in row.media:
         if medium.provider == "gigachat" and medium.answer_key not in material.answers:
             counts["answers_missing"] += 1
-            tally.complain("missing answers", f"the answer {medium.answer_key}, which {_who(row)} shows, is not in S3")
+            tally.complain(
+                "missing answers", f"the answer {medium.answer_key}, which {_row_name(row)} shows, is not in S3"
+            )
 
 
 def _graph(row: Row, material: Delivered, tally: Tally) -> None:
@@ -248,9 +250,9 @@ def _graph(row: Row, material: Delivered, tally: Tally) -> None:
             tally.of(row.tenant_id).counts["graph_missing"] += 1
             tally.complain(
                 "pictures missing in the graph",
-                f"the graph does not link {_who(row)} to its picture {sha256[:12]}",
+                f"the graph does not link {_row_name(row)} to its picture {sha256[:12]}",
             )
 
 
-def _who(row: Row) -> str:
+def _row_name(row: Row) -> str:
     return f"{row.tenant_id}/{row.post_id}"

@@ -21,7 +21,7 @@ from .material import BilledCall, CallRecord, Closing, GrantGiven, Progress
 from .tally import Tally
 
 BAD_ANSWER_MS = round(BAD_ANSWER_LIFETIME.total_seconds() * 1000)
-TOLD = ("settle", "lost")
+REPORTED = ("settle", "lost")
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,9 @@ class Grant:
         return any(closing.kind == "lost" for closing in self.closings)
 
     @property
-    def told(self) -> int:
+    def reported(self) -> int:
         """The highest charge that was reported to the ledger."""
-        return max((closing.tokens for closing in self.closings if closing.kind in TOLD), default=0)
+        return max((closing.tokens for closing in self.closings if closing.kind in REPORTED), default=0)
 
     def since(self, since_ms: int) -> bool:
         """Whether the grant belongs to the account: closed in its time, or still open and given or billed in it."""
@@ -145,7 +145,7 @@ def _charge(one: Grant, material: Spent) -> int:
     book = material.ledgers[one.tenant_id]
     seen = book.total(one.id)
     if seen is None and one.id not in book.released and (book.gaps or not book.versions):
-        return one.told
+        return one.reported
     return seen or 0
 
 

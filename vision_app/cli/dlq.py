@@ -23,8 +23,7 @@ from vision_app.operations.health import health
 from vision_app.operations.kafka_log import kafka_log, kafka_sender
 from vision_app.operations.letter_replay import LetterReplayPlan, Planner, carry_out, cost_of
 from vision_app.operations.letters import Actions, Filter, Listed, read_letters
-from vision_app.operations.taking import WAIT_SECONDS, Taking, look
-from vision_app.operations.taking import take as take_aside
+from vision_app.operations.stuck_record import WAIT_SECONDS, StuckRecord, find_stuck_record, set_aside
 from vision_app.printable import json_text
 from vision_app.settings import Settings, load_settings
 from vision_app.stores.base import SinkUnavailable
@@ -100,7 +99,7 @@ def ls(
 @click.option("--json", "as_json", is_flag=True, help="For scripts.")
 def show(letter_id: str, as_json: bool) -> None:
     """Show one letter whole, and what was done with it."""
-    listed = _one(run(_listed(load_settings(), Filter(ids=(letter_id,)), True)), letter_id)
+    listed = _single_letter(run(_listed(load_settings(), Filter(ids=(letter_id,)), True)), letter_id)
     if as_json:
         click.echo(json_text(_as_json(listed)))
         return
@@ -132,7 +131,7 @@ def replay(
 
     Exit code 1 if a chosen letter could not be replayed.
     """
-    chosen = _chosen(_filter(ids, origin, error, since, tenant), every)
+    chosen = _require_filter(_filter(ids, origin, error, since, tenant), every)
     plans, cost, places = run(_replay(load_settings(), chosen, everything, again, dry_run))
     if as_json:
         click.echo(json_text(_plans_as_json(plans, cost, places)))
@@ -160,7 +159,7 @@ def discard(
     dry_run: bool,
 ) -> None:
     """Mark letters as done. They stay on the topic until its retention ends (--all shows them)."""
-    chosen = _chosen(_filter(ids, origin, error, since, tenant), every)
+    chosen = _require_filter(_filter(ids, origin, error, since, tenant), every)
     letters = run(_discard(load_settings(), chosen, everything, dry_run))
     for letter in letters:
         click.echo(printable(f"{letter.id}: {letter.error}"))
@@ -182,11 +181,11 @@ def take(place: str, reason: str, seconds: float, dry_run: bool, as_json: bool) 
     Exit code 3: marked, but no worker has set it aside within --wait seconds; a worker does so as soon as it gets the
     record.
     """
-    taking, done = run(_take(load_settings(), place, reason, seconds, dry_run))
+    record, done = run(_take(load_settings(), place, reason, seconds, dry_run))
     if as_json:
-        click.echo(json_text({**taking.as_json(), "dry_run": dry_run, "set_aside": done}))
+        click.echo(json_text({**record.as_json(), "dry_run": dry_run, "set_aside": done}))
     else:
-        click.echo(printable(_taking_text(taking, dry_run, done)))
+        click.echo(printable(_stuck_record_text(record, dry_run, done)))
     sys.exit(0 if dry_run or done else EXIT_NOT_YET)
 
 
@@ -194,7 +193,7 @@ def take(place: str, reason: str, seconds: float, dry_run: bool, as_json: bool) 
 
 
 @dataclass(frozen=True)
-class _Desk:
+class _LetterAccess:
     """What every command here needs."""
 
     listed: list[Listed]
@@ -203,18 +202,18 @@ class _Desk:
 
 
 @asynccontextmanager
-async def _desk(settings: Settings, wanted: Filter, everything: bool) -> AsyncIterator[_Desk]:
+async def _open_letters(settings: Settings, wanted: Filter, everything: bool) -> AsyncIterator[_LetterAccess]:
     async with postgres_of(settings) as pool, kafka_log(settings) as kafka:
         actions = Actions(pool)
         await actions.open()
         listed = await actions.with_history(await read_letters(kafka, wanted))
-        yield _Desk([one for one in listed if everything or one.done is None], actions, pool)
+        yield _LetterAccess([one for one in listed if everything or one.done is None], actions, pool)
 
 
 async def _listed(settings: Settings, wanted: Filter, everything: bool) -> list[Listed]:
     try:
-        async with _desk(settings, wanted, everything) as desk:
-            return desk.listed
+        async with _open_letters(settings, wanted, everything) as access:
+            return access.listed
     except SinkUnavailable as fault:
         click.echo(f"All letters are shown, also those dealt with already: {fault}", err=True)
     async with kafka_log(settings) as kafka:
@@ -225,35 +224,37 @@ async def _replay(
     settings: Settings, wanted: Filter, everything: bool, again: bool, dry_run: bool
 ) -> tuple[list[LetterReplayPlan], Cost, dict[str, str]]:
     async with AsyncExitStack() as stack:
-        desk = await stack.enter_async_context(_desk(settings, wanted, everything))
-        plans = await Planner(settings, PostsReader(desk.pool)).plans(desk.listed, again=again)
+        access = await stack.enter_async_context(_open_letters(settings, wanted, everything))
+        plans = await Planner(settings, PostsReader(access.pool)).plans(access.listed, again=again)
         cost = await cost_of(Prices(settings, await stack.enter_async_context(s3_of(settings))), plans)
         if dry_run:
             return plans, cost, {}
         redis = await stack.enter_async_context(redis_of(settings))
         sender = await stack.enter_async_context(kafka_sender(settings))
         who = operator()
-        places = {plan.letter.id: await carry_out(plan, redis, sender, desk.actions, who) for plan in plans if plan.way}
+        places = {
+            plan.letter.id: await carry_out(plan, redis, sender, access.actions, who) for plan in plans if plan.way
+        }
         return plans, cost, places
 
 
-async def _take(settings: Settings, place: str, reason: str, seconds: float, dry_run: bool) -> tuple[Taking, bool]:
+async def _take(settings: Settings, place: str, reason: str, seconds: float, dry_run: bool) -> tuple[StuckRecord, bool]:
     async with redis_of(settings) as redis, kafka_log(settings) as kafka:
-        taking = await look(settings, place, kafka, redis, await health(settings))
+        record = await find_stuck_record(settings, place, kafka, redis, await health(settings))
         if dry_run:
-            return taking, False
-        return taking, await take_aside(taking, redis, kafka, reason, operator(), seconds)
+            return record, False
+        return record, await set_aside(record, redis, kafka, reason, operator(), seconds)
 
 
 async def _discard(settings: Settings, wanted: Filter, everything: bool, dry_run: bool) -> list[DeadLetter]:
-    async with _desk(settings, wanted, everything) as desk:
-        letters = [one.letter for one in desk.listed]
+    async with _open_letters(settings, wanted, everything) as access:
+        letters = [one.letter for one in access.listed]
         if not dry_run:
-            await asyncio.gather(*(desk.actions.record(letter, "discarded", operator()) for letter in letters))
+            await asyncio.gather(*(access.actions.record(letter, "discarded", operator()) for letter in letters))
         return letters
 
 
-def _chosen(wanted: Filter, every: bool) -> Filter:
+def _require_filter(wanted: Filter, every: bool) -> Filter:
     if not wanted and not every:
         raise click.UsageError("say which letters: --id, --origin, --error, --since, --tenant, or --every")
     return wanted
@@ -265,7 +266,7 @@ def _check_named(ids: Sequence[str], letters: Sequence[DeadLetter]) -> None:
         raise OperationError(f"no such letter waits: {', '.join(missing)}; `vision dlq ls --all` lists every one")
 
 
-def _one(found: Sequence[Listed], letter_id: str) -> Listed:
+def _single_letter(found: Sequence[Listed], letter_id: str) -> Listed:
     if not found:
         raise OperationError(f"there is no letter {letter_id}; `vision dlq ls --all` lists every one")
     return found[-1]
@@ -289,18 +290,18 @@ def _table(shown: Sequence[Listed]) -> Table:
     return table
 
 
-def _taking_text(taking: Taking, dry_run: bool, done: bool) -> str:
-    whose = f" of post {taking.post_id} of {taking.tenant_id}" if taking.post_id else ""
+def _stuck_record_text(record: StuckRecord, dry_run: bool, done: bool) -> str:
+    whose = f" of post {record.post_id} of {record.tenant_id}" if record.post_id else ""
     lines = [
-        f"{taking.place}: {taking.what}{whose}",
-        f"held by {taking.holder}",
-        f"{taking.behind} records of its partition come after it",
-        f"{'would follow' if dry_run else 'follows'}: {taking.follows}",
+        f"{record.place}: {record.what}{whose}",
+        f"held by {record.holder}",
+        f"{record.records_behind} records of its partition come after it",
+        f"{'would follow' if dry_run else 'follows'}: {record.consequence}",
     ]
     if dry_run:
         lines.append("Would set it aside: the same command without --dry-run.")
     elif done:
-        lines.append(f"Set aside. Next: vision dlq show {taking.place}")
+        lines.append(f"Set aside. Next: vision dlq show {record.place}")
     else:
         lines.append(
             "Marked, and not set aside yet: it is as soon as a worker gets it. If a worker holds it and does not let "

@@ -48,13 +48,13 @@ _only = click.option("--only", "parts", type=click.Choice(PARTS), multiple=True,
 def status(parts: tuple[str, ...], as_json: bool) -> None:
     """Show what is missing or was changed. Exit code 1 if there is anything. Changes nothing."""
     settings = load_settings()
-    found = {part: _looked_at(part, settings) for part in parts or PARTS}
+    found = {part: _inspect_part(part, settings) for part in parts or PARTS}
     if as_json:
         click.echo(json_text({part: {"facts": facts, "faults": faults} for part, (facts, faults) in found.items()}))
     else:
         for part, (facts, faults) in found.items():
-            _say(part, facts)
-            _say(f"{part}: NOT AS IT SHOULD BE", faults)
+            _print_section(part, facts)
+            _print_section(f"{part}: NOT AS IT SHOULD BE", faults)
     sys.exit(EXIT_UNSOUND if any(faults for _, faults in found.values()) else 0)
 
 
@@ -75,7 +75,7 @@ def repair(parts: tuple[str, ...]) -> None:
     settings, failed = load_settings(), False
     for part in parts or PARTS:
         try:
-            failed |= not _mended(part, settings)
+            failed |= not _repair_part(part, settings)
         except StackError as fault:  # the other parts may be repaired nevertheless
             click.echo(printable(f"{part}: {fault}"), err=True)
             failed = True
@@ -99,7 +99,7 @@ def refill() -> None:
 # --- looking ----------------------------------------------------------------------------------------------------------
 
 
-def _looked_at(part: str, settings: Settings) -> tuple[list[str], list[str]]:
+def _inspect_part(part: str, settings: Settings) -> tuple[list[str], list[str]]:
     """What is right, and what is wrong, each fault with the next step."""
     try:
         match part:
@@ -139,7 +139,7 @@ def _topics(settings: Settings) -> tuple[list[str], list[str]]:
     return ([] if faults else ["all topics of ours are there"]), faults
 
 
-def _say(heading: str, lines: Iterable[str]) -> None:
+def _print_section(heading: str, lines: Iterable[str]) -> None:
     for line in lines:
         click.echo(printable(f"{heading}: {line}"))
 
@@ -147,33 +147,35 @@ def _say(heading: str, lines: Iterable[str]) -> None:
 # --- mending ----------------------------------------------------------------------------------------------------------
 
 
-def _mended(part: str, settings: Settings) -> bool:
+def _repair_part(part: str, settings: Settings) -> bool:
     """Repair one part. Returns whether it is complete now."""
     match part:
         case "postgres":
-            return _mended_tables(settings)
+            return _repair_tables(settings)
         case "kafka":
             try:
                 made = run(foundations.make_topics(settings))
             except TopicsUnfit as fault:
                 raise OperationError(str(fault)) from fault
-            _say(part, _about_topics(made))
+            _print_section(part, _describe_topics(made))
         case _:
             made_it = run(foundations.make_bucket(settings))
-            _say(part, [f"bucket {settings.s3_bucket} was {'made anew, and is empty' if made_it else 'there'}"])
+            _print_section(
+                part, [f"bucket {settings.s3_bucket} was {'made anew, and is empty' if made_it else 'there'}"]
+            )
     return True
 
 
-def _mended_tables(settings: Settings) -> bool:
+def _repair_tables(settings: Settings) -> bool:
     if run(foundations.schema(settings)).is_new:
-        _say("postgres", [f"{name} applied" for name in run(foundations.apply(settings))])
+        _print_section("postgres", [f"{name} applied" for name in run(foundations.apply(settings))])
         return True
-    outcome = run(foundations.mend(settings))
-    _say("postgres", _about(outcome))
+    outcome = run(foundations.repair_schema(settings))
+    _print_section("postgres", _describe_outcome(outcome))
     return not outcome.failed
 
 
-def _about(outcome: Repair) -> list[str]:
+def _describe_outcome(outcome: Repair) -> list[str]:
     told = [one for one in outcome.done if one.kind == "table" or one.table not in outcome.emptied]
     lines = [f"put back: {str(one).removesuffix(' is missing')}" for one in told]
     lines += [f"{table} is empty: {ROWS_OF[table]}" for table in outcome.emptied if table in ROWS_OF]
@@ -182,12 +184,12 @@ def _about(outcome: Repair) -> list[str]:
         f"mended: ALTER TABLE {one.table} VALIDATE CONSTRAINT {one.name}"
         for one in outcome.only_new_rows
     ]
-    lines += ["put back: the record of migrations (schema_migrations)"] if outcome.ledger else []
+    lines += ["put back: the record of migrations (schema_migrations)"] if outcome.ledger_rewritten else []
     lines += [f"NOT put back: {one}: {why}; mend the rows, then run this again" for one, why in outcome.failed]
     return lines or ["nothing is missing"]
 
 
-def _about_topics(made: Sequence[str]) -> list[str]:
+def _describe_topics(made: Sequence[str]) -> list[str]:
     if not made:
         return ["no topic is missing"]
     return [

@@ -17,10 +17,9 @@ from rich.table import Table
 from vision_app.cli.times import printable
 from vision_app.domain.storage import CLEANED, Aim
 from vision_app.operations.connections import run
-from vision_app.operations.storage import Listed, cleaned, held
-from vision_app.operations.storage import objects as listed_objects
+from vision_app.operations.storage import Listed, list_objects, run_cleanup, usage_and_state
 from vision_app.printable import json_text
-from vision_app.retention.accounts import together
+from vision_app.retention.accounts import sum_usages
 from vision_app.retention.cleanup import Report
 from vision_app.retention.limits import gib
 from vision_app.settings import Settings, load_settings
@@ -46,8 +45,8 @@ def storage() -> None:
 def quota(tenant: str | None, as_json: bool) -> None:
     """Usage and limit of the bucket, or of TENANT."""
     settings = load_settings()
-    usages, status = run(held(settings))
-    own = usages.get(account_of(tenant)) if tenant else together(usages)
+    usages, status = run(usage_and_state(settings))
+    own = usages.get(account_of(tenant)) if tenant else sum_usages(usages)
     limit = settings.s3_per_tenant_limit_gb if tenant else settings.s3_total_limit_gb
     total = gib(own.total_bytes) if own else 0.0
     shown = {
@@ -73,7 +72,7 @@ def quota(tenant: str | None, as_json: bool) -> None:
 def stats(as_json: bool) -> None:
     """Usage, limits, rules, the largest tenants; when the bucket was counted and cleaned up."""
     settings = load_settings()
-    answer = stats_of(settings, *run(held(settings)))
+    answer = stats_of(settings, *run(usage_and_state(settings)))
     if as_json:
         click.echo(answer.model_dump_json(indent=2, exclude={"trace_id"}))
         return
@@ -99,7 +98,7 @@ def stats(as_json: bool) -> None:
 @click.option("--type", "content_type", type=click.Choice(["album", "crawl", "media", "other", "vision"]))
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="The first so many, by key.")
 @_json
-def list_objects(tenant_id: str | None, content_type: str | None, limit: int, as_json: bool) -> None:
+def list_bucket(tenant_id: str | None, content_type: str | None, limit: int, as_json: bool) -> None:
     """The objects in the bucket now: tenant, type, size, age."""
     found = run(_first(load_settings(), tenant_id, content_type, limit))
     if as_json:
@@ -128,7 +127,7 @@ def cleanup(free_gb: float | None, content_type: str | None, dry_run: bool, as_j
     if free_gb is not None and free_gb > settings.s3_total_limit_gb:
         raise click.BadParameter(f"the whole bucket has {settings.s3_total_limit_gb:g} GB", param_hint="--free")
     target = None if free_gb is None else round((settings.s3_total_limit_gb - free_gb) * 1024**3)
-    _tell(run(cleaned(settings, Aim("manual", content_type, target), dry_run=dry_run)), as_json)
+    _tell(run(run_cleanup(settings, Aim("manual", content_type, target), dry_run=dry_run)), as_json)
 
 
 @storage.command()
@@ -137,12 +136,12 @@ def cleanup(free_gb: float | None, content_type: str | None, dry_run: bool, as_j
 @_json
 def ttl(content_type: str | None, delete: bool, as_json: bool) -> None:
     """Only objects older than the TTL of their type."""
-    _tell(run(cleaned(load_settings(), Aim("ttl", content_type), dry_run=not delete)), as_json)
+    _tell(run(run_cleanup(load_settings(), Aim("ttl", content_type), dry_run=not delete)), as_json)
 
 
 async def _first(settings: Settings, tenant_id: str | None, content_type: str | None, limit: int) -> list[Listed]:
     found: list[Listed] = []
-    async for one in listed_objects(settings, tenant_id, content_type):
+    async for one in list_objects(settings, tenant_id, content_type):
         found.append(one)
         if len(found) == limit:
             break

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from vision_app.operations.connections import run
-from vision_app.operations.storage import uploaded
+from vision_app.operations.storage import upload_file
 from vision_app.printable import json_text
 from vision_app.settings import load_settings
 
@@ -22,7 +22,7 @@ def upload(file: Path, tenant_id: str | None, mime_type: str | None) -> None:
     Exit code 0: it is stored, now or earlier (`deduplicated`); 1: refused, with the reason.
     """
     settings = load_settings()
-    done = run(uploaded(settings, tenant_id or settings.s3_default_tenant_id, file, mime_type))
+    done = run(upload_file(settings, tenant_id or settings.s3_default_tenant_id, file, mime_type))
     medium = done.medium.model_dump(include={"sha256", "s3_key", "mime_type", "size_bytes"})
     shown = {**medium, "tenant_id": tenant_id or settings.s3_default_tenant_id, "deduplicated": done.deduplicated}
     click.echo(json_text(shown))

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from enum import IntEnum
 from typing import Any
 
+import structlog
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import GroupAuthorizationFailedError, TopicAuthorizationFailedError, for_code
 from aiokafka.protocol.admin import DescribeGroupsRequest_v3, DescribeGroupsResponse_v3
@@ -19,6 +20,8 @@ from aiokafka.protocol.coordination import FindCoordinatorRequest
 from aiokafka.protocol.types import Array, Boolean, Int16, Int32, Schema, String
 
 from .kafka_patience import CONNECTING_SECONDS, limit_waits
+
+log = structlog.get_logger(__name__)
 
 OF_GROUPS = 0
 """The kind of coordinator that FindCoordinator asks for."""
@@ -122,12 +125,13 @@ async def missing_rights(arguments: Mapping[str, Any], topics: Mapping[str, Iter
 
 async def _of_topics(client: AIOKafkaClient, wanted: Mapping[str, Iterable[Right]]) -> list[str]:
     answer = await client.send(client.get_random_node(), _Topics(list(wanted)))
+    found = {name: (code, allowed) for code, name, _, _, allowed in answer.topics}
     lacking = []
-    for code, name, _, _, allowed in answer.topics:
+    for name, rights in wanted.items():
+        code, allowed = found[name]
         hidden = for_code(code) is TopicAuthorizationFailedError
-        if code == 0 or hidden:
-            rights = [right.name for right in wanted[name] if hidden or not allowed >> right & 1]
-            lacking += [f"{' and '.join(rights)} on topic {name}"] if rights else []
+        missing = [right.name for right in rights if hidden or (code == 0 and not allowed >> right & 1)]
+        lacking += [f"{' and '.join(missing)} on topic {name}"] if missing else []
     return lacking
 
 
@@ -141,8 +145,11 @@ async def _of_group(client: AIOKafkaClient, group: str) -> list[str]:
             return [f"{Right.READ.name} on group {group}"]
         if not code:
             return [] if allowed >> Right.READ & 1 else [f"{Right.READ.name} on group {group}"]
-        if not fault.retriable or time.monotonic() > deadline:
+        if not fault.retriable:
             raise fault(f"group {group} cannot be described")
+        if time.monotonic() > deadline:  # a worker waits for its coordinator anyway
+            log.warning("group_rights_unknown", group=group, error=fault.__name__)
+            return []
         await asyncio.sleep(PAUSE_SECONDS)
 
 

@@ -30,18 +30,18 @@ from vision_app.messages import (
 )
 
 from . import gaps
-from .budget_decision import Decision, ParkedView
+from .budget_decision import BudgetDecision, ParkedView
 from .budget_ledger import LOST_AFTER_MS, LedgerDraft
 from .budget_queue import QueueDraft
-from .budget_rows import BudgetRow, Parked, Rules, effective_limit, outlived, queue, view
+from .budget_rows import BudgetRow, BudgetRules, Parked, effective_limit, outlived, queue, view
 from .moment import Applied, Moment
 
 __all__ = [
     "LOST_AFTER_MS",
+    "BudgetDecision",
     "BudgetRow",
-    "Decision",
+    "BudgetRules",
     "Parked",
-    "Rules",
     "decide",
     "effective_limit",
     "outlived",
@@ -51,8 +51,8 @@ __all__ = [
 
 
 def decide(
-    row: BudgetRow | None, command: BudgetCommand, at: Moment, rules: Rules, parked: ParkedView, ledger: str = "0"
-) -> Decision:
+    row: BudgetRow | None, command: BudgetCommand, at: Moment, rules: BudgetRules, parked: ParkedView, ledger: str = "0"
+) -> BudgetDecision:
     """Apply one command of the tenant. `parked` looks up a waiting task by its number.
 
     `ledger` is the name of the ledger if this command opens one. It must differ from the names of all earlier ledgers.
@@ -60,11 +60,11 @@ def decide(
     """
     if row is None:
         if isinstance(command, Wake):
-            return Decision(None)
+            return BudgetDecision(None)
         row = BudgetRow(tenant_id=command.tenant_id, born_ms=at.time_ms, ledger=ledger, applied=Applied(), day=at.day)
     if row.applied.covers(at):
-        return Decision(None, observed=[("duplicate", {})])
-    decision = Decision(None)
+        return BudgetDecision(None, observed=[("duplicate", {})])
+    decision = BudgetDecision(None)
     ledger_draft = LedgerDraft(row, at, rules, decision)
     queue_draft = QueueDraft(row, at, rules, parked, ledger_draft, decision)
     if ledger_draft.roll_over() or outlived(row, rules):
@@ -114,7 +114,9 @@ def _expire_stale_grants(ledger_draft: LedgerDraft, queue_draft: QueueDraft) -> 
             queue_draft.enqueue(entry.task, entry.estimate, entry.purpose)
 
 
-def _new_row(row: BudgetRow, at: Moment, rules: Rules, ledger_draft: LedgerDraft, queue_draft: QueueDraft) -> BudgetRow:
+def _new_row(
+    row: BudgetRow, at: Moment, rules: BudgetRules, ledger_draft: LedgerDraft, queue_draft: QueueDraft
+) -> BudgetRow:
     """The row after the command. It sets every field: a field left out would fall back to its default."""
     return BudgetRow(
         tenant_id=row.tenant_id,

@@ -14,7 +14,7 @@ ParkedView = Callable[[int], Parked | None]
 
 
 @dataclass(slots=True)
-class Decision:
+class BudgetDecision:
     """`row` is None if there is nothing to store. `load` asks for what Postgres knows of the tenant.
 
     `park` and `unpark` are the parked entries to write and to delete, by their numbers in the queue. `observed` is for

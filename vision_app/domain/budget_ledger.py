@@ -10,8 +10,8 @@ from datetime import datetime
 
 from vision_app.messages import Grant, Load, Lost, Provider
 
-from .budget_decision import Decision
-from .budget_rows import BudgetRow, ClosedGrant, OpenGrant, Parked, Rules
+from .budget_decision import BudgetDecision
+from .budget_rows import BudgetRow, BudgetRules, ClosedGrant, OpenGrant, Parked
 from .closures import Closures, grant_id
 from .moment import Moment, end_of
 
@@ -42,7 +42,7 @@ class LedgerDraft:
         "spent",
     )
 
-    def __init__(self, row: BudgetRow, at: Moment, rules: Rules, decision: Decision) -> None:
+    def __init__(self, row: BudgetRow, at: Moment, rules: BudgetRules, decision: BudgetDecision) -> None:
         self._tenant_id, self._ledger = row.tenant_id, row.ledger
         self._at, self._rules, self._decision = at, rules, decision
         self.day = row.day

@@ -15,9 +15,9 @@ from __future__ import annotations
 from vision_app.messages import Deferred, Drop, MediaTask, Purpose, Skipped, Wake
 
 from . import gaps
-from .budget_decision import Decision, ParkedView
+from .budget_decision import BudgetDecision, ParkedView
 from .budget_ledger import LedgerDraft
-from .budget_rows import BudgetRow, Parked, Rules
+from .budget_rows import BudgetRow, BudgetRules, Parked
 from .moment import Moment
 
 ANNOUNCED_PER_COMMAND = 100
@@ -43,7 +43,13 @@ class QueueDraft:
     )
 
     def __init__(
-        self, row: BudgetRow, at: Moment, rules: Rules, stored: ParkedView, ledger: LedgerDraft, decision: Decision
+        self,
+        row: BudgetRow,
+        at: Moment,
+        rules: BudgetRules,
+        stored: ParkedView,
+        ledger: LedgerDraft,
+        decision: BudgetDecision,
     ) -> None:
         self._tenant_id, self._at, self._rules = row.tenant_id, at, rules
         self._stored, self._ledger, self._decision = stored, ledger, decision

@@ -15,7 +15,7 @@ from .moment import Applied, Moment, end_of
 
 
 @dataclass(frozen=True)
-class Rules:
+class BudgetRules:
     """What the deployment and the policy allow; `limit` is tokens per tenant and UTC day."""
 
     limit: int
@@ -97,16 +97,16 @@ class BudgetRow(Message):
         return self.next - self.first - gaps.size(self.holes)
 
 
-def outlived(row: BudgetRow, rules: Rules) -> bool:
+def outlived(row: BudgetRow, rules: BudgetRules) -> bool:
     """Whether limit or OCR changed since the row was written: then waiting tasks may go on or get another answer."""
     return (row.told_limit, row.told_ocr) != (effective_limit(row, rules), rules.ocr_fallback)
 
 
-def effective_limit(row: BudgetRow, rules: Rules) -> int:
+def effective_limit(row: BudgetRow, rules: BudgetRules) -> int:
     return rules.limit if row.limit is None else row.limit
 
 
-def view(row: BudgetRow, at: Moment, rules: Rules) -> Mapping[str, Any]:
+def view(row: BudgetRow, at: Moment, rules: BudgetRules) -> Mapping[str, Any]:
     """What an operator sees. After midnight it shows the new day, even if no command has rolled the row over yet."""
     spent = row.spent if row.day >= at.day else 0
     limit = effective_limit(row, rules)

@@ -161,7 +161,7 @@ def only_good(grant: Grant, record: CallRecord | None) -> bool:
     return grant.task.force and record is None and grant.purpose == "answer"
 
 
-def owed(grant: Grant, record: CallRecord) -> int:
+def possible_cost(grant: Grant, record: CallRecord) -> int:
     """Tokens that a begun call may have cost."""
     return grant.estimate if record.tokens is None else record.tokens
 

@@ -51,7 +51,7 @@ _RANK = {"deferred": 1, "skipped": 2, "failed": 2, "analyzed": 3}
 
 
 @dataclass(frozen=True)
-class Rules:
+class PostRules:
     """The version of model and prompts in force; an answer of another version is replaced by a new call."""
 
     vision_version: str
@@ -93,7 +93,7 @@ class PostRow(Message):
 
 
 @dataclass
-class Decision:
+class PostDecision:
     """The result of one command. `forget`: delete the row. `reject`: why the command cannot be applied."""
 
     row: PostRow | None
@@ -103,10 +103,10 @@ class Decision:
     observed: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
 
-def decide(row: PostRow | None, command: Any, at: Moment, rules: Rules) -> Decision:
+def decide(row: PostRow | None, command: Any, at: Moment, rules: PostRules) -> PostDecision:
     """Apply one command of the post."""
     if row is not None and row.applied.covers(at):
-        return Decision(None, observed=[("duplicate", {})])
+        return PostDecision(None, observed=[("duplicate", {})])
     match command:
         case Opened():
             return _open(row, command, at, rules)
@@ -122,12 +122,12 @@ def decide(row: PostRow | None, command: Any, at: Moment, rules: Rules) -> Decis
 # --- opening ----------------------------------------------------------------------------------------------------------
 
 
-def _open(row: PostRow | None, command: Opened, at: Moment, rules: Rules) -> Decision:
+def _open(row: PostRow | None, command: Opened, at: Moment, rules: PostRules) -> PostDecision:
     if row is not None and command.input_id and command.input_id == row.input_id:
-        return Decision(row.model_copy(update={"applied": row.applied.then(at)}), observed=[("duplicate", {})])
+        return PostDecision(row.model_copy(update={"applied": row.applied.then(at)}), observed=[("duplicate", {})])
     event = _merged(row.event if row else None, command.event)
     if row is not None and (reason := _too_much(event)):
-        return Decision(None, reject=reason)
+        return PostDecision(None, reject=reason)
     media = dict(row.media) if row else {}
     dispatched: list[str] = []
     changed = False
@@ -147,7 +147,7 @@ def _open(row: PostRow | None, command: Opened, at: Moment, rules: Rules) -> Dec
         listed = _merged(command.event, row.event)
         known = {"applied": row.applied.then(at), "event": listed, "input_id": command.input_id}
         silent = row.model_copy(update=known)
-        return Decision(silent, observed=[("nothing_new", {})])
+        return PostDecision(silent, observed=[("nothing_new", {})])
     applied = (row.applied if row else Applied()).then(at)
     times = {**command.times, "opened": at.time_ms}
     bounded = {sha256: _bounded_state(state, len(media)) for sha256, state in media.items()}
@@ -158,7 +158,7 @@ def _open(row: PostRow | None, command: Opened, at: Moment, rules: Rules) -> Dec
     return _completed_or_waiting(opened, at, tasks, announce_opening=True)
 
 
-def _wanted(state: MediumState | None, command: Opened, at: Moment, rules: Rules) -> bool:
+def _wanted(state: MediumState | None, command: Opened, at: Moment, rules: PostRules) -> bool:
     """Whether to dispatch: new, ended without an answer, answered by another version, forced, or waiting for a day.
 
     A replay also dispatches deferred media, because the ledger may have lost them. If it has not, the task that is
@@ -241,14 +241,14 @@ def _too_much(event: Uploaded) -> str | None:
     return None
 
 
-def _ask_again(row: PostRow | None, command: AskAgain, at: Moment) -> Decision:
+def _ask_again(row: PostRow | None, command: AskAgain, at: Moment) -> PostDecision:
     """Dispatch again what waited in a lost ledger. Does nothing for a post without a row."""
     if row is None:
-        return Decision(None, observed=[("nothing_to_ask_again", {})])
+        return PostDecision(None, observed=[("nothing_to_ask_again", {})])
     applied = row.applied.then(at)
     lost = [sha256 for sha256, state in row.media.items() if _lost(state, command)]
     if not lost:
-        return Decision(row.model_copy(update={"applied": applied}), observed=[("nothing_to_ask_again", {})])
+        return PostDecision(row.model_copy(update={"applied": applied}), observed=[("nothing_to_ask_again", {})])
     again = {
         sha256: _dispatch(row.media[sha256], row.media[sha256].medium, row.media[sha256].verdict, at) for sha256 in lost
     }
@@ -268,17 +268,17 @@ def _lost(state: MediumState, command: AskAgain) -> bool:
 # --- collecting -------------------------------------------------------------------------------------------------------
 
 
-def _collect(row: PostRow | None, command: MediaOutcome, at: Moment) -> Decision:
+def _collect(row: PostRow | None, command: MediaOutcome, at: Moment) -> PostDecision:
     state = row.media.get(command.sha256) if row else None
     if row is None or state is None:
-        return Decision(None, reject="no open post asked for this picture; replay the post from its input")
+        return PostDecision(None, reject="no open post asked for this picture; replay the post from its input")
     applied = row.applied.then(at)
     if not _improves(state, command):
-        return Decision(row.model_copy(update={"applied": applied}), observed=[("outcome_ignored", {})])
+        return PostDecision(row.model_copy(update={"applied": applied}), observed=[("outcome_ignored", {})])
     settled = _settled(state, command, len(row.media), at)
     collected = row.model_copy(update={"applied": applied, "media": {**row.media, command.sha256: settled}})
     if not state.in_work and settled.outcome == state.outcome:
-        return Decision(collected, observed=[("outcome_unchanged", {})])
+        return PostDecision(collected, observed=[("outcome_unchanged", {})])
     return _completed_or_waiting(collected, at, [])
 
 
@@ -352,13 +352,13 @@ def _less_text(analysis: Analysis, room: int) -> Analysis:
 
 def _completed_or_waiting(
     row: PostRow, at: Moment, tasks: list[Message], *, announce_opening: bool = False
-) -> Decision:
+) -> PostDecision:
     if any(state.in_work for state in row.media.values()):
         opening = [result_of(row, at, "in_work")] if announce_opening else []
-        return Decision(row, send=[*tasks, *opening])
+        return PostDecision(row, send=[*tasks, *opening])
     row = row.model_copy(update={"completed_ms": at.time_ms, "times": {**row.times, "completed": at.time_ms}})
     status = status_of(row)
-    return Decision(row, send=[result_of(row, at, status)], observed=[("completed", {"status": status})])
+    return PostDecision(row, send=[result_of(row, at, status)], observed=[("completed", {"status": status})])
 
 
 def status_of(row: PostRow) -> PostStatus:
@@ -401,7 +401,7 @@ def forgettable(row: PostRow, now_ms: int) -> bool:
     return settled and row.completed_ms is not None and now_ms - row.completed_ms >= FORGET_AFTER_MS
 
 
-def _forget(row: PostRow | None, command: Forget, at: Moment) -> Decision:
+def _forget(row: PostRow | None, command: Forget, at: Moment) -> PostDecision:
     if row is None or row.completed_ms != command.completed_ms or not forgettable(row, at.time_ms):
-        return Decision(None)
-    return Decision(None, forget=True)
+        return PostDecision(None)
+    return PostDecision(None, forget=True)

@@ -40,6 +40,7 @@ COVERED = (
     "agents",
     "bridges",
     "tables",
+    "vision_app.analysis",
     "vision_app.streams",
     "vision_app.stores.answers",
     "vision_app.stores.budget_mirror",

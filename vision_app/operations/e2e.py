@@ -66,8 +66,8 @@ class Order:
 
 
 @dataclass
-class _Desk:
-    """The connections that the steps use."""
+class _Run:
+    """One run of the test: its parameters and the connections that the steps use."""
 
     settings: Settings
     order: Order
@@ -88,7 +88,7 @@ async def end_to_end(settings: Settings, order: Order, tell: Tell) -> None:
     content, mime = await asyncio.to_thread(picture, order.image, order.trace_id)
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(postgres_of(settings))
-        desk = _Desk(
+        run = _Run(
             settings,
             order,
             tell,
@@ -98,15 +98,15 @@ async def end_to_end(settings: Settings, order: Order, tell: Tell) -> None:
             PostsReader(pool),
             await stack.enter_async_context(api_of(settings)),
         )
-        await _quota(desk, len(content))
-        medium = await _upload(desk, content, mime)
-        repeated = await _answered_already(desk, medium)
-        since = await neighbours.newest_announcement(desk.redis, settings)
-        entry = await _publish(desk, medium)
-        await _wait(desk, since, entry, repeated)
-        row = await _row(desk)
-        await _api(desk, row)
-        await _streams(desk)
+        await _quota(run, len(content))
+        medium = await _upload(run, content, mime)
+        repeated = await _answered_already(run, medium)
+        since = await neighbours.newest_announcement(run.redis, settings)
+        entry = await _publish(run, medium)
+        await _wait(run, since, entry, repeated)
+        row = await _row(run)
+        await _api(run, row)
+        await _streams(run)
     tell("")
     tell("✅ E2E ТЕСТ ЗАВЕРШЁН")
 
@@ -131,61 +131,61 @@ def commented(jpeg: bytes, text: str) -> bytes:
 # --- the steps --------------------------------------------------------------------------------------------------------
 
 
-async def _quota(desk: _Desk, size_bytes: int) -> None:
-    desk.tell("")
-    desk.tell("📊 Шаг 1: Проверка S3 квот...")
-    await desk.s3.ensure_bucket()
-    held = await accounts.usage_by_account(desk.pool)
-    own, bucket = held.get(account_of(desk.order.tenant_id)), accounts.together(held)
-    verdict, _ = judge(limits_of(desk.settings), bucket, own, size_bytes, "media")
+async def _quota(run: _Run, size_bytes: int) -> None:
+    run.tell("")
+    run.tell("📊 Шаг 1: Проверка S3 квот...")
+    await run.s3.ensure_bucket()
+    held = await accounts.usage_by_account(run.pool)
+    own, bucket = held.get(account_of(run.order.tenant_id)), accounts.sum_usages(held)
+    verdict, _ = judge(limits_of(run.settings), bucket, own, size_bytes, "media")
     figures = f"{gib(verdict.tenant_bytes):.2f} GB / {gib(verdict.tenant_limit_bytes):.2f} GB"
     if not verdict.allowed:
         raise StepFailed(f"Квота исчерпана: {verdict.reason} ({figures})", ROOM)
-    desk.tell(f"  ✅ Квота доступна ({figures})")
+    run.tell(f"  ✅ Квота доступна ({figures})")
 
 
-async def _upload(desk: _Desk, content: bytes, mime: str) -> Medium:
-    desk.tell("")
-    desk.tell("📤 Шаг 2: Создание VisionUploadedEventV1...")
+async def _upload(run: _Run, content: bytes, mime: str) -> Medium:
+    run.tell("")
+    run.tell("📤 Шаг 2: Создание VisionUploadedEventV1...")
     try:
-        medium = (await upload(desk.settings, desk.pool, desk.s3, desk.order.tenant_id, content, mime)).medium
+        medium = (await upload(run.settings, run.pool, run.s3, run.order.tenant_id, content, mime)).medium
     except QuotaExceeded as fault:
         raise StepFailed(str(fault), ROOM) from fault
-    desk.tell(f"  Media SHA256: {medium.sha256}")
-    desk.tell(f"  S3 Key: {medium.s3_key}")
+    run.tell(f"  Media SHA256: {medium.sha256}")
+    run.tell(f"  S3 Key: {medium.s3_key}")
     return medium
 
 
-async def _answered_already(desk: _Desk, medium: Medium) -> bool:
+async def _answered_already(run: _Run, medium: Medium) -> bool:
     """Whether the post already has an answer about this picture: then it is finished without a new event."""
-    rows = await desk.posts.get(desk.order.post_id, desk.order.tenant_id)
+    rows = await run.posts.get(run.order.post_id, run.order.tenant_id)
     media = [item for row in rows for item in (row["data"] or {}).get("media", ())]
     return any(item["sha256"] == medium.sha256 and item["status"] in ("analyzed", "partial") for item in media)
 
 
-async def _publish(desk: _Desk, medium: Medium) -> str:
-    order, stream = desk.order, desk.settings.input_streams[0]
-    desk.tell("")
-    desk.tell(f"🚀 Шаг 3: Публикация в {stream}...")
+async def _publish(run: _Run, medium: Medium) -> str:
+    order, stream = run.order, run.settings.input_streams[0]
+    run.tell("")
+    run.tell(f"🚀 Шаг 3: Публикация в {stream}...")
     event = neighbours.uploaded_event(
         order.tenant_id, order.post_id, [medium], order.trace_id, channel_id="e2e-channel", schema_version="v1"
     )
-    entry = await neighbours.publish(desk.redis, desk.settings, event)
-    desk.tell(f"  ✅ Событие опубликовано: {entry}")
-    desk.tell(f"  Stream length: {await desk.redis.xlen(stream)} messages")
+    entry = await neighbours.publish(run.redis, run.settings, event)
+    run.tell(f"  ✅ Событие опубликовано: {entry}")
+    run.tell(f"  Stream length: {await run.redis.xlen(stream)} messages")
     return entry
 
 
-async def _wait(desk: _Desk, since: str, entry: str, repeated: bool) -> None:
-    order = desk.order
-    desk.tell("")
-    desk.tell(f"⏳ Шаг 4: Ожидание обработки Vision worker ({order.wait_seconds:.0f} секунд)...")
+async def _wait(run: _Run, since: str, entry: str, repeated: bool) -> None:
+    order = run.order
+    run.tell("")
+    run.tell(f"⏳ Шаг 4: Ожидание обработки Vision worker ({order.wait_seconds:.0f} секунд)...")
     if repeated:
-        desk.tell("  Эта картинка этого поста уже проанализирована: новое событие не ожидается")
+        run.tell("  Эта картинка этого поста уже проанализирована: новое событие не ожидается")
     started = time.monotonic()
-    ticking = asyncio.create_task(_tick(desk.tell))
+    ticking = asyncio.create_task(_tick(run.tell))
     try:
-        done = await (_acknowledged(desk, entry) if repeated else _announced(desk, since))
+        done = await (_acknowledged(run, entry) if repeated else _announced(run, since))
     finally:
         ticking.cancel()
     if not done:
@@ -193,7 +193,7 @@ async def _wait(desk: _Desk, since: str, entry: str, repeated: bool) -> None:
             f"Пост не обработан за {order.wait_seconds:.0f} секунд",
             f"vision status — запущен ли worker; vision trace {order.post_id} — где пост остановился",
         )
-    desk.tell(f"  ... ожидание ({time.monotonic() - started:.0f} секунд)")
+    run.tell(f"  ... ожидание ({time.monotonic() - started:.0f} секунд)")
 
 
 async def _tick(tell: Tell) -> None:
@@ -204,9 +204,9 @@ async def _tick(tell: Tell) -> None:
         tell(f"  ... ожидание ({seconds} секунд)")
 
 
-async def _announced(desk: _Desk, since: str) -> bool:
+async def _announced(run: _Run, since: str) -> bool:
     """Wait for this run's event: an event of another run of the post has another trace."""
-    order, found = desk.order, asyncio.Event()
+    order, found = run.order, asyncio.Event()
 
     def look(event: neighbours.Announced) -> None:
         if event.body.get("trace_id") == order.trace_id:
@@ -215,30 +215,30 @@ async def _announced(desk: _Desk, since: str) -> bool:
     deadline = time.monotonic() + order.wait_seconds
     while not found.is_set() and time.monotonic() < deadline:
         seen = await neighbours.await_announcements(
-            desk.redis, desk.settings, [order.post_id], since, deadline, on_event=look
+            run.redis, run.settings, [order.post_id], since, deadline, on_event=look
         )
         if seen:
             since = seen[order.post_id].entry_id
     return found.is_set()
 
 
-async def _acknowledged(desk: _Desk, entry: str) -> bool:
+async def _acknowledged(run: _Run, entry: str) -> bool:
     """Wait until a worker has acknowledged the entry, since a repeated post leads to no event."""
-    deadline, stream = time.monotonic() + desk.order.wait_seconds, desk.settings.input_streams[0]
-    while await entry_waits_for(desk.redis, desk.settings, stream, entry) is not None:
+    deadline, stream = time.monotonic() + run.order.wait_seconds, run.settings.input_streams[0]
+    while await entry_waits_for(run.redis, run.settings, stream, entry) is not None:
         if time.monotonic() >= deadline:
             return False
         await asyncio.sleep(POLL_SECONDS)
     return True
 
 
-async def _row(desk: _Desk) -> Row:
-    order = desk.order
-    desk.tell("")
-    desk.tell("🔍 Шаг 5: Проверка результатов в БД...")
+async def _row(run: _Run) -> Row:
+    order = run.order
+    run.tell("")
+    run.tell("🔍 Шаг 5: Проверка результатов в БД...")
     deadline = time.monotonic() + ROW_SECONDS
     while True:
-        rows = await desk.posts.get(order.post_id, order.tenant_id)
+        rows = await run.posts.get(order.post_id, order.tenant_id)
         if rows or time.monotonic() >= deadline:
             break
         await asyncio.sleep(POLL_SECONDS)
@@ -247,9 +247,9 @@ async def _row(desk: _Desk) -> Row:
     row = rows[0]
     if row["vision_analyzed_at"] is None:
         raise StepFailed(f"Vision анализ не выполнен: {_why(row)}", f"vision diag --post-id {order.post_id}")
-    desk.tell("  ✅ Vision анализ выполнен!")
+    run.tell("  ✅ Vision анализ выполнен!")
     for line in _result(row):
-        desk.tell(f"    {line}")
+        run.tell(f"    {line}")
     return row
 
 
@@ -267,13 +267,13 @@ def _why(row: Mapping[str, Any]) -> str:
     return f"status {row['status']}; {', '.join(sorted(reasons))}"
 
 
-async def _api(desk: _Desk, row: Row) -> None:
-    order = desk.order
-    desk.tell("")
-    desk.tell("🔍 Шаг 6: Проверка через Vision API...")
+async def _api(run: _Run, row: Row) -> None:
+    order = run.order
+    run.tell("")
+    run.tell("🔍 Шаг 6: Проверка через Vision API...")
     path = f"/api/v1/vision/posts/{quote(order.post_id, safe='')}?tenant_id={quote(order.tenant_id, safe='')}"
     try:
-        status, body = await desk.api.get(path, time.monotonic() + API_SECONDS)
+        status, body = await run.api.get(path, time.monotonic() + API_SECONDS)
     except WorkerAway as fault:
         raise StepFailed(str(fault), "vision status — запущен ли worker; VISION_API_PORT — где его API") from fault
     if status != 200:
@@ -282,24 +282,24 @@ async def _api(desk: _Desk, row: Row) -> None:
         )
     if (body.get("provider"), body.get("is_meme")) != (row["vision_provider"], row["vision_is_meme"]):
         raise StepFailed(f"API и БД расходятся: {body}", f"vision diag --post-id {order.post_id}")
-    desk.tell("  ✅ API endpoint работает")
-    desk.tell(f"    Provider: {body['provider']}")
-    desk.tell(f"    Is Meme: {str(body['is_meme']).lower()}")
+    run.tell("  ✅ API endpoint работает")
+    run.tell(f"    Provider: {body['provider']}")
+    run.tell(f"    Is Meme: {str(body['is_meme']).lower()}")
 
 
-async def _streams(desk: _Desk) -> None:
+async def _streams(run: _Run) -> None:
     """Lengths and the group's state: no entry of this run may be left pending."""
-    settings, left = desk.settings, 0
-    desk.tell("")
-    desk.tell("📈 Шаг 7: Проверка Redis Streams состояния...")
+    settings, left = run.settings, 0
+    run.tell("")
+    run.tell("📈 Шаг 7: Проверка Redis Streams состояния...")
     for stream in (*settings.input_streams, settings.vision_output_stream, settings.vision_dlq_stream):
-        desk.tell(f"  {stream}: {await desk.redis.xlen(stream)} messages")
+        run.tell(f"  {stream}: {await run.redis.xlen(stream)} messages")
     for stream in settings.input_streams:
-        pending = await _pending(desk.redis, stream, settings.vision_consumer_group)
+        pending = await _pending(run.redis, stream, settings.vision_consumer_group)
         if pending is not None:
             left += pending
-            desk.tell(f"  Группа {settings.vision_consumer_group} ({stream}): pending {pending}")
-    desk.tell("  ✅ Необработанных событий нет" if not left else f"  ⚠️ Ещё обрабатываются чужие события: {left}")
+            run.tell(f"  Группа {settings.vision_consumer_group} ({stream}): pending {pending}")
+    run.tell("  ✅ Необработанных событий нет" if not left else f"  ⚠️ Ещё обрабатываются чужие события: {left}")
 
 
 async def _pending(redis: Redis, stream: str, group: str) -> int | None:

@@ -49,7 +49,7 @@ async def apply(settings: Settings) -> list[str]:
         return await migrate.apply(connection)
 
 
-async def mend(settings: Settings) -> repair.Repair:
+async def repair_schema(settings: Settings) -> repair.Repair:
     """Put back what is missing in the database. Raises SinkUnavailable, MigrationError."""
     async with _connected(settings) as connection:
         return await repair.repair(connection)

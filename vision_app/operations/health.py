@@ -51,11 +51,11 @@ async def health(settings: Settings) -> list[Health]:
         api = f"http://{reachable(settings.vision_api_host)}:{settings.vision_api_port}"
         places = [("worker", [api, f"http://{reachable(settings.metrics_host)}:{settings.metrics_port}"])]
     async with httpx.AsyncClient(trust_env=False, timeout=ASK_SECONDS) as http:
-        answers = await asyncio.gather(*(_readiness(http, urls) for _, urls in places))
+        answers = await asyncio.gather(*(_ask_readiness(http, urls) for _, urls in places))
     return [Health(name, urls, answer, bool(workers)) for (name, urls), answer in zip(places, answers, strict=True)]
 
 
-def standing(stall: Mapping[str, Any]) -> str:
+def describe_stall(stall: Mapping[str, Any]) -> str:
     """A stall in one sentence."""
     return f"{stall['stage']} at {stall['place']} has stood still since {stall['since'][:19]}Z: {stall['reason']}"
 
@@ -71,7 +71,7 @@ def _findings(worker: Health) -> list[Finding]:
         return [Finding(check=worker.name, verdict=Level.HINT, detail=text)]
     if worker.stalls:
         return [
-            Finding(check=worker.name, verdict=Level.FAILED, detail=f"{standing(stall)}. Next: {stall['remedy']}")
+            Finding(check=worker.name, verdict=Level.FAILED, detail=f"{describe_stall(stall)}. Next: {stall['remedy']}")
             for stall in worker.stalls
         ]
     if reason := worker.answer.get("reason"):
@@ -83,7 +83,7 @@ def _findings(worker: Health) -> list[Finding]:
     return [Finding(check=worker.name, verdict=Level.OK, detail=detail)]
 
 
-async def _readiness(http: httpx.AsyncClient, urls: Sequence[str]) -> Mapping[str, Any] | None:
+async def _ask_readiness(http: httpx.AsyncClient, urls: Sequence[str]) -> Mapping[str, Any] | None:
     for url in urls:
         try:
             answer = (await http.get(f"{url}/readyz")).json()

@@ -70,7 +70,7 @@ async def read_letters(kafka: KafkaLog, wanted: Filter) -> list[DeadLetter]:
         try:
             letter: DeadLetter = decode(DeadLetter, record.value)
         except ValueError:
-            log.error("record on vision.dlq is not a dead letter; see it with `vision kafka consume`", place=record.id)
+            log.error("dead_letter_unreadable", place=record.id, remedy="read the record with `vision kafka consume`")
             continue
         if wanted.takes(letter):
             found[letter.id] = letter

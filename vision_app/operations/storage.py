@@ -17,7 +17,7 @@ from vision_app.retention.lock import StorageBusy
 from vision_app.retention.quota import request_clean_up
 from vision_app.retention.upload import QuotaExceeded, Upload, UploadRefused, read_medium, upload
 from vision_app.settings import Settings
-from vision_app.stores.keys import account_of, place_of
+from vision_app.stores.keys import account_of, parse_key
 from vision_app.stores.migrate import migrate
 from vision_app.stores.s3 import S3Store
 
@@ -39,24 +39,24 @@ class Listed:
     modified_at: datetime | None
 
 
-async def held(settings: Settings) -> tuple[dict[str, Usage], Mapping[str, Any]]:
+async def usage_and_state(settings: Settings) -> tuple[dict[str, Usage], Mapping[str, Any]]:
     """The usage of every tenant and type, and when the bucket was counted and cleaned up."""
     async with _postgres(settings) as pool:
         return await accounts.usage_by_account(pool), dict(await pool.fetchrow(_STATUS))
 
 
-async def objects(settings: Settings, tenant_id: str | None, content_type: str | None) -> AsyncIterator[Listed]:
+async def list_objects(settings: Settings, tenant_id: str | None, content_type: str | None) -> AsyncIterator[Listed]:
     """Objects of the bucket in the order of their keys, from a listing made now."""
     account = None if tenant_id is None else account_of(tenant_id)
     async with s3_of(settings) as s3:
         async for head in s3.list(""):
-            place = place_of(head.key)
+            place = parse_key(head.key)
             listed = Listed(head.key, place.account, TYPE_OF[place.kind], head.size_bytes, head.last_modified)
             if account in (None, place.account) and content_type in (None, listed.content_type):
                 yield listed
 
 
-async def cleaned(settings: Settings, aim: Aim, *, dry_run: bool) -> Report:
+async def run_cleanup(settings: Settings, aim: Aim, *, dry_run: bool) -> Report:
     """Clean up in this process, under the same lock as the workers. Raises OperationError while a worker cleans up."""
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(_postgres(settings))
@@ -67,7 +67,7 @@ async def cleaned(settings: Settings, aim: Aim, *, dry_run: bool) -> Report:
             raise OperationError(str(fault)) from fault
 
 
-async def uploaded(settings: Settings, tenant_id: str, path: Path, mime_type: str | None) -> Upload:
+async def upload_file(settings: Settings, tenant_id: str, path: Path, mime_type: str | None) -> Upload:
     """Upload a file. If it is refused, raises OperationError with what to do and reports the refusal to the workers."""
     try:
         content, mime = read_medium(path, mime_type)
@@ -77,13 +77,13 @@ async def uploaded(settings: Settings, tenant_id: str, path: Path, mime_type: st
             try:
                 return await upload(settings, pool, s3, tenant_id, content, mime)
             except QuotaExceeded:
-                await _tell(settings, pool, tenant_id, len(content))
+                await _report_refusal(settings, pool, tenant_id, len(content))
                 raise
     except UploadRefused as fault:
         raise OperationError(str(fault)) from fault
 
 
-async def _tell(settings: Settings, pool: Any, tenant_id: str, size_bytes: int) -> None:
+async def _report_refusal(settings: Settings, pool: Any, tenant_id: str, size_bytes: int) -> None:
     """Ask a worker the same question: it counts and logs the refusal, and has the bucket cleaned up."""
     question = {"tenant_id": tenant_id, "size_bytes": size_bytes, "content_type": "media"}
     async with api_of(settings) as api:

@@ -18,7 +18,7 @@ from vision_app.settings import Settings
 from vision_app.stores.posts import PostsReader, Row
 
 from .connections import OperationError, api_of, postgres_of, redis_of
-from .health import health, standing
+from .health import describe_stall, health
 from .hops import LAST_ENTRY_MS, Hop, Subject, kafka_hops, redis_hops, windows
 from .kafka_log import KafkaLog, kafka_log
 from .rows import RowFinder
@@ -188,7 +188,7 @@ def _stalled(hops: Sequence[Hop], stalls: Sequence[Mapping[str, Any]]) -> list[s
             offsets = [int(hop.place[len(partition) :]) for hop in waiting if hop.place.startswith(partition)]
             in_the_way = any(offset >= int(stall["offset"] or 0) for offset in offsets)
         if in_the_way:
-            found.append(f"{standing(stall)}. Next: {stall['remedy']}")
+            found.append(f"{describe_stall(stall)}. Next: {stall['remedy']}")
     return found
 
 

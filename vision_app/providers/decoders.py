@@ -119,7 +119,7 @@ class Child:
             await self.kill()
             raise
         if said.get("not_limited"):
-            log.warning("the decoder of pictures lacks limits that this system does not have", **said)
+            log.warning("decoder_limits_missing", **said)
 
     async def decode(self, content: bytes, declared_mime: str, wish: DecodeRequest) -> Picture:
         """Have one picture decoded. Raises UnusablePicture, ChildDied, TimeoutError."""
@@ -155,7 +155,7 @@ class Child:
         except EOFError:
             raise ChildDied(self._process.wait()) from None
         except (TypeError, ValueError) as fault:  # the child does not follow the protocol any more
-            log.error("a decoder answered nonsense; it is ended", error=repr(fault))
+            log.error("decoder_protocol_error", error=repr(fault))
             raise ChildDied(None) from fault
 
     def _buried(self) -> None:
@@ -220,7 +220,7 @@ class Decoders:
                 return await self._decoded(content, declared_mime)
         except UnusablePicture as fault:
             result = fault.reason
-            log.info("picture unusable", reason=fault.reason, declared_mime=declared_mime, details=fault.details)
+            log.info("picture_unusable", reason=fault.reason, declared_mime=declared_mime, details=fault.details)
             raise
         except BaseException:
             result = "interrupted"
@@ -260,7 +260,7 @@ class Decoders:
             raise
         except ChildDied as fault:
             cause = "timeout" if fault.out_of_time else "died"
-            log.warning("a decoder ended in the middle of a picture", exit_status=fault.status, pid=child.pid)
+            log.warning("decoder_died", exit_status=fault.status, pid=child.pid)
             raise
         except TimeoutError:
             cause = "timeout"

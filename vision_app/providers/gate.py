@@ -77,7 +77,7 @@ class Gate:
     def state(self) -> GateState:
         return GateState(self._state(), self._why, self._since)
 
-    def blames(self, calls: int) -> bool:
+    def is_picture_at_fault(self, calls: int) -> bool:
         """Whether a picture is the cause when all its `calls` calls were cut off.
 
         False while the breaker is open, or when more calls in a row failed than its own: then others fail, too.
@@ -92,7 +92,7 @@ class Gate:
         """
         ticket = object()
         with metrics.PROVIDER_WAITING.track_inprogress():
-            with waiting_for(NAME, self._holds_up):
+            with waiting_for(NAME, self._waits_for_provider):
                 lease = await self._wait(ticket)
             self._passed_at = time.monotonic()
         try:
@@ -100,10 +100,10 @@ class Gate:
         finally:
             if self._probe is ticket:  # the probe ended without an outcome: let the next task be the probe
                 self._probe = None
-                self._tell()
+                self._publish_state()
             await asyncio.shield(self._slots.release(lease))
 
-    def _holds_up(self) -> bool:
+    def _waits_for_provider(self) -> bool:
         """Whether a wait at the gate is for the provider: it is away, or earlier calls are still running."""
         return self._state() != "closed" or time.monotonic() - self._passed_at < PASSING_SECONDS
 
@@ -117,8 +117,8 @@ class Gate:
             case ProviderOutage() | CallLost():
                 self._outage(str(outcome), charged=isinstance(outcome, CallLost))
             case _:
-                self._worked()
-        self._tell()
+                self._record_success()
+        self._publish_state()
 
     # --- waiting ------------------------------------------------------------------------------------------------------
 
@@ -127,22 +127,22 @@ class Gate:
         try:
             return await asyncio.shield(entering)
         except BaseException:
-            await asyncio.shield(self._leave(entering, ticket))
+            await asyncio.shield(self._cancel_wait(entering, ticket))
             raise
 
-    async def _leave(self, entering: asyncio.Task[str], ticket: object) -> None:
+    async def _cancel_wait(self, entering: asyncio.Task[str], ticket: object) -> None:
         entering.cancel()
         await asyncio.wait({entering})
         if self._probe is ticket:
             self._probe = None
-            self._tell()
+            self._publish_state()
         if not entering.cancelled() and entering.exception() is None:
             await self._slots.release(entering.result())
 
     async def _enter(self, ticket: object) -> str:
         async with self._turnstile:
             while True:
-                await self._passable()
+                await self._wait_until_passable()
                 lease = await self._slots.acquire()
                 if self._delay() == 0:  # the gate may have shut while we waited for the slot
                     break
@@ -152,7 +152,7 @@ class Gate:
                 self._show()
             return lease
 
-    async def _passable(self) -> None:
+    async def _wait_until_passable(self) -> None:
         while (delay := self._delay()) != 0:
             self._changed.clear()
             with contextlib.suppress(TimeoutError):
@@ -170,7 +170,7 @@ class Gate:
 
     # --- outcomes -----------------------------------------------------------------------------------------------------
 
-    def _worked(self) -> None:
+    def _record_success(self) -> None:
         self._outages = 0
         if time.monotonic() >= self._paused_until:
             self._refusals = 0
@@ -187,7 +187,7 @@ class Gate:
             pause = self._times.pauses[min(self._refusals, len(self._times.pauses) - 1)]
             self._refusals += 1
         self._paused_until = max(self._paused_until, now + pause)
-        self._note(str(fault))
+        self._set_reason(str(fault))
         log.warning("gate_paused", seconds=round(self._paused_until - now, 1), reason=str(fault))
 
     def _outage(self, reason: str, *, charged: bool) -> None:
@@ -203,15 +203,18 @@ class Gate:
         self._shut_until = time.monotonic() + seconds
         self._blocked = blocked
         self._probe = None
-        self._note(reason)
-        event = "gate_blocked" if blocked else "gate_opened"
-        log.warning(event, seconds=seconds, reason=reason, then="one task is let through as a probe")
+        self._set_reason(reason)
+        then = "one task is let through as a probe"
+        if blocked:
+            log.warning("gate_blocked", seconds=seconds, reason=reason, then=then)
+        else:
+            log.warning("gate_opened", seconds=seconds, reason=reason, then=then)
 
     def _reopen(self) -> None:
         if self._shut_until is None:
             return
         self._shut_until, self._blocked, self._probe, self._charged_probes = None, False, None, 0
-        self._note("")
+        self._set_reason("")
         log.info("gate_closed", reason="the provider answers again")
 
     # --- showing ------------------------------------------------------------------------------------------------------
@@ -223,10 +226,10 @@ class Gate:
             return "blocked" if self._blocked else "open"
         return "paused" if time.monotonic() < self._paused_until else "closed"
 
-    def _note(self, reason: str) -> None:
+    def _set_reason(self, reason: str) -> None:
         self._why, self._since = reason, datetime.now(UTC)
 
-    def _tell(self) -> None:
+    def _publish_state(self) -> None:
         self._changed.set()
         self._show()
 

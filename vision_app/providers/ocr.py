@@ -88,7 +88,7 @@ class Tesseract:
                 self._found(await self._look())
             except Exception:
                 metrics.UNEXPECTED_ERRORS.labels(where="timers").inc()
-                log.exception("unexpected error while looking for OCR; looking again in a minute")
+                log.exception("ocr_check_failed")
 
     def _found(self, missing: str) -> None:
         """Note the result of a check. `missing` is empty, or says what is missing and what to do."""

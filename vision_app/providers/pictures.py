@@ -24,7 +24,7 @@ def estimate_tokens(size_bytes: int, mime_type: str, settings: Settings) -> int:
     For pictures it does not depend on `size_bytes`: a small file may hold many pixels, and all are scaled to
     `vision_preprocess_max_dim`. For documents it is one token per two bytes, at most the model's window. A medium
     declared as another type may be a picture, so the estimate is never lower than for one. A document declared as a
-    picture is recognised when it is read; the analyst then asks for more (`agents/analyst.py`).
+    picture is recognised when it is read; the analyst then asks for more (`vision_app/analysis/analyst.py`).
     """
     prompt_tokens = max(len(prompt(key)) for key in PROMPT_KEYS) // _CHARS_PER_TOKEN
     side = settings.vision_preprocess_max_dim if settings.vision_preprocess_enabled else _UNSCALED_SIDE_PX

@@ -96,7 +96,7 @@ class Slots:
                 await self._redis.zrem(self._keys[0], *self._held)
             await self._redis.zrem(self._keys[1], self._worker)
         except RedisError as fault:
-            log.info("slots_not_given_back", error=str(fault), expire_after_seconds=self._lease_seconds)
+            log.info("slots_release_failed", error=str(fault), expire_after_seconds=self._lease_seconds)
         self._held.clear()
         await self._redis.aclose()
 
@@ -182,4 +182,6 @@ class Slots:
 
     def _gone(self, fault: RedisError) -> None:
         self._away_until = time.monotonic() + AWAY_SECONDS
-        log.warning("slots_redis_away", error=str(fault), own_share=self.share, remedy="check REDIS_URL and Redis")
+        log.warning(
+            "slots_redis_unavailable", error=str(fault), own_share=self.share, remedy="check REDIS_URL and Redis"
+        )

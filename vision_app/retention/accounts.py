@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 
 from vision_app.domain.storage import TYPE_OF
-from vision_app.stores.keys import place_of
+from vision_app.stores.keys import parse_key
 
 MAX_CHANGES = 10_000
 """Most sums (by tenant, type, second) held while Postgres is away. More are dropped, and a listing is due."""
@@ -47,8 +47,8 @@ UPDATE tenant_storage_usage AS u SET last_updated = now(),
     since_bytes = u.since_bytes + given.since_bytes, since_objects = u.since_objects + given.since_objects
 FROM given JOIN locked USING (tenant_id, content_type)
 WHERE (u.tenant_id, u.content_type) = (given.tenant_id, given.content_type)"""  # noqa: S608 - our own text
-_BACK = "DELETE FROM expired_objects WHERE s3_key = ANY($1) AND expired_at IS NOT NULL"
-_DUE = "UPDATE storage_state SET counted_at = NULL"
+_DELETE_EXPIRY_RECORDS = "DELETE FROM expired_objects WHERE s3_key = ANY($1) AND expired_at IS NOT NULL"
+_REQUEST_COUNT = "UPDATE storage_state SET counted_at = NULL"
 
 _USAGE = """
 SELECT tenant_id, content_type, total_bytes, objects_count, last_updated FROM tenant_storage_usage
@@ -63,9 +63,9 @@ class Accounts:
     _written_keys: set[str] = field(default_factory=set)
     _dropped: bool = False
 
-    def changed(self, key: str, before: int | None, after: int | None, began: float) -> None:
+    def note_change(self, key: str, before: int | None, after: int | None, began: float) -> None:
         """Note that an object was written or deleted. Sizes in bytes; None: no object. See `stores.s3.Watch`."""
-        place = place_of(key)
+        place = parse_key(key)
         change = self._changes[place.account, TYPE_OF[place.kind], int(began)]
         change[0] += (after or 0) - (before or 0)
         change[1] += (after is not None) - (before is not None)
@@ -90,7 +90,7 @@ class Accounts:
         try:
             await _write(pool, changes, keys, dropped)
         except BaseException:
-            self._take_back(changes, keys, dropped)
+            self._restore_changes(changes, keys, dropped)
             raise
         grown: dict[tuple[str, str], int] = defaultdict(int)
         for (account, content_type, _), (_, objects) in changes.items():
@@ -98,7 +98,9 @@ class Accounts:
                 grown[account, content_type] += objects
         return grown
 
-    def _take_back(self, changes: Mapping[tuple[str, str, int], list[int]], keys: set[str], dropped: bool) -> None:
+    def _restore_changes(
+        self, changes: Mapping[tuple[str, str, int], list[int]], keys: set[str], dropped: bool
+    ) -> None:
         for place, (size, objects) in changes.items():
             change = self._changes[place]
             change[0] += size
@@ -115,9 +117,9 @@ async def _write(pool: Any, changes: Mapping[tuple[str, str, int], list[int]], k
     async with pool.acquire() as connection, connection.transaction():
         await add(connection, given)
         if keys:
-            await connection.execute(_BACK, list(keys))
+            await connection.execute(_DELETE_EXPIRY_RECORDS, list(keys))
         if dropped:
-            await connection.execute(_DUE)
+            await connection.execute(_REQUEST_COUNT)
 
 
 async def add(connection: Any, given: list[dict[str, Any]]) -> None:
@@ -130,15 +132,15 @@ async def add(connection: Any, given: list[dict[str, Any]]) -> None:
     await connection.execute(_ADD, records)
 
 
-async def book(connection: Any, account: str, content_type: str, size_bytes: int, objects: int) -> None:
+async def add_now(connection: Any, account: str, content_type: str, size_bytes: int, objects: int) -> None:
     """Add one change with the time of now. Must run in a transaction."""
     change = {"tenant_id": account, "content_type": content_type, "bytes": size_bytes, "objects": objects}
     await add(connection, [{**change, "at": time.time()}])
 
 
-async def back(connection: Any, keys: list[str]) -> None:
+async def delete_expiry_records(connection: Any, keys: list[str]) -> None:
     """These objects exist again: delete the records that they expired."""
-    await connection.execute(_BACK, keys)
+    await connection.execute(_DELETE_EXPIRY_RECORDS, keys)
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
@@ -174,7 +176,7 @@ async def usage_by_account(pool: Any) -> dict[str, Usage]:
     return {account: _summed(of_account) for account, of_account in rows.items()}
 
 
-def together(usages: Mapping[str, Usage]) -> Usage:
+def sum_usages(usages: Mapping[str, Usage]) -> Usage:
     """The sum of all accounts."""
     sizes: dict[str, int] = defaultdict(int)
     objects: dict[str, int] = defaultdict(int)

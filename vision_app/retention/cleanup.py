@@ -28,7 +28,7 @@ from vision_app.domain.storage import (
     plan,
 )
 from vision_app.settings import Settings
-from vision_app.stores.keys import answers_about, place_of
+from vision_app.stores.keys import answers_about, parse_key
 from vision_app.stores.s3 import DELETE_BATCH, S3Store
 from vision_app.telemetry import metrics
 from vision_app.telemetry.metrics import tenant_label
@@ -43,13 +43,13 @@ log = structlog.get_logger(__name__)
 KEPT_KINDS = ("answer", "media")
 """Kinds that rows of posts name by key. The deletion of such an object is remembered."""
 
-_CONDEMN = """
+_MARK_FOR_DELETION = """
 INSERT INTO expired_objects AS e (s3_key, tenant_id, kind, size_bytes, modified_at, reason)
 SELECT j.s3_key, j.account, j.kind, j.size_bytes, j.modified_at, c.reason
 FROM unnest($1::text[], $2::text[]) AS c(s3_key, reason) JOIN judged AS j USING (s3_key)
 ON CONFLICT (s3_key) DO UPDATE SET tenant_id = EXCLUDED.tenant_id, kind = EXCLUDED.kind, reason = EXCLUDED.reason,
     size_bytes = EXCLUDED.size_bytes, modified_at = EXCLUDED.modified_at, condemned_at = now(), expired_at = NULL"""
-_DONE_BEFORE = """
+_RECORD_EARLIER_DELETIONS = """
 UPDATE expired_objects AS e SET expired_at = now() WHERE expired_at IS NULL
   AND NOT EXISTS (SELECT FROM listed AS l WHERE l.s3_key = e.s3_key)"""
 _PENDING = """
@@ -59,10 +59,10 @@ _UNFINISHED_AMONG = f"""
 SELECT m.s3_key, m.tenant_id, m.file_sha256 FROM media_objects AS m
 JOIN post_media_map AS p USING (tenant_id, file_sha256) JOIN post_enrichment AS pe USING (tenant_id, post_id)
 WHERE (m.s3_key = ANY($1) OR m.file_sha256 = ANY($2)) AND pe.{listing.UNFINISHED}"""  # noqa: S608 - our own text
-_PARDON = "DELETE FROM expired_objects WHERE s3_key = ANY($1) AND expired_at IS NULL"
-_REMEMBER = "UPDATE expired_objects SET expired_at = now() WHERE s3_key = ANY($1)"
-_FORGET = "DELETE FROM expired_objects WHERE s3_key = ANY($1) AND NOT kind = ANY($2)"
-_FORGET_DONE = "DELETE FROM expired_objects WHERE expired_at IS NOT NULL AND NOT kind = ANY($1)"
+_UNMARK = "DELETE FROM expired_objects WHERE s3_key = ANY($1) AND expired_at IS NULL"
+_RECORD_DELETION = "UPDATE expired_objects SET expired_at = now() WHERE s3_key = ANY($1)"
+_DROP_RECORDS = "DELETE FROM expired_objects WHERE s3_key = ANY($1) AND NOT kind = ANY($2)"
+_DROP_DONE_RECORDS = "DELETE FROM expired_objects WHERE expired_at IS NOT NULL AND NOT kind = ANY($1)"
 
 
 @dataclass
@@ -79,7 +79,7 @@ class Report:
     by_tenant: Counter[str] = field(default_factory=Counter)
     protected: Counter[Protection] = field(default_factory=Counter)
     refused: int = 0  # objects that the store refused to delete
-    pardoned: int = 0  # objects that became needed after the decision
+    unmarked: int = 0  # objects that became needed after the decision
     emergency: bool = False
     shortfall_bytes: int = 0
     seconds: float = 0.0
@@ -120,8 +120,8 @@ async def clean_up(
     report = Report(aim or Aim(), dry_run)
     async with exclusively(settings) as connection:
         began, report.listed = await _count(connection, settings, s3)
-        await connection.execute(_DONE_BEFORE)
-        await connection.execute(_FORGET_DONE, list(KEPT_KINDS))
+        await connection.execute(_RECORD_EARLIER_DELETIONS)
+        await connection.execute(_DROP_DONE_RECORDS, list(KEPT_KINDS))
         if not dry_run:
             await listing.correct_media(connection, began)
             await _execute(connection, s3, report)
@@ -158,15 +158,15 @@ async def _decide(connection: Any, limits: StorageLimits, report: Report) -> Cle
                 for one in decided:
                     report.count(one.tenant_id, one.content_type, one.reason, one.size_bytes)
             elif decided:
-                await _condemn(connection, decided)
+                await _mark_for_deletion(connection, decided)
     report.total_bytes = report.left_bytes = tally.total_bytes
     report.protected = tally.protected
     return planned
 
 
-async def _condemn(connection: Any, decided: Sequence[Deletion]) -> None:
+async def _mark_for_deletion(connection: Any, decided: Sequence[Deletion]) -> None:
     keys, reasons = [one.key for one in decided], [one.reason for one in decided]
-    await connection.execute(_CONDEMN, keys, reasons)
+    await connection.execute(_MARK_FOR_DELETION, keys, reasons)
 
 
 async def _execute(connection: Any, s3: S3Store, report: Report) -> None:
@@ -174,21 +174,22 @@ async def _execute(connection: Any, s3: S3Store, report: Report) -> None:
     while rows := await connection.fetch(_PENDING, DELETE_BATCH):
         needed = await _needed_now(connection, [row["s3_key"] for row in rows])
         batch = [row for row in rows if row["s3_key"] not in needed]
-        refused = await s3.delete_untold([row["s3_key"] for row in batch]) if batch else {}
+        refused = await s3.delete_unreported([row["s3_key"] for row in batch]) if batch else {}
         if refused:
             log.error(
-                "objects not deleted; look at the bucket's locks and permissions",
+                "objects_not_deleted",
                 refused=dict(list(refused.items())[:5]),
+                remedy="check the bucket's locks and permissions",
             )
         gone = [row for row in batch if row["s3_key"] not in refused]
         async with connection.transaction():
             await add(connection, _changes(gone))
-            await connection.execute(_REMEMBER, [row["s3_key"] for row in gone])
-            await connection.execute(_FORGET, [row["s3_key"] for row in gone], list(KEPT_KINDS))
-            await connection.execute(_PARDON, [*needed, *refused])
+            await connection.execute(_RECORD_DELETION, [row["s3_key"] for row in gone])
+            await connection.execute(_DROP_RECORDS, [row["s3_key"] for row in gone], list(KEPT_KINDS))
+            await connection.execute(_UNMARK, [*needed, *refused])
         report.left_bytes -= sum(row["size_bytes"] for row in gone)
         report.refused += len(refused)
-        report.pardoned += len(needed)
+        report.unmarked += len(needed)
         for row in gone:
             content_type, reason = TYPE_OF[row["kind"]], row["reason"]
             report.count(row["tenant_id"], content_type, reason, row["size_bytes"])
@@ -197,12 +198,12 @@ async def _execute(connection: Any, s3: S3Store, report: Report) -> None:
 
 async def _needed_now(connection: Any, keys: Sequence[str]) -> set[str]:
     """Those of `keys` that a post has come to need since the decision."""
-    media = {place_of(key).subject: key for key in keys}
+    media = {parse_key(key).subject: key for key in keys}
     shas = [subject.rpartition("/")[2].rstrip("_") for subject in media if subject]
     rows = await connection.fetch(_UNFINISHED_AMONG, list(keys), shas)
     subjects = {answers_about(row["tenant_id"], row["file_sha256"]) for row in rows}
     pictures = {row["s3_key"] for row in rows}
-    return {key for key in keys if key in pictures or place_of(key).subject in subjects}
+    return {key for key in keys if key in pictures or parse_key(key).subject in subjects}
 
 
 def _changes(gone: Sequence[Any]) -> list[dict[str, Any]]:
@@ -230,6 +231,8 @@ def _measure(account: str, content_type: str, reason: Reason) -> None:
         metrics.LRU_EVICTIONS.labels(content_type=content_type, tenant_id=tenant_label(account)).inc()
 
 
+_REPORTED = {False: "storage_cleanup_done", True: "storage_cleanup_dry_run_done"}
+"""`dry_run` → log event."""
 _CLEANUP_TYPES = {"ttl": ("ttl",), "lru": ("type_limit", "tenant_limit"), "emergency": ("emergency",)}
 
 
@@ -244,7 +247,7 @@ def _tell(report: Report) -> None:
             metrics.EMERGENCY_CLEANUPS.labels(trigger_reason=reason).inc()
         metrics.CLEANUP_SHORTFALL.set(gib(report.shortfall_bytes))
     log.info(
-        "storage cleaned up" if not report.dry_run else "storage looked through; nothing was deleted",
+        _REPORTED[report.dry_run],
         trigger=report.aim.trigger,
         listed=report.listed,
         deleted=report.deleted_count,
@@ -253,7 +256,8 @@ def _tell(report: Report) -> None:
     )
     if report.shortfall_bytes:
         log.warning(
-            "the bucket stays above its target, the rest is protected; raise S3_TOTAL_LIMIT_GB, see docs/storage.md",
+            "bucket_above_target",
             shortfall_bytes=report.shortfall_bytes,
             protected=dict(report.protected),
+            remedy="raise S3_TOTAL_LIMIT_GB, see docs/storage.md",
         )

@@ -39,6 +39,8 @@ RETRY_SECONDS = 60.0
 TELL_AGAIN_SECONDS = 60.0
 LAST_WRITE_SECONDS = 5.0
 POOL_SIZE = 2
+_FAILED = {"show": "storage_accounts_not_saved", "look": "storage_check_failed"}
+"""Task → log event of its failure."""
 
 Due = Literal["nothing", "count", "clean"]
 
@@ -53,7 +55,7 @@ class StorageKeeper(Service):
     def __init__(self, settings: Settings, s3: S3Store, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._settings, self._s3, self._changes = settings, s3, Accounts()
-        s3.tell(self._changes.changed)
+        s3.add_watch(self._changes.note_change)
         self._limits = limits_of(settings)
         self._pool: Any = None
         self._told: dict[tuple[str, str], float] = {}
@@ -70,34 +72,34 @@ class StorageKeeper(Service):
             async with asyncio.timeout(LAST_WRITE_SECONDS):
                 await self._changes.flush(self._pool)
         except AWAY as fault:
-            log.warning("storage accounts not written; the next listing repairs them", error=repr(fault))
+            log.warning("storage_accounts_not_flushed", error=repr(fault))
         self._pool.terminate()
 
     @Service.task
     async def _show_for_ever(self) -> None:
         self._show_limits()
         while not self.should_stop:
-            await self._guarded(self.show, "storage accounts cannot be written; trying again")
+            await self._guarded(self.show, "show")
             await self.sleep(SHOW_SECONDS)
 
     @Service.task
     async def _look_for_ever(self) -> None:
         while not self.should_stop:
-            done = await self._guarded(self.look, "the bucket cannot be counted or cleaned up; trying again")
+            done = await self._guarded(self.look, "look")
             if not done:
                 metrics.CLEANUP_FAILURES.inc()
             await self.sleep(LOOK_SECONDS if done else RETRY_SECONDS)
 
-    async def _guarded(self, turn: Any, text: str) -> bool:
+    async def _guarded(self, work: Any, turn: str) -> bool:
         try:
-            await turn()
+            await work()
         except AWAY as fault:
             metrics.RETRIES.labels(stage="storage").inc()
-            log.warning(text, error=repr(fault))
+            log.warning(_FAILED[turn], error=repr(fault))
             return False
         except Exception:
             metrics.UNEXPECTED_ERRORS.labels(where="storage").inc()
-            log.exception(text)
+            log.exception(_FAILED[turn])
             return False
         return True
 
@@ -129,7 +131,7 @@ class StorageKeeper(Service):
 
     def _violations(self, grown: Mapping[tuple[str, str], int], held: Mapping[str, Usage]) -> bool:
         """Whether anything that this worker added exceeds a quota. It stays stored, because it was paid for."""
-        bucket, found = accounts.together(held), False
+        bucket, found = accounts.sum_usages(held), False
         for account, content_type in grown:
             own = held.get(account)
             verdict, why = judge(self._limits, bucket, own, 0, content_type)
@@ -172,7 +174,7 @@ class StorageKeeper(Service):
         if not task.cancelled() and isinstance(fault := task.exception(), Exception):
             if not isinstance(fault, StorageBusy):
                 metrics.CLEANUP_FAILURES.inc()
-            log.warning("a clean-up that was asked for broke off; it goes on by itself", error=repr(fault))
+            log.warning("requested_cleanup_failed", error=repr(fault))
 
     # -- one worker at a time
 
@@ -184,13 +186,16 @@ class StorageKeeper(Service):
         try:
             if due == "count":
                 await cleanup.count(self._settings, self._s3)
-                if accounts.together(await accounts.usage_by_account(pool)).total_bytes > self._limits.emergency_bytes:
+                if (
+                    accounts.sum_usages(await accounts.usage_by_account(pool)).total_bytes
+                    > self._limits.emergency_bytes
+                ):
                     due = "clean"
             if due == "clean":
                 await pool.execute("UPDATE storage_state SET requested_at = NULL")
                 await cleanup.clean_up(self._settings, self._s3, Aim("schedule"), limits=self._limits)
         except StorageBusy:
-            log.debug("another worker counts or cleans up")
+            log.debug("storage_busy")
 
     def _due(self, state: Any) -> Due:
         if state["pending"] or state["requested_at"] is not None or state["bucket"] != self._settings.s3_bucket:
@@ -213,7 +218,7 @@ def show_usage(held: Mapping[str, Usage], shown: Collection[tuple[str, str]]) ->
 
     Takes and returns the shown tenants and types, so that those that hold nothing any more are removed.
     """
-    bucket = accounts.together(held)
+    bucket = accounts.sum_usages(held)
     for content_type in metrics.CONTENT_TYPES:
         metrics.BUCKET_USAGE.labels(content_type=content_type).set(gib(bucket.size_bytes.get(content_type, 0)))
     sizes: Counter[tuple[str, str]] = Counter()

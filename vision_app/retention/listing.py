@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any, cast
 
 from vision_app.domain.storage import TYPE_OF, Kind, StoredObject
-from vision_app.stores.keys import answers_about, place_of
+from vision_app.stores.keys import answers_about, parse_key
 from vision_app.stores.s3 import ObjectHead, S3Store
 
 PAGE = 1000
@@ -79,7 +79,7 @@ WITH counted AS (
 )
 UPDATE media_objects AS m SET refs_count = counted.posts FROM counted
 WHERE (m.tenant_id, m.file_sha256) = (counted.tenant_id, counted.file_sha256) AND m.refs_count <> counted.posts"""
-_BACK = """
+_REVIVE_EXPIRED = """
 DELETE FROM expired_objects AS e USING listed AS l
 WHERE l.s3_key = e.s3_key AND (e.expired_at IS NOT NULL OR l.modified_at IS DISTINCT FROM e.modified_at)"""
 # an hour's margin: a row may be written after the listing has passed its object's key
@@ -134,7 +134,7 @@ async def _keep(connection: Any, page: Sequence[ObjectHead]) -> int:
 
 
 def _record(head: ObjectHead) -> tuple[Any, ...]:
-    place = place_of(head.key)
+    place = parse_key(head.key)
     content_type = TYPE_OF[place.kind]
     return head.key, place.account, place.kind, content_type, head.size_bytes, head.last_modified, place.subject
 
@@ -149,7 +149,7 @@ async def settle_accounts(connection: Any, began: int) -> None:
 
 async def correct_expired(connection: Any) -> None:
     """Drop records of expired objects that exist again, and decisions about objects that were written again since."""
-    await connection.execute(_BACK)
+    await connection.execute(_REVIVE_EXPIRED)
 
 
 async def correct_media(connection: Any, began: int) -> None:

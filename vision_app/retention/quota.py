@@ -47,7 +47,7 @@ async def check(pool: Any, limits: StorageLimits, tenant_id: str, size_bytes: in
     """Whether a tenant may add an object; takes nothing. Raises what asyncpg raises."""
     with metrics.QUOTA_CHECK_DURATION.time():
         held = await accounts.usage_by_account(pool)
-    bucket = accounts.together(held)
+    bucket = accounts.sum_usages(held)
     own = held.get(account_of(tenant_id))
     verdict, why = judge(limits, bucket, own, size_bytes, content_type)
     if why is not None:

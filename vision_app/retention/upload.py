@@ -24,7 +24,7 @@ MAX_UPLOAD_BYTES = 41_943_040
 """Producers of the assistant drop larger media, and the worker does not read larger objects."""
 FRESH = timedelta(days=1)
 
-_PARDON = "DELETE FROM expired_objects WHERE s3_key = $1"
+_DELETE_EXPIRY_RECORD = "DELETE FROM expired_objects WHERE s3_key = $1"
 
 
 class UploadRefused(Exception):
@@ -75,22 +75,22 @@ async def upload(settings: Settings, pool: Any, s3: S3Store, tenant_id: str, con
     sha256 = await asyncio.to_thread(lambda: hashlib.sha256(content).hexdigest())
     key = media_key(tenant_id, sha256, mime_type)
     medium = Medium(sha256=sha256, s3_key=key, mime_type=mime_type, size_bytes=len(content))
-    there = await _there(s3, key, len(content))
+    there = await _upload_time_if_stored(s3, key, len(content))
     if there is None:
-        await _book(settings, pool, tenant_id, len(content))
+        await _reserve_quota(settings, pool, tenant_id, len(content))
     try:
         # write an old object again: otherwise it may expire before its new post comes
         if there is None or there < datetime.now(UTC) - FRESH:
             await s3.put(key, content, mime_type)
     except BaseException:
         if there is None:
-            await _give_back(pool, tenant_id, len(content))
+            await _release_quota(pool, tenant_id, len(content))
         raise
-    await pool.execute(_PARDON, key)
+    await pool.execute(_DELETE_EXPIRY_RECORD, key)
     return Upload(medium, there is not None)
 
 
-async def _there(s3: S3Store, key: str, size_bytes: int) -> datetime | None:
+async def _upload_time_if_stored(s3: S3Store, key: str, size_bytes: int) -> datetime | None:
     """Since when the bucket has the same object; None if it does not."""
     try:
         head = await s3.head(key)
@@ -99,18 +99,18 @@ async def _there(s3: S3Store, key: str, size_bytes: int) -> datetime | None:
     return (head.last_modified or datetime.now(UTC)) if head.size_bytes == size_bytes else None
 
 
-async def _book(settings: Settings, pool: Any, tenant_id: str, size_bytes: int) -> None:
+async def _reserve_quota(settings: Settings, pool: Any, tenant_id: str, size_bytes: int) -> None:
     """Book the room or raise QuotaExceeded. Two concurrent uploads cannot both get the last room."""
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute("SELECT only_row FROM storage_state FOR UPDATE")
         held = await accounts.usage_by_account(connection)
-        own, bucket = held.get(account_of(tenant_id)), accounts.together(held)
+        own, bucket = held.get(account_of(tenant_id)), accounts.sum_usages(held)
         verdict, why = judge(limits_of(settings), bucket, own, size_bytes, "media")
         if why is not None:
             raise QuotaExceeded(tenant_id, verdict, size_bytes)
-        await accounts.book(connection, account_of(tenant_id), "media", size_bytes, 1)
+        await accounts.add_now(connection, account_of(tenant_id), "media", size_bytes, 1)
 
 
-async def _give_back(pool: Any, tenant_id: str, size_bytes: int) -> None:
+async def _release_quota(pool: Any, tenant_id: str, size_bytes: int) -> None:
     async with pool.acquire() as connection, connection.transaction():
-        await accounts.book(connection, account_of(tenant_id), "media", -size_bytes, -1)
+        await accounts.add_now(connection, account_of(tenant_id), "media", -size_bytes, -1)

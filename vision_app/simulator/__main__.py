@@ -51,7 +51,7 @@ async def _serve(config: SimulatorConfig, host: str, port: int, tls: ssl.SSLCont
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with running_simulator(config, host, port, tls) as simulator:
         log.info(
-            "GigaChat simulator listening",
+            "simulator_listening",
             address=simulator.origin,
             base_url=simulator.base_url,
             auth_url=simulator.auth_url,
@@ -59,7 +59,7 @@ async def _serve(config: SimulatorConfig, host: str, port: int, tls: ssl.SSLCont
             streams=config.streams,
         )
         await stop.wait()
-    log.info("GigaChat simulator stopped")
+    log.info("simulator_stopped")
 
 
 def _tls(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:

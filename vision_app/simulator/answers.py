@@ -18,7 +18,7 @@ _TEXT_KINDS = ("meme", "document", "screenshot", "infographic")
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class SimulatedAnswer:
     """An answer before it is billed. `fields` is None for plain text; `attachment_tokens` is the cost of the files."""
 
     text: str
@@ -26,17 +26,17 @@ class Said:
     attachment_tokens: int
 
 
-async def answer(prompt: str, files: list[StoredFile], max_pixels: int) -> Said:
+async def answer(prompt: str, files: list[StoredFile], max_pixels: int) -> SimulatedAnswer:
     """Answer a prompt with the given attachments, the newest last. Raises ApiError 422 for an unreadable picture."""
     if not files:
-        return Said(wording.plain_answer(prompt), None, 0)
+        return SimulatedAnswer(wording.plain_answer(prompt), None, 0)
     cost = 0
     picture: Picture | None = None
     for file in files:
         picture = await _look(file, max_pixels) if file.type.modality == "image" else None
         cost += document_tokens(file.type.mime, file.data) if picture is None else _price(picture)
     fields = document_answer(files[-1]) if picture is None else picture_answer(picture, await _text(files[-1], picture))
-    return Said(dump(fields), fields, cost)
+    return SimulatedAnswer(dump(fields), fields, cost)
 
 
 def picture_answer(picture: Picture, text: str | None) -> dict[str, Any]:

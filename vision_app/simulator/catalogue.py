@@ -19,7 +19,11 @@ _OTHERS = {
 _VERSION = "2.0.30.01"
 
 _CHAT = {name: name in _VISION for name in (*_BLIND, *_VISION)}
-_CHAT |= {f"{name}-preview": sees for name, sees in _CHAT.items() if name not in ("GigaChat-Plus", "GigaChat-3-Ultra")}
+_CHAT |= {
+    f"{name}-preview": has_vision
+    for name, has_vision in _CHAT.items()
+    if name not in ("GigaChat-Plus", "GigaChat-3-Ultra")
+}
 
 
 def listing() -> list[dict[str, Any]]:
@@ -44,7 +48,7 @@ def chat_model(name: str) -> str:
     return base
 
 
-def sees(name: str) -> bool:
+def has_vision(name: str) -> bool:
     """Whether the model sees attached pictures."""
     return _CHAT[name]
 

@@ -18,7 +18,7 @@ from vision_app.simulator.config import (
     IMAGES_PER_REQUEST,
     REQUEST_ATTACHMENTS_MAX_BYTES,
 )
-from vision_app.simulator.delivery import before_work, deliver, gone
+from vision_app.simulator.delivery import before_work, deliver, is_disconnected
 from vision_app.simulator.errors import ApiError, api_error, invalid
 from vision_app.simulator.faults import Chosen, Fault, FinishReason, Malformed, Obey, Refusal, Subject
 from vision_app.simulator.files import StoredFile
@@ -124,7 +124,9 @@ async def _complete(sim: Simulator, attempt: _Attempt, asked: ChatRequest, sessi
     return wire.Completion(catalogue.versioned(asked.model), content, finish_reason, usage)
 
 
-def _repaired(sim: Simulator, attempt: _Attempt, session: str | None, prompt: str, said: answers.Said) -> answers.Said:
+def _repaired(
+    sim: Simulator, attempt: _Attempt, session: str | None, prompt: str, said: answers.SimulatedAnswer
+) -> answers.SimulatedAnswer:
     """The answer to a request to repair a broken answer: the session's original answer, before the fault changed it."""
     client = attempt.caller.client_id
     if attempt.files:
@@ -134,7 +136,7 @@ def _repaired(sim: Simulator, attempt: _Attempt, session: str | None, prompt: st
     return said if meant is None else replace(said, text=meant)
 
 
-def _content(said: answers.Said, attempt: _Attempt, model: str) -> tuple[str, str]:
+def _content(said: answers.SimulatedAnswer, attempt: _Attempt, model: str) -> tuple[str, str]:
     """The answer's text and the finish reason, after the faults that change the content."""
     fault: Fault | None = attempt.chosen.fault
     match fault:
@@ -148,7 +150,7 @@ def _content(said: answers.Said, attempt: _Attempt, model: str) -> tuple[str, st
             return spoil(fault.name, said.fields), "stop"
         case Obey() if said.fields is not None:
             return obey(fault.text, fault.how, said.fields), "stop"
-        case _ if said.fields is not None and not catalogue.sees(model) and _has_image(attempt.files):
+        case _ if said.fields is not None and not catalogue.has_vision(model) and _has_image(attempt.files):
             return CANNOT_SEE, "stop"
         case _:
             return said.text, "stop"
@@ -161,7 +163,7 @@ def _has_image(files: list[StoredFile]) -> bool:
 def _outcome(request: web.Request, attempt: _Attempt, completion: wire.Completion) -> str:
     if attempt.chosen.fault is not None:
         return f"fault: {attempt.chosen.name}"
-    if gone(request):
+    if is_disconnected(request):
         return "client gone"
     return "ok" if completion.finish_reason == "stop" else completion.finish_reason
 

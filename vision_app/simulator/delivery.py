@@ -85,7 +85,7 @@ async def deliver(request: web.Request, reply: Reply, fault: Fault | None = None
             )
 
 
-def gone(request: web.Request) -> bool:
+def is_disconnected(request: web.Request) -> bool:
     """Whether the client has closed the connection."""
     return request.transport is None or request.transport.is_closing()
 
@@ -109,7 +109,7 @@ def _retry_after(seconds: float, style: str) -> str:
 
 
 async def _hang(request: web.Request, sim: Simulator) -> web.Response:
-    while not gone(request) and not sim.closing.is_set():
+    while not is_disconnected(request) and not sim.closing.is_set():
         await _sleep(sim, _DISCONNECT_POLL_SECONDS)
     return _drop(request)
 
@@ -134,7 +134,7 @@ async def _send(request: web.Request, reply: Reply, pieces: list[bytes], interva
     response = await _prepare(request, reply)
     sim = request.app[SIMULATOR]
     for piece in pieces:
-        if gone(request) or sim.closing.is_set():
+        if is_disconnected(request) or sim.closing.is_set():
             break
         await response.write(piece)
         if interval:

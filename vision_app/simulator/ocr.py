@@ -32,14 +32,14 @@ async def read_text(data: bytes) -> str | None:
     try:
         out, err = await asyncio.wait_for(process.communicate(data), _TIMEOUT_SECONDS)
     except TimeoutError:
-        log.warning("tesseract took too long, the answer goes without text", timeout_seconds=_TIMEOUT_SECONDS)
+        log.warning("simulator_ocr_timeout", timeout_seconds=_TIMEOUT_SECONDS)
         return None
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
     if process.returncode:
-        log.warning("tesseract failed, the answer goes without text", error=err.decode(errors="replace")[:300])
+        log.warning("simulator_ocr_failed", error=err.decode(errors="replace")[:300])
         return None
     return _clean(out.decode("utf-8", errors="replace"))
 

@@ -116,7 +116,7 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     except (web.HTTPException, ConnectionError):
         raise
     except Exception:  # the client must get the API's error shape for every failure
-        log.exception("the simulator failed, please report this", path=request.path)
+        log.exception("simulator_failed", path=request.path, remedy="report this line with its traceback")
         return api_error(500).response()
 
 

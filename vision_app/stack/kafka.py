@@ -138,7 +138,7 @@ class Kafka(Service):
         self.java.keep_archive()
 
     async def waiting_for(self) -> str | None:
-        joined = await _count_brokers(self.port)
+        joined = await count_brokers(self.port)
         return None if joined >= self.brokers else f"the broker to join its cluster: {joined} of {self.brokers} have"
 
     def variables(self) -> dict[str, str]:
@@ -239,7 +239,7 @@ def tool_logging() -> str:
     return LOGGING.format(target="SYSTEM_ERR", level="ERROR", pattern="%p %m%n")
 
 
-async def _count_brokers(port: int) -> int:
+async def count_brokers(port: int) -> int:
     """Ask the broker on this port how many brokers are alive: Metadata v1 for no topic; reads only the count."""
     request = struct.pack(">hhih", 3, 1, 7, -1) + struct.pack(">i", 0)
     answer = await exchange(port, struct.pack(">i", len(request)) + request, 12)

@@ -137,7 +137,7 @@ class Supervised:
         self.ready.set()
         self._tell(Condition.READY, "")
         seconds = round(time.time() - (self.state.started_at or 0), 2)
-        logger.info("service ready", service=self.service.name, seconds=seconds)
+        logger.info("service_ready", service=self.service.name, seconds=seconds)
 
     async def stop(self) -> None:
         """End the process by its stop signal; after `stop_seconds` SIGKILL it and all its children."""
@@ -149,7 +149,7 @@ class Supervised:
                 await asyncio.wait_for(process.wait(), self.service.stop_seconds)
                 self.service.ended()
             except TimeoutError:
-                logger.warning("service killed", service=self.service.name, after_seconds=self.service.stop_seconds)
+                logger.warning("service_killed", service=self.service.name, after_seconds=self.service.stop_seconds)
                 self._kill()
                 await process.wait()
         self.state.process = self.state.started_at = None
@@ -162,7 +162,7 @@ class Supervised:
     def _failed(self, error: str) -> None:
         self.state.failures += 1
         self.state.last_error = error
-        logger.error("service failed", service=self.service.name, error=error, log=self.state.log)
+        logger.error("service_failed", service=self.service.name, error=error, log=self.state.log)
 
     def _tell(self, condition: Condition, detail: str) -> None:
         self.state.condition, self.state.detail = condition, detail
@@ -198,5 +198,5 @@ def _error_in(line: str) -> tuple[str, bool] | None:
         return None
     if told.get("level") not in ("error", "critical"):
         return None
-    said = [str(told[name]) for name in ("event", "error", "next_step") if told.get(name)]
+    said = [str(told[name]) for name in ("event", "what", "error", "next_step", "remedy") if told.get(name)]
     return ": ".join(said), "next_step" in told

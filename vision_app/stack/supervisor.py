@@ -94,7 +94,7 @@ class Supervisor:
             for child in self._children():
                 rotate_in_use(Path(child.state.log))
         except OSError as error:  # a full disk must not end the supervision
-            logger.error("state not written", error=str(error), path=str(self._home.state))
+            logger.error("supervisor_state_not_written", error=str(error), path=str(self._home.state))
 
 
 def _take_lock(home: Home) -> IO[str]:

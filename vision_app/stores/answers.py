@@ -119,7 +119,7 @@ def _parsed(model: type[Model], key: str, content: bytes) -> Model | None:
     try:
         return model.model_validate_json(content)
     except ValidationError as fault:
-        log.warning("stored object unreadable", key=key, errors=fault.error_count())
+        log.warning("stored_object_unreadable", key=key, errors=fault.error_count())
         return None
 
 

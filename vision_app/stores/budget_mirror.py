@@ -133,7 +133,7 @@ class BudgetMirror:
             tokens = await self._read(tenant_id, datetime.now(UTC).date().isoformat())
         except (RedisError, OSError, ValueError) as fault:
             metrics.RETRIES.labels(stage="redis").inc()
-            log.warning("what a tenant has spent cannot be read; its posts are sampled", error=repr(fault))
+            log.warning("spent_tokens_unreadable", error=repr(fault))
             self._away_until = now + AWAY_SECONDS
             return None
         if len(self._cache) >= CACHED_TENANTS:
@@ -147,7 +147,7 @@ class BudgetMirror:
             return await self._read(tenant_id, day) or 0
         except (RedisError, OSError, ValueError) as fault:
             metrics.RETRIES.labels(stage="redis").inc()
-            log.warning("a ledger is opened without what Redis may know of it", tenant_id=tenant_id, error=repr(fault))
+            log.warning("ledger_opened_without_redis", tenant_id=tenant_id, error=repr(fault))
             return 0
 
     async def _read(self, tenant_id: str, day: str) -> int | None:

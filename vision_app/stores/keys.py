@@ -75,7 +75,7 @@ def dead_letter_key(letter_id: str) -> str:
     return f"{DEAD_LETTER_PREFIX}{segment(letter_id)}.json"
 
 
-class Place(NamedTuple):
+class KeyParts(NamedTuple):
     """What an object is and to which account it counts. `subject`: the common prefix of all answers about a medium."""
 
     kind: Kind
@@ -89,19 +89,19 @@ NO_ACCOUNT = ""
 _KINDS: dict[str, Kind] = {MEDIA_PREFIX: "media", CRAWL_PREFIX: "crawl", ALBUM_PREFIX: "album"}
 
 
-def place_of(key: str) -> Place:
+def parse_key(key: str) -> KeyParts:
     """The place of any key, including keys of older layouts (double dots, other folders) and keys without a tenant."""
     top, _, below = key.partition("/")
     owner, slash, rest = below.partition("/")
     account = _account(owner) if slash else NO_ACCOUNT
     if kind := _KINDS.get(f"{top}/"):
-        return Place(kind, account)
+        return KeyParts(kind, account)
     if f"{top}/" != VISION_PREFIX:
-        return Place("other", NO_ACCOUNT)
+        return KeyParts("other", NO_ACCOUNT)
     if rest.startswith((".calls/", "posts/")):
-        return Place("call" if rest.startswith(".") else "document", account)
+        return KeyParts("call" if rest.startswith(".") else "document", account)
     medium, _, _ = rest.partition("_")
-    return Place("answer", account, f"{VISION_PREFIX}{owner}/{medium}_")
+    return KeyParts("answer", account, f"{VISION_PREFIX}{owner}/{medium}_")
 
 
 def account_of(tenant_id: str) -> str:

@@ -88,7 +88,7 @@ async def _apply(connection: Any, migration: Migration, applied: dict[int, str])
         migration.name,
         migration.checksum,
     )
-    log.info("schema migrated", migration=migration.name)
+    log.info("schema_migrated", migration=migration.name)
     return True
 
 

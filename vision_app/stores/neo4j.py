@@ -12,7 +12,6 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-import structlog
 from neo4j import AsyncDriver, AsyncSession
 from neo4j.exceptions import DriverError, Neo4jError
 
@@ -21,10 +20,8 @@ from vision_app.messages import PostResult
 from vision_app.settings import Settings
 
 from .base import Rejected, Sink, SinkUnavailable
-from .ordering import Seen, seen, winners
+from .ordering import ObservedMedium, seen, winners
 from .text import storable
-
-log = structlog.get_logger(__name__)
 
 CONNECT_TIMEOUT_SECONDS = 5
 RETRY_SECONDS = 5  # of the driver itself, for deadlocks and a change of leader
@@ -184,7 +181,7 @@ def _drawing(index: int, result: PostResult) -> _Drawing:
         raise Rejected(index, f"cannot be drawn: {type(fault).__name__}: {fault}") from fault
 
 
-def _image(tenant_id: str, item: Seen, at: datetime) -> dict[str, Any]:
+def _image(tenant_id: str, item: ObservedMedium, at: datetime) -> dict[str, Any]:
     medium, answer, analysis = item.medium.medium, item.outcome.answer, item.analysis
     labels, from_text = _names(analysis.labels), _names(analysis.labels_from_text)
     return {
@@ -212,7 +209,7 @@ def _names(labels: Iterable[str]) -> set[str]:
     return {name for label in labels if (name := storable(label).strip().lower()[:MAX_LABEL_CHARS])}
 
 
-def _position(item: Seen, result: PostResult) -> int:
+def _position(item: ObservedMedium, result: PostResult) -> int:
     return next(index for index, medium in enumerate(result.media) if medium is item.medium)
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from vision_app.messages import Analysis, Analyzed, MediumResult, PostResult
 
 
-class Seen(NamedTuple):
+class ObservedMedium(NamedTuple):
     """An analyzed medium with its outcome and analysis."""
 
     medium: MediumResult
@@ -20,10 +20,10 @@ class Seen(NamedTuple):
     analysis: Analysis
 
 
-def seen(result: PostResult) -> list[Seen]:
+def seen(result: PostResult) -> list[ObservedMedium]:
     """The analyzed media of a post, in list order, twins included."""
     return [
-        Seen(medium, medium.outcome, medium.outcome.answer.analysis)
+        ObservedMedium(medium, medium.outcome, medium.outcome.answer.analysis)
         for medium in result.media
         if isinstance(medium.outcome, Analyzed) and medium.outcome.answer.analysis is not None
     ]

@@ -71,13 +71,13 @@ class PolicyFile:
         except PolicyError as fault:
             metrics.POLICY_RELOADS.labels("refused").inc()
             log.error(
-                "Policy file is faulty, the previous policy stays in force",
+                "policy_file_refused",
                 faults=str(fault).splitlines(),
                 next_step=f"correct the lines named, then run: vision policy check {self.path}",
             )
             return False
         metrics.POLICY_RELOADS.labels("loaded").inc()
-        log.info("Policy file taken over", path=str(self.path))
+        log.info("policy_file_loaded", path=str(self.path))
         self._note()
         return True
 
@@ -91,4 +91,4 @@ class PolicyFile:
 
     def _note(self) -> None:
         for note in self.policy.notes():
-            log.warning("Policy key without effect", path=str(self.path), note=note)
+            log.warning("policy_key_without_effect", path=str(self.path), note=note)

@@ -135,7 +135,7 @@ async def close_pool(pool: Any) -> None:
     try:
         await asyncio.wait_for(pool.close(), CLOSE_SECONDS)  # it terminates the connections when cancelled
     except TimeoutError:
-        log.warning("Postgres did not answer at the end; its connections were cut", waited_seconds=CLOSE_SECONDS)
+        log.warning("postgres_close_timeout", waited_seconds=CLOSE_SECONDS)
 
 
 def unavailable(fault: Exception) -> SinkUnavailable:
@@ -209,7 +209,7 @@ class _Record:
             self.content, self.media_content = bare_row(result, reason), []
             self.encode()
             self.emptied = PARTS
-            _tell(self, reason)
+            _log_reduced(self, reason)
 
     def without(self, emptied: Sequence[str], reason: str) -> _Record:
         """The same record with these parts emptied."""
@@ -264,15 +264,15 @@ async def _reduced(connection: Any, records: Sequence[_Record], fault: Exception
         if own is None:
             continue
         reason = f"Postgres refuses it: {type(own).__name__}: {own}"
-        found[place] = await _as_much_as_it_takes(connection, record, reason)
-        _tell(found[place], reason)
+        found[place] = await _insert_reduced(connection, record, reason)
+        _log_reduced(found[place], reason)
     if found == list(records):
         text = f"Postgres refuses the batch but none of its records alone: {type(fault).__name__}: {fault}"
         raise SinkUnavailable(text)
     return found
 
 
-async def _as_much_as_it_takes(connection: Any, record: _Record, reason: str) -> _Record:
+async def _insert_reduced(connection: Any, record: _Record, reason: str) -> _Record:
     """The record without its refused parts: all parts are emptied, then restored one by one. Raises Rejected."""
     less = record.without(PARTS, reason)
     if await _refusal(connection, less) is not None:
@@ -298,10 +298,10 @@ async def _refusal(connection: Any, record: _Record) -> Exception | None:
     return None
 
 
-def _tell(record: _Record, reason: str) -> None:
+def _log_reduced(record: _Record, reason: str) -> None:
     metrics.ENDINGS_REDUCED.labels(what="row").inc()
     log.error(
-        "a row was written without the parts that Postgres refuses; the post is announced all the same",
+        "row_reduced",
         tenant_id=record.key[0],
         post_id=record.key[1],
         emptied=list(record.emptied),

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any, cast
 from urllib.parse import quote
 
-import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
@@ -22,8 +21,6 @@ from vision_app.settings import Settings
 from vision_app.telemetry import metrics
 
 from .base import Rejected, Sink, SinkUnavailable
-
-log = structlog.get_logger(__name__)
 
 EMITTED_TTL_SECONDS = 48 * 3600
 """How long the last emission of a post is remembered: longer than a redelivery may take."""

@@ -121,7 +121,7 @@ class Repair:
     done: list[Difference] = field(default_factory=list)
     only_new_rows: list[Difference] = field(default_factory=list)
     failed: list[tuple[Difference, str]] = field(default_factory=list)
-    ledger: bool = False
+    ledger_rewritten: bool = False
 
     @property
     def emptied(self) -> list[str]:
@@ -134,7 +134,7 @@ async def inspect(connection: Any) -> Schema:
     recorded = await _recorded(connection)
     ours = {migration.version: migration for migration in migrations()}
     if recorded is None:
-        return await _without_ledger(connection, list(ours.values()))
+        return await _inspect_without_ledger(connection, list(ours.values()))
     known = [_applied(migration, recorded.get(version)) for version, migration in ours.items()]
     newer = [_newer(row) for version, row in recorded.items() if version not in ours]
     states = [*known, *newer]
@@ -163,10 +163,10 @@ async def repair(connection: Any) -> Repair:
             )
         for difference in sorted(schema.differences, key=_order):
             if difference.found is None:
-                await _put_back(connection, difference, outcome)
+                await _restore(connection, difference, outcome)
         if schema.ledger_lost and not outcome.failed:
             await _write_ledger(connection)
-            outcome.ledger = True
+            outcome.ledger_rewritten = True
     return outcome
 
 
@@ -175,13 +175,13 @@ def _order(difference: Difference) -> tuple[int, bool]:
     return _ORDER.index(difference.kind), difference.expected.startswith("FOREIGN KEY")
 
 
-async def _put_back(connection: Any, difference: Difference, outcome: Repair) -> None:
+async def _restore(connection: Any, difference: Difference, outcome: Repair) -> None:
     try:
         async with connection.transaction():
             for statement in difference.statements:
                 await connection.execute(statement)
         outcome.done.append(difference)
-        log.info("schema repaired", what=str(difference))
+        log.info("schema_repaired", what=str(difference))
     except asyncpg.IntegrityConstraintViolationError as fault:
         if difference.kind == "constraint" and difference.expected.startswith(("FOREIGN KEY", "CHECK")):
             async with connection.transaction():
@@ -214,7 +214,7 @@ def _newer(row: Any) -> Applied:
     return Applied(row["name"], row["applied_at"], fault)
 
 
-async def _without_ledger(connection: Any, ours: Sequence[Migration]) -> Schema:
+async def _inspect_without_ledger(connection: Any, ours: Sequence[Migration]) -> Schema:
     expected, differences = await _compare(connection, ours)
     tables = sum(kind == "table" for kind, _, _ in expected)
     if sum(one.kind == "table" for one in differences) == tables:

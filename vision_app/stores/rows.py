@@ -16,7 +16,7 @@ import orjson
 from vision_app import events
 from vision_app.messages import Analyzed, Failed, MediumResult, PostResult, Skipped
 
-from .ordering import Seen, seen
+from .ordering import ObservedMedium, seen
 from .text import storable
 
 MAX_OCR_CHARS = 100_000
@@ -157,7 +157,7 @@ def reduced_media(rows: Sequence[dict[str, Any]], emptied: Collection[str]) -> l
     return [{**row, **changes, "uploaded_at": row["seen_at" if late else "uploaded_at"]} for row in rows]
 
 
-def _vision_columns(found: Sequence[Seen]) -> dict[str, Any]:
+def _vision_columns(found: Sequence[ObservedMedium]) -> dict[str, Any]:
     first = found[0]
     answer, analysis = first.outcome.answer, first.analysis
     return {
@@ -192,7 +192,7 @@ def _no_vision_columns(waiting: bool) -> dict[str, Any]:
     }
 
 
-def data_of(result: PostResult, found: Sequence[Seen]) -> dict[str, Any]:
+def data_of(result: PostResult, found: Sequence[ObservedMedium]) -> dict[str, Any]:
     """The JSON document of the column `data`."""
     event = result.event
     return {
@@ -206,7 +206,7 @@ def data_of(result: PostResult, found: Sequence[Seen]) -> dict[str, Any]:
     }
 
 
-def _legacy_data(found: Sequence[Seen]) -> dict[str, Any]:
+def _legacy_data(found: Sequence[ObservedMedium]) -> dict[str, Any]:
     """The fields that readers of the older pipeline expect, from the first analyzed medium."""
     first = found[0]
     answer, analysis = first.outcome.answer, first.analysis
@@ -315,7 +315,7 @@ def _billed(medium: MediumResult) -> int:
     return billed if isinstance(billed, int) and billed > 0 else 0
 
 
-def _reason(found: Sequence[Seen]) -> str:
+def _reason(found: Sequence[ObservedMedium]) -> str:
     if found[0].outcome.answer.provider == "ocr_fallback":
         return "fallback"
     return "cache_hit" if all(item.outcome.cached for item in found) else "new"
@@ -330,7 +330,7 @@ def _error(media: Sequence[MediumResult]) -> str | None:
     return "; ".join(reasons) or None
 
 
-def _params_hash(found: Sequence[Seen]) -> str:
+def _params_hash(found: Sequence[ObservedMedium]) -> str:
     """sha256 of model, version and inputs. It is equal if a row was made by the same model from the same media."""
     answer = found[0].outcome.answer
     inputs = orjson.dumps(sorted({item.medium.medium.sha256 for item in found})).decode()

@@ -129,7 +129,7 @@ class S3Store:
         self._watch: Watch | None = None
         self._sizes = Sizes()
 
-    def tell(self, watch: Watch) -> None:
+    def add_watch(self, watch: Watch) -> None:
         """From now on, call `watch` for every `put` and `delete`, with the size of what it replaces."""
         self._watch = watch
 
@@ -161,7 +161,7 @@ class S3Store:
         if await self.has_bucket():
             return False
         await self._call("put", None, lambda s3: s3.create_bucket(Bucket=self.bucket))
-        log.info("bucket created", bucket=self.bucket)
+        log.info("bucket_created", bucket=self.bucket)
         return True
 
     async def has_bucket(self) -> bool:
@@ -216,14 +216,14 @@ class S3Store:
         for start in range(0, len(keys), DELETE_BATCH):
             batch = keys[start : start + DELETE_BATCH]
             began, sizes = time.time(), [await self._size(key) for key in batch]
-            if errors := await self.delete_untold(batch):
+            if errors := await self.delete_unreported(batch):
                 raise StoreUnavailable(f"{len(errors)} objects not deleted, the first: {next(iter(errors.items()))}")
             for key, before in zip(batch, sizes, strict=True):
                 if self._watch is not None:
                     self._watch(key, before, None, began)
         return len(keys)
 
-    async def delete_untold(self, keys: Sequence[str]) -> dict[str, str]:
+    async def delete_unreported(self, keys: Sequence[str]) -> dict[str, str]:
         """Delete at most DELETE_BATCH objects for a caller that keeps the accounts itself.
 
         Returns the store's error codes for those it refuses to delete. Raises StoreUnavailable.

@@ -96,7 +96,7 @@ class Actor:
                 await self._bury(event, fault, command)
             except Exception as fault:
                 metrics.UNEXPECTED_ERRORS.labels(where=self.name).inc()
-                log.exception("unexpected error; the command is dead-lettered", actor=self.name)
+                log.exception("command_failed", actor=self.name)
                 await self._bury(event, fault, command)
 
     async def _apply(self, event: Event, command: Any) -> None:

@@ -99,7 +99,7 @@ class Batches:
                 self._open = True
         except (SinkUnavailable, TimeoutError) as fault:
             metrics.SINK_UNAVAILABLE.labels(sink=self.sink.name).inc()
-            log.warning("sink unavailable at start; its first batch will wait", sink=self.sink.name, error=str(fault))
+            log.warning("sink_unavailable_at_start", sink=self.sink.name, error=str(fault))
 
     async def run(self, stream: Stream) -> None:
         stream = stream.noack()
@@ -141,7 +141,7 @@ class Batches:
     async def _until_handled(self, events: Sequence[Any]) -> bool:
         """True when the batch has ended, False if it will be redelivered. No later batch may be acknowledged before it:
         that acknowledgement would cover this batch too."""
-        with self._watched(events) as work:
+        with self._handle_watched(events) as work:
             return await self._try_until_handled(events, work)
 
     async def _try_until_handled(self, events: Sequence[Any], work: Work) -> bool:
@@ -169,7 +169,7 @@ class Batches:
                 metrics.UNEXPECTED_ERRORS.labels(where="sinks").inc()
                 if failures >= TRIES and is_ours(self.app, events[-1]) and not self.app.should_stop:
                     self._end_process("a record's write and its dead letter failed", fault)
-                log.exception("unexpected error; the batch is tried again", sink=self.sink.name, records=len(events))
+                log.exception("sink_batch_failed", sink=self.sink.name, records=len(events))
                 failures += 1
             self.state = BatchState.WAITING
             try:
@@ -186,11 +186,11 @@ class Batches:
             except LeftUnacked:
                 raise
             except Exception as fault:
-                log.exception("unexpected error; the record is dead-lettered", sink=self.sink.name)
+                log.exception("sink_record_failed", sink=self.sink.name)
                 await self._bury(event, fault)
 
     @contextlib.contextmanager
-    def _watched(self, events: Sequence[Any]) -> Iterator[Work]:
+    def _handle_watched(self, events: Sequence[Any]) -> Iterator[Work]:
         ours = partial(of_this_generation, self.app, events[0])
         places = map(place_of, events)
         with (
@@ -251,7 +251,7 @@ class Batches:
     async def _one_by_one(self, pairs: list[tuple[Any, Any]], fault: Exception) -> None:
         """After an unexpected error: find the record that causes it, and write the others."""
         metrics.UNEXPECTED_ERRORS.labels(where="sinks").inc()
-        log.error("unexpected error of a sink", sink=self.sink.name, records=len(pairs), exc_info=fault)
+        log.error("sink_failed", sink=self.sink.name, records=len(pairs), exc_info=fault)
         if len(pairs) == 1:
             await self._bury(pairs[0][0], fault)
             return
@@ -271,7 +271,7 @@ class Batches:
             raise
         except Exception as fault:
             metrics.UNEXPECTED_ERRORS.labels(where="sinks").inc()
-            log.exception("a sink cannot be opened", sink=self.sink.name)
+            log.exception("sink_open_failed", sink=self.sink.name)
             raise SinkUnavailable(f"not opened: {fault!r}") from fault  # no record is the cause
 
     async def _close(self) -> None:
@@ -281,7 +281,7 @@ class Batches:
         try:
             await self.sink.close()
         except Exception as fault:  # noqa: BLE001 - the worker stops; nothing depends on it any more
-            log.warning("a sink did not close", sink=self.sink.name, error=repr(fault))
+            log.warning("sink_close_failed", sink=self.sink.name, error=repr(fault))
 
     def _works(self) -> None:
         metrics.SINK_WAITING.labels(sink=self.sink.name).set(0)
@@ -292,7 +292,7 @@ class Batches:
         self.waiting_since = self.waiting_since or time.time()
         metrics.SINK_UNAVAILABLE.labels(sink=self.sink.name).inc()
         metrics.SINK_WAITING.labels(sink=self.sink.name).set(1)
-        log.warning("sink unavailable; the batch waits", sink=self.sink.name, error=str(fault), attempt=attempt + 1)
+        log.warning("sink_unavailable", sink=self.sink.name, error=str(fault), attempt=attempt + 1)
         await sleep_while_ours(self.app, event, RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])
 
     async def _bury(self, event: Event, fault: BaseException) -> None:

@@ -43,7 +43,7 @@ class ConfirmedTable(Table[Any, Any]):
                 future.result()
         except Exception as fault:  # noqa: BLE001 - on any error the process ends
             log.critical(
-                "changelog record not confirmed; the worker ends and recovers from the log",
+                "changelog_record_not_confirmed",
                 table=self.name,
                 error=repr(fault),
             )

@@ -69,10 +69,11 @@ class DeadLetters:
         await self._send_letter(letter, keep_trying)
         metrics.DEAD_LETTERS.labels(base_event=letter.origin, error_code=letter.error).inc()
         log.error(
-            "dead-lettered; look at it with `vision dlq show ID`",
+            "dead_lettered",
             dead_letter_id=letter.id,
             error=letter.error,
             reason=letter.reason,
+            remedy=f"vision dlq show {letter.id}",
         )
 
     async def _send_letter(self, letter: DeadLetter, keep_trying: Callable[[], bool]) -> None:
@@ -97,7 +98,7 @@ class DeadLetters:
         except Exception as fault:  # noqa: BLE001 - on any error of S3: the letter must not wait for it
             metrics.WHOLE_LETTERS.labels(result="failed").inc()
             log.warning(
-                "S3 did not take the whole of a large dead letter; the letter says where else it is",
+                "dead_letter_not_stored_in_s3",
                 dead_letter_id=letter.id,
                 error=repr(fault)[:REASON_BYTES],
             )
@@ -120,10 +121,11 @@ class DeadLetters:
             refused = fault
         # nothing waits for this message: ids that the way in accepts always fit into a record
         log.error(
-            "a message that goes along with a dead letter cannot be written in any form; nobody is told",
+            "dead_letter_companion_not_sent",
             dead_letter_id=letter.id,
             message=type(companion).__name__,
             error=repr(refused)[:REASON_BYTES],
+            remedy="see the letter with `vision dlq show`; a post that waits: `vision replay --post`",
         )
 
 
@@ -149,7 +151,7 @@ def _letter_of(event: Event, fault: BaseException | str) -> DeadLetter:
         )
     except Exception as unexpected:
         metrics.UNEXPECTED_ERRORS.labels(where="dead_letters").inc()
-        log.exception("a dead letter cannot be made as usual; it names the place only", **vars(origin))
+        log.exception("dead_letter_reduced", **vars(origin))
         reason = f"{type(unexpected).__name__} while the letter of a {type(fault).__name__} was made"
         return dead_letter(origin, b"", reason, error=type(fault).__name__)
 
@@ -160,7 +162,11 @@ def _companions_of(companions: Callable[[DeadLetter], Iterable[Message]], letter
         return list(companions(letter))
     except Exception:
         metrics.UNEXPECTED_ERRORS.labels(where="dead_letters").inc()
-        log.exception("what goes along with a dead letter cannot be made; nobody is told", dead_letter_id=letter.id)
+        log.exception(
+            "dead_letter_companions_not_built",
+            dead_letter_id=letter.id,
+            remedy="see the letter with `vision dlq show`; a post that waits: `vision replay --post`",
+        )
         return []
 
 

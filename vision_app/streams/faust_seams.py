@@ -16,7 +16,7 @@ from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, P
 from faust.types import TP
 
 from vision_app.clients.kafka_patience import CONNECTING_SECONDS, limit_waits
-from vision_app.telemetry.watch import Place, Watch
+from vision_app.telemetry.watch import RecordPlace, Watch
 
 from .confirmed_table import ConfirmedTable
 
@@ -84,10 +84,10 @@ class Worker(Protocol):
     def timer(self) -> Callable[..., Any]: ...
 
 
-def place_of(event: Event) -> Place:
+def place_of(event: Event) -> RecordPlace:
     """The place of an event."""
     at = event.message
-    return Place(at.topic, at.partition, str(at.offset))
+    return RecordPlace(at.topic, at.partition, str(at.offset))
 
 
 def watch_of(app: Worker) -> Watch:

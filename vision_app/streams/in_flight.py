@@ -96,7 +96,7 @@ class InFlight:
         self._queues: dict[tuple[Any, int], deque[Slot]] = defaultdict(deque)
         self._running: set[asyncio.Task[None]] = set()
         self._leaving: set[asyncio.Task[None]] = set()
-        self._moved = asyncio.Event()
+        self._slot_freed = asyncio.Event()
         self._stream: Any = None
         self._stage = watch_of(app).stage(name)
 
@@ -104,13 +104,13 @@ class InFlight:
         self._stream = stream.noack()
         try:
             async for event in self._stream.events():
-                await self._room()
+                await self._wait_for_room()
                 if not await becomes_ours(self.app, event):
                     continue  # un-acknowledged: it is redelivered
                 self._begin(event)
         finally:
             if self.app.should_stop:
-                await self._end_all()
+                await self._cancel_all()
 
     async def drain(self, seconds: float) -> None:
         """Wait up to `seconds` for running handlers. Those that wait for something raise LeftUnacked by themselves."""
@@ -130,55 +130,55 @@ class InFlight:
     def _begin(self, event: Event) -> None:
         slot, key = Slot(event), (event.message.tp, event.message.generation_id)
         self._queues[key].append(slot)
-        task = asyncio.create_task(self._watched(key, slot))
+        task = asyncio.create_task(self._handle_watched(key, slot))
         self._running.add(task)
         metrics.INFLIGHT.labels(agent=self.name).set(len(self._running))
-        task.add_done_callback(self._ended)
+        task.add_done_callback(self._on_task_done)
 
-    async def _end_all(self) -> None:
+    async def _cancel_all(self) -> None:
         """Cancel what still runs when the worker stops: the producer stops next, and nothing could be sent."""
         tasks = self._running | self._leaving
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _room(self) -> None:
+    async def _wait_for_room(self) -> None:
         while True:
             self._drop_lost_generations()
             self._stage.full = not self._has_room()
             if not self._stage.full:
                 return
-            self._moved.clear()
+            self._slot_freed.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(POLL_SECONDS):  # not wait_for: Python 3.11's may swallow a cancellation
-                    await self._moved.wait()
+                    await self._slot_freed.wait()
 
     def _has_room(self) -> bool:
         slots = sum(map(len, self._queues.values()))
         held = sum(slot.bytes for queue in self._queues.values() for slot in queue)
         return len(self._running) < self._limit and slots < self._window and held < WINDOW_BYTES
 
-    async def _watched(self, key: tuple[Any, int], slot: Slot) -> None:
+    async def _handle_watched(self, key: tuple[Any, int], slot: Slot) -> None:
         ours = partial(of_this_generation, self.app, slot.event)
         with self._stage.work(place_of(slot.event), counts=ours) as work:
-            await self._see_through(key, slot, work)
+            await self._handle_to_end(key, slot, work)
 
-    async def _see_through(self, key: tuple[Any, int], slot: Slot, work: Work) -> None:
+    async def _handle_to_end(self, key: tuple[Any, int], slot: Slot, work: Work) -> None:
         """Handle an event until it is acknowledged or left for redelivery, or end the process."""
         try:
             await self._handle(slot, work)
             slot.state = SlotState.DONE
             await self._acknowledge_head(key)
         except LeftUnacked:
-            self._leave(slot)
+            self._leave_unacknowledged(slot)
         except BaseException as fault:
-            if _cancelled():  # the worker stops
+            if _this_task_is_cancelled():  # the worker stops
                 slot.state = SlotState.LEFT
                 raise
             if is_ours(self.app, slot.event) and not self.app.should_stop:
                 end_process("its handler and its dead letter failed", fault, agent=self.name, **slot.place)
-            log.warning("an event's ending failed; it comes again", agent=self.name, exc_info=fault)
-            self._leave(slot)
+            log.warning("event_handling_incomplete", agent=self.name, exc_info=fault)
+            self._leave_unacknowledged(slot)
 
     async def _handle(self, slot: Slot, work: Work) -> None:
         """Returns when the event is handled or dead-lettered. Raises LeftUnacked."""
@@ -190,7 +190,7 @@ class InFlight:
         except Exception as fault:
             if not isinstance(fault, SetAside):
                 metrics.UNEXPECTED_ERRORS.labels(where=self.name).inc()
-                log.exception("unexpected error; the message is dead-lettered", agent=self.name)
+                log.exception("message_failed", agent=self.name)
             slot.state = SlotState.ENDING
             await self._bury(slot.event, fault)
 
@@ -202,14 +202,14 @@ class InFlight:
             companions=lambda letter: self._companions(event, letter),
         )
 
-    def _leave(self, slot: Slot) -> None:
+    def _leave_unacknowledged(self, slot: Slot) -> None:
         """Leave an event un-acknowledged. End the process unless the worker stops or a new generation begins."""
         slot.state = SlotState.LEFT
-        task = asyncio.create_task(self._see_off(slot))
+        task = asyncio.create_task(self._end_process_if_ours(slot))
         self._leaving.add(task)
         task.add_done_callback(self._leaving.discard)
 
-    async def _see_off(self, slot: Slot) -> None:
+    async def _end_process_if_ours(self, slot: Slot) -> None:
         if await becomes_ours(self.app, slot.event):
             end_process("an event was left although it is ours", agent=self.name, **slot.place)
 
@@ -227,13 +227,13 @@ class InFlight:
         for key in [key for key in self._queues if key[1] != self.app.consumer_generation_id]:
             del self._queues[key]
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _on_task_done(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
         metrics.INFLIGHT.labels(agent=self.name).set(len(self._running))
-        self._moved.set()
+        self._slot_freed.set()
 
 
-def _cancelled() -> bool:
+def _this_task_is_cancelled() -> bool:
     """Whether this task itself was cancelled, and not something that it awaits."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0

@@ -9,7 +9,7 @@ from aiokafka.errors import KafkaError
 from vision_app import topics
 from vision_app.telemetry import metrics
 from vision_app.telemetry.reachability import Reachability
-from vision_app.telemetry.watch import Place, waiting_for
+from vision_app.telemetry.watch import RecordPlace, waiting_for
 
 from .faust_seams import Worker, committed_offset, watch_of
 from .timers import every
@@ -49,12 +49,12 @@ def measure_lag(app: Worker, reachability: Reachability) -> None:
             reachability.failed(f"does not say where its partitions end: {fault!r}")
             raise
         reachability.worked()
-        behind, left = Counter[str](), dict[Place, tuple[str, int]]()
+        behind, left = Counter[str](), dict[RecordPlace, tuple[str, int]]()
         for tp in ours:
             start = first.get(tp) or 0 if (done := committed[tp]) is None else done
             if (records := (ends.get(tp) or 0) - start) > 0:
                 behind[tp.topic] += records
-                left[Place(tp.topic, tp.partition)] = STAGES[tp.topic], start
+                left[RecordPlace(tp.topic, tp.partition)] = STAGES[tp.topic], start
         for topic in metrics.WORK_TOPICS:
             metrics.CONSUMER_LAG.labels(topic=topic).set(behind[topic])
         watch.report_lag(left)

@@ -40,7 +40,7 @@ class LastResort:
 
 
 def _end(seconds: float) -> None:
-    log.critical("stopping did not come to an end; the process ends now", after_seconds=seconds, exit_code=EXIT_STUCK)
+    log.critical("stop_timeout", after_seconds=seconds, exit_code=EXIT_STUCK)
     os._exit(EXIT_STUCK)
 
 
@@ -50,11 +50,11 @@ def end_process(what: str, fault: BaseException | None = None, **place: Any) -> 
     All un-acknowledged events are redelivered after the restart. `what` says what could not be done, `place` where.
     """
     log.critical(
-        "the worker ends: an event could not be ended; it comes again after the restart. "
-        "If this repeats, report the traceback and set the event aside",
+        "worker_aborted",
         what=what,
         exit_code=EXIT_UNENDED,
         exc_info=fault,
+        remedy="if this repeats, report the traceback and set the record aside: `vision dlq take`",
         **place,
     )
     os._exit(EXIT_UNENDED)

@@ -30,11 +30,11 @@ async def through_outages(app: Worker, event: Event, attempt: Callable[[], Await
         except StoreUnavailable as fault:
             missing = stage
             metrics.RETRIES.labels(stage=stage).inc()
-            log.warning("store unavailable; the task waits", stage=stage, error=str(fault), attempt=tries + 1)
+            log.warning("store_unavailable", stage=stage, error=str(fault), attempt=tries + 1)
         except DecodersUnavailable as fault:
             missing = "decoders"
             metrics.RETRIES.labels(stage="decoders").inc()
-            log.error("no picture can be decoded; the task waits", error=str(fault), attempt=tries + 1)
+            log.error("decoders_unavailable", error=str(fault), attempt=tries + 1)
         with waiting_for(missing):
             await sleep_while_ours(app, event, RETRY_SECONDS[min(tries, len(RETRY_SECONDS) - 1)])
         tries += 1

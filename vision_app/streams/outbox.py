@@ -101,14 +101,14 @@ class Outbox:
                 # the producer gave the record up, for instance because it was restarted
                 self.reachability.failed("gave a record up")
                 metrics.RETRIES.labels(stage="kafka").inc()
-                log.warning("kafka's producer gave a record up; trying again", topic=topic.name)
+                log.warning("kafka_send_cancelled", topic=topic.name)
             except (KafkaError, ProducerSendError, NotReady, OSError) as fault:
                 if _oversized(fault):
                     raise Oversized(f"{len(value or b'')} bytes for {topic.name}: {fault}") from fault
                 reason = self._why(fault)
                 self.reachability.failed(reason or f"does not take a record: {fault!r}")
                 metrics.RETRIES.labels(stage="kafka").inc()
-                log.warning("kafka does not take a record; trying again", topic=topic.name, error=reason or repr(fault))
+                log.warning("kafka_send_failed", topic=topic.name, error=reason or repr(fault))
             if self._app.should_stop or not keep_trying():
                 raise LeftUnacked
             with waiting_for("kafka"):

@@ -18,7 +18,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from vision_app.settings import Settings
-from vision_app.telemetry.watch import Interrupted, Place, Watch, Work
+from vision_app.telemetry.watch import Interrupted, RecordPlace, Watch, Work
 
 from .faust_seams import Event, Worker, place_of
 
@@ -73,7 +73,7 @@ class Marks:
         try:
             found = await self._redis.hgetall(KEY)
         except (RedisError, OSError) as fault:  # the way in counts and logs that Redis is away
-            log.debug("marks of set-aside records cannot be read", error=repr(fault))
+            log.debug("set_aside_marks_unavailable", error=repr(fault))
             return
         places = {place.decode("utf-8", "replace"): value for place, value in found.items()}
         marks = {place: mark for place, value in places.items() if (mark := _mark(place, value)) is not None}
@@ -84,7 +84,7 @@ class Marks:
         for place in self._marks:
             for work in self._watch.works_at(place):
                 if work.interrupt():
-                    log.warning("an operator sets a record aside; it is broken off", place=place, stage=work.stage)
+                    log.warning("record_set_aside", place=place, stage=work.stage)
 
     def reason(self, event: Event) -> str | None:
         """Why a Kafka event is set aside; None if it is not. A mark does not apply to a recreated topic."""
@@ -93,27 +93,27 @@ class Marks:
             return None
         return mark.reason
 
-    def reason_at(self, place: Place) -> str | None:
+    def reason_at(self, place: RecordPlace) -> str | None:
         """The same for an entry of a Redis stream. Its id is never used twice."""
         mark = self._marks.get(str(place)) if self._marks else None
         return mark.reason if mark else None
 
 
-async def mark(redis: Any, place: Place, reason: str, operator: str, record_ms: int | None) -> None:
+async def mark(redis: Any, place: RecordPlace, reason: str, operator: str, record_ms: int | None) -> None:
     """Set a record aside. `record_ms`: when the broker took it, None for an entry of a stream."""
     text = f"set aside by {operator}: {reason}"
     kept = Mark(reason=text, record_ms=record_ms, marked_at=time.time())
     await redis.hset(KEY, str(place), kept.model_dump_json())
 
 
-def parse_place(text: str) -> Place:
+def parse_place(text: str) -> RecordPlace:
     """topic-partition-offset, or stream-milliseconds-number. Raises ValueError."""
     parts = text.rsplit("-", 2)
     if len(parts) != 3 or not all(part.isascii() and part.isdigit() for part in parts[1:]):
         raise ValueError(f"{text!r} is no place; give it as topic-partition-offset or stream-milliseconds-number")
     if parts[0].startswith("stream:"):
-        return Place(parts[0], None, f"{parts[1]}-{parts[2]}")
-    return Place(parts[0], int(parts[1]), str(int(parts[2])))
+        return RecordPlace(parts[0], None, f"{parts[1]}-{parts[2]}")
+    return RecordPlace(parts[0], int(parts[1]), str(int(parts[2])))
 
 
 @contextmanager
@@ -151,5 +151,11 @@ def _mark(place: str, value: bytes) -> Mark | None:
     try:
         return Mark.model_validate_json(value)
     except ValidationError as fault:
-        log.warning("unreadable mark ignored; remove it with HDEL", key=KEY, place=place, errors=fault.error_count())
+        log.warning(
+            "set_aside_mark_unreadable",
+            key=KEY,
+            place=place,
+            errors=fault.error_count(),
+            remedy="remove this field with HDEL",
+        )
         return None

@@ -8,7 +8,7 @@ import structlog
 
 from vision_app.streams.ownership import LeftUnacked
 from vision_app.telemetry import metrics
-from vision_app.telemetry.watch import Place
+from vision_app.telemetry.watch import RecordPlace
 
 from .faust_seams import Worker, watch_of
 
@@ -22,12 +22,12 @@ def every(app: Worker, seconds: float, turn: Callable[[], Awaitable[None]]) -> N
 
     async def guarded() -> None:
         try:
-            with stage.work(Place(turn.__name__)):
+            with stage.work(RecordPlace(turn.__name__)):
                 await turn()
         except LeftUnacked:
             return  # the worker stops
         except Exception:
             metrics.UNEXPECTED_ERRORS.labels(where="timers").inc()
-            log.exception("unexpected error of a timer; it runs again at its next turn", timer=turn.__name__)
+            log.exception("timer_failed", timer=turn.__name__)
 
     app.timer(seconds, name=turn.__name__)(guarded)

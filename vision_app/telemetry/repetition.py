@@ -19,7 +19,7 @@ from typing import Any
 
 from . import metrics
 
-TOLD_WHOLE = 10
+SHOWN_IN_FULL = 10
 """This many equal lines within an interval are written."""
 INTERVAL_SECONDS = 60.0
 MAX_SENTENCES = 1000
@@ -31,7 +31,7 @@ _PASSING = frozenset({"timestamp", "attempt", "_record", "_from_structlog"})
 
 
 @dataclass
-class _Said:
+class _RepeatedLine:
     record: logging.LogRecord  # the last one
     since: float  # the beginning of the interval
     last: float
@@ -47,7 +47,7 @@ class Summarising(logging.StreamHandler[Any]):
 
     def __init__(self, stream: Any = None) -> None:
         super().__init__(stream)
-        self._said: OrderedDict[Hashable, _Said] = OrderedDict()
+        self._said: OrderedDict[Hashable, _RepeatedLine] = OrderedDict()
         self._timer: threading.Timer | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -60,24 +60,24 @@ class Summarising(logging.StreamHandler[Any]):
         said = self._said.get(sentence)
         if said is None or now - said.last >= self.interval_seconds:
             if said is not None:
-                self._tell(said, now)
-            said = self._said[sentence] = _Said(record, now, now)
+                self._report(said, now)
+            said = self._said[sentence] = _RepeatedLine(record, now, now)
         elif now - said.since >= self.interval_seconds:
-            self._tell(said, now)  # also if nothing was counted: the next interval begins
+            self._report(said, now)  # also if nothing was counted: the next interval begins
         self._said.move_to_end(sentence)
         said.record, said.last = record, now
-        if said.told < TOLD_WHOLE:
+        if said.told < SHOWN_IN_FULL:
             said.told += 1
-            last_one = said.told == TOLD_WHOLE
+            last_one = said.told == SHOWN_IN_FULL
             super().emit(_with(record, further=_FURTHER.format(self.interval_seconds)) if last_one else record)
         else:
             said.counted += 1
             metrics.LOG_LINES_COUNTED.labels(level=record.levelname.lower()).inc()
             self._remind()
         while len(self._said) > MAX_SENTENCES:
-            self._tell(self._said.popitem(last=False)[1], now)
+            self._report(self._said.popitem(last=False)[1], now)
 
-    def tell_due(self) -> None:
+    def report_due(self) -> None:
         """Write the counts of the intervals that are over."""
         self.acquire()
         try:
@@ -85,7 +85,7 @@ class Summarising(logging.StreamHandler[Any]):
             now = self.clock()
             for said in list(self._said.values()):
                 if said.counted and now - said.since >= self.interval_seconds:
-                    self._tell(said, now)
+                    self._report(said, now)
             if any(said.counted for said in self._said.values()):
                 self._remind()
         finally:
@@ -98,28 +98,28 @@ class Summarising(logging.StreamHandler[Any]):
             if self._timer is not None:
                 self._timer.cancel()
             for said in self._said.values():
-                self._tell(said, self.clock())
+                self._report(said, self.clock())
             self._said.clear()
         finally:
             self.release()
         super().close()
 
-    def _tell(self, said: _Said, now: float) -> None:
+    def _report(self, said: _RepeatedLine, now: float) -> None:
         """Write one line for the counted ones, if there are any. The sentence's next interval begins."""
         if said.counted:
             super().emit(_with(said.record, repeated=said.counted, within_seconds=round(now - said.since, 1)))
-        said.told = TOLD_WHOLE if said.counted > TOLD_WHOLE else 0  # if it has become rare, it is written again
+        said.told = SHOWN_IN_FULL if said.counted > SHOWN_IN_FULL else 0  # if it has become rare, it is written again
         said.since, said.counted = now, 0
 
     def _remind(self) -> None:
         """Start a timer, so that the count is written even if no further line is logged."""
         if self._timer is None:
-            self._timer = threading.Timer(self.interval_seconds, self.tell_due)
+            self._timer = threading.Timer(self.interval_seconds, self.report_due)
             self._timer.daemon = True
             self._timer.start()
 
 
-_FURTHER = "said ten times; from here on it is counted, and its number told every {:g} s"
+_FURTHER = "written ten times; equal lines are now counted, and the count is written every {:g} s"
 
 
 def sentence_of(record: logging.LogRecord) -> Hashable:

@@ -36,7 +36,7 @@ LAG_SECONDS = 60.0
 """How long a report about partitions is valid. Without a newer one Kafka is away, which is reported elsewhere."""
 
 
-class Place(NamedTuple):
+class RecordPlace(NamedTuple):
     """Where a record or an entry is. `partition` is None for a Redis stream, `offset` "" for a stage as a whole."""
 
     topic: str
@@ -61,7 +61,7 @@ class Work:
     """Records that a stage holds. `since`: when it last moved, or was last seen waiting for something known."""
 
     stage: str
-    places: Sequence[Place]
+    places: Sequence[RecordPlace]
     counts: Callable[[], bool]
     since: float = field(default_factory=lambda: time.monotonic())
     began: float = field(default_factory=lambda: time.monotonic())
@@ -73,7 +73,7 @@ class Work:
         """Short, because it refers to whole records and tracebacks show it."""
         return f"Work({self.stage!r}, {self.places[0]})"
 
-    def moved(self, *places: Place) -> None:
+    def note_progress(self, *places: RecordPlace) -> None:
         """Note progress. From now on the stage works on these records."""
         self.since = self.began = time.monotonic()
         self.places = places or self.places
@@ -152,7 +152,7 @@ class Stall:
     """Work that stands still. `since` is seconds since the epoch."""
 
     stage: str
-    place: Place
+    place: RecordPlace
     since: float
     why: str
 
@@ -166,7 +166,7 @@ class Oldest:
     """The oldest work of a stage. `since` is seconds since the epoch; `waits_for` is None if it waits for nothing."""
 
     stage: str
-    place: Place
+    place: RecordPlace
     since: float
     waits_for: str | None
 
@@ -182,7 +182,7 @@ class Stage:
         self._lock = threading.Lock()  # the watch's thread reads
 
     @contextlib.contextmanager
-    def work(self, *places: Place, counts: Callable[[], bool] = lambda: True) -> Iterator[Work]:
+    def work(self, *places: RecordPlace, counts: Callable[[], bool] = lambda: True) -> Iterator[Work]:
         """Hold records for the length of the block. When `counts` returns False, they belong to another worker."""
         work = Work(self.name, places, counts)
         with self._lock:
@@ -195,17 +195,17 @@ class Stage:
             with self._lock:
                 self._works.discard(work)
 
-    def keep(self, key: Hashable, place: Place, waits_for: str | None, progress: object) -> None:
-        """Hold work without a handler (a queue in a table) until `let_go`. It has moved when `progress` changes."""
+    def keep(self, key: Hashable, place: RecordPlace, waits_for: str | None, progress: object) -> None:
+        """Track work without a handler (a queue in a table) until `stop_tracking`. It moved when `progress` changes."""
         work, before = self._kept.get(key) or (Work(self.name, [place], lambda: True), progress)
         work.waits = (Wait(waits_for, lambda: True),) if waits_for else ()
         if before != progress:
-            work.moved()
+            work.note_progress()
         self._kept[key] = work, progress
         with self._lock:
             self._works.add(work)
 
-    def let_go(self, key: Hashable) -> None:
+    def stop_tracking(self, key: Hashable) -> None:
         if found := self._kept.pop(key, None):
             with self._lock:
                 self._works.discard(found[0])
@@ -230,7 +230,7 @@ class _Partition:
 
     committed: int
     since: float
-    stands: bool = False
+    is_stalled: bool = False
 
 
 class Watch:
@@ -240,13 +240,13 @@ class Watch:
         self.stall_seconds, self._at_rest = stall_seconds, at_rest
         self.stalls: tuple[Stall, ...] = ()
         self._stages: dict[str, Stage] = {}
-        self._partitions: dict[Place, tuple[str, _Partition]] = {}
+        self._partitions: dict[RecordPlace, tuple[str, _Partition]] = {}
         self._lag_at = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._loop_thread = 0
         self._loop_at = time.monotonic()
         self._asked_loop = False
-        self._told: dict[tuple[str, Place], Stall] = {}
+        self._reported: dict[tuple[str, RecordPlace], Stall] = {}
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -280,15 +280,15 @@ class Watch:
             try:
                 now = time.monotonic()
                 if now - looked_at > LOOK_SECONDS + FROZEN_SECONDS:
-                    self._forgive(now - looked_at)
+                    self._extend_deadlines(now - looked_at)
                 looked_at = now
                 self._ask_loop()
                 self.look()
             except Exception:  # the watch survives its own errors
                 metrics.UNEXPECTED_ERRORS.labels(where="watch").inc()
-                log.exception("unexpected error of the watch; it looks again")
+                log.exception("watch_failed")
 
-    def _forgive(self, seconds: float) -> None:
+    def _extend_deadlines(self, seconds: float) -> None:
         """Subtract the time for which the whole process was frozen, this thread included."""
         self._loop_at += seconds
         for stage in self._stages.values():
@@ -318,7 +318,7 @@ class Watch:
         now, found = time.monotonic(), list[Stall]()
         if self.loop_silent_seconds > self.stall_seconds:
             why = "the event loop is blocked; nothing goes on in this worker"
-            found.append(self._stall(EVENT_LOOP, Place(EVENT_LOOP), self._loop_at, why))
+            found.append(self._stall(EVENT_LOOP, RecordPlace(EVENT_LOOP), self._loop_at, why))
         for stage in self._stages.values():
             works = stage.works()
             for work in works:
@@ -331,17 +331,17 @@ class Watch:
                     found.append(self._stall(stage.name, work.places[0], work.since, "it waits for nothing known"))
         if now - self._lag_at < LAG_SECONDS and not self._at_rest():
             for place, (name, partition) in self._partitions.items():
-                if partition.stands:
+                if partition.is_stalled:
                     at = place._replace(offset=str(partition.committed))
                     found.append(self._stall(name, at, partition.since, "nobody works on it"))
-        self._tell(found)
+        self._report(found)
 
-    def report_lag(self, behind: Mapping[Place, tuple[str, int]]) -> None:
+    def report_lag(self, behind: Mapping[RecordPlace, tuple[str, int]]) -> None:
         """Report this worker's partitions with un-acknowledged records: their stage and the first such offset.
 
         A partition stands still if no handler holds its first record for too long and its stage is not full.
         """
-        now, partitions = time.monotonic(), dict[Place, tuple[str, _Partition]]()
+        now, partitions = time.monotonic(), dict[RecordPlace, tuple[str, _Partition]]()
         for place, (name, committed) in behind.items():
             _, known = self._partitions.get(place, (name, _Partition(committed, now)))
             partition = known if known.committed == committed else _Partition(committed, now)
@@ -349,24 +349,24 @@ class Watch:
             head = place._replace(offset=str(committed))
             if any(head in work.places for work in works) or (self.stage(name).full and works) or self._at_rest():
                 partition.since = now
-            partition.stands = now - partition.since > self.stall_seconds
+            partition.is_stalled = now - partition.since > self.stall_seconds
             partitions[place] = name, partition
         self._partitions, self._lag_at = partitions, now
 
-    def _stall(self, stage: str, place: Place, since: float, why: str) -> Stall:
+    def _stall(self, stage: str, place: RecordPlace, since: float, why: str) -> Stall:
         return Stall(stage, place, time.time() - (time.monotonic() - since), why)
 
-    def _tell(self, found: Sequence[Stall]) -> None:
+    def _report(self, found: Sequence[Stall]) -> None:
         self.stalls = tuple(sorted(found, key=lambda stall: stall.since))
         for name in (*self._stages, EVENT_LOOP):
             longest = max((stall.seconds for stall in found if stall.stage == name), default=0.0)
             metrics.STALLED.labels(stage=name).set(longest)
         told = {(stall.stage, stall.place): stall for stall in found}
-        for key in told.keys() - self._told.keys():
+        for key in told.keys() - self._reported.keys():
             stall = told[key]
             more = {"stack": self._loop_stack()} if stall.stage == EVENT_LOOP else {}
             log.error(
-                "Work stands still",
+                "work_stalled",
                 stage=stall.stage,
                 place=str(stall.place),
                 seconds=round(stall.seconds),
@@ -374,9 +374,9 @@ class Watch:
                 remedy=remedy(stall),
                 **more,
             )
-        for key in self._told.keys() - told.keys():
-            log.info("Work goes on", stage=key[0], place=str(key[1]))
-        self._told = told
+        for key in self._reported.keys() - told.keys():
+            log.info("work_resumed", stage=key[0], place=str(key[1]))
+        self._reported = told
 
     def _loop_stack(self) -> str:
         frame = sys._current_frames().get(self._loop_thread)  # noqa: SLF001 - it is documented; there is no public name

@@ -74,7 +74,7 @@ async def send(app: ServedWorker, command: Command) -> None:
     try:
         await app.outbox.send([command], keep_trying=lambda: time.monotonic() < deadline)
     except (LeftUnacked, Oversized) as fault:
-        log.error("an operator's command was not sent", command=type(command).__name__, error=repr(fault))
+        log.error("operator_command_not_sent", command=type(command).__name__, error=repr(fault))
         raise ApiError(
             503, "not_sent", "Kafka does not take the command; see `vision doctor`, then repeat it"
         ) from fault
@@ -83,7 +83,7 @@ async def send(app: ServedWorker, command: Command) -> None:
 def accepted(request: web.Request, command: Command, operator: str, *, recorded: bool) -> web.Response:
     """A 202 that says where the effect can be seen."""
     log.info(
-        "an operator's command was accepted",
+        "operator_command_accepted",
         command=command.type,
         tenant_id=command.tenant_id,
         operator=operator,

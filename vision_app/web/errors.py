@@ -62,7 +62,7 @@ async def uniform(request: web.Request, handler: Handler) -> web.StreamResponse:
                 count_refused("hung_up")
                 return web.Response(status=400)
             metrics.UNEXPECTED_ERRORS.labels(where="web").inc()
-            log.exception("unexpected error of a page", path=request.path)
+            log.exception("page_failed", path=request.path)
             text = "the request failed; the log has the reason under this trace_id"
             response = _error(trace, 500, "internal_error", text, {})
     if not response.prepared:

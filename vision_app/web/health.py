@@ -13,7 +13,7 @@ from typing import Any
 from aiohttp import web
 
 from vision_app.streams.faust_seams import watch_of
-from vision_app.telemetry.watch import Oldest, Place, Stall, remedy
+from vision_app.telemetry.watch import Oldest, RecordPlace, Stall, remedy
 
 from .errors import json_response
 from .models import AliveAnswer, OldestWork, ReadyAnswer, StalledWork, WorkPlace
@@ -79,7 +79,7 @@ def _oldest(work: Oldest) -> OldestWork:
     return OldestWork(**_place(work.place), stage=work.stage, since=_at(work.since), waits_for=work.waits_for)
 
 
-def _place(place: Place) -> dict[str, Any]:
+def _place(place: RecordPlace) -> dict[str, Any]:
     return WorkPlace(
         place=str(place), topic=place.topic, partition=place.partition, offset=place.offset or None
     ).model_dump()

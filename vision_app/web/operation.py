@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 from .errors import ApiError, count_refused
 from .models import Answer
 
-Place = Literal["path", "query", "headers", "body"]
+RequestPart = Literal["path", "query", "headers", "body"]
 Method = Callable[..., Awaitable[web.StreamResponse]]
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -30,7 +30,7 @@ class Operation:
     summary: str
     answers: Mapping[int, type[Answer]]
     errors: Sequence[int] = ()
-    takes: Mapping[Place, type[BaseModel]] = field(default_factory=dict)
+    takes: Mapping[RequestPart, type[BaseModel]] = field(default_factory=dict)
     open: bool = False  # needs no token
 
 
@@ -69,7 +69,7 @@ def operation(
     return declare
 
 
-async def _given(request: web.Request, takes: Mapping[Place, type[BaseModel]]) -> dict[str, BaseModel]:
+async def _given(request: web.Request, takes: Mapping[RequestPart, type[BaseModel]]) -> dict[str, BaseModel]:
     given: dict[str, BaseModel] = {}
     if "path" in takes:
         given["path"] = _check("path", takes["path"], dict(request.match_info))
@@ -94,7 +94,7 @@ def _query(request: web.Request, model: type[BaseModel] | None) -> dict[str, Bas
     return {"query": _check("query", model, dict(request.query))} if model is not BaseModel else {}
 
 
-def _check(place: Place, model: type[Model], given: Mapping[str, Any] | bytes) -> Model:
+def _check(place: RequestPart, model: type[Model], given: Mapping[str, Any] | bytes) -> Model:
     try:
         if isinstance(given, bytes):  # strict: in JSON `"dry_run": 0` is not a boolean, and we do not guess
             return model.model_validate_json(given or (b"null" if needs_fields(model) else b"{}"), strict=True)

@@ -43,7 +43,7 @@ async def _owner(app: ServedWorker, table: Any, key: bytes) -> URL:
         await fetch_metadata(app, topic)
         return URL(str(app.router.key_store(table.name, key)))
     except (KeyError, TypeError, AttributeError) as fault:
-        log.warning("owner of a key unknown", table=table.name, error=repr(fault))
+        log.warning("key_owner_unknown", table=table.name, error=repr(fault))
         raise unclear() from fault
 
 
@@ -58,7 +58,7 @@ async def _forward(app: ServedWorker, owner: URL, request: web.Request) -> web.R
             return web.Response(body=body, status=answer.status, content_type="application/json", charset="utf-8")
     except (aiohttp.ClientError, TimeoutError) as fault:
         metrics.RETRIES.labels(stage="forward").inc()
-        log.warning("the owner of a key does not answer", owner=str(owner), error=repr(fault))
+        log.warning("key_owner_unreachable", owner=str(owner), error=repr(fault))
         raise unclear() from fault
 
 

@@ -83,10 +83,10 @@ class Readers:
             yield await self.posts()
         except AWAY as fault:
             if is_callers(fault):
-                log.warning("Postgres cannot take what a page was asked for", error=repr(fault))
+                log.warning("postgres_value_refused", error=repr(fault))
                 raise ApiError(
                     422, "invalid_request", "a value is outside of what can be stored; correct it"
                 ) from fault
             metrics.RETRIES.labels(stage="db").inc()
-            log.error("Postgres cannot be read", error=repr(fault))
+            log.error("postgres_read_failed", error=repr(fault))
             raise ApiError(503, "store_unavailable", "Postgres does not answer; see `vision doctor`") from fault

@@ -13,7 +13,7 @@ import structlog
 from aiohttp import web
 
 from vision_app.domain.storage import Aim
-from vision_app.retention.accounts import together
+from vision_app.retention.accounts import sum_usages
 from vision_app.retention.cleanup import Report
 from vision_app.retention.keeper import AWAY
 from vision_app.retention.limits import gib
@@ -56,7 +56,7 @@ class QuotaView(Page):
     async def get(self, request: web.Request) -> web.Response:
         operator_for(request)
         with _reachable():
-            bucket = together(await self.app.keeper.held())
+            bucket = sum_usages(await self.app.keeper.held())
         current = current_of(self.app.settings, bucket)
         answer = QuotaAnswer(
             **current.model_dump(),
@@ -143,7 +143,7 @@ class CleanupView(Page):
     ) -> web.Response:
         operator_for(request)
         dry_run = body.dry_run if query.dry_run is None else query.dry_run
-        log.info("a clean-up was asked for", operator=headers.x_operator, **body.model_dump(), dry=dry_run)
+        log.info("cleanup_requested", operator=headers.x_operator, **body.model_dump(), dry=dry_run)
         task = self.app.keeper.start_clean_up(aim_of(self.app.settings, body), dry_run=dry_run)
         done, _ = await asyncio.wait({task}, timeout=CLEANUP_SECONDS)
         if not done:
@@ -190,5 +190,5 @@ def _reachable() -> Iterator[None]:
         raise ApiError(409, "cleanup_running", f"{fault}; its effect is to be seen at {STATS}") from fault
     except AWAY as fault:
         metrics.RETRIES.labels(stage="storage").inc()
-        log.error("storage cannot be looked after", error=repr(fault))
+        log.error("storage_unavailable", error=repr(fault))
         raise ApiError(503, "store_unavailable", "Postgres or S3 does not answer; see `vision doctor`") from fault

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from vision_app.retention.accounts import Usage, together
+from vision_app.retention.accounts import Usage, sum_usages
 from vision_app.retention.limits import gib
 from vision_app.settings import Settings
 from vision_app.telemetry import metrics
@@ -17,7 +17,7 @@ SHOWN_TENANTS = 20
 
 
 def stats_of(settings: Settings, held: Mapping[str, Usage], state: Mapping[str, Any]) -> StorageStatsAnswer:
-    bucket = together(held)
+    bucket = sum_usages(held)
     largest = sorted(held.items(), key=lambda item: (-item[1].total_bytes, item[0]))[:SHOWN_TENANTS]
     return StorageStatsAnswer(
         current=current_of(settings, bucket),

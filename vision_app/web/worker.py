@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from vision_app.domain.budget import Rules
+from vision_app.domain.budget import BudgetRules
 from vision_app.retention.keeper import StorageKeeper
 from vision_app.settings import Settings
 from vision_app.streams.faust_seams import Worker
@@ -21,7 +21,7 @@ class ServedWorker(Worker, Protocol):
     outbox: Outbox
     readers: Readers
     keeper: StorageKeeper
-    budget_rules: Callable[[], Rules]
+    budget_rules: Callable[[], BudgetRules]
     started: bool
 
     @property

@@ -11,7 +11,7 @@ from rich.console import Console
 from vision_app.lab.bench.plan import BenchOptions
 from vision_app.lab.bench.report import as_json, show
 from vision_app.lab.bench.run import bench
-from vision_app.lab.cli.own_services import finish, on_own_services
+from vision_app.lab.cli.own_services import finish, on_own_services, run_options
 from vision_app.settings import vision_home
 
 EXIT_FAILED = 1
@@ -26,13 +26,11 @@ SECONDS = click.FloatRange(min=0)
 @click.option(
     "--flood", type=click.IntRange(min=0), default=0, show_default=True, help="Posts of one more tenant, at once."
 )
-@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option(
     "--answers", type=(SECONDS, SECONDS), default=(0.2, 0.6), show_default=True, help="The provider's, in seconds."
 )
 @click.option("--max-ratio", type=click.FloatRange(min=1), help="Of the p95 under flood to the calm one.")
-@click.option("--keep", is_flag=True, help="Keep the run's folder (logs and data).")
-@click.option("--json", "machine_readable", is_flag=True, help="One JSON document on stdout; progress goes to stderr.")
+@run_options(workers=1)
 def bench_command(
     seconds: float,
     warm_up: float,

@@ -23,6 +23,25 @@ from vision_app.stack.client import running_stack
 from vision_app.stack.errors import StackError
 
 Result = TypeVar("Result")
+Command = TypeVar("Command", bound=Callable[..., None])
+
+
+def run_options(*, workers: int) -> Callable[[Command], Command]:
+    """The options of every such command: `--workers` with this default, `--keep`, `--json` as `machine_readable`."""
+    options = (
+        click.option("--workers", type=click.IntRange(min=1), default=workers, show_default=True),
+        click.option("--keep", is_flag=True, help="Keep the run's folder (logs and data) also when all went well."),
+        click.option(
+            "--json", "machine_readable", is_flag=True, help="One JSON document on stdout; progress goes to stderr."
+        ),
+    )
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
 
 
 def on_own_services(

@@ -10,10 +10,10 @@ from contextlib import AbstractContextManager, nullcontext
 import click
 from rich.console import Console
 
-from vision_app.lab.cli.own_services import finish, on_own_services
+from vision_app.lab.cli.own_services import finish, on_own_services, run_options
 from vision_app.lab.faults import Peers, between_brokers
 from vision_app.lab.soak.brokers import Brokers
-from vision_app.lab.soak.plan import BrokerBlow
+from vision_app.lab.soak.plan import Disturbance
 from vision_app.lab.soak.report import as_json, show
 from vision_app.lab.soak.run import SoakOptions, soak
 from vision_app.settings import vision_home
@@ -21,13 +21,12 @@ from vision_app.stack.home import Home
 
 EXIT_FAILED = 1
 COUNT = click.IntRange(min=0)
-OTHER_BROKER_BLOWS: dict[BrokerBlow, int] = {"freeze": 2, "restart": 1, "controller": 1, "rolling": 1}
+OTHER_DISTURBANCES: dict[Disturbance, int] = {"freeze": 2, "restart": 1, "controller": 1, "rolling": 1}
 
 
 @click.command(name="soak")
 @click.option("--minutes", type=click.FloatRange(min=0.1), default=10, show_default=True, help="Of traffic.")
 @click.option("--posts", type=click.IntRange(min=1), default=1000, show_default=True, help="Spread over the minutes.")
-@click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True)
 @click.option("--kills", type=COUNT, default=50, show_default=True, help="SIGKILLs at random moments.")
 @click.option("--terminations", type=COUNT, default=3, show_default=True, help="SIGTERMs at random moments.")
 @click.option("--freezes", type=COUNT, default=2, show_default=True, help="SIGSTOPs longer than the session.")
@@ -44,8 +43,7 @@ OTHER_BROKER_BLOWS: dict[BrokerBlow, int] = {"freeze": 2, "restart": 1, "control
 )
 @click.option("--seed", type=int, default=None, help="Repeat a run; chosen and shown when not given.")
 @click.option("--patience", type=click.FloatRange(min=0.1), default=10, show_default=True, help="Minutes for the rest.")
-@click.option("--keep", is_flag=True, help="Keep the run's folder (logs and data) also when all went well.")
-@click.option("--json", "machine_readable", is_flag=True, help="One JSON document on stdout; progress goes to stderr.")
+@run_options(workers=2)
 def soak_command(
     minutes: float,
     posts: int,
@@ -85,7 +83,7 @@ def soak_command(
         calm_provider=calm_provider,
         patience_minutes=patience,
         brokers=int(brokers),
-        broker_blows={"kill": broker_kills, "cut": partitions, **OTHER_BROKER_BLOWS},
+        disturbances={"kill": broker_kills, "cut": partitions, **OTHER_DISTURBANCES},
     )
     console.print(f"Seed {chosen}", highlight=False)
     with _peers(wish) as peers:

@@ -80,7 +80,7 @@ def post_view(evidence: Evidence) -> RenderableType:
     more = Table.grid(padding=(0, 1))
     more.add_column(no_wrap=True)
     more.add_column(overflow="fold")
-    for label, text in _under_the_table(evidence):
+    for label, text in _footnotes(evidence):
         more.add_row(f"  {label}", Text(text))
     return Group(table, more)
 
@@ -108,7 +108,7 @@ def tokens_text(medium: Mapping[str, Any]) -> str:
     return f"{billed} cached" if medium.get("cached") else billed
 
 
-def _under_the_table(evidence: Evidence) -> Iterator[tuple[str, str]]:
+def _footnotes(evidence: Evidence) -> Iterator[tuple[str, str]]:
     for key in (evidence.row or {}).get("s3_vision_keys") or ():
         cost = f", cost {evidence.answers[key].answer.tokens} tokens" if key in evidence.answers else ": NOT THERE"
         yield "S3", f"{key}{cost}"

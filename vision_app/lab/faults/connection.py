@@ -36,7 +36,7 @@ class Connection:
             await self._proxy.moving.wait()
             await self._relay()
         except* OSError as fault:
-            log.debug("connection ended", service=self._proxy.name, error=repr(fault.exceptions[0]))
+            log.debug("fault_proxy_connection_ended", service=self._proxy.name, error=repr(fault.exceptions[0]))
 
     def close(self) -> None:
         """Close both halves; harmless when they are closed."""

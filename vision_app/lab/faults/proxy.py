@@ -58,7 +58,7 @@ class FaultProxy:
         """Misbehave in this way until `heal` or another fault."""
         self.heal()
         self.fault = fault
-        log.info("fault injected", service=self.name, fault=fault, connections=len(self._connections))
+        log.info("fault_injected", service=self.name, fault=fault, connections=len(self._connections))
         if fault == "hang":
             self.moving.clear()
         if fault == "down":
@@ -73,7 +73,7 @@ class FaultProxy:
         if self.fault == "down" and self._socket:
             self._listen(self._socket)
         if self.fault:
-            log.info("fault healed", service=self.name, fault=self.fault)
+            log.info("fault_healed", service=self.name, fault=self.fault)
         self.fault = None
         self.moving.set()
 
@@ -109,7 +109,7 @@ class FaultProxy:
         try:
             accepted, (_, client_port) = listener.accept()
         except OSError as fault:  # the client has gone, or there are too many open files
-            log.warning("connection not accepted; the client tries again", service=self.name, error=repr(fault))
+            log.warning("fault_proxy_connection_failed", service=self.name, error=repr(fault))
             return
         if self._refused(client_port):
             accepted.close()

@@ -18,9 +18,10 @@ from vision_app.lab.faults import Peers
 from vision_app.settings import Settings
 from vision_app.stack import client
 from vision_app.stack.home import Home
+from vision_app.stack.kafka import count_brokers
 from vision_app.stack.state import Condition, ServiceState
 
-from .plan import PlannedBrokerBlow
+from .plan import PlannedDisturbance
 from .traffic import Clock
 
 FREEZE_SECONDS = 15.0  # longer than the brokers' session of 4 s
@@ -41,27 +42,28 @@ class Brokers:
     home: Home
     peers: Peers
     count: int
-    blows: list[dict[str, Any]] = field(default_factory=list)
+    disturbances: list[dict[str, Any]] = field(default_factory=list)
 
-    async def strike(self, blows: Sequence[PlannedBrokerBlow], clock: Clock) -> None:
-        """Carry out every blow at its time, or later: when all brokers are there again after the one before."""
-        for blow in blows:
-            await clock.wait_for(blow.at)
+    async def disturb(self, wanted: Sequence[PlannedDisturbance], clock: Clock) -> None:
+        """Carry out each disturbance at its time, or later: when all brokers are there again after the one before."""
+        for planned in wanted:
+            await clock.wait_for(planned.at)
             started = time.time()
-            target = self._controller() if blow.blow == "controller" else blow.broker
-            await self._strike(target, blow)
-            self.blows.append(
+            target = self._controller() if planned.kind == "controller" else planned.broker
+            await self._carry_out(target, planned)
+            await self._all_there()
+            self.disturbances.append(
                 {
                     "at": round(clock.elapsed, 1),
-                    "broker": f"kafka-{target}" if blow.blow != "rolling" else "all in turn",
-                    "blow": blow.blow,
+                    "broker": f"kafka-{target}" if planned.kind != "rolling" else "all in turn",
+                    "disturbance": planned.kind,
                     "seconds": round(time.time() - started, 1),
                     "started_ms": round(started * 1000),
                 }
             )
 
-    async def _strike(self, target: int, blow: PlannedBrokerBlow) -> None:
-        match blow.blow:
+    async def _carry_out(self, target: int, planned: PlannedDisturbance) -> None:
+        match planned.kind:
             case "kill":
                 await self._end(target, signal.SIGKILL)
             case "restart" | "controller":
@@ -95,6 +97,17 @@ class Brokers:
             await asyncio.sleep(POLL_SECONDS)
         raise BrokerLost(f"{service.name} is not ready after {READY_SECONDS:.0f} s; see {service.log}")
 
+    async def _all_there(self) -> None:
+        """Wait until every broker says that all are alive."""
+        deadline = time.monotonic() + READY_SECONDS
+        while time.monotonic() < deadline:
+            services = [self._service(number) for number in range(1, self.count + 1)]
+            ports = [service.port for service in services if service.port is not None]
+            if min(await asyncio.gather(*map(count_brokers, ports))) >= self.count:
+                return
+            await asyncio.sleep(POLL_SECONDS)
+        raise BrokerLost(f"after {READY_SECONDS:.0f} s not all brokers are back; see {self.home.log('kafka-1').parent}")
+
     def _pid(self, number: int) -> int:
         service = self._service(number)
         if service.process is None:
@@ -121,15 +134,15 @@ class Brokers:
 
 
 async def longest_silences(
-    redis: Redis, settings: Settings, blows: Sequence[Mapping[str, Any]], since_ms: int
+    redis: Redis, settings: Settings, disturbances: Sequence[Mapping[str, Any]], since_ms: int
 ) -> list[float]:
-    """For each blow the longest time, in seconds, without an announcement, of those that began soon after it."""
+    """For each disturbance the longest time, in seconds, without an announcement, of those that began soon after it."""
     entries = await redis.xrange(settings.vision_output_stream, min=str(since_ms))
     times = [int(bytes(entry_id).partition(b"-")[0]) for entry_id, _ in entries]
     found = []
-    for blow in blows:
-        begin = blow["started_ms"]
-        end = begin + (SILENCE_WINDOW_SECONDS + blow["seconds"]) * 1000
+    for one in disturbances:
+        begin = one["started_ms"]
+        end = begin + (SILENCE_WINDOW_SECONDS + one["seconds"]) * 1000
         inside = [begin, *(at for at in times if begin <= at <= end)]
         gaps = [later - earlier for earlier, later in itertools.pairwise(inside)]
         found.append(round(max(gaps, default=0) / 1000, 1))

@@ -12,7 +12,7 @@ from typing import Any
 from vision_app.lab.faults import FaultProxy
 
 from .brokers import Brokers
-from .plan import PlannedBlow, PlannedBrokerBlow, PlannedOutage
+from .plan import PlannedDisturbance, PlannedOutage, PlannedSignal
 from .traffic import Clock
 from .workers import WorkerProcess
 
@@ -38,25 +38,25 @@ PROVIDER_RULES: list[dict[str, Any]] = [
 class Chaos:
     """The disturbances, for the report."""
 
-    blows: list[dict[str, Any]] = field(default_factory=list)
+    signals: list[dict[str, Any]] = field(default_factory=list)
     outages: list[dict[str, Any]] = field(default_factory=list)
     ended_by_themselves: list[str] = field(default_factory=list)
     brokers: Brokers | None = None
 
-    async def strike(
-        self, blows: Sequence[PlannedBlow], workers: Sequence[WorkerProcess], clock: Clock, session_seconds: float
+    async def send_signals(
+        self, signals: Sequence[PlannedSignal], workers: Sequence[WorkerProcess], clock: Clock, session_seconds: float
     ) -> None:
         """Carry out every blow (kill, SIGTERM, freeze) at its time."""
-        for blow in blows:
+        for blow in signals:
             await clock.wait_for(blow.at)
             worker = workers[blow.worker]
-            seconds = await _strike(worker, blow, session_seconds)
-            self.blows.append({"at": round(clock.elapsed, 1), "worker": worker.name, "blow": blow.blow, **seconds})
+            seconds = await _send_signal(worker, blow, session_seconds)
+            self.signals.append({"at": round(clock.elapsed, 1), "worker": worker.name, "blow": blow.signal, **seconds})
 
-    async def strike_brokers(self, blows: Sequence[PlannedBrokerBlow], clock: Clock) -> None:
+    async def disturb_brokers(self, wanted: Sequence[PlannedDisturbance], clock: Clock) -> None:
         """Disturb the brokers, if there are several."""
         if self.brokers is not None:
-            await self.brokers.strike(blows, clock)
+            await self.brokers.disturb(wanted, clock)
 
     async def watch(self, workers: Sequence[WorkerProcess]) -> None:
         """For ever: restart workers that end without a blow."""
@@ -81,14 +81,14 @@ class Chaos:
             proxies[outage.service].heal()
 
 
-async def _strike(worker: WorkerProcess, blow: PlannedBlow, session_seconds: float) -> dict[str, float]:
-    if blow.blow == "freeze":
+async def _send_signal(worker: WorkerProcess, blow: PlannedSignal, session_seconds: float) -> dict[str, float]:
+    if blow.signal == "freeze":
         worker.signal(signal.SIGSTOP)
         await asyncio.sleep(session_seconds + FREEZE_BEYOND_SECONDS)
         worker.signal(signal.SIGCONT)
         return {"seconds": session_seconds + FREEZE_BEYOND_SECONDS}
     started = time.monotonic()
-    if blow.blow == "kill":
+    if blow.signal == "kill":
         await worker.kill()
     else:
         await worker.terminate()

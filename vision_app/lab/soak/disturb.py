@@ -26,7 +26,7 @@ VISION = (sys.executable, "-c", "from vision_app.cli import main; main()")
 
 
 @asynccontextmanager
-async def company(other: WorkerProcess) -> AsyncIterator[None]:
+async def second_worker_running(other: WorkerProcess) -> AsyncIterator[None]:
     """A second worker without crash points joins, and leaves at the end: partitions move twice."""
     await other.start()
     try:
@@ -38,7 +38,7 @@ async def company(other: WorkerProcess) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def abandoning(worker: WorkerProcess, redis: Redis, settings: Settings) -> AsyncIterator[None]:
+async def abandoned_entries(worker: WorkerProcess, redis: Redis, settings: Settings) -> AsyncIterator[None]:
     """Another consumer reads some entries published meanwhile and leaves them, one of them after too many deliveries.
 
     Then another entry, which belongs to no post, is deleted from the stream.

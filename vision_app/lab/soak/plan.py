@@ -13,8 +13,8 @@ from typing import Literal
 from vision_app.lab.faults import Fault
 
 Kind = Literal["new", "seen", "album", "missing", "repeated", "unreadable", "oversized"]
-Blow = Literal["kill", "terminate", "freeze"]
-BrokerBlow = Literal["kill", "freeze", "restart", "cut", "controller", "rolling"]
+WorkerSignal = Literal["kill", "terminate", "freeze"]
+Disturbance = Literal["kill", "freeze", "restart", "cut", "controller", "rolling"]
 
 SHARES: dict[Kind, int] = {"new": 60, "seen": 15, "album": 8, "missing": 5, "repeated": 8, "unreadable": 4}
 """Per cent of the posts: a new picture, one that the tenant posted before, several, a missing object, published twice,
@@ -22,7 +22,7 @@ not JSON. (Only the crash suite has entries that are too large.)
 """
 TENANTS = 8
 POOR_SHARE = 0.15  # share of the posts from the tenant whose budget runs out
-FIRST_BLOW, LAST_BLOW = 0.03, 0.95
+FIRST_SIGNAL, LAST_SIGNAL = 0.03, 0.95
 MAX_ALBUM = 4
 
 
@@ -42,21 +42,21 @@ class PlannedPost:
 
 
 @dataclass(frozen=True)
-class PlannedBlow:
+class PlannedSignal:
     """A worker is killed, told to end (SIGTERM), or frozen longer than its session and then continued."""
 
     at: float
     worker: int
-    blow: Blow
+    signal: WorkerSignal
 
 
 @dataclass(frozen=True)
-class PlannedBrokerBlow:
+class PlannedDisturbance:
     """A broker is killed, frozen, restarted or cut off from the others; or the active controller, or each in turn."""
 
     at: float
     broker: int
-    blow: BrokerBlow
+    kind: Disturbance
 
 
 @dataclass(frozen=True)
@@ -74,10 +74,10 @@ class SoakPlan:
     """All actions of a run, each list in the order of time. `poor` is the tenant whose budget runs out."""
 
     posts: Sequence[PlannedPost]
-    blows: Sequence[PlannedBlow]
+    signals: Sequence[PlannedSignal]
     outages: Sequence[PlannedOutage]
     poor: str
-    broker_blows: Sequence[PlannedBrokerBlow] = ()
+    disturbances: Sequence[PlannedDisturbance] = ()
 
     @property
     def readable(self) -> list[PlannedPost]:
@@ -94,7 +94,7 @@ def draw(
     *,
     posts: int,
     workers: int,
-    blows: dict[Blow, int],
+    signals: dict[WorkerSignal, int],
     services: Sequence[str],
     faults: Sequence[Fault],
     outage_seconds: float,
@@ -103,7 +103,7 @@ def draw(
     dice = random.Random(seed)  # noqa: S311 - to be repeatable, not secret
     return SoakPlan(
         posts=_posts(dice, run, posts),
-        blows=_blows(dice, workers, blows),
+        signals=_planned_signals(dice, workers, signals),
         outages=_outages(dice, services, faults, outage_seconds),
         poor=_tenant(run, 0),
     )
@@ -136,23 +136,24 @@ def _posts(dice: random.Random, run: str, count: int) -> list[PlannedPost]:
     return planned
 
 
-def _blows(dice: random.Random, workers: int, wanted: dict[Blow, int]) -> list[PlannedBlow]:
+def _planned_signals(dice: random.Random, workers: int, wanted: dict[WorkerSignal, int]) -> list[PlannedSignal]:
     drawn = [
-        PlannedBlow(dice.uniform(FIRST_BLOW, LAST_BLOW), dice.randrange(workers), blow)
-        for blow, count in wanted.items()
+        PlannedSignal(dice.uniform(FIRST_SIGNAL, LAST_SIGNAL), dice.randrange(workers), signal)
+        for signal, count in wanted.items()
         for _ in range(count)
     ]
-    return sorted(drawn, key=lambda blow: blow.at)
+    return sorted(drawn, key=lambda signal: signal.at)
 
 
-def draw_broker_blows(seed: int, brokers: int, wanted: Mapping[BrokerBlow, int]) -> list[PlannedBrokerBlow]:
+def draw_disturbances(seed: int, brokers: int, wanted: Mapping[Disturbance, int]) -> list[PlannedDisturbance]:
     """Disturbances of brokers in any order, at an even pace: each waits for the end of the one before."""
     dice = random.Random(f"brokers {seed}")  # noqa: S311 - to be repeatable, not secret
-    kinds = [blow for blow, count in wanted.items() for _ in range(count)]
+    kinds = [kind for kind, count in wanted.items() for _ in range(count)]
     dice.shuffle(kinds)
-    part = (LAST_BLOW - FIRST_BLOW) / max(1, len(kinds))
+    part = (LAST_SIGNAL - FIRST_SIGNAL) / max(1, len(kinds))
     return [
-        PlannedBrokerBlow(FIRST_BLOW + part * place, dice.randint(1, brokers), blow) for place, blow in enumerate(kinds)
+        PlannedDisturbance(FIRST_SIGNAL + part * place, dice.randint(1, brokers), kind)
+        for place, kind in enumerate(kinds)
     ]
 
 
@@ -161,8 +162,8 @@ def _outages(
 ) -> list[PlannedOutage]:
     """One outage per service, in turn: each has an equal part of the run and starts in the first half of it."""
     order = dice.sample(list(services), len(services))
-    part = (LAST_BLOW - FIRST_BLOW) / max(1, len(order))
+    part = (LAST_SIGNAL - FIRST_SIGNAL) / max(1, len(order))
     return [
-        PlannedOutage(FIRST_BLOW + part * (place + dice.uniform(0, 0.5)), service, dice.choice(faults), seconds)
+        PlannedOutage(FIRST_SIGNAL + part * (place + dice.uniform(0, 0.5)), service, dice.choice(faults), seconds)
         for place, service in enumerate(order)
     ]

@@ -46,9 +46,9 @@ def as_json(result: SoakResult) -> dict[str, Any]:
         "left": result.left,
         "forced": result.forced,
         "seconds": {name: round(seconds, 1) for name, seconds in result.seconds.items()},
-        "blows": result.chaos.blows,
+        "blows": result.chaos.signals,
         "outages": result.chaos.outages,
-        "broker_blows": list(result.broker_blows),
+        "disturbances": list(result.disturbances),
         "ended_by_themselves": result.chaos.ended_by_themselves,
         "account": result.account.as_dict(),
     }
@@ -56,8 +56,8 @@ def as_json(result: SoakResult) -> dict[str, Any]:
 
 def show(console: Console, result: SoakResult) -> None:
     """A table of the figures, then every discrepancy."""
-    blows = Counter(blow["blow"] for blow in result.chaos.blows)
-    struck = ", ".join(f"{count} × {blow}" for blow, count in sorted(blows.items())) or "none"
+    signals = Counter(blow["blow"] for blow in result.chaos.signals)
+    struck = ", ".join(f"{count} × {blow}" for blow, count in sorted(signals.items())) or "none"
     broken = ", ".join(f"{outage['service']} {outage['fault']}" for outage in result.chaos.outages) or "none"
     table = Table(title=f"Seed {result.wish.seed}: {len(result.plan.posts)} posts", title_justify="left")
     table.add_column("what")
@@ -68,19 +68,19 @@ def show(console: Console, result: SoakResult) -> None:
     console.print(table)
     gave_up = len(result.chaos.ended_by_themselves)
     console.print(f"Workers struck: {struck}; gave up by themselves to recover: {gave_up}. Services broken: {broken}.")
-    if result.broker_blows:
-        console.print(_broker_table(result.broker_blows))
+    if result.disturbances:
+        console.print(_broker_table(result.disturbances))
     for line in _faults(result):
         console.print(f"[red]✗ {escape(line)}[/]")
 
 
-def _broker_table(blows: Sequence[Mapping[str, Any]]) -> Table:
+def _broker_table(disturbances: Sequence[Mapping[str, Any]]) -> Table:
     """For each kind of disturbance: how often, its duration, and the longest time without an announcement after it."""
     table = Table("brokers", title="Longest silence of the output after each disturbance", title_justify="left")
     for column in ("times", "median, s", "longest, s"):
         table.add_column(column, justify="right")
-    for kind in dict.fromkeys(blow["blow"] for blow in blows):
-        silences = [blow["silence"] for blow in blows if blow["blow"] == kind]
+    for kind in dict.fromkeys(one["disturbance"] for one in disturbances):
+        silences = [one["silence"] for one in disturbances if one["disturbance"] == kind]
         table.add_row(kind, str(len(silences)), f"{statistics.median(silences):.1f}", f"{max(silences):.1f}")
     return table
 

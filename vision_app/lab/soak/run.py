@@ -24,7 +24,7 @@ from .brokers import Brokers, longest_silences
 from .chaos import PROVIDER_RULES, SLOW_ANSWERS, Chaos
 from .history import keep_ledger_history
 from .operator import Operator
-from .plan import Blow, BrokerBlow, SoakPlan, draw, draw_broker_blows
+from .plan import Disturbance, SoakPlan, WorkerSignal, draw, draw_disturbances
 from .traffic import Clock, publish_all, upload_all
 from .workers import WorkerProcess
 
@@ -51,7 +51,7 @@ class SoakOptions:
     calm_provider: bool
     patience_minutes: float
     brokers: int = 1
-    broker_blows: Mapping[BrokerBlow, int] = field(default_factory=dict)
+    disturbances: Mapping[Disturbance, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class SoakResult:
     account: Account
     forced: int = 0  # workers told to end that had to be killed
     seconds: Mapping[str, float] = field(default_factory=dict)
-    broker_blows: Sequence[Mapping[str, Any]] = ()  # each with the longest silence after it
+    disturbances: Sequence[Mapping[str, Any]] = ()  # each with the longest silence after it
 
     @property
     def ok(self) -> bool:
@@ -86,13 +86,13 @@ async def soak(
         f"{wish.seed}-{int(time.time()) % 100_000}",
         posts=wish.posts,
         workers=wish.workers,
-        blows=_blows(wish),
+        signals=_planned_signals(wish),
         services=_services(wish),
         faults=FAULTS,
         outage_seconds=wish.outage_seconds,
     )
     if brokers:
-        plan = replace(plan, broker_blows=draw_broker_blows(wish.seed, wish.brokers, wish.broker_blows))
+        plan = replace(plan, disturbances=draw_disturbances(wish.seed, wish.brokers, wish.disturbances))
     started_ms, started = int(time.time() * 1000), time.monotonic()
     async with AsyncExitStack() as stack:
         proxies = await stack.enter_async_context(proxied(variables))
@@ -140,12 +140,12 @@ def _services(wish: SoakOptions) -> tuple[str, ...]:
 async def _with_silences(
     brokers: Brokers | None, redis: Redis, settings: Settings, since_ms: int
 ) -> list[dict[str, Any]]:
-    blows = brokers.blows if brokers else []
-    silences = await longest_silences(redis, settings, blows, since_ms)
-    return [{**blow, "silence": silence} for blow, silence in zip(blows, silences, strict=True)]
+    disturbances = brokers.disturbances if brokers else []
+    silences = await longest_silences(redis, settings, disturbances, since_ms)
+    return [{**one, "silence": silence} for one, silence in zip(disturbances, silences, strict=True)]
 
 
-def _blows(wish: SoakOptions) -> dict[Blow, int]:
+def _planned_signals(wish: SoakOptions) -> dict[WorkerSignal, int]:
     return {"kill": wish.kills, "terminate": wish.terminations, "freeze": wish.freezes}
 
 
@@ -162,13 +162,13 @@ async def _play(
 ) -> int:
     """Run traffic, blows and outages in parallel. Returns the number of published entries."""
     clock = Clock(wish.minutes * 60)
-    blows = len(plan.blows) + len(plan.broker_blows)
+    blows = len(plan.signals) + len(plan.disturbances)
     tell(f"{len(plan.posts)} posts, {blows} blows, {len(plan.outages)} outages in {wish.minutes:g} minutes")
     entries, *_ = await asyncio.gather(
         publish_all(redis, settings, plan.posts, media, clock),
-        chaos.strike(plan.blows, workers, clock, SESSION_SECONDS),
+        chaos.send_signals(plan.signals, workers, clock, SESSION_SECONDS),
         chaos.break_services(plan.outages, proxies, clock),
-        chaos.strike_brokers(plan.broker_blows, clock),
+        chaos.disturb_brokers(plan.disturbances, clock),
     )
     return entries
 

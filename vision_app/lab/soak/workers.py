@@ -56,7 +56,7 @@ class WorkerProcess:
         self.forced = 0
 
     async def start(self) -> None:
-        """Start it unless it runs. `watch` and `strike` may call this at the same time."""
+        """Start it unless it runs. `watch` and `send_signals` may call this at the same time."""
         async with self._starting:
             if self._process is None or self._process.returncode is not None:
                 self._process = await spawn(list(self._command), self._environment, self.log, signal.SIGTERM)

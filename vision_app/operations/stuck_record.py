@@ -19,7 +19,7 @@ from redis.asyncio import Redis
 from vision_app import topics
 from vision_app.settings import Settings
 from vision_app.streams.set_aside import mark, parse_place
-from vision_app.telemetry.watch import Place
+from vision_app.telemetry.watch import RecordPlace
 
 from .connections import OperationError
 from .health import Health
@@ -33,40 +33,40 @@ CLOCKS_MS = 60_000
 """The largest assumed difference between the clocks of this machine and the broker."""
 
 READ = tuple(topic.name for topic in topics.ALL if topic is not topics.DLQ)
-_AGAIN = "`vision dlq replay` tries it again"
-_FOLLOWS: Mapping[str, str] = {
-    topics.UPLOADED.name: f"its post is not opened; {_AGAIN}",
-    topics.POSTS.name: f"the post does not learn of it and stays as it is; {_AGAIN}",
-    topics.MEDIA.name: f"the picture ends as failed and its post goes on; {_AGAIN}",
-    topics.BUDGET.name: f"the ledger does not learn of it; {_AGAIN}",
+_REPLAY_HINT = "`vision dlq replay` tries it again"
+_CONSEQUENCES: Mapping[str, str] = {
+    topics.UPLOADED.name: f"its post is not opened; {_REPLAY_HINT}",
+    topics.POSTS.name: f"the post does not learn of it and stays as it is; {_REPLAY_HINT}",
+    topics.MEDIA.name: f"the picture ends as failed and its post goes on; {_REPLAY_HINT}",
+    topics.BUDGET.name: f"the ledger does not learn of it; {_REPLAY_HINT}",
     topics.ANALYSIS.name: "the picture ends as failed and its post goes on; its grant is closed: charged at its "
-    f"estimate if its call was begun, else released; {_AGAIN} under a new grant",
-    topics.SINK_POSTGRES.name: f"the row is not written by it and the post is not announced; {_AGAIN}",
-    topics.SINK_S3.name: f"the post's document is not written by it; {_AGAIN}",
-    topics.SINK_NEO4J.name: f"the post is not in the graph by it; {_AGAIN}",
-    topics.ANALYZED.name: f"the post is not announced on the Redis stream; {_AGAIN}",
-    topics.SKIPPED.name: f"the post is not announced on the Redis stream; {_AGAIN}",
+    f"estimate if its call was begun, else released; {_REPLAY_HINT} under a new grant",
+    topics.SINK_POSTGRES.name: f"the row is not written by it and the post is not announced; {_REPLAY_HINT}",
+    topics.SINK_S3.name: f"the post's document is not written by it; {_REPLAY_HINT}",
+    topics.SINK_NEO4J.name: f"the post is not in the graph by it; {_REPLAY_HINT}",
+    topics.ANALYZED.name: f"the post is not announced on the Redis stream; {_REPLAY_HINT}",
+    topics.SKIPPED.name: f"the post is not announced on the Redis stream; {_REPLAY_HINT}",
 }
-_BUDGET_FOLLOWS: Mapping[str, str] = {
-    "reserve": f"the picture ends as failed and its post goes on; {_AGAIN}",
-    "lost": f"the picture ends as failed and its post goes on; its grant stays open for a day; {_AGAIN}",
-    "settle": f"its grant stays open, and counts as lost after a day; {_AGAIN}",
-    "release": f"its grant stays open, and counts as lost after a day; {_AGAIN}",
+_BUDGET_CONSEQUENCES: Mapping[str, str] = {
+    "reserve": f"the picture ends as failed and its post goes on; {_REPLAY_HINT}",
+    "lost": f"the picture ends as failed and its post goes on; its grant stays open for a day; {_REPLAY_HINT}",
+    "settle": f"its grant stays open, and counts as lost after a day; {_REPLAY_HINT}",
+    "release": f"its grant stays open, and counts as lost after a day; {_REPLAY_HINT}",
 }
 
 
 @dataclass(frozen=True)
-class Taking:
+class StuckRecord:
     """A record that may be set aside. `record_ms`: the broker's append time, None for an entry of a stream."""
 
-    place: Place
+    place: RecordPlace
     what: str
     tenant_id: str | None
     post_id: str | None
     record_ms: int | None
-    behind: int
+    records_behind: int
     holder: str
-    follows: str
+    consequence: str
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -74,13 +74,15 @@ class Taking:
             "what": self.what,
             "tenant_id": self.tenant_id,
             "post_id": self.post_id,
-            "records_behind_it": self.behind,
+            "records_behind_it": self.records_behind,
             "holder": self.holder,
-            "follows": self.follows,
+            "follows": self.consequence,
         }
 
 
-async def look(settings: Settings, text: str, kafka: KafkaLog, redis: Redis, workers: list[Health]) -> Taking:
+async def find_stuck_record(
+    settings: Settings, text: str, kafka: KafkaLog, redis: Redis, workers: list[Health]
+) -> StuckRecord:
     """The record at a place. Raises OperationError if there is none that may hold up a partition."""
     try:
         place = parse_place(text)
@@ -91,12 +93,14 @@ async def look(settings: Settings, text: str, kafka: KafkaLog, redis: Redis, wor
     return await _record(place, place.partition, kafka, workers)
 
 
-async def take(taking: Taking, redis: Redis, kafka: KafkaLog, reason: str, operator: str, seconds: float) -> bool:
+async def set_aside(
+    record: StuckRecord, redis: Redis, kafka: KafkaLog, reason: str, operator: str, seconds: float
+) -> bool:
     """Mark the record and wait for its letter. False: no worker has set it aside yet; the mark stays."""
     marked_ms = round(time.time() * 1000)
-    await mark(redis, taking.place, reason, operator, taking.record_ms)
+    await mark(redis, record.place, reason, operator, record.record_ms)
     deadline = time.monotonic() + seconds
-    wanted = Filter(ids=(str(taking.place),), since_ms=marked_ms - CLOCKS_MS)
+    wanted = Filter(ids=(str(record.place),), since_ms=marked_ms - CLOCKS_MS)
     while not await read_letters(kafka, wanted):
         if time.monotonic() > deadline:
             return False
@@ -104,7 +108,7 @@ async def take(taking: Taking, redis: Redis, kafka: KafkaLog, reason: str, opera
     return True
 
 
-async def _record(place: Place, partition: int, kafka: KafkaLog, workers: list[Health]) -> Taking:
+async def _record(place: RecordPlace, partition: int, kafka: KafkaLog, workers: list[Health]) -> StuckRecord:
     if place.topic not in READ:
         raise OperationError(f"no worker reads {place.topic}; records of these can be set aside: {', '.join(READ)}")
     offset, at = int(place.offset), TopicPartition(place.topic, partition)
@@ -114,21 +118,21 @@ async def _record(place: Place, partition: int, kafka: KafkaLog, workers: list[H
     if (await kafka.committed()).get(at, 0) > offset:
         raise OperationError(f"{place} is acknowledged: it holds nothing up; see `vision trace {place}`")
     body = _json(record.value)
-    return Taking(
+    return StuckRecord(
         place=place,
         what=_summary(body),
         tenant_id=_named(body, "tenant_id"),
         post_id=_named(body, "post_id"),
         record_ms=record.at_ms,
-        behind=(await kafka.ends([at]))[at] - offset - 1,
+        records_behind=(await kafka.ends([at]))[at] - offset - 1,
         holder=_holder(place, workers),
-        follows=_BUDGET_FOLLOWS.get(str(body.get("type")), _FOLLOWS[place.topic])
+        consequence=_BUDGET_CONSEQUENCES.get(str(body.get("type")), _CONSEQUENCES[place.topic])
         if place.topic == topics.BUDGET.name
-        else _FOLLOWS[place.topic],
+        else _CONSEQUENCES[place.topic],
     )
 
 
-async def _entry(settings: Settings, place: Place, redis: Redis, workers: list[Health]) -> Taking:
+async def _entry(settings: Settings, place: RecordPlace, redis: Redis, workers: list[Health]) -> StuckRecord:
     if place.topic not in settings.input_streams:
         raise OperationError(f"{place.topic} is no input stream; they are {', '.join(settings.input_streams)}")
     found = await redis.xrange(place.topic, min=place.offset, max=place.offset, count=1)
@@ -137,19 +141,19 @@ async def _entry(settings: Settings, place: Place, redis: Redis, workers: list[H
     if await entry_waits_for(redis, settings, place.topic, place.offset) is None:
         raise OperationError(f"{place} is acknowledged: it holds nothing up; see `vision trace {place.offset}`")
     body = entry_body(found[0][1])
-    return Taking(
+    return StuckRecord(
         place=place,
         what=_summary(body),
         tenant_id=_named(body, "tenant_id"),
         post_id=_named(body, "post_id"),
         record_ms=None,
-        behind=0,
+        records_behind=0,
         holder=_holder(place, workers),
-        follows=f"it is not relayed; {_AGAIN}",
+        consequence=f"it is not relayed; {_REPLAY_HINT}",
     )
 
 
-def _holder(place: Place, workers: list[Health]) -> str:
+def _holder(place: RecordPlace, workers: list[Health]) -> str:
     for worker in workers:
         for stall in worker.stalls:
             if stall["place"] == str(place):

@@ -13,13 +13,13 @@ from vision_app.streams.ownership import is_ours, sleep_while_ours, while_ours
 Result = TypeVar("Result")
 
 
-class GrantInHand:
-    """`owed`: tokens that a call on this grant may have cost; None until a call is begun."""
+class OpenGrant:
+    """`possible_cost`: tokens that a call on this grant may have cost; None until a call is begun."""
 
     def __init__(self, app: Worker, event: Event, grant: Grant) -> None:
         self._app, self._event = app, event
         self.grant = grant
-        self.owed: int | None = None
+        self.possible_cost: int | None = None
 
     @property
     def is_ours(self) -> bool:

@@ -33,8 +33,8 @@ from vision_app.streams.ownership import LeftUnacked
 from vision_app.telemetry import metrics
 from vision_app.telemetry.watch import waiting_for, within
 
-from .grant_in_hand import GrantInHand
-from .results import gigachat_answer, measure, repaired, stored_answer
+from .open_grant import OpenGrant
+from .results import answer_after_repair, count_call, gigachat_answer, stored_answer
 
 log = structlog.get_logger(__name__)
 
@@ -55,12 +55,12 @@ class CallTimes:
     returned_again: float = 5.0
 
 
-class LookAgain(Exception):
+class Overtaken(Exception):
     """During the upload another worker began the call, or an answer arrived. This worker sent no question."""
 
 
 @dataclass(frozen=True)
-class Paid:
+class PaidAnswer:
     """A stored answer, and what the call just made for it cost."""
 
     stored: StoredAnswer
@@ -84,74 +84,77 @@ class ProviderCaller:
         self._owner, self._simulated, self._times = owner, simulated, times
 
     async def call(
-        self, hand: GrantInHand, picture: Picture | None, broken: StoredAnswer | None
-    ) -> Paid | ProviderError:
+        self, open_grant: OpenGrant, picture: Picture | None, broken: StoredAnswer | None
+    ) -> PaidAnswer | ProviderError:
         """Wait at the gate and for a slot, then make one call about a picture, or about a broken answer.
 
         Returns the answer or the provider's error, after reporting it to the gate. Raises LookAgain; LeftUnacked and
         StoreUnavailable only if no request was sent.
         """
         async with AsyncExitStack() as slot:
-            await hand.wait_for(slot.enter_async_context(self._gate.slot()))
+            await open_grant.wait_for(slot.enter_async_context(self._gate.slot()))
             try:
                 with waiting_for("gigachat", within(self._times.deadline)):
-                    paid = await self._ask(hand, picture, broken)  # not cut by SIGTERM or a rebalance: it may be billed
-            except (LeftUnacked, StoreUnavailable, LookAgain):
+                    # Not cut by SIGTERM or a rebalance: it may be billed.
+                    paid = await self._ask(open_grant, picture, broken)
+            except (LeftUnacked, StoreUnavailable, Overtaken):
                 raise  # by `_begin`: no request was sent
             except CallLost as fault:
                 self._gate.report(fault)
                 return fault
             except ProviderError as fault:
                 self._gate.report(None if isinstance(fault, InputFault) else fault)
-                await self._clear(hand)
+                await self._clear(open_grant)
                 return fault
             except Exception as fault:
-                if hand.owed is None:
+                if open_grant.possible_cost is None:
                     raise
                 # An unexpected error: the call may have been billed, so its record stays and the grant is charged.
                 metrics.UNEXPECTED_ERRORS.labels(where="analysis").inc()
-                log.exception("unexpected error of a call; it counts as lost", grant_id=hand.grant.id)
+                log.exception("call_failed", grant_id=open_grant.grant.id)
                 return CallLost(f"{type(fault).__name__}: {fault}")
             self._gate.report(None)
             return paid
 
-    async def _ask(self, hand: GrantInHand, picture: Picture | None, broken: StoredAnswer | None) -> Paid:
+    async def _ask(self, open_grant: OpenGrant, picture: Picture | None, broken: StoredAnswer | None) -> PaidAnswer:
         """Ask, and store the answer. A repair that is still unusable is marked, so that it is not tried again."""
-        grant, started = hand.grant, time.monotonic()
+        grant, started = open_grant.grant, time.monotonic()
         question = prompt(grant.task.prompt_key) if broken is None else repair_prompt(broken.content)
         trace = CallTrace(trace_id=grant.task.trace_id, request_id=grant.id)
-        call = self._provider.analyze(picture, question, trace, lambda: self._begin(hand), lambda: self._clear(hand))
+        call = self._provider.analyze(
+            picture, question, trace, lambda: self._begin(open_grant), lambda: self._clear(open_grant)
+        )
         async with call as raw:
-            hand.owed = raw.tokens
+            open_grant.possible_cost = raw.tokens
             reading = read_answer(raw.content, raw.finish_reason)
             metrics.PARSED.labels(status=reading.verdict, method="mended" if reading.faults else "direct").inc()
             answer = gigachat_answer(raw, reading, time.monotonic() - started, self._simulated)
-            measure(grant, answer)
-            answer = answer if broken is None else repaired(broken, raw, answer)
-            return await self._keep(grant, stored_answer(grant, answer, raw.content), raw.tokens)
+            count_call(grant, answer)
+            answer = answer if broken is None else answer_after_repair(broken, raw, answer)
+            return await self._store(grant, stored_answer(grant, answer, raw.content), raw.tokens)
 
-    async def _begin(self, hand: GrantInHand) -> None:
+    async def _begin(self, open_grant: OpenGrant) -> None:
         """Record that the request is about to be sent. Until the answer is stored, a crash costs the estimate.
 
         The upload and the write of the record may take long. If the partition moves meanwhile, its new owner makes the
         call. And if the write took too long, the record would look old while the call still runs.
         """
-        grant, tenant = hand.grant, hand.grant.task.tenant_id
-        if not hand.is_ours:
+        grant, tenant = open_grant.grant, open_grant.grant.task.tenant_id
+        if not open_grant.is_ours:
             raise LeftUnacked
         record = await self._answers.call(tenant, grant.id)
         if not calls.may_begin(grant, record, await self.find(grant, None), self._owner):
-            raise LookAgain
-        hand.owed = grant.estimate
+            raise Overtaken
+        open_grant.possible_cost = grant.estimate
         began = time.monotonic()
         await self._answers.start_call(tenant, grant.id, self._owner)
         took = time.monotonic() - began
-        if hand.is_ours and took <= self._times.begin:
+        if open_grant.is_ours and took <= self._times.begin:
             return
         record = await self._answers.call(tenant, grant.id)
         if record is not None and record.owner == self._owner:
-            await self._clear(hand)
-        if not hand.is_ours:
+            await self._clear(open_grant)
+        if not open_grant.is_ours:
             raise LeftUnacked
         raise StoreUnavailable(f"a record took {took:.0f} s; by its time others tell whether the call still runs")
 
@@ -161,27 +164,27 @@ class ProviderCaller:
         only_good = calls.only_good(grant, record)
         return await self._answers.find(task.tenant_id, task.medium.sha256, "gigachat", only_good=only_good)
 
-    async def _keep(self, grant: Grant, stored: StoredAnswer, tokens: int) -> Paid:
+    async def _store(self, grant: Grant, stored: StoredAnswer, tokens: int) -> PaidAnswer:
         """Store a paid answer. While S3 is away, try again."""
         tenant = grant.task.tenant_id
         while True:
             try:
                 key = await self._answers.save(stored)
                 await self._answers.finish_call(tenant, grant.id, tokens, stored.answer.verdict, key)
-                return Paid(stored, tokens)
+                return PaidAnswer(stored, tokens)
             except StoreUnavailable as fault:
                 metrics.RETRIES.labels(stage="s3").inc()
-                log.error("a paid answer cannot be stored yet; trying again", error=str(fault), grant_id=grant.id)
+                log.error("answer_not_stored", error=str(fault), grant_id=grant.id)
                 with waiting_for("s3"):
                     await asyncio.sleep(self._times.store_retry)
 
-    async def _clear(self, hand: GrantInHand) -> None:
+    async def _clear(self, open_grant: OpenGrant) -> None:
         """Delete the start record of an attempt that cost nothing. If that fails, it counts as lost, not as free."""
-        if hand.owed is None:
+        if open_grant.possible_cost is None:
             return
-        hand.owed = None
+        open_grant.possible_cost = None
         try:
-            await self._answers.clear_call(hand.grant.task.tenant_id, hand.grant.id)
+            await self._answers.clear_call(open_grant.grant.task.tenant_id, open_grant.grant.id)
         except StoreUnavailable as fault:
             metrics.RETRIES.labels(stage="s3").inc()
-            log.warning("call record not cleared", error=str(fault), grant_id=hand.grant.id)
+            log.warning("call_record_not_deleted", error=str(fault), grant_id=open_grant.grant.id)

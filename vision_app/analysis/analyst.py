@@ -1,9 +1,8 @@
 """Handles a grant until it is closed: reads what is known of its call, and takes the next step.
 
-`vision_app/domain/calls.py` decides the next step. `caller.py` makes the call. `ocr.py` reads pictures that the
-provider does not answer about. During an outage of the provider the task waits at the gate, un-acknowledged, for as
-long as it takes. A fault of the picture ends the task. What the model says is data: it never chooses a tenant, a key, a
-path or a query.
+`vision_app/domain/calls.py` decides the next step. `caller.py` makes the call. `ocr_fallback.py` reads pictures
+that the provider does not answer about. During an outage of the provider the task waits at the gate, un-acknowledged. A
+fault of the picture ends the task. What the model says is data: it never chooses a tenant, a key, a path or a query.
 """
 
 from __future__ import annotations
@@ -31,11 +30,11 @@ from vision_app.streams.single_flight import SingleFlight
 from vision_app.telemetry import metrics
 from vision_app.telemetry.watch import waiting_for
 
-from .caller import CallTimes, LookAgain, Paid, ProviderCaller
-from .grant_in_hand import GrantInHand
-from .objects import Pictures
-from .ocr import OcrFallback
-from .results import analyzed, count
+from .caller import CallTimes, Overtaken, PaidAnswer, ProviderCaller
+from .ocr_fallback import OcrFallback
+from .open_grant import OpenGrant
+from .pictures import Pictures
+from .results import analyzed_outcome, count_request
 
 log = structlog.get_logger(__name__)
 
@@ -75,57 +74,58 @@ class Analyst:
         self._ocr = OcrFallback(answers, pictures, ocr)
         self._grant_key = key_from(settings.grant_secret)
         self._single = SingleFlight()
-        self._in_hand: dict[str, GrantInHand] = {}
+        self._open_grants: dict[str, OpenGrant] = {}
 
     async def handle(self, event: Event, grant: Grant) -> list[Message]:
         """Raises LeftUnacked and unexpected errors. After an unexpected error, send the message of `close_failed`."""
         async with self._single.flight(self._app, event, (grant.task.tenant_id, grant.task.medium.sha256)):
-            hand = self._in_hand[grant.id] = GrantInHand(self._app, event, grant)
+            open_grant = self._open_grants[grant.id] = OpenGrant(self._app, event, grant)
             try:
-                messages = await self._finish(hand)
+                messages = await self._work_until_closed(open_grant)
             except LeftUnacked:
-                self._in_hand.pop(grant.id, None)
+                self._open_grants.pop(grant.id, None)
                 raise
-            self._in_hand.pop(grant.id, None)
+            self._open_grants.pop(grant.id, None)
             return messages
 
     def close_failed(self, grant: Grant) -> Message:
         """The message that closes a grant whose `handle` failed: a charge if its call was begun, else a release."""
-        hand = self._in_hand.pop(grant.id, None)
-        return calls.close(grant, hand.owed if hand else None)
+        open_grant = self._open_grants.pop(grant.id, None)
+        return calls.close(grant, open_grant.possible_cost if open_grant else None)
 
-    async def _finish(self, hand: GrantInHand) -> list[Message]:
-        if hand.grant.provider == "ocr_fallback":
-            return await self._ocr_only(hand)
+    async def _work_until_closed(self, open_grant: OpenGrant) -> list[Message]:
+        if open_grant.grant.provider == "ocr_fallback":
+            return await self._ocr_only(open_grant)
         while True:
             try:
-                match await self._look(hand):
+                match await self._next_step(open_grant):
                     case Conclude(stored, tokens):
-                        return await self._conclude(hand, stored, tokens)
+                        return await self._conclude(open_grant, stored, tokens)
                     case Call(broken):
-                        return await self._call(hand, broken)
+                        return await self._call(open_grant, broken)
                     case Expired(tokens):
-                        return self._end(hand.grant, Failed(reason="answer_expired"), tokens)
+                        return self._close(open_grant.grant, Failed(reason="answer_expired"), tokens)
                     case CutOff():
-                        call = "repair" if hand.grant.purpose == "repair" else "call"
-                        return await self._cut_off(hand, f"the {call} was cut off by a crash")
+                        call = "repair" if open_grant.grant.purpose == "repair" else "call"
+                        return await self._cut_off(open_grant, f"the {call} was cut off by a crash")
                     case WaitForOther():
                         with waiting_for("a call that another worker makes"):
-                            await hand.sleep(self._times.foreign_poll)
-            except LookAgain:
+                            await open_grant.sleep(self._times.foreign_poll)
+            except Overtaken:
                 log.info(
-                    "during the upload another worker dealt with the picture; looking again", grant_id=hand.grant.id
+                    "picture_handled_by_other_worker",
+                    grant_id=open_grant.grant.id,
                 )
 
-    async def _look(self, hand: GrantInHand) -> Step:
+    async def _next_step(self, open_grant: OpenGrant) -> Step:
         """Read what is known of the grant's call. Returns the next step."""
-        grant = hand.grant
-        record: CallRecord | None = await hand.through_outages(
+        grant = open_grant.grant
+        record: CallRecord | None = await open_grant.through_outages(
             lambda: self._answers.call(grant.task.tenant_id, grant.id)
         )
         if record is not None:
-            hand.owed = calls.owed(grant, record)
-        found = await hand.through_outages(lambda: self._caller.find(grant, record))
+            open_grant.possible_cost = calls.possible_cost(grant, record)
+        found = await open_grant.through_outages(lambda: self._caller.find(grant, record))
         if record is None and found is not None and grant.purpose == "answer":
             metrics.CACHE_HITS.labels(cache_type="s3").inc()
         deadline = self._times.deadline
@@ -135,33 +135,33 @@ class Analyst:
 
     # -- the call
 
-    async def _call(self, hand: GrantInHand, broken: StoredAnswer | None) -> list[Message]:
+    async def _call(self, open_grant: OpenGrant, broken: StoredAnswer | None) -> list[Message]:
         """Call about the picture, or about a broken answer, if the grant allows it."""
-        grant, picture = hand.grant, None
+        grant, picture = open_grant.grant, None
         if broken is None:
-            read = await hand.through_outages(lambda: self._pictures.read(grant.task.medium))
+            read = await open_grant.through_outages(lambda: self._pictures.read(grant.task.medium))
             if not isinstance(read, Picture):
-                return self._end(grant, read, None)
+                return self._close(grant, read, None)
             picture = read
             needed = estimate_tokens(len(picture.content), picture.mime_type, self._settings)
         else:
             needed = estimate_text_tokens(repair_prompt(broken.content), self._settings)
         if (flaw := self._flaw(grant, needed)) is not None:
-            return await self._ask_anew(hand, needed, flaw)
+            return await self._ask_anew(open_grant, needed, flaw)
         while True:
-            match await hand.through_outages(lambda: self._caller.call(hand, picture, broken)):
-                case Paid(stored, tokens):
-                    return await self._conclude(hand, stored, tokens)
+            match await open_grant.through_outages(lambda: self._caller.call(open_grant, picture, broken)):
+                case PaidAnswer(stored, tokens):
+                    return await self._conclude(open_grant, stored, tokens)
                 case ProviderOutage() | AccountBlocked() as fault:
-                    count(grant, "error", "outage")
-                    log.warning("provider unavailable; the task waits at the gate", error=str(fault))
+                    count_request(grant, "error", "outage")
+                    log.warning("provider_unavailable", error=str(fault))
                 case InputFault() as fault:
-                    count(grant, "error", "input_fault")
+                    count_request(grant, "error", "input_fault")
                     failed = Failed(reason="analysis_failed", details={"status": fault.status, "error": str(fault)})
-                    return self._end(grant, await self._ocr.read(hand, failed), None)
+                    return self._close(grant, await self._ocr.read(open_grant, failed), None)
                 case CallLost() as fault:
-                    count(grant, "error", "call_lost")
-                    return await self._cut_off(hand, str(fault))
+                    count_request(grant, "error", "call_lost")
+                    return await self._cut_off(open_grant, str(fault))
                 case fault:
                     raise TypeError(f"no provider fault: {fault!r}")
 
@@ -171,69 +171,71 @@ class Analyst:
             return flaw
         return "too_small" if needed > grant.estimate else None
 
-    async def _ask_anew(self, hand: GrantInHand, estimate: int, flaw: str) -> list[Message]:
+    async def _ask_anew(self, open_grant: OpenGrant, estimate: int, flaw: str) -> list[Message]:
         """Give an unused grant back, and ask the ledger for a new one of `estimate` tokens.
 
         If its task was returned before, it waits first: a ledger of an older version, or with another key, would return
         it again and again.
         """
-        grant = hand.grant
+        grant = open_grant.grant
         metrics.GRANTS_RETURNED.labels(flaw).inc()
         log.warning(
-            "nothing is called on this grant; its task asks the ledger anew",
+            "grant_unusable",
             grant_id=grant.id,
             flaw=flaw,
             reserved=grant.estimate,
             needed=estimate,
-            remedy="" if flaw == "too_small" else "if this goes on: the same version and VISION_GRANT_KEY everywhere",
+            remedy=""
+            if flaw == "too_small"
+            else "if this repeats, run the same version with the same VISION_GRANT_KEY on all workers",
         )
         if calls.RETURNED in grant.task.times:
-            await hand.sleep(self._times.returned_again)
+            await open_grant.sleep(self._times.returned_again)
         return calls.ask_anew(grant, estimate, round(time.time() * 1000))
 
     # -- how it ended
 
-    async def _conclude(self, hand: GrantInHand, stored: StoredAnswer, tokens: int) -> list[Message]:
+    async def _conclude(self, open_grant: OpenGrant, stored: StoredAnswer, tokens: int) -> list[Message]:
         """The messages for a stored answer: analyzed, to be repaired, or the picture's own fault (then OCR)."""
-        grant, answer = hand.grant, stored.answer
+        grant, answer = open_grant.grant, stored.answer
         cached = stored.grant_id != grant.id
         if answer.analysis is not None:
             key = self._answers.key(grant.task.tenant_id, grant.task.medium.sha256, answer.provider)
-            log.info("Vision analysis completed", tokens_used=tokens, duration_ms=answer.duration_ms, cached=cached)
-            return self._end(grant, analyzed(answer, key, cached=cached), tokens)
+            log.info("analysis_completed", tokens_used=tokens, duration_ms=answer.duration_ms, cached=cached)
+            return self._close(grant, analyzed_outcome(answer, key, cached=cached), tokens)
         if not cached and calls.is_repairable(stored):
-            log.info("answer unusable; the model is asked to repair it", faults=answer.faults)
+            log.info("answer_repair_requested", faults=answer.faults)
             estimate = estimate_text_tokens(repair_prompt(stored.content), self._settings)
             return calls.ask_for_repair(grant, tokens, estimate)
         details = {"faults": answer.faults, "tokens_billed": 0 if cached else answer.tokens}
         failed = Failed(reason=answer.verdict, details=details)
-        return self._end(grant, await self._ocr.read(hand, failed), tokens)
+        return self._close(grant, await self._ocr.read(open_grant, failed), tokens)
 
-    async def _cut_off(self, hand: GrantInHand, why: str) -> list[Message]:
+    async def _cut_off(self, open_grant: OpenGrant, why: str) -> list[Message]:
         """It is unknown whether the call was billed. Ask again a few times; then the picture counts as the cause.
 
         While other pictures get no answer either, it does not.
         """
-        grant, attempt = hand.grant, hand.grant.task.attempt
+        grant, attempt = open_grant.grant, open_grant.grant.task.attempt
         metrics.CALLS_LOST.inc()
-        if attempt < max(1, self._settings.vision_api_max_retries) or not self._gate.blames(attempt):
-            log.warning("call lost; it is charged at its estimate and asked again", grant_id=grant.id, error=why)
+        if attempt < max(1, self._settings.vision_api_max_retries) or not self._gate.is_picture_at_fault(attempt):
+            log.warning("call_lost", grant_id=grant.id, error=why)
             return calls.ask_again(grant)
         failed = Failed(reason="analysis_failed", details={"error": why, "attempts": attempt})
-        return self._end(grant, await self._ocr.read(hand, failed), grant.estimate)
+        return self._close(grant, await self._ocr.read(open_grant, failed), grant.estimate)
 
-    def _end(self, grant: Grant, outcome: Outcome, tokens: int | None) -> list[Message]:
+    def _close(self, grant: Grant, outcome: Outcome, tokens: int | None) -> list[Message]:
         """Close the grant and answer the post. `tokens` None: nothing was spent."""
         return [calls.close(grant, tokens), grant.task.outcome(outcome, answered=round(time.time() * 1000))]
 
-    async def _ocr_only(self, hand: GrantInHand) -> list[Message]:
+    async def _ocr_only(self, open_grant: OpenGrant) -> list[Message]:
         """Handle a grant without money: return what OCR reads, or let the task wait for money like any other."""
-        grant = hand.grant
-        if (before := await self._ocr.stored(hand)) is not None:
-            return self._end(grant, before, None)
+        grant = open_grant.grant
+        if (before := await self._ocr.stored(open_grant)) is not None:
+            return self._close(grant, before, None)
         nothing = Skipped(reason="budget", details={"ocr": "not available"})
-        outcome = await self._ocr.read(hand, nothing)
+        outcome = await self._ocr.read(open_grant, nothing)
         if outcome is nothing:  # preflight says how much money it needs
-            log.info("OCR gave nothing; the task waits for money")
+            log.info("ocr_fallback_empty")
             return [calls.close(grant, None), grant.task.model_copy(update={"ocr_allowed": False})]
-        return self._end(grant, outcome, None)
+        return self._close(grant, outcome, None)

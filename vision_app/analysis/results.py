@@ -22,12 +22,12 @@ from vision_app.telemetry import metrics
 from vision_app.telemetry.metrics import tenant_label
 
 
-def analyzed(answer: Answer, key: str, *, cached: bool) -> Analyzed:
+def analyzed_outcome(answer: Answer, key: str, *, cached: bool) -> Analyzed:
     """A stored answer as an outcome. The task is billed only for a call made for it."""
     return Analyzed(answer=answer, s3_key=key, cached=cached, tokens_billed=0 if cached else answer.tokens)
 
 
-def buried(task: MediaTask, letter: DeadLetter) -> MediaOutcome:
+def failed_by_dead_letter(task: MediaTask, letter: DeadLetter) -> MediaOutcome:
     """The outcome of a task whose message was dead-lettered, so that its post does not wait for ever."""
     return task.outcome(Failed(reason="exception", details={"error": letter.error}, dead_letter_id=letter.id))
 
@@ -75,7 +75,7 @@ def stored_answer(grant: Grant, answer: Answer, content: str) -> StoredAnswer:
     )
 
 
-def repaired(broken: StoredAnswer, raw: RawAnswer, answer: Answer) -> Answer:
+def answer_after_repair(broken: StoredAnswer, raw: RawAnswer, answer: Answer) -> Answer:
     """The answer after a repair, at the cost of both calls. It is marked if the repair failed."""
     cost = broken.answer.tokens + raw.tokens
     if answer.analysis is None:
@@ -84,15 +84,15 @@ def repaired(broken: StoredAnswer, raw: RawAnswer, answer: Answer) -> Answer:
     return answer.model_copy(update={"tokens": cost, "faults": [*answer.faults, "repaired"]})
 
 
-def count(grant: Grant, status: str, reason: str) -> None:
+def count_request(grant: Grant, status: str, reason: str) -> None:
     tenant = tenant_label(grant.task.tenant_id)
     metrics.ANALYSIS_REQUESTS.labels(status=status, provider="gigachat", tenant_id=tenant, reason=reason).inc()
 
 
-def measure(grant: Grant, answer: Answer) -> None:
+def count_call(grant: Grant, answer: Answer) -> None:
     tenant = tenant_label(grant.task.tenant_id)
     status = "success" if answer.analysis else "error"
-    count(grant, status, "none" if answer.analysis else "unusable")
+    count_request(grant, status, "none" if answer.analysis else "unusable")
     metrics.TOKENS_USED.labels(provider="gigachat", tenant_id=tenant, model=answer.model).inc(answer.tokens)
     duration = metrics.ANALYSIS_DURATION.labels(provider="gigachat", tenant_id=tenant, status=status)
     duration.observe(answer.duration_ms / 1000)

@@ -1,4 +1,4 @@
-"""The Redis wire contract: a tolerant reader of uploaded posts, strict writers of announcements.
+"""Reads uploaded posts, tolerantly.
 
 Four shapes of an entry are read (fields `event`+`data`, `data` alone, `payload` instead of `data`, one field per key),
 schema versions v1, 1, 1.0 or none. An entry is refused only if tenant, post or media identity is missing, or if a field
@@ -9,56 +9,30 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from typing import Any
 
 import orjson
 from pydantic import ValidationError
 
-from .messages import Analyzed, Deferred, Failed, Medium, MediumResult, PostResult, Skipped, Uploaded, key_of
+from vision_app.messages import Medium, Uploaded
+
+from .limits import LIMITS, MAX_DEPTH, MAX_MEDIA, MEDIUM_LIMITS
 
 UPLOADED_EVENT = "posts.vision.uploaded"
-ANALYZED_EVENT = "posts.vision.analyzed"
-SKIPPED_EVENT = "posts.vision.skipped"
 SCHEMA_VERSIONS = frozenset({"v1", "1", "1.0"})
 
 _TEXTS = frozenset({"tenant_id", "post_id", "trace_id", "idempotency_key", "channel_id"})
 """Fields that stay unchanged even if they look like JSON."""
-MAX_TRACE_CHARS = 512
-MAX_MEDIA = 100
-"""Most media of one event; an album of Telegram has ten."""
-LIMITS = {
-    "tenant_id": 256,
-    "post_id": 256,
-    "trace_id": MAX_TRACE_CHARS,
-    "idempotency_key": 1024,
-    "channel_id": 256,
-    "source_stream": 256,
-    "source_entry_id": 256,
-}
-"""Most characters of an event's fields that become keys, headers, log fields or indexed columns."""
-MEDIUM_LIMITS = {
-    "sha256": 128,
-    "s3_key": 2048,
-    "mime_type": 256,
-    "telegram_file_id": 512,
-    "role": 64,
-}
-"""The same for each medium. S3 takes keys of 1,024 bytes. A longer key within this limit is skipped as missing."""
 MAX_OFFSET = timedelta(hours=15, minutes=59)
 """Largest offset of a time from UTC. Python accepts up to a day, Postgres only this."""
-MAX_TOLD_CHARS = 100
-MAX_DEPTH = 64
-"""Most levels of lists and objects. Not all later JSON encoders can write deeper ones."""
+MAX_QUOTED_CHARS = 100
 _TRUE, _FALSE = frozenset({"true", "1", "yes"}), frozenset({"false", "0", "no"})
 
 
 class Unreadable(ValueError):
     """The entry names no tenant, post or media. Correct the producer; the entry is kept whole in the dead letters."""
-
-
-# --- reading ----------------------------------------------------------------------------------------------------------
 
 
 def read_entry(fields: Mapping[Any, Any], *, default_tenant: str, entry_id: str | None = None) -> Uploaded:
@@ -114,9 +88,9 @@ def read_event(event: Mapping[str, Any], *, default_tenant: str, entry_id: str |
     raw = {n: v if n in _TEXTS else _unquoted(v) for n, v in event.items() if v is not None}
     _check_depth(raw)
     if (kind := raw.get("event_type")) not in (None, "", UPLOADED_EVENT):
-        raise Unreadable(f"event_type is {_told(kind)}; this stream takes {UPLOADED_EVENT}")
+        raise Unreadable(f"event_type is {_shortened(kind)}; this stream takes {UPLOADED_EVENT}")
     if (version := str(raw.get("schema_version") or "1.0")) not in SCHEMA_VERSIONS:
-        raise Unreadable(f"schema_version is {_told(version)}; known are {', '.join(sorted(SCHEMA_VERSIONS))}")
+        raise Unreadable(f"schema_version is {_shortened(version)}; known are {', '.join(sorted(SCHEMA_VERSIONS))}")
     given = raw.get("tenant_id")
     blank = given is None or (isinstance(given, str) and not given.strip())
     tenant = default_tenant if blank else (_identity(given) or "").strip()
@@ -150,9 +124,9 @@ def read_event(event: Mapping[str, Any], *, default_tenant: str, entry_id: str |
         raise Unreadable(f"{where}: {first['msg']}") from None
 
 
-def _told(value: Any) -> str:
+def _shortened(value: Any) -> str:
     """A value shortened for an error text."""
-    return repr(value if len(str(value)) <= MAX_TOLD_CHARS else f"{str(value)[:MAX_TOLD_CHARS]}…")
+    return repr(value if len(str(value)) <= MAX_QUOTED_CHARS else f"{str(value)[:MAX_QUOTED_CHARS]}…")
 
 
 def _media(listed: Any) -> list[Medium]:
@@ -286,205 +260,3 @@ def _entry_time(entry_id: str | None) -> datetime:
 def _derived_trace(tenant: str, post: str, entry_id: str | None) -> str:
     """A trace id for an event without one. It is the same if the entry is read again."""
     return hashlib.sha256(f"{tenant}\0{post}\0{entry_id}".encode()).hexdigest()[:32]
-
-
-# --- writing ----------------------------------------------------------------------------------------------------------
-
-
-def announcement(result: PostResult) -> tuple[str, dict[str, Any]]:
-    """The public event of a finished post: its type and its body, valid under the strict 1.0 models."""
-    analyzed = [
-        medium
-        for medium in result.media
-        if isinstance(medium.outcome, Analyzed) and medium.outcome.answer.analysis is not None
-    ]
-    return (ANALYZED_EVENT, _analyzed(result, analyzed)) if analyzed else (SKIPPED_EVENT, _skipped(result))
-
-
-def reduced(body: Mapping[str, Any]) -> dict[str, Any]:
-    """A smaller form of a public event that Kafka does not take: texts are cut, and media have only their identity.
-
-    `reduced` names what is missing. Postgres and S3 have the whole event.
-    """
-    vision = body.get("vision")
-    return {
-        **{name: value[: LIMITS["idempotency_key"]] for name, value in body.items() if isinstance(value, str)},
-        **{name: value for name, value in body.items() if isinstance(value, int | float)},
-        **({"media": [_named(item) for item in body["media"]][:MAX_MEDIA]} if "media" in body else {}),
-        **({"media_summary": body["media_summary"]} if "media_summary" in body else {}),
-        **({"vision": _short_vision(vision)} if isinstance(vision, dict) else {}),
-        **({"reasons": [_short_reason(item) for item in body["reasons"]][:MAX_MEDIA]} if "reasons" in body else {}),
-        "enrichments": [_short_enrichment(item) for item in body.get("enrichments", ())][:MAX_MEDIA],
-        "reduced": ["media", "vision", "reasons", "enrichments"],
-    }
-
-
-def _short(value: Any) -> Any:
-    return value[:MAX_TRACE_CHARS] if isinstance(value, str) else value
-
-
-def _named(medium: Mapping[str, Any]) -> dict[str, Any]:
-    names = ("sha256", "s3_key", "mime_type", "size_bytes", "position")
-    return {name: _short(medium[name]) for name in names if name in medium}
-
-
-def _short_vision(vision: Mapping[str, Any]) -> dict[str, Any]:
-    short = {name: _short(value) for name, value in vision.items()}
-    return {**short, "ocr_text": None, "context": {}}
-
-
-def _short_reason(item: Mapping[str, Any]) -> dict[str, Any]:
-    return {"media_id": _short(item["media_id"]), "reason": _short(item["reason"]), "details": {}}
-
-
-def _short_enrichment(item: Mapping[str, Any]) -> dict[str, Any]:
-    short = {name: _short(value) for name, value in item.items() if isinstance(value, str | bool)}
-    analysis = item.get("analysis")
-    if not isinstance(analysis, dict):
-        return {**short, "details": {}}
-    kept = ("classification", "description", "is_meme", "labels", "confidence")
-    return {**short, "analysis": {name: _short(analysis.get(name)) for name in kept}}
-
-
-def redis_fields(event_type: str, body: Mapping[str, Any]) -> dict[str, str]:
-    """Shape A of the output stream."""
-    fields = {
-        "event": event_type,
-        "data": json.dumps(body, ensure_ascii=False, separators=(",", ":")),
-        "idempotency_key": str(body["idempotency_key"]),
-    }
-    return {**fields, "skipped": "true"} if event_type == SKIPPED_EVENT else fields
-
-
-def _analyzed(result: PostResult, analyzed: Sequence[MediumResult]) -> dict[str, Any]:
-    event, first = result.event, cast(Analyzed, analyzed[0].outcome)
-    return {
-        **_envelope(result, ANALYZED_EVENT),
-        "idempotency_key": f"{event.tenant_id}:{event.post_id}:{analyzed[0].medium.sha256}",
-        "schema_ref": "posts_vision_analyzed_v1.json",
-        "media": [_media_file(medium.medium) for medium in result.media],
-        "vision": vision_of(first),
-        "vision_version": first.answer.vision_version,
-        "features_hash": features_hash(analyzed),
-        "media_summary": {
-            "total": len(result.media),
-            "analyzed": len(analyzed),
-            "skipped": sum(isinstance(medium.outcome, Skipped | Deferred) for medium in result.media),
-            "failed": sum(isinstance(medium.outcome, Failed) for medium in result.media),
-        },
-        "analysis_duration_ms": max(0, (result.completed_ms or result.opened_ms) - result.opened_ms),
-        "enrichments": enrichments(result.media),
-    }
-
-
-def _skipped(result: PostResult) -> dict[str, Any]:
-    event = result.event
-    ids = sorted({medium.medium.sha256 for medium in result.media})
-    digest = hashlib.sha256(",".join(ids).encode()).hexdigest()[:16]
-    return {
-        **_envelope(result, SKIPPED_EVENT),
-        "idempotency_key": f"{event.tenant_id}:{event.post_id}:vision_skipped:{digest}",
-        "reasons": [
-            {"media_id": medium.medium.sha256, "reason": reason, "details": details}
-            for medium in result.media
-            for reason, details in [reason_of(medium)]
-        ],
-        "enrichments": enrichments(result.media),
-    }
-
-
-def _envelope(result: PostResult, event_type: str) -> dict[str, Any]:
-    event = result.event
-    occurred = datetime.fromtimestamp((result.completed_ms or result.opened_ms) / 1000, UTC)
-    return {
-        "event_type": event_type,
-        "schema_version": "1.0",
-        "producer": "vision-worker",
-        "trace_id": event.trace_id,
-        "occurred_at": occurred.isoformat(),
-        "tenant_id": event.tenant_id,
-        "post_id": event.post_id,
-        "emission": str(result.emission),
-    }
-
-
-def _media_file(medium: Medium) -> dict[str, Any]:
-    return medium.model_dump(mode="json", exclude_none=True)
-
-
-def vision_of(outcome: Analyzed) -> dict[str, Any]:
-    """The `vision` object of an analyzed event: the analysis of one medium in the old field names."""
-    answer, analysis = outcome.answer, outcome.answer.analysis
-    if analysis is None:
-        raise ValueError("an analyzed medium without an analysis; send Failed instead")
-    return {
-        "provider": answer.provider,
-        "model": answer.model,
-        "schema_version": "1.0",
-        "classification": {
-            "type": analysis.classification,
-            "confidence": analysis.confidence,
-            "tags": analysis.labels,
-            "tags_from_text": analysis.labels_from_text,
-        },
-        "description": analysis.description,
-        "ocr_text": analysis.ocr.text if analysis.ocr else None,
-        "is_meme": analysis.is_meme,
-        "context": analysis.context,
-        "tokens_used": outcome.tokens_billed,
-        "file_id": None,
-        "analyzed_at": answer.analyzed_at.isoformat(),
-    }
-
-
-def enrichments(media: Iterable[MediumResult]) -> list[dict[str, Any]]:
-    """One item per listed medium: what was seen, or why nothing was."""
-    return [_enrichment(medium) for medium in media]
-
-
-def _enrichment(medium: MediumResult) -> dict[str, Any]:
-    item: dict[str, Any] = {"sha256": medium.medium.sha256, "status": status_of(medium)}
-    if isinstance(medium.outcome, Analyzed) and medium.outcome.answer.analysis:
-        item["analysis"] = medium.outcome.answer.analysis.model_dump(mode="json")
-        item |= {"provider": medium.outcome.answer.provider, "cached": medium.outcome.cached}
-        item["simulated"] = medium.outcome.answer.simulated
-    else:
-        item["reason"], item["details"] = reason_of(medium)
-    return item
-
-
-def status_of(medium: MediumResult) -> str:
-    """in_work, analyzed, partial (an analysis that had to be repaired), skipped, failed or deferred."""
-    if medium.outcome is None:
-        return "in_work"
-    if isinstance(medium.outcome, Analyzed) and medium.outcome.answer.verdict == "partial":
-        return "partial"
-    return medium.outcome.kind
-
-
-def reason_of(medium: MediumResult) -> tuple[str, dict[str, Any]]:
-    """The reason code and details why a medium has no analysis."""
-    outcome = medium.outcome
-    if isinstance(outcome, Skipped | Failed):
-        return outcome.reason, outcome.details
-    if isinstance(outcome, Deferred):
-        return outcome.reason, {**outcome.details, "deferred": True, "reset_at": outcome.retry_at.isoformat()}
-    return "in_work", {}
-
-
-def features_hash(analyzed: Iterable[MediumResult]) -> str:
-    """sha256 over the analyses of a post's media, so that a reader can see whether anything changed.
-
-    Fields derived from the rest of an answer are excluded: otherwise the hash could change without a new analysis.
-    """
-    seen = [
-        (medium.medium.sha256, medium.outcome.answer.analysis.model_dump(mode="json", exclude={"labels_from_text"}))
-        for medium in analyzed
-        if isinstance(medium.outcome, Analyzed) and medium.outcome.answer.analysis
-    ]
-    return "sha256:" + hashlib.sha256(orjson.dumps(sorted(seen), option=orjson.OPT_SORT_KEYS)).hexdigest()
-
-
-def entry_key(event: Mapping[str, Any]) -> bytes:
-    """The Kafka key of a public event."""
-    return key_of(str(event["tenant_id"]), str(event["post_id"]))
