@@ -96,7 +96,8 @@ CATALOGUE: Final[dict[str, tuple[LogEvent, ...]]] = {
             "kafka_topics_with_fewer_copies",
             _WARNING,
             "Topics are stored fewer times than KAFKA_TOPIC_REPLICATION_FACTOR and KAFKA_MIN_INSYNC_REPLICAS ask for, "
-            "or not all copies are in sync; the worker starts. `what` says which, and what to do.",
+            "or not all copies are in sync; the worker starts.",
+            "Do what the line says; `vision doctor` repeats it until it is done.",
         ),
         LogEvent(
             "timer_failed",
