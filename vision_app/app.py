@@ -66,6 +66,7 @@ from .streams.actor import MAX_ROW_BYTES
 from .streams.batches import Batches
 from .streams.confirmed_table import ConfirmedTable
 from .streams.dead_letters import DeadLetters
+from .streams.faust_seams import ImpatientProducer, use_producer
 from .streams.in_flight import InFlight
 from .streams.last_resort import GOODBYE_SECONDS, LastResort
 from .streams.outbox import Outbox
@@ -75,6 +76,7 @@ from .streams.times import WorkerTimes
 from .telemetry import metrics
 from .telemetry.logging import configure_logging, logging_config
 from .telemetry.metrics_page import MetricsServer, start_metrics_server
+from .telemetry.reachability import Reachability
 from .telemetry.watch import Watch, remedy
 from .topics import MAX_MESSAGE_BYTES
 from .web.health import health_pages
@@ -87,6 +89,11 @@ log = structlog.get_logger(__name__)
 NEW_OBJECTS = 10_000
 """The garbage collector runs after this many new objects. Python's default of 700 suits small programs."""
 
+
+KAFKA_AWAY_SECONDS = 30.0
+"""A worker is not ready when Kafka has not worked for longer. When one of three brokers fails, the others take over its
+partitions sooner.
+"""
 
 EXPLAINED = (KafkaUnusable, ClusterRefused)
 """Errors whose text is one sentence with a remedy."""
@@ -107,6 +114,7 @@ class VisionApp(faust.App):
     budgets: ConfirmedTable
     parked: ConfirmedTable
     outbox: Outbox
+    kafka_reads: Reachability
     s3: S3Store
     watch: Watch
     times: WorkerTimes
@@ -184,6 +192,8 @@ class VisionApp(faust.App):
         """Why messages are not being handled; None if they are."""
         if self.should_stop:
             return "draining: the worker stops"
+        if trouble := self._kafka_away():
+            return trouble
         if self.rebalancing:
             return "rebalancing: partitions are being shared out"
         if not self.started:
@@ -197,10 +207,20 @@ class VisionApp(faust.App):
             return self.bridge.trouble or "Redis is not connected yet"
         return None
 
+    def _kafka_away(self) -> str | None:
+        for service in (self.outbox.reachability, self.kafka_reads):
+            if (seconds := service.trouble_seconds) > KAFKA_AWAY_SECONDS:
+                return f"Kafka is away for {seconds:.0f} s: {service.trouble}; start its brokers, or see their logs"
+        return None
+
     def waiting_for(self) -> dict[str, str]:
         """The services, by name, for which some work waits; other work goes on."""
         waiting = {flow.sink.name: trouble for flow in self.sinks if (trouble := flow.trouble)}
-        for name, service in (("kafka", self.outbox.reachability), ("s3", self.s3.reachability)):
+        for name, service in (
+            ("kafka", self.outbox.reachability),
+            ("kafka", self.kafka_reads),
+            ("s3", self.s3.reachability),
+        ):
             if trouble := service.trouble:
                 waiting.setdefault(name, trouble)
         gate = self.gate.state
@@ -300,7 +320,8 @@ def create_app(settings: Settings, services: Services | None = None) -> VisionAp
         emit_skipped=settings.feature_vision_emit_skipped_events,
     )
     redis_out_agents(app, outbox, dead_letters, lambda: services.announcer(settings))
-    measure_lag(app)
+    app.kafka_reads = Reachability()
+    measure_lag(app, app.kafka_reads)
     every(app, REFRESH_SECONDS, app.marks.refresh)
     every(app, POLICY_SECONDS, look_at_policy)
     app.bridge = RedisIn(app, outbox, dead_letters, settings, worker_id(settings), app.service_is_away)
@@ -372,6 +393,7 @@ def _faust(settings: Settings) -> VisionApp:
         broker_rebalance_timeout=150.0,
         broker_request_timeout=160.0,
         broker_commit_interval=1.0,
+        producer_acks=-1,  # all copies that are in sync
         producer_linger=0.0,
         producer_request_timeout=max(1.0, settings.kafka_session_timeout_seconds - 2.0),
         producer_max_request_size=MAX_MESSAGE_BYTES,
@@ -391,6 +413,7 @@ def _faust(settings: Settings) -> VisionApp:
     app.watch = Watch(settings.vision_stall_seconds, app.at_rest)
     app.marks = Marks.of(settings, app.watch)
     hold_until_positioned(app)
+    use_producer(app, ImpatientProducer)
     return app
 
 

@@ -71,6 +71,20 @@ class Outbox:
         keep_trying: Callable[[], bool],
     ) -> None:
         """Send one record and wait for the broker's acknowledgement."""
+        try:
+            await self._deliver(topic, key, value, headers, keep_trying)
+        except BaseException:
+            self.reachability.gave_up()
+            raise
+
+    async def _deliver(
+        self,
+        topic: Topic,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Mapping[str, bytes],
+        keep_trying: Callable[[], bool],
+    ) -> None:
         channel, attempt = self._topics[topic.name], 0
         while True:
             try:

@@ -17,6 +17,7 @@ class Reachability:
         self._silent_seconds, self._clock = silent_seconds, clock
         self._began: dict[object, float] = {}
         self._failure = ""
+        self._failed_at = 0.0
 
     @contextmanager
     def call(self) -> Iterator[None]:
@@ -32,7 +33,13 @@ class Reachability:
         self._failure = ""
 
     def failed(self, why: str) -> None:
+        if not self._failure:
+            self._failed_at = self._clock()
         self._failure = why
+
+    def gave_up(self) -> None:
+        """Forget the failure: nobody tries again, so no call would end it."""
+        self._failure = ""
 
     @property
     def trouble(self) -> str | None:
@@ -42,3 +49,11 @@ class Reachability:
         now = self._clock()
         oldest = now - min(self._began.values(), default=now)
         return f"no answer for {oldest:.0f} s" if oldest > self._silent_seconds else None
+
+    @property
+    def trouble_seconds(self) -> float:
+        """For how long no call has worked, or the oldest call has been without an answer; 0: it answers."""
+        if self.trouble is None:
+            return 0.0
+        began = [*self._began.values(), *([self._failed_at] if self._failure else [])]
+        return self._clock() - min(began)
