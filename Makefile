@@ -47,7 +47,7 @@ reference: environment  ## write docs/reference/settings.md and log-events.md fr
 	$(BIN)/python scripts/settings_reference.py
 	$(BIN)/python scripts/log_events_reference.py
 
-tools:  ## install Tesseract and promtool from the system's packages (root, Debian); tests that need them say if they are missing
+tools:  ## install Tesseract, promtool and servers for tests from the system's packages (root, Debian); tests that need them say if they are missing
 	@sh scripts/system_tools.sh
 
 # Both check a stamp first: if there is nothing to do they take a tenth of a second.

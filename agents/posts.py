@@ -9,7 +9,18 @@ import structlog
 
 from vision_app.domain import posts as core
 from vision_app.domain.moment import Moment
-from vision_app.messages import Analyzed, DeadLetter, Failed, Forget, MediaOutcome, Message, Outcome, PostCommand
+from vision_app.messages import (
+    Analyzed,
+    DeadLetter,
+    Failed,
+    Forget,
+    MediaOutcome,
+    Message,
+    Opened,
+    Outcome,
+    PostCommand,
+    Skipped,
+)
 from vision_app.streams.actor import Actor, Change
 from vision_app.streams.confirmed_table import ConfirmedTable
 from vision_app.streams.dead_letters import DeadLetters
@@ -38,6 +49,8 @@ def posts_agent(
             _observe(what, details, decision.row)
         if isinstance(command, MediaOutcome) and decision.row is not None and row is not None:
             _count(row.media.get(command.sha256), decision.row.media[command.sha256])
+        if isinstance(command, Opened) and decision.row is not None:
+            _count_skips(row, decision.row)
         return Change(send=decision.send, row=decision.row, forget=decision.forget, reject=decision.reject)
 
     actor = Actor(app, "posts", PostCommand, table, outbox, dead_letters, decide, companions=_companions)
@@ -83,13 +96,21 @@ def _count(before: core.MediumState | None, now: core.MediumState) -> None:
     metrics.MEDIA_DURATION.observe((now.times.get("collected", now.dispatched_ms) - now.dispatched_ms) / 1000)
 
 
+def _count_skips(before: core.PostRow | None, now: core.PostRow) -> None:
+    """Count what the policy has just skipped: it has ended without a dispatch, so it has no duration."""
+    for sha256, medium in now.media.items():
+        known = before.media.get(sha256) if before else None
+        if isinstance(medium.outcome, Skipped) and (known is None or known.outcome != medium.outcome):
+            metrics.MEDIA.labels(result=_result(medium.outcome), reason=_reason(medium.outcome)).inc()
+
+
 def _result(outcome: Outcome) -> str:
     return "ok" if isinstance(outcome, Analyzed) else outcome.kind
 
 
 def _reason(outcome: Outcome) -> str:
     if not isinstance(outcome, Analyzed):
-        return outcome.reason
+        return str(outcome.details.get("policy_name") or outcome.reason)  # of a policy's skip: the rule
     if outcome.cached:
         return "cached"
     return "ocr_fallback" if outcome.answer.provider == "ocr_fallback" else "success"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import structlog
 
 from vision_app.events import Unreadable, read_entry
+from vision_app.streams.letter_ids import NAMES, ids_in
 from vision_app.telemetry import metrics
 
 from .reply_size import size_of
@@ -54,5 +55,11 @@ def read_content(stream: str, entry: bytes, fields: Fields, default_tenant: str)
         return EntryContent(fields, fault.with_traceback(None))
     except Exception as fault:
         metrics.UNEXPECTED_ERRORS.labels(where="redis_in").inc()
-        log.exception("entry_read_failed", stream=stream, stream_id=entry.decode())
+        log.exception("entry_read_failed", stream=stream, stream_id=entry.decode(), **ids_of_entry(fields))
         return EntryContent(fields, Unreadable(f"{type(fault).__name__}: {fault}"))
+
+
+def ids_of_entry(fields: Fields) -> dict[str, str]:
+    """What an entry says of its ids, for the log."""
+    own = {name: value.decode("utf-8", "replace") for name in NAMES if (value := fields.get(name.encode()))}
+    return ids_in(fields.get(b"data") or fields.get(b"payload")) | own

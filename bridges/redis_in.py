@@ -24,11 +24,11 @@ from enum import StrEnum
 from typing import Any
 
 import orjson
-import redis.asyncio as redis
 import structlog
 from mode import Service
 from redis.exceptions import RedisError, ResponseError
 
+from vision_app.clients.redis import check_server, redis_client, redis_fault
 from vision_app.events import Unreadable, entry_value
 from vision_app.messages import headers_of
 from vision_app.settings import Settings
@@ -45,7 +45,7 @@ from vision_app.telemetry.watch import Interrupted, RecordPlace, Work, waiting_f
 from vision_app.topics import UPLOADED
 
 from .backlog import measure
-from .entry_content import EntryContent, Fields, read_content
+from .entry_content import EntryContent, Fields, ids_of_entry, read_content
 from .fair_queue import FairQueue, Held
 from .reply_size import READ_BYTES, ReplySize, size_of
 from .unfinished import Unfinished
@@ -98,10 +98,9 @@ class RedisIn(Service):
         super().__init__(**kwargs)
         self._app, self._outbox, self._dead_letters, self._settings = app, outbox, dead_letters, settings
         self._group, self._consumer = settings.vision_consumer_group, f"vision-worker-{worker_id}"
-        self._redis = redis.Redis.from_url(
-            settings.redis_url.get_secret_value(), socket_timeout=10, socket_connect_timeout=5
-        )
+        self._redis = redis_client(settings, timeout=10, connect_timeout=5)
         self.connected = False
+        self.trouble = ""  # why it is not connected
         self._waiting = FairQueue()
         self._unfinished = Unfinished(self._redis, service_is_away)
         self._held: dict[str, set[bytes]] = defaultdict(set)  # waiting or being relayed, by stream
@@ -130,9 +129,9 @@ class RedisIn(Service):
                 return  # Kafka takes no records and the worker stops: held entries are relayed after the restart
             except (RedisError, OSError) as fault:
                 self.round_state = RoundState.CONNECTING
-                self.connected = False
+                self.connected, self.trouble = False, redis_fault(fault, self._settings)
                 metrics.RETRIES.labels(stage="redis").inc()
-                log.warning("redis_reconnecting", error=repr(fault))
+                log.warning("redis_reconnecting", error=self.trouble)
                 with waiting_for("redis"):
                     await self.sleep(RECONNECT_SECONDS[min(self._failures, len(RECONNECT_SECONDS) - 1)])
                 self._failures += 1
@@ -162,6 +161,8 @@ class RedisIn(Service):
         return not self._stopping
 
     async def _prepare(self) -> None:
+        """Make the groups. While a right is missing nothing is tried, and so no entry is given up."""
+        await check_server(self._redis, self._settings)
         for stream in self._settings.input_streams:
             try:
                 await self._redis.xgroup_create(stream, self._group, id="0", mkstream=True)
@@ -257,7 +258,7 @@ class RedisIn(Service):
                 await self._renew()
             except (RedisError, OSError) as fault:
                 metrics.RETRIES.labels(stage="redis").inc()
-                log.warning("held_entries_not_renewed", error=repr(fault))
+                log.warning("held_entries_not_renewed", error=redis_fault(fault, self._settings))
 
     async def _renew(self) -> None:
         for stream, held in list(self._held.items()):
@@ -346,7 +347,8 @@ class RedisIn(Service):
     async def _bury_exhausted(self, stream: str, entry: bytes, deliveries: int) -> None:
         found = await self._redis.xrange(stream, min=entry, max=entry, count=1)
         fields = found[0][1] if found else {}
-        log.error("max_deliveries_exceeded", stream_id=entry.decode(), delivery_count=deliveries)
+        where = {"stream_id": entry.decode(), "delivery_count": deliveries}
+        log.error("max_deliveries_exceeded", **where, **ids_of_entry(fields))
         metrics.EVENTS.labels(status="failed", reason="max_deliveries_exceeded").inc()
         await self._bury(stream, entry, fields, "max_deliveries_exceeded", "max deliveries exceeded", deliveries)
         await self._redis.xack(stream, self._group, entry)
@@ -391,7 +393,8 @@ class RedisIn(Service):
             raise
         except Exception as fault:
             metrics.UNEXPECTED_ERRORS.labels(where="redis_in").inc()
-            log.exception("entry_relay_failed", stream=stream, stream_id=entry.decode())
+            where = {"stream": stream, "stream_id": entry.decode()}
+            log.exception("entry_relay_failed", **where, **ids_of_entry(content.fields))
             await self._bury(stream, entry, content.fields, "unexpected", f"{type(fault).__name__}: {fault}", 1)
 
     async def _relay_watched(self, stream: str, entry: bytes, content: EntryContent) -> None:

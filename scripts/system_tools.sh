@@ -10,17 +10,22 @@ for wanted in nginx:nginx-light tinyproxy:tinyproxy-bin; do
     PATH="$PATH:/usr/sbin" command -v "${wanted%%:*}" >/dev/null 2>&1 || servers="$servers ${wanted##*:}"
 done
 command -v promtool >/dev/null 2>&1 || promtool=promtool
-[ -z "$ocr$servers$promtool" ] && exit 0
+has() { PATH="$PATH:/usr/sbin:/usr/local/sbin" command -v "$1" >/dev/null 2>&1; }
+databases="" # for the same tests: those of the embedded stack were built without TLS
+has redis-server || databases="$databases redis-server"
+has pgbouncer || databases="$databases pgbouncer"
+ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || databases="$databases postgresql"
+[ -z "$ocr$servers$promtool$databases" ] && exit 0
 
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then
-    echo "not here: $ocr$servers $promtool. Tests that need them are skipped; as root on Debian: make tools"
+    echo "not here: $ocr$servers $promtool$databases. Tests that need them are skipped; as root on Debian: make tools"
     echo "(promtool, which checks the alerts, is in Debian's package prometheus and in every Prometheus download)"
     exit 0
 fi
 
 export DEBIAN_FRONTEND=noninteractive
 # Installed packages must not start services here: policy-rc.d says so to Debian's scripts.
-install() {
+install_packages() {
     policy=/usr/sbin/policy-rc.d
     made=""
     if [ ! -e "$policy" ]; then
@@ -34,7 +39,7 @@ install() {
 }
 if [ -n "$ocr$servers" ]; then
     echo "installing $ocr$servers"
-    install "$ocr" "$servers" >/dev/null || echo "could not install $ocr$servers; tests that need them are skipped"
+    install_packages "$ocr" "$servers" >/dev/null || echo "could not install $ocr$servers; tests that need them are skipped"
 fi
 
 # Only the program out of the package: installing that would start a Prometheus and bring a dozen JavaScript packages.
@@ -50,3 +55,36 @@ if [ -n "$promtool" ]; then
     echo "taking promtool out of Debian's package prometheus"
     (take_promtool) || echo "could not get promtool; the tests of the alerts are skipped"
 fi
+
+# Of pgbouncer only the program and the libraries it needs, Redis' program from the package of its tools, and Postgres
+# without a cluster: nothing of it starts, now or at the next boot.
+take_redis() {
+    install_packages redis-tools >/dev/null &&
+        ln -sf /usr/bin/redis-check-rdb /usr/local/bin/redis-server # one program; its name says what it does
+}
+take_pgbouncer() { # in a subshell
+    libraries=$(apt-cache depends pgbouncer | sed -n 's/^  Depends: \(lib.*\)$/\1/p')
+    folder=$(mktemp -d) || return 1
+    trap 'rm -rf "$folder"' EXIT
+    # shellcheck disable=SC2086
+    cd "$folder" && chmod 755 . && install_packages $libraries >/dev/null &&
+        apt-get download -qq pgbouncer >/dev/null 2>&1 &&
+        dpkg-deb --fsys-tarfile pgbouncer_*.deb | tar -xf - ./usr/sbin/pgbouncer &&
+        install -m 755 usr/sbin/pgbouncer /usr/local/sbin/pgbouncer
+}
+take_postgresql() {
+    mkdir -p /etc/postgresql-common
+    [ -e /etc/postgresql-common/createcluster.conf ] ||
+        echo "create_main_cluster = false" >/etc/postgresql-common/createcluster.conf
+    install_packages postgresql >/dev/null
+}
+[ -n "$databases" ] && apt-get update -qq >/dev/null
+for server in $databases; do
+    echo "taking $server out of Debian's packages"
+    case $server in
+    redis-server) take_redis ;;
+    pgbouncer) (take_pgbouncer) ;;
+    postgresql) take_postgresql ;;
+    esac || echo "could not get $server; tests of secure connections that need it are skipped"
+done
+exit 0

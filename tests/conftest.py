@@ -20,6 +20,7 @@ SETTINGS = every_variable() | set(OBSOLETE)
 KEPT = {"VISION_CACHE", "VISION_MAVEN_URL"}  # where downloads are, and where they come from
 PREFIXES = ("VISION_", "FEATURE_", "GIGACHAT_", "S3_", "COMPOSE_")
 TOOLS = {"tesseract": "OCR", "promtool": "the alerts", "nginx": "TLS", "tinyproxy": "a proxy"}
+TOOLS |= {"redis-server": "Redis with TLS", "pgbouncer": "a pooled Postgres"}
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -40,7 +41,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Name once what is not installed here and makes tests be skipped, with the command that gets it."""
-    places = f"{os.environ.get('PATH', '')}:/usr/sbin"
+    places = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
     missing = [f"{name} ({purpose})" for name, purpose in TOOLS.items() if shutil.which(name, path=places) is None]
     if missing:
         terminalreporter.write_line(

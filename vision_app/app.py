@@ -37,6 +37,7 @@ from vision_app.streams.timers import every
 
 from .clients.kafka import broker_credentials, client_arguments, servers
 from .clients.kafka_faults import Explainer, KafkaUnusable
+from .clients.redis import ClusterRefused
 from .domain import budget as budget_core
 from .domain.policy import Policy, PolicyError
 from .domain.signatures import key_from
@@ -55,7 +56,7 @@ from .stores.answers import AnswerStore
 from .stores.base import Sink
 from .stores.budget_mirror import BudgetMirror
 from .stores.neo4j import GraphSink
-from .stores.policy_file import PolicyFile
+from .stores.policy_file import POLICY_SECONDS, PolicyFile
 from .stores.post_documents import PostDocumentSink
 from .stores.postgres import PostgresSink
 from .stores.redis_announcer import Announcement, RedisAnnouncer
@@ -85,7 +86,7 @@ NEW_OBJECTS = 10_000
 """The garbage collector runs after this many new objects. Python's default of 700 suits small programs."""
 
 
-EXPLAINED = (KafkaUnusable,)
+EXPLAINED = (KafkaUnusable, ClusterRefused)
 """Errors whose text is one sentence with a remedy."""
 
 
@@ -189,7 +190,7 @@ class VisionApp(faust.App):
             first = stalls[0]
             return f"stalled: {first.stage} at {first.place} for {first.seconds:.0f} s; {first.why}. {remedy(first)}"
         if self.settings.feature_vision_enabled and not self.bridge.connected:
-            return "Redis is away: set REDIS_URL or start Redis"
+            return self.bridge.trouble or "Redis is not connected yet"
         return None
 
     def waiting_for(self) -> dict[str, str]:
@@ -259,6 +260,9 @@ def create_app(settings: Settings, services: Services | None = None) -> VisionAp
         policy.refresh()
         return policy.policy
 
+    async def look_at_policy() -> None:
+        policy.refresh()
+
     default_tenant, spent_today = settings.s3_default_tenant_id, mirror.spent_today
     policy_agent(
         app, outbox, dead_letters, policy=current_policy, default_tenant=default_tenant, spent_today=spent_today
@@ -289,6 +293,7 @@ def create_app(settings: Settings, services: Services | None = None) -> VisionAp
     redis_out_agents(app, outbox, dead_letters, lambda: services.announcer(settings))
     measure_lag(app)
     every(app, REFRESH_SECONDS, app.marks.refresh)
+    every(app, POLICY_SECONDS, look_at_policy)
     app.bridge = RedisIn(app, outbox, dead_letters, settings, worker_id(settings), app.service_is_away)
     app.keeper = StorageKeeper(settings, s3)
     app.service(cast(Any, app.keeper))

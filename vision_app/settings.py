@@ -7,19 +7,22 @@ stack) and from the defaults here. `vision config` shows the effective values an
 from __future__ import annotations
 
 import base64
+import difflib
 import ipaddress
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
+import orjson
 from dotenv import dotenv_values
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
+    EnvSettingsSource,
     InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
@@ -55,6 +58,25 @@ OBSOLETE: Mapping[str, str] = {
 _KAFKA_FILES = ("KAFKA_CA_FILE", "KAFKA_CERT_FILE", "KAFKA_KEY_FILE")
 
 
+OTHER_VARIABLES = frozenset(
+    {
+        *("VISION_HOME", "VISION_WORKER_ID", "VISION_CACHE", "VISION_PORTS", "VISION_MAVEN_URL", "VISION_VERSION"),
+        *("VISION_CRASH_AT", "VISION_RAISE_AT"),
+    }
+)
+"""Variables of ours that are no settings: of the embedded stack, the compose file and the crash suite."""
+
+NEAR = 0.85
+"""difflib's ratio from which a variable counts as a misspelt name of ours: one letter in eight may differ."""
+
+PAIRS = (
+    ("gigachat_client_id", "gigachat_client_secret"),
+    ("s3_access_key_id", "s3_secret_access_key"),
+    ("kafka_sasl_username", "kafka_sasl_password"),
+)
+"""Settings that are of use only together."""
+
+
 class SettingsError(Exception):
     """One or more settings have a value that cannot be used. Correct the variables named below and start again."""
 
@@ -71,6 +93,35 @@ class Source(StrEnum):
 def vision_home() -> Path:
     """The folder of the embedded stack: data, logs and its `env` file. `VISION_HOME`, else `.vision` here."""
     return Path(os.environ.get("VISION_HOME", ".vision")).absolute()
+
+
+def stack_history() -> Path:
+    """What the embedded stack has written into its `env` file, also at earlier starts with other ports.
+
+    A JSON list of objects, one for each service and its variables, the first of them its address.
+    """
+    return vision_home() / "env-history.json"
+
+
+def written_by_stack(given: Mapping[str, str | None]) -> frozenset[str]:
+    """Those of these variables, in lower case, that the embedded stack itself has written, now or earlier.
+
+    `set -a; . .vision/env` puts them into the environment. They do not count as given there: else the next start would
+    take the stack's own services for external ones, at addresses that have changed. A variable counts only together
+    with its service's address: NEO4J_PASSWORD alone may be meant for a service elsewhere.
+    """
+    named = {name.lower(): value for name, value in given.items() if value}
+    try:
+        history = orjson.loads(stack_history().read_bytes())
+    except (OSError, ValueError):  # there was no embedded stack here
+        return frozenset()
+    return frozenset(
+        name.lower()
+        for service in history
+        if named.get(next(iter(service)).lower()) == next(iter(service.values()))
+        for name, value in service.items()
+        if named.get(name.lower()) == value
+    )
 
 
 class Settings(BaseSettings):
@@ -102,7 +153,8 @@ class Settings(BaseSettings):
     redis_key_password: SecretStr = SecretStr("")
     """The password of REDIS_KEY_FILE."""
     redis_sentinels: str = ""
-    """Addresses of Redis Sentinels, `host:port`, separated by commas. They replace the host of REDIS_URL."""
+    """Addresses of Redis Sentinels, `host:port`, separated by commas. They replace the host of REDIS_URL, and are
+    spoken to with TLS and our certificate if it begins with `rediss://`."""
     redis_sentinel_master: str = ""
     """The name under which the Sentinels know the server."""
     redis_sentinel_password: SecretStr = SecretStr("")
@@ -167,6 +219,9 @@ class Settings(BaseSettings):
     """The database with the user who owns the tables, for `vision migrate`. Without it, DATABASE_URL counts."""
     database_pgbouncer: bool = False
     """Whether DATABASE_URL leads to pgbouncer in transaction mode: statements are not prepared in advance then."""
+    database_session_url: SecretStr = SecretStr("")
+    """The database past pgbouncer, or through its session mode, with the user of DATABASE_URL: clean-up needs a session
+    for its lock and its temporary tables. Needed with DATABASE_PGBOUNCER, without effect otherwise."""
 
     # --- S3
     s3_endpoint_url: str = "http://127.0.0.1:9000"
@@ -360,11 +415,25 @@ class Settings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _redis(cls, value: SecretStr) -> SecretStr:
-        return _url(_scheme(value, "redis://", "rediss://", "unix://"))
+        url = _url(_scheme(value, "redis://", "rediss://", "unix://"))
+        if any(name.startswith("ssl") for name in parse_qs(urlsplit(url.get_secret_value()).query)):
+            raise ValueError(
+                "must not have options that begin with ssl: TLS is always verified; begin it with rediss:// and name "
+                "the files in REDIS_CA_FILE, REDIS_CERT_FILE and REDIS_KEY_FILE"
+            )
+        return url
 
-    @field_validator("database_url")
+    @field_validator("redis_sentinels")
+    @classmethod
+    def _sentinel_addresses(cls, value: str) -> str:
+        parse_addresses(value)
+        return value
+
+    @field_validator("database_url", "database_owner_url", "database_session_url")
     @classmethod
     def _database(cls, value: SecretStr) -> SecretStr:
+        if not value.get_secret_value():
+            return value
         return _url(_scheme(value, "postgresql://", "postgres://"))
 
     @field_validator("gigachat_proxy_url")
@@ -470,6 +539,37 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _redis_way(self) -> Settings:
+        """Refuse settings of Redis that contradict each other."""
+        url = self.redis_url.get_secret_value()
+        files = [name for name in ("redis_ca_file", "redis_cert_file", "redis_key_file") if getattr(self, name)]
+        if files and not url.startswith("rediss://"):
+            raise ValueError(f"{files[0].upper()} is set and REDIS_URL does not use it; begin it with rediss://")
+        if self.redis_sentinels and not self.redis_sentinel_master:
+            raise ValueError(
+                "REDIS_SENTINELS is set and REDIS_SENTINEL_MASTER is not; set it to the name that the Sentinels watch"
+            )
+        if not self.redis_sentinels and (self.redis_sentinel_master or self.redis_sentinel_password.get_secret_value()):
+            raise ValueError(
+                "REDIS_SENTINEL_MASTER or REDIS_SENTINEL_PASSWORD is set and REDIS_SENTINELS is not; set it to the "
+                "Sentinels' addresses, host:port, separated by commas, or remove the others"
+            )
+        if self.redis_sentinels and url.startswith("unix://"):
+            raise ValueError(
+                "REDIS_SENTINELS is set and REDIS_URL is a socket of this machine; begin it with redis:// or rediss://"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _pooled_database(self) -> Settings:
+        if self.database_pgbouncer and not self.database_session_url.get_secret_value():
+            raise ValueError(
+                "DATABASE_PGBOUNCER is set and DATABASE_SESSION_URL is not; set it to the database without pgbouncer, "
+                "or to one of pgbouncer's in session mode"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _neo4j_authority(self) -> Settings:
         if self.neo4j_ca_file is not None and "+s://" not in self.neo4j_uri:
             raise ValueError(
@@ -490,6 +590,11 @@ class Settings(BaseSettings):
     @property
     def input_streams(self) -> tuple[str, ...]:
         return tuple(name.strip() for name in self.vision_input_streams.split(",") if name.strip())
+
+    @property
+    def sentinels(self) -> list[tuple[str, int]]:
+        """Hosts and ports of the Sentinels."""
+        return parse_addresses(self.redis_sentinels)
 
     @property
     def gigachat_authorization(self) -> SecretStr:
@@ -515,9 +620,9 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return (
             init_settings,
-            env_settings,
+            _without(env_settings, written_by_stack(os.environ)),
             _secret_files(settings_cls, os.environ),
-            _file(settings_cls, Path(".env")),
+            _without(_file(settings_cls, Path(".env")), written_by_stack(dotenv_values(".env"))),
             _secret_files(settings_cls, dotenv_values(".env")),
             _file(settings_cls, vision_home() / "env"),
         )
@@ -538,9 +643,19 @@ def load_settings(**overrides: Any) -> Settings:
 
 def sources() -> Mapping[str, Source]:
     """For every setting, where its effective value comes from."""
-    files = ((Path(".env"), Source.DOTENV), (vision_home() / "env", Source.STACK))
-    given: list[tuple[set[str], Source]] = [({k.lower() for k, v in os.environ.items() if v}, Source.ENVIRONMENT)]
-    given += [({k.lower() for k, v in dotenv_values(path).items() if v}, source) for path, source in files]
+    places = (
+        (dict(os.environ), Source.ENVIRONMENT),
+        (dotenv_values(".env"), Source.DOTENV),
+        (dotenv_values(vision_home() / "env"), Source.STACK),
+    )
+    given = [
+        (
+            {k.lower() for k, v in values.items() if v}
+            - (written_by_stack(values) if place != Source.STACK else set()),
+            place,
+        )
+        for values, place in places
+    ]
     return {
         name: next((source for keys, source in given if keys & _names(name)), Source.DEFAULT)
         for name in Settings.model_fields
@@ -552,6 +667,38 @@ def without_effect() -> Mapping[str, str]:
     given = {name.upper() for name, value in os.environ.items() if value}
     given |= {name.upper() for name, value in dotenv_values(".env").items() if value}
     return {name: reason for name, reason in OBSOLETE.items() if name in given}
+
+
+def misspelt(names: Iterable[str] | None = None) -> Mapping[str, str]:
+    """Variables that are set here, or in `.env`, and are nearly named like one of ours: name → the name meant.
+
+    `names`: look at these instead.
+    """
+    if names is None:
+        names = [*os.environ, *dotenv_values(".env")]
+    ours = every_variable()
+    known = ours | OBSOLETE.keys() | OTHER_VARIABLES
+    others = sorted({name for name in names if name.upper() not in known})
+    meant = {name: difflib.get_close_matches(name.upper(), ours, n=1, cutoff=NEAR) for name in others}
+    return {name: found[0] for name, found in meant.items() if found}
+
+
+def half_given(settings: Settings, origin: Mapping[str, Source]) -> Iterator[str]:
+    """One sentence for each pair of credentials of which one half is missing, or comes from another place."""
+    for one, other in PAIRS:
+        for name, partner in ((one, other), (other, one)):
+            if _text(settings, name) and not _text(settings, partner):
+                yield f"{name.upper()} is set and {partner.upper()} is not; set both, or neither"
+        if _text(settings, one) and _text(settings, other) and origin[one] is not origin[other]:
+            yield (
+                f"{one.upper()} comes from the {origin[one]} and {other.upper()} from the {origin[other]}, so they "
+                "hardly belong together; set both in the same place"
+            )
+
+
+def _text(settings: Settings, field: str) -> str:
+    value = getattr(settings, field)
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
 
 
 def variables(field: str) -> tuple[str, ...]:
@@ -579,6 +726,13 @@ def _secret_files(settings_cls: type[BaseSettings], given: Mapping[str, str | No
     return InitSettingsSource(settings_cls, dict(secrets_from_files(given, secrets)))
 
 
+def _without(source: PydanticBaseSettingsSource, names: frozenset[str]) -> PydanticBaseSettingsSource:
+    """The source without these variables (in lower case)."""
+    if names and isinstance(source, EnvSettingsSource):
+        source.env_vars = {name: value for name, value in source.env_vars.items() if name.lower() not in names}
+    return source
+
+
 def _file(settings_cls: type[BaseSettings], path: Path) -> DotEnvSettingsSource:
     return DotEnvSettingsSource(settings_cls, env_file=path, env_file_encoding="utf-8", case_sensitive=False)
 
@@ -592,6 +746,17 @@ def _scheme(value: SecretStr, *allowed: str) -> SecretStr:
     if not value.get_secret_value().startswith(allowed):
         raise ValueError(f"must start with one of {', '.join(allowed)}")
     return value
+
+
+def parse_addresses(setting: str) -> list[tuple[str, int]]:
+    """`host:port,[::1]:port` as pairs. Raises ValueError for anything else."""
+    found = []
+    for address in (item.strip() for item in setting.split(",") if item.strip()):
+        host, _, port = address.rpartition(":")
+        if not (host and port.isascii() and port.isdigit() and 0 < int(port) <= MAX_PORT):
+            raise ValueError(f"must be host:port, separated by commas, and not {address!r}")
+        found.append((host.strip("[]"), int(port)))
+    return found
 
 
 def parse_tokens(setting: SecretStr) -> dict[str, str]:

@@ -34,7 +34,7 @@ def _kafka_takes_two_megabytes(world: World) -> None:
 
 @pytest.mark.parametrize("size", [1_000_000, 2_050_000])
 async def test_a_trace_id_of_a_million_characters_fails_only_its_own_event(world: World, size: int) -> None:
-    """Row 1 of issue 12: the policy agent stopped after about 4,000 further posts, and again after a restart."""
+    """The policy agent once stopped after about 4,000 further posts, and again after a restart."""
     event = orjson.loads(uploaded("hostile").encode()) | {"trace_id": "x" * size}
     async with world.agent("policy") as agent:
         headers = {"trace_id": b"x" * size}

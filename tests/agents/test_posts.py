@@ -60,6 +60,16 @@ async def test_outcomes_end_in_a_result_for_every_sink(world: World) -> None:
     assert world.order("row", "ack") == ["row posts", "ack"] * 3
 
 
+async def test_a_skip_by_the_policy_is_counted_once_and_by_its_rule(world: World) -> None:
+    counter = metrics.MEDIA.labels(result="skipped", reason="unsupported_mime")
+    before = counter._value.get()
+    refused = PolicyVerdict(analyze=False, reason="policy", details={"policy_name": "unsupported_mime"})
+    async with world.agent("posts") as agent:
+        await world.tell(agent, opened(LOOK, refused, input_id="a"), key=KEY)
+        await world.tell(agent, opened(LOOK, refused, input_id="b"), outcome(), key=KEY)
+    assert counter._value.get() == before + 1
+
+
 async def test_a_repeated_post_is_silent_and_counted(world: World) -> None:
     async with world.agent("posts") as agent:
         await world.tell(agent, opened(), outcome(), key=KEY)

@@ -23,6 +23,7 @@ from PIL import Image, ImageOps
 from redis.asyncio import Redis
 
 from vision_app import demo_media
+from vision_app.clients.redis import redis_client
 from vision_app.messages import Medium
 from vision_app.operations.backlog import await_idle
 from vision_app.operations.neighbours import (
@@ -134,7 +135,7 @@ class Pipeline:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.redis: Redis = Redis.from_url(settings.redis_url.get_secret_value(), decode_responses=False)
+        self.redis: Redis = redis_client(settings)
         self.s3 = S3Store(settings)
         self.simulator = httpx.AsyncClient(base_url=settings.gigachat_base_url.rpartition("/api")[0], trust_env=False)
 

@@ -9,7 +9,7 @@ import json
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib import resources
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import pydantic
@@ -30,7 +30,7 @@ from gigachat.exceptions import (
 )
 from gigachat.models.chat_completions import ChatCompletionRequest
 
-from vision_app.simulator import RunningSimulator, running_simulator
+from vision_app.simulator import RunningSimulator, SimulatorConfig, running_simulator
 
 PROMPT = "Опиши изображение и верни только JSON."
 MODEL = "GigaChat-2-Max"
@@ -477,3 +477,53 @@ async def test_upload_of_a_type_that_is_not_accepted(client: GigaChat) -> None:
         await client.aupload_file(
             ("a.png", b"\x89PNG\r\n\x1a\n" + zlib.compress(b"") + b"\0" * 15_000_000, "image/png")
         )
+
+
+class Weather(pydantic.BaseModel):
+    """A schema with references, an enumeration, bounds, a list and an optional part."""
+
+    class Wind(pydantic.BaseModel):
+        direction: Literal["north", "south"]
+        speed: float = pydantic.Field(gt=0, le=90)
+
+    city: str = pydantic.Field(min_length=3, max_length=20)
+    degrees: int = pydantic.Field(ge=-60, le=60)
+    winds: list[Wind] = pydantic.Field(min_length=2)
+    rain: bool
+    note: str | None
+
+
+async def test_text_with_a_schema_is_answered_in_json(client: GigaChat) -> None:
+    request = {"messages": [{"role": "user", "content": "Какая погода?"}]}
+    completion, weather = await client.achat_parse(request, response_format=Weather)
+    assert completion.choices[0].finish_reason == "stop"
+    assert json.loads(completion.choices[0].message.content) == weather.model_dump()
+    plain = await client.achat({**request, "response_format": {"type": "text"}})
+    assert plain.choices[0].message.content.startswith("Это ответ симулятора")
+    with pytest.raises(UnprocessableEntityError):
+        await client.achat({**request, "response_format": {"type": "yaml"}})
+
+
+@pytest.mark.parametrize("key", ["nothing", "YWJj", "aWQ6", "OnNlY3JldA=="])
+async def test_a_key_that_is_not_base64_of_two_parts_is_refused_although_no_account_is_set(
+    simulator: RunningSimulator, key: str
+) -> None:
+    """`nothing`; `abc`; `id:`; `:secret`."""
+    async with GigaChat(base_url=simulator.base_url, auth_url=simulator.auth_url, credentials=key, model=MODEL) as sdk:
+        with pytest.raises(BadRequestError, match=r"t decode .*Authorization"):
+            await sdk.aget_models()
+
+
+async def test_two_accounts_at_once() -> None:
+    accounts = (("first", "secret"), ("second", "other:secret"))
+    async with running_simulator(SimulatorConfig(accounts=accounts)) as running:
+        for pair, accepted in ((accounts[0], True), (accounts[1], True), (("first", "other:secret"), False)):
+            key = base64.b64encode(":".join(pair).encode()).decode()
+            async with GigaChat(
+                base_url=running.base_url, auth_url=running.auth_url, credentials=key, model=MODEL
+            ) as sdk:
+                if accepted:
+                    assert (await sdk.aget_models()).data
+                else:
+                    with pytest.raises(AuthenticationError, match="match db data"):
+                        await sdk.aget_models()

@@ -19,7 +19,7 @@ from click.testing import CliRunner, Result
 from tests.integration.pipeline import PICTURES, Pipeline, Worker, picture, unique
 from vision_app.cli import main
 from vision_app.messages import Grant, MediaTask, SetLimit, key_of
-from vision_app.operations.neighbours import never_uploaded
+from vision_app.operations.neighbours import never_uploaded, uploaded_event
 from vision_app.settings import Settings
 from vision_app.stores.policy_file import default_policy_path
 from vision_app.streams.dead_letters import Origin, dead_letter
@@ -222,6 +222,24 @@ async def test_a_mix_is_published_and_its_unreadable_posts_can_be_replayed_twice
     assert dead in await vision("dlq", "ls", "--id", dead, DATABASE_URL="postgresql://127.0.0.1:1/x"), "as far as known"
     assert "say which letters" in await vision("dlq", "replay", code=2)
     assert "no such letter" in await vision("dlq", "replay", "--id", "nothing", code=1)
+
+
+async def test_a_dead_lettered_post_is_found_by_each_of_its_ids(pipe: Pipeline, vision: Vision) -> None:
+    """An entry that was cut in the middle is no JSON, but its bytes name tenant, post and trace."""
+    tenant, post, stream = unique("buried"), unique("buried"), pipe.settings.input_streams[0]
+    data = json.dumps(uploaded_event(tenant, post, [never_uploaded(tenant, post)], f"t-{post}"))
+    entry = (await pipe.redis.xadd(stream, {"data": data[: data.index("media_files")]})).decode()
+    dead = f"{stream}-{entry}"
+    await _letter(vision, dead)
+    assert dead in await vision("dlq", "ls", "--tenant", tenant)
+    for known_as in (post, f"t-{post}", entry, dead):
+        [way] = await vision.json("trace", known_as)
+        assert (way["post_id"], way["letters"], way["stopped"]) == (post, [dead], None), known_as
+        assert f"vision dlq show {dead}" in await vision("trace", known_as)
+        [told] = await vision.json("diag", "--post-id", known_as)
+        assert (told["Dead Letter"], told["Tenant"], told["Post"]) == (dead, tenant, post), known_as
+    await vision("dlq", "discard", "--id", dead)
+    assert "It came to its end." in await vision("trace", post)
 
 
 async def test_a_grants_letter_is_replayed_under_a_new_grant(pipe: Pipeline, vision: Vision, worker: Worker) -> None:

@@ -539,7 +539,7 @@ async def test_an_entry_too_large_for_kafka_is_dead_lettered_cut_and_others_are_
 
 @pytest.mark.parametrize("name", ["trace_id", "tenant_id", "post_id"])
 async def test_an_id_of_two_megabytes_is_dead_lettered_once_in_both_and_others_are_relayed(way: Way, name: str) -> None:
-    """Row 2 of issue 12: nothing new was read any more, and each round added to the Redis dead letters."""
+    """Once nothing new was read any more, and each round added to the Redis dead letters."""
     way.app.refuse = lambda topic, value: MessageSizeTooLargeError("big") if len(value or b"") > 2**21 else None
     await way.publish("before")
     entry = await way.publish(**{"post_id": "p1", name: "x" * 2_200_000})

@@ -370,7 +370,7 @@ def failed_start(given: Given, folder: Path) -> dict[str, Any]:
     assert not [secret for secret in (*PASSWORDS.values(), "wrong-password") if secret in done.stderr + done.stdout]
     lines = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
     assert not [line for line in lines if "exception" in line]
-    [reason] = [line for line in lines if line["event"] == "The worker cannot start"]
+    [reason] = [line for line in lines if line["event"] == "worker_start_failed"]
     return dict(reason)
 
 

@@ -88,6 +88,53 @@ def test_a_killed_service_comes_back_with_its_data(tmp_path: Path) -> None:
         redis.close()
 
 
+def test_a_frozen_service_is_shown_and_is_ready_again_afterwards(tmp_path: Path) -> None:
+    with running_stack(tmp_path, services=("redis",), worker=True, worker_command=STAND_IN_WORKER):
+        frozen = [pid(tmp_path, name) for name in ("redis", "worker-1")]
+        for number in frozen:
+            os.kill(number, signal.SIGSTOP)
+        try:
+            for name in ("redis", "worker-1"):
+                eventually(lambda name=name: service(tmp_path, name).condition is Condition.NOT_ANSWERING)  # type: ignore[misc]  # a default binds the name now
+            state = live_state(Home(tmp_path))
+            assert state is not None
+            assert not state.is_ready
+        finally:
+            for number in frozen:
+                os.kill(number, signal.SIGCONT)
+        eventually(lambda: (now := live_state(Home(tmp_path))) is not None and now.is_ready)
+        assert [pid(tmp_path, name) for name in ("redis", "worker-1")] == frozen, "it was not started anew"
+
+
+def test_workers_of_a_running_stack_are_scaled_stopped_and_restarted(place: Path) -> None:
+    home = place / ".vision"
+
+    def names() -> list[str]:
+        state = live_state(Home(home))
+        return [s.name for s in state.services if s.is_worker] if state else []
+
+    assert up().returncode == 0
+    first = pid(home, "worker-1")
+    assert up("--workers", "3").returncode == 0
+    assert names() == ["worker-1", "worker-2", "worker-3"]
+    assert {service(home, name).condition for name in names()} == {Condition.READY}
+    assert up().returncode == 0
+    assert len(names()) == 3, "without --workers the number stays"
+    stopped = vision("worker", "stop", "2")
+    assert (stopped.returncode, stopped.stdout) == (0, "Stopped: worker-2.\n")
+    assert service(home, "worker-2").process is None
+    assert pid(home, "worker-1") == first
+    assert vision("worker", "start", "2").stdout == "Ready: worker-2.\n"
+    assert vision("worker", "restart").returncode == 0
+    assert pid(home, "worker-1") != first
+    assert up("--workers", "1").returncode == 0
+    assert names() == ["worker-1"]
+    assert up("--workers", "2").returncode == 0
+    assert names() == ["worker-1", "worker-2"]
+    none = vision("worker", "stop", "7")
+    assert (none.returncode, "there are 1, 2" in none.stderr) == (1, True)
+
+
 def test_a_killed_worker_comes_back(tmp_path: Path) -> None:
     with running_stack(tmp_path, services=("redis",), worker=True, worker_command=STAND_IN_WORKER):
         first = pid(tmp_path, "worker-1")

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vision_app.audit.account import trimmed_note
 from vision_app.audit.delivery import Delivered, judge_delivery
 from vision_app.audit.figures import SENTENCES_PER_KIND, Account, Waits
 from vision_app.audit.material import Event, Input, Letter, Progress, Row, RowMedium
@@ -212,7 +213,11 @@ def test_a_dead_letter_ends_its_input_and_its_post() -> None:
 
 
 def test_a_row_older_than_the_stream_reaches_back_proves_nothing() -> None:
-    assert judged(one_post(events=[], events_from_ms=13)).clean
+    account = judged(one_post(events=[], events_from_ms=13))
+    assert (account.clean, account.rows_not_judged) == (True, 1)
+    note = trimmed_note("stream:out", 1_764_244_800_000, account)
+    assert note.startswith("stream:out begins at 2025-11-27 12:00:00 UTC")
+    assert "whether the 1 finished rows" in note
     assert not judged(one_post(events=[], events_from_ms=12)).clean
 
 
@@ -226,6 +231,7 @@ def test_many_faults_are_reported_in_a_few_lines() -> None:
     inputs = [Input(f"{STREAM}-{n}-0", "t", f"p{n}", n) for n in range(1000)]
     account = judged(Delivered(inputs=inputs))
     assert (account.missing, len(account.discrepancies)) == (1000, SENTENCES_PER_KIND + 1)
+    assert account.discrepancies_total == 1000
     assert account.discrepancies[-1] == f"and {1000 - SENTENCES_PER_KIND} more inputs without an end"
 
 

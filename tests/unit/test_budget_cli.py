@@ -7,6 +7,7 @@ from typing import Any
 import click
 import httpx
 import pytest
+from click.testing import CliRunner
 
 from vision_app.cli import budget
 from vision_app.settings import load_settings
@@ -39,3 +40,30 @@ def test_any_other_refusal_ends_the_command_in_the_apis_own_words(monkeypatch: p
     with pytest.raises(click.ClickException, match="403: this needs a token for all tenants"):
         budget.BudgetApi(load_settings(), "t1").ask("POST", "/pause")
     assert waits == []
+
+
+NEW = {
+    "tenant_id": "nosuch",
+    "known": False,
+    "paused": True,
+    "day": "2026-11-27",
+    "reset_at": "2026-11-28T00:00:00+00:00",
+    "limit": 9,
+    **dict.fromkeys(("spent", "reserved", "remaining", "open_grants", "waiting"), 0),
+}
+
+
+@pytest.mark.parametrize(("known", "code"), [(["nosuck", "a"], 3), ([], 3), (["nosuch"], 0)])
+def test_a_tenant_that_nobody_knows_is_called_unknown(
+    known: list[str], code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def tenants(_: Any) -> list[str]:
+        return known
+
+    answering(monkeypatch, httpx.Response(200, json=NEW))
+    monkeypatch.setattr(budget, "_tenants", tenants)
+    shown = CliRunner().invoke(budget.show, ["nosuch"])
+    assert shown.exit_code == code
+    assert ("No such tenant is known" in shown.stderr) is (code == 3)
+    assert (f"Known: {', '.join(known) or 'none'}." in shown.stderr) is (code == 3)
+    assert "PAUSED: `vision resume nosuch`" in shown.stdout

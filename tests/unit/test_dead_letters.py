@@ -114,7 +114,7 @@ def kafka_takes(limit: int, app: FakeApp) -> None:
 
 
 def hostile_ids() -> Any:
-    """Row 1 of issue 12: everything about the event is too large, its ids first."""
+    """Everything about the event is too large, its ids first."""
     task = MediaTask(
         tenant_id="t" * 2_000_000,
         post_id="p" * 2_000_000,

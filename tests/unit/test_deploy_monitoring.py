@@ -234,11 +234,27 @@ def commands(text: str) -> set[str]:
     return set(re.findall(r"`vision ([a-z0-9]+)", text))
 
 
+OF_COMPOSE = {"status": "docker compose ps", "up": "docker compose up -d", "logs": "docker compose logs worker"}
+"""What replaces commands about processes where Docker Compose runs them; docs/operating.md has the same table."""
+
+
+def in_compose(runbook: str) -> str:
+    """The commands of a runbook as they are typed on a machine where `docker-compose.yml` runs the worker."""
+    typed = []
+    for command in re.findall(r"`vision ([^`]*)`", runbook):
+        name, _, rest = command.partition(" ")
+        piped = rest.partition(" | ")[2]
+        told = OF_COMPOSE.get(name, f"docker compose exec worker vision {command}")
+        typed.append(f"`{told}{f' | {piped}' if name in OF_COMPOSE and piped else ''}`")
+    return ", ".join(dict.fromkeys(typed))
+
+
 @pytest.mark.parametrize("alert", ALERTS)
 def test_an_alert_names_what_exists_and_the_command_to_begin_with(alert: str) -> None:
     rule = ALERTS[alert]
     assert faults(rule["expr"]) == []
-    assert set(rule["annotations"]) == {"summary", "runbook"}
+    assert set(rule["annotations"]) == {"summary", "runbook", "compose"}
+    assert rule["annotations"]["compose"] == in_compose(rule["annotations"]["runbook"])
     assert rule["labels"]["severity"] in ("warning", "critical")
     named_commands = commands(rule["annotations"]["runbook"])
     assert named_commands

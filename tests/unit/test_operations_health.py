@@ -23,7 +23,7 @@ STALL = {
 @pytest.mark.parametrize(
     ("answer", "verdict", "said"),
     [
-        (None, Level.HINT, "no worker answers at http://127.0.0.1:8000"),
+        (None, Level.FAILED, "does not answer at http://127.0.0.1:8000; `vision logs worker-1`"),
         ({"status": "ready", "reason": None, "waiting_for": {}}, Level.OK, "nothing stands still"),
         (
             {"status": "ready", "reason": None, "waiting_for": {"s3": "no answer"}},
@@ -50,6 +50,28 @@ def test_a_foreign_worker_is_not_called_ours() -> None:
     answer: dict[str, Any] = {"status": "ready", "reason": None, "waiting_for": {}}
     [finding] = findings([Health("worker", ["http://127.0.0.1:8000"], answer, ours=False)])
     assert "http://127.0.0.1:8000, which `vision up` did not start here" in finding.detail
+
+
+@pytest.mark.parametrize(
+    ("worker", "hosts", "verdict", "said"),
+    [
+        (Health("worker", ["http://a"], None, ours=False), [], Level.FAILED, "none is connected to Kafka"),
+        (Health("worker", ["http://a"], None, ours=False), None, Level.FAILED, "Kafka does not tell"),
+        (
+            Health("worker", ["http://a"], None, ours=False),
+            ["10.0.0.6", "10.0.0.5", "10.0.0.5"],
+            Level.HINT,
+            "none answers at http://a, but 3 are connected to Kafka, from 10.0.0.5, 10.0.0.6",
+        ),
+        (Health("worker-1", ["http://a"], None, starting="waiting for kafka"), [], Level.HINT, "waiting for kafka"),
+    ],
+)
+def test_without_an_answer_kafka_tells_whether_workers_run_elsewhere(
+    worker: Health, hosts: list[str] | None, verdict: Level, said: str
+) -> None:
+    [finding] = findings([worker], hosts)
+    assert finding.verdict is verdict
+    assert said in finding.detail
 
 
 async def test_without_a_stack_of_ours_the_worker_is_foreign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from vision_app.operations import waiting
-from vision_app.operations.waiting import FORGOTTEN, forgotten, stuck
+from vision_app.operations.waiting import FORGOTTEN, deferral, forgotten, reason_of, stuck
 
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
 LOADED = {"known": True, "loaded": True}
@@ -91,3 +91,39 @@ async def test_stuck_lists_them_beside_those_in_work_the_oldest_first() -> None:
     assert "vision replay --post" in FORGOTTEN
     assert found[0].as_json()["waits_for"] == FORGOTTEN
     assert len(await stuck(posts, Api(t=(LOADED, [])), NOW, None, 1)) == 1  # type: ignore[arg-type]  # answers without a network
+
+
+DEFERRED = {
+    "status": "deferred",
+    "reason": "budget",
+    "details": {
+        "deferred": True,
+        "reset_at": "2026-11-27T00:00:00+00:00",
+        "spent": 400,
+        "limit": 500,
+        "estimated_tokens": 300,
+    },
+}
+
+
+async def test_a_deferral_names_its_end_its_budget_and_how_to_raise_it() -> None:
+    said = await deferral(Api(), "my shop", [{"status": "analyzed"}, DEFERRED])  # type: ignore[arg-type]  # answers without a network
+    assert said.startswith("deferred until 2026-11-27T00:00:00+00:00 by the daily budget of tenant my shop (400 of 500")
+    assert "may cost 300" in said
+    assert "`vision budget set LIMIT 'my shop'`" in said
+    assert "`vision budget reset 'my shop'`" in said
+    assert await deferral(Api(), "t", [{"status": "skipped", "reason": "policy"}]) == ""  # type: ignore[arg-type]  # as above
+
+
+async def test_a_paused_tenant_is_named_in_the_command() -> None:
+    api = Api(t=({**LOADED, "paused": True}, []))
+    assert "`vision resume t`" in await deferral(api, "t", [DEFERRED])  # type: ignore[arg-type]  # answers without a network
+    assert "`vision resume 'a b'`" in waiting._why("a b", {"paused": True})
+
+
+def test_a_skip_by_the_policy_names_the_rule() -> None:
+    skipped = {"status": "skipped", "reason": "policy", "details": {"policy_name": "unsupported_mime"}}
+    assert reason_of(skipped) == "policy: unsupported_mime"
+    assert reason_of(DEFERRED) == "budget, until 2026-11-27T00:00:00+00:00"
+    assert reason_of({"status": "skipped", "reason": "s3_missing", "details": {"s3_key": "k"}}) == "s3_missing"
+    assert reason_of({"status": "analyzed"}) == ""

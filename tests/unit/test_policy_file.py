@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
+from vision_app.app import create_app
 from vision_app.domain.policy import PolicyError
+from vision_app.settings import load_settings
 from vision_app.stores.policy_file import PolicyFile, default_policy_path, read_policy
 from vision_app.telemetry import metrics
 
@@ -69,6 +72,25 @@ def test_a_faulty_file_keeps_the_policy_and_is_reported_once(path: Path) -> None
     rewrite(path, TEXT.format(8))
     assert file.refresh()
     assert file.policy.limits.max_image_mb == 8
+
+
+async def test_a_worker_looks_at_the_file_without_an_event(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    timers: dict[str, tuple[float, Any]] = {}
+
+    def every(_: object, seconds: float, turn: Any) -> None:
+        timers[turn.__name__] = (seconds, turn)
+
+    monkeypatch.setattr("vision_app.app.every", every)
+    create_app(load_settings(vision_policy_config_path=path))
+    seconds, look = timers["look_at_policy"]
+    assert seconds <= 5
+    loaded, refused = reloads("loaded"), reloads("refused")
+    await look()
+    rewrite(path, TEXT.format(6))
+    await look()
+    rewrite(path, TEXT.format("much"))
+    await look()
+    assert (reloads("loaded"), reloads("refused")) == (loaded + 1, refused + 1)
 
 
 def test_a_file_that_disappears_and_returns(path: Path) -> None:

@@ -77,9 +77,34 @@ def test_config_hides_secrets_and_tells_where_values_come_from(monkeypatch: pyte
     assert values["GIGACHAT_CREDENTIALS"] == {"value": "", "source": "default"}
 
 
+@pytest.mark.parametrize(
+    ("arguments", "passed"),
+    [
+        (["groups"], ["--describe", "--group", "mine"]),
+        (["groups", "--list"], ["--list"]),
+        (["topics"], ["--list"]),
+        (["topics", "--describe"], ["--describe"]),
+    ],
+)
+def test_kafkas_tools_show_something_without_arguments(
+    arguments: list[str], passed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[list[str]] = []
+    monkeypatch.setattr("vision_app.cli.kafka._run", lambda *given: ran.append(given[-1]))
+    monkeypatch.setenv("KAFKA_APP_ID", "mine")
+    assert vision("kafka", *arguments).exit_code == 0
+    assert ran == [passed]
+
+
 def test_status_of_nothing_is_a_failure() -> None:
     assert vision("status").exit_code == 1
     assert json.loads(vision("status", "--json").output) == {"running": False, "ready": False, "services": []}
+
+
+def test_ordering_workers_about_where_none_run_is_a_failure() -> None:
+    result = vision("worker", "restart", "1")
+    assert (result.exit_code, "start it with `vision up`" in result.stderr) == (1, True)
+    assert vision("worker", "stop", "all").exit_code == 2
 
 
 def test_stopping_nothing_is_fine() -> None:

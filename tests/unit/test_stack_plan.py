@@ -10,6 +10,7 @@ from vision_app.settings import Source, load_settings, sources
 from vision_app.stack.home import Home
 from vision_app.stack.instance import Instance
 from vision_app.stack.plan import INFRASTRUCTURE, Planner, StackOptions, StackPlan, without_password
+from vision_app.stack.supervisor import remember_env
 
 
 @pytest.fixture(autouse=True)
@@ -68,6 +69,40 @@ def test_what_an_earlier_start_wrote_does_not_make_a_service_external() -> None:
     again = plan()
     assert names(again) == set(INFRASTRUCTURE)
     assert again.gigachat == "simulated"
+
+
+@pytest.mark.parametrize("where", ["environment", ".env"])
+def test_the_stacks_own_values_in_the_environment_do_not_make_its_services_external(
+    where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`set -a; . .vision/env`, then a start with other ports, then a third one in the same shell."""
+    first = plan()
+    remember_env(first)
+    stale = first.variables()
+    Path(".vision/instance.json").unlink(missing_ok=True)
+    second = plan()  # with other ports
+    remember_env(second)
+    Path(".vision/env").write_text("\n".join(f"{name}={value}" for name, value in second.variables().items()))
+    assert stale["REDIS_URL"] != second.variables()["REDIS_URL"]
+    if where == ".env":
+        Path(".env").write_text("\n".join(f"{name}={value}" for name, value in stale.items()))
+    else:
+        for name, value in stale.items():
+            monkeypatch.setenv(name, value)
+    assert set(sources().values()) == {Source.STACK, Source.DEFAULT}
+    assert load_settings().redis_url.get_secret_value() == second.variables()["REDIS_URL"]
+    third = plan()
+    assert (names(third), third.external, third.gigachat) == (set(INFRASTRUCTURE), {}, "simulated")
+
+
+def test_a_value_like_our_own_is_given_if_the_address_is_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = plan()
+    remember_env(mine)
+    monkeypatch.setenv("NEO4J_URI", "bolt://graph.example:7687")
+    monkeypatch.setenv("NEO4J_PASSWORD", mine.variables()["NEO4J_PASSWORD"])
+    monkeypatch.setenv("REDIS_URL", mine.variables()["REDIS_URL"])
+    assert (sources()["neo4j_password"], sources()["redis_url"]) == (Source.ENVIRONMENT, Source.DEFAULT)
+    assert set(plan().external) == {"neo4j"}
 
 
 @pytest.mark.parametrize("variable", ["GIGACHAT_CREDENTIALS", "GIGACHAT_CLIENT_ID"])

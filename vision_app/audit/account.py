@@ -7,6 +7,7 @@ import time
 from collections.abc import Collection, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 from redis.asyncio import Redis
@@ -95,11 +96,23 @@ async def take_account(settings: Settings, *, since_ms: int = 0, tenants: Collec
     judge_delivery(delivered, tally)
     judge_money(spent, tally)
     tally.notes += _notes(bill is not None, backlog, kafka)
-    return tally.account(
+    account = tally.account(
         since_ms=since_ms,
         taken_ms=scope.until_ms,
         seconds=round(time.monotonic() - started, 3),
         bill_available=bill is not None,
+    )
+    if delivered.events_from_ms > since_ms:
+        account.notes.append(trimmed_note(settings.vision_output_stream, delivered.events_from_ms, account))
+    return account
+
+
+def trimmed_note(stream: str, events_from_ms: int, account: Account) -> str:
+    """What cannot be judged because the output stream no longer has its first entries."""
+    begins = datetime.fromtimestamp(events_from_ms / 1000, UTC)
+    return (
+        f"{stream} begins at {begins:%Y-%m-%d %H:%M:%S} UTC, as older entries were trimmed (MAXLEN, XTRIM): whether "
+        f"the {account.rows_not_judged} finished rows older than that were announced, and how often, cannot be judged"
     )
 
 

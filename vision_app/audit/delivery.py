@@ -220,7 +220,10 @@ def _row(row: Row, told: Sequence[Event], material: Delivered, tally: Tally) -> 
 def _announcement(row: Row, told: Sequence[Event], material: Delivered, tally: Tally) -> None:
     """Check that the state of the post in Postgres is also on the output stream."""
     announced = row.analyzed or material.emits_skipped
-    if not announced or row.emission[0] < material.events_from_ms or material.progress.busy(*ON_THE_WAY_OUT):
+    if not announced or material.progress.busy(*ON_THE_WAY_OUT):
+        return
+    if row.emission[0] < material.events_from_ms:
+        tally.of(row.tenant_id).counts["rows_not_judged"] += 1
         return
     if all(event.emission != row.emission for event in told):
         tally.of(row.tenant_id).counts["rows_without_event"] += 1

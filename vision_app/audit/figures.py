@@ -32,6 +32,7 @@ class Figures:
     events: int = 0
     duplicate_events: int = 0  # one emission twice, or a second final event for one input
     rows_without_event: int = 0
+    rows_not_judged: int = 0  # older than the output stream, so nobody knows whether they were announced
     events_without_row: int = 0
     letters: int = 0
     letters_wrong: int = 0  # without an origin, or in only one of the two places
@@ -129,6 +130,7 @@ class Account(Figures):
     tenants: Mapping[str, TenantAccount] = field(default_factory=dict)
     differences: list[Difference] = field(default_factory=list)
     discrepancies: list[str] = field(default_factory=list)
+    discrepancies_total: int = 0  # also those that are only counted in `discrepancies`
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -160,9 +162,11 @@ class Complaints:
     def __init__(self) -> None:
         self._told: dict[str, list[str]] = {}
         self._more: Counter[str] = Counter()
+        self.total = 0
 
     def add(self, kind: str, sentence: str) -> None:
         """`kind` is a plural that stands after a number: `inputs without an end`."""
+        self.total += 1
         told = self._told.setdefault(kind, [])
         if len(told) < SENTENCES_PER_KIND:
             told.append(sentence)

@@ -81,11 +81,25 @@ def _emission(text: str) -> Emission:
 
 
 async def first_event_ms(redis: Redis, settings: Settings) -> int:
-    """The time from which the output stream is complete: 0, or its first entry's time if it may have been trimmed."""
-    if await redis.xlen(settings.vision_output_stream) < STREAM_MAXLEN:
+    """The time from which the output stream is complete: 0, or its first entry's time if it was trimmed.
+
+    Redis counts what was ever added (`entries-added`), so trimming by anybody is seen, by MAXLEN and by XTRIM. A server
+    that does not count (before 7.0): the stream may be trimmed from our own MAXLEN on. Raises RedisError.
+    """
+    stream = settings.vision_output_stream
+    if not await redis.exists(stream):
         return 0
-    first = await redis.xrange(settings.vision_output_stream, count=1)
-    return _time(first[0][0].decode()) if first else 0
+    about = await redis.xinfo_stream(stream)
+    added = about.get("entries-added")
+    if added is None:
+        trimmed = about["length"] >= STREAM_MAXLEN
+    else:  # XDEL is seen, too, but not how often; one entry that is gone and was deleted by its id was not trimmed
+        deleted = about["max-deleted-entry-id"] != b"0-0"
+        trimmed = added - about["length"] > deleted
+    if not trimmed:
+        return 0
+    first = about["first-entry"]
+    return _time((first[0] if first else about["last-generated-id"]).decode())
 
 
 async def read_dlq_stream(redis: Redis, settings: Settings, scope: Scope) -> set[str]:

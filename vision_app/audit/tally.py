@@ -57,5 +57,6 @@ class Tally:
             tenants=tenants,
             differences=self.differences,
             discrepancies=self._complaints.sentences(),
+            discrepancies_total=self._complaints.total,
             notes=self.notes,
         )

@@ -65,7 +65,7 @@ def _show(account: Account) -> None:
         console.print(f"note: {printable(note)}")
     for sentence in account.discrepancies:
         console.print(f"WRONG: {printable(sentence)}", soft_wrap=True)
-    wrong = "nothing is wrong" if account.clean else f"{len(account.discrepancies)} discrepancies, see WRONG above"
+    wrong = "nothing is wrong" if account.clean else f"{account.discrepancies_total} discrepancies, see WRONG above"
     console.print(f"{account.inputs} inputs, {account.ended} ended, {account.missing} missing: {wrong}")
 
 
@@ -75,7 +75,9 @@ def _summary(account: Account) -> Table:
     table.add_row("inputs", f"{account.inputs:,}", _some(account, *ends))
     _reasons(table, "  skipped because", account.skipped_because)
     table.add_row(
-        "events", f"{account.events:,}", _some(account, "duplicate_events", "events_without_row", "rows_without_event")
+        "events",
+        f"{account.events:,}",
+        _some(account, "duplicate_events", "events_without_row", "rows_without_event", "rows_not_judged"),
     )
     gone = ("records_missing", "answers_missing", "documents_missing", "graph_missing", "letters", "letters_wrong")
     table.add_row("stores", "", _some(account, *gone))

@@ -6,7 +6,10 @@ effect. Exit code 0: done, or shown; 1: failed; the text says what to do next.
 
 from __future__ import annotations
 
+import difflib
 import getpass
+import shlex
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -27,6 +30,8 @@ from vision_app.web.auth import ALL_TENANTS
 TIMEOUT_SECONDS = 15
 EFFECT_SECONDS = 10.0
 LOOK_SECONDS = 0.1
+SHOWN_TENANTS = 10
+EXIT_UNKNOWN = 3
 
 State = dict[str, Any]
 
@@ -98,8 +103,20 @@ def budget() -> None:
 @_tenant
 @_json
 def show(tenant: str | None, as_json: bool) -> None:
-    """Limit, spending, reservations and the queue of TENANT."""
-    _print(BudgetApi(load_settings(), tenant).state(), as_json)
+    """Limit, spending, reservations and the queue of TENANT. Exit code 3 if no such tenant is known."""
+    settings = load_settings()
+    api = BudgetApi(settings, tenant)
+    state = api.state()
+    _print(state, as_json)
+    if not state["known"] and (others := _others(settings, api.tenant)) is not None:
+        known = _printable(", ".join(others[:SHOWN_TENANTS])) or "none"
+        more = " and more" if len(others) > SHOWN_TENANTS else ""
+        click.echo(
+            f"No such tenant is known: no post of {_printable(api.tenant)} has been read and nobody has changed its "
+            f"budget; above is what it would begin with. Known: {known}{more}.",
+            err=True,
+        )
+        sys.exit(EXIT_UNKNOWN)
 
 
 @budget.command("set")
@@ -233,6 +250,15 @@ def _switch_all(settings: Settings, path: str, as_json: bool, done: str) -> None
         )
 
 
+def _others(settings: Settings, tenant: str) -> list[str] | None:
+    """The tenants that Postgres knows, the most similar names first; None if this one is among them."""
+    known = run(_tenants(settings))
+    if tenant in known:
+        return None
+    near = difflib.get_close_matches(tenant, known, n=SHOWN_TENANTS)
+    return [*near, *sorted(set(known) - set(near))]
+
+
 async def _tenants(settings: Settings) -> list[str]:
     async with postgres_of(settings) as pool:
         seen = await PostsReader(pool).tenants()
@@ -283,7 +309,11 @@ def _print(state: State, as_json: bool) -> None:
     if as_json:
         _dump(state)
         return
-    paused = "   PAUSED: `vision resume` lets work go on" if state["paused"] else ""
+    paused = (
+        f"   PAUSED: `vision resume {shlex.quote(_printable(state['tenant_id']))}` lets work go on"
+        if state["paused"]
+        else ""
+    )
     click.echo(f"tenant     {_printable(state['tenant_id'])}{paused}")
     if state.get("note"):
         click.echo(_printable(state["note"]))

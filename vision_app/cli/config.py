@@ -10,11 +10,12 @@ from rich.console import Console
 from rich.table import Table
 
 from vision_app.printable import json_text
-from vision_app.settings import Settings, load_settings, sources, without_effect
+from vision_app.settings import Settings, load_settings, misspelt, sources, without_effect
 from vision_app.stack.plan import without_password
 
 HIDDEN = "********"
-SECRET_URLS = ("redis_url", "database_url")  # URLs in which only the password is secret
+SECRET_URLS = ("redis_url", "database_url", "database_owner_url", "database_session_url")
+"""URLs in which only the password is secret."""
 
 
 class Value(BaseModel):
@@ -42,6 +43,8 @@ def config(machine_readable: bool) -> None:
     Console(width=None if sys.stdout.isatty() else 200).print(table, markup=False)
     for name, reason in without_effect().items():
         click.echo(f"{name} is set but has no effect: {reason}", err=True)
+    for name, meant in misspelt().items():
+        click.echo(f"{name} is set and no setting has this name; {meant} is meant?", err=True)
 
 
 def effective(settings: Settings) -> list[Value]:

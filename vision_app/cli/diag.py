@@ -18,7 +18,8 @@ from vision_app.cli.times import printable
 from vision_app.domain.policy import PolicyError, explain
 from vision_app.messages import Medium, Uploaded
 from vision_app.operations.connections import OperationError, run
-from vision_app.operations.diagnosis import Diagnosis, diagnose, statistics
+from vision_app.operations.diagnosis import Diagnosis, diagnose, diagnose_letters, statistics
+from vision_app.operations.waiting import reason_of
 from vision_app.printable import json_text
 from vision_app.providers.pictures import estimate_tokens
 from vision_app.settings import Settings, load_settings
@@ -105,10 +106,16 @@ def test(about: tuple[Settings, str | None], media_file: Path, as_json: bool) ->
 
 def _check(settings: Settings, post_id: str, tenant_id: str | None, as_json: bool) -> None:
     found = run(diagnose(settings, post_id, tenant_id))
+    letters = [] if found else run(diagnose_letters(settings, post_id, tenant_id))
     if as_json:
-        _json([one.fields() | {"classification": one.classification, "media": one.media} for one in found])
+        _json(
+            [one.fields() | {"classification": one.classification, "media": one.media} for one in found]
+            + [letter.fields() for letter in letters]
+        )
         return
-    if not found:
+    for letter in letters:
+        _print({name: "-" if value is None else value for name, value in letter.fields().items()})
+    if not found and not letters:
         click.echo(
             f"No vision result for post {printable(post_id)}. It may be on its way: vision trace {printable(post_id)}"
         )
@@ -125,7 +132,7 @@ def _show(found: Diagnosis) -> None:
     if found.description:
         click.echo(f"Description: {printable(found.description)}")
     for medium in found.media:
-        reason = f" ({medium['reason']})" if medium.get("reason") else ""
+        reason = f" ({reason_of(medium)})" if medium.get("reason") else ""
         click.echo(printable(f"Medium {medium['sha256'][:12]}: {medium['status']}{reason}, {medium.get('s3_key', '')}"))
 
 

@@ -28,6 +28,7 @@ from vision_app.printable import json_text
 from vision_app.settings import Settings, load_settings
 from vision_app.stores.base import SinkUnavailable
 from vision_app.stores.posts import PostsReader
+from vision_app.streams.letter_ids import ids_of
 
 EXIT_INCOMPLETE = 1
 EXIT_NOT_YET = 3
@@ -285,7 +286,8 @@ def _table(shown: Sequence[ListedLetter]) -> Table:
         letter = listed.letter
         tries = f"{letter.attempts}" + (f" +{listed.replays} replays" if listed.replays else "")
         state = f"[{listed.done}] " if listed.done else ""
-        row = (letter.id, clock(letter.last_seen_ms), letter.tenant_id, letter.post_id, letter.error, tries)
+        ids = ids_of(letter)
+        row = (letter.id, clock(letter.last_seen_ms), ids.get("tenant_id"), ids.get("post_id"), letter.error, tries)
         table.add_row(*(printable(text or "-") for text in row), state + printable(letter.reason)[:SHOWN_REASON])
     return table
 

@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 
 from vision_app.operations.connections import run
-from vision_app.operations.health import findings, health
+from vision_app.operations.doctor import operation
 from vision_app.printable import json_text
 from vision_app.settings import Settings, SettingsError, load_settings, sources, vision_home
 from vision_app.stack import checks, client
@@ -50,17 +50,16 @@ def _findings() -> list[Finding]:
     except SettingsError as error:
         wrong = [Finding(check="settings", verdict=Level.FAILED, detail=line) for line in str(error).splitlines()]
         return findings + wrong
-    findings.append(Finding(check="settings", verdict=Level.OK, detail="all values can be used; see `vision config`"))
-    return findings + _with_settings(home, settings, state)
+    return [*findings, *checks.given_settings(settings), *_with_settings(home, settings, state)]
 
 
 def _with_settings(home: Home, settings: Settings, state: StackState | None) -> list[Finding]:
     plan = Planner(home, Instance.load(home), settings, sources()).plan(StackOptions())
     return [
         *checks.packages(plan),
-        *checks.worker_ports(settings, state),
+        *run(checks.worker_ports(settings, state)),
         *run(checks.services(settings, plan, state)),
-        *findings(run(health(settings))),
+        *run(operation(settings, checks.expected(plan, state))),
         checks.tesseract(settings.vision_ocr_languages),
         *run(checks.ocr_of_worker(settings)),
     ]

@@ -69,15 +69,16 @@ def produce(arguments: tuple[str, ...]) -> None:
 @kafka.command(context_settings=PASS_THROUGH, add_help_option=False)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def groups(arguments: tuple[str, ...]) -> None:
-    """kafka-consumer-groups: for example --list, or --describe --group vision."""
-    _run("org.apache.kafka.tools.consumer.group.ConsumerGroupCommand", "--command-config", list(arguments))
+    """kafka-consumer-groups. Without arguments: the lag of the workers' group (--describe --group KAFKA_APP_ID)."""
+    chosen = list(arguments) or ["--describe", "--group", load_settings().kafka_app_id]
+    _run("org.apache.kafka.tools.consumer.group.ConsumerGroupCommand", "--command-config", chosen)
 
 
 @kafka.command(context_settings=PASS_THROUGH, add_help_option=False)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def topics(arguments: tuple[str, ...]) -> None:
-    """kafka-topics: for example --list, or --describe --topic vision.posts."""
-    _run("org.apache.kafka.tools.TopicCommand", "--command-config", list(arguments))
+    """kafka-topics: without arguments --list; for example --describe --topic vision.posts."""
+    _run("org.apache.kafka.tools.TopicCommand", "--command-config", list(arguments) or ["--list"])
 
 
 @dataclass(frozen=True)

@@ -60,9 +60,17 @@ def status(parts: tuple[str, ...], as_json: bool) -> None:
 
 @migrate.command()
 def apply() -> None:
-    """Apply the migrations that are not applied yet, as a worker does when it starts."""
-    names = run(foundations.apply(load_settings()))
+    """Apply the migrations that are not applied yet, as a worker does when it starts.
+
+    With DATABASE_OWNER_URL also grant the user of DATABASE_URL the rights that a worker needs. Exit code 1 if some of
+    them could not be granted.
+    """
+    settings = load_settings()
+    names = run(foundations.apply(settings))
     click.echo(f"Applied {', '.join(names)}." if names else "There is nothing to apply.")
+    lines, refused = _grant_rights(settings)
+    _print_section("postgres", [*lines, *refused])
+    sys.exit(EXIT_UNSOUND if refused else 0)
 
 
 @migrate.command()
@@ -167,12 +175,23 @@ def _repair_part(part: str, settings: Settings) -> bool:
 
 
 def _repair_tables(settings: Settings) -> bool:
+    failed = False
     if run(foundations.schema(settings)).is_new:
         _print_section("postgres", [f"{name} applied" for name in run(foundations.apply(settings))])
-        return True
-    outcome = run(foundations.repair_schema(settings))
-    _print_section("postgres", _describe_outcome(outcome))
-    return not outcome.failed
+    else:
+        outcome = run(foundations.repair_schema(settings))
+        _print_section("postgres", _describe_outcome(outcome))
+        failed = bool(outcome.failed)
+    lines, refused = _grant_rights(settings)
+    _print_section("postgres", [*lines, *refused])
+    return not (failed or refused)
+
+
+def _grant_rights(settings: Settings) -> tuple[list[str], list[str]]:
+    """Grant the worker its rights: what was done, and what could not be."""
+    role, refused = run(foundations.grant(settings))
+    lines = [f"{role} may use the tables"] if role and not refused else []
+    return lines, [f"NOT granted: run as the owner of the database: {statement}" for statement in refused]
 
 
 def _describe_outcome(outcome: Repair) -> list[str]:

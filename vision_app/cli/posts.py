@@ -41,7 +41,8 @@ def posts(stuck: bool, older_than: timedelta, tenant_id: str | None, limit: int,
         width = None if sys.stdout.isatty() else PIPE_WIDTH
         Console(width=width, markup=False, highlight=False, emoji=False).print(_table(found))
         click.echo(
-            "Next: vision trace POST shows where one stopped, vision replay --post POST --force asks (and pays) again"
+            "Next: vision trace POST shows where one stopped. What waits goes on by itself when its cause has "
+            "gone, also after an outage of the provider. For posts that wait for nothing: vision replay --post POST"
         )
     sys.exit(EXIT_FOUND if found else 0)
 

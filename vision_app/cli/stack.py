@@ -10,17 +10,18 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NoReturn, cast
 
 import click
 from rich.console import Console
 from rich.live import Live
 
 from vision_app.cli.stack_view import Progress, as_json, gigachat_line, status_table, total_line
-from vision_app.operations.health import findings, health
+from vision_app.operations.health import Health, findings, health
 from vision_app.printable import json_text
 from vision_app.settings import load_settings, vision_home
 from vision_app.stack import client
-from vision_app.stack.checks import before_start
+from vision_app.stack.checks import Level, before_start
 from vision_app.stack.errors import StackError
 from vision_app.stack.home import Home
 from vision_app.stack.leftovers import end_leftovers
@@ -29,40 +30,38 @@ from vision_app.stack.state import StackState
 from vision_app.stack.worker import COMMAND, check_worker_ports
 
 FOLLOW_SECONDS = 0.3
+ORDERS = ("stop", "start", "restart")
 
 console = Console(width=None if sys.stdout.isatty() else 200)  # so that no text is cut off in a pipe
 
 
 @click.command()
-@click.option("--workers", type=click.IntRange(min=0), default=1, show_default=True, help="How many workers.")
+@click.option("--workers", type=click.IntRange(min=0), help="How many workers; default: 1, or as many as run already.")
 @click.option("--worker-command", default=shlex.join(COMMAND), hidden=True, help="What to run as a worker.")
-def up(workers: int, worker_command: str) -> None:
+def up(workers: int | None, worker_command: str) -> None:
     """Start the services and the worker in the background; returns when the worker is ready.
 
     The first start downloads about 190 MB. Services whose URL is set (REDIS_URL, KAFKA_BOOTSTRAP_SERVERS,
-    DATABASE_URL, S3_ENDPOINT_URL, NEO4J_URI, GIGACHAT_BASE_URL) are not started.
+    DATABASE_URL, S3_ENDPOINT_URL, NEO4J_URI, GIGACHAT_BASE_URL) are not started. If it runs already, --workers changes
+    the number of workers.
     """
     home = Home(vision_home())
     load_settings()  # report a wrong value here, not in a log
     supervisor = None
     if client.live_state(home) is not None:
         click.echo("Already up, or starting.")
+        if workers is not None:
+            client.scale(home, workers)
     else:
         _check_start(home)
-        supervisor = client.start(
-            home, StackOptions(workers=workers, worker_command=tuple(shlex.split(worker_command)))
-        )
+        command = tuple(shlex.split(worker_command))
+        supervisor = client.start(home, StackOptions(workers=1 if workers is None else workers, worker_command=command))
     try:
         state = _watch(home, supervisor)
     except KeyboardInterrupt:
         raise StackError(
             "the start goes on in the background; see `vision status`, stop it with `vision down`"
         ) from None
-    running = sum(service.is_worker for service in state.services)
-    if running != workers:
-        click.echo(
-            f"{running} workers are running, not {workers}: `vision down`, then `vision up --workers {workers}`."
-        )
     console.print(gigachat_line(state))
     _say_where(state)
 
@@ -120,6 +119,8 @@ def status(machine_readable: bool) -> None:
     Exit code 0 if everything is ready and no work stands still, otherwise 1.
     """
     state, standing_still = client.live_state(Home(vision_home())), False
+    if state is None and (alone := _worker_alone()):
+        _show_alone(alone, machine_readable)
     if machine_readable:
         click.echo(json_text(as_json(state)))
     elif state is None:
@@ -128,11 +129,30 @@ def status(machine_readable: bool) -> None:
         console.print(status_table(state))
         console.print(total_line(state))
         console.print(gigachat_line(state))
-        workers = asyncio.run(health(load_settings()))
-        for finding in findings(workers):
+        for finding in findings(asyncio.run(health(load_settings()))):
             console.print(f"{finding.check}: {finding.detail}", markup=False, highlight=False)
-        standing_still = any(worker.stalls for worker in workers)
+            standing_still = standing_still or finding.verdict is Level.FAILED
     sys.exit(0 if state is not None and state.is_ready and not standing_still else 1)
+
+
+def _worker_alone() -> Health | None:
+    """A worker that answers although `vision up` runs nothing here: in a container, or started by hand."""
+    [worker] = asyncio.run(health(load_settings()))
+    return worker if worker.answer is not None else None
+
+
+def _show_alone(worker: Health, machine_readable: bool) -> NoReturn:
+    """Show a worker without the table of services, and exit as `vision status` does."""
+    found = findings([worker])
+    ready = (worker.answer or {}).get("status") == "ready" and not worker.stalls
+    if machine_readable:
+        services = [{"name": worker.name, "url": worker.urls[0], "detail": "; ".join(f.detail for f in found)}]
+        click.echo(json_text({"running": True, "ready": ready, "services": services}))
+    else:
+        for finding in found:
+            console.print(f"{finding.check}: {finding.detail}", markup=False, highlight=False)
+        console.print("Its services: `vision doctor`; its process: `docker compose ps`, or where it was started.")
+    sys.exit(0 if ready else 1)
 
 
 @click.command()
@@ -144,6 +164,11 @@ def logs(service: str, follow: bool, lines: int) -> None:
     home = Home(vision_home())
     log = home.log("worker-1" if service == "worker" else service)
     if not log.exists():
+        if service.startswith("worker") and client.live_state(home) is None and _worker_alone():
+            raise StackError(
+                "the worker here was not started by `vision up`, so its log is its standard output: "
+                "`docker compose logs worker` where Docker Compose runs it, else the terminal or unit that started it"
+            )
         known = ", ".join(sorted(path.stem for path in log.parent.glob("*.log"))) or "none yet; `vision up` makes them"
         raise StackError(f"there is no log of {service}; there are: {known}")
     try:
@@ -174,9 +199,24 @@ def _added(log: Path) -> Iterator[str]:
             file = log.open(errors="replace")
 
 
+def _order(action: str, numbers: tuple[str, ...]) -> None:
+    if wrong := [text for text in numbers if not text.isdecimal()]:
+        raise click.UsageError(f"{wrong[0]!r} is no worker's number: vision worker {action} 2")
+    names = client.order_workers(Home(vision_home()), cast(Any, action), [int(text) for text in numbers])
+    done = {"stop": "Stopped", "start": "Ready", "restart": "Restarted and ready"}[action]
+    click.echo(f"{done}: {', '.join(names) or 'none'}.")
+
+
 @click.command(context_settings={"ignore_unknown_options": True, "help_option_names": []}, add_help_option=False)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def worker(arguments: tuple[str, ...]) -> None:
-    """Run a worker here, in the foreground, until SIGTERM or Ctrl-C. Arguments go to Faust's own worker command."""
+    """Run a worker here, in the foreground, until SIGTERM or Ctrl-C. Arguments go to Faust's own worker command.
+
+    `vision worker stop|start|restart [N]...` stops, starts or restarts workers of `vision up`: those of these numbers,
+    or all. Exit code 0 when it is done.
+    """
+    if arguments and arguments[0] in ORDERS:
+        _order(arguments[0], arguments[1:])
+        return
     load_settings()
     os.execv(COMMAND[0], [*COMMAND, *arguments])  # noqa: S606 - runs the worker in this very process

@@ -18,6 +18,7 @@ STYLES = {
     Condition.EXTERNAL: "cyan",
     Condition.STARTING: "yellow",
     Condition.BACKOFF: "red",
+    Condition.NOT_ANSWERING: "red",
     Condition.STOPPED: "dim",
 }
 DOWNLOAD_SECONDS = 5.0  # at least so long between two lines about a download

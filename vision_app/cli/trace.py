@@ -14,6 +14,7 @@ from vision_app.cli.times import MOMENT, clock, milliseconds, printable
 from vision_app.operations.connections import run
 from vision_app.operations.trace import Trace
 from vision_app.operations.trace import trace as trace_post
+from vision_app.operations.waiting import reason_of
 from vision_app.printable import json_text
 from vision_app.settings import load_settings
 
@@ -27,7 +28,8 @@ PIPE_WIDTH = 200
 @click.option("--since", type=MOMENT, default="24h", show_default=True, help="How far back to search without a row.")
 @click.option("--json", "as_json", is_flag=True, help="For scripts.")
 def trace(identity: str, tenant_id: str | None, since: datetime, as_json: bool) -> None:
-    """Show a post's way: ID is of a post, a trace, a Redis entry (1727654321000-0) or a Kafka record (topic-3-17).
+    """Show a post's way: ID is of a post, a trace, a Redis entry (1727654321000-0), a Kafka record (topic-3-17) or a
+    dead letter.
 
     Exit code 0 if it came to its end, 3 if it is still on its way, 1 if nothing is known of it.
     """
@@ -50,11 +52,15 @@ def _show(console: Console, found: Trace) -> None:
         table.add_row(clock(hop.at_ms), str(hop.at_ms - start), hop.where, hop.place, printable(what))
     console.print(table)
     for medium in found.media:
-        why = f": {medium['reason']}" if medium.get("reason") else ""
+        why = f": {reason_of(medium)}" if medium.get("reason") else ""
         console.print(printable(f"medium {medium['sha256'][:12]} {medium['status']}{why}"))
     if not found.whole:
         console.print("Not everything was read: too many records; narrow it with --tenant or --since.")
+    for letter in found.letters:
+        console.print(printable(f"Dead letter {letter} waits for a decision: vision dlq show {letter}"))
     if found.stopped:
         console.print(printable(f"Stopped: {found.stopped}"))
+    elif found.letters:
+        console.print("It ended among the dead letters: vision dlq replay tries again, vision dlq discard ends it.")
     else:
         console.print("It came to its end.")

@@ -51,6 +51,12 @@ def explain(fault: BaseException, service: Service) -> str | None:
     return None
 
 
+def cause_of(fault: BaseException) -> str:
+    """The text of an error. Many timeouts have none: then the name of the type."""
+    text = str(fault).strip().rstrip(".")
+    return text if text.strip("()', ") else type(fault).__name__
+
+
 def causes(fault: BaseException) -> Iterator[BaseException]:
     """The error, its causes, and the members of groups among them, each once."""
     waiting, seen = [fault], set[int]()

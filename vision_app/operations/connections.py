@@ -19,11 +19,14 @@ from neo4j.exceptions import DriverError, Neo4jError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from vision_app.clients.faults import cause_of
+from vision_app.clients.redis import redis_client
 from vision_app.settings import Settings, vision_home
 from vision_app.stack import client
 from vision_app.stack.errors import StackError
 from vision_app.stack.home import Home
 from vision_app.stack.ports import reachable
+from vision_app.stack.state import Condition
 from vision_app.stores.base import SinkUnavailable
 from vision_app.stores.postgres import close_pool, create_pool
 from vision_app.stores.s3 import S3Error, S3Store
@@ -54,7 +57,7 @@ def run(work: Coroutine[Any, Any, Result]) -> Result:
     except StackError:
         raise
     except (WorkerAway, *FAULTS) as fault:
-        reason = str(fault).rstrip(".") or type(fault).__name__
+        reason = cause_of(fault)
         raise StackError(f"{reason}; `vision status` shows what runs, `vision doctor` looks for the cause") from fault
     finally:
         kafka.setLevel(level)
@@ -64,7 +67,7 @@ def run(work: Coroutine[Any, Any, Result]) -> Result:
 @asynccontextmanager
 async def redis_of(settings: Settings) -> AsyncIterator[Redis]:
     """Redis, answering with bytes."""
-    async with Redis.from_url(settings.redis_url.get_secret_value()) as redis:
+    async with redis_client(settings) as redis:
         yield redis
 
 
@@ -100,8 +103,9 @@ async def api_of(settings: Settings) -> AsyncIterator[Api]:
 def api_url(settings: Settings) -> str:
     """The address of a worker: one of the embedded stack, else the one in the settings."""
     state = client.live_state(Home(vision_home()))
-    workers = [service.url for service in state.services if service.is_worker] if state else []
-    return workers[0] if workers else f"http://{reachable(settings.vision_api_host)}:{settings.vision_api_port}"
+    workers = [service for service in state.services if service.is_worker] if state else []
+    urls = [w.url for w in workers if w.condition is Condition.READY] or [w.url for w in workers]
+    return urls[0] if urls else f"http://{reachable(settings.vision_api_host)}:{settings.vision_api_port}"
 
 
 def operator() -> str:

@@ -10,13 +10,18 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
+from vision_app.messages import DeadLetter
 from vision_app.settings import Settings
 from vision_app.stores.keys import MEDIA_PREFIX, VISION_PREFIX, segment
-from vision_app.stores.posts import PostsReader, Row
+from vision_app.stores.posts import Row
+from vision_app.streams.letter_ids import ids_of
 
 from .connections import api_of, postgres_of, redis_of, s3_of
+from .kafka_log import kafka_log
+from .letters import letters_about
+from .rows import RowFinder
 from .usage import usage_of
-from .waiting import waiting_for
+from .waiting import deferral, waiting_for
 
 DESCRIPTION_CHARS = 200
 COUNTED = 10_000  # the most entries not read yet that are counted
@@ -24,17 +29,23 @@ COUNTED = 10_000  # the most entries not read yet that are counted
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """A post's row, and what it waits for while it is in work (empty otherwise)."""
+    """A post's row, and what it waits for while it is in work or deferred (empty otherwise)."""
 
     row: Row
     waits: str
+
+    @property
+    def deferred(self) -> bool:
+        """Whether a medium waits for its budget. The column `status` says skipped then: nothing was analyzed yet."""
+        return any((item.get("details") or {}).get("deferred") for item in (self.row["data"] or {}).get("media", ()))
 
     def fields(self) -> dict[str, Any]:
         """The lines of the guide's table, by name."""
         row = self.row
         return {
             "Tenant": row["tenant_id"],
-            "Status": row["status"],
+            "Post": row["post_id"],
+            "Status": "deferred" if self.deferred and row["status"] == "skipped" else row["status"],
             "Analyzed At": row["vision_analyzed_at"].isoformat() if row["vision_analyzed_at"] else None,
             "Provider": row["vision_provider"],
             "Model": row["vision_model"],
@@ -60,18 +71,49 @@ class Diagnosis:
     @property
     def media(self) -> list[dict[str, Any]]:
         """Each listed medium with how it ended."""
-        names = ("sha256", "s3_key", "status", "reason", "provider", "tokens_billed", "cached", "answer_s3_key")
+        names = ["sha256", "s3_key", "status", "reason", "details", "provider", "tokens_billed", "cached"]
+        names.append("answer_s3_key")
         media = (self.row["data"] or {}).get("media", ())
         return [{name: item[name] for name in names if name in item} for item in media]
 
 
+@dataclass(frozen=True)
+class LetterDiagnosis:
+    """A post of which no row is known, only a dead letter."""
+
+    letter: DeadLetter
+
+    def fields(self) -> dict[str, Any]:
+        """As `Diagnosis.fields`, as far as known."""
+        ids = ids_of(self.letter)
+        return {
+            "Tenant": ids.get("tenant_id"),
+            "Post": ids.get("post_id"),
+            "Status": "dead letter",
+            "Trace ID": ids.get("trace_id"),
+            "Error": f"{self.letter.error}: {self.letter.reason}",
+            "Dead Letter": self.letter.id,
+            "Next": f"vision dlq show {self.letter.id}, then vision dlq replay or discard",
+        }
+
+
+async def diagnose_letters(settings: Settings, text: str, tenant_id: str | None) -> list[LetterDiagnosis]:
+    """The dead letters that an id names: of a post, a trace, an entry or a letter. Raises KafkaError."""
+    async with kafka_log(settings) as kafka:
+        return [LetterDiagnosis(letter) for letter in await letters_about(kafka, text, tenant_id)]
+
+
 async def diagnose(settings: Settings, post_id: str, tenant_id: str | None) -> list[Diagnosis]:
-    """What is known of a post, for each tenant that has one with this id. Raises the errors of Postgres."""
+    """What is known of a post, for each tenant that has one with this id, or with a trace or an entry of this id.
+
+    Raises the errors of Postgres.
+    """
     async with postgres_of(settings) as pool, api_of(settings) as api:
         found = []
-        for row in await PostsReader(pool).get(post_id, tenant_id):
+        for row in await RowFinder(pool).find(post_id, tenant_id):
             in_work = row["status"] == "in_work" or row["in_work_since"] is not None
-            waits = await waiting_for(api, row["tenant_id"], post_id) if in_work else ""
+            waits = await waiting_for(api, row["tenant_id"], row["post_id"]) if in_work else ""
+            waits = waits or await deferral(api, row["tenant_id"], (row["data"] or {}).get("media", ()))
             found.append(Diagnosis(row, waits))
         return found
 

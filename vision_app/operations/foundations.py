@@ -7,12 +7,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import asyncpg
-
+from vision_app.clients.postgres import Way, postgres_connection, worker_role
 from vision_app.kafka_topics import Found, create_topics, look_at_topics
 from vision_app.messages import PostResult, decode
 from vision_app.settings import Settings
-from vision_app.stores import migrate, repair
+from vision_app.stores import migrate, repair, rights
 from vision_app.stores.base import Rejected
 from vision_app.stores.postgres import CONNECT_TIMEOUT_SECONDS, STORE_FAULTS, PostgresSink, unavailable
 from vision_app.topics import SINK_POSTGRES
@@ -25,16 +24,16 @@ AT_ONCE = 100  # results in one transaction
 
 @asynccontextmanager
 async def _connected(settings: Settings) -> AsyncIterator[Any]:
-    """A connection without a statement timeout: an index of a large table takes minutes."""
-    url = settings.database_url.get_secret_value()
+    """A connection of the owner, without a statement timeout: an index of a large table takes minutes."""
+    way = Way.OWNER if settings.database_owner_url.get_secret_value() else Way.WORKER
     try:
-        connection = await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_SECONDS, server_settings={"timezone": "UTC"})
+        connection = await postgres_connection(settings, application="vision-migrate", way=way)
         try:
             yield connection
         finally:
             await connection.close(timeout=CONNECT_TIMEOUT_SECONDS)
     except STORE_FAULTS as fault:
-        raise unavailable(fault) from fault
+        raise unavailable(fault, way) from fault
 
 
 async def schema(settings: Settings) -> repair.Schema:
@@ -47,6 +46,21 @@ async def apply(settings: Settings) -> list[str]:
     """Apply the migrations that are not applied yet, and return their names. Raises SinkUnavailable, MigrationError."""
     async with _connected(settings) as connection:
         return await migrate.apply(connection)
+
+
+async def grant(settings: Settings) -> tuple[str, list[str]]:
+    """Give the user of DATABASE_URL the rights that the worker needs, if another user owns the tables.
+
+    Returns that user, and the statements that the owner may not execute; "" if there is nothing to grant. Raises
+    SinkUnavailable.
+    """
+    role = worker_role(settings)
+    if not settings.database_owner_url.get_secret_value() or role is None:
+        return "", []
+    async with _connected(settings) as connection:
+        if await connection.fetchval("SELECT current_user") == role:
+            return "", []
+        return role, await rights.grant(connection, role)
 
 
 async def repair_schema(settings: Settings) -> repair.Repair:

@@ -6,6 +6,7 @@ If the API does not answer, the metrics port is asked: it answers also while a w
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,18 +18,23 @@ from vision_app.stack import client
 from vision_app.stack.checks import Finding, Level
 from vision_app.stack.home import Home
 from vision_app.stack.ports import LOOPBACK, reachable
+from vision_app.stack.state import Condition, ServiceState
 
 ASK_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
 class Health:
-    """One worker's GET /readyz; `answer` is None without an answer. `ours`: `vision up` started the worker here."""
+    """One worker's GET /readyz; `answer` is None without an answer. `ours`: `vision up` started the worker here.
+
+    `starting`: why ours need not answer: it starts, or was stopped by hand.
+    """
 
     name: str
     urls: Sequence[str]
     answer: Mapping[str, Any] | None
     ours: bool = True
+    starting: str = ""
 
     @property
     def stalls(self) -> list[Mapping[str, Any]]:
@@ -52,7 +58,11 @@ async def health(settings: Settings) -> list[Health]:
         places = [("worker", [api, f"http://{reachable(settings.metrics_host)}:{settings.metrics_port}"])]
     async with httpx.AsyncClient(trust_env=False, timeout=ASK_SECONDS) as http:
         answers = await asyncio.gather(*(_ask_readiness(http, urls) for _, urls in places))
-    return [Health(name, urls, answer, bool(workers)) for (name, urls), answer in zip(places, answers, strict=True)]
+    starting = [_starting(worker) for worker in workers] or [""]
+    return [
+        Health(name, urls, answer, bool(workers), why)
+        for (name, urls), answer, why in zip(places, answers, starting, strict=True)
+    ]
 
 
 def describe_stall(stall: Mapping[str, Any]) -> str:
@@ -60,15 +70,17 @@ def describe_stall(stall: Mapping[str, Any]) -> str:
     return f"{stall['stage']} at {stall['place']} has stood still since {stall['since'][:19]}Z: {stall['reason']}"
 
 
-def findings(found: Sequence[Health]) -> list[Finding]:
-    """What `vision doctor` says about the workers. If none runs, that is no failure: the services' findings say so."""
-    return [finding for worker in found for finding in _findings(worker)]
+def findings(found: Sequence[Health], hosts: Sequence[str] | None = None) -> list[Finding]:
+    """What `vision doctor` says about the workers.
+
+    `hosts`: the hosts of the workers that Kafka knows, None if it was not asked or did not answer.
+    """
+    return [finding for worker in found for finding in _findings(worker, hosts)]
 
 
-def _findings(worker: Health) -> list[Finding]:
+def _findings(worker: Health, hosts: Sequence[str] | None) -> list[Finding]:
     if worker.answer is None:
-        text = f"no worker answers at {worker.urls[0]}; `vision status` shows what runs, `vision up` starts it"
-        return [Finding(check=worker.name, verdict=Level.HINT, detail=text)]
+        return [_no_answer(worker, hosts)]
     if worker.stalls:
         return [
             Finding(check=worker.name, verdict=Level.FAILED, detail=f"{describe_stall(stall)}. Next: {stall['remedy']}")
@@ -81,6 +93,35 @@ def _findings(worker: Health) -> list[Finding]:
     if not worker.ours:  # in a container, started by hand, or of another folder
         detail = f"the one at {worker.urls[0]}, which `vision up` did not start here, is {detail}"
     return [Finding(check=worker.name, verdict=Level.OK, detail=detail)]
+
+
+def _no_answer(worker: Health, hosts: Sequence[str] | None) -> Finding:
+    where = worker.urls[0]
+    if worker.starting:
+        return Finding(check=worker.name, verdict=Level.HINT, detail=worker.starting)
+    if worker.ours:
+        text = f"does not answer at {where}; `vision logs {worker.name}`, `vision worker restart` starts it again"
+        return Finding(check=worker.name, verdict=Level.FAILED, detail=text)
+    if hosts:
+        text = (
+            f"none answers at {where}, but {len(hosts)} are connected to Kafka, from {', '.join(sorted(set(hosts)))}: "
+            "run `vision doctor` there, or set VISION_API_HOST, VISION_API_PORT, METRICS_HOST and METRICS_PORT as there"
+        )
+        return Finding(check=worker.name, verdict=Level.HINT, detail=text)
+    known = (
+        "and none is connected to Kafka" if hosts is not None else "and Kafka does not tell whether one runs elsewhere"
+    )
+    text = (
+        f"no worker answers at {where}, {known}: no post is analyzed; `vision up` starts one, or `vision worker` here"
+    )
+    return Finding(check=worker.name, verdict=Level.FAILED, detail=text)
+
+
+def _starting(worker: ServiceState) -> str:
+    if worker.condition is Condition.STOPPED:
+        return "stopped by `vision worker stop`; `vision worker start` starts it"
+    young = worker.started_at is None or time.time() - worker.started_at < worker.start_seconds
+    return f"starting: {worker.detail or 'its process'}" if worker.condition is Condition.STARTING and young else ""
 
 
 async def _ask_readiness(http: httpx.AsyncClient, urls: Sequence[str]) -> Mapping[str, Any] | None:

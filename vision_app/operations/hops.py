@@ -16,8 +16,9 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from vision_app import topics
-from vision_app.messages import REPLAY_HEADER, key_of
+from vision_app.messages import REPLAY_HEADER, DeadLetter, key_of
 from vision_app.settings import Settings
+from vision_app.streams.letter_ids import ids_of
 
 from .kafka_log import KafkaLog, Record, Stretch
 
@@ -54,6 +55,7 @@ class Hop:
     place: str
     what: str
     waits: str | None = None
+    letter: str | None = None  # the id of the dead letter that this is
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,14 @@ async def kafka_hops(
     found, whole = await _records(kafka, subject)
     grants = {str(body.get("id")) for record, body in found if record.topic == topics.ANALYSIS.name}
     return [
-        Hop(record.at_ms, record.topic, record.id, summary(body) + _replayed(record), _waits(record, committed))
+        Hop(
+            record.at_ms,
+            record.topic,
+            record.id,
+            summary(body) + _replayed(record),
+            _waits(record, committed),
+            str(body.get("id")) if record.topic == topics.DLQ.name else None,
+        )
         for record, body in found
         if _is_of(body, subject, grants)
     ], whole
@@ -128,10 +137,20 @@ def _places(kafka: KafkaLog, subject: Subject) -> list[TopicPartition]:
 def _is_of(body: Mapping[str, Any], subject: Subject, grants: set[str]) -> bool:
     if body.get("type") in _CLOSING:
         return str(body.get("grant_id")) in grants
+    if body.get("type") == "dead_letter":
+        return _letter_is_of(body, subject)
     for part in (body, body.get("event"), body.get("task")):
         if isinstance(part, dict) and part.get("post_id") == subject.post_id:
             return part.get("tenant_id") == subject.tenant_id
     return False
+
+
+def _letter_is_of(body: Mapping[str, Any], subject: Subject) -> bool:
+    try:
+        ids = ids_of(DeadLetter.model_validate(body))
+    except ValueError:
+        return False
+    return (ids.get("tenant_id"), ids.get("post_id")) == (subject.tenant_id, subject.post_id)
 
 
 def _waits(record: Record, committed: Mapping[TopicPartition, int]) -> str | None:
@@ -192,7 +211,11 @@ async def redis_hops(redis: Redis, settings: Settings, subject: Subject) -> tupl
                 continue
             name = entry_id.decode()
             waits = await entry_waits_for(redis, settings, stream, name) if stream in settings.input_streams else None
-            hops.append(Hop(int(name.partition("-")[0]), stream, name, _entry_summary(fields, body), waits))
+            letter = None
+            if stream == settings.vision_dlq_stream:
+                origin, entry = fields.get(b"original_stream", b""), fields.get(b"original_message_id", b"")
+                letter = f"{origin.decode('utf-8', 'replace')}-{entry.decode('utf-8', 'replace')}"
+            hops.append(Hop(int(name.partition("-")[0]), stream, name, _entry_summary(fields, body), waits, letter))
     return hops, whole
 
 

@@ -5,12 +5,13 @@ Every read has an end that was fixed before it began, so that it ends although t
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaTimeoutError
@@ -25,7 +26,11 @@ from .connections import OperationError
 Stretch = tuple[int, int]
 """Offsets of one partition: from the first (included) to the second (excluded)."""
 
+Client = TypeVar("Client")
+
 _NUMBER = re.compile(r"[0-9]{1,19}")
+CONNECT_SECONDS = 6.0
+"""With the start of the command, a frozen broker is told of within 10 s."""
 STALLED_SECONDS = 30.0
 FETCH_MS = 500
 LAST_MS = 2**63 - 1  # the largest time in Kafka; in ids of Redis times go up to 2**64 - 1
@@ -127,17 +132,50 @@ class KafkaLog:
         offsets = await self._admin.list_consumer_group_offsets(self._settings.kafka_app_id)
         return {place: found.offset for place, found in offsets.items() if found.offset >= 0}
 
+    async def members(self) -> list[str]:
+        """The host of each member of the workers' group, as the broker sees it. Empty: no worker is connected."""
+        answers = await self._admin.describe_consumer_groups([self._settings.kafka_app_id])
+        groups = [group for answer in answers for group in answer.to_object()["groups"]]
+        return [str(member["client_host"]).lstrip("/") for group in groups for member in group["members"]]
+
 
 @asynccontextmanager
 async def kafka_log(settings: Settings) -> AsyncIterator[KafkaLog]:
-    """Connect for reading. Raises KafkaError."""
+    """Connect for reading. Raises KafkaError, after CONNECT_SECONDS if the broker does not answer."""
+    async with _in_time(settings, _log(settings)) as log:
+        yield log
+
+
+@asynccontextmanager
+async def _in_time(settings: Settings, connecting: AbstractAsyncContextManager[Client]) -> AsyncIterator[Client]:
+    """A connected client. A frozen broker accepts connections and never answers; clients wait a minute for it."""
+    async with AsyncExitStack() as stack:
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                client = await stack.enter_async_context(connecting)
+        except TimeoutError as fault:
+            raise KafkaTimeoutError(
+                f"Kafka at {settings.kafka_bootstrap_servers} did not answer within {CONNECT_SECONDS:.0f} s; check "
+                "KAFKA_BOOTSTRAP_SERVERS, and whether the broker is frozen or overloaded"
+            ) from fault
+        yield client
+
+
+@asynccontextmanager
+async def _log(settings: Settings) -> AsyncIterator[KafkaLog]:
     async with kafka_admin(settings) as admin, kafka_consumer(settings, auto_offset_reset="earliest") as consumer:
         yield KafkaLog(settings, consumer, admin, frozenset(await consumer.topics()))
 
 
 @asynccontextmanager
 async def kafka_sender(settings: Settings) -> AsyncIterator[KafkaSender]:
-    """Connect for sending. Raises KafkaError."""
+    """Connect for sending. Raises KafkaError, after CONNECT_SECONDS if the broker does not answer."""
+    async with _in_time(settings, _sender(settings)) as sender:
+        yield sender
+
+
+@asynccontextmanager
+async def _sender(settings: Settings) -> AsyncIterator[KafkaSender]:
     async with kafka_producer(settings, acks="all", max_request_size=MAX_MESSAGE_BYTES) as producer:
         yield KafkaSender(producer)
 

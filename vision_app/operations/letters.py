@@ -10,9 +10,11 @@ from typing import Any
 
 import orjson
 import structlog
+from asyncpg import UndefinedTableError
 
 from vision_app.messages import DeadLetter, decode
 from vision_app.stores.migrate import migrate
+from vision_app.streams.letter_ids import ids_of
 from vision_app.topics import DLQ
 
 from .kafka_log import KafkaLog
@@ -32,7 +34,10 @@ VALUES ($1, $2, $3, $4, $5, $6)"""
 
 @dataclass(frozen=True)
 class Filter:
-    """Selects letters. An empty field selects all; `since_ms` is compared with the time when the letter was written."""
+    """Selects letters. An empty field selects all; `since_ms` is compared with the time when the letter was written.
+
+    `tenant_id` is also looked for in the bytes of a letter that cannot be read.
+    """
 
     ids: Collection[str] = ()
     origin: str | None = None
@@ -48,9 +53,19 @@ class Filter:
             (not self.ids or letter.id in self.ids)
             and self.origin in (None, letter.origin)
             and self.error in (None, letter.error)
-            and self.tenant_id in (None, letter.tenant_id)
+            and (self.tenant_id is None or self.tenant_id == ids_of(letter).get("tenant_id"))
             and (self.since_ms is None or letter.last_seen_ms >= self.since_ms)
         )
+
+
+async def letters_about(kafka: KafkaLog, text: str, tenant_id: str | None = None) -> list[DeadLetter]:
+    """The letters that an id names: of a letter, a post, a trace, an entry or a record. Raises KafkaError."""
+    return [
+        letter
+        for letter in await read_letters(kafka, Filter(tenant_id=tenant_id))
+        if text in (letter.id, None if letter.partition is not None else letter.offset)
+        or text in {ids_of(letter).get(name) for name in ("post_id", "trace_id")}
+    ]
 
 
 @dataclass(frozen=True)
@@ -134,6 +149,15 @@ class Actions:
         """Record that a letter was replayed or discarded."""
         about = (letter.id, letter.last_seen_ms, subject(letter))
         await self._pool.execute(_RECORD, *about, action, destination, operator)
+
+
+async def waiting_letters(pool: Any, letters: Iterable[DeadLetter]) -> list[DeadLetter]:
+    """The letters that nobody has dealt with yet. Makes no table. Raises what asyncpg raises."""
+    letters = list(letters)
+    try:
+        return [one.letter for one in await Actions(pool).with_history(letters) if one.done is None]
+    except UndefinedTableError:  # nobody has ever dealt with a letter
+        return letters
 
 
 def _listed(letter: DeadLetter, row: Any, replays: int) -> ListedLetter:

@@ -27,7 +27,7 @@ Poison = Literal["unreadable", "missing-key"]
 
 PICTURE, PICTURE_TYPE = "photo_cat.jpg", "image/jpeg"
 MIX: tuple[Kind, ...] = ("valid",) * 6 + ("missing",) * 3 + ("poison",)
-"""60 % valid, 30 % missing, 10 % poison, in every ten posts."""
+"""60 % valid, 30 % missing, 10 % poison, in every ten posts. Fewer hold every kind from three on."""
 PAUSE_SECONDS = 0.1  # between posts that are not sent in parallel: the pace of a producer
 AT_ONCE = 50
 
@@ -59,6 +59,11 @@ class Sent:
 
 def kinds(batch: Batch) -> list[Kind]:
     """The kind of each post, in order."""
+    if batch.wish == "mixed" and batch.count < len(MIX):  # a few posts hold every kind, too
+        missing = max(1, round(0.3 * batch.count))
+        valid = max(1, batch.count - missing - 1)
+        few: list[Kind] = [*MIX[:1] * valid, *MIX[6:7] * missing, "poison"]
+        return few[: batch.count]
     if batch.wish == "mixed":
         return [MIX[number % len(MIX)] for number in range(batch.count)]
     return [batch.wish] * batch.count

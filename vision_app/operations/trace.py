@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from redis.asyncio import Redis
 
 from vision_app import topics
+from vision_app.messages import DeadLetter
 from vision_app.operations.api import Api
 from vision_app.settings import Settings
 from vision_app.stores.posts import PostsReader, Row
+from vision_app.streams.letter_ids import ids_of
 
 from .connections import OperationError, api_of, postgres_of, redis_of
 from .health import describe_stall, health
-from .hops import LAST_ENTRY_MS, Hop, Subject, kafka_hops, redis_hops, windows
+from .hops import LAST_ENTRY_MS, Hop, Subject, kafka_hops, redis_hops, summary, windows
 from .kafka_log import KafkaLog, kafka_log
+from .letters import Filter, letters_about, read_letters, waiting_letters
 from .rows import RowFinder
 from .unrecorded import Named, search
-from .waiting import FORGOTTEN, forgotten, waiting_for
+from .waiting import FORGOTTEN, deferral, forgotten, waiting_for
 
 _ENTRYS_LETTER = re.compile(r"stream:.+-(\d+-\d+)")
 """The id of a dead letter that was an entry of a stream."""
@@ -52,14 +55,16 @@ class Trace:
     media: Sequence[Mapping[str, Any]] = ()
     stopped: str | None = None
     whole: bool = True  # False: there are more records or entries than one trace reads
+    letters: Sequence[str] = ()  # ids of its dead letters that wait for a decision
 
 
 async def trace(settings: Settings, text: str, *, tenant_id: str | None, since_ms: int) -> list[Trace]:
-    """The ways of the posts that an id names: the id of a post, a trace, an entry or a record.
+    """The ways of the posts that an id names: the id of a post, a trace, an entry, a record or a dead letter.
 
     `since_ms`: how far back Redis and Kafka are searched for posts without a row. Raises OperationError when nothing
     has this id, and the errors of the stores.
     """
+    asked = text
     if letter := _ENTRYS_LETTER.fullmatch(text):
         text = letter[1]
     async with AsyncExitStack() as stack:
@@ -76,9 +81,17 @@ async def trace(settings: Settings, text: str, *, tenant_id: str | None, since_m
                     row = await rows.find(named.post_id, named.tenant_id)
                     found += row
                     without_row += [] if row else [named]
+        letters = [] if found or without_row else await letters_about(kafka, asked, tenant_id)
+        for named in _named_in(letters):
+            row = await rows.find(named.post_id, named.tenant_id)
+            found += row
+            without_row += [] if row else [named]
         sources = Sources(settings, PostsReader(pool), redis, kafka, api)
         traces = [await _of_row(sources, row) for row in found]
         traces += [await _of_event(sources, named, since_ms) for named in without_row]
+        traces = traces or [_of_letter(one) for one in letters]
+        waiting = {letter.id for letter in await waiting_letters(pool, await _letters_of(kafka, traces))}
+        traces = [_with_letters(one, waiting) for one in traces]
     if not traces:
         raise OperationError(
             f"nothing is known of {text!r}: no row, and nothing on the streams and topics in the time searched; "
@@ -102,6 +115,34 @@ async def _of_row(sources: Sources, row: Row) -> Trace:
     return await _made(sources, subject, row["trace_id"], row["status"], _row_hops(row), media)
 
 
+def _named_in(letters: Sequence[DeadLetter]) -> list[Named]:
+    """The posts that these letters name, each once."""
+    known = [ids for letter in letters if (ids := ids_of(letter)).keys() >= {"tenant_id", "post_id"}]
+    named = {(ids["tenant_id"], ids["post_id"]): ids.get("trace_id") for ids in known}
+    return [Named(tenant, post, trace_id, frozenset()) for (tenant, post), trace_id in named.items()]
+
+
+async def _letters_of(kafka: KafkaLog, traces: Sequence[Trace]) -> list[DeadLetter]:
+    """The dead letters among the hops of these posts."""
+    ids = {hop.letter for one in traces for hop in one.hops if hop.letter}
+    return await read_letters(kafka, Filter(ids=ids)) if ids else []
+
+
+def _with_letters(found: Trace, waiting: Collection[str]) -> Trace:
+    own = list(dict.fromkeys(hop.letter for hop in found.hops if hop.letter in waiting and hop.letter))
+    return replace(found, letters=own)
+
+
+def _of_letter(letter: DeadLetter) -> Trace:
+    """The way of a message of which only its dead letter is known."""
+    known = ids_of(letter)
+    hops = [
+        Hop(letter.first_seen_ms, letter.origin, letter.offset or "", "arrived"),
+        Hop(letter.last_seen_ms, topics.DLQ.name, letter.id, summary(letter.model_dump()), letter=letter.id),
+    ]
+    return Trace(known.get("tenant_id", ""), known.get("post_id", ""), known.get("trace_id"), "dead letter", hops)
+
+
 async def _of_event(sources: Sources, named: Named, since_ms: int) -> Trace:
     subject = Subject(named.tenant_id, named.post_id, named.pictures, [(since_ms, LAST_ENTRY_MS)])
     return await _made(sources, subject, named.trace_id, "no row", [], [])
@@ -119,7 +160,7 @@ async def _made(
     records, all_records = await kafka_hops(sources.kafka, subject, await sources.kafka.committed())
     entries, all_entries = await redis_hops(sources.redis, settings, subject)
     everything = sorted([*hops, *records, *entries], key=lambda hop: hop.at_ms)
-    stopped = await _stopped(subject, status, everything, api) or await _forgotten(subject, media, posts, api)
+    stopped = await _stopped(subject, status, everything, api) or await _deferred(subject, media, posts, api)
     if stopped or any(hop.waits for hop in everything):
         stalls = [stall for worker in await health(settings) for stall in worker.stalls]
         stopped = ". ".join([*([stopped] if stopped else []), *_stalled(everything, stalls)]) or None
@@ -161,17 +202,18 @@ async def _stopped(subject: Subject, status: str, hops: Sequence[Hop], api: Api)
     if status == "in_work":
         more = await waiting_for(api, subject.tenant_id, subject.post_id)
         return f"it waits for {more}" if more else "nothing is under way; `vision replay --post` sends its input again"
-    if status == "no row" and not any("dead letter" in hop.what for hop in hops):
+    if status == "no row" and not any(hop.letter for hop in hops):
         return "relayed and worked off, but there is no row; see the dead letters with `vision dlq ls`"
     return None
 
 
-async def _forgotten(subject: Subject, media: Sequence[Mapping[str, Any]], posts: PostsReader, api: Api) -> str | None:
-    """A message if a deferred post waits in no queue, since its tenant's ledger was lost; else None."""
-    if not any((medium.get("details") or {}).get("deferred") for medium in media):
+async def _deferred(subject: Subject, media: Sequence[Mapping[str, Any]], posts: PostsReader, api: Api) -> str | None:
+    """What a deferred post waits for: its budget, or nothing if its tenant's ledger was lost. None: it is none."""
+    waits = await deferral(api, subject.tenant_id, media)
+    if not waits:
         return None
     lost = await forgotten(posts, api, datetime.now(UTC), subject.tenant_id)
-    return f"it waits for {FORGOTTEN}" if any(row["post_id"] == subject.post_id for row in lost) else None
+    return f"it waits for {FORGOTTEN}" if any(row["post_id"] == subject.post_id for row in lost) else waits
 
 
 def _stalled(hops: Sequence[Hop], stalls: Sequence[Mapping[str, Any]]) -> list[str]:

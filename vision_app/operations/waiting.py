@@ -6,8 +6,9 @@ Also whether a deferred post still has its place in the queue: a lost ledger doe
 from __future__ import annotations
 
 import asyncio
+import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
@@ -120,14 +121,49 @@ async def _state(api: Api, tenant_id: str, post_id: str) -> tuple[str, list[Mapp
     budget = await api.once(f"/api/v1/budget/{quote(tenant_id, safe='')}")
     oldest = min(medium["dispatched_ms"] for medium in media)
     since = f"sent out {time.time() - oldest / 1000:.0f} s ago"
-    return f"{len(media)} of {len(listed)} media, {since}: {_why(budget[1] if budget else {})}", listed
+    return f"{len(media)} of {len(listed)} media, {since}: {_why(tenant_id, budget[1] if budget else {})}", listed
 
 
-def _why(budget: Mapping[str, Any]) -> str:
+async def deferral(api: Api, tenant_id: str, media: Sequence[Mapping[str, Any]]) -> str:
+    """Until when and by which budget a post is deferred, and how to let it go on; "" if none of its media is.
+
+    `media`: those in its row.
+    """
+    found = [details for medium in media if (details := medium.get("details") or {}).get("deferred")]
+    if not found:
+        return ""
+    first, whose = found[0], shlex.quote(tenant_id)
+    budget = await api.once(f"/api/v1/budget/{quote(tenant_id, safe='')}")
+    if budget is not None and budget[1].get("paused"):
+        return f"deferred, and the tenant is paused; `vision resume {whose}` lets it go on"
+    figures = ""
+    if {"spent", "limit", "estimated_tokens"} <= first.keys():
+        figures = (
+            f" ({first['spent']} of {first['limit']} tokens were spent, this picture may cost "
+            f"{first['estimated_tokens']})"
+        )
+    until = first.get("reset_at", "the next UTC day")
+    return (
+        f"deferred until {until} by the daily budget of tenant {tenant_id}{figures}; "
+        f"then it goes on by itself. At once: `vision budget set LIMIT {whose}` raises the limit, `vision budget reset "
+        f"{whose}` sets what was spent to zero; `vision budget show {whose}` shows both"
+    )
+
+
+def reason_of(medium: Mapping[str, Any]) -> str:
+    """Why a medium of a row was not analyzed, with the rule if it was the policy; "" if there is no reason."""
+    details = medium.get("details") or {}
+    reason = str(medium.get("reason") or "")
+    if details.get("policy_name"):
+        return f"{reason}: {details['policy_name']}"
+    return f"{reason}, until {details['reset_at']}" if details.get("deferred") and "reset_at" in details else reason
+
+
+def _why(tenant_id: str, budget: Mapping[str, Any]) -> str:
     if not budget.get("known", True):
         return "preflight; or its ledger was lost: the worker asks about it again within some minutes"
     if budget.get("paused"):
-        return "the tenant is paused; `vision resume` lets it go on"
+        return f"the tenant is paused; `vision resume {shlex.quote(tenant_id)}` lets it go on"
     if not budget.get("loaded", True):
         return "Postgres, which must tell what the tenant has spent today; see `vision doctor`"
     if not budget.get("waiting"):

@@ -15,12 +15,10 @@ import socket
 import time
 import uuid
 
-import redis.asyncio as aioredis
 import structlog
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from vision_app.clients.redis import redis_client, redis_fault
 from vision_app.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -73,12 +71,8 @@ class Slots:
         self._workers = 1
         self._away_until = 0.0
         self._freed = asyncio.Event()
-        self._redis = aioredis.Redis.from_url(
-            settings.redis_url.get_secret_value(),
-            socket_timeout=REDIS_TIMEOUT_SECONDS,
-            socket_connect_timeout=REDIS_TIMEOUT_SECONDS,
-            retry=Retry(NoBackoff(), 0),  # the next renewal is the retry
-        )
+        self._settings = settings
+        self._redis = redis_client(settings, timeout=REDIS_TIMEOUT_SECONDS)  # it never retries: the renewals do
         self._script = self._redis.register_script(_SCRIPT)
         self._renewing: asyncio.Task[None] | None = None
 
@@ -182,6 +176,4 @@ class Slots:
 
     def _gone(self, fault: RedisError) -> None:
         self._away_until = time.monotonic() + AWAY_SECONDS
-        log.warning(
-            "slots_redis_unavailable", error=str(fault), own_share=self.share, remedy="check REDIS_URL and Redis"
-        )
+        log.warning("slots_redis_unavailable", error=redis_fault(fault, self._settings), own_share=self.share)

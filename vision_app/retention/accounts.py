@@ -64,7 +64,7 @@ class Accounts:
     _dropped: bool = False
 
     def note_change(self, key: str, before: int | None, after: int | None, began: float) -> None:
-        """Note that an object was written or deleted. Sizes in bytes, None: no object."""
+        """Note that an object was written or deleted. Sizes in bytes; None: no object. A `stores.s3.ChangeObserver`."""
         place = parse_key(key)
         change = self._changes[place.account, TYPE_OF[place.kind], int(began)]
         change[0] += (after or 0) - (before or 0)

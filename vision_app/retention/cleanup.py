@@ -99,7 +99,7 @@ class Report:
 
 
 async def count(settings: Settings, s3: S3Store) -> None:
-    """List the bucket and correct the accounts. Raises StorageBusy, S3Error, and asyncpg's errors."""
+    """List the bucket and correct the accounts. Raises StorageBusy, S3Error, SinkUnavailable, and asyncpg's errors."""
     async with exclusively(settings) as connection:
         await _count(connection, settings, s3)
 
@@ -114,7 +114,8 @@ async def clean_up(
 ) -> Report:
     """Count, carry out decisions of an earlier run, then decide again and delete. A dry run deletes nothing.
 
-    Raises StorageBusy, S3Error, and asyncpg's errors. Decisions made by then are carried out by the next run.
+    Raises StorageBusy, S3Error, SinkUnavailable, and asyncpg's errors. Decisions made by then are carried out by the
+    next run.
     """
     started, limits = time.monotonic(), limits or limits_of(settings)
     report = Report(aim or Aim(), dry_run)

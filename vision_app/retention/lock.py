@@ -12,10 +12,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import asyncpg
-
+from vision_app.clients.postgres import CONNECT_SECONDS, Way, postgres_connection
 from vision_app.settings import Settings
-from vision_app.stores.postgres import CONNECT_TIMEOUT_SECONDS
+from vision_app.stores.postgres import STORE_FAULTS, unavailable
 
 STORAGE_LOCK = 0x73746F72616765  # "storage"
 STATEMENT_TIMEOUT_SECONDS = 600
@@ -29,17 +28,18 @@ class StorageBusy(Exception):
 
 @asynccontextmanager
 async def exclusively(settings: Settings) -> AsyncIterator[Any]:
-    """A connection that holds the lock. Raises StorageBusy, and asyncpg's errors when Postgres is away."""
-    connection = await asyncpg.connect(
-        settings.database_url.get_secret_value(),
-        timeout=CONNECT_TIMEOUT_SECONDS,
-        command_timeout=STATEMENT_TIMEOUT_SECONDS,
-        server_settings={"application_name": "vision-storage", "timezone": "UTC"},
-    )
+    """A connection that holds the lock. Raises StorageBusy, and SinkUnavailable when Postgres is away."""
+    way = Way.SESSION if settings.database_pgbouncer else Way.WORKER
+    try:
+        connection = await postgres_connection(
+            settings, application="vision-storage", way=way, command_timeout=STATEMENT_TIMEOUT_SECONDS
+        )
+    except STORE_FAULTS as fault:
+        raise unavailable(fault, way) from fault
     try:
         await _lock(connection)
         yield connection
-        await connection.close(timeout=CONNECT_TIMEOUT_SECONDS)  # waits until Postgres has released the lock
+        await connection.close(timeout=CONNECT_SECONDS)  # waits until Postgres has released the lock
     finally:
         connection.terminate()  # releases lock and temporary tables in any case; does nothing if closed
 

@@ -26,9 +26,24 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--port", default=0, show_default=True, help="0: a free port, printed in the first log line.")
 @click.option("--home", type=click.Path(file_okay=False, path_type=Path), help="Keep the bill here, across restarts.")
 @click.option("--streams", default=10, show_default=True, type=click.IntRange(min=1), help="In flight per client.")
+@click.option(
+    "--account",
+    "accounts",
+    multiple=True,
+    metavar="ID:SECRET",
+    help="Accept this pair, beside that of GIGACHAT_CLIENT_ID and GIGACHAT_CLIENT_SECRET; may be given several times.",
+)
 @click.option("--tls-cert", type=_FILE, help="PEM: the certificate (chain) to serve TLS with.")
 @click.option("--tls-key", type=_FILE, help="PEM: its private key.")
-def main(host: str, port: int, home: Path | None, streams: int, tls_cert: Path | None, tls_key: Path | None) -> None:
+def main(
+    host: str,
+    port: int,
+    home: Path | None,
+    streams: int,
+    accounts: tuple[str, ...],
+    tls_cert: Path | None,
+    tls_key: Path | None,
+) -> None:
     """Run the GigaChat simulator until SIGTERM or SIGINT."""
     if not _is_loopback(host):
         raise click.BadParameter(f"{host} is not a loopback address; use 127.0.0.1", param_hint="--host")
@@ -38,6 +53,7 @@ def main(host: str, port: int, home: Path | None, streams: int, tls_cert: Path |
         home=home,
         client_id=os.environ.get("GIGACHAT_CLIENT_ID") or None,
         client_secret=os.environ.get("GIGACHAT_CLIENT_SECRET") or None,
+        accounts=tuple(map(_account, accounts)),
     )
     try:
         asyncio.run(_serve(config, host, port, _tls(tls_cert, tls_key)))
@@ -60,6 +76,13 @@ async def _serve(config: SimulatorConfig, host: str, port: int, tls: ssl.SSLCont
         )
         await stop.wait()
     log.info("simulator_stopped")
+
+
+def _account(text: str) -> tuple[str, str]:
+    client_id, _, secret = text.partition(":")
+    if not client_id or not secret:
+        raise click.BadParameter(f"{text!r} is not ID:SECRET", param_hint="--account")
+    return client_id, secret
 
 
 def _tls(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:

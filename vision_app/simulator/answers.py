@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from vision_app.simulator.files import StoredFile
 from vision_app.simulator.malformed import dump
 from vision_app.simulator.ocr import read_text
 from vision_app.simulator.pricing import document_tokens, image_tokens
+from vision_app.simulator.schema import example
 from vision_app.simulator.vision import NotAPicture, Picture, look
 
 _TEXT_KINDS = ("meme", "document", "screenshot", "infographic")
@@ -26,10 +28,16 @@ class SimulatedAnswer:
     attachment_tokens: int
 
 
-async def answer(prompt: str, files: list[StoredFile], max_pixels: int) -> SimulatedAnswer:
-    """Answer a prompt with the given attachments, the newest last. Raises ApiError 422 for an unreadable picture."""
+async def answer(
+    prompt: str, files: list[StoredFile], max_pixels: int, schema: Mapping[str, Any] | None = None
+) -> SimulatedAnswer:
+    """Answer a prompt with the given attachments, the newest last. Raises ApiError 422 for an unreadable picture.
+
+    `schema`: of the JSON that is asked for; an answer about a file is JSON of our own fields in any case.
+    """
     if not files:
-        return SimulatedAnswer(wording.plain_answer(prompt), None, 0)
+        text = wording.plain_answer(prompt)
+        return SimulatedAnswer(text if schema is None else dump(example(schema, text)), None, 0)
     cost = 0
     picture: Picture | None = None
     for file in files:

@@ -111,7 +111,7 @@ def _attached(sim: Simulator, caller: Caller, asked: ChatRequest) -> list[Stored
 
 
 async def _complete(sim: Simulator, attempt: _Attempt, asked: ChatRequest, session: str | None) -> wire.Completion:
-    said = await answers.answer(asked.messages[-1].text, attempt.files, sim.config.max_pixels)
+    said = await answers.answer(asked.messages[-1].text, attempt.files, sim.config.max_pixels, asked.schema)
     said = _repaired(sim, attempt, session, asked.messages[-1].text, said)
     prompt = text_tokens(asked.prompt) + TOKENS_PER_MESSAGE * len(asked.messages) + said.attachment_tokens
     if prompt > CONTEXT_TOKENS:

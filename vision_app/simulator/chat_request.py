@@ -32,6 +32,7 @@ class ChatRequest:
     messages: tuple[Message, ...]
     max_tokens: int | None
     stream: bool
+    schema: dict[str, Any] | None = None  # of the JSON that the answer must be
 
     @property
     def prompt(self) -> str:
@@ -62,6 +63,7 @@ def parse(body: dict[str, Any], version: int) -> ChatRequest:
         messages=_messages(body.get("messages"), version),
         max_tokens=_max_tokens(options),
         stream=body.get("stream") is True,
+        schema=_schema(options),
     )
     _check_number(options, "temperature")
     _check_number(options, "top_p")
@@ -123,6 +125,18 @@ def _max_tokens(options: dict[str, Any]) -> int | None:
     if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
         raise invalid("max_tokens must be a positive integer")
     return value
+
+
+def _schema(options: dict[str, Any]) -> dict[str, Any] | None:
+    wish = options.get("response_format")
+    if wish is None:
+        return None
+    kind = _object(wish, "response_format").get("type")
+    if kind == "text":
+        return None
+    if kind != "json_schema":
+        raise invalid("response_format.type must be text or json_schema")
+    return _object(wish.get("schema"), "response_format.schema")
 
 
 def _check_number(options: dict[str, Any], name: str) -> None:

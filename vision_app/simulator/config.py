@@ -29,7 +29,8 @@ class SimulatorConfig:
     oauth_per_second: int = 10
     retry_after_seconds: float | None = None  # the vendor is not known to send Retry-After, so none by default
     require_user_agent: bool = True
-    client_id: str | None = None  # with client_secret: the only pair accepted; None accepts any pair
+    client_id: str | None = None  # with client_secret: a pair that is accepted; without any, every pair is
     client_secret: str | None = None
+    accounts: tuple[tuple[str, str], ...] = ()  # further pairs of client id and secret that are accepted
     home: Path | None = None  # the bill is kept here and survives a restart; None keeps it in memory
     max_pixels: int = 50_000_000  # ours: a decoded picture larger than this is refused

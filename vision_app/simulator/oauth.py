@@ -96,7 +96,7 @@ def client_of(request: web.Request, config: SimulatorConfig) -> str:
     except (binascii.Error, ValueError):
         raise _undecodable() from None
     client_id, separator, secret = pair.partition(":")
-    if not separator or not client_id:
+    if not separator or not client_id or not secret:
         raise _undecodable()
     if not _known(client_id, secret, config):
         raise oauth_error(401, 6, "credentials doesn't match db data")
@@ -121,10 +121,11 @@ def check_scope(scope: str) -> None:
 
 
 def _known(client_id: str, secret: str, config: SimulatorConfig) -> bool:
-    if config.client_id is None:
-        return True
-    expected = f"{config.client_id}:{config.client_secret or ''}".encode()
-    return hmac.compare_digest(f"{client_id}:{secret}".encode(), expected)
+    accounts = list(config.accounts)
+    if config.client_id is not None:
+        accounts.append((config.client_id, config.client_secret or ""))
+    given = f"{client_id}:{secret}".encode()
+    return not accounts or any(hmac.compare_digest(given, f"{one}:{its}".encode()) for one, its in accounts)
 
 
 def _undecodable() -> ApiError:

@@ -14,7 +14,7 @@ import httpx
 import psutil
 from pydantic import BaseModel
 
-from vision_app.settings import Settings
+from vision_app.settings import Settings, SettingsError, half_given, misspelt, sources, without_effect
 from vision_app.stack import java, postgres, redis, s3
 from vision_app.stack.environment import plain
 from vision_app.stack.errors import StackError
@@ -22,7 +22,7 @@ from vision_app.stack.home import Home, cache_folder
 from vision_app.stack.jars import is_complete
 from vision_app.stack.plan import StackPlan
 from vision_app.stack.ports import describe_holder, holder, is_free, reachable
-from vision_app.stack.reachable import PROBES, NotMadeYet, Unreachable
+from vision_app.stack.reachable import PROBES, NotMadeYet, Unchecked, Unreachable
 from vision_app.stack.state import Condition, StackState
 
 FREE_DISK_BYTES = 1_000_000_000
@@ -95,25 +95,49 @@ def _jars(name: str) -> Finding:
     return _hint(f"{name} jars", "not downloaded yet; `vision up` does it, which needs a network connection once")
 
 
-def worker_ports(settings: Settings, state: StackState | None) -> Iterator[Finding]:
-    """The API and metrics ports are free, or used by this stack."""
+async def worker_ports(settings: Settings, state: StackState | None) -> list[Finding]:
+    """The API and metrics ports are free, or used by this stack, or by a worker that runs without this stack."""
     ours = {s.process.pid for s in state.services if s.process} if state else set()
-    pairs = (("VISION_API_PORT", settings.vision_api_port), ("METRICS_PORT", settings.metrics_port))
-    for variable, port in pairs:
+    managed = any(service.is_worker for service in state.services) if state else False
+    pairs = (
+        ("VISION_API_PORT", settings.vision_api_host, settings.vision_api_port),
+        ("METRICS_PORT", settings.metrics_host, settings.metrics_port),
+    )
+    found = []
+    for variable, host, port in pairs:
         if not port or is_free(port):
-            yield _ok(f"port {port}", "free")
+            found.append(_ok(f"port {port}", "free"))
         elif (process := holder(port)) and process.pid in ours:
-            yield _ok(f"port {port}", "used by our worker")
+            found.append(_ok(f"port {port}", "used by our worker"))
+        elif not managed and await is_worker(f"http://{reachable(host)}:{port}"):
+            found.append(
+                _ok(f"port {port}", f"used by a worker that `vision up` did not start ({describe_holder(port)})")
+            )
         else:
             text = f"used by {describe_holder(port)}; stop it or set {variable} to another port"
-            yield _failed(f"port {port}", text)
+            found.append(_failed(f"port {port}", text))
+    return found
+
+
+async def is_worker(url: str) -> bool:
+    """Whether a worker of this program answers at an address: a container's, or one started by hand."""
+    try:
+        async with httpx.AsyncClient(timeout=WORKER_SECONDS, trust_env=False) as client:
+            answer = (await client.get(f"{url}/readyz")).json()
+    except (httpx.HTTPError, ValueError):
+        return False
+    return isinstance(answer, dict) and {"status", "waiting_for"} <= answer.keys()
+
+
+def expected(plan: StackPlan, state: StackState | None) -> dict[str, bool]:
+    """The services by name, and whether each is expected to answer: an embedded one must have been started."""
+    running = {s.name for s in state.services if s.condition is not Condition.STOPPED} if state else set()
+    return {service.name: service.name in running for service in plan.services} | dict.fromkeys(plan.external, True)
 
 
 async def services(settings: Settings, plan: StackPlan, state: StackState | None) -> list[Finding]:
     """Every service answers and accepts our credentials. An embedded service that is not started is only a hint."""
-    running = {s.name for s in state.services if s.condition is not Condition.STOPPED} if state else set()
-    names = {service.name: service.name in running for service in plan.services}
-    names |= {("simulator" if name == "gigachat" else name): True for name in plan.external}
+    names = expected(plan, state)
     return await asyncio.gather(*(_reach(name, PROBES[name], settings, up) for name, up in names.items()))
 
 
@@ -126,9 +150,9 @@ async def _reach(name: str, probe: Callable[[Settings], Awaitable[str]], setting
         return _failed(
             name, f"no answer within {PROBE_SECONDS:.0f} s; check that it runs at the address `vision config` shows"
         )
-    except NotMadeYet as error:
+    except (NotMadeYet, Unchecked) as error:
         return _hint(name, str(error))
-    except Unreachable as error:
+    except (Unreachable, SettingsError) as error:
         return _failed(name, str(error))
 
 
@@ -161,6 +185,20 @@ async def ocr_of_worker(settings: Settings) -> list[Finding]:
         return [_ok("OCR in the worker", "Tesseract can be run")]
     text = "Tesseract has gone or was never there: what has no money waits; install it, the worker notices in a minute"
     return [_hint("OCR in the worker", text)]
+
+
+def given_settings(settings: Settings) -> Iterator[Finding]:
+    """Settings that can be used, and hardly mean what was wished."""
+    wrong = [_failed("settings", text) for text in half_given(settings, sources())]
+    wrong += [
+        _hint("settings", f"{name} is set and no setting has this name; {meant} is meant?")
+        for name, meant in misspelt().items()
+    ]
+    wrong += [_hint("settings", f"{name} is set but has no effect: {why}") for name, why in without_effect().items()]
+    if not settings.feature_vision_enabled:
+        text = "FEATURE_VISION_ENABLED is false: no input is read, posts wait on the streams; set it to true to go on"
+        wrong.append(_hint("settings", text))
+    yield from wrong or [_ok("settings", "all values can be used; see `vision config`")]
 
 
 def before_start(home: Home) -> None:

@@ -9,10 +9,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import psutil
 from dotenv import dotenv_values
@@ -22,6 +23,7 @@ from vision_app.stack.errors import StackError
 from vision_app.stack.files import rotate
 from vision_app.stack.home import Home
 from vision_app.stack.leftovers import end_leftovers
+from vision_app.stack.orders import Order, change_orders
 from vision_app.stack.plan import INFRASTRUCTURE, StackOptions
 from vision_app.stack.process import end, tied_to_this_process
 from vision_app.stack.state import Condition, ServiceState, StackState, read_state
@@ -32,6 +34,7 @@ POLL_SECONDS = 0.1
 READY_SECONDS = 900.0  # the first start downloads 190 MB
 FAILURES_TO_GIVE_UP = 3
 FIRST_STATE_SECONDS = 10.0
+ORDER_SECONDS = 270.0  # a worker that stops (75 s), then starts (180 s)
 STOP_SECONDS = 150.0  # workers, then services, each with its own deadline
 
 REMEDIES = {
@@ -109,6 +112,83 @@ def wait_ready(
         _check(state, home, supervisor)
         time.sleep(POLL_SECONDS)
     raise StackError(_not_ready(live_state(home), timeout))
+
+
+def scale(home: Home, workers: int) -> None:
+    """Have a running supervisor run workers 1 to `workers` and no others. Raises StackError."""
+    state = _running(home)
+    present = {number_of(service) for service in state.services if service.is_worker}
+    wanted = set(range(1, workers + 1))
+    change_orders(home, sorted(wanted), lambda order: order.model_copy(update={"run": True, "listed": True}))
+    change_orders(
+        home, sorted(present - wanted), lambda order: order.model_copy(update={"run": False, "listed": False})
+    )
+
+    def done(now: StackState) -> bool:
+        listed = {number_of(s): s for s in now.services if s.is_worker}
+        return listed.keys() == wanted and all(s.condition is not Condition.STOPPED for s in listed.values())
+
+    _await_order(home, done, f"{workers} workers")
+
+
+def order_workers(home: Home, action: Literal["stop", "start", "restart"], numbers: Sequence[int]) -> list[str]:
+    """Stop, start or restart these workers of a running stack, or all; returns their names when it is done.
+
+    Raises StackError if there is no such worker, or if it takes longer than a start may.
+    """
+    state = _running(home)
+    workers = {number_of(service): service for service in state.services if service.is_worker}
+    chosen = list(numbers) or sorted(workers)
+    if unknown := [number for number in chosen if number not in workers]:
+        known = ", ".join(map(str, workers)) or "none"
+        raise StackError(
+            f"there is no worker {', '.join(map(str, unknown))}; there are {known}, and `vision up --workers N` runs N"
+        )
+    before = {number: workers[number].process for number in chosen}
+    change_orders(home, chosen, lambda order: _ordered(order, action))
+
+    def done(now: StackState) -> bool:
+        found = {number_of(s): s for s in now.services if s.is_worker and number_of(s) in chosen}
+        if action == "stop":
+            return all(service.condition is Condition.STOPPED for service in found.values())
+        return all(
+            service.condition is Condition.READY and (action == "start" or service.process != before[number])
+            for number, service in found.items()
+        )
+
+    _await_order(home, done, f"the {action} of worker {', '.join(map(str, chosen))}")
+    return [workers[number].name for number in chosen]
+
+
+def number_of(worker: ServiceState) -> int:
+    """The number in a worker's name."""
+    return int(worker.name.removeprefix("worker-"))
+
+
+def _ordered(order: Order, action: str) -> Order:
+    restarts = order.restarts + (action == "restart")
+    return order.model_copy(update={"run": action != "stop", "restarts": restarts})
+
+
+def _running(home: Home) -> StackState:
+    state = live_state(home)
+    if state is None:
+        raise StackError(
+            "`vision up` runs nothing here, so there is no worker to order about; start it with `vision up`"
+        )
+    return state
+
+
+def _await_order(home: Home, done: Callable[[StackState], bool], what: str) -> None:
+    deadline = time.monotonic() + ORDER_SECONDS
+    while not done(state := _running(home)):
+        _check(state, home, None)
+        if time.monotonic() > deadline:
+            raise StackError(
+                f"{what}: not done after {ORDER_SECONDS:.0f} s; `vision status` shows what runs, "
+                f"the log of the supervisor why: {home.log('supervisor')}"
+            )
+        time.sleep(POLL_SECONDS)
 
 
 def stop(home: Home, on_change: OnChange = lambda _: None) -> list[str]:

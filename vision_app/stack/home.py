@@ -31,6 +31,11 @@ class Home:
         """Ports and keys that stay the same across restarts."""
         return self.root / "instance.json"
 
+    @property
+    def orders(self) -> Path:
+        """What was ordered of single workers; see `orders.py`."""
+        return self.root / "orders.json"
+
     def data(self, service: str) -> Path:
         return self.root / "data" / service
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from urllib.parse import urlsplit
 
 from vision_app.settings import Settings, Source
@@ -40,6 +41,7 @@ class StackPlan:
     workers: list[Service] = field(default_factory=list)
     external: dict[str, str] = field(default_factory=dict)
     gigachat: str = ""
+    make_worker: Callable[[int], Service] | None = None  # a further worker, by its number
 
     def variables(self) -> dict[str, str]:
         """The contents of `.vision/env`."""
@@ -71,6 +73,7 @@ class Planner:
                 plan.external["gigachat" if name == "simulator" else name] = self._url(name)
             else:
                 plan.services.append(self._embedded(name))
+        plan.make_worker = partial(self._further_worker, command=wish.worker_command)
         plan.workers = [self._worker(number, wish.worker_command) for number in range(1, wish.workers + 1)]
         simulated = any(service.name == "simulator" for service in plan.services)
         plan.gigachat = "simulated" if simulated or self._settings_say_simulated() else self._url("simulator")
@@ -78,6 +81,8 @@ class Planner:
 
     def _is_external(self, name: str) -> bool:
         if name == "simulator" and self._any_given(GIGACHAT_CREDENTIALS):
+            return True
+        if name == "redis" and self._settings.redis_sentinels:
             return True
         return URL_SETTINGS[name] in self._given
 
@@ -88,6 +93,8 @@ class Planner:
         return self._settings.gigachat_simulated and "gigachat_simulated" in self._given
 
     def _url(self, name: str) -> str:
+        if name == "redis" and self._settings.redis_sentinels:
+            return f"{self._settings.redis_sentinel_master} of the Sentinels {self._settings.redis_sentinels}"
         field_name = URL_SETTINGS[name]
         if field_name not in self._given:  # credentials alone: the real service at its usual address
             return str(Settings.model_fields[field_name].default)
@@ -107,6 +114,11 @@ class Planner:
 
     def _secret(self, name: str) -> str:
         return str(getattr(self._settings, name).get_secret_value()) if name in self._given else ""
+
+    def _further_worker(self, number: int, command: tuple[str, ...]) -> Worker:
+        worker = self._worker(number, command)
+        self._instance.save(self._home)
+        return worker
 
     def _worker(self, number: int, command: tuple[str, ...]) -> Worker:
         ports = (self._settings.vision_api_port, self._settings.metrics_port) if number == 1 else (0, 0)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
 
 import asyncpg
 import httpx
 from botocore.exceptions import BotoCoreError, ClientError
 from neo4j.exceptions import AuthError, DriverError, Neo4jError
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from vision_app.clients.faults import explain
+from vision_app.clients.faults import cause_of, explain
 from vision_app.clients.gigachat import gigachat_context, gigachat_fault, route
 from vision_app.clients.neo4j import neo4j_driver, neo4j_fault, neo4j_session
+from vision_app.clients.postgres import Way, postgres_connection, postgres_fault, unverified
+from vision_app.clients.redis import check_server, eviction_policy, redis_client, redis_fault
 from vision_app.clients.s3 import S3, s3_arguments
 from vision_app.providers.base import ProviderError
 from vision_app.providers.gigachat import GigaChat
@@ -22,7 +25,6 @@ from vision_app.settings import Settings
 
 SECONDS = 5.0
 NO_BUCKET = frozenset({"404", "NoSuchBucket"})
-_MAY_CREATE = "SELECT current_user, coalesce(has_schema_privilege(current_schema(), 'CREATE'), false)"
 
 
 class Unreachable(Exception):
@@ -33,13 +35,21 @@ class NotMadeYet(Exception):
     """The service is usable, but lacks what the worker makes at its first start. The message says so."""
 
 
+class Unchecked(Exception):
+    """The service is usable, but one of its settings cannot be read by us. The message says which to look at."""
+
+
 async def redis(settings: Settings) -> str:
-    client = Redis.from_url(settings.redis_url.get_secret_value(), socket_timeout=SECONDS, decode_responses=True)
     try:
-        async with client:
-            policy = (await client.config_get("maxmemory-policy")).get("maxmemory-policy", "unknown")
+        async with redis_client(settings, timeout=SECONDS, decode_responses=True) as client:
+            await check_server(client, settings)
+            policy = await eviction_policy(client)
     except (RedisError, OSError) as error:
-        raise Unreachable(f"{error}; check REDIS_URL and that the server runs") from error
+        raise Unreachable(redis_fault(error, settings)) from error
+    if policy is None:
+        raise Unchecked(
+            "answers; it does not tell its maxmemory-policy: see that it is noeviction, or Redis may throw entries away"
+        )
     if policy != "noeviction":
         raise Unreachable(
             f"maxmemory-policy is {policy}, so Redis may throw stream entries away; "
@@ -59,7 +69,7 @@ async def kafka(settings: Settings) -> str:
     except KafkaUnusable as error:
         raise Unreachable(str(error)) from error
     except (KafkaError, OSError) as error:
-        raise Unreachable(f"{error}; check KAFKA_BOOTSTRAP_SERVERS and that the broker runs") from error
+        raise Unreachable(f"{cause_of(error)}; check KAFKA_BOOTSTRAP_SERVERS and that the broker runs") from error
     if found.is_new:
         raise NotMadeYet("answers; the worker makes its topics when it starts, or `vision migrate repair` does")
     if found.missing:
@@ -73,23 +83,22 @@ async def kafka(settings: Settings) -> str:
 
 
 async def postgres(settings: Settings) -> str:
+    from vision_app.stores.migrate import MAY_CREATE, lacks_rights, may_not_create, not_applied
     from vision_app.stores.repair import inspect
+    from vision_app.stores.rights import missing_grants
 
-    try:
-        connection = await asyncpg.connect(settings.database_url.get_secret_value(), timeout=SECONDS)
-        try:
-            version = await connection.fetchval("SHOW server_version")
-            user, may_create = await connection.fetchrow(_MAY_CREATE)
-            schema = await inspect(connection) if may_create else None
-        finally:
-            await connection.close(timeout=SECONDS)
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise Unreachable(f"{error}; check DATABASE_URL and that the server runs") from error
-    if not may_create:
-        raise Unreachable(
-            f"{user} may not create tables; run as its owner: GRANT CREATE, USAGE ON SCHEMA public TO {user}"
-        )
-    if schema is None or schema.is_new:
+    async with _connected(settings, Way.WORKER) as connection:
+        version = await connection.fetchval("SHOW server_version")
+        user = await connection.fetchval("SELECT current_user")
+        pending, may_create = await not_applied(connection), await connection.fetchval(MAY_CREATE)
+        grants = [] if pending else await missing_grants(connection)
+        schema = await inspect(connection) if may_create or not (pending or grants) else None
+    if settings.database_pgbouncer:
+        async with _connected(settings, Way.SESSION):
+            pass
+    if schema is None:
+        raise Unreachable(may_not_create(user, pending) if pending else lacks_rights(grants))
+    if schema.is_new:
         return f"answers, version {version}, tables can be made"
     if wrong := [*schema.faults, *map(str, schema.other)]:
         raise Unreachable(f"{'; '.join(wrong)}; `vision migrate status` shows everything")
@@ -101,7 +110,23 @@ async def postgres(settings: Settings) -> str:
             f"answers, version {version}; to be applied: {', '.join(schema.pending)}; the worker does it when it "
             "starts, or `vision migrate apply` does"
         )
+    if grants:
+        raise Unreachable(lacks_rights(grants))
+    if doubt := unverified(settings):
+        raise Unchecked(f"answers, version {version}, all tables are there; {doubt}")
     return f"answers, version {version}, all tables are there"
+
+
+@asynccontextmanager
+async def _connected(settings: Settings, way: Way) -> AsyncIterator[Any]:
+    try:
+        connection = await postgres_connection(settings, application="vision-doctor", way=way, timeout=SECONDS)
+        try:
+            yield connection
+        finally:
+            await connection.close(timeout=SECONDS)
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise Unreachable(postgres_fault(error, way)) from error
 
 
 async def s3(settings: Settings) -> str:
@@ -119,7 +144,7 @@ async def s3(settings: Settings) -> str:
             text = f"there is no bucket {settings.s3_bucket}; `vision migrate repair` makes it, or correct S3_BUCKET"
             raise Unreachable(text) from error
         remedy = "check S3_ENDPOINT_URL, the keys and that the bucket S3_BUCKET exists"
-        text = explain(error, S3) or f"{error}; {remedy}"
+        text = explain(error, S3) or f"{cause_of(error)}; {remedy}"
         raise Unreachable(f"bucket {settings.s3_bucket}: {text}") from error
     return f"answers, bucket {settings.s3_bucket} is there"
 
@@ -161,7 +186,7 @@ async def _sign_in(settings: Settings) -> None:
     try:
         await asyncio.wait_for(provider.sign_in(), SECONDS)
     except (ProviderError, TimeoutError) as error:
-        raise Unreachable(f"no access token: {error or type(error).__name__}") from error
+        raise Unreachable(f"no access token: {cause_of(error)}") from error
     finally:
         await provider.close()
 
@@ -173,4 +198,5 @@ PROBES: dict[str, Callable[[Settings], Awaitable[str]]] = {
     "s3": s3,
     "neo4j": neo4j,
     "simulator": gigachat,
+    "gigachat": gigachat,
 }

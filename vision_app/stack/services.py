@@ -29,6 +29,7 @@ class Service(ABC):
     start_seconds: float = 60  # after which a start counts as failed
     stop_seconds: float = 20
     is_worker: bool = False
+    no_answer: str = ""  # what `waiting_for` of a worker says if nothing answers; of a service any text means that
     metrics_port: int | None = None  # a worker's
     user: str = ""  # the user to run as when the supervisor is root; "" for the supervisor's own user
 

@@ -17,6 +17,7 @@ class Condition(StrEnum):
 
     STARTING = "starting"
     READY = "ready"
+    NOT_ANSWERING = "not answering"  # it was ready, its process runs, and it does not answer any more
     BACKOFF = "backoff"  # it failed and will be started again
     STOPPED = "stopped"
     EXTERNAL = "external"  # not embedded: its URL was set

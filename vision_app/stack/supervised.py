@@ -22,6 +22,8 @@ from vision_app.stack.state import Condition, ServiceState
 
 POLL_SECONDS = 0.1
 WORKER_CHECK_SECONDS = 2.0  # how often a ready worker is asked again
+SERVICE_CHECK_SECONDS = 5.0  # and any other service
+MISSED_LOOKS = 2  # so many looks without an answer in a row mean that it does not answer
 FIRST_BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS = 1.0, 30.0
 LAST_BYTES = 64 * 1024  # the end of a log that is searched for the reason of an exit; a traceback is one long line
 STABLE_SECONDS = 60.0  # after this uptime the backoff is short again
@@ -50,6 +52,7 @@ class Supervised:
         self._after = after
         self._process: asyncio.subprocess.Process | None = None
         self._backoff = FIRST_BACKOFF_SECONDS
+        self._missed = 0  # looks in a row without an answer
         self._gave_up = False  # on the process now running, because it did not become ready
         self._log_begins = 0  # where in the log the lines of the process now running begin
 
@@ -112,7 +115,7 @@ class Supervised:
         self._tell(Condition.STARTING, "started")
 
     async def _watch_readiness(self) -> None:
-        """Wait up to `start_seconds` until the service is ready. Watch a worker also later: it may stop being ready."""
+        """Wait up to `start_seconds` until the service is ready. Then look regularly whether it still is."""
         deadline = time.monotonic() + self.service.start_seconds
         while missing := await self.service.waiting_for():
             self._tell(Condition.STARTING, f"waiting for {missing}")
@@ -123,17 +126,39 @@ class Supervised:
                 return
             await asyncio.sleep(POLL_SECONDS)
         self._became_ready()
-        while self.service.is_worker:
-            await asyncio.sleep(WORKER_CHECK_SECONDS)
-            missing = await self.service.waiting_for()
-            self._tell(Condition.STARTING if missing else Condition.READY, missing or "")
+        while True:
+            await self._look_again()
+
+    async def _look_again(self) -> None:
+        """One look at a service that was ready: it may be frozen, its disk may be full, a worker may wait."""
+        service = self.service
+        await asyncio.sleep(WORKER_CHECK_SECONDS if service.is_worker else SERVICE_CHECK_SECONDS)
+        missing = await service.waiting_for()
+        self._missed = self._missed + 1 if missing else 0
+        if missing is None:
+            self._change_to(Condition.READY, "")
+        elif service.is_worker and missing != service.no_answer:
+            self._change_to(Condition.STARTING, missing)
+        elif self._missed >= MISSED_LOOKS:  # one may be missed under load
+            self._change_to(Condition.NOT_ANSWERING, f"waiting for {missing}")
+
+    def _change_to(self, condition: Condition, detail: str) -> None:
+        """Tell a condition, and log it if it is another one."""
+        if condition is not self.state.condition:
+            said = {"service": self.service.name, "condition": str(condition), "detail": detail}
+            if condition is Condition.NOT_ANSWERING:
+                logger.warning("service_not_answering", **said)
+            else:
+                logger.info("service_condition_changed", **said)
+        if (condition, detail) != (self.state.condition, self.state.detail):
+            self._tell(condition, detail)
 
     def _watch_ended(self, watch: asyncio.Task[None]) -> None:
         if not watch.cancelled() and (error := watch.exception()):
             self._failed(f"cannot tell whether it is ready: {error!r}")
 
     def _became_ready(self) -> None:
-        self.state.failures = 0
+        self.state.failures = self._missed = 0
         self.ready.set()
         self._tell(Condition.READY, "")
         seconds = round(time.time() - (self.state.started_at or 0), 2)

@@ -14,19 +14,23 @@ import shlex
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
+import orjson
 import structlog
 
-from vision_app.settings import SettingsError, load_settings, sources, vision_home
+from vision_app.settings import SettingsError, load_settings, sources, stack_history, vision_home
 from vision_app.stack.errors import AlreadyRunningError
 from vision_app.stack.files import rotate, rotate_in_use, write_atomically
 from vision_app.stack.home import Home
 from vision_app.stack.instance import Instance
 from vision_app.stack.leftovers import end_leftovers
+from vision_app.stack.orders import Order, forget_orders, read_orders
 from vision_app.stack.plan import INFRASTRUCTURE, Planner, StackOptions, StackPlan
 from vision_app.stack.process import Identity
+from vision_app.stack.services import Service
 from vision_app.stack.state import Condition, ServiceState, StackState, write_state
 from vision_app.stack.supervised import Supervised
 from vision_app.stack.worker import COMMAND
@@ -35,6 +39,7 @@ STATE_SECONDS = 1.0  # the highest age of the state
 GATHER_SECONDS = 0.05  # changes within this time are written together
 EXIT_ALREADY_RUNNING = 3
 LOCK_TRIES = 10
+HISTORY = 200  # entries of services that are remembered
 
 logger = structlog.get_logger(__name__)
 
@@ -46,13 +51,19 @@ class Supervisor:
         self._home = home
         self._changed = asyncio.Event()
         self._services = [Supervised(service, self._changed) for service in plan.services]
-        self._workers = [Supervised(worker, self._changed, after=self._services) for worker in plan.workers]
+        self._workers = {number: self._supervised(worker) for number, worker in enumerate(plan.workers, start=1)}
+        self._make_worker = plan.make_worker
+        self._tasks: dict[Supervised, asyncio.Task[None]] = {}
+        self._orders: Mapping[int, Order] = {}
         external = [ServiceState(name=n, condition=Condition.EXTERNAL, url=url) for n, url in plan.external.items()]
         states = [child.state for child in self._children()]
         self.state = StackState(supervisor=Identity.of(os.getpid()), gigachat=plan.gigachat, services=external + states)
 
+    def _supervised(self, worker: Service) -> Supervised:
+        return Supervised(worker, self._changed, after=self._services)
+
     def _children(self) -> list[Supervised]:
-        return [*self._services, *self._workers]
+        return [*self._services, *self._workers.values()]
 
     async def run(self) -> None:
         """Until SIGTERM or SIGINT; returns when every process has ended."""
@@ -62,20 +73,62 @@ class Supervisor:
         for child in self._children():
             rotate(Path(child.state.log))
         publishing = asyncio.create_task(self._publish())
-        running = [asyncio.create_task(child.keep_running()) for child in self._children()]
-        await asyncio.wait([asyncio.create_task(stop.wait()), *running], return_when=asyncio.FIRST_COMPLETED)
-        await self._stop(running)
+        self._tasks = {child: asyncio.create_task(child.keep_running()) for child in self._children()}
+        stopping = asyncio.create_task(stop.wait())
+        while not stopping.done() and not any(task.done() for task in self._tasks.values()):
+            wakes = [stopping, *self._tasks.values()]
+            await asyncio.wait(wakes, timeout=STATE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            await self._follow_orders(read_orders(self._home))
+        await self._stop()
         publishing.cancel()
         self._write_state()
-        for task in running:
+        for task in self._tasks.values():
             if task.done() and not task.cancelled() and (error := task.exception()):
                 raise error
 
-    async def _stop(self, running: list[asyncio.Task[None]]) -> None:
+    async def _follow_orders(self, orders: Mapping[int, Order]) -> None:
+        """Stop, start and restart the workers whose orders have changed."""
+        changed = {number: order for number, order in orders.items() if order != self._orders.get(number)}
+        restarted = {number for number in changed if orders[number].restarts > self._known(number).restarts}
+        await asyncio.gather(
+            *(self._end_worker(number) for number in changed if not orders[number].run or number in restarted)
+        )
+        for number, order in changed.items():
+            if order.run:
+                self._begin_worker(number)
+            elif not order.listed and (gone := self._workers.pop(number, None)):
+                self.state.services.remove(gone.state)
+        self._orders = orders
+        if changed:
+            self._changed.set()
+
+    def _known(self, number: int) -> Order:
+        return self._orders.get(number, Order())
+
+    async def _end_worker(self, number: int) -> None:
+        if (worker := self._workers.get(number)) is None or (task := self._tasks.pop(worker, None)) is None:
+            return
+        task.cancel()
+        await asyncio.wait([task])
+        await worker.stop()
+        logger.info("worker_stopped_by_order", service=worker.service.name)
+
+    def _begin_worker(self, number: int) -> None:
+        if number not in self._workers:
+            if self._make_worker is None:
+                return
+            self._workers[number] = self._supervised(self._make_worker(number))
+            self.state.services.append(self._workers[number].state)
+        worker = self._workers[number]
+        if worker not in self._tasks:
+            logger.info("worker_started_by_order", service=worker.service.name)
+            self._tasks[worker] = asyncio.create_task(worker.keep_running())
+
+    async def _stop(self) -> None:
         self.state.stopping = True
-        for task in running:
+        for task in self._tasks.values():
             task.cancel()
-        await asyncio.gather(*(worker.stop() for worker in self._workers))
+        await asyncio.gather(*(worker.stop() for worker in self._workers.values()))
         await asyncio.gather(*(service.stop() for service in reversed(self._services)))
 
     async def _publish(self) -> None:
@@ -115,6 +168,18 @@ def _write_env(home: Home, plan: StackPlan) -> None:
     lines = [f"{name}={value}" for name, value in plan.variables().items()]
     head = "# Written by `vision up`: leads to the embedded services. The environment and .env take precedence."
     write_atomically(home.env, "\n".join([head, *lines]) + "\n")
+    remember_env(plan)
+
+
+def remember_env(plan: StackPlan) -> None:
+    """Add what is written into `.vision/env` to its history, by which a later start knows its own values again."""
+    written = [service.variables() for service in plan.services if service.variables()]
+    try:
+        history = orjson.loads(stack_history().read_bytes())
+    except (OSError, ValueError):  # the first start, or half a file of a full disk
+        history = []
+    kept = [service for service in history if service not in written]
+    write_atomically(stack_history(), orjson.dumps([*kept, *written][-HISTORY:], option=orjson.OPT_INDENT_2).decode())
 
 
 def _arguments(argv: list[str] | None) -> StackOptions:
@@ -141,6 +206,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     with lock:
         end_leftovers(home)
+        forget_orders(home)
         instance = Instance.load(home)
         plan = Planner(home, instance, settings, sources()).plan(wish)
         instance.save(home)

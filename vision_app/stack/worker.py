@@ -20,6 +20,7 @@ class Worker(Service):
     """Worker `number` of this home. A port of 0 means: choose one."""
 
     is_worker = True
+    no_answer = "the API to answer"
     start_seconds = 180  # it may have tables to recover
     stop_seconds = 75  # the deadline of one handler and some more
 
@@ -60,7 +61,7 @@ class Worker(Service):
         if answer is None:  # the metrics port answers also while the event loop is blocked
             answer = await http_status(f"http://{LOOPBACK}:{self.metrics_port}/readyz")
             if answer is None or answer.status_code == 200:
-                return "the API to answer"
+                return self.no_answer
         return None if answer.status_code == 200 else f"GET /readyz says {answer.status_code}: {_reason(answer)}"
 
     @property

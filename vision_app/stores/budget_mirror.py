@@ -19,9 +19,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 import structlog
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from vision_app.clients.redis import redis_client
 from vision_app.settings import Settings
 from vision_app.telemetry import metrics
 
@@ -63,11 +63,7 @@ class BudgetMirror:
     """A connection of its own, with short timeouts."""
 
     def __init__(self, settings: Settings) -> None:
-        self._redis: Redis = Redis.from_url(
-            settings.redis_url.get_secret_value(),
-            socket_timeout=TIMEOUT_SECONDS,
-            socket_connect_timeout=TIMEOUT_SECONDS,
-        )
+        self._redis = redis_client(settings, timeout=TIMEOUT_SECONDS)
         self._cache: dict[str, tuple[float, int | None]] = {}
         self._away_until = 0.0
 

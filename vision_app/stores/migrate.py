@@ -7,6 +7,7 @@ it was applied anywhere. Add a new one, and change `schema.sql` so that its resu
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
@@ -14,11 +15,16 @@ from typing import Any
 import asyncpg
 import structlog
 
+from vision_app.clients.postgres import MIGRATE
+
 from .base import SinkUnavailable
+from .rights import missing_grants, quoted
 
 log = structlog.get_logger(__name__)
 
 ADVISORY_LOCK = 0x766973696F6E  # "vision"
+
+MAY_CREATE = "SELECT coalesce(has_schema_privilege(current_schema(), 'CREATE'), false)"
 
 LEDGER = """
 CREATE TABLE IF NOT EXISTS schema_migrations (
@@ -56,13 +62,45 @@ def migrations() -> list[Migration]:
 
 
 async def migrate(pool: Any) -> list[str]:
-    """Apply what is missing. Returns the names applied now. Raises MigrationError, or asyncpg's own errors."""
+    """Apply what is missing, and check that we may use the tables. Returns the names applied now.
+
+    A role without the right to change tables is enough when nothing is missing. Raises MigrationError, and asyncpg's
+    own errors.
+    """
     async with pool.acquire() as connection:
-        return await apply(connection)
+        missing = await not_applied(connection)
+        if missing and not await connection.fetchval(MAY_CREATE):
+            raise MigrationError(may_not_create(await connection.fetchval("SELECT current_user"), missing))
+        applied = await apply(connection) if missing else []
+        if grants := await missing_grants(connection):
+            raise MigrationError(lacks_rights(grants))
+        return applied
+
+
+def may_not_create(role: str, missing: Sequence[str]) -> str:
+    """What to do if the worker's role may not make or change the tables."""
+    return (
+        f"{role} may not make or change tables, and these are not applied: {', '.join(missing)}; {MIGRATE}, or let it "
+        f"make them: GRANT CREATE, USAGE ON SCHEMA public TO {quoted(role)}"
+    )
+
+
+def lacks_rights(grants: Sequence[str]) -> str:
+    """What to do if the worker's role may not use the tables."""
+    return f"the user of DATABASE_URL lacks rights; {MIGRATE}, which grants them, or have it done: {'; '.join(grants)}"
+
+
+async def not_applied(connection: Any) -> list[str]:
+    """The names of migrations that `apply` would apply or find changed. Raises asyncpg's errors."""
+    if await connection.fetchval("SELECT to_regclass('schema_migrations')") is None:
+        return [migration.name for migration in migrations()]
+    rows = await connection.fetch("SELECT version, checksum FROM schema_migrations")
+    applied = {row["version"]: row["checksum"] for row in rows}
+    return [migration.name for migration in migrations() if applied.get(migration.version) != migration.checksum]
 
 
 async def apply(connection: Any) -> list[str]:
-    """The same on one connection."""
+    """Apply what is missing, on one connection. Returns the names applied now."""
     async with connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock($1)", ADVISORY_LOCK)
         await connection.execute(LEDGER)

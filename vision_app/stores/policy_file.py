@@ -19,6 +19,9 @@ log = structlog.get_logger(__name__)
 _PACKAGE = Path(vision_app.__file__).parent
 _NAME = Path("config", "vision_policy.yml")
 
+POLICY_SECONDS = 2.0
+"""Between two looks at the file, so that a saved file is told of, also as refused, before the next post comes."""
+
 Stamp = tuple[int, int, int]  # inode, modification time in ns, size
 
 
@@ -60,7 +63,7 @@ class PolicyFile:
     def refresh(self) -> bool:
         """Read a changed file; True if the policy was replaced. A faulty file is logged once and not used.
 
-        It is cheap if nothing changed (one stat), so it may be called for every event.
+        It is cheap if nothing changed (one stat), so it is called for every event, and every POLICY_SECONDS.
         """
         stamp = self._look()
         if stamp == self._stamp:

@@ -19,6 +19,14 @@ import asyncpg
 import orjson
 import structlog
 
+from vision_app.clients.postgres import (
+    CONNECT_SECONDS,
+    Way,
+    check_postgres_files,
+    postgres_fault,
+    postgres_pool,
+    unverified,
+)
 from vision_app.messages import PostResult
 from vision_app.settings import Settings
 from vision_app.telemetry import metrics
@@ -43,7 +51,7 @@ __all__ = ["PostgresSink", "close_pool", "create_pool", "migrate"]
 log = structlog.get_logger(__name__)
 
 POOL_SIZE = 4
-CONNECT_TIMEOUT_SECONDS = 5
+CONNECT_TIMEOUT_SECONDS = CONNECT_SECONDS
 COMMAND_TIMEOUT_SECONDS = 30
 CLOSE_SECONDS = 2
 
@@ -118,13 +126,8 @@ WHERE (m.tenant_id, m.file_sha256) = (counted.tenant_id, counted.file_sha256)"""
 async def create_pool(settings: Settings, *, size: int = POOL_SIZE, application: str = "vision") -> Any:
     """A pool of connections with strict timeouts. Raises SinkUnavailable if the database does not answer."""
     try:
-        return await asyncpg.create_pool(
-            settings.database_url.get_secret_value(),
-            min_size=1,
-            max_size=size,
-            timeout=CONNECT_TIMEOUT_SECONDS,
-            command_timeout=COMMAND_TIMEOUT_SECONDS,
-            server_settings={"application_name": application, "timezone": "UTC"},
+        return await postgres_pool(
+            settings, size=size, application=application, command_timeout=COMMAND_TIMEOUT_SECONDS
         )
     except STORE_FAULTS as fault:
         raise unavailable(fault) from fault
@@ -138,14 +141,13 @@ async def close_pool(pool: Any) -> None:
         log.warning("postgres_close_timeout", waited_seconds=CLOSE_SECONDS)
 
 
-def unavailable(fault: Exception) -> SinkUnavailable:
+def unavailable(fault: Exception, way: Way = Way.WORKER) -> SinkUnavailable:
     """The error as SinkUnavailable, with what to do."""
-    remedy = "check DATABASE_URL and that Postgres runs"
-    if isinstance(fault, asyncpg.InsufficientPrivilegeError | asyncpg.InvalidAuthorizationSpecificationError):
-        remedy = "give the user of DATABASE_URL the right to log in, create and write tables"
-    elif isinstance(fault, asyncpg.SyntaxOrAccessError):
+    told_otherwise = asyncpg.InsufficientPrivilegeError | asyncpg.DuplicatePreparedStatementError
+    if isinstance(fault, asyncpg.SyntaxOrAccessError) and not isinstance(fault, told_otherwise):
         remedy = "the schema is not as we made it; `vision migrate status` shows how, `vision migrate repair` mends it"
-    return SinkUnavailable(f"Postgres: {type(fault).__name__}: {fault}; {remedy}")
+        return SinkUnavailable(f"Postgres: {type(fault).__name__}: {fault}; {remedy}")
+    return SinkUnavailable(postgres_fault(fault, way))
 
 
 class PostgresSink(Sink[PostResult]):
@@ -154,11 +156,15 @@ class PostgresSink(Sink[PostResult]):
     name = "postgres"
 
     def __init__(self, settings: Settings) -> None:
+        """Raises SettingsError when a file of certificates in DATABASE_URL cannot be used."""
+        check_postgres_files(settings)
         self._settings = settings
         self._pool: Any = None
 
     async def open(self) -> None:
         """Connect and migrate. Raises SinkUnavailable; its subclass MigrationError needs an operator."""
+        if doubt := unverified(self._settings):
+            log.warning("postgres_not_verified", reason=doubt)
         if self._pool is None:
             self._pool = await create_pool(self._settings, application="vision-sink")
         try:

@@ -7,15 +7,15 @@ not a cluster.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 from urllib.parse import quote
 
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from vision_app import events
+from vision_app.clients.redis import check_server, redis_client, redis_fault
 from vision_app.messages import Emission
 from vision_app.settings import Settings
 from vision_app.telemetry import metrics
@@ -27,16 +27,29 @@ EMITTED_TTL_SECONDS = 48 * 3600
 PROCESSED_TTL_SECONDS = 24 * 3600
 STREAM_MAXLEN = 100_000
 TIMEOUT_SECONDS = 5
+CONFIRM_MS = 1000
+"""How long a replica may take to confirm announcements."""
 
 # Times in ms and offsets stay far below 2^53, so Lua's numbers hold them exactly.
+# All or nothing: if the second command were refused for a missing right, each try would add the entry once more.
 ANNOUNCE = """
+if redis.acl_check_cmd then -- from Redis 7 on
+  local refused = redis.acl_check_cmd('XADD', KEYS[2], '*', 'f', 'v') and '' or KEYS[2]
+  for i = 1, #KEYS do
+    if i ~= 2 and not redis.acl_check_cmd('SET', KEYS[i], '1') then refused = KEYS[i] end
+  end
+  if refused ~= '' then return redis.error_reply('NOPERM the user of REDIS_URL may not write ' .. refused) end
+end
 local time, offset = tonumber(ARGV[1]), tonumber(ARGV[2])
 local last = redis.call('GET', KEYS[1])
 if last then
   local last_time, last_offset = string.match(last, '^(%d+)-(%d+)$')
   last_time, last_offset = tonumber(last_time), tonumber(last_offset)
   if last_time then
-    if time == last_time and offset == last_offset then return 0 end
+    if time == last_time and offset == last_offset then
+      redis.call('SET', KEYS[1], last, 'EX', ARGV[4]) -- WAIT waits for writes of its own connection only
+      return 0
+    end
     if time < last_time or (time == last_time and offset < last_offset) then return -1 end
   end
 end
@@ -75,20 +88,17 @@ class RedisAnnouncer(Sink[Announcement]):
 
     def __init__(self, settings: Settings) -> None:
         self._stream = settings.vision_output_stream
-        self._redis = Redis.from_url(
-            settings.redis_url.get_secret_value(),
-            socket_timeout=TIMEOUT_SECONDS,
-            socket_connect_timeout=TIMEOUT_SECONDS,
-            decode_responses=True,
-        )
+        self._settings = settings
+        self._redis = redis_client(settings, timeout=TIMEOUT_SECONDS, decode_responses=True)
+        self._confirmed = bool(settings.redis_sentinels)
         self._script = self._redis.register_script(ANNOUNCE)
 
     async def open(self) -> None:
-        """Check that Redis answers. Raises SinkUnavailable."""
+        """Check that Redis answers and lets us do what we need. Raises SinkUnavailable."""
         try:
-            await cast(Awaitable[bool], self._redis.ping())
+            await check_server(self._redis, self._settings)
         except (RedisError, OSError) as fault:
-            raise _unavailable(fault) from fault
+            raise self._unavailable(fault) from fault
 
     async def close(self) -> None:
         await self._redis.aclose()
@@ -96,19 +106,30 @@ class RedisAnnouncer(Sink[Announcement]):
     async def write(self, batch: Sequence[Announcement]) -> Sequence[Announcement]:
         """Announce a batch in one round trip, in order. One made before counts as written, an older one does not.
 
-        After a failure in the middle the first part is announced. The next try skips that part.
+        After a failure in the middle the first part is announced. The next try skips that part. Behind Sentinels a
+        replica must have the announcements: else they would be lost if the master moves right then.
         """
         calls = [_call(index, announcement, self._stream) for index, announcement in enumerate(batch)]
         try:
             async with self._redis.pipeline(transaction=False) as pipeline:
                 for keys, arguments in calls:
                     await self._script(keys=keys, args=arguments, client=pipeline)
+                if self._confirmed:
+                    pipeline.execute_command("WAIT", 1, CONFIRM_MS)
                 answers = await pipeline.execute()
         except (RedisError, OSError) as fault:
-            raise _unavailable(fault) from fault
+            raise self._unavailable(fault) from fault
+        if self._confirmed and not answers.pop():
+            raise SinkUnavailable(
+                "Redis: no replica has the announcements yet, and they could be lost if the master moves; see that a "
+                "replica is connected to the master that the Sentinels name"
+            )
         for announcement, answer in zip(batch, answers, strict=True):
             metrics.ANNOUNCED.labels(event=announcement.event_type).inc(max(0, int(answer)))
         return [announcement for announcement, answer in zip(batch, answers, strict=True) if answer != _OLDER]
+
+    def _unavailable(self, fault: Exception) -> SinkUnavailable:
+        return SinkUnavailable(redis_fault(fault, self._settings))
 
 
 def _call(index: int, announcement: Announcement, stream: str) -> tuple[list[str], list[str | int]]:
@@ -139,7 +160,3 @@ def _emission(text: str) -> Emission:
 def _analyzed(body: dict[str, Any]) -> list[str]:
     """The media of an analyzed event that have an analysis, each once."""
     return list(dict.fromkeys(str(item["sha256"]) for item in body.get("enrichments", ()) if "analysis" in item))
-
-
-def _unavailable(fault: Exception) -> SinkUnavailable:
-    return SinkUnavailable(f"Redis: {type(fault).__name__}: {fault}; check REDIS_URL, and memory and state of Redis")

@@ -27,6 +27,7 @@ from vision_app.telemetry.watch import Interrupted, Work, waiting_for
 from .dead_letters import DeadLetters
 from .faust_seams import Event, Stream, Worker, place_of, watch_of
 from .last_resort import end_process
+from .letter_ids import ids_in
 from .ownership import LeftUnacked, becomes_ours, is_ours, of_this_generation, sleep_while_ours, while_ours
 from .set_aside import set_aside
 
@@ -186,7 +187,7 @@ class Batches:
             except LeftUnacked:
                 raise
             except Exception as fault:
-                log.exception("sink_record_failed", sink=self.sink.name)
+                log.exception("sink_record_failed", sink=self.sink.name, **ids_in(event.value))
                 await self._bury(event, fault)
 
     @contextlib.contextmanager

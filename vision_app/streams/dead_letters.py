@@ -20,10 +20,12 @@ import structlog
 from vision_app import __version__
 from vision_app.messages import DeadLetter, Message
 from vision_app.telemetry import metrics
+from vision_app.telemetry.logging import bind
 
 from . import letter_forms
 from .faust_seams import Event
 from .letter_forms import CUT_HEADER, REASON_BYTES, WHOLE_HEADER
+from .letter_ids import ids_of
 from .outbox import Outbox, Oversized
 
 __all__ = ["CUT_HEADER", "WHOLE_HEADER", "DeadLetters", "dead_letter"]
@@ -64,17 +66,18 @@ class DeadLetters:
         self, letter: DeadLetter, companions: Iterable[Message] = (), *, keep_trying: Callable[[], bool]
     ) -> None:
         """Keep a finished letter. Companions are sent first: after a crash in between, both are sent again."""
-        for companion in companions:
-            await self._send_companion(companion, letter, keep_trying)
-        await self._send_letter(letter, keep_trying)
-        metrics.DEAD_LETTERS.labels(base_event=letter.origin, error_code=letter.error).inc()
-        log.error(
-            "dead_lettered",
-            dead_letter_id=letter.id,
-            error=letter.error,
-            reason=letter.reason,
-            remedy=f"vision dlq show {letter.id}",
-        )
+        with bind(**ids_of(letter)):
+            for companion in companions:
+                await self._send_companion(companion, letter, keep_trying)
+            await self._send_letter(letter, keep_trying)
+            metrics.DEAD_LETTERS.labels(base_event=letter.origin, error_code=letter.error).inc()
+            log.error(
+                "dead_lettered",
+                dead_letter_id=letter.id,
+                error=letter.error,
+                reason=letter.reason,
+                remedy=f"vision dlq show {letter.id}",
+            )
 
     async def _send_letter(self, letter: DeadLetter, keep_trying: Callable[[], bool]) -> None:
         try:

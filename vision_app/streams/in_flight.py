@@ -29,6 +29,7 @@ from vision_app.telemetry.watch import Work
 from .dead_letters import DeadLetters
 from .faust_seams import Event, Stream, Worker, place_of, watch_of
 from .last_resort import end_process
+from .letter_ids import ids_in
 from .ownership import POLL_SECONDS, LeftUnacked, becomes_ours, is_ours, of_this_generation
 from .set_aside import SetAside, unless_set_aside
 
@@ -190,7 +191,7 @@ class InFlight:
         except Exception as fault:
             if not isinstance(fault, SetAside):
                 metrics.UNEXPECTED_ERRORS.labels(where=self.name).inc()
-                log.exception("message_failed", agent=self.name)
+                log.exception("message_failed", agent=self.name, **ids_in(slot.event.value))
             slot.state = SlotState.ENDING
             await self._bury(slot.event, fault)
 

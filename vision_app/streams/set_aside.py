@@ -14,9 +14,9 @@ from typing import Any
 
 import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from vision_app.clients.redis import ClusterRefused, redis_client, refuse_cluster
 from vision_app.settings import Settings
 from vision_app.telemetry.watch import Interrupted, RecordPlace, Watch, Work
 
@@ -54,15 +54,19 @@ class Marks:
 
     @classmethod
     def of(cls, settings: Settings, watch: Watch) -> Marks:
-        redis = Redis.from_url(
-            settings.redis_url.get_secret_value(),
-            socket_timeout=TIMEOUT_SECONDS,
-            socket_connect_timeout=TIMEOUT_SECONDS,
-        )
-        return cls(redis, watch)
+        return cls(redis_client(settings, timeout=TIMEOUT_SECONDS), watch)
 
     async def open(self) -> None:
-        """Read the marks before the first record arrives. If Redis is away, the worker starts without them."""
+        """Read the marks before the first record arrives. If Redis is away, the worker starts without them.
+
+        Raises ClusterRefused, which ends the start.
+        """
+        try:
+            await refuse_cluster(self._redis)
+        except ClusterRefused:
+            raise
+        except (RedisError, OSError) as fault:
+            log.debug("redis_cluster_unknown", error=repr(fault))
         await self.refresh()
 
     async def close(self) -> None:

@@ -517,6 +517,7 @@ CATALOGUE: Final[dict[str, tuple[LogEvent, ...]]] = {
             "Remove the field `place` of the hash `key` with HDEL.",
         ),
         LogEvent("set_aside_marks_unavailable", _DEBUG, "The marks of set-aside records could not be read from Redis."),
+        LogEvent("redis_cluster_unknown", _DEBUG, "Redis did not say at the start whether it is a cluster."),
     ),
     "Results": (
         LogEvent(
@@ -578,6 +579,12 @@ CATALOGUE: Final[dict[str, tuple[LogEvent, ...]]] = {
             _WARNING,
             "Postgres did not answer while connections to it were closed; they were cut.",
             _POSTGRES,
+        ),
+        LogEvent(
+            "postgres_not_verified",
+            _WARNING,
+            "The connection to Postgres is encrypted, but certificate or host name are not verified.",
+            "Do what `reason` says; see docs/connecting.md.",
         ),
         LogEvent("schema_migrated", _INFO, "A migration was applied to Postgres."),
         LogEvent(
@@ -677,6 +684,17 @@ CATALOGUE: Final[dict[str, tuple[LogEvent, ...]]] = {
     ),
     "Embedded stack, simulator and laboratory": (
         LogEvent("service_ready", _INFO, "An embedded service accepts connections."),
+        LogEvent("service_condition_changed", _INFO, "An embedded service or a worker is in another condition."),
+        LogEvent(
+            "service_not_answering",
+            _WARNING,
+            "An embedded service or a worker runs and does not answer.",
+            "See its log with `vision logs NAME`; if it stays so, end it: the supervisor starts it again.",
+        ),
+        LogEvent("worker_stopped_by_order", _INFO, "A worker was stopped with `vision worker stop`."),
+        LogEvent(
+            "worker_started_by_order", _INFO, "A worker was started with `vision worker start` or `up --workers`."
+        ),
         LogEvent(
             "service_failed",
             _ERROR,

@@ -63,9 +63,11 @@ EVENTS = _known(
     *[("failed", "max_deliveries_exceeded"), ("failed", "parse_error")],
 )
 MEDIA = _known(
-    _counter("vision_media_total", "Media that came to an end, by how and why.", "result", "reason"),
+    _counter(
+        "vision_media_total", "Media that came to an end, by how and why (the policy: its rule).", "result", "reason"
+    ),
     *[("ok", "success"), ("deferred", "budget")],
-    *[("skipped", reason) for reason in ("policy", "budget", "s3_missing", "s3_forbidden")],
+    *[("skipped", reason) for reason in ("unsupported_mime", "budget", "s3_missing", "s3_forbidden")],
     *[("failed", reason) for reason in ("analysis_failed", "refused", "unusable", "hash_mismatch", "too_large")],
 )
 RETRIES = _known(

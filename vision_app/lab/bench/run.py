@@ -13,12 +13,13 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-import asyncpg
 import orjson
 import psutil
 from redis.asyncio import Redis
 
 from vision_app.audit.figures import percentile
+from vision_app.clients.postgres import postgres_connection
+from vision_app.clients.redis import redis_client
 from vision_app.events import ANALYZED_EVENT
 from vision_app.lab.soak.operator import Operator
 from vision_app.lab.soak.plan import PlannedPost
@@ -87,7 +88,7 @@ async def bench(wish: BenchOptions, variables: Mapping[str, str], tell: Tell) ->
     settings = load_settings(**{name.lower(): value for name, value in variables.items()})
     plan, taken = draw(wish, f"bench-{int(time.time()) % 1_000_000}"), set[int]()
     async with AsyncExitStack() as stack:
-        redis = await stack.enter_async_context(Redis.from_url(settings.redis_url.get_secret_value()))
+        redis = await stack.enter_async_context(redis_client(settings))
         s3 = S3Store(settings)
         await s3.open()
         stack.push_async_callback(s3.close)
@@ -199,7 +200,7 @@ def _analyzed(event: Announced) -> bool:
 
 async def _times(settings: Settings, posts: Sequence[str]) -> dict[str, dict[str, int]]:
     """The times at which each post reached its stages (Unix time in milliseconds), from its row."""
-    connection = await asyncpg.connect(settings.database_url.get_secret_value())
+    connection = await postgres_connection(settings, application="vision-bench")
     try:
         rows = await connection.fetch("SELECT post_id, data FROM post_enrichment WHERE post_id = ANY($1)", posts)
     finally:

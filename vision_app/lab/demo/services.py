@@ -13,6 +13,7 @@ from neo4j import AsyncDriver
 from redis.asyncio import Redis
 
 from vision_app.clients.neo4j import neo4j_driver
+from vision_app.clients.redis import redis_client
 from vision_app.operations.api import REQUEST_SECONDS, Api, token_for_all
 from vision_app.settings import Settings
 from vision_app.stores.postgres import close_pool, create_pool
@@ -81,7 +82,7 @@ class DemoServices:
 async def connected(settings: Settings, api_url: str) -> AsyncIterator[DemoServices]:
     """Open every connection. Raises SinkUnavailable, StoreUnavailable, or what redis and neo4j raise."""
     async with AsyncExitStack() as stack:
-        redis = await stack.enter_async_context(Redis.from_url(settings.redis_url.get_secret_value()))
+        redis = await stack.enter_async_context(redis_client(settings))
         s3 = S3Store(settings)
         await s3.open()
         stack.push_async_callback(s3.close)

@@ -15,9 +15,8 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
-from redis.asyncio import Redis
-
 from vision_app.audit import take_account
+from vision_app.clients.redis import redis_client
 from vision_app.lab.crash_points import RAISING, VARIABLE, points
 from vision_app.lab.faults import proxied
 from vision_app.settings import Settings, load_settings
@@ -52,7 +51,7 @@ async def crash_everywhere(
         environment["VISION_PROVIDER_STREAMS"] = "2"  # so few that calls wait for a slot
         taken_ports, crash_points = set[int](), {VARIABLE: f"@{passed}", RAISING: f"@{raising}"}
         process = WorkerProcess(1, {**environment, **crash_points}, home / "logs", taken_ports, COMMAND)
-        redis = await stack.enter_async_context(Redis.from_url(settings.redis_url.get_secret_value()))
+        redis = await stack.enter_async_context(redis_client(settings))
         s3 = S3Store(settings)
         await s3.open()
         stack.push_async_callback(s3.close)

@@ -14,6 +14,7 @@ import yaml
 from redis.asyncio import Redis
 
 from vision_app.audit import Account, take_account
+from vision_app.clients.redis import redis_client
 from vision_app.lab.faults import FAULTS, FaultProxy, proxied
 from vision_app.settings import Settings, load_settings
 from vision_app.stack.files import write_atomically
@@ -86,7 +87,7 @@ async def soak(wish: SoakOptions, variables: Mapping[str, str], tell: Tell) -> S
     async with AsyncExitStack() as stack:
         proxies = await stack.enter_async_context(proxied(variables))
         workers = _workers(wish, {**variables, **proxies.env, **worker_environment(wish.home)})
-        redis = await stack.enter_async_context(Redis.from_url(settings.redis_url.get_secret_value()))
+        redis = await stack.enter_async_context(redis_client(settings))
         s3 = S3Store(settings)
         await s3.open()
         stack.push_async_callback(s3.close)

@@ -1,0 +1,119 @@
+"""What `vision doctor` finds beyond services and machine: policy, workers elsewhere, dead letters, a full bucket."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+from aiokafka.errors import GroupCoordinatorNotAvailableError
+from asyncpg import UndefinedColumnError, UndefinedTableError
+
+from vision_app.clients.faults import cause_of
+from vision_app.domain.policy import PolicyError
+from vision_app.retention import accounts
+from vision_app.retention.accounts import Usage
+from vision_app.retention.limits import gib, limits_of
+from vision_app.settings import Settings
+from vision_app.stack.checks import PROBE_SECONDS, Finding, Level
+from vision_app.stores.policy_file import default_policy_path, read_policy
+from vision_app.stores.postgres import STORE_FAULTS
+
+from .connections import FAULTS, postgres_of
+from .health import findings, health
+from .kafka_log import kafka_log
+from .letters import Filter, read_letters, waiting_letters
+
+COORDINATOR_SECONDS = 0.5
+"""Time between two questions to a broker that has no coordinator of groups yet."""
+
+
+async def operation(settings: Settings, up: Mapping[str, bool]) -> list[Finding]:
+    """The findings, each within PROBE_SECONDS. `up`: services by name, whether they are expected to answer."""
+    hosts, found = await asyncio.gather(_workers_hosts(settings) if up.get("kafka") else _unknown(), health(settings))
+    checks: list[tuple[str, bool, Callable[[Settings], Awaitable[Finding]]]] = [
+        ("dead letters", all(up.get(name) for name in ("kafka", "postgres")), _dead_letters),
+        ("bucket", bool(up.get("postgres")), _bucket),
+    ]
+    asked = [_within(name, partial(check, settings)) for name, possible, check in checks if possible]
+    return [policy(settings.vision_policy_config_path), *findings(found, hosts), *await asyncio.gather(*asked)]
+
+
+def policy(path: Path | None) -> Finding:
+    """Whether the policy file can be used. A running worker keeps its previous policy when it refuses a file."""
+    where = path or default_policy_path()
+    try:
+        read_policy(where)
+    except PolicyError as fault:
+        first, *others = str(fault).splitlines()
+        more = f" (and {len(others)} more)" if others else ""
+        text = f"{first}{more}; running workers keep the previous policy, a new one does not start"
+        return Finding(
+            check="policy", verdict=Level.FAILED, detail=f"{text}; correct it, then: vision policy check {where}"
+        )
+    return Finding(check="policy", verdict=Level.OK, detail=f"{where} can be used")
+
+
+def bucket(settings: Settings, usage: Usage) -> Finding:
+    """Whether there is room: for all, and for each type of content."""
+    limits = limits_of(settings)
+    percent = 100 * usage.total_bytes / limits.total_bytes
+    text = f"{gib(usage.total_bytes):.2f} of {gib(limits.total_bytes):g} GB used ({percent:.0f} %)"
+    remedy = "`vision storage cleanup --dry-run` says what can go, S3_TOTAL_LIMIT_GB is the limit"
+    if usage.total_bytes >= limits.total_bytes:
+        return Finding(check="bucket", verdict=Level.FAILED, detail=f"{text}, uploads are refused; {remedy}")
+    if usage.total_bytes >= limits.emergency_bytes:
+        threshold = f"above S3_EMERGENCY_THRESHOLD_GB ({gib(limits.emergency_bytes):g}), so clean-ups run"
+        return Finding(check="bucket", verdict=Level.HINT, detail=f"{text}, {threshold}; {remedy}")
+    full = [
+        f"{kind}/ holds {gib(usage.size_bytes.get(kind, 0)):.2f} of {gib(limit):g} GB (S3_{kind.upper()}_MAX_GB)"
+        for kind, limit in limits.type_bytes.items()
+        if usage.size_bytes.get(kind, 0) >= limit
+    ]
+    if full:
+        return Finding(check="bucket", verdict=Level.HINT, detail=f"{text}; {'; '.join(full)}; {remedy}")
+    return Finding(check="bucket", verdict=Level.OK, detail=text)
+
+
+async def _bucket(settings: Settings) -> Finding:
+    async with postgres_of(settings) as pool:
+        return bucket(settings, await accounts.usage(pool))
+
+
+async def _dead_letters(settings: Settings) -> Finding:
+    async with kafka_log(settings) as kafka, postgres_of(settings) as pool:
+        count = len(await waiting_letters(pool, await read_letters(kafka, Filter())))
+    if not count:
+        return Finding(check="dead letters", verdict=Level.OK, detail="none waits for a decision")
+    text = f"{count} wait for a decision; `vision dlq ls` shows them, `vision dlq replay` and `discard` decide"
+    return Finding(check="dead letters", verdict=Level.HINT, detail=text)
+
+
+async def _workers_hosts(settings: Settings) -> list[str] | None:
+    """The hosts of the workers that Kafka knows, also those of other machines; None if Kafka does not tell."""
+    try:
+        async with asyncio.timeout(PROBE_SECONDS), kafka_log(settings) as kafka:
+            while True:
+                try:
+                    return await kafka.members()
+                except GroupCoordinatorNotAvailableError:  # no group has been yet: the broker makes its topic now
+                    await asyncio.sleep(COORDINATOR_SECONDS)
+    except (*FAULTS, TimeoutError):
+        return None  # Kafka's own finding says why
+
+
+async def _unknown() -> None:
+    return None
+
+
+async def _within(name: str, check: Callable[[], Awaitable[Finding]]) -> Finding:
+    try:
+        return await asyncio.wait_for(check(), PROBE_SECONDS)
+    except TimeoutError:
+        text = f"could not be seen within {PROBE_SECONDS:.0f} s"
+    except (UndefinedTableError, UndefinedColumnError):
+        return Finding(check=name, verdict=Level.HINT, detail="not known: a worker makes the tables when it starts")
+    except (*FAULTS, *STORE_FAULTS) as fault:
+        text = f"could not be seen: {cause_of(fault)}"
+    return Finding(check=name, verdict=Level.HINT, detail=f"{text}; the services' findings say what is wrong")
