@@ -19,7 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -286,7 +286,8 @@ def wait(name: str, healthy: Callable[[], bool], process: subprocess.Popen[bytes
 def _end(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
         for child in psutil.Process(process.pid).children(recursive=True):
-            child.terminate()
+            with suppress(psutil.NoSuchProcess):  # it may end before we come to it
+                child.terminate()
         process.terminate()
         try:
             process.wait(20)
