@@ -77,6 +77,7 @@ async def test_requests_of_the_consumer_wait_as_long_as_a_session_and_only_joini
     app: Any, consumer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[Any] = []
+    # patched: Faust makes its consumer and producer by itself, so nothing can be passed to them
     monkeypatch.setattr(faust_seams, "limit_waits", lambda *limits: given.append(limits))
     made = consumer._thread._create_consumer(loop=asyncio.get_running_loop())
     ((limited, connecting, answering),) = given
@@ -88,6 +89,7 @@ async def test_requests_of_the_consumer_wait_as_long_as_a_session_and_only_joini
 
 async def test_a_record_can_be_sent_twice_in_its_time(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[Any] = []
+    # patched: Faust makes its consumer and producer by itself, so nothing can be passed to them
     monkeypatch.setattr(faust_seams, "limit_waits", lambda *limits: given.append(limits))
     made = app.producer._new_producer()
     ((limited, connecting, answering),) = given

@@ -35,10 +35,9 @@ def test_a_call_that_raises_is_over() -> None:
     assert service.trouble is None
 
 
-def test_for_how_long_nothing_has_worked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_for_how_long_nothing_has_worked() -> None:
     now = [100.0]
-    monkeypatch.setattr("vision_app.telemetry.reachability.time.monotonic", lambda: now[0])
-    service = Reachability()
+    service = Reachability(clock=lambda: now[0])
     assert service.trouble_seconds == 0
     service.failed("refused")
     now[0] += 20
