@@ -2,16 +2,16 @@
 # Installs what only Debian's packages have, if this is root on Debian; otherwise says what is missing and goes on.
 set -u
 
-ocr="" servers="" promtool=""
+has() { PATH="$PATH:/usr/sbin:/usr/local/sbin" command -v "$1" >/dev/null 2>&1; }
+ocr="" servers="" promtool="" databases=""
 { command -v tesseract >/dev/null 2>&1 && tesseract --list-langs 2>/dev/null | grep -qx rus; } ||
     ocr="tesseract-ocr tesseract-ocr-rus"
 # program:package, for the tests of secure connections; none of them is started as a service of the system
 for wanted in nginx:nginx-light tinyproxy:tinyproxy-bin; do
-    PATH="$PATH:/usr/sbin" command -v "${wanted%%:*}" >/dev/null 2>&1 || servers="$servers ${wanted##*:}"
+    has "${wanted%%:*}" || servers="$servers ${wanted##*:}"
 done
-command -v promtool >/dev/null 2>&1 || promtool=promtool
-has() { PATH="$PATH:/usr/sbin:/usr/local/sbin" command -v "$1" >/dev/null 2>&1; }
-databases="" # for the same tests: those of the embedded stack were built without TLS
+has promtool || promtool=promtool
+# for the same tests: the servers of the embedded stack were built without TLS
 has redis-server || databases="$databases redis-server"
 has pgbouncer || databases="$databases pgbouncer"
 ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || databases="$databases postgresql"
