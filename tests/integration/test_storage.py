@@ -110,7 +110,7 @@ from vision_app.telemetry import metrics
 
 cleanup.DELETE_BATCH = 5
 batches = 0
-original = S3Store.delete_untold
+original = S3Store.delete_unreported
 
 async def delete(self, keys):
     global batches
@@ -122,7 +122,7 @@ async def delete(self, keys):
         await asyncio.sleep(600)
     return await original(self, keys)
 
-S3Store.delete_untold = delete
+S3Store.delete_unreported = delete
 
 async def main():
     settings = load_settings()

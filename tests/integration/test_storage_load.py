@@ -46,7 +46,7 @@ async def deleted(self, keys):
     return {}
 
 OBJECTS = int(sys.argv[1])
-S3Store.list, S3Store.delete_untold = listing, deleted
+S3Store.list, S3Store.delete_unreported = listing, deleted
 
 async def main():
     settings = load_settings()

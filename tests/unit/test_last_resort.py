@@ -26,4 +26,4 @@ def test_the_process_ends_unless_the_stop_came_to_its_end(then: str, seconds: fl
     program = PROGRAM.format(then=then, seconds=seconds)
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=50, check=False)
     assert ended.returncode == code
-    assert ("did not come to an end" in ended.stdout) == (code == EXIT_STUCK)
+    assert ("stop_timeout" in ended.stdout) == (code == EXIT_STUCK)

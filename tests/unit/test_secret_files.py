@@ -35,7 +35,9 @@ def test_the_file_may_be_named_in_dotenv_and_the_environment_counts_first(
     empty_place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (empty_place / "secret").write_text("from the file")
-    (empty_place / ".env").write_text("KAFKA_SASL_PASSWORD_FILE=secret\n")
+    (empty_place / ".env").write_text(
+        "KAFKA_SECURITY_PROTOCOL=SASL_SSL\nKAFKA_SASL_USERNAME=worker\nKAFKA_SASL_PASSWORD_FILE=secret\n"
+    )
     assert load_settings().kafka_sasl_password.get_secret_value() == "from the file"
     assert sources()["kafka_sasl_password"] is Source.DOTENV
     monkeypatch.setenv("KAFKA_SASL_PASSWORD", "from the environment")
