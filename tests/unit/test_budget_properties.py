@@ -451,3 +451,22 @@ def test_the_ledger_keeps_its_rules_whatever_happens() -> None:
             max_examples=300, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )
+
+
+def test_what_is_granted_behind_an_entry_that_got_ocr_is_neither_granted_again_nor_told() -> None:
+    """Found by the test above. An entry that exceeds the whole limit keeps the queue's first number back."""
+    machine = BudgetMachine()
+    machine.start(ocr=True, slots=3, room=12, loaded=True)
+    machine.reserve([(1, False), (1, False)], twice=False)
+    machine.grants_end([(0, Settle, 0)])
+    machine.reserve([(90, True), (120, False)], twice=False)
+    machine.reserve([(30, True)], twice=False)
+    machine.grants_end([(1, Settle, 0)])
+    machine.reserve([(1, True), (1, False)], twice=False)
+    machine.reserve([(30, False)], twice=False)
+    machine.grants_end([(8, Lost, 0)])
+    assert machine.row is not None
+    assert [(waiting.name, waiting.told) for waiting in machine.fifo] == [("n3", True), ("n7", True), ("n2", False)]
+    assert len(machine.row.open) == 3
+    machine.the_parked_are_those_who_wait_in_their_order()
+    machine.teardown()

@@ -130,7 +130,9 @@ class QueueDraft:
         """If spending leaves no room for the head, give each entry OCR or tell its post when it may go on."""
         self.told = gaps.past(self.holes, self.told)
         while self.told < self.next and self._is_exhausted():
-            number = self.told
+            number = gaps.past(self.holes, self.told)  # what was granted behind `told` has left
+            if number == self.next:
+                break
             if self._notified >= self._rules.bounds.announced_per_command:
                 self._decision.send.append(Wake(tenant_id=self._tenant_id))
                 break
