@@ -93,6 +93,13 @@ CATALOGUE: Final[dict[str, tuple[LogEvent, ...]]] = {
         ),
         LogEvent("kafka_topics_created", _INFO, "Topics that did not exist were created."),
         LogEvent(
+            "kafka_topics_with_fewer_copies",
+            _WARNING,
+            "Topics are stored fewer times than KAFKA_TOPIC_REPLICATION_FACTOR and KAFKA_MIN_INSYNC_REPLICAS ask for, "
+            "or not all copies are in sync; the worker starts.",
+            "Do what the line says; `vision doctor` repeats it until it is done.",
+        ),
+        LogEvent(
             "timer_failed",
             _ERROR,
             "A periodic task raised an unexpected error; it runs again at its next turn.",
