@@ -50,8 +50,6 @@ OF_COMPOSE = {"COMPOSE_PROFILES", "POSTGRES_PASSWORD", "CLUSTER_KAFKA_PASSWORD",
 """Variables of .env that are not our settings: compose's own, and passwords that become part of settings."""
 OF_THE_WORKER = {"VISION_HOME", "VISION_WORKER_ID", "COMPOSE_PROFILES"}
 """Read from the environment by the worker, or by deploy/start.sh, without being settings."""
-TO_COME = {"KAFKA_MIN_INSYNC_REPLICAS"}
-"""Settings that docker-compose.cluster.yml sets and that are added at the same time as it."""
 DEMO_SECRETS = {
     "POSTGRES_PASSWORD": "changeme",
     "NEO4J_PASSWORD": "changeme",
@@ -208,7 +206,7 @@ def test_every_variable_of_the_example_means_something() -> None:
 
 def test_the_worker_is_given_known_settings_only() -> None:
     assert set(SERVICES["worker"]["environment"]) <= SETTINGS | OF_THE_WORKER
-    assert set(CLUSTER["services"]["worker"]["environment"]) <= SETTINGS | TO_COME
+    assert set(CLUSTER["services"]["worker"]["environment"]) <= SETTINGS
 
 
 def test_the_example_is_accepted_as_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
