@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,6 +22,7 @@ log = structlog.get_logger(__name__)
 
 DAY_MS = 24 * 60 * 60 * 1000
 CREATE_TIMEOUT_MS = 30_000
+KNOWN_SECONDS, KNOWN_POLL_SECONDS = 30.0, 0.1
 MIN_INSYNC = "min.insync.replicas"
 
 
@@ -80,7 +83,7 @@ async def create_topics(settings: Settings, tables: Mapping[str, Mapping[str, st
         if missing:
             await _create(admin, {name: wanted[name] for name in missing}, settings)
             log.info("kafka_topics_created", topics=missing)
-        shapes = await _shapes(admin, [name for name in wanted if name in existing], settings)
+        shapes = await _shapes(admin, list(wanted), settings)
     for name, shape in shapes.items():
         if _other_count(shape, settings):
             raise TopicsUnfit(unfit(name, shape.partitions, settings))
@@ -171,9 +174,21 @@ def _other_count(shape: Shape, settings: Settings) -> bool:
     return shape.partitions != settings.kafka_topic_partitions
 
 
-async def _shapes(admin: AIOKafkaAdminClient, names: list[str], settings: Settings) -> dict[str, Shape]:
-    """How each of these topics is stored."""
+async def _shapes(
+    admin: AIOKafkaAdminClient, names: list[str], settings: Settings, seconds: float = KNOWN_SECONDS
+) -> dict[str, Shape]:
+    """How each of these topics is stored.
+
+    In a cluster a new topic has no partitions on a broker that has not heard of them yet: that is waited for. Raises
+    KafkaError when it takes too long.
+    """
+    deadline = time.monotonic() + seconds
     described = await admin.describe_topics(names) if names else ()
+    while unknown := [found["topic"] for found in described if not found["partitions"]]:
+        if time.monotonic() > deadline:
+            raise KafkaError(f"after {seconds:.0f} s a broker does not know the partitions of {_listed(unknown)}")
+        await asyncio.sleep(KNOWN_POLL_SECONDS)
+        described = await admin.describe_topics(names)
     configured = await _min_in_sync(admin, names) if names and settings.kafka_min_insync_replicas else {}
     return {
         found["topic"]: Shape(
