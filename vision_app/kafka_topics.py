@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import stamina
 import structlog
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
@@ -22,6 +23,7 @@ log = structlog.get_logger(__name__)
 
 DAY_MS = 24 * 60 * 60 * 1000
 CREATE_TIMEOUT_MS = 30_000
+TAKEOVER_SECONDS = 30.0
 KNOWN_SECONDS, KNOWN_POLL_SECONDS = 30.0, 0.1
 MIN_INSYNC = "min.insync.replicas"
 
@@ -72,10 +74,22 @@ async def look_at_topics(settings: Settings, request_seconds: float = 40.0) -> F
 async def create_topics(settings: Settings, tables: Mapping[str, Mapping[str, str]] | None = None) -> list[str]:
     """Create what is missing, and return its names; `tables`: other changelogs than those of the worker.
 
-    Raises TopicsUnfit when a topic has another partition count, KafkaUnusable when the broker cannot be reached or
-    rights are missing, KafkaError.
+    Raises TopicsUnfit when a topic has another partition count, KafkaUnusable when no broker can be reached or rights
+    are missing, KafkaError. When one of several brokers has just failed, it tries again until the others have taken
+    over.
     """
     wanted = wanted_topics(settings, tables)
+    async for attempt in stamina.retry_context(on=_passes, timeout=TAKEOVER_SECONDS, attempts=None, wait_initial=0.5):
+        with attempt:
+            return await _create_topics(wanted, settings)
+    raise AssertionError("the retries end with a return or an error")
+
+
+def _passes(fault: Exception) -> bool:
+    return isinstance(fault, KafkaError) and not isinstance(fault, KafkaUnusable) and bool(fault.retriable)
+
+
+async def _create_topics(wanted: Mapping[str, dict[str, str]], settings: Settings) -> list[str]:
     async with kafka_admin(settings) as admin:
         await _check_rights(wanted, settings)
         existing = set(await admin.list_topics())

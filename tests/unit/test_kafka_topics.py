@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, NodeNotReadyError, RequestTimedOutError
 
 from vision_app import kafka_topics
+from vision_app.clients.kafka_faults import KafkaUnusable
 from vision_app.kafka_topics import Shape, wanted_topics, weaker
 from vision_app.settings import Settings, SettingsError, load_settings
 
@@ -75,3 +76,16 @@ async def test_partitions_that_a_broker_never_hears_of_are_an_error() -> None:
     admin: Any = Admin([described("b", 0)])
     with pytest.raises(KafkaError, match="does not know the partitions of topic b"):
         await kafka_topics._shapes(admin, ["b"], load_settings(), seconds=0)
+
+
+@pytest.mark.parametrize(
+    ("fault", "again"),
+    [
+        (NodeNotReadyError("one of three has just failed"), True),
+        (RequestTimedOutError("one of three is frozen"), True),
+        (KafkaUnusable("the password is wrong"), False),
+        (kafka_topics.TopicsUnfit("other partitions"), False),
+    ],
+)
+def test_only_what_another_broker_can_mend_is_tried_again(fault: Exception, again: bool) -> None:
+    assert kafka_topics._passes(fault) is again
