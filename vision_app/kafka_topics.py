@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import stamina
 import structlog
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
@@ -20,6 +23,8 @@ log = structlog.get_logger(__name__)
 
 DAY_MS = 24 * 60 * 60 * 1000
 CREATE_TIMEOUT_MS = 30_000
+TAKEOVER_SECONDS = 30.0
+KNOWN_SECONDS, KNOWN_POLL_SECONDS = 30.0, 0.1
 MIN_INSYNC = "min.insync.replicas"
 
 
@@ -69,10 +74,22 @@ async def look_at_topics(settings: Settings, request_seconds: float = 40.0) -> F
 async def create_topics(settings: Settings, tables: Mapping[str, Mapping[str, str]] | None = None) -> list[str]:
     """Create what is missing, and return its names; `tables`: other changelogs than those of the worker.
 
-    Raises TopicsUnfit when a topic has another partition count, KafkaUnusable when the broker cannot be reached or
-    rights are missing, KafkaError.
+    Raises TopicsUnfit when a topic has another partition count, KafkaUnusable when no broker can be reached or rights
+    are missing, KafkaError. When one of several brokers has just failed, it tries again until the others have taken
+    over.
     """
     wanted = wanted_topics(settings, tables)
+    async for attempt in stamina.retry_context(on=_passes, timeout=TAKEOVER_SECONDS, attempts=None, wait_initial=0.5):
+        with attempt:
+            return await _create_topics(wanted, settings)
+    raise AssertionError("the retries end with a return or an error")
+
+
+def _passes(fault: Exception) -> bool:
+    return isinstance(fault, KafkaError) and not isinstance(fault, KafkaUnusable) and bool(fault.retriable)
+
+
+async def _create_topics(wanted: Mapping[str, dict[str, str]], settings: Settings) -> list[str]:
     async with kafka_admin(settings) as admin:
         await _check_rights(wanted, settings)
         existing = set(await admin.list_topics())
@@ -80,7 +97,7 @@ async def create_topics(settings: Settings, tables: Mapping[str, Mapping[str, st
         if missing:
             await _create(admin, {name: wanted[name] for name in missing}, settings)
             log.info("kafka_topics_created", topics=missing)
-        shapes = await _shapes(admin, [name for name in wanted if name in existing], settings)
+        shapes = await _shapes(admin, list(wanted), settings)
     for name, shape in shapes.items():
         if _other_count(shape, settings):
             raise TopicsUnfit(unfit(name, shape.partitions, settings))
@@ -171,9 +188,21 @@ def _other_count(shape: Shape, settings: Settings) -> bool:
     return shape.partitions != settings.kafka_topic_partitions
 
 
-async def _shapes(admin: AIOKafkaAdminClient, names: list[str], settings: Settings) -> dict[str, Shape]:
-    """How each of these topics is stored."""
+async def _shapes(
+    admin: AIOKafkaAdminClient, names: list[str], settings: Settings, seconds: float = KNOWN_SECONDS
+) -> dict[str, Shape]:
+    """How each of these topics is stored.
+
+    In a cluster a new topic has no partitions on a broker that has not heard of them yet: that is waited for. Raises
+    KafkaError when it takes too long.
+    """
+    deadline = time.monotonic() + seconds
     described = await admin.describe_topics(names) if names else ()
+    while unknown := [found["topic"] for found in described if not found["partitions"]]:
+        if time.monotonic() > deadline:
+            raise KafkaError(f"after {seconds:.0f} s a broker does not know the partitions of {_listed(unknown)}")
+        await asyncio.sleep(KNOWN_POLL_SECONDS)
+        described = await admin.describe_topics(names)
     configured = await _min_in_sync(admin, names) if names and settings.kafka_min_insync_replicas else {}
     return {
         found["topic"]: Shape(

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+from typing import Any
 
+import pytest
+from aiokafka.errors import KafkaError, NodeNotReadyError, RequestTimedOutError
+
+from vision_app import kafka_topics
+from vision_app.clients.kafka_faults import KafkaUnusable
 from vision_app.kafka_topics import Shape, wanted_topics, weaker
 from vision_app.settings import Settings, SettingsError, load_settings
 
@@ -45,3 +50,42 @@ def test_as_many_or_more_copies_are_fine(settings: Settings) -> None:
 def test_waiting_for_more_copies_than_there_are_is_refused() -> None:
     with pytest.raises(SettingsError, match="KAFKA_MIN_INSYNC_REPLICAS=2 is more than"):
         load_settings(kafka_min_insync_replicas=2)
+
+
+def described(name: str, partitions: int) -> dict[str, Any]:
+    return {"topic": name, "partitions": [{"replicas": [1, 2, 3], "isr": [1, 2]}] * partitions}
+
+
+class Admin:
+    """Describes topics as a broker that learns of one of them late."""
+
+    def __init__(self, *answers: list[dict[str, Any]]) -> None:
+        self._answers = list(answers)
+
+    async def describe_topics(self, _: list[str]) -> list[dict[str, Any]]:
+        return self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+
+
+async def test_partitions_that_a_broker_has_not_heard_of_yet_are_waited_for() -> None:
+    admin: Any = Admin([described("a", 8), described("b", 0)], [described("a", 8), described("b", 8)])
+    shapes = await kafka_topics._shapes(admin, ["a", "b"], load_settings())
+    assert shapes == {"a": Shape(8, 3, 2), "b": Shape(8, 3, 2)}
+
+
+async def test_partitions_that_a_broker_never_hears_of_are_an_error() -> None:
+    admin: Any = Admin([described("b", 0)])
+    with pytest.raises(KafkaError, match="does not know the partitions of topic b"):
+        await kafka_topics._shapes(admin, ["b"], load_settings(), seconds=0)
+
+
+@pytest.mark.parametrize(
+    ("fault", "again"),
+    [
+        (NodeNotReadyError("one of three has just failed"), True),
+        (RequestTimedOutError("one of three is frozen"), True),
+        (KafkaUnusable("the password is wrong"), False),
+        (kafka_topics.TopicsUnfit("other partitions"), False),
+    ],
+)
+def test_only_what_another_broker_can_mend_is_tried_again(fault: Exception, again: bool) -> None:
+    assert kafka_topics._passes(fault) is again

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +196,28 @@ def test_data_of_another_number_of_brokers_is_not_touched(stored: int, wished: i
     with pytest.raises(StackError, match=rf"of {stored} Kafka broker.*not of {wished}.*--brokers {stored}.*rm -r"):
         plan(StackOptions(services=("kafka",), brokers=wished))
     assert len(plan(StackOptions(services=("kafka",))).services) == stored, "without a wish: as many as there were"
+
+
+async def test_a_broker_waits_for_the_others_only_at_first() -> None:
+    said = b"\0\0\0\0\0\0\0\7"
+    joined = [2]
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(4)
+        writer.write(said + joined[0].to_bytes(4, "big"))
+        writer.close()
+
+    broker = plan(StackOptions(services=("kafka",), brokers=3)).services[0]
+    assert broker.port is not None
+    server = await asyncio.start_server(answer, "127.0.0.1", broker.port)
+    assert await broker.waiting_for() == "the brokers to join their cluster: 2 of 3 have"
+    joined[0] = 3
+    assert await broker.waiting_for() is None
+    joined[0] = 2
+    assert await broker.waiting_for() is None
+    server.close()
+    await server.wait_closed()
+    assert await broker.waiting_for() == "the brokers to join their cluster: 0 of 3 have"
 
 
 def configuration(service: Any) -> dict[str, str]:

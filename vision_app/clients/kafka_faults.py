@@ -72,11 +72,18 @@ async def why_unusable(arguments: Mapping[str, Any]) -> str | None:
 
 
 async def _why_not_as_advertised(arguments: Mapping[str, Any], first: _Trial) -> str | None:
-    """The same for the addresses that the brokers tell; clients use only these after the first request."""
+    """The same for the addresses that the brokers tell; clients use only these after the first request.
+
+    One that can be used is enough: of several brokers some may be away.
+    """
+    found = None
     for host, port in first.advertised:
-        if (host, port) != (first.host, first.port) and (reason := await _Trial(arguments, host, port).reason()):
-            return f"the broker tells its clients to use {host}:{port} (advertised.listeners). {reason}"
-    return None
+        if (host, port) == (first.host, first.port):
+            return None
+        if (reason := await _Trial(arguments, host, port).reason()) is None:
+            return None
+        found = found or f"the broker tells its clients to use {host}:{port} (advertised.listeners). {reason}"
+    return found
 
 
 class Explainer:
