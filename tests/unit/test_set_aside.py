@@ -33,6 +33,12 @@ class FakeRedis:
         self.marks: dict[bytes, bytes] = {}
         self.away: Exception | None = None
 
+    async def info(self, section: str) -> dict[str, int]:
+        assert section == "cluster"
+        if self.away:
+            raise self.away
+        return {"cluster_enabled": 0}
+
     async def hgetall(self, key: str) -> dict[bytes, bytes]:
         assert key == KEY
         if self.away:

@@ -69,12 +69,12 @@ async def test_the_port_of_a_worker_in_a_container_or_started_by_hand_is_right(
     assert taken.verdict is Level.FAILED, "ours cannot start while another worker has its port"
 
 
-async def test_an_error_without_a_text_is_named_by_its_type(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_error_without_a_text_is_told_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     async def connect(*_: object, **__: object) -> None:
         raise TimeoutError
 
     monkeypatch.setattr("vision_app.stack.reachable.asyncpg.connect", connect)
-    with pytest.raises(Unreachable, match="TimeoutError; check DATABASE_URL"):
+    with pytest.raises(Unreachable, match="Postgres: no answer in time; check DATABASE_URL"):
         await PROBES["postgres"](Settings())
 
 
