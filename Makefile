@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 export VENV
 
-.PHONY: demo down test unit load crash faults fuzz lint types layers reference clean lock audit tools image-check \
+.PHONY: demo down test unit load crash faults fuzz lint types layers reference clean lock audit tools image-check pin-images \
         fresh-check pythons environment test-environment
 .DELETE_ON_ERROR:
 
@@ -69,6 +69,9 @@ pythons: test-environment  ## run the unit tests on every supported Python of th
 
 image-check: test-environment  ## build the worker's image without Docker and run the guide's commands in it (root, Debian)
 	sh deploy/image_check.sh
+
+pin-images: environment  ## write the digests behind the images' tags into the compose files; needs the network
+	$(BIN)/python scripts/pin_images.py
 
 audit: test-environment  ## check the locked versions for known vulnerabilities; needs the network
 	$(BIN)/python scripts/audit.py

@@ -49,7 +49,6 @@ LOOK_AGAIN_SECONDS = 600.0
 UNDER_WAY_MS = 60_000
 """A task dispatched this shortly before a ledger began may still be on its way to it. It is not dispatched again."""
 STALE_GRANT_MS = 60 * 60 * 1000
-RETRY_SECONDS = 2.0
 ASKED_AT_ONCE = 100
 _NOT_READ = {"posts": "waiting_posts_not_read", "ledger": "ledger_not_read"}
 """What was to be read from Postgres → log event of the failure."""
@@ -106,7 +105,7 @@ class LedgerLoader:
             except Exception as fault:  # noqa: BLE001 - on any error the tenant waits, and we log it
                 metrics.RETRIES.labels(stage="db").inc()
                 log.warning(_NOT_READ[wanted], tenant_id=tenant_id, error=repr(fault))
-                await asyncio.sleep(RETRY_SECONDS)
+                await asyncio.sleep(self._app.times.ledger_retry)
         return None
 
     async def _ask_again(self, tenant_id: str, posts: list[str], deferred_ms: int, in_work_ms: int) -> None:
@@ -148,13 +147,15 @@ class WakeTimer:
         loader: LedgerLoader,
         table: ConfirmedTable,
         rules: Callable[[], core.BudgetRules],
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._app, self._outbox, self._loader, self._table, self._rules = app, outbox, loader, table, rules
+        self._clock = clock
         self._stage = watch_of(app).stage("budget")
 
     async def send_wakes(self) -> None:
         """Check every tenant. After midnight nothing is spent. Tenants of another worker are shown by that worker."""
-        now = Moment(time_ms=round(time.time() * 1000), offset=0)
+        now = Moment(time_ms=round(self._clock() * 1000), offset=0)
         wakes = []
         for row in [core.BudgetRow.model_validate(stored) for stored in list(self._table.values())]:
             if not owns(self._app, BUDGET, key_of(row.tenant_id)):
@@ -206,14 +207,20 @@ class LostLedgers:
     """
 
     def __init__(
-        self, app: Worker, loader: LedgerLoader, table: ConfirmedTable, unfinished_posts: UnfinishedPosts
+        self,
+        app: Worker,
+        loader: LedgerLoader,
+        table: ConfirmedTable,
+        unfinished_posts: UnfinishedPosts,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._app, self._loader, self._table, self._unfinished_posts = app, loader, table, unfinished_posts
+        self._app, self._loader, self._table, self._clock = app, loader, table, clock
+        self._unfinished_posts = unfinished_posts
         self._looked: tuple[Any, float] | None = None
 
     async def look(self) -> None:
         """Check, if it is time."""
-        generation, now = self._app.consumer_generation_id, time.monotonic()
+        generation, now = self._app.consumer_generation_id, self._clock()
         if self._looked and self._looked[0] == generation and now - self._looked[1] < LOOK_AGAIN_SECONDS:
             return
         if not self._app.serving():

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import structlog
 
 from vision_app.events import Unreadable, read_entry
+from vision_app.messages import Uploaded
 from vision_app.streams.letter_ids import NAMES, ids_in
 from vision_app.telemetry import metrics
 
@@ -42,10 +43,12 @@ class EntryContent:
         return size_of(self.fields) + (len(self.record.value) if isinstance(self.record, UploadedRecord) else 0)
 
 
-def read_content(stream: str, entry: bytes, fields: Fields, default_tenant: str) -> EntryContent:
+def read_content(
+    stream: str, entry: bytes, fields: Fields, default_tenant: str, read: Callable[..., Uploaded] = read_entry
+) -> EntryContent:
     """Read an entry. Never raises: an entry that causes an unexpected error is dead-lettered, and the others go on."""
     try:
-        event = read_entry(fields, default_tenant=default_tenant, entry_id=entry.decode())
+        event = read(fields, default_tenant=default_tenant, entry_id=entry.decode())
         sourced = event.model_copy(update={"source_stream": stream, "source_entry_id": entry.decode()})
         record = UploadedRecord(
             event.event_type, event.tenant_id, event.post_id, event.trace_id, event.key, sourced.encode()

@@ -6,7 +6,7 @@ delivered VISION_MAX_DELIVERIES times before goes to the dead letters without be
 
 While a tenant has too many unfinished posts (`unfinished.py`), its entries are held here; tenants take turns
 (`fair_queue.py`). Held entries stay pending in Redis. They are renewed so that no other worker claims them, which does
-not count as a delivery. Beyond READ_AHEAD_BYTES only the ids are held; the entries are read again when their turn
+not count as a delivery. Beyond `read_ahead_bytes` only the ids are held; the entries are read again when their turn
 comes.
 
 An entry ends in Kafka or among the dead letters, and never blocks other entries: both dead letters have a form that
@@ -20,6 +20,7 @@ import hashlib
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -38,6 +39,7 @@ from vision_app.streams.last_resort import end_process
 from vision_app.streams.outbox import Outbox, Oversized
 from vision_app.streams.ownership import LeftUnacked
 from vision_app.streams.set_aside import SetAside, marks_of
+from vision_app.streams.times import nth_pause
 from vision_app.telemetry import metrics
 from vision_app.telemetry.logging import bind
 from vision_app.telemetry.tracing import traceparent_for
@@ -48,22 +50,35 @@ from .backlog import measure
 from .entry_content import EntryContent, Fields, ids_of_entry, read_content
 from .fair_queue import FairQueue, Held
 from .reply_size import READ_BYTES, ReplySize, size_of
-from .unfinished import Unfinished
+from .unfinished import Unfinished, UnfinishedLimits
 
 log = structlog.get_logger(__name__)
 
 STAGE = "redis_in"
-BLOCK_MS = 1000
 HELD_BLOCK_MS = 10  # while entries are held that may not be relayed yet
 READ_AHEAD = 10_000  # entries held; other tenants behind a flood of this length are still found
 READ_AHEAD_SECONDS = 0.2  # of reading, then held entries are relayed
-READ_AHEAD_BYTES = 32 * 1024 * 1024  # of their content in memory; an entry without it takes half a kilobyte
 RENEW_BATCH = 500
-RECONNECT_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 DLQ_MAXLEN = 100_000
 DLQ_DATA_BYTES = 512 * 1024  # of an entry that the Redis dead-letter stream keeps; the entry has at most 520 kB
 DLQ_TEXT_CHARS = 2000  # of each other field there
 ROUNDS_FAILED = 5  # in a row, by unexpected errors; then the process ends
+
+
+@dataclass(frozen=True)
+class RedisInLimits:
+    """How much is read and held, and how long the way in waits.
+
+    `block_ms`: how long Redis waits for new entries. `read_ahead_bytes`: of the content of held entries in memory; an
+    entry without it takes half a kilobyte. `read_bytes`: of one reply, and of the entries relayed together.
+    `reconnect_seconds`: the n-th pause while Redis is away; the last one repeats.
+    """
+
+    block_ms: int = 1000
+    read_ahead_bytes: int = 32 * 1024 * 1024
+    read_bytes: int = READ_BYTES
+    reconnect_seconds: Sequence[float] = (0.2, 0.5, 1.0, 2.0, 5.0)
+    unfinished: UnfinishedLimits = field(default_factory=UnfinishedLimits)
 
 
 class RoundState(StrEnum):
@@ -93,6 +108,7 @@ class RedisIn(Service):
         settings: Settings,
         worker_id: str,
         service_is_away: Callable[[], bool],
+        limits: RedisInLimits | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -102,9 +118,10 @@ class RedisIn(Service):
         self.connected = False
         self.trouble = ""  # why it is not connected
         self._waiting = FairQueue()
-        self._unfinished = Unfinished(self._redis, service_is_away)
+        self._limits = limits or RedisInLimits()
+        self.unfinished = Unfinished(self._redis, service_is_away, self._limits.unfinished)
         self._held: dict[str, set[bytes]] = defaultdict(set)  # waiting or being relayed, by stream
-        self._reply = ReplySize(settings.vision_read_batch_size)
+        self._reply = ReplySize(settings.vision_read_batch_size, self._limits.read_bytes)
         self._failures = 0  # in a row
         self._unexpected_failures = 0  # unexpected failures in a row
         self.round_state = RoundState.CONNECTING
@@ -133,7 +150,7 @@ class RedisIn(Service):
                 metrics.RETRIES.labels(stage="redis").inc()
                 log.warning("redis_reconnecting", error=self.trouble)
                 with waiting_for("redis"):
-                    await self.sleep(RECONNECT_SECONDS[min(self._failures, len(RECONNECT_SECONDS) - 1)])
+                    await self.sleep(nth_pause(self._limits.reconnect_seconds, self._failures))
                 self._failures += 1
             except Exception as fault:
                 metrics.UNEXPECTED_ERRORS.labels(where="redis_in").inc()
@@ -142,7 +159,7 @@ class RedisIn(Service):
                 if self._unexpected_failures >= ROUNDS_FAILED and not self._stopping:
                     end_process("the way in cannot go on", fault, streams=list(self._settings.input_streams))
                 log.exception("redis_in_failed", in_a_row=self._unexpected_failures)
-                await self.sleep(RECONNECT_SECONDS[-1])
+                await self.sleep(self._limits.reconnect_seconds[-1])
 
     @Service.task
     async def _measure_for_ever(self) -> None:
@@ -176,7 +193,7 @@ class RedisIn(Service):
         """Relay until Redis fails: first this consumer's pending entries, then those of others, then new ones."""
         self._waiting.clear()
         self._held.clear()
-        self._unfinished.clear()
+        self.unfinished.clear()
         for stream in self._settings.input_streams:
             await self._take_over(stream, await self._own_pending(stream))
         claimed_at, batch = 0.0, list[Held]()
@@ -186,7 +203,7 @@ class RedisIn(Service):
                 await self._claim_abandoned()
             self.round_state = RoundState.READING
             await self._read_ahead(more_expected=bool(batch))
-            await self._unfinished.refresh()
+            await self.unfinished.refresh()
             batch = list(self._next_batch())
             if batch:
                 self.round_state = RoundState.RELAYING
@@ -196,15 +213,15 @@ class RedisIn(Service):
             self._round.note_progress(*self._streams)
 
     def _next_batch(self) -> Iterator[Held]:
-        room = READ_BYTES
+        room = self._limits.read_bytes
         for _ in range(self._settings.vision_read_batch_size):
             if room <= 0:
                 return
-            held = self._waiting.take(self._unfinished.has_room)
+            held = self._waiting.take(self.unfinished.has_room)
             if held is None:
                 return
             if held.tenant_id:
-                self._unfinished.add(held.tenant_id, held.post_id)
+                self.unfinished.add(held.tenant_id, held.post_id)
             room -= held.size_bytes
             yield held
 
@@ -219,7 +236,7 @@ class RedisIn(Service):
 
         Blocks long for new entries only while nothing is held.
         """
-        block: int | None = BLOCK_MS
+        block: int | None = self._limits.block_ms
         if self._waiting:
             block = None if more_expected else HELD_BLOCK_MS
         if len(self._waiting) >= READ_AHEAD:
@@ -243,7 +260,7 @@ class RedisIn(Service):
         record = content.record
         # An unreadable entry has no tenant; it is dead-lettered when its turn comes.
         tenant_and_post = ("", "") if isinstance(record, Unreadable) else (record.tenant_id, record.post_id)
-        kept = content if self._waiting.held_bytes + content.size_bytes <= READ_AHEAD_BYTES else None
+        kept = content if self._waiting.held_bytes + content.size_bytes <= self._limits.read_ahead_bytes else None
         self._waiting.put(Held(stream, entry, kept, *tenant_and_post, attempt, size_of(fields)))
 
     def _read_content(self, stream: str, entry: bytes, fields: Fields) -> EntryContent:
@@ -294,7 +311,8 @@ class RedisIn(Service):
     async def _count_trimmed_unclaimed(self, stream: str, unclaimed: Sequence[bytes]) -> None:
         """Entries that XCLAIM did not return: another worker was quicker, or they were trimmed. Count the trimmed ones.
 
-        From Redis 7 on, XCLAIM drops trimmed entries from the pending list."""
+        From Redis 7 on, XCLAIM drops trimmed entries from the pending list.
+        """
         if unclaimed:
             found = await self._read_fields(stream, unclaimed)
             self._count_trimmed([entry for entry in unclaimed if entry not in found])

@@ -15,15 +15,17 @@ FIRST = 10
 
 
 class ReplySize:
-    def __init__(self, most: int) -> None:
-        self._most = most
+    """`count` entries are to be asked for next: at most `most`, and about `read_bytes`."""
+
+    def __init__(self, most: int, read_bytes: int = READ_BYTES) -> None:
+        self._most, self._read_bytes = most, read_bytes
         self.count = min(FIRST, most)
 
     def note(self, sizes: Iterable[int]) -> None:
         """Adapt to the entry sizes of a reply. An empty one changes nothing."""
         largest = max(sizes, default=None)
         if largest is not None:
-            self.count = max(1, min(self._most, 2 * self.count, READ_BYTES // max(1, largest)))
+            self.count = max(1, min(self._most, 2 * self.count, self._read_bytes // max(1, largest)))
 
 
 def size_of(fields: Mapping[bytes, bytes]) -> int:

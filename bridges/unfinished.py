@@ -9,28 +9,39 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from vision_app.stores.redis_announcer import emitted_key
 
-MAX_UNFINISHED, MIN_PER_TENANT, MAX_PER_TENANT_IN_OUTAGE = 24, 2, 500
-"""Unfinished posts: TOGETHER in all, in equal parts for the tenants that have posted lately, but AT_LEAST for each.
-HELD_UP for each while a service that posts need is away: then they do not wait for the processor."""
-
-PATIENCE_SECONDS = 30.0
-"""A post that takes longer waits for its budget or the end of a pause, or never ends. It is no longer counted."""
-
 LOOK_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class UnfinishedLimits:
+    """Unfinished posts: `max_unfinished` in all, in equal parts for the tenants that posted lately.
+
+    But `min_per_tenant` for each, and `max_per_tenant_in_outage` for each while a service that posts need is away: then
+    they do not wait for the processor.
+    `patience_seconds`: a post that takes longer waits for its budget or the end of a pause, or never ends. It is no
+    longer counted.
+    """
+
+    max_unfinished: int = 24
+    min_per_tenant: int = 2
+    max_per_tenant_in_outage: int = 500
+    patience_seconds: float = 30.0
 
 
 class Unfinished:
     """Posts that this worker relayed and that are not announced yet, by tenant. Redis knows what any worker announced.
 
-    `service_is_away` says whether a service is away that posts need to be announced.
+    `service_is_away` says whether a service is away that posts need to be announced. `limits` may be replaced
+    at any time.
     """
 
-    def __init__(self, redis: Any, service_is_away: Callable[[], bool]) -> None:
-        self._redis, self._service_is_away = redis, service_is_away
+    def __init__(self, redis: Any, service_is_away: Callable[[], bool], limits: UnfinishedLimits) -> None:
+        self._redis, self._service_is_away, self.limits = redis, service_is_away, limits
         self._posts: dict[str, dict[str, float]] = defaultdict(dict)  # since when
         self._refreshed_at = 0.0
         self._waits_for_a_service = False
@@ -45,7 +56,8 @@ class Unfinished:
         """Whether one more post of the tenant may be relayed."""
         own = self._posts.get(tenant_id, {})
         tenants = len(self._posts) + (not own)
-        most = MAX_PER_TENANT_IN_OUTAGE if self._waits_for_a_service else max(MIN_PER_TENANT, MAX_UNFINISHED // tenants)
+        fair = max(self.limits.min_per_tenant, self.limits.max_unfinished // tenants)
+        most = self.limits.max_per_tenant_in_outage if self._waits_for_a_service else fair
         return len(own) < most
 
     async def refresh(self) -> None:
@@ -53,7 +65,7 @@ class Unfinished:
         now = time.monotonic()
         if now - self._refreshed_at < LOOK_SECONDS:
             return
-        self._refreshed_at, too_old = now, now - PATIENCE_SECONDS
+        self._refreshed_at, too_old = now, now - self.limits.patience_seconds
         self._waits_for_a_service = self._service_is_away()
         ended = await self._announced([tenant_id for tenant_id in self._posts if not self.has_room(tenant_id)])
         for tenant_id, posts in list(self._posts.items()):

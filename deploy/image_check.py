@@ -26,7 +26,7 @@ from typing import Any
 
 import asyncpg
 import psutil
-from image_services import Container, Failed, Services, image_command, output, wait
+from image_services import Container, Failed, Services, output, wait
 
 ROOT = Path(__file__).parents[1]
 GUIDE = (ROOT / "tests" / "acceptance" / "guide.md").read_text()
@@ -194,9 +194,9 @@ def main() -> int:
     try:
         with services.cleanup:
             services.start()
-            services.start_in_image("gigachat", services.of["gigachat"]["command"])
+            services.start_in_image("gigachat")
             started = time.time()
-            worker, process = services.start_in_image("worker", image_command(image))
+            worker, process = services.start_in_image("worker")
             services.stand_in_for_docker(worker)
             check_image(run, worker)
             check_guide(run)

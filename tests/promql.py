@@ -9,6 +9,22 @@ from prometheus_client import Counter, Gauge, Histogram
 from vision_app.telemetry import metrics
 
 OF_THE_SCRAPE = frozenset({"job", "instance"})
+OF_THE_EXPORTERS: dict[str, frozenset[str]] = {
+    "redis_memory_used_bytes": frozenset(),
+    "redis_memory_max_bytes": frozenset(),
+    "redis_aof_last_write_status": frozenset(),
+    "redis_aof_last_bgrewrite_status": frozenset(),
+    "redis_connected_clients": frozenset(),
+    "redis_commands_processed_total": frozenset(),
+    "kafka_topic_partition_under_replicated_partition": frozenset({"topic", "partition"}),
+    "kafka_consumergroup_lag_sum": frozenset({"consumergroup", "topic"}),
+    "pg_stat_activity_count": frozenset({"datname", "state"}),
+    "pg_settings_max_connections": frozenset({"server"}),
+    "pg_database_size_bytes": frozenset({"datname"}),
+}
+"""Series of the exporters that docker-compose.yml starts, with the labels that are used here. Where they were seen:
+docs/deployment.md.
+"""
 KEYWORDS = frozenset({"and", "or", "unless", "offset", "bool", "by", "without", "on", "ignoring", "group_left"})
 _GROUPING = re.compile(r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\(([^)]*)\)")
 _SELECTOR = re.compile(r"(?<![\w.$])([a-zA-Z_:][\w:]*)(?![\w:]*\s*\()\s*(?:\{([^}]*)\})?")
@@ -18,6 +34,7 @@ def catalogue() -> dict[str, frozenset[str]]:
     """Every sample name that is exported, with its labels."""
     found = {"up": OF_THE_SCRAPE, "ALERTS": frozenset({"alertname", "alertstate", "severity"})}
     found |= {family.name: frozenset() for family in metrics.REGISTRY.collect() if family.name.startswith("process_")}
+    found |= OF_THE_EXPORTERS
     for metric in vars(metrics).values():
         if not isinstance(metric, Counter | Gauge | Histogram):
             continue

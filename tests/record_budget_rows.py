@@ -15,15 +15,12 @@ import dataclasses
 import json
 import lzma
 import random
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 from vision_app.domain import budget as core
-from vision_app.domain import budget_queue, closures
 from vision_app.domain.budget_ledger import KEPT_TASK_BYTES
 from vision_app.domain.moment import Moment
 from vision_app.messages import (
@@ -55,15 +52,14 @@ RECORDED_SEEDS = range(210)
 Decide = Callable[..., core.BudgetDecision]
 
 
-@contextmanager
-def bounds(announced: int, settled: int, unsettled: int) -> Iterator[None]:
-    """Run the core with these constants."""
-    with (
-        patch.object(budget_queue, "ANNOUNCED_PER_COMMAND", announced),
-        patch.object(closures, "SETTLED_REMEMBERED", settled),
-        patch.object(closures, "UNSETTLED_REMEMBERED", unsettled),
-    ):
-        yield
+def bounds(announced: int, settled: int, unsettled: int) -> core.Bounds:
+    """The bounds of a sequence, as the fixture names them."""
+    return core.Bounds(announced, settled, unsettled)
+
+
+def as_recorded(rules: core.BudgetRules) -> tuple[Any, ...]:
+    """The rules without their bounds, which are the same for the whole sequence."""
+    return dataclasses.astuple(rules)[:4]
 
 
 def outcome(decision: core.BudgetDecision) -> dict[str, Any]:
@@ -114,11 +110,12 @@ class Sequence:
         self.bounds = REAL if self.long or seed % 8 == 1 else SHORT
         room = 400 if self.long else self.random.choice([3, 12, 12])
         slots, ocr = self.random.randint(1, 3), self.random.random() < 0.5
-        self.tenant = Tenant(
-            decide, core.BudgetRules(limit=100, max_concurrent=slots, max_queue=room, ocr_fallback=ocr)
+        rules = core.BudgetRules(
+            limit=100, max_concurrent=slots, max_queue=room, ocr_fallback=ocr, bounds=bounds(**self.bounds)
         )
+        self.tenant = Tenant(decide, rules)
         self.steps: list[dict[str, Any]] = []
-        self.changes: dict[str, Any] = {"rules": dataclasses.astuple(self.tenant.rules)}
+        self.changes: dict[str, Any] = {"rules": as_recorded(self.tenant.rules)}
         self.log: list[tuple[Moment, Any]] = []
         self.cursor = self.births = self.names = 0
         self.clock_ms = EVENING_MS
@@ -244,7 +241,7 @@ class Sequence:
             max_concurrent=self.random.randint(1, 3),
             ocr_fallback=self.random.random() < 0.5,
         )
-        self.changes["rules"] = dataclasses.astuple(self.tenant.rules)
+        self.changes["rules"] = as_recorded(self.tenant.rules)
         self.send(Wake(tenant_id=TENANT))
 
     def redeliver(self) -> None:
@@ -274,8 +271,7 @@ class Sequence:
 def record(seed: int, decide: Decide = core.decide, length: int = 40) -> dict[str, Any]:
     """One sequence of the fixture."""
     sequence = Sequence(seed, decide)
-    with bounds(**sequence.bounds):
-        return {"seed": seed, "bounds": sequence.bounds, "steps": sequence.run(length)}
+    return {"seed": seed, "bounds": sequence.bounds, "steps": sequence.run(length)}
 
 
 def main() -> None:

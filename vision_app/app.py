@@ -11,7 +11,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import faust
@@ -62,17 +62,21 @@ from .stores.postgres import PostgresSink
 from .stores.redis_announcer import Announcement, RedisAnnouncer
 from .stores.s3 import S3Store
 from .stores.whole_letters import WholeLetters
+from .streams.actor import MAX_ROW_BYTES
 from .streams.batches import Batches
 from .streams.confirmed_table import ConfirmedTable
 from .streams.dead_letters import DeadLetters
+from .streams.faust_seams import ImpatientProducer, use_producer
 from .streams.in_flight import InFlight
 from .streams.last_resort import GOODBYE_SECONDS, LastResort
 from .streams.outbox import Outbox
 from .streams.set_aside import REFRESH_SECONDS, Marks
 from .streams.steady_start import hold_until_positioned
+from .streams.times import WorkerTimes
 from .telemetry import metrics
 from .telemetry.logging import configure_logging, logging_config
 from .telemetry.metrics_page import MetricsServer, start_metrics_server
+from .telemetry.reachability import Reachability
 from .telemetry.watch import Watch, remedy
 from .topics import MAX_MESSAGE_BYTES
 from .web.health import health_pages
@@ -85,6 +89,11 @@ log = structlog.get_logger(__name__)
 NEW_OBJECTS = 10_000
 """The garbage collector runs after this many new objects. Python's default of 700 suits small programs."""
 
+
+KAFKA_AWAY_SECONDS = 30.0
+"""A worker is not ready when Kafka has not worked for longer. When one of three brokers fails, the others take over its
+partitions sooner.
+"""
 
 EXPLAINED = (KafkaUnusable, ClusterRefused)
 """Errors whose text is one sentence with a remedy."""
@@ -105,8 +114,11 @@ class VisionApp(faust.App):
     budgets: ConfirmedTable
     parked: ConfirmedTable
     outbox: Outbox
+    kafka_reads: Reachability
     s3: S3Store
     watch: Watch
+    times: WorkerTimes
+    max_row_bytes: int
     marks: Marks
     budget_rules: Callable[[], budget_core.BudgetRules]
     started = False
@@ -180,6 +192,8 @@ class VisionApp(faust.App):
         """Why messages are not being handled; None if they are."""
         if self.should_stop:
             return "draining: the worker stops"
+        if trouble := self._kafka_away():
+            return trouble
         if self.rebalancing:
             return "rebalancing: partitions are being shared out"
         if not self.started:
@@ -193,10 +207,20 @@ class VisionApp(faust.App):
             return self.bridge.trouble or "Redis is not connected yet"
         return None
 
+    def _kafka_away(self) -> str | None:
+        for service in (self.outbox.reachability, self.kafka_reads):
+            if (seconds := service.trouble_seconds) > KAFKA_AWAY_SECONDS:
+                return f"Kafka is away for {seconds:.0f} s: {service.trouble}; start its brokers, or see their logs"
+        return None
+
     def waiting_for(self) -> dict[str, str]:
         """The services, by name, for which some work waits; other work goes on."""
         waiting = {flow.sink.name: trouble for flow in self.sinks if (trouble := flow.trouble)}
-        for name, service in (("kafka", self.outbox.reachability), ("s3", self.s3.reachability)):
+        for name, service in (
+            ("kafka", self.outbox.reachability),
+            ("kafka", self.kafka_reads),
+            ("s3", self.s3.reachability),
+        ):
             if trouble := service.trouble:
                 waiting.setdefault(name, trouble)
         gate = self.gate.state
@@ -211,7 +235,7 @@ class VisionApp(faust.App):
 
 @dataclass(frozen=True)
 class Services:
-    """Makes the client of each service. Tests pass substitutes."""
+    """Makes the client of each service; also pauses and limits of the whole worker. Tests pass substitutes."""
 
     s3: Callable[[Settings], S3Store] = S3Store
     provider: Callable[[Settings], VisionProvider] = GigaChat
@@ -224,19 +248,24 @@ class Services:
     graph: Callable[[Settings], Sink[PostResult]] = GraphSink
     announcer: Callable[[Settings], Sink[Announcement]] = RedisAnnouncer
     call_times: Callable[[Settings], CallTimes] = call_times
+    readers: Callable[[Settings], Readers] = Readers
+    mirror: Callable[[Settings], BudgetMirror] = BudgetMirror
+    times: WorkerTimes = field(default_factory=WorkerTimes)
+    max_row_bytes: int = MAX_ROW_BYTES
 
 
 def create_app(settings: Settings, services: Services | None = None) -> VisionApp:
     """Build the worker: every table, agent, bridge and page, connected to the services that the settings name."""
     services = services or Services()
     app = _faust(settings)
+    app.times, app.max_row_bytes = services.times, services.max_row_bytes
     partitions = settings.kafka_topic_partitions
     app.posts = posts_table(app, partitions)
     app.budgets, app.parked = budget_table(app, partitions), parked_table(app, partitions)
     policy = PolicyFile(settings.vision_policy_config_path)
     ocr = services.ocr(settings) if settings.vision_ocr_fallback_enabled else None
     app.budget_rules = _budget_rules(settings, policy, ocr)
-    app.readers, mirror = Readers(settings), BudgetMirror(settings)
+    app.readers, mirror = services.readers(settings), services.mirror(settings)
     app.outbox = outbox = Outbox(app, Explainer(client_arguments(settings)).reason)
     app.s3 = s3 = services.s3(settings)
     dead_letters = DeadLetters(outbox, WholeLetters(s3).keep)
@@ -291,7 +320,8 @@ def create_app(settings: Settings, services: Services | None = None) -> VisionAp
         emit_skipped=settings.feature_vision_emit_skipped_events,
     )
     redis_out_agents(app, outbox, dead_letters, lambda: services.announcer(settings))
-    measure_lag(app)
+    app.kafka_reads = Reachability()
+    measure_lag(app, app.kafka_reads)
     every(app, REFRESH_SECONDS, app.marks.refresh)
     every(app, POLICY_SECONDS, look_at_policy)
     app.bridge = RedisIn(app, outbox, dead_letters, settings, worker_id(settings), app.service_is_away)
@@ -363,6 +393,7 @@ def _faust(settings: Settings) -> VisionApp:
         broker_rebalance_timeout=150.0,
         broker_request_timeout=160.0,
         broker_commit_interval=1.0,
+        producer_acks=-1,  # all copies that are in sync
         producer_linger=0.0,
         producer_request_timeout=max(1.0, settings.kafka_session_timeout_seconds - 2.0),
         producer_max_request_size=MAX_MESSAGE_BYTES,
@@ -382,6 +413,7 @@ def _faust(settings: Settings) -> VisionApp:
     app.watch = Watch(settings.vision_stall_seconds, app.at_rest)
     app.marks = Marks.of(settings, app.watch)
     hold_until_positioned(app)
+    use_producer(app, ImpatientProducer)
     return app
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from .clients.kafka import client_arguments, kafka_admin
@@ -19,6 +20,7 @@ log = structlog.get_logger(__name__)
 
 DAY_MS = 24 * 60 * 60 * 1000
 CREATE_TIMEOUT_MS = 30_000
+MIN_INSYNC = "min.insync.replicas"
 
 
 class TopicsUnfit(Exception):
@@ -33,6 +35,7 @@ class Found:
     missing: list[str]
     other_count: dict[str, int]  # partitions of those that have not as many as the settings say
     is_new: bool  # none of ours is there
+    weaker: list[str]  # a sentence for each kind of copies that are fewer than the settings ask for
 
 
 def wanted_topics(
@@ -41,7 +44,14 @@ def wanted_topics(
     """All topics of ours, changelogs included, each with its configuration."""
     ours = {topic.name: _config(topic, settings) for topic in ALL}
     logs = changelogs(settings.kafka_app_id) if tables is None else tables
-    return ours | {name: dict(config) for name, config in logs.items()}
+    wanted = ours | {name: dict(config) for name, config in logs.items()}
+    return {name: config | min_insync(settings) for name, config in wanted.items()}
+
+
+def min_insync(settings: Settings) -> dict[str, str]:
+    """The part of a topic's configuration that says how many copies a write waits for; empty without the setting."""
+    count = settings.kafka_min_insync_replicas
+    return {MIN_INSYNC: str(count)} if count is not None else {}
 
 
 async def look_at_topics(settings: Settings, request_seconds: float = 40.0) -> Found:
@@ -50,10 +60,10 @@ async def look_at_topics(settings: Settings, request_seconds: float = 40.0) -> F
     async with kafka_admin(settings, request_seconds) as admin:
         await _check_rights(wanted, settings)
         existing = set(await admin.list_topics())
-        counts = await _counts(admin, [name for name in wanted if name in existing])
+        shapes = await _shapes(admin, [name for name in wanted if name in existing], settings)
     missing = [name for name in wanted if name not in existing]
-    other = {name: count for name, count in counts.items() if count != settings.kafka_topic_partitions}
-    return Found(len(existing), missing, other, is_new=len(missing) == len(wanted))
+    other = {name: shape.partitions for name, shape in shapes.items() if _other_count(shape, settings)}
+    return Found(len(existing), missing, other, len(missing) == len(wanted), weaker(shapes, settings))
 
 
 async def create_topics(settings: Settings, tables: Mapping[str, Mapping[str, str]] | None = None) -> list[str]:
@@ -70,10 +80,12 @@ async def create_topics(settings: Settings, tables: Mapping[str, Mapping[str, st
         if missing:
             await _create(admin, {name: wanted[name] for name in missing}, settings)
             log.info("kafka_topics_created", topics=missing)
-        counts = await _counts(admin, [name for name in wanted if name in existing])
-    for name, count in counts.items():
-        if count != settings.kafka_topic_partitions:
-            raise TopicsUnfit(unfit(name, count, settings))
+        shapes = await _shapes(admin, [name for name in wanted if name in existing], settings)
+    for name, shape in shapes.items():
+        if _other_count(shape, settings):
+            raise TopicsUnfit(unfit(name, shape.partitions, settings))
+    for sentence in weaker(shapes, settings):
+        log.warning("kafka_topics_with_fewer_copies", what=sentence)
     return missing
 
 
@@ -111,10 +123,79 @@ async def _create(admin: AIOKafkaAdminClient, wanted: Mapping[str, dict[str, str
             raise KafkaError(f"topic {name} cannot be created: {fault.__name__} {' '.join(map(str, text))}")
 
 
-async def _counts(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, int]:
-    """The partition count of each of these topics."""
+@dataclass(frozen=True)
+class Shape:
+    """How a topic is stored. `copies` and `in_sync`: of its partition that has the fewest.
+
+    `min_in_sync`: copies that a write waits for; None if it was not asked for or may not be read.
+    """
+
+    partitions: int
+    copies: int
+    in_sync: int
+    min_in_sync: int | None = None
+
+
+def weaker(shapes: Mapping[str, Shape], settings: Settings) -> list[str]:
+    """What is stored less often than the settings ask for, in sentences with remedies."""
+    wanted, waited = settings.kafka_topic_replication_factor, settings.kafka_min_insync_replicas or 1
+    fewer = [name for name, shape in shapes.items() if shape.copies < wanted]
+    lower = [name for name, shape in shapes.items() if (shape.min_in_sync or waited) < waited]
+    behind = [name for name, shape in shapes.items() if shape.in_sync < shape.copies]
+    found = []
+    if fewer:
+        copies = min(shapes[name].copies for name in fewer)
+        found.append(
+            f"{_listed(fewer)} with {copies} of {wanted} copies (KAFKA_TOPIC_REPLICATION_FACTOR); add some with "
+            "Kafka's kafka-reassign-partitions, or set it to what there is"
+        )
+    if lower:
+        count = min(shapes[name].min_in_sync or 0 for name in lower)
+        found.append(
+            f"{_listed(lower)} with min.insync.replicas={count} instead of {waited} (KAFKA_MIN_INSYNC_REPLICAS): "
+            f"`vision kafka configs --alter --entity-type topics --entity-name NAME --add-config {MIN_INSYNC}={waited}`"
+        )
+    if behind:
+        found.append(
+            f"{_listed(behind)} with copies that are not in sync: a broker is away or slow; `vision status`, or the "
+            "brokers' own tools, show which"
+        )
+    return found
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f"topic {names[0]}" if len(names) == 1 else f"{len(names)} topics ({names[0]}, …)"
+
+
+def _other_count(shape: Shape, settings: Settings) -> bool:
+    return shape.partitions != settings.kafka_topic_partitions
+
+
+async def _shapes(admin: AIOKafkaAdminClient, names: list[str], settings: Settings) -> dict[str, Shape]:
+    """How each of these topics is stored."""
     described = await admin.describe_topics(names) if names else ()
-    return {found["topic"]: len(found["partitions"]) for found in described}
+    configured = await _min_in_sync(admin, names) if names and settings.kafka_min_insync_replicas else {}
+    return {
+        found["topic"]: Shape(
+            len(found["partitions"]),
+            min((len(partition["replicas"]) for partition in found["partitions"]), default=0),
+            min((len(partition["isr"]) for partition in found["partitions"]), default=0),
+            configured.get(found["topic"]),
+        )
+        for found in described
+    }
+
+
+async def _min_in_sync(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, int]:
+    """`min.insync.replicas` of each topic whose configuration this user may read."""
+    asked = [ConfigResource(ConfigResourceType.TOPIC, name, configs={MIN_INSYNC: ""}) for name in names]
+    found = {}
+    for answer in await admin.describe_configs(asked):
+        for code, _, _, name, entries in answer.resources:
+            for entry in entries if not code else ():
+                if entry[0] == MIN_INSYNC:
+                    found[name] = int(entry[1])
+    return found
 
 
 def _config(topic: Topic, settings: Settings) -> dict[str, str]:

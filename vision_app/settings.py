@@ -203,6 +203,8 @@ class Settings(BaseSettings):
     """Partitions of each topic. Must be the same as those of topics that exist already."""
     kafka_topic_replication_factor: Positive = 1
     """Copies of each partition, for topics that the worker creates."""
+    kafka_min_insync_replicas: int | None = Field(None, ge=1)
+    """Copies that a write waits for, for topics that the worker creates. Without it, what the brokers say counts."""
     kafka_retention_days: Positive = 14
     """How long topics keep records, and S3 the records of paid calls."""
     kafka_dlq_retention_days: Positive = 30
@@ -574,6 +576,15 @@ class Settings(BaseSettings):
         if self.neo4j_ca_file is not None and "+s://" not in self.neo4j_uri:
             raise ValueError(
                 "NEO4J_CA_FILE is set and NEO4J_URI does not use it; begin it with neo4j+s:// or bolt+s://"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _copies(self) -> Settings:
+        if (self.kafka_min_insync_replicas or 1) > self.kafka_topic_replication_factor:
+            raise ValueError(
+                f"KAFKA_MIN_INSYNC_REPLICAS={self.kafka_min_insync_replicas} is more than "
+                f"KAFKA_TOPIC_REPLICATION_FACTOR={self.kafka_topic_replication_factor}: no write could succeed"
             )
         return self
 

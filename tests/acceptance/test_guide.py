@@ -212,7 +212,7 @@ async def test_diagnosis_the_feature_flag_stops_reading(
 
 
 async def test_diagnosis_budget_exhausted(pipe: Pipeline, worker: Worker) -> None:
-    """ "Budget exhausted" in the log with tenant and reset time, the counter grows, a reset lets the work go on."""
+    """The log has "Budget exhausted" with tenant and reset time, the counter grows, a reset lets the work go on."""
     tenant, tag = unique("spent"), unique("spent")
     async with httpx.AsyncClient(base_url=worker.url, trust_env=False) as client:
         (await client.put(f"/api/v1/budget/{tenant}", json={"limit": 3000})).raise_for_status()
@@ -251,7 +251,7 @@ async def test_diagnosis_not_saved(stack: Mapping[str, str], pipe: Pipeline, wor
 async def test_diagnosis_s3_quota_exceeded(
     stack: Mapping[str, str], worker: Worker, pipe: Pipeline, tmp_path: Path
 ) -> None:
-    """ "Quota exceeded" at an upload, the counter grows, `quota` shows the usage, `cleanup` needs no body."""
+    """An upload gets "Quota exceeded", the counter grows, `quota` shows the usage, `cleanup` needs no body."""
     [cleanup] = re.findall(r"curl -X POST (/api/v1/storage/cleanup)", GUIDE)
     tenant, file = unique("quota"), tmp_path / "large.png"
     file.write_bytes(picture() + bytes(20_000))

@@ -23,10 +23,11 @@ import pytest
 from faust.streams import Stream
 from faust.tables.base import Collection
 from faust.topics import Topic
+from faust.types import TP
 from PIL import Image
 
 import vision_app.app as composition
-from tests.fakes import LocalDecoders, until
+from tests.fakes import QUICK, LocalDecoders, until
 from vision_app.analysis.caller import CallTimes
 from vision_app.domain.signatures import key_from, signed
 from vision_app.messages import Analysis, Grant, MediaTask, Medium, Message, Ocr, Uploaded
@@ -35,8 +36,9 @@ from vision_app.providers.gate import Gate, GateTimes
 from vision_app.settings import Settings, load_settings
 from vision_app.stores.base import Sink
 from vision_app.stores.s3 import ObjectHead, ObjectMissing, S3Store, StoreUnavailable
-from vision_app.streams import in_flight, ownership
+from vision_app.streams.ownership import partition_of
 from vision_app.testing import Call, MockProvider
+from vision_app.topics import BUDGET
 
 
 def png(colour: str = "red") -> bytes:
@@ -217,6 +219,56 @@ class FakeSink(Sink[Any]):
         return [record for record in batch if getattr(getattr(record, "event", None), "post_id", "") not in self.older]
 
 
+class FakeReaders:
+    """What Postgres knows. `faults` are raised first; `answers` holds back what was spent.
+
+    `unfinished_posts`: by tenant the posts that wait, with the time in ms since when.
+    """
+
+    def __init__(self) -> None:
+        self.spent, self.paused = 0, False
+        self.limit: int | None = None
+        self.asked = self.looked = 0
+        self.faults: list[Exception] = []
+        self.unfinished_posts: dict[str, dict[str, int]] = {}
+        self.answers = asyncio.Event()
+        self.answers.set()
+
+    async def budget_of(self, tenant_id: str, day: str) -> tuple[int, int | None, bool]:
+        self.asked += 1
+        if self.faults:
+            raise self.faults.pop(0)
+        await self.answers.wait()
+        return self.spent, self.limit, self.paused
+
+    async def unfinished(self, tenant_id: str, before_ms: int) -> list[str]:
+        return [post for post, since_ms in self.unfinished_posts.get(tenant_id, {}).items() if since_ms <= before_ms]
+
+    async def tenants_with_unfinished(self, before_ms: int) -> list[str]:
+        self.looked += 1
+        if self.faults:
+            raise self.faults.pop(0)
+        return list(self.unfinished_posts)
+
+    async def record_reset(self, tenant_id: str, operator: str) -> None:
+        return
+
+
+class FakeMirror:
+    """What Redis shows of the tenants' spending; None: it is unknown."""
+
+    def __init__(self) -> None:
+        self.spent: int | None = 0
+        self.asked: list[str] = []
+
+    async def spent_today(self, tenant_id: str) -> int | None:
+        self.asked.append(tenant_id)
+        return self.spent
+
+    async def last_shown(self, tenant_id: str, day: str) -> int:
+        return 0
+
+
 class World:
     """The app under test and everything around it."""
 
@@ -226,7 +278,9 @@ class World:
         self.s3, self.provider, self.slots = FakeS3(), FakeProvider(), FakeSlots()
         self.sinks = {name: FakeSink(name, self) for name in ("postgres", "s3", "neo4j", "redis")}
         self.ocr = FakeOcr()
-        self.times = CallTimes(deadline=60.0, store_retry=0.001, foreign_poll=0.001)
+        self.postgres, self.mirror = FakeReaders(), FakeMirror()
+        self.unconfirmed: list[asyncio.Future[Any]] | None = None  # if a list: changelog records wait in it
+        self.times = CallTimes(deadline=60.0, store_retry=0.001, foreign_poll=0.001, returned_again=0.05)
         self.app: Any = None
 
     # -- output
@@ -245,6 +299,11 @@ class World:
     async def letters(self, count: int = 1) -> list[dict[str, Any]]:
         await until(lambda: len(self.sent("vision.dlq")) >= count)
         return self.sent("vision.dlq")
+
+    def own(self, *keys: bytes) -> None:
+        """Assign the partitions of these keys of the budget's topic to the worker, and no others."""
+        mine = {TP(BUDGET.name, partition_of(self.app, key)) for key in keys}
+        self.app.consumer.assignment = lambda: mine
 
     # -- input
 
@@ -282,9 +341,10 @@ class World:
         }
         return MediaTask(**{**given, **fields})
 
-    def grant(self, id: str = "g1", **fields: Any) -> Grant:
-        """A grant as the ledger gives it."""
-        task = (fields.pop("task", None) or self.task()).at(granted=round(time.time() * 1000))
+    def grant(self, id: str = "g1", *, granted: float | None = None, **fields: Any) -> Grant:
+        """A grant as the ledger gives it, now or at this time in seconds."""
+        at = time.time() if granted is None else granted
+        task = (fields.pop("task", None) or self.task()).at(granted=round(at * 1000))
         grant = Grant(**{"id": id, "provider": "gigachat", "estimate": 3000, "task": task, **fields})
         return signed(grant, key_from(self.app.settings.grant_secret))
 
@@ -308,18 +368,24 @@ def changes() -> dict[str, Any]:
 
 
 @pytest.fixture
-async def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, changes: dict[str, Any]) -> AsyncIterator[World]:
+def substitutes() -> dict[str, Any]:
+    """Fields of the app's `Services` beside the world's own; a test module overrides this fixture."""
+    return {}
+
+
+@pytest.fixture
+async def world(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, changes: dict[str, Any], substitutes: dict[str, Any]
+) -> AsyncIterator[World]:
     world = World()
     _record_kafka(monkeypatch, world)
-    monkeypatch.setattr(ownership, "POLL_SECONDS", 0.002)
-    monkeypatch.setattr(in_flight, "POLL_SECONDS", 0.002)
     monkeypatch.setenv("VISION_WORKER_ID", "worker-1")
     monkeypatch.setenv("VISION_HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     settings = load_settings(
         **{"vision_ocr_fallback_enabled": False, "s3_access_key_id": "k", "s3_secret_access_key": "s", **changes}
     )
-    app: Any = composition.create_app(settings, _substitutes(world))
+    app: Any = composition.create_app(settings, _services(world, substitutes))
     app.loop = asyncio.get_running_loop()
     app.finalize()
     app.flow_control.resume()
@@ -344,7 +410,10 @@ def _record_kafka(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
     def send_changelog(table: Any, partition: Any, key: Any, value: Any, *_: Any, **__: Any) -> Any:
         world.happened.append(Happened("gone" if value is None else "row", table.name, key, value))
         done: Any = asyncio.get_running_loop().create_future()
-        done.set_result(None)
+        if world.unconfirmed is None:
+            done.set_result(None)
+        else:
+            world.unconfirmed.append(done)
         done.message = SimpleNamespace(partition=partition)
         return done
 
@@ -352,15 +421,15 @@ def _record_kafka(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
         world.happened.append(Happened("ack", "", event.key, event.message.offset))
         return True
 
-    monkeypatch.setattr(Topic, "send", send)
-    monkeypatch.setattr(Collection, "send_changelog", send_changelog)
-    monkeypatch.setattr(Collection, "partition_for_key", lambda table, key: 0)
-    monkeypatch.setattr(Stream, "ack", ack)
+    monkeypatch.setattr(Topic, "send", send)  # patched: Faust's, there is no broker
+    monkeypatch.setattr(Collection, "send_changelog", send_changelog)  # patched: Faust's, there is no broker
+    monkeypatch.setattr(Collection, "partition_for_key", lambda table, key: 0)  # patched: Faust's, it asks the broker
+    monkeypatch.setattr(Stream, "ack", ack)  # patched: Faust's, it is recorded
 
 
-def _substitutes(world: World) -> composition.Services:
+def _services(world: World, more: dict[str, Any]) -> composition.Services:
     times = GateTimes(recovery=0.02, blocked=0.02, pauses=(0.02,))
-    substitutes: dict[str, Any] = {
+    services: dict[str, Any] = {
         "s3": lambda settings: world.s3,
         "provider": lambda settings: world.provider,
         "slots": lambda settings: world.slots,
@@ -372,8 +441,11 @@ def _substitutes(world: World) -> composition.Services:
         "graph": lambda settings: world.sinks["neo4j"],
         "announcer": lambda settings: world.sinks["redis"],
         "call_times": lambda settings: world.times,
+        "readers": lambda settings: world.postgres,
+        "mirror": lambda settings: world.mirror,
+        "times": QUICK,
     }
-    return composition.Services(**substitutes)
+    return composition.Services(**services | more)
 
 
 def away() -> StoreUnavailable:

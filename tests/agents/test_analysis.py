@@ -13,6 +13,7 @@ import pytest
 
 from tests.agents.conftest import GOOD, PNG, REFUSED, SHA, World, away, png
 from tests.fakes import until
+from vision_app.analysis.caller import CallTimes
 from vision_app.domain.calls import CallRecord
 from vision_app.messages import MediaTask, Medium
 from vision_app.providers.base import (
@@ -34,8 +35,7 @@ RECORD = call_key("t1", "g1")
 
 
 @pytest.fixture(autouse=True)
-def _quick(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vision_app.streams.outages.RETRY_SECONDS", (0.001,))
+def _stored(world: World) -> None:
     world.store()
 
 
@@ -174,12 +174,10 @@ async def test_a_grant_that_the_ledger_did_not_give_is_turned_back_into_a_reserv
     assert metrics.GRANTS_RETURNED.labels(flaw)._value.get() == before + 1
 
 
-async def test_a_grant_older_than_a_day_is_not_called_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_grant_older_than_a_day_is_not_called_on(world: World) -> None:
     """The ledger has charged it as lost and queued its task again. Reading the topic again must spend nothing."""
-    grant, later = world.grant(), time.time() + 24 * 3600
-    monkeypatch.setattr("vision_app.analysis.analyst.time.time", lambda: later)
     async with world.agent("analysis") as agent:
-        await world.tell(agent, grant)
+        await world.tell(agent, world.grant(granted=time.time() - 24 * 3600))
     assert world.provider.calls == []
     assert [command["type"] for command in world.sent("vision.budget")] == ["release", "reserve"]
 
@@ -192,24 +190,23 @@ async def test_what_was_called_under_an_unsigned_grant_is_settled(world: World) 
     assert settled(world) == [("g1", 777)]
 
 
-async def test_a_task_that_comes_back_unsigned_again_and_again_is_slowed_down(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_task_that_comes_back_unsigned_again_and_again_is_slowed_down(world: World) -> None:
     """The ledger has the previous version or another key. The task is returned again and again, but with pauses."""
-    slept: list[float] = []
-
-    async def sleep(app: Any, event: Any, seconds: float) -> None:
-        slept.append(seconds)
-
-    monkeypatch.setattr("vision_app.analysis.active_grant.sleep_while_ours", sleep)
     async with world.agent("analysis") as agent:
         await world.tell(agent, world.grant().model_copy(update={"signature": ""}))
-        assert slept == []
         task = MediaTask.model_validate(world.sent("vision.budget")[-1]["task"])
+        begun = time.monotonic()
         await world.tell(agent, world.grant("g2", task=task).model_copy(update={"signature": ""}))
-        assert slept == [world.times.returned_again]
+        assert time.monotonic() - begun >= world.times.returned_again
         await world.tell(agent, world.grant("g3", task=task))
     assert len(world.provider.calls) == 1, "once the ledger signs, it goes on"
+
+
+@pytest.mark.parametrize("substitutes", [{"call_times": lambda _: CallTimes(deadline=60.0, returned_again=3600.0)}])
+async def test_a_task_that_comes_back_unsigned_for_the_first_time_is_not_slowed_down(world: World) -> None:
+    async with world.agent("analysis") as agent:
+        await world.tell(agent, world.grant().model_copy(update={"signature": ""}))
+    assert [command["type"] for command in world.sent("vision.budget")] == ["release", "reserve"]
 
 
 async def test_an_unsigned_repair_is_asked_for_anew_as_a_repair(world: World) -> None:
@@ -661,7 +658,7 @@ class TestWithOcr:
         assert [command["type"] for command in world.sent("vision.budget")] == ["settle"]
 
     async def test_an_ocr_grant_calls_no_provider_and_spends_nothing(self, world: World) -> None:
-        grant = {"provider": "ocr_fallback", "estimate": 0, "task": world.task(ocr_allowed=True)}
+        grant: dict[str, Any] = {"provider": "ocr_fallback", "estimate": 0, "task": world.task(ocr_allowed=True)}
         outcome = await one(world, **grant)
         assert outcome["kind"] == "analyzed"
         assert world.provider.calls == []
@@ -696,10 +693,11 @@ def test_the_picture_of_these_tests_is_what_its_hash_says() -> None:
     assert hashlib.sha256(PNG).hexdigest() == SHA
 
 
-async def test_an_unexpected_error_of_a_call_counts_as_lost_since_it_may_have_been_paid(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("vision_app.analysis.caller.read_answer", lambda *_: 1 / 0)
+async def test_an_unexpected_error_of_a_call_counts_as_lost_since_it_may_have_been_paid(world: World) -> None:
+    async def break_down(trace: CallTrace) -> None:
+        raise ZeroDivisionError
+
+    world.provider.before = break_down
     async with world.agent("analysis") as agent:
         await world.tell(agent, world.grant())
     [lost] = world.sent("vision.budget")

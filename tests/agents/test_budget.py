@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
@@ -12,9 +13,10 @@ from typing import Any
 import pytest
 
 import vision_app.app as composition
-from agents.budget import UNDER_WAY_MS, LostLedgers, WakeTimer
+from agents.budget import LOOK_AGAIN_SECONDS, UNDER_WAY_MS, LedgerLoader, LostLedgers, WakeTimer
 from tests.agents.conftest import World
 from tests.fakes import until
+from vision_app.domain.budget import BudgetRules
 from vision_app.domain.signatures import flaw_of, key_from
 from vision_app.messages import Drop, Grant, Load, Lost, Pause, Release, Reserve, Resume, SetLimit, Settle, Wake
 from vision_app.streams.ownership import partition_of
@@ -29,51 +31,8 @@ def changes() -> dict[str, Any]:
 
 
 @pytest.fixture(autouse=True)
-async def postgres(world: World, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What the loader finds: tokens spent today and the limit. `faults` are raised first."""
-    known: dict[str, Any] = {
-        "spent": 0,
-        "limit": None,
-        "paused": False,
-        "asked": 0,
-        "faults": [],
-        "unfinished": {},
-        "looked": 0,
-        "answers": asyncio.Event(),
-    }
-    known["answers"].set()
-
-    async def look_up(tenant_id: str, day: str) -> tuple[int, int | None, bool]:
-        known["asked"] += 1
-        if known["faults"]:
-            raise known["faults"].pop(0)
-        await known["answers"].wait()
-        return known["spent"], known["limit"], known["paused"]
-
-    async def unfinished(tenant_id: str, before_ms: int) -> list[str]:
-        return [post for post, since_ms in known["unfinished"].get(tenant_id, {}).items() if since_ms <= before_ms]
-
-    async def tenants(before_ms: int) -> list[str]:
-        known["looked"] += 1
-        if known["faults"]:
-            raise known["faults"].pop(0)
-        return list(known["unfinished"])
-
-    loader = _loader(world)
-    monkeypatch.setattr(loader, "_look_up", look_up)
-    monkeypatch.setattr(
-        loader, "_unfinished_posts", SimpleNamespace(unfinished=unfinished, tenants_with_unfinished=tenants)
-    )
-    monkeypatch.setattr("agents.budget.RETRY_SECONDS", 0.001)
-    return known
-
-
-def _loader(world: World) -> Any:
-    """The loader of the app under test, from the closure of the actor's decision."""
-    agent = world.app.agents["budget"].fun
-    actor = next(cell.cell_contents for cell in agent.__closure__)
-    cells = dict(zip(actor.decide.__code__.co_freevars, actor.decide.__closure__, strict=True))
-    return cells["loader"].cell_contents
+def _owner(world: World) -> None:
+    world.own(KEY)
 
 
 def today() -> str:
@@ -88,18 +47,18 @@ async def loaded(world: World, agent: Any, spent: int = 0, limit: int | None = N
     await world.tell(agent, Load(tenant_id="t1", day=today(), spent=spent, limit=limit), key=KEY)
 
 
-async def test_a_tenant_without_a_row_parks_and_asks_for_what_was_spent(world: World, postgres: dict[str, Any]) -> None:
-    postgres.update(spent=7_500, limit=9_000, paused=True)
-    postgres["answers"].clear()
+async def test_a_tenant_without_a_row_parks_and_asks_for_what_was_spent(world: World) -> None:
+    world.postgres.spent, world.postgres.limit, world.postgres.paused = 7_500, 9_000, True
+    world.postgres.answers.clear()
     async with world.agent("budget") as agent:
         await world.tell(agent, reserve(world), reserve(world, "p2"), key=KEY)
         assert world.sent("vision.analysis") == []
-        postgres["answers"].set()
+        world.postgres.answers.set()
         await until(lambda: world.sent("vision.budget"))
     (load,) = world.sent("vision.budget")
     assert (load["type"], load["spent"], load["limit"], load["paused"]) == ("load", 7_500, 9_000, True)
     assert load["day"] == today()
-    assert postgres["asked"] == 1
+    assert world.postgres.asked == 1
     assert set(world.app.budgets) == {KEY}
 
 
@@ -190,14 +149,12 @@ async def test_a_redelivered_command_is_recognised(world: World) -> None:
     assert world.app.budgets[KEY]["next"] == 1
 
 
-async def test_while_postgres_is_away_the_tasks_wait_and_it_is_asked_again(
-    world: World, postgres: dict[str, Any]
-) -> None:
-    postgres["faults"] = [OSError("away"), OSError("away")]
+async def test_while_postgres_is_away_the_tasks_wait_and_it_is_asked_again(world: World) -> None:
+    world.postgres.faults = [OSError("away"), OSError("away")]
     async with world.agent("budget") as agent:
         await world.tell(agent, reserve(world), key=KEY)
         await until(lambda: world.sent("vision.budget"))
-    assert postgres["asked"] == 3
+    assert world.postgres.asked == 3
     assert world.sent("vision.dlq") == []
 
 
@@ -216,10 +173,11 @@ async def test_a_wake_for_an_unknown_tenant_writes_nothing(world: World) -> None
     assert world.order() == ["ack"]
 
 
-async def test_a_dead_lettered_reservation_answers_its_post(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agents.budget.core.decide", lambda *_: 1 / 0)
+async def test_a_dead_lettered_reservation_answers_its_post(world: World) -> None:
     async with world.agent("budget") as agent:
-        await world.tell(agent, Reserve(tenant_id="t1", task=world.task(), estimate=100))
+        await loaded(world, agent)
+        world.refuse = lambda topic, value: ZeroDivisionError() if topic == "vision.analysis" else None
+        await world.tell(agent, reserve(world, estimate=100), key=KEY)
     (letter,) = world.sent("vision.dlq")
     (told,) = world.sent("vision.posts")
     assert (told["outcome"]["kind"], told["outcome"]["dead_letter_id"]) == ("failed", letter["id"])
@@ -232,31 +190,31 @@ def _gauge(name: str, tenant: str = "t1") -> float | None:
     return metrics.REGISTRY.get_sample_value(name, {"tenant_id": tenant})
 
 
-async def _tick(world: World, monkeypatch: pytest.MonkeyPatch, *, day: str, owned: bool = True) -> None:
+async def _tick(world: World, *, day: str, rules: Callable[[], BudgetRules] | None = None) -> None:
     """One run of the actor's alarm clock, at noon of a day."""
     at = datetime.fromisoformat(f"{day}T12:00:00+00:00").timestamp()
     app = world.app
-    with monkeypatch.context() as patched:
-        patched.setattr("agents.budget.time.time", lambda: at)
-        patched.setattr("agents.budget.owns", lambda app, topic, key: owned)
-        await WakeTimer(app, app.outbox, _loader(world), app.budgets, app.budget_rules).send_wakes()
+    clock = WakeTimer(app, app.outbox, _loader(world), app.budgets, rules or app.budget_rules, clock=lambda: at)
+    await clock.send_wakes()
 
 
-async def test_after_midnight_spending_is_zero_and_waiting_tenants_are_woken(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def _loader(world: World) -> LedgerLoader:
+    return LedgerLoader(world.app, world.app.outbox, world.postgres.budget_of, world.postgres)
+
+
+async def test_after_midnight_spending_is_zero_and_waiting_tenants_are_woken(world: World) -> None:
     async with world.agent("budget") as agent:
         await loaded(world, agent, spent=9_500)
         await world.tell(agent, reserve(world), key=KEY)
         assert _gauge("vision_budget_usage_gauge") == 9_500
         world.happened.clear()
-        await _tick(world, monkeypatch, day="2999-01-01")
+        await _tick(world, day="2999-01-01")
         assert _gauge("vision_budget_usage_gauge") == 0
         assert _gauge("vision_budget_parked_gauge") == 1
         assert [command["type"] for command in world.sent("vision.budget")] == ["wake"]
 
 
-async def test_what_is_parked_says_what_it_waits_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_is_parked_says_what_it_waits_for(world: World) -> None:
     def said() -> list[tuple[str, str | None]]:
         return [
             (str(oldest.place), oldest.waits_for) for oldest in world.app.watch.oldest() if oldest.stage == "budget"
@@ -265,42 +223,39 @@ async def test_what_is_parked_says_what_it_waits_for(world: World, monkeypatch: 
     place = f"vision.budget-{partition_of(world.app, KEY)}"
     async with world.agent("budget") as agent:
         await loaded(world, agent, spent=9_500)
-        await _tick(world, monkeypatch, day=today())
+        await _tick(world, day=today())
         assert said() == []
         await world.tell(agent, reserve(world), key=KEY)
-        await _tick(world, monkeypatch, day=today())
+        await _tick(world, day=today())
         assert said() == [(place, "the budget of its tenant")]
         await world.tell(agent, Pause(tenant_id="t1"), key=KEY)
-        await _tick(world, monkeypatch, day=today())
+        await _tick(world, day=today())
         assert said() == [(place, "the end of a pause")]
-        await _tick(world, monkeypatch, day=today(), owned=False)
+        world.own()
+        await _tick(world, day=today())
         assert said() == [], "another worker has it now"
 
 
-async def test_on_the_same_day_no_wake_is_sent(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_on_the_same_day_no_wake_is_sent(world: World) -> None:
     async with world.agent("budget") as agent:
         await loaded(world, agent, spent=9_500)
         await world.tell(agent, reserve(world), key=KEY)
         world.happened.clear()
-        await _tick(world, monkeypatch, day=today())
+        await _tick(world, day=today())
         assert _gauge("vision_budget_usage_gauge") == 9_500
         assert world.sent("vision.budget") == []
 
 
-async def test_rules_changed_by_a_deployment_wake_those_who_wait_once(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_rules_changed_by_a_deployment_wake_those_who_wait_once(world: World) -> None:
     rules = world.app.budget_rules
     async with world.agent("budget") as agent:
         await loaded(world, agent, spent=9_500)
         await world.tell(agent, reserve(world), key=KEY)
-        monkeypatch.setattr(world.app, "budget_rules", lambda: dataclasses.replace(rules(), limit=20_000))
         world.happened.clear()
-        await _tick(world, monkeypatch, day=today())
+        await _tick(world, day=today(), rules=lambda: dataclasses.replace(rules(), limit=20_000))
         assert [command["type"] for command in world.sent("vision.budget")] == ["wake"]
         world.happened.clear()
-        monkeypatch.setattr(world.app, "budget_rules", rules)
-        await _tick(world, monkeypatch, day=today())
+        await _tick(world, day=today())
         assert world.sent("vision.budget") == []
 
 
@@ -332,17 +287,10 @@ async def test_a_lost_ledger_starts_with_the_highest_known_spending(posts: int, 
 # --- a ledger that was lost -------------------------------------------------------------------------------------------
 
 
-def _lost_ledgers(world: World) -> LostLedgers:
-    loader = _loader(world)
-    return LostLedgers(world.app, loader, world.app.budgets, loader._unfinished_posts)
-
-
-async def test_what_waited_in_a_lost_ledger_is_asked_about_again_before_the_new_one_is_loaded(
-    world: World, postgres: dict[str, Any]
-) -> None:
+async def test_what_waited_in_a_lost_ledger_is_asked_about_again_before_the_new_one_is_loaded(world: World) -> None:
     now = time.time()
     long_ago, just_now = round((now - 3600) * 1000), round(now * 1000)
-    postgres["unfinished"] = {"t1": {"waits": long_ago, "on its way": just_now}, "t2": {"another's": long_ago}}
+    world.postgres.unfinished_posts = {"t1": {"waits": long_ago, "on its way": just_now}, "t2": {"another's": long_ago}}
     async with world.agent("budget") as agent:
         await world.tell(agent, reserve(world), key=KEY, timestamp=now)
         await until(lambda: world.sent("vision.budget"))
@@ -354,37 +302,37 @@ async def test_what_waited_in_a_lost_ledger_is_asked_about_again_before_the_new_
     assert sent == ["ask_again", "load"]
 
 
-async def test_a_tenant_whose_ledger_is_gone_is_found_without_a_command_of_it(
-    world: World, postgres: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_tenant_whose_ledger_is_gone_is_found_without_a_command_of_it(world: World) -> None:
     """Otherwise its posts wait for ever, because no command about them is sent to the ledger."""
-    monkeypatch.setattr("agents.budget.owns", lambda app, topic, key: key != b"t3")
-    monkeypatch.setattr(type(world.app), "serving", lambda app: True)
+    world.own(b"t1", b"t2")
+    assert partition_of(world.app, b"t7") not in {partition_of(world.app, key) for key in (b"t1", b"t2")}
+    world.app.started, now = True, 1000.0
+    assert world.app.serving()
     async with world.agent("budget") as agent:
         await world.tell(agent, Load(tenant_id="t2", day=today(), spent=0), key=b"t2")
-        postgres["unfinished"] = {tenant: {"p": 0} for tenant in ("t1", "t2", "t3")}
-        lost = _lost_ledgers(world)
-        postgres["faults"] = [OSError("Postgres is away")]
+        world.postgres.unfinished_posts = {tenant: {"p": 0} for tenant in ("t1", "t2", "t7")}
+        lost = LostLedgers(world.app, _loader(world), world.app.budgets, world.postgres, clock=lambda: now)
+        world.postgres.faults = [OSError("Postgres is away")]
         await lost.look()
         assert world.sent("vision.posts") == []
         await lost.look()
         await until(lambda: world.sent("vision.budget"))
-        assert [message["tenant_id"] for message in world.sent("vision.posts")] == ["t1"], "t2 has one, t3 is elsewhere"
+        assert [message["tenant_id"] for message in world.sent("vision.posts")] == ["t1"], "t2 has one, t7 is elsewhere"
         assert [load["tenant_id"] for load in world.sent("vision.budget")] == ["t1"]
         await lost.look()
-        assert postgres["looked"] == 2, "nothing has moved since"
-        monkeypatch.setattr("agents.budget.LOOK_AGAIN_SECONDS", 0)
+        assert world.postgres.looked == 2, "nothing has moved since"
+        now += LOOK_AGAIN_SECONDS
         await lost.look()
-        assert postgres["looked"] == 3
+        assert world.postgres.looked == 3
 
 
-async def test_parked_tasks_that_are_gone_are_asked_about_again(world: World, postgres: dict[str, Any]) -> None:
-    postgres["unfinished"] = {"t1": {}}
+async def test_parked_tasks_that_are_gone_are_asked_about_again(world: World) -> None:
+    world.postgres.unfinished_posts = {"t1": {}}
     async with world.agent("budget") as agent:
         await loaded(world, agent)
         await world.tell(agent, Pause(tenant_id="t1"), *(reserve(world, f"p{n}") for n in range(4)), key=KEY)
         world.app.tables["parked"].data.data.clear()
-        postgres["unfinished"]["t1"] = {"p0": 0, "p1": 0, "p2": 0, "p3": 0}
+        world.postgres.unfinished_posts["t1"] = {"p0": 0, "p1": 0, "p2": 0, "p3": 0}
         await world.tell(agent, Resume(tenant_id="t1"), key=KEY)
         await until(lambda: len(world.sent("vision.posts")) == 4)
     assert {message["post_id"] for message in world.sent("vision.posts")} == {"p0", "p1", "p2", "p3"}
@@ -395,26 +343,27 @@ def loaders_at_work() -> list[asyncio.Task[Any]]:
     return [task for task in asyncio.all_tasks() if "Loader." in getattr(task.get_coro(), "__qualname__", "")]
 
 
-async def test_one_that_is_gone_among_many_does_not_double_the_others(world: World, postgres: dict[str, Any]) -> None:
+async def test_one_that_is_gone_among_many_does_not_double_the_others(world: World) -> None:
     async with world.agent("budget") as agent:
         await loaded(world, agent)
         await world.tell(agent, Pause(tenant_id="t1"), *(reserve(world, f"p{n}") for n in range(6)), key=KEY)
-        postgres["unfinished"] = {"t1": {f"p{n}": 0 for n in range(6)}}
+        world.postgres.unfinished_posts = {"t1": {f"p{n}": 0 for n in range(6)}}
         world.app.tables["parked"].data.data.pop(next(iter(world.app.tables["parked"].data.data)))
         await world.tell(agent, Resume(tenant_id="t1"), key=KEY)
         await until(lambda: not loaders_at_work())
     assert world.sent("vision.posts") == []
 
 
-async def test_a_tenant_of_another_worker_is_not_shown_here(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_tenant_of_another_worker_is_not_shown_here(world: World) -> None:
     async with world.agent("budget") as agent:
         await loaded(world, agent, spent=9_500)
         await world.tell(agent, reserve(world), key=KEY)
         world.happened.clear()
-        await _tick(world, monkeypatch, day="2999-01-01", owned=False)
+        world.own()
+        await _tick(world, day="2999-01-01")
         assert _gauge("vision_budget_usage_gauge") is None
         assert world.sent("vision.budget") == []
-        await _tick(world, monkeypatch, day="2999-01-01", owned=False)
+        await _tick(world, day="2999-01-01")
 
 
 async def test_waiting_tasks_can_be_dropped(world: World) -> None:

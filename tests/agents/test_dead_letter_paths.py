@@ -11,7 +11,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
-from unittest.mock import patch
 
 import orjson
 import pytest
@@ -24,7 +23,6 @@ from vision_app.events import announcement
 from vision_app.messages import DeadLetter, MediaOutcome, Message, Reserve, Settle, Uploaded
 from vision_app.operations.reentry import CannotReplay, Reentry, reentry
 from vision_app.stores.base import Rejected
-from vision_app.streams import batches
 
 AGENTS = {
     "posts.vision.uploaded": "policy",
@@ -44,25 +42,30 @@ Fault = Callable[[World, ExitStack], None]
 Given = Callable[[World], Message | Uploaded | bytes]
 
 
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batches, "RETRY_SECONDS", (0.001,))
-
-
-def breaks(name: str) -> Fault:
-    """Make a function of ours raise an unexpected error until the stack is closed."""
+def row_unreadable(table: str) -> Fault:
+    """The row of the key cannot be read, as if another version had written it."""
 
     def begin(world: World, stack: ExitStack) -> None:
-        stack.enter_context(patch(name, side_effect=ZeroDivisionError))
+        rows = world.app.tables[table].data.data
+        rows[b"key"] = {"no": "such row"}
+        stack.callback(rows.clear)
 
     return begin
 
 
+def kafka_breaks(topic: str) -> Fault:
+    """A send to this topic raises an unexpected error."""
+    return refused(topic, ZeroDivisionError)
+
+
 def too_large(topic: str, containing: bytes = b"") -> Fault:
     """Kafka refuses those records of a topic as too large."""
+    return refused(topic, lambda: MessageSizeTooLargeError("3 MB"), containing)
 
+
+def refused(topic: str, fault: Callable[[], Exception], containing: bytes = b"") -> Fault:
     def refuse(where: str, value: Any) -> Exception | None:
-        return MessageSizeTooLargeError("3 MB") if where == topic and containing in value else None
+        return fault() if where == topic and containing in value else None
 
     def begin(world: World, stack: ExitStack) -> None:
         world.refuse = refuse
@@ -101,10 +104,10 @@ class Path:
     leads_to: str  # a topic, or a sink
 
 
-UNPLANNED = "ZeroDivisionError"
+UNPLANNED, UNREADABLE_ROW = "ZeroDivisionError", "ValidationError"
 PATHS = {
     "policy, unexpected": Path(
-        "posts.vision.uploaded", breaks("agents.policy.decide"), lambda world: uploaded(), UNPLANNED,
+        "posts.vision.uploaded", kafka_breaks("vision.posts"), lambda world: uploaded(), UNPLANNED,
         "posts.vision.uploaded", "vision.posts",
     ),
     "policy, too large": Path(
@@ -112,7 +115,7 @@ PATHS = {
         "posts.vision.uploaded", "vision.posts",
     ),
     "posts, unexpected": Path(
-        "vision.posts", breaks("agents.posts.core.decide"), lambda world: opened(), UNPLANNED,
+        "vision.posts", row_unreadable("posts"), lambda world: opened(), UNREADABLE_ROW,
         "vision.posts", "vision.media",
     ),
     "posts, too large": Path(
@@ -127,13 +130,13 @@ PATHS = {
         "vision.media", "vision.budget",
     ),
     "budget, unexpected reservation": Path(
-        "vision.budget", breaks("agents.budget.core.decide"),
-        lambda world: Reserve(tenant_id="t1", task=world.task(), estimate=100), UNPLANNED,
+        "vision.budget", row_unreadable("budget"),
+        lambda world: Reserve(tenant_id="t1", task=world.task(), estimate=100), UNREADABLE_ROW,
         "vision.media", "vision.budget",
     ),
     "budget, unexpected settlement": Path(
-        "vision.budget", breaks("agents.budget.core.decide"),
-        lambda world: Settle(tenant_id="t1", grant_id="g1", tokens=7), UNPLANNED, "vision.budget", "row budget",
+        "vision.budget", row_unreadable("budget"),
+        lambda world: Settle(tenant_id="t1", grant_id="g1", tokens=7), UNREADABLE_ROW, "vision.budget", "row budget",
     ),
     "analysis, unexpected": Path(
         "vision.analysis", s3_breaks("read"), lambda world: world.grant(), UNPLANNED, "vision.media", "vision.budget"

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-import pytest
-
 from tests.agents.conftest import SHA, World, away
 from tests.fakes import until
 from tests.samples import analyzed
@@ -90,10 +88,7 @@ async def test_a_forbidden_object_is_skipped(world: World) -> None:
     assert world.sent("vision.posts")[0]["outcome"]["reason"] == "s3_forbidden"
 
 
-async def test_while_the_store_is_away_the_task_waits_and_is_no_failure(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("vision_app.streams.outages.RETRY_SECONDS", (0.001,))
+async def test_while_the_store_is_away_the_task_waits_and_is_no_failure(world: World) -> None:
     world.store()
     world.s3.fail("read", "vision/", away(), away())
     world.s3.fail("head", "media/t1", away(), away())

@@ -11,7 +11,6 @@ from agents.policy import MAX_EVENT_BYTES
 from tests.agents.conftest import World, uploaded
 from tests.fakes import until
 from vision_app.messages import Medium
-from vision_app.stores.budget_mirror import BudgetMirror
 
 
 async def test_a_post_is_opened_with_a_verdict_per_medium(world: World) -> None:
@@ -41,22 +40,16 @@ async def test_the_time_of_publishing_is_that_of_the_redis_entry(world: World) -
 
 @pytest.mark.parametrize(("spent", "analyzed"), [(99_999, 12), (100_000, 10), (None, 10)])
 async def test_what_was_spent_today_decides_whether_a_large_post_is_sampled(
-    world: World, monkeypatch: pytest.MonkeyPatch, spent: int | None, analyzed: int
+    world: World, spent: int | None, analyzed: int
 ) -> None:
-    asked = []
-
-    async def spent_on(mirror: BudgetMirror, tenant_id: str, day: str) -> int | None:
-        asked.append(tenant_id)
-        return spent
-
-    monkeypatch.setattr(BudgetMirror, "_read", spent_on)
+    world.mirror.spent = spent
     media = [Medium(sha256=f"{n}", s3_key="a", mime_type="image/png", size_bytes=500_000) for n in range(12)]
     async with world.agent("policy") as agent:
         await world.tell(agent, uploaded(media=media), uploaded("small", media=media[:10]))
     large, small = world.sent("vision.posts")
     assert sum(verdict["analyze"] for verdict in large["verdicts"]) == analyzed
     assert sum(verdict["analyze"] for verdict in small["verdicts"]) == 10
-    assert asked == ["t1"], "a small post is never sampled: nobody has to ask"
+    assert world.mirror.asked == ["t1"], "a small post is never sampled: nobody has to ask"
 
 
 async def test_a_header_forces_the_analysis(world: World) -> None:

@@ -6,7 +6,6 @@ import asyncio
 from collections import OrderedDict
 from typing import Any
 
-import pytest
 from aiokafka.errors import KafkaConnectionError, MessageSizeTooLargeError
 
 from tests.agents.conftest import SHA, World, uploaded
@@ -14,7 +13,6 @@ from tests.fakes import until
 from tests.samples import analyzed
 from vision_app.messages import Failed, Forget, MediaOutcome, Medium, Opened, PolicyVerdict, Skipped
 from vision_app.prompts import VISION_VERSION
-from vision_app.streams.confirmed_table import ConfirmedTable
 from vision_app.telemetry import metrics
 
 KEY = b"t1:p1"
@@ -142,19 +140,15 @@ async def test_a_partition_lost_during_the_sends_gets_neither_row_nor_acknowledg
     assert world.order("row", "ack") == []
 
 
-async def test_the_row_is_confirmed_before_the_acknowledgement(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    confirmed = asyncio.Event()
-
-    async def confirm(table: ConfirmedTable) -> None:
-        await confirmed.wait()
-
-    monkeypatch.setattr(ConfirmedTable, "confirm", confirm)
+async def test_the_row_is_confirmed_before_the_acknowledgement(world: World) -> None:
+    world.unconfirmed = []
     async with world.agent("posts") as agent:
         await world.put(agent, opened(), key=KEY)
         await until(lambda: world.order("row"))
         await asyncio.sleep(0.01)
         assert world.acked == 0
-        confirmed.set()
+        for record in world.unconfirmed:
+            record.set_result(None)
         await until(lambda: world.acked == 1)
 
 

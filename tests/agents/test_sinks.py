@@ -14,12 +14,6 @@ from tests.samples import analyzed, missing, post
 from vision_app.messages import PostResult
 from vision_app.stores.base import Rejected, SinkUnavailable
 from vision_app.stores.redis_announcer import Announcement
-from vision_app.streams import batches
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batches, "RETRY_SECONDS", (0.001,))
 
 
 def finished(post_id: str = "p1", *, skipped: bool = False) -> PostResult:

@@ -79,7 +79,8 @@ class Trial:
 
     async def run(self, dependency: str, fault: Fault, seconds: float, *, passes: bool = False) -> tuple[Outcome, Seen]:
         """With "down" and "hang" the fault lasts on until readiness names the service; `passes`: until all that was
-        published before its middle is announced nevertheless."""
+        published before its middle is announced nevertheless.
+        """
         outcome = Outcome(dependency, fault, seconds)
         tag = unique(f"{dependency}-{fault}")
         load = Load(
@@ -133,7 +134,8 @@ class Trial:
 
     async def end_during(self, dependency: str, fault: Fault) -> float:
         """Tell the worker to end while the fault lasts and posts are on their way, then start it again; returns the
-        seconds its end took. All posts must have ended then."""
+        seconds its end took. All posts must have ended then.
+        """
         tag, since = unique(f"{dependency}-{fault}-end"), await self._pipe.newest()
         await self._pipe.faults(LATENCY)
         load = Load(self._pipe, tag, [f"{tag}-tenant-{n}" for n in range(TENANTS)], PER_SECOND, since)

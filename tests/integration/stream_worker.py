@@ -15,12 +15,13 @@ import faust
 
 from vision_app.domain.moment import Applied, Moment
 from vision_app.messages import Message
-from vision_app.streams.actor import Actor, Change
+from vision_app.streams.actor import MAX_ROW_BYTES, Actor, Change
 from vision_app.streams.confirmed_table import ConfirmedTable
 from vision_app.streams.dead_letters import DeadLetters
 from vision_app.streams.in_flight import InFlight
 from vision_app.streams.outbox import Outbox
 from vision_app.streams.steady_start import hold_until_positioned
+from vision_app.streams.times import WorkerTimes
 from vision_app.topics import Topic
 
 NAME, FOLDER = os.environ["NAME"], Path(os.environ["FOLDER"])
@@ -66,6 +67,7 @@ app: Any = faust.App(
     web_enabled=False,
 )
 
+app.times, app.max_row_bytes = WorkerTimes(), MAX_ROW_BYTES
 hold_until_positioned(app)
 
 

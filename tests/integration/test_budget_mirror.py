@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from faust.types import TP
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
@@ -19,10 +20,22 @@ from vision_app.messages import Reset
 from vision_app.settings import Settings, load_settings
 from vision_app.stores.budget_mirror import SENTINELS, BudgetMirror, sentinel_key, spent_key
 from vision_app.streams.ownership import LeftUnacked
+from vision_app.topics import BUDGET
 
 
 def today() -> str:
     return datetime.now(UTC).date().isoformat()
+
+
+class Mirror(BudgetMirror):
+    """Redis takes no sentinel while `watch_fault` is set."""
+
+    watch_fault: RedisError | None = None
+
+    async def watch(self, tenants: Collection[str]) -> None:
+        if self.watch_fault is not None:
+            raise self.watch_fault
+        await super().watch(tenants)
 
 
 class World:
@@ -35,8 +48,14 @@ class World:
         self.fault: Exception | None = None
         self.kafka_away = False
         self.mine = True
-        self.app: Any = SimpleNamespace(budgets=self.rows, serving=lambda: True)
-        self.mirror = BudgetMirror(settings)
+        self.app: Any = SimpleNamespace(
+            budgets=self.rows,
+            serving=lambda: True,
+            rebalancing=False,
+            conf=SimpleNamespace(topic_partitions=1),
+            consumer=SimpleNamespace(assignment=lambda: {TP(BUDGET.name, 0)} if self.mine else set()),
+        )
+        self.mirror = Mirror(settings, cache_seconds=0)
         self.service = self.worker()
 
     def worker(self) -> BudgetMirrorService:
@@ -70,9 +89,8 @@ async def redis(server: RedisServer) -> AsyncIterator[Redis]:
 
 
 @pytest.fixture
-async def world(server: RedisServer, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+async def world(server: RedisServer, redis: Redis) -> AsyncIterator[World]:
     world = World(load_settings(redis_url=server.url))
-    monkeypatch.setattr("bridges.budget_mirror.owns", lambda app, topic, key: world.mine)
     yield world
     await world.mirror.close()
 
@@ -186,20 +204,14 @@ async def test_while_postgres_or_kafka_is_away_the_reset_waits(world: World, red
     assert (world.sent, await redis.exists(sentinel_key("a"))) == ([Reset(tenant_id="a")], 1)
 
 
-async def test_a_reset_is_sent_once_though_the_sentinel_cannot_be_restored_at_once(
-    world: World, redis: Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_reset_is_sent_once_though_the_sentinel_cannot_be_restored_at_once(world: World, redis: Redis) -> None:
     world.spend("a", 5000)
     await world.service.look()
     await redis.delete(sentinel_key("a"))
-    with monkeypatch.context() as patched:
-
-        async def away(tenants: Any) -> None:
-            raise RedisError("away")
-
-        patched.setattr(world.mirror, "watch", away)
-        with pytest.raises(RedisError):
-            await world.service.look()
+    world.mirror.watch_fault = RedisError("away")
+    with pytest.raises(RedisError, match="away"):
+        await world.service.look()
+    world.mirror.watch_fault = None
     await world.service.look()
     assert world.sent == [Reset(tenant_id="a")]
 
@@ -211,12 +223,8 @@ async def test_tenants_of_other_workers_are_not_touched(world: World, redis: Red
     assert await redis.keys("*") == []
 
 
-async def test_what_a_tenant_has_spent_is_read_for_the_sampling(
-    world: World, redis: Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_a_tenant_has_spent_is_read_for_the_sampling(world: World, redis: Redis) -> None:
     assert await world.mirror.spent_today("a") is None
-    monkeypatch.setattr("vision_app.stores.budget_mirror.CACHE_SECONDS", 0)
-    world.mirror._cache.clear()
     world.spend("a", 700)
     await world.service.look()
     assert await world.mirror.spent_today("a") == 700

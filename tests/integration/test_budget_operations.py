@@ -284,7 +284,7 @@ async def test_pausing_names_the_tenant_and_all_means_every_tenant(
         return ours[1:]  # all others belong to other tests
 
     everyone = PostsReader.tenants
-    monkeypatch.setattr(PostsReader, "tenants", tenants)
+    monkeypatch.setattr(PostsReader, "tenants", tenants)  # patched: other tests keep their tenants in the same Postgres
     one = await asyncio.to_thread(CliRunner().invoke, main, ["pause"])
     assert f"Only {ours[0]} (S3_DEFAULT_TENANT_ID) is paused" in one.stderr
     await vision("budget", "set", "default", ours[1])

@@ -38,7 +38,8 @@ COMMANDS = (["doctor"], ["status"], ["config"], ["config", "--json"], ["diag", "
 
 def variables(stack: dict[str, str]) -> dict[str, str]:
     """What leads to the services, with canaries for credentials. Redis and Postgres here take any password, and S3's
-    are the real ones: without these three nothing would come as far as GigaChat and the graph."""
+    are the real ones: without these three nothing would come as far as GigaChat and the graph.
+    """
     database, cache = urlsplit(stack["DATABASE_URL"]), urlsplit(stack["REDIS_URL"])
     return {
         **stack,

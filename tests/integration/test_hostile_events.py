@@ -1,4 +1,4 @@
-"""The rows of issue 12's table at the real pipeline: one hostile event, then ordinary posts of others.
+"""Hostile events at the real pipeline: one hostile event, then ordinary posts of others.
 
 Every event ends: the hostile one among the dead letters or announced, the others announced, and nothing is left over.
 """

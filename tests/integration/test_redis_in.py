@@ -6,9 +6,10 @@ Relayed, then acknowledged; claimed, counted, buried; nothing while Kafka is awa
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -19,15 +20,16 @@ from aiokafka.errors import KafkaConnectionError, MessageSizeTooLargeError
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from bridges import redis_in, reply_size, unfinished
-from bridges.redis_in import RedisIn
+from bridges import reply_size
+from bridges.entry_content import Fields
+from bridges.redis_in import DLQ_DATA_BYTES, DLQ_TEXT_CHARS, RedisIn, RedisInLimits
+from bridges.unfinished import UnfinishedLimits
 from tests.fakes import FakeApp
 from tests.redis_server import REDIS_6, VALKEY, RedisServer
 from vision_app.events import LIMITS
 from vision_app.settings import Settings, load_settings
 from vision_app.stores.redis_announcer import emitted_key
 from vision_app.streams import last_resort
-from vision_app.streams import outbox as outbox_module
 from vision_app.streams.dead_letters import DeadLetters
 from vision_app.streams.outbox import Outbox
 from vision_app.telemetry import metrics
@@ -57,23 +59,32 @@ async def client(server: RedisServer) -> AsyncIterator[Redis]:
 class Way:
     """The bridge under test, a Kafka that records, and what is to be seen in Redis."""
 
-    def __init__(self, settings: Settings, client: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, settings: Settings, client: Redis) -> None:
         self.settings, self.client, self.app = settings, client, FakeApp()
         self.service_is_away = False
-        self._monkeypatch = monkeypatch
+        self.limits = RedisInLimits(block_ms=20, reconnect_seconds=(0.02, 0.05))
+        self.kind = RedisIn
+        self.bridge: RedisIn | None = None
         self.allow(PLENTY)  # nothing is announced here
 
     def allow(self, posts: int) -> None:
         """So many unfinished posts of each tenant."""
-        self._monkeypatch.setattr(unfinished, "MAX_UNFINISHED", posts)
-        self._monkeypatch.setattr(unfinished, "MIN_PER_TENANT", posts)
+        self.count(UnfinishedLimits(max_unfinished=posts, min_per_tenant=posts))
+
+    def count(self, limits: UnfinishedLimits) -> None:
+        """Set these limits, also of a bridge that is running."""
+        self.limits = dataclasses.replace(self.limits, unfinished=limits)
+        if self.bridge is not None:
+            self.bridge.unfinished.limits = limits
 
     @asynccontextmanager
     async def running(self, **changes: Any) -> AsyncIterator[RedisIn]:
         self.app.should_stop = False
         settings = self.settings.model_copy(update=changes)
         outbox = Outbox(self.app)
-        bridge = RedisIn(self.app, outbox, DeadLetters(outbox), settings, "w1", lambda: self.service_is_away)
+        self.bridge = bridge = self.kind(
+            self.app, outbox, DeadLetters(outbox), settings, "w1", lambda: self.service_is_away, self.limits
+        )
         await bridge.start()
         try:
             yield bridge
@@ -137,11 +148,8 @@ class Way:
 @pytest.fixture
 def way(server: RedisServer, client: Redis, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Way:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(redis_in, "BLOCK_MS", 20)
-    monkeypatch.setattr(redis_in, "RECONNECT_SECONDS", (0.02, 0.05))
-    monkeypatch.setattr(outbox_module, "RETRY_SECONDS", (0.01,))
     settings = load_settings(redis_url=server.url, vision_pel_min_idle_ms=IDLE_MS, vision_pel_batch_size=3)
-    return Way(settings.model_copy(update={"vision_pending_check_interval": 0.05}), client, monkeypatch)
+    return Way(settings.model_copy(update={"vision_pending_check_interval": 0.05}), client)
 
 
 async def until(condition: Callable[[], Any], seconds: float = 15) -> None:
@@ -321,10 +329,10 @@ async def test_a_tenant_that_floods_is_passed_by_the_others(way: Way) -> None:
 
 
 async def test_a_tenant_is_limited_by_its_unfinished_posts_and_others_do_not_wait_for_it(
-    way: Way, monkeypatch: pytest.MonkeyPatch
+    way: Way,
 ) -> None:
-    monkeypatch.setattr(unfinished, "MAX_UNFINISHED", 3)
-    monkeypatch.setattr(unfinished, "MIN_PER_TENANT", 2)
+    limits = UnfinishedLimits(max_unfinished=3, min_per_tenant=2)
+    way.count(limits)
     for number in range(6):
         await way.publish(f"p{number}")
     async with way.running():
@@ -334,17 +342,21 @@ async def test_a_tenant_is_limited_by_its_unfinished_posts_and_others_do_not_wai
         await way.client.set(emitted_key("t1", "p0"), "1-1")
         await way.publish("another", tenant_id="t2")
         await until(lambda: way.relayed[4:] == ["another"])
-        assert len(await way.pending()) == 3, "two are under way, and somebody else posts, too"
+
+        async def held_back() -> bool:
+            return len(await way.pending()) == 3
+
+        await until(held_back)  # two are under way, and somebody else posts, too
+        assert len(way.relayed) == 5
         await way.client.set(emitted_key("t1", "p2"), "1-1")
         await until(lambda: way.relayed[5:] == ["p3"])
-        monkeypatch.setattr(unfinished, "PATIENCE_SECONDS", 0)
+        way.count(dataclasses.replace(limits, patience_seconds=0))
         await until(way.none_pending)
     assert way.relayed[6:] == ["p4", "p5"]
 
 
-async def test_tenants_share_the_limit_of_unfinished_posts(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unfinished, "MAX_UNFINISHED", 8)
-    monkeypatch.setattr(unfinished, "MIN_PER_TENANT", 2)
+async def test_tenants_share_the_limit_of_unfinished_posts(way: Way) -> None:
+    way.count(UnfinishedLimits(max_unfinished=8, min_per_tenant=2))
     for number in range(20):
         await way.publish(f"p{number}")
         await way.publish(f"q{number}", tenant_id="t2")
@@ -407,10 +419,10 @@ async def test_what_others_left_behind_is_found_behind_all_that_is_held(way: Way
 
 
 async def test_held_entries_are_bounded_in_bytes_and_the_rest_is_read_again_when_due(
-    way: Way, monkeypatch: pytest.MonkeyPatch
+    way: Way,
 ) -> None:
     """2,500 events of 200 kB once took 828 MB, because the read-ahead counted entries and not bytes."""
-    monkeypatch.setattr(redis_in, "READ_AHEAD_BYTES", 1_000_000)
+    way.limits = dataclasses.replace(way.limits, read_ahead_bytes=1_000_000)
     way.allow(0)
     for number in range(30):
         await way.publish(f"p{number}", caption="x" * 200_000)
@@ -433,9 +445,9 @@ async def test_held_entries_are_bounded_in_bytes_and_the_rest_is_read_again_when
 
 
 async def test_an_entry_not_held_that_is_trimmed_is_acknowledged_and_counted(
-    way: Way, monkeypatch: pytest.MonkeyPatch
+    way: Way,
 ) -> None:
-    monkeypatch.setattr(redis_in, "READ_AHEAD_BYTES", 0)
+    way.limits = dataclasses.replace(way.limits, read_ahead_bytes=0)
     way.allow(0)
     for number in range(3):
         await way.publish(f"p{number}")
@@ -454,8 +466,7 @@ async def test_an_entry_not_held_that_is_trimmed_is_acknowledged_and_counted(
 async def test_an_answer_of_redis_is_bounded_as_soon_as_entries_are_large(
     way: Way, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reply_size, "READ_BYTES", 1_000_000)
-    monkeypatch.setattr(redis_in, "READ_BYTES", 1_000_000)
+    way.limits = dataclasses.replace(way.limits, read_bytes=1_000_000)
     asked: list[int] = []
     xreadgroup = Redis.xreadgroup
 
@@ -465,7 +476,7 @@ async def test_an_answer_of_redis_is_bounded_as_soon_as_entries_are_large(
             asked.append(sum(len(entries) for _, entries in answer))
         return answer
 
-    monkeypatch.setattr(Redis, "xreadgroup", seen)
+    monkeypatch.setattr(Redis, "xreadgroup", seen)  # patched: the client's; its answers are counted
     for number in range(40):
         await way.publish(f"p{number}", caption="x" * 300_000)
     async with way.running():
@@ -476,18 +487,17 @@ async def test_an_answer_of_redis_is_bounded_as_soon_as_entries_are_large(
 
 
 async def test_what_was_left_behind_is_read_in_answers_of_a_bounded_size(
-    way: Way, monkeypatch: pytest.MonkeyPatch
+    way: Way,
 ) -> None:
-    monkeypatch.setattr(reply_size, "READ_BYTES", 1_000_000)
     sizes: list[int] = []
-    fields_of = redis_in.RedisIn._read_fields
 
-    async def seen(bridge: RedisIn, stream: str, ids: Any) -> Any:
-        found = await fields_of(bridge, stream, ids)
-        sizes.append(len(found))
-        return found
+    class Counting(RedisIn):
+        async def _read_fields(self, stream: str, ids: Sequence[bytes]) -> dict[bytes, Fields]:
+            found = await super()._read_fields(stream, ids)
+            sizes.append(len(found))
+            return found
 
-    monkeypatch.setattr(redis_in.RedisIn, "_read_fields", seen)
+    way.limits, way.kind = dataclasses.replace(way.limits, read_bytes=1_000_000), Counting
     for number in range(40):
         await way.publish(f"p{number}", caption="x" * 300_000)
     await way.group()
@@ -539,7 +549,7 @@ async def test_an_entry_too_large_for_kafka_is_dead_lettered_cut_and_others_are_
 
 @pytest.mark.parametrize("name", ["trace_id", "tenant_id", "post_id"])
 async def test_an_id_of_two_megabytes_is_dead_lettered_once_in_both_and_others_are_relayed(way: Way, name: str) -> None:
-    """Row 2 of issue 12: nothing new was read any more, and each round added to the Redis dead letters."""
+    """Once nothing new was read any more, and each round added to the Redis dead letters."""
     way.app.refuse = lambda topic, value: MessageSizeTooLargeError("big") if len(value or b"") > 2**21 else None
     await way.publish("before")
     entry = await way.publish(**{"post_id": "p1", name: "x" * 2_200_000})
@@ -551,7 +561,7 @@ async def test_an_id_of_two_megabytes_is_dead_lettered_once_in_both_and_others_a
     ((_, dead),) = await way.client.xrange(DLQ)
     assert dead["error"] == f"{name}: 2200000 characters; at most {LIMITS[name]} are taken: shorten it"
     assert int(dead["data_bytes"]) > 2_200_000
-    assert sum(len(text) for text in dead.values()) < redis_in.DLQ_DATA_BYTES + 10_000
+    assert sum(len(text) for text in dead.values()) < DLQ_DATA_BYTES + 10_000
     (letter,) = way.app.values("vision.dlq")
     assert (letter["id"], letter["error"]) == (f"{FIRST}-{entry}", "unreadable")
     assert letter["reason"].startswith(dead["error"])
@@ -570,7 +580,7 @@ async def test_an_entry_delivered_too_often_with_hostile_ids_is_given_up_once(wa
         await until(lambda: way.relayed == ["p2"])
         await until(way.none_pending)
     ((_, dead),) = await way.client.xrange(DLQ)
-    assert (dead["error"], len(dead["trace_id"])) == ("max deliveries exceeded", redis_in.DLQ_TEXT_CHARS)
+    assert (dead["error"], len(dead["trace_id"])) == ("max deliveries exceeded", DLQ_TEXT_CHARS)
     (letter,) = way.app.values("vision.dlq")
     assert (letter["error"], letter["reason"].partition(";")[0]) == (
         "max_deliveries_exceeded",
@@ -606,7 +616,7 @@ async def test_a_dead_letter_that_fails_for_another_reason_than_its_entry_ends_t
         codes.append(code)
         raise ProcessEnded
 
-    monkeypatch.setattr("vision_app.streams.last_resort.os._exit", end)
+    monkeypatch.setattr("vision_app.streams.last_resort.os._exit", end)  # patched: the end of the process
     way.app.refuse = lambda topic, value: ZeroDivisionError() if topic == "vision.dlq" else None
     await way.client.xadd(FIRST, {"data": "not json"})
     async with way.running():
@@ -616,8 +626,13 @@ async def test_a_dead_letter_that_fails_for_another_reason_than_its_entry_ends_t
 
 async def test_rounds_that_fail_one_after_the_other_end_the_process(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
     codes: list[int] = []
-    monkeypatch.setattr("vision_app.streams.last_resort.os._exit", codes.append)
-    monkeypatch.setattr(redis_in.RedisIn, "_own_pending", lambda bridge, stream: 1 / 0)
+    monkeypatch.setattr("vision_app.streams.last_resort.os._exit", codes.append)  # patched: the end of the process
+
+    class Broken(RedisIn):
+        async def _own_pending(self, stream: str) -> list[bytes]:
+            raise ZeroDivisionError
+
+    way.kind = Broken
     async with way.running() as bridge:
         await until(lambda: bridge.round_state == "failed" or codes)
         await until(lambda: codes)

@@ -165,7 +165,7 @@ async def test_the_bucket_in_the_host_name(tmp_path: Path, monkeypatch: pytest.M
         name = host.decode() if isinstance(host, bytes) else host
         return resolve("127.0.0.1" if name == f"{BUCKET}.store.test" else name, *arguments, **options)
 
-    monkeypatch.setattr(socket, "getaddrinfo", resolved)  # stands for a DNS with our name in it
+    monkeypatch.setattr(socket, "getaddrinfo", resolved)  # patched: stands for a DNS with our name in it
     with rclone(tmp_path, "--force-path-style=false") as port:
         await round_trip(settings_for(f"http://store.test:{port}", s3_addressing_style="virtual"))
 

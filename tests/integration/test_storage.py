@@ -29,7 +29,7 @@ from vision_app.domain.calls import CallRecord
 from vision_app.domain.storage import Aim
 from vision_app.messages import Deferred
 from vision_app.operations.connections import postgres_of, s3_of
-from vision_app.retention import accounts, lock
+from vision_app.retention import accounts
 from vision_app.retention.accounts import Accounts
 from vision_app.retention.cleanup import clean_up, count
 from vision_app.retention.keeper import StorageKeeper
@@ -165,11 +165,10 @@ async def test_killed_in_the_middle_and_started_again_it_ends_the_same(
     assert await pool.fetchval("SELECT count(*) FROM expired_objects") == 25
 
 
-async def test_one_at_a_time(place: Settings, s3: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lock, "WAIT_SECONDS", 0.0)
+async def test_one_at_a_time(place: Settings, s3: S3Store) -> None:
     async with exclusively(place):
         with pytest.raises(StorageBusy, match="under way"):
-            await clean_up(place, s3)
+            await clean_up(place, s3, wait_seconds=0.0)
     await clean_up(place, s3)
 
 
@@ -213,7 +212,7 @@ async def test_an_object_needed_after_the_decision_is_not_deleted(place: Setting
         return rows
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(asyncpg.Connection, "fetch", fetch)
+        patched.setattr(asyncpg.Connection, "fetch", fetch)  # patched: the driver's, to act at a known moment
         report = await clean_up(place, s3)
     await sink.close()
     assert (report.unmarked, report.deleted_count) == (1, 1)
@@ -364,14 +363,17 @@ async def test_the_last_free_quota_is_given_to_one_of_two_simultaneous_uploads(
     assert await accounted(pool) == await listed(s3) == {("t", "media"): [20 * SIZE, 20]}
 
 
-async def test_a_failed_upload_releases_its_quota(place: Settings, s3: S3Store, pool: Any) -> None:
-    async def refuse(*_: Any, **__: Any) -> None:
+class Refusing(S3Store):
+    async def put(self, *_: Any, **__: Any) -> None:
         raise StoreUnavailable("away")
 
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(S3Store, "put", refuse)
-        with pytest.raises(StoreUnavailable):
-            await upload(place, pool, s3, "t", b"picture", "image/png")
+
+async def test_a_failed_upload_releases_its_quota(place: Settings, pool: Any) -> None:
+    store = Refusing(place)
+    await store.open()
+    with pytest.raises(StoreUnavailable):
+        await upload(place, pool, store, "t", b"picture", "image/png")
+    await store.close()
     assert (await accounts.usage(pool)).total_bytes == 0
 
 

@@ -8,14 +8,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Literal
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fakes import FakeApp, FakeEvent, FakeStream, event, settled, until
 from vision_app.domain.moment import Applied, Moment
 from vision_app.messages import Message
-from vision_app.streams import in_flight, ownership
 from vision_app.streams.actor import Actor, Change
 from vision_app.streams.dead_letters import DeadLetters
 from vision_app.streams.outbox import Outbox
@@ -84,12 +82,6 @@ def under_way() -> float | None:
 
 def _command(offset: int, key: bytes) -> FakeEvent:
     return event(offset, Add().encode(), key=key)
-
-
-@pytest.fixture(autouse=True)
-def _quick_polls(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(in_flight, "POLL_SECONDS", 0.001)
-    monkeypatch.setattr(ownership, "POLL_SECONDS", 0.001)
 
 
 async def test_commands_of_one_key_wait_for_each_other_and_for_no_other_key() -> None:

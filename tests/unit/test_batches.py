@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,19 +12,13 @@ import orjson
 import pytest
 from aiokafka.errors import KafkaConnectionError
 
-from tests.fakes import FakeApp, FakeStream, event, settled, until
+from tests.fakes import QUICK, FakeApp, FakeStream, event, settled, until
 from vision_app.stores.base import Rejected, Sink, SinkUnavailable
-from vision_app.streams import batches, ownership
 from vision_app.streams.batches import Batches
 from vision_app.streams.dead_letters import DeadLetters
 from vision_app.streams.outbox import Outbox, Oversized
-from vision_app.telemetry import metrics, reachability
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batches, "RETRY_SECONDS", (0.001,))
-    monkeypatch.setattr(ownership, "POLL_SECONDS", 0.001)
+from vision_app.streams.times import WorkerTimes
+from vision_app.telemetry import metrics
 
 
 class FakeSink(Sink[str]):
@@ -68,8 +63,8 @@ def record(offset: int, text: str | None = None, **fields: Any) -> Any:
 
 
 class Setup:
-    def __init__(self) -> None:
-        self.app, self.sink, self.stream = FakeApp(), FakeSink(), FakeStream()
+    def __init__(self, times: WorkerTimes = QUICK) -> None:
+        self.app, self.sink, self.stream = FakeApp(times), FakeSink(), FakeStream()
         self.announced: list[list[str]] = []
         self.announcing: list[Exception] = []
         self.bad_announcement: str | None = None
@@ -125,10 +120,8 @@ async def test_what_arrives_during_a_write_is_the_next_batch_and_none_is_larger_
     assert setup.stream.is_noack
 
 
-async def test_a_write_without_an_answer_is_reported_while_it_lasts(
-    setup: Setup, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(reachability, "SILENT_SECONDS", 0.0)
+async def test_a_write_without_an_answer_is_reported_while_it_lasts() -> None:
+    setup = Setup(dataclasses.replace(QUICK, silent=0.0))
     setup.sink.gate.clear()
     setup.stream.put(record(0))
     async with setup.running():

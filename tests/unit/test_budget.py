@@ -10,6 +10,7 @@ import pytest
 
 from vision_app.domain.budget import (
     LOST_AFTER_MS,
+    Bounds,
     BudgetDecision,
     BudgetRow,
     BudgetRules,
@@ -20,8 +21,6 @@ from vision_app.domain.budget import (
     view,
 )
 from vision_app.domain.budget_ledger import KEPT_TASK_BYTES
-from vision_app.domain.budget_queue import ANNOUNCED_PER_COMMAND
-from vision_app.domain.closures import SETTLED_REMEMBERED, UNSETTLED_REMEMBERED
 from vision_app.domain.moment import Applied, Moment
 from vision_app.messages import (
     BudgetCommand,
@@ -47,6 +46,7 @@ NOON = int(datetime(2026, 11, 22, 12, tzinfo=UTC).timestamp() * 1000)
 HOUR = 60 * 60 * 1000
 MIDNIGHT = datetime(2026, 11, 23, tzinfo=UTC)
 TENANT = "t"
+BOUNDS = Bounds()
 
 
 def task(name: str, *, ocr: bool = False) -> MediaTask:
@@ -256,18 +256,18 @@ def test_a_head_that_got_ocr_no_longer_blocks_the_queue() -> None:
 def test_deferrals_continue_a_hundred_at_a_time_by_a_wake_to_itself() -> None:
     tenant = Tenant()
     [blocking] = granted(tenant.reserve("s", 90))
-    for number in range(2 * ANNOUNCED_PER_COMMAND + 50):
+    for number in range(2 * BOUNDS.announced_per_command + 50):
         tenant.reserve(f"n{number}")
     decision, told, wakes = tenant.settle(blocking, 90), 0, 0
     while True:
         told += len(outcomes(decision))
-        assert len(outcomes(decision)) <= ANNOUNCED_PER_COMMAND
+        assert len(outcomes(decision)) <= BOUNDS.announced_per_command
         wake = [message for message in decision.send if isinstance(message, Wake)]
         if not wake:
             break
         wakes += len(wake)
         decision = tenant.do(wake[0])
-    assert (told, wakes) == (2 * ANNOUNCED_PER_COMMAND + 50, 2)
+    assert (told, wakes) == (2 * BOUNDS.announced_per_command + 50, 2)
 
 
 def test_an_estimate_above_the_days_limit_is_deferred_and_blocks_no_other_task() -> None:
@@ -337,18 +337,18 @@ def test_tasks_above_the_limit_do_not_count_toward_the_queues_maximum() -> None:
 def test_tasks_above_a_lowered_limit_are_deferred_a_hundred_at_a_time() -> None:
     tenant = Tenant(max_concurrent=1)
     tenant.reserve("spender", 10)
-    for number in range(2 * ANNOUNCED_PER_COMMAND + 50):
+    for number in range(2 * BOUNDS.announced_per_command + 50):
         tenant.reserve(f"n{number}", 10)
     decision, told, wakes = tenant.do(SetLimit(tenant_id=TENANT, limit=5)), 0, 0
     while True:
-        assert len(outcomes(decision)) <= ANNOUNCED_PER_COMMAND
+        assert len(outcomes(decision)) <= BOUNDS.announced_per_command
         told += len(outcomes(decision))
         wake = [message for message in decision.send if isinstance(message, Wake)]
         if not wake:
             break
         wakes += len(wake)
         decision = tenant.do(wake[0])
-    assert (told, wakes) == (2 * ANNOUNCED_PER_COMMAND + 50, 2)
+    assert (told, wakes) == (2 * BOUNDS.announced_per_command + 50, 2)
     assert len(tenant.ledger.encode()) < 5_000
 
 
@@ -435,8 +435,8 @@ def test_a_settlement_older_than_the_rows_memory_is_ignored_and_counted() -> Non
     tenant = Tenant(limit=1000)
     [old] = granted(tenant.reserve("a", 1))
     tenant.settle(old, 1)
-    tenant.settle_others(SETTLED_REMEMBERED)
-    assert len(tenant.ledger.closed) == SETTLED_REMEMBERED
+    tenant.settle_others(BOUNDS.settled_remembered)
+    assert len(tenant.ledger.closed) == BOUNDS.settled_remembered
     spent = tenant.ledger.spent
     assert "late_settle" in seen(tenant.settle(old, 500))
     assert tenant.ledger.spent == spent
@@ -446,7 +446,7 @@ def test_a_lost_older_than_the_rows_memory_charges_nothing_but_keeps_its_task() 
     tenant = Tenant(limit=1000)
     [old] = granted(tenant.reserve("a", 1))
     tenant.settle(old, 1)
-    tenant.settle_others(SETTLED_REMEMBERED)
+    tenant.settle_others(BOUNDS.settled_remembered)
     spent = tenant.ledger.spent
     late = tenant.lost(old)
     assert ("late_lost" in seen(late), names(late), tenant.ledger.spent) == (True, ["a"], spent)
@@ -507,7 +507,7 @@ def test_a_grant_of_an_abandoned_decision_is_still_charged() -> None:
     """Its number is smaller than those settled and forgotten meanwhile. It must not look settled because of that."""
     tenant = Tenant(limit=100)
     tenant.reserve("dear", 120)
-    tenant.settle_others(SETTLED_REMEMBERED + 5)
+    tenant.settle_others(BOUNDS.settled_remembered + 5)
     tenant.do(Reset(tenant_id=TENANT))
     row, at = tenant.row, Moment(time_ms=tenant.time_ms + 1, offset=tenant.offset + 1)
     raised = SetLimit(tenant_id=TENANT, limit=200)
@@ -524,7 +524,7 @@ def test_a_released_grant_is_charged_when_it_turns_out_paid_however_late() -> No
     tenant = Tenant(limit=10_000)
     [old] = granted(tenant.reserve("a"))
     tenant.release(old)
-    tenant.settle_others(3 * SETTLED_REMEMBERED)
+    tenant.settle_others(3 * BOUNDS.settled_remembered)
     spent = tenant.ledger.spent
     tenant.settle(old, 30)
     tenant.settle(old, 30)
@@ -536,11 +536,11 @@ def test_beyond_the_memory_of_released_grants_too_much_is_charged_never_too_litt
     [settled_] = granted(tenant.reserve("paid"))
     tenant.settle(settled_, 10)
     given = []
-    for number in range(UNSETTLED_REMEMBERED + 1):
+    for number in range(BOUNDS.unsettled_remembered + 1):
         given += granted(tenant.reserve(f"n{number}"))
         tenant.release(given[-1])
-    tenant.settle_others(SETTLED_REMEMBERED)
-    assert len(tenant.ledger.closed) == SETTLED_REMEMBERED + UNSETTLED_REMEMBERED
+    tenant.settle_others(BOUNDS.settled_remembered)
+    assert len(tenant.ledger.closed) == BOUNDS.settled_remembered + BOUNDS.unsettled_remembered
     assert len(tenant.ledger.encode()) < 12_000
     spent = tenant.ledger.spent
     for grant in given:
@@ -555,7 +555,7 @@ def test_ocr_grants_fill_no_memory_that_paid_ones_need() -> None:
     [old] = granted(tenant.reserve("a"))
     tenant.release(old)
     tenant.spend(960)
-    for number in range(2 * UNSETTLED_REMEMBERED):
+    for number in range(2 * BOUNDS.unsettled_remembered):
         [ocr] = granted(tenant.reserve(f"n{number}", 50, ocr=True))
         tenant.release(ocr)
     tenant.settle(old, 30)

@@ -10,14 +10,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import count
 from typing import Any
-from unittest.mock import patch
 
-import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -30,7 +27,6 @@ from hypothesis.stateful import (
 )
 
 from vision_app.domain import budget as core
-from vision_app.domain import closures
 from vision_app.domain.moment import Moment
 from vision_app.messages import (
     Deferred,
@@ -56,6 +52,7 @@ HOUR = 3_600_000
 TENANT = "t"
 ATTEMPTS = 3
 REMEMBERED = 2  # small, so that short runs reach it
+BOUNDS = core.Bounds(settled_remembered=REMEMBERED, unsettled_remembered=3 * REMEMBERED)
 
 CLEAN = ["answered", "answered", "answered", "dearer", "refused", "missing"]
 CUT = ["lost", "lost billed", "crash", "crash billed", "crash when stored", "crash when told", "moves on", "uploads on"]
@@ -81,7 +78,9 @@ class BillMachine(RuleBasedStateMachine):
     def start(self, slots: int, ocr: bool, disaster: str, loaded: bool, dear: bool) -> None:
         self.dear = dear  # whether some tasks exceed the day's limit: then charges are only bounded from below
         self.disaster = disaster  # if both were lost, a call that was cut off could not be known
-        self.budget_rules = core.BudgetRules(limit=100, max_concurrent=slots, max_queue=8, ocr_fallback=ocr)
+        self.budget_rules = core.BudgetRules(
+            limit=100, max_concurrent=slots, max_queue=8, ocr_fallback=ocr, bounds=BOUNDS
+        )
         self.row: core.BudgetRow | None = None
         self.parked: dict[int, core.Parked] = {}
         self.inbox: list[tuple[Moment, Any]] = []
@@ -377,15 +376,6 @@ class BillMachine(RuleBasedStateMachine):
         self.charged_is_what_was_reported()
         for grant_id, tokens in self.bill.items():
             assert tokens <= self.reported[grant_id], "a call that nobody was charged for"
-
-
-@pytest.fixture(autouse=True)
-def _short_memory() -> Iterator[None]:
-    with (
-        patch.object(closures, "SETTLED_REMEMBERED", REMEMBERED),
-        patch.object(closures, "UNSETTLED_REMEMBERED", 3 * REMEMBERED),
-    ):
-        yield
 
 
 def test_the_bill_never_exceeds_the_ledger() -> None:

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from tests.unit.test_budget import HOUR, MIDNIGHT, NOON, TENANT, Tenant, granted, names, outcomes, seen
-from vision_app.domain.budget_queue import ANNOUNCED_PER_COMMAND
+from vision_app.domain.budget import Bounds
 from vision_app.domain.moment import Moment
 from vision_app.messages import Deferred, Drop, Load, Pause, Reset, Resume, SetLimit, Skipped, Wake
+
+AT_ONCE = Bounds().announced_per_command
 
 
 def paused_queue(count: int, **more: Any) -> Tenant:
@@ -53,19 +55,19 @@ def test_numbers_outside_of_the_queue_drop_no_task() -> None:
 
 
 def test_a_long_queue_is_dropped_in_pieces_and_later_tasks_stay() -> None:
-    tenant = paused_queue(2 * ANNOUNCED_PER_COMMAND + 5)
+    tenant = paused_queue(2 * AT_ONCE + 5)
     decision = tenant.do(Drop(tenant_id=TENANT))
     tenant.reserve("later", 10)
     pieces = [len(outcomes(decision))]
     while drops := [message for message in decision.send if isinstance(message, Drop)]:
         decision = tenant.do(drops[0])
         pieces.append(len(outcomes(decision)))
-    assert pieces == [ANNOUNCED_PER_COMMAND, ANNOUNCED_PER_COMMAND, 5]
+    assert pieces == [AT_ONCE, AT_ONCE, 5]
     assert [waiting.task.post_id for waiting in tenant.parked.values()] == ["later"]
 
 
 def test_exactly_a_piece_needs_no_second_command() -> None:
-    tenant = paused_queue(ANNOUNCED_PER_COMMAND)
+    tenant = paused_queue(AT_ONCE)
     assert not any(isinstance(message, Drop) for message in tenant.do(Drop(tenant_id=TENANT)).send)
 
 

@@ -10,14 +10,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import count
 from typing import Any
-from unittest.mock import patch
 
-import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -30,7 +27,7 @@ from hypothesis.stateful import (
 )
 
 from vision_app.domain import budget as core
-from vision_app.domain import budget_queue, closures
+from vision_app.domain import closures
 from vision_app.domain.moment import Moment
 from vision_app.messages import (
     Deferred,
@@ -56,6 +53,7 @@ EVENING = int(datetime(2026, 11, 22, 23, tzinfo=UTC).timestamp() * 1000)
 MINUTE, HOUR = 60_000, 3_600_000
 TENANT = "t"
 TOLD_AT_ONCE, REMEMBERED = 2, 5  # small, so that short runs reach them
+BOUNDS = core.Bounds(TOLD_AT_ONCE, REMEMBERED, REMEMBERED)
 
 
 @dataclass
@@ -73,7 +71,9 @@ class BudgetMachine(RuleBasedStateMachine):
         ocr=st.booleans(), slots=st.integers(1, 3), room=st.sampled_from([3, 12]), loaded=st.sampled_from([True, False])
     )
     def start(self, ocr: bool, slots: int, room: int, loaded: bool) -> None:
-        self.budget_rules = core.BudgetRules(limit=100, max_concurrent=slots, max_queue=room, ocr_fallback=ocr)
+        self.budget_rules = core.BudgetRules(
+            limit=100, max_concurrent=slots, max_queue=room, ocr_fallback=ocr, bounds=BOUNDS
+        )
         self.row: core.BudgetRow | None = None
         self.parked: dict[int, core.Parked] = {}
         self.log: list[tuple[Moment, Any]] = []
@@ -319,7 +319,7 @@ class BudgetMachine(RuleBasedStateMachine):
                         self.fifo.append(dataclasses.replace(self.gone[grant_id], told=False))
 
     def remembered(self, grant_id: str, was_open: dict[str, Any], closed: dict[str, Any]) -> bool:
-        forgotten = self.row is not None and closures.Closures(self.row).settled_long_ago(grant_id)
+        forgotten = self.row is not None and closures.Closures(self.row, BOUNDS).settled_long_ago(grant_id)
         return grant_id in was_open or grant_id in closed or not forgotten
 
     def owe(self, grant_id: str, tokens: int, closed: dict[str, Any]) -> None:
@@ -442,16 +442,6 @@ class BudgetMachine(RuleBasedStateMachine):
             self.deliver_all()
         assert self.row is not None
         assert (self.row.waiting, self.row.open, self.row.holes, self.fifo) == (0, {}, [], [])
-
-
-@pytest.fixture(autouse=True)
-def _short_memory() -> Iterator[None]:
-    with (
-        patch.object(budget_queue, "ANNOUNCED_PER_COMMAND", TOLD_AT_ONCE),
-        patch.object(closures, "SETTLED_REMEMBERED", REMEMBERED),
-        patch.object(closures, "UNSETTLED_REMEMBERED", REMEMBERED),
-    ):
-        yield
 
 
 def test_the_ledger_keeps_its_rules_whatever_happens() -> None:

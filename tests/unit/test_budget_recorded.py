@@ -24,7 +24,8 @@ def replay(sequence: dict[str, Any]) -> None:
     tenant = Tenant(decide, BudgetRules(limit=0))
     for number, step in enumerate(sequence["steps"]):
         if "rules" in step:
-            tenant.rules = BudgetRules(*step["rules"])
+            limit, concurrent, queue, ocr = step["rules"]
+            tenant.rules = BudgetRules(limit, concurrent, queue, ocr, bounds(**sequence["bounds"]))
         for lost in step.get("lost_entries", []):
             tenant.parked.pop(lost, None)
         if "lost_ledger" in step:
@@ -41,8 +42,7 @@ def test_every_recorded_sequence_leads_to_the_same_decisions() -> None:
     recorded = sequences()
     assert len(recorded) > 200
     for sequence in recorded:
-        with bounds(**sequence["bounds"]):
-            replay(sequence)
+        replay(sequence)
 
 
 def test_the_record_holds_every_command_and_every_observation() -> None:

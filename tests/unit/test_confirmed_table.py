@@ -47,14 +47,14 @@ def futures(monkeypatch: pytest.MonkeyPatch) -> Futures:
         made.append(asyncio.get_running_loop().create_future())
         return made[-1]
 
-    monkeypatch.setattr(Collection, "send_changelog", send)
+    monkeypatch.setattr(Collection, "send_changelog", send)  # patched: Faust's, there is no broker
     return made
 
 
 @pytest.fixture
 def exits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     codes: list[int] = []
-    monkeypatch.setattr(os, "_exit", codes.append)
+    monkeypatch.setattr(os, "_exit", codes.append)  # patched: the end of the process
     return codes
 
 

@@ -11,7 +11,8 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,10 @@ from PIL import Image, ImageCms
 
 from tests.fakes import until
 from tests.hostile_pictures import encoded, png, scan_bomb, zeros
-from vision_app.providers import decoders as pool
+from vision_app.providers.base import Picture
 from vision_app.providers.decoder_child import HEADER
-from vision_app.providers.decoders import Child, ChildDied, Decoders, DecodersUnavailable
-from vision_app.providers.decoding import UnusablePicture, told
+from vision_app.providers.decoders import Child, ChildDied, Decoders, DecodersUnavailable, Reply
+from vision_app.providers.decoding import DecodeRequest, UnusablePicture, told
 from vision_app.settings import load_settings
 from vision_app.telemetry import metrics
 
@@ -32,8 +33,9 @@ PICTURE = encoded("JPEG")
 
 
 @contextlib.asynccontextmanager
-async def running(children: int = 1, **changes: Any) -> AsyncIterator[Decoders]:
-    opened = Decoders(load_settings(**changes), children)
+async def running(children: int = 1, pool: Mapping[str, Any] = {}, **changes: Any) -> AsyncIterator[Decoders]:
+    """Decoders with these parameters of the pool and changed settings."""
+    opened = Decoders(load_settings(**changes), children, **pool)
     await opened.open()
     try:
         yield opened
@@ -109,9 +111,8 @@ async def test_processor_time_is_bounded_per_picture_and_not_per_child() -> None
     assert replaced("timeout") == before + 1
 
 
-async def test_a_child_that_hangs_is_ended_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "DEADLINE_SLACK_SECONDS", 0)
-    async with running(vision_decoding_timeout=1) as decoders:
+async def test_a_child_that_hangs_is_ended_at_the_deadline() -> None:
+    async with running(pool={"deadline_seconds": 1.0}) as decoders:
         os.kill(decoders.pids[0], signal.SIGSTOP)
         assert (await fault_of(decoders, PICTURE)).reason == "decoding_timeout"
         assert (await decoders.prepare(PICTURE, "image/jpeg")).width == 300
@@ -127,17 +128,19 @@ async def test_a_picture_survives_the_death_of_its_child_once() -> None:
         assert decoders.pids != [idle]
 
 
-async def test_a_picture_that_ends_two_children_is_to_blame(monkeypatch: pytest.MonkeyPatch) -> None:
+class Dying(Child):
+    """Ends in the middle of its picture."""
+
+    async def decode(self, content: bytes, declared_mime: str, wish: DecodeRequest) -> Picture:
+        os.kill(self.pid, signal.SIGSEGV)
+        raise ChildDied(self._process.wait())
+
+
+async def test_a_picture_that_ends_two_children_is_to_blame() -> None:
     before = replaced("died")
-    async with running() as decoders:
-
-        async def dies(child: Child, *_: Any) -> None:
-            os.kill(child.pid, signal.SIGSEGV)
-            raise ChildDied(child._process.wait())
-
-        with monkeypatch.context() as patch:
-            patch.setattr(Child, "decode", dies)
-            fault = await fault_of(decoders, PICTURE)
+    kinds = iter([Dying, Dying, Child])
+    async with running(pool={"start": lambda *given: next(kinds)(*given)}) as decoders:
+        fault = await fault_of(decoders, PICTURE)
         assert fault.reason == "decoding_crashed"
         assert fault.details == {"exit_status": -signal.SIGSEGV, "attempts": 2}
         assert (await decoders.prepare(PICTURE, "image/jpeg")).width == 300
@@ -152,9 +155,8 @@ async def test_an_idle_child_that_died_is_replaced_unnoticed() -> None:
         assert decoders.pids != [pid]
 
 
-async def test_a_child_is_replaced_after_its_number_of_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "PICTURES_PER_CHILD", 2)
-    async with running() as decoders:
+async def test_a_child_is_replaced_after_its_number_of_pictures() -> None:
+    async with running(pool={"pictures_per_child": 2}) as decoders:
         seen = set()
         for _ in range(4):
             seen.update(decoders.pids)
@@ -186,9 +188,8 @@ async def test_closing_ends_all_children_including_busy_ones() -> None:
     assert not any(psutil.pid_exists(pid) for pid in pids)
 
 
-async def test_a_childs_reply_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_childs_reply_is_checked() -> None:
     """An attacked decoder may reply anything. An unknown type, endless content or an unknown reason is refused."""
-    monkeypatch.setattr(pool, "TRIES", 1)
     image = {"mime_type": "image/png", "width": 1, "height": 1, "same": False}
     answers: list[tuple[dict[str, Any], bytes]] = [
         ({**image, "mime_type": "text/html"}, b"<script>"),
@@ -198,9 +199,14 @@ async def test_a_childs_reply_is_checked(monkeypatch: pytest.MonkeyPatch) -> Non
         ({"reason": "budget", "details": {}}, b""),
         ({}, b""),
     ]
-    async with running(len(answers)) as decoders:
+    left = iter(answers)
+
+    class Lying(Child):
+        def _ask(self, asked: bytes, content: bytes) -> Reply:
+            return next(left)
+
+    async with running(len(answers), pool={"tries": 1, "start": Lying}) as decoders:
         for answer in answers:
-            monkeypatch.setattr(Child, "_ask", lambda *_, answer=answer: answer)
             assert (await fault_of(decoders, PICTURE)).reason == "decoding_crashed", answer
 
 
@@ -216,10 +222,10 @@ async def test_an_invalid_reply_on_the_pipe_ends_the_child() -> None:
                 child._ask(b"{}", PICTURE)
 
 
-async def test_without_children_the_worker_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "PROGRAM", "vision_app.providers.no_such_program")
-    with pytest.raises(DecodersUnavailable, match="run it with python -m"):
-        await Decoders(load_settings(), 1).open()
+async def test_without_children_the_worker_does_not_start() -> None:
+    missing = partial(Child, program="vision_app.providers.no_such_program")
+    with pytest.raises(DecodersUnavailable, match=r"no_such_program does not start.*run it with python -m"):
+        await Decoders(load_settings(), 1, start=missing).open()
 
 
 def test_children_end_when_the_worker_is_killed() -> None:

@@ -7,6 +7,7 @@ import io
 import struct
 import zipfile
 import zlib
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +15,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageChops, ImageStat, PngImagePlugin
 
-from vision_app.providers import decoding
 from vision_app.providers.base import Picture
 from vision_app.providers.decoding import DecodeRequest, UnusablePicture, decode
 
@@ -131,9 +131,8 @@ def test_unscaled_everything_else_is_the_same_to_the_pixel(form: str) -> None:
         assert before.convert("L").tobytes() == after.convert("L").tobytes()
 
 
-def test_what_is_too_large_for_the_vendor_unscaled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoding, "MAX_SENT_IMAGE_BYTES", 50_000)
-    assert reason(encoded("BMP"), "image/bmp", UNSCALED) == "too_large"
+def test_what_is_too_large_for_the_vendor_unscaled() -> None:
+    assert reason(encoded("BMP"), "image/bmp", replace(UNSCALED, max_bytes=50_000)) == "too_large"
 
 
 def test_unscaled_pictures_are_upright_too() -> None:

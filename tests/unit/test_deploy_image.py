@@ -55,11 +55,20 @@ def test_package_lists_do_not_stay() -> None:
 
 
 def test_what_is_copied_exists_and_nothing_else_is_sent() -> None:
-    sources = {s for copy in of("COPY") if "--from" not in copy for s in copy.split()[:-1]}
+    copies = [copy.split() for copy in of("COPY") if "--from" not in copy]
+    sources = {word for copy in copies for word in copy[:-1] if not word.startswith("--")}
     assert all((ROOT / source).exists() for source in sources)
     sent = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     assert {source for source in sources if not source.startswith("config/")} == sent
     assert (ROOT / ".dockerignore").read_text().splitlines()[1] == "*"
+
+
+def test_a_clone_with_umask_077_makes_the_same_image() -> None:
+    """COPY keeps the modes of the clone, which would keep the image's user out."""
+    last_stage = DOCKERFILE[DOCKERFILE.rindex("\nFROM ") :]
+    copies = re.findall(r"^COPY (.*)", last_stage, flags=re.MULTILINE)
+    assert copies
+    assert all(copy.startswith(("--chmod=755 ", "--from=build ")) for copy in copies)
 
 
 def test_the_image_has_the_versions_that_are_tested() -> None:

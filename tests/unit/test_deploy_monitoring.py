@@ -28,7 +28,6 @@ ALERTS: dict[str, dict[str, Any]] = {
 SCRAPE = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())
 DASHBOARD = json.loads((DEPLOY / "grafana" / "dashboards" / "vision.json").read_text())
 PANELS = {panel["title"]: panel for panel in DASHBOARD["panels"] if panel["type"] != "row"}
-MONITORS = yaml.safe_load((DEPLOY / "monitoring.yml").read_text())
 
 needs_promtool = pytest.mark.skipif(
     shutil.which("promtool") is None, reason="promtool is not installed: `make tools` gets it"
@@ -66,9 +65,21 @@ HEALTHY = {
     's3_operations_total{operation="put", result="error"}': "0x800",
     's3_upload_duration_seconds_bucket{le="0.5"}': "0+10x800",
     's3_upload_duration_seconds_bucket{le="+Inf"}': "0+10x800",
+    'up{job="redis", instance="r"}': "0 1x800",
+    'redis_memory_used_bytes{instance="r"}': "300x800",
+    'redis_memory_max_bytes{instance="r"}': "512x800",
+    'redis_memory_used_bytes{instance="no limit"}': "300x800",
+    'redis_memory_max_bytes{instance="no limit"}': "0x800",
+    'redis_aof_last_write_status{instance="r"}': "1x800",
+    'redis_aof_last_bgrewrite_status{instance="r"}': "1x800",
+    'kafka_topic_partition_under_replicated_partition{topic="t", partition="0"}': "0 1x20 0x800",
+    'pg_stat_activity_count{datname="vision", state="idle", instance="p"}': "70x800",
+    'pg_stat_activity_count{datname="vision", state="active", instance="p"}': "5x800",
+    'pg_settings_max_connections{server="s", instance="p"}': "100x800",
 }
 """A normal day: outages of seconds, a queue that moves, a bucket that two workers report. One sample per 15 s."""
 
+ACTIVITY, MAXIMUM = 'pg_stat_activity_count{instance="p", state=', 'pg_settings_max_connections{instance="p"}'
 REQUESTS = 'vision_analysis_requests_total{provider="gigachat", tenant_id="t", '
 CALL, UPLOAD = (
     'vision_analysis_duration_seconds_bucket{provider="gigachat", status="success", ',
@@ -186,6 +197,26 @@ SICK: dict[str, tuple[str, dict[str, str], str, str]] = {
         "9m",
         "12m",
     ),
+    "VisionExporterDown": ("15s", {'up{job="kafka", instance="k"}': "1x8 0x60"}, "6m", "8m"),
+    "VisionRedisFilling": (
+        "15s",
+        {'redis_memory_used_bytes{instance="r"}': "430x8 440x60", 'redis_memory_max_bytes{instance="r"}': "512x80"},
+        "6m",
+        "8m",
+    ),
+    "VisionRedisNotSaved": ("15s", {'redis_aof_last_bgrewrite_status{instance="r"}': "1x8 0x40"}, "2m", "4m"),
+    "VisionKafkaUnderReplicated": (
+        "15s",
+        {'kafka_topic_partition_under_replicated_partition{topic="t", partition="0"}': "0x8 1x80"},
+        "11m",
+        "13m",
+    ),
+    "VisionPostgresConnections": (
+        "15s",
+        {ACTIVITY + '"idle"}': "60x80", ACTIVITY + '"active"}': "5x8 25x70", MAXIMUM: "100x80"},
+        "6m",
+        "8m",
+    ),
     "VisionS3Slow": (
         "15s",
         {f'{UPLOAD}_bucket{{le="{le}"}}': f"0+{count}x100" for le, count in (("5", 1), ("10", 2), ("+Inf", 100))},
@@ -282,29 +313,20 @@ def provisioned() -> dict[str, Any]:
 
 
 def test_what_is_mounted_is_what_the_programs_are_told_to_read() -> None:
-    services = MONITORS["services"]
+    services = COMPOSE["services"]
     assert services["prometheus"]["volumes"][0] == "./deploy/prometheus:/etc/prometheus:ro"
     assert services["grafana"]["volumes"][0] == "./deploy/grafana:/etc/grafana/vision:ro"
     [provider] = yaml.safe_load((DEPLOY / "grafana/provisioning/dashboards/vision.yml").read_text())["providers"]
     assert provider["options"]["path"] == "/etc/grafana/vision/dashboards"
     assert provisioned()["url"] == "http://prometheus:9090"
-    [job] = SCRAPE["scrape_configs"]
-    assert (job["job_name"], job["static_configs"]) == ("vision", [{"targets": ["worker:8001"]}])
+    jobs = {job["job_name"]: job["static_configs"] for job in SCRAPE["scrape_configs"]}
+    assert jobs.pop("vision") == [{"targets": ["worker:8001"]}]
+    for name, [static] in jobs.items():
+        [target] = static["targets"]
+        exporter, _, port = target.partition(":")
+        assert exporter == f"{name}-exporter"
+        assert f"http://127.0.0.1:{port}/metrics" in services[exporter]["healthcheck"]["test"]
     assert SCRAPE["rule_files"] == [RULES.name]
-
-
-@pytest.mark.parametrize("name", MONITORS["services"])
-def test_the_monitors_are_confined_like_everything_else(name: str) -> None:
-    service = MONITORS["services"][name]
-    assert name not in COMPOSE["services"]
-    assert re.fullmatch(r"[a-z/]+:v?\d+\.\d+\.\d+", service["image"])
-    assert [port.split(":")[0] for port in service["ports"]] == ["127.0.0.1"]
-    assert set(service["networks"]) <= COMPOSE["networks"].keys()
-    assert service["cap_drop"] == ["ALL"]
-    assert service["read_only"] is True
-    assert service["security_opt"] == ["no-new-privileges:true"]
-    assert {"mem_limit", "pids_limit", "healthcheck", "restart", "logging"} <= set(service)
-    assert "${" not in str(service), "nothing of .env is needed"
 
 
 @needs_promtool

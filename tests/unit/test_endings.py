@@ -24,7 +24,7 @@ from tests.fakes import FakeApp, FakeEvent, FakeStream, event, settled
 from vision_app.domain.moment import Applied, Moment
 from vision_app.messages import DeadLetter, Message, Release
 from vision_app.stores.base import Rejected, Sink, SinkUnavailable
-from vision_app.streams import batches, in_flight, last_resort, outbox, ownership
+from vision_app.streams import last_resort
 from vision_app.streams.actor import Actor, Change
 from vision_app.streams.batches import Batches, BatchState
 from vision_app.streams.dead_letters import DeadLetters
@@ -32,6 +32,7 @@ from vision_app.streams.faust_seams import Event
 from vision_app.streams.in_flight import InFlight, SlotState
 from vision_app.streams.outbox import Outbox, Oversized
 from vision_app.streams.ownership import LeftUnacked
+from vision_app.streams.times import WorkerTimes
 
 FAULTS: dict[str, Callable[[], BaseException | None]] = {
     "none": lambda: None,
@@ -46,6 +47,9 @@ FAULTS: dict[str, Callable[[], BaseException | None]] = {
     "elsewhere": lambda: Rejected(99, "no such place"),
 }
 SENDS = frozenset({"bug", "kafka", "large"})
+
+
+TIMES = WorkerTimes(poll=0.001, kafka_retry=(0.0,), sink_retry=(0.0,))
 
 
 class ProcessEnded(BaseException):
@@ -85,7 +89,7 @@ class Life:
 
     def __init__(self, world: World, generation: int) -> None:
         self.world, self.dead, self.code = world, False, 0
-        self.app, self.stream = FakeApp(), FakeStream()
+        self.app, self.stream = FakeApp(TIMES), FakeStream()
         self.app.consumer_generation_id = generation
         self.app.refuse = self._refuse
         self.stream.ack = self._ack  # type: ignore[method-assign]  # of this one stream
@@ -215,7 +219,7 @@ async def live(world: World, build: Callable[[Life], Any], monkeypatch: pytest.M
     """One life: until all is acknowledged or the process ends."""
     life = Life(world, generation=len(world.lives) + 1)
     world.lives.append(life)
-    monkeypatch.setattr("vision_app.streams.last_resort.os._exit", life.end)
+    monkeypatch.setattr("vision_app.streams.last_resort.os._exit", life.end)  # patched: the end of the process
     body = asyncio.create_task(build(life).run(life.stream))
     try:
         async with asyncio.timeout(5):
@@ -233,13 +237,6 @@ async def live(world: World, build: Callable[[Life], Any], monkeypatch: pytest.M
 
 @pytest.mark.parametrize("kind", FLOWS)
 def test_every_event_ends_whatever_fails(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module, name, value in (
-        (in_flight, "POLL_SECONDS", 0.001),
-        (ownership, "POLL_SECONDS", 0.001),
-        (outbox, "RETRY_SECONDS", (0.0,)),
-        (batches, "RETRY_SECONDS", (0.0,)),
-    ):
-        monkeypatch.setattr(module, name, value)
     exits: list[int] = []
 
     @settings(max_examples=120, deadline=None)
@@ -274,8 +271,7 @@ def ended_with(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         codes.append(code)
         raise ProcessEnded
 
-    monkeypatch.setattr(os, "_exit", end)
-    monkeypatch.setattr(ownership, "POLL_SECONDS", 0.001)
+    monkeypatch.setattr(os, "_exit", end)  # patched: the end of the process
     return codes
 
 
@@ -382,15 +378,14 @@ async def test_a_sink_shows_its_state_and_its_batch(ended_with: list[int]) -> No
         await asyncio.gather(body, return_exceptions=True)
 
 
-async def test_the_window_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(in_flight, "WINDOW_BYTES", 1000)
+async def test_the_window_is_bounded_in_bytes() -> None:
     app, stream, go_on, begun = FakeApp(), FakeStream(), asyncio.Event(), []
 
     async def handler(event: FakeEvent) -> None:
         begun.append(event.message.offset)
         await go_on.wait()
 
-    flow = InFlight(app, "analysis", handler, DeadLetters(Outbox(app)), limit=50)
+    flow = InFlight(app, "analysis", handler, DeadLetters(Outbox(app)), limit=50, window_bytes=1000)
     body = asyncio.create_task(flow.run(stream))
     stream.put(*(event(offset, b"x" * 400) for offset in range(6)), event(6, b"x" * 5000))
     try:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, cast
 
 import orjson
 import pytest
 
-from bridges import entry_content
+from bridges import redis_in
 from bridges.entry_content import UploadedRecord, read_content
 from bridges.fair_queue import Held
 from bridges.redis_in import RedisIn
@@ -56,14 +57,13 @@ def test_an_unreadable_entry_keeps_its_fields_and_the_reason() -> None:
     assert content.fields == given
 
 
-def test_an_unexpected_error_is_counted_and_makes_the_entry_unreadable(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unexpected_error_is_counted_and_makes_the_entry_unreadable() -> None:
     def fail(*_: Any, **__: Any) -> Any:
         raise RecursionError("too deep")
 
-    monkeypatch.setattr(entry_content, "read_entry", fail)
     errors = metrics.UNEXPECTED_ERRORS.labels(where="redis_in")
     before = errors._value.get()
-    content = read_content(STREAM, ENTRY, fields(), "default")
+    content = read_content(STREAM, ENTRY, fields(), "default", fail)
     assert isinstance(content.record, Unreadable)
     assert str(content.record) == "RecursionError: too deep"
     assert errors._value.get() == before + 1
@@ -76,7 +76,8 @@ async def test_a_held_entry_is_parsed_once(monkeypatch: pytest.MonkeyPatch) -> N
         parsed.append(entry_id)
         return read_entry(fields, default_tenant=default_tenant, entry_id=entry_id)
 
-    monkeypatch.setattr(entry_content, "read_entry", count)
+    # patched: to count what the way in does through several layers
+    monkeypatch.setattr(redis_in, "read_content", partial(read_content, read=count))
     app, redis = FakeApp(), FakeRedis()
     outbox = Outbox(app)
     bridge = RedisIn(app, outbox, DeadLetters(outbox), SETTINGS, "w1", lambda: False)

@@ -110,6 +110,23 @@ async def test_reset_is_a_rst_for_old_connections_and_for_new_ones_after_some_by
     assert len(set(counts)) > 1, "at different places"
 
 
+async def test_clients_can_be_refused_by_their_port_while_others_go_on(proxy: FaultProxy) -> None:
+    cut, other = await Client.connect(proxy), await Client.connect(proxy)
+    assert [len(await client.ask()) for client in (cut, other)] == [ANSWER_BYTES] * 2
+    ports = {cut.writer.get_extra_info("sockname")[1]}
+    proxy.refuse_clients(ports.__contains__)
+    assert await cut.reader.read() == b""
+    assert len(await other.ask()) == ANSWER_BYTES
+    proxy.refuse_clients(lambda _: True)
+    refused = await Client.connect(proxy)
+    assert await refused.reader.read() == b""
+    proxy.refuse_clients(None)
+    healed = await Client.connect(proxy)
+    assert len(await healed.ask()) == ANSWER_BYTES
+    for client in (cut, other, refused, healed):
+        client.close()
+
+
 async def test_slow_is_slow_and_loses_nothing(proxy: FaultProxy) -> None:
     client = await Client.connect(proxy)
     proxy.inject("slow")

@@ -9,11 +9,18 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka.protocol.group import HeartbeatRequest, SyncGroupRequest
 from faust.types import TP
 
 from vision_app.app import VisionApp, create_app
 from vision_app.settings import load_settings
-from vision_app.streams.faust_seams import RewindingConsumer, Worker, committed_offset, fetch_metadata
+from vision_app.streams import faust_seams
+from vision_app.streams.faust_seams import (
+    RewindingConsumer,
+    Worker,
+    committed_offset,
+    fetch_metadata,
+)
 from vision_app.web.worker import ServedWorker
 
 
@@ -57,11 +64,38 @@ async def test_a_partition_without_a_commit_is_sought_to_its_beginning(
     async def perform_seek(self: Any) -> None:
         consumer._read_offset[done] = 5
 
+    # patched: Faust's and aiokafka's, without a broker
     monkeypatch.setattr(RewindingConsumer.__mro__[1], "perform_seek", perform_seek)
+    # patched: Faust's and aiokafka's, without a broker
     monkeypatch.setattr(consumer, "assignment", lambda: {done, new, table})
-    monkeypatch.setattr(consumer, "seek", seek)
+    monkeypatch.setattr(consumer, "seek", seek)  # patched: Faust's and aiokafka's, without a broker
     await consumer.perform_seek()
     assert sought == [(new, 0)]
+
+
+async def test_requests_of_the_consumer_wait_as_long_as_a_session_and_only_joining_the_group_longer(
+    app: Any, consumer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Any] = []
+    # patched: Faust makes its consumer and producer by itself, so nothing can be passed to them
+    monkeypatch.setattr(faust_seams, "limit_waits", lambda *limits: given.append(limits))
+    made = consumer._thread._create_consumer(loop=asyncio.get_running_loop())
+    ((limited, connecting, answering),) = given
+    assert (limited, connecting) == (made, 5)
+    assert answering(HeartbeatRequest("g", 1, "m")) == app.conf.broker_session_timeout
+    assert answering(SyncGroupRequest("g", 1, "m", "", [])) == app.conf.broker_request_timeout
+    await made.stop()
+
+
+async def test_a_record_can_be_sent_twice_in_its_time(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Any] = []
+    # patched: Faust makes its consumer and producer by itself, so nothing can be passed to them
+    monkeypatch.setattr(faust_seams, "limit_waits", lambda *limits: given.append(limits))
+    made = app.producer._new_producer()
+    ((limited, connecting, answering),) = given
+    assert limited is made
+    assert connecting * 2 == answering(None) * 2 == app.conf.producer_request_timeout
+    await made.stop()
 
 
 async def test_the_producers_client_can_be_asked_for_a_topics_metadata(
@@ -74,9 +108,9 @@ async def test_the_producers_client_can_be_asked_for_a_topics_metadata(
         asked.append(topic)
 
     assert inspect.signature(producer.client.add_topic).parameters.keys() == {"topic"}
-    monkeypatch.setattr(producer.client, "add_topic", add_topic)
+    monkeypatch.setattr(producer.client, "add_topic", add_topic)  # patched: Faust's and aiokafka's, without a broker
     assert "_producer" in inspect.getsource(type(app.producer)), "Faust's producer keeps aiokafka's under another name"
-    monkeypatch.setattr(app.producer, "_producer", producer)
+    monkeypatch.setattr(app.producer, "_producer", producer)  # patched: Faust's and aiokafka's, without a broker
     await fetch_metadata(app, "vision.media")
     assert asked == ["vision.media"]
     await producer.stop()

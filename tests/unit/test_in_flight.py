@@ -17,19 +17,12 @@ from hypothesis import strategies as st
 
 from tests.fakes import FakeApp, FakeEvent, FakeStream, event, settled, until
 from vision_app.messages import DeadLetter, Release
-from vision_app.streams import in_flight, ownership
 from vision_app.streams.dead_letters import DeadLetters
 from vision_app.streams.faust_seams import Event
 from vision_app.streams.in_flight import Handler, InFlight
 from vision_app.streams.outbox import Outbox
 from vision_app.streams.ownership import LeftUnacked, is_ours
 from vision_app.telemetry import metrics
-
-
-@pytest.fixture(autouse=True)
-def _quick_polls(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(in_flight, "POLL_SECONDS", 0.001)
-    monkeypatch.setattr(ownership, "POLL_SECONDS", 0.001)
 
 
 def companions(event: Any, letter: DeadLetter) -> list[Release]:

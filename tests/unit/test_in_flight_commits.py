@@ -22,18 +22,11 @@ from intervaltree import IntervalTree
 
 from tests.fakes import FakeApp, FakeEvent, FakeStream, event, settled, until
 from tests.unit.test_in_flight import Conduct, flow_of
-from vision_app.streams import in_flight, ownership
 from vision_app.streams.faust_seams import Event
 from vision_app.streams.in_flight import InFlight
 from vision_app.streams.ownership import LeftUnacked, is_ours
 
 TOPIC = "topic"
-
-
-@pytest.fixture(autouse=True)
-def _quick_polls(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(in_flight, "POLL_SECONDS", 0.001)
-    monkeypatch.setattr(ownership, "POLL_SECONDS", 0.001)
 
 
 @dataclass(eq=False)

@@ -6,6 +6,7 @@ The index is a local server with a folder that has a package of a few bytes; not
 from __future__ import annotations
 
 import base64
+import contextlib
 import functools
 import hashlib
 import http.server
@@ -64,6 +65,10 @@ def make_wheel(folder: Path, name: str, requires: str = "") -> str:
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
+    return make_clone(tmp_path)
+
+
+def make_clone(tmp_path: Path) -> Path:
     """A checkout with the install script, two locks and a project that needs no external build backend."""
     root = tmp_path / "clone"
     (root / "scripts").mkdir(parents=True)
@@ -96,13 +101,19 @@ def clone(tmp_path: Path) -> Path:
     return root
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def authority() -> trustme.CA:
     return trustme.CA()
 
 
 @pytest.fixture
 def index(tmp_path: Path, authority: trustme.CA, clone: Path) -> Iterator[str]:
+    with serve_index(tmp_path, authority) as address:
+        yield address
+
+
+@contextlib.contextmanager
+def serve_index(tmp_path: Path, authority: trustme.CA) -> Iterator[str]:
     """The address of the index. Its certificate authority is unknown."""
 
     class Handler(http.server.SimpleHTTPRequestHandler):
@@ -154,6 +165,29 @@ def installer(clone: Path, index: str, tmp_path: Path, authority: trustme.CA) ->
     return Installer(clone, index, tmp_path)
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, authority: trustme.CA) -> Path:
+    """A clone in which the lock of the demo is installed. Making an environment takes most of a test's time."""
+    folder = tmp_path_factory.mktemp("made")
+    clone = make_clone(folder)
+    authority.cert_pem.write_to_path(str(folder / "authority.pem"))
+    with serve_index(folder, authority) as address:
+        code, _, err = Installer(clone, address, folder).run(SSL_CERT_FILE=str(folder / "authority.pem"))
+    assert code == 0, err
+    return clone
+
+
+@pytest.fixture
+def installed(made: Path, installer: Installer) -> Installer:
+    """The installer in a copy of that clone: it only has to add what `requirements.lock` has beyond the demo's."""
+    copy = installer.clone / ".venv"
+    shutil.copytree(made / ".venv", copy, symlinks=True)
+    stamp = copy / ".installed"
+    stamp.write_text(stamp.read_text().replace(str(made), str(installer.clone)))
+    assert not installer.has("vision_test_more")
+    return installer
+
+
 @pytest.fixture
 def trusted(tmp_path: Path) -> dict[str, str]:
     return {"SSL_CERT_FILE": str(tmp_path / "authority.pem")}
@@ -178,44 +212,45 @@ def test_each_lock_adds_its_own_and_a_second_time_nothing_is_done(
 
 
 @pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT"])
-def test_an_authority_of_the_companys_own(installer: Installer, trusted: dict[str, str], variable: str) -> None:
-    code, _, err = installer.run(**{variable: trusted["SSL_CERT_FILE"]})
+def test_an_authority_of_the_companys_own(installed: Installer, trusted: dict[str, str], variable: str) -> None:
+    code, _, err = installed.run("requirements.lock", **{variable: trusted["SSL_CERT_FILE"]})
     assert code == 0, err
+    assert installed.has("vision_test_more")
 
 
-def test_an_unknown_authority_names_both_variables(installer: Installer) -> None:
-    code, out, err = installer.run()
+def test_an_unknown_authority_names_both_variables(installed: Installer) -> None:
+    code, out, err = installed.run("requirements.lock")
     assert code == 1, out
     assert "SSL_CERT_FILE=/path/ca.pem or REQUESTS_CA_BUNDLE=/path/ca.pem" in err
     assert "run the same command again" in err
 
 
-def test_a_variable_that_names_no_file(installer: Installer, tmp_path: Path) -> None:
-    code, _, err = installer.run(SSL_CERT_FILE=str(tmp_path / "absent.pem"))
+def test_a_variable_that_names_no_file(installed: Installer, tmp_path: Path) -> None:
+    code, _, err = installed.run("requirements.lock", SSL_CERT_FILE=str(tmp_path / "absent.pem"))
     assert code == 1
     assert "absent.pem is no file" in err
 
 
-def test_an_unreachable_index_is_reported_with_what_to_check(installer: Installer) -> None:
-    code, _, err = installer.run(PIP_INDEX_URL="https://127.0.0.1:1")
+def test_an_unreachable_index_is_reported_with_what_to_check(installed: Installer) -> None:
+    code, _, err = installed.run("requirements.lock", PIP_INDEX_URL="https://127.0.0.1:1")
     assert code == 1
     assert "HTTPS_PROXY, NO_PROXY" in err
     assert "PIP_INDEX_URL" in err
 
 
-def test_another_file_than_the_locked_one_is_refused(installer: Installer, trusted: dict[str, str]) -> None:
-    lock = installer.clone / "requirements-demo.lock"
-    lock.write_text(f"{NAME}==1.0 --hash=sha256:{'0' * 64}\n")
-    code, _, err = installer.run(**trusted)
+def test_another_file_than_the_locked_one_is_refused(installed: Installer, trusted: dict[str, str]) -> None:
+    lock = installed.clone / "requirements.lock"
+    lock.write_text(f"vision-test-more==1.0 --hash=sha256:{'0' * 64}\n")
+    code, _, err = installed.run("requirements.lock", **trusted)
     assert code == 1
     assert "not the one this version was tested with" in err
 
 
-def test_variables_that_mislead_pip_are_ignored(installer: Installer, trusted: dict[str, str], tmp_path: Path) -> None:
+def test_variables_that_mislead_pip_are_ignored(installed: Installer, trusted: dict[str, str], tmp_path: Path) -> None:
     astray = {"PIP_TARGET": str(tmp_path / "astray"), "PIP_USER": "1", "PYTHONPATH": "/nowhere"}
-    code, _, err = installer.run(**trusted, **astray)
+    code, _, err = installed.run("requirements.lock", **trusted, **astray)
     assert code == 0, err
-    assert installer.has("vision_test_dependency")
+    assert installed.has("vision_test_more")
     assert not (tmp_path / "astray").exists()
 
 
@@ -248,11 +283,10 @@ def test_two_at_once(installer: Installer, trusted: dict[str, str]) -> None:
     assert installer.has("project")
 
 
-def test_a_changed_lock_is_installed(installer: Installer, trusted: dict[str, str]) -> None:
-    assert installer.run(**trusted)[0] == 0
-    (installer.clone / "requirements-demo.lock").write_text((installer.clone / "requirements.lock").read_text())
-    assert installer.run(**trusted)[0] == 0
-    assert installer.has("vision_test_more")
+def test_a_changed_lock_is_installed(installed: Installer, trusted: dict[str, str]) -> None:
+    (installed.clone / "requirements-demo.lock").write_text((installed.clone / "requirements.lock").read_text())
+    assert installed.run(**trusted)[0] == 0
+    assert installed.has("vision_test_more")
 
 
 # --- where it cannot be installed -------------------------------------------------------------------------------------
@@ -281,11 +315,11 @@ def test_an_unsupported_place_gets_one_sentence(
 ) -> None:
     check = load("platform_check")
     with monkeypatch.context() as there:
-        there.setattr(sys, "platform", "linux")
-        there.setattr(check.platform, "machine", lambda: "x86_64")
+        there.setattr(sys, "platform", "linux")  # patched: the machine's
+        there.setattr(check.platform, "machine", lambda: "x86_64")  # patched: the machine's
         for name, value in changes.items():
             module, _, attribute = name.partition(".")
-            there.setattr(getattr(check, module), attribute, value)
+            there.setattr(getattr(check, module), attribute, value)  # patched: the machine's
         found = check.problem("requirements-demo.lock")
     assert re.search(sentence, found or ""), found
     assert "\n" not in found

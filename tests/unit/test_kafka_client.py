@@ -116,6 +116,7 @@ def test_a_key_in_an_old_format_is_refused_for_the_tools_only(made: Certificates
 
 
 def test_the_file_has_no_name_and_ends_with_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # patched: the system's folder, to see that nothing is left in it
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with tool_configuration(settings("SASL_PLAINTEXT")) as descriptor:
         assert list(tmp_path.iterdir()) == []
@@ -128,7 +129,9 @@ def test_the_file_has_no_name_and_ends_with_the_command(tmp_path: Path, monkeypa
 @pytest.fixture
 def secured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("VISION_CACHE", str(tmp_path))
+    # patched: it would download the jars
     monkeypatch.setattr(tools, "classpath", lambda *_: [])
+    # patched: the command reads the environment of this process
     monkeypatch.setattr(tools, "load_settings", lambda: settings("SASL_PLAINTEXT"))
 
 

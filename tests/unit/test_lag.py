@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-import pytest
+from aiokafka.errors import KafkaTimeoutError
 from faust.types import TP
 
 from tests.fakes import FakeApp
-from vision_app.streams.faust_seams import watch_of
 from vision_app.streams.lag import STAGES, measure_lag
 from vision_app.telemetry import metrics
 from vision_app.telemetry.metrics import REGISTRY
-from vision_app.telemetry.watch import RecordPlace
+from vision_app.telemetry.reachability import Reachability
+from vision_app.telemetry.watch import RecordPlace, Watch
 
 
 class Consumer:
@@ -32,18 +32,49 @@ class Consumer:
         return {place: self._first[place] for place in places}
 
 
-async def test_what_is_left_of_each_partition(monkeypatch: pytest.MonkeyPatch) -> None:
+class Reports(Watch):
+    def __init__(self) -> None:
+        super().__init__()
+        self.reported: list[Any] = []
+
+    def report_lag(self, behind: Mapping[RecordPlace, tuple[str, int]]) -> None:
+        self.reported.append(behind)
+
+
+async def test_what_is_left_of_each_partition() -> None:
     app = FakeApp()
+    app.watch = watch = Reports()
     turns: list[Callable[[], Awaitable[None]]] = []
     app.timer = lambda seconds, name: turns.append
     behind, done, never, gone = (TP("vision.media", n) for n in range(4))
     app.consumer = Consumer({behind: 5, done: 7}, {never: 0, gone: 9}, {behind: 8, done: 7, never: 2, gone: 9})
-    reported: list[Any] = []
-    monkeypatch.setattr(watch_of(app), "report_lag", reported.append)
-    measure_lag(app)
+    reads = Reachability()
+    measure_lag(app, reads)
     await turns[0]()
-    assert reported == [{RecordPlace("vision.media", 0): ("media", 5), RecordPlace("vision.media", 2): ("media", 0)}]
+    assert watch.reported == [
+        {RecordPlace("vision.media", 0): ("media", 5), RecordPlace("vision.media", 2): ("media", 0)}
+    ]
     assert REGISTRY.get_sample_value("vision_consumer_lag", {"topic": "vision.media"}) == 3 + 2
+
+
+async def test_brokers_that_do_not_answer_are_reported() -> None:
+    app = FakeApp()
+    turns: list[Callable[[], Awaitable[None]]] = []
+    app.timer = lambda seconds, name: turns.append
+    place, reads = TP("vision.media", 0), Reachability()
+    app.consumer = Consumer({place: 5}, {}, {place: 8})
+    answers = app.consumer.highwaters
+
+    async def away(*_: TP) -> dict[TP, int]:
+        raise KafkaTimeoutError("nobody")
+
+    measure_lag(app, reads)
+    app.consumer.highwaters = away
+    await turns[0]()
+    assert "nobody" in (reads.trouble or "")
+    app.consumer.highwaters = answers
+    await turns[0]()
+    assert reads.trouble is None
 
 
 def test_every_topic_that_is_read_has_its_stage_and_every_stage_its_metric() -> None:

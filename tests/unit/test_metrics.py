@@ -20,10 +20,13 @@ CATALOGUE = {name: value for name, value in vars(metrics).items() if isinstance(
 
 
 @pytest.fixture(autouse=True)
-def no_tenants(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Each test starts without tenants and removes their metrics afterwards."""
-    monkeypatch.setattr(metrics, "_tenants", set())
+def no_tenants() -> Iterator[None]:
+    """Each test starts without tenants and removes its own and their metrics afterwards."""
+    before = set(metrics._tenants)
+    metrics._tenants.clear()
     yield
+    metrics._tenants.clear()
+    metrics._tenants.update(before)
     for metric in CATALOGUE.values():
         if "tenant_id" in metric._labelnames:
             metric.clear()

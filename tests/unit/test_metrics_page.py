@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
 from collections.abc import Iterator
@@ -9,7 +10,6 @@ from collections.abc import Iterator
 import pytest
 
 from vision_app.settings import load_settings
-from vision_app.telemetry import metrics_page
 from vision_app.telemetry.metrics_page import MetricsServer, start_metrics_server
 
 
@@ -52,9 +52,9 @@ def test_the_oldest_connections_make_room_for_a_scrape(page: MetricsServer) -> N
         connection.close()
 
 
-def test_a_dripping_connection_ends_in_time(page: MetricsServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics_page, "CONNECTION_SECONDS", 0.3)
-    with connect(page) as dripping:
+def test_a_dripping_connection_ends_in_time() -> None:
+    page = start_metrics_server(load_settings(metrics_port=0), connection_seconds=0.3)
+    with contextlib.closing(page), connect(page) as dripping:
         dripping.settimeout(0.05)
         deadline = time.monotonic() + 10
         dripping.sendall(b"GET /metrics HTTP/1.1\r\nX-Drip: ")

@@ -43,8 +43,8 @@ def stand_in(folder: Path, reading: str, languages: str = "rus eng osd") -> str:
     return str(program)
 
 
-async def opened(program: str, settings: Settings = SETTINGS) -> Tesseract:
-    tesseract = Tesseract(settings, program)
+async def opened(program: str, settings: Settings = SETTINGS, **more: float) -> Tesseract:
+    tesseract = Tesseract(settings, program, **more)
     await tesseract.open()
     return tesseract
 
@@ -80,12 +80,9 @@ async def test_a_program_that_goes_while_the_worker_runs_is_noticed_at_the_next_
         assert "reinstall tesseract-ocr" in tesseract.reason
 
 
-async def test_a_program_that_comes_and_goes_is_noticed_without_a_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("vision_app.providers.ocr.LOOK_SECONDS", 0.01)
+async def test_a_program_that_comes_and_goes_is_noticed_without_a_run(tmp_path: Path) -> None:
     program = tmp_path / "tesseract"
-    tesseract = await opened(str(program))
+    tesseract = await opened(str(program), look_seconds=0.01)
     assert not tesseract.available
     stand_in(tmp_path, "pass")
     await until(lambda: tesseract.available)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import pytest
-
 from vision_app.operations import waiting
 from vision_app.operations.waiting import FORGOTTEN, deferral, forgotten, reason_of, stuck
 
@@ -55,13 +53,8 @@ class Api:
         return 200, {"tasks": tasks, "next_start": more, "granted": self.granted}
 
 
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waiting, "RECHECK_SECONDS", 0)
-
-
 async def lost(posts: Posts, api: Api) -> list[str]:
-    return [found["post_id"] for found in await forgotten(posts, api, NOW)]  # type: ignore[arg-type]  # answers without a network
+    return [found["post_id"] for found in await forgotten(posts, api, NOW, recheck_seconds=0)]  # type: ignore[arg-type]  # answers without a network
 
 
 async def test_a_deferred_post_that_no_queue_holds_is_found() -> None:
@@ -86,11 +79,11 @@ async def test_what_was_just_analyzed_is_not_forgotten() -> None:
 
 async def test_stuck_lists_them_beside_those_in_work_the_oldest_first() -> None:
     posts = Posts([row("gone", minutes=20)], in_work=(row("works", tenant="away", minutes=10),))
-    found = await stuck(posts, Api(t=(LOADED, [])), NOW, None, 50)  # type: ignore[arg-type]  # answers without a network
+    found = await stuck(posts, Api(t=(LOADED, [])), NOW, None, 50, 0)  # type: ignore[arg-type]  # answers without a network
     assert [(one.row["post_id"], one.waits == FORGOTTEN) for one in found] == [("gone", True), ("works", False)]
     assert "vision replay --post" in FORGOTTEN
     assert found[0].as_json()["waits_for"] == FORGOTTEN
-    assert len(await stuck(posts, Api(t=(LOADED, [])), NOW, None, 1)) == 1  # type: ignore[arg-type]  # answers without a network
+    assert len(await stuck(posts, Api(t=(LOADED, [])), NOW, None, 1, 0)) == 1  # type: ignore[arg-type]  # answers without a network
 
 
 DEFERRED = {

@@ -10,16 +10,10 @@ from faust.exceptions import NotReady, ProducerSendError
 
 from tests.fakes import FakeApp, settled, until
 from vision_app.messages import MediaTask, Medium, Release, Reserve
-from vision_app.streams import outbox as outbox_module
 from vision_app.streams.outbox import Outbox, Oversized
 from vision_app.streams.ownership import LeftUnacked
 from vision_app.telemetry import metrics
 from vision_app.topics import ALL, ANALYZED
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outbox_module, "RETRY_SECONDS", (0.001,))
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from aiokafka.partitioner import DefaultPartitioner
 from faust.types import TP
 
 from tests.fakes import FakeApp, event, settled
-from vision_app.streams import ownership
 from vision_app.streams.ownership import (
     LeftUnacked,
     becomes_ours,
@@ -22,11 +21,6 @@ from vision_app.streams.ownership import (
     while_ours,
 )
 from vision_app.topics import BUDGET, MEDIA
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ownership, "POLL_SECONDS", 0.001)
 
 
 def stop(app: FakeApp) -> None:

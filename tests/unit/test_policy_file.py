@@ -80,6 +80,7 @@ async def test_a_worker_looks_at_the_file_without_an_event(path: Path, monkeypat
     def every(_: object, seconds: float, turn: Any) -> None:
         timers[turn.__name__] = (seconds, turn)
 
+    # patched: the timers of an app run only while it runs
     monkeypatch.setattr("vision_app.app.every", every)
     create_app(load_settings(vision_policy_config_path=path))
     seconds, look = timers["look_at_policy"]

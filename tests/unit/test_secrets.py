@@ -17,15 +17,16 @@ SECRETS = sorted(name for name, field in Settings.model_fields.items() if field.
 CANARIES = {name: f"canary-{index}-{name.replace('_', '-')}" for index, name in enumerate(SECRETS)}
 GIVEN = {
     **CANARIES,
-    "redis_url": f"redis://user:{CANARIES['redis_url']}@host:6379/0",
+    "redis_url": f"rediss://user:{CANARIES['redis_url']}@host:6379/0",
     "database_url": f"postgresql://user:{CANARIES['database_url']}@one:5432,two:5433/db",
     "database_owner_url": f"postgresql://owner:{CANARIES['database_owner_url']}@one:5432/db",
-    "database_session_url": f"postgresql://user:{CANARIES['database_session_url']}@one:5432/db",
-    # without these, the password of the Sentinels would be refused as having no effect
-    "redis_sentinels": "one:26379",
-    "redis_sentinel_master": "main",
+    "database_session_url": f"postgresql://user:{CANARIES['database_session_url']}@two:5432/db",
     "gigachat_proxy_url": f"http://user:{CANARIES['gigachat_proxy_url']}@proxy:3128",
-    # without these, the passwords for Kafka would be refused as having no effect
+    # without these, passwords would be refused as having no effect
+    "redis_sentinels": "sentinel:26379",
+    "redis_sentinel_master": "main",
+    "redis_cert_file": "ours.pem",
+    "redis_key_file": "ours.key",
     "kafka_security_protocol": "SASL_SSL",
     "kafka_sasl_username": "vision",
     "kafka_cert_file": "ours.pem",

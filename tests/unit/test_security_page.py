@@ -49,7 +49,7 @@ def test_the_bounds_of_an_event_are_those_in_force() -> None:
     ):
         assert line in text, line
     for figure in (
-        f"{redis_in.READ_AHEAD:,} entries and {redis_in.READ_AHEAD_BYTES >> 20} MiB",
+        f"{redis_in.READ_AHEAD:,} entries and {redis_in.RedisInLimits().read_ahead_bytes >> 20} MiB",
         f"for {reply_size.READ_BYTES >> 20} MiB at most",
         f"holds {in_flight.WINDOW_BYTES >> 20} MiB of events",
         f"{letter_forms.KEPT_CHARACTERS:,} characters of the value, at most {letter_forms.CUT_BYTES:,} bytes",

@@ -56,13 +56,12 @@ async def test_failure_is_logged_and_yields_nothing(tesseract: Path) -> None:
     assert "no such language: rus" in logs[0]["error"]
 
 
-async def test_program_that_takes_too_long_is_ended(tesseract: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ocr, "_TIMEOUT_SECONDS", 0.2)
+async def test_program_that_takes_too_long_is_ended(tesseract: Path) -> None:
     pid = tesseract.with_name("pid")
     write(tesseract, f"echo $$ > {pid}; exec sleep 60")
 
     with structlog.testing.capture_logs() as logs:
-        assert await ocr.read_text(b"picture") is None
+        assert await ocr.read_text(b"picture", timeout_seconds=0.2) is None
 
     assert logs[0]["event"] == "simulator_ocr_timeout"
     assert not alive(pid)

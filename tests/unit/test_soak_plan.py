@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from vision_app.lab.faults import FAULTS
-from vision_app.lab.soak.plan import SHARES, draw
+from vision_app.lab.soak.plan import SHARES, draw, draw_disturbances
 from vision_app.lab.soak.rounds import COMMANDS, EVENTS, SERVICES, nth
 from vision_app.lab.soak.traffic import draw_picture
 
@@ -36,6 +36,18 @@ def test_a_run_has_all_that_was_asked_for_in_order_and_in_time(seed: int) -> Non
         assert times == sorted(times)
         assert times[0] >= 0
         assert times[-1] <= 1
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_brokers_are_struck_as_often_as_asked_for(seed: int) -> None:
+    wanted: dict[Any, int] = {"kill": 10, "cut": 2, "freeze": 2, "restart": 1, "controller": 1, "rolling": 1}
+    drawn = draw_disturbances(seed, 3, wanted)
+    assert drawn == draw_disturbances(seed, 3, wanted)
+    assert Counter(one.kind for one in drawn) == wanted
+    assert {one.broker for one in drawn} <= {1, 2, 3}
+    times = [one.at for one in drawn]
+    assert times == sorted(times)
+    assert 0 < times[0] < times[-1] < 1
 
 
 def test_one_picture_belongs_to_one_tenant_so_that_one_call_is_what_it_costs() -> None:

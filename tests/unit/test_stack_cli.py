@@ -90,6 +90,7 @@ def test_kafkas_tools_show_something_without_arguments(
     arguments: list[str], passed: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ran: list[list[str]] = []
+    # patched: the command runs a Java program and ends this process
     monkeypatch.setattr("vision_app.cli.kafka._run", lambda *given: ran.append(given[-1]))
     monkeypatch.setenv("KAFKA_APP_ID", "mine")
     assert vision("kafka", *arguments).exit_code == 0

@@ -18,7 +18,6 @@ import trustme
 from vision_app.stack import jars
 from vision_app.stack.certificates import VARIABLES
 from vision_app.stack.errors import StackError
-from vision_app.stack.jars import Jar
 
 CONTENT = b"the bytes of a jar" * 100
 
@@ -80,12 +79,29 @@ def mirror(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
         server.shutdown()
 
 
+class Pinned:
+    """A lock file with one jar, and the functions under test with it."""
+
+    def __init__(self, locks: Path) -> None:
+        self._locks = locks
+        locks.mkdir()
+        sha256 = hashlib.sha256(CONTENT).hexdigest()
+        (locks / "kafka.jars").write_text(f"# org.example:thing:1.0\norg.example:thing:1.0 {sha256} {len(CONTENT)}\n")
+
+    def classpath(self, progress: jars.Progress = lambda _: None) -> list[Path]:
+        return jars.classpath("kafka", progress, locks=self._locks, pause_seconds=0.01)
+
+    def is_complete(self) -> bool:
+        return jars.is_complete("kafka", self._locks)
+
+    def path(self, repository: Path) -> Path:
+        (jar,) = jars.read_lock("kafka", self._locks)
+        return jar.path(repository)
+
+
 @pytest.fixture
-def pinned(monkeypatch: pytest.MonkeyPatch) -> Jar:
-    jar = Jar("org.example", "thing", "1.0", "", hashlib.sha256(CONTENT).hexdigest(), len(CONTENT))
-    monkeypatch.setattr(jars, "read_lock", lambda name: [jar])
-    monkeypatch.setattr(jars, "PAUSE_SECONDS", 0.01)
-    return jar
+def pinned(tmp_path: Path) -> Pinned:
+    return Pinned(tmp_path / "locks")
 
 
 @pytest.mark.parametrize("name", ["kafka", "neo4j"])
@@ -96,98 +112,98 @@ def test_every_line_of_a_lock_pins_one_jar(name: str) -> None:
     assert len({(jar.group, jar.artifact, jar.classifier) for jar in locked}) == len(locked)
 
 
-def test_a_jar_is_downloaded_once(mirror: Mirror, pinned: Jar) -> None:
+def test_a_jar_is_downloaded_once(mirror: Mirror, pinned: Pinned) -> None:
     mirror.files[JAR] = CONTENT
     heard: list[str] = []
-    [path] = jars.classpath("kafka", heard.append)
+    [path] = pinned.classpath(heard.append)
     assert path.read_bytes() == CONTENT
     assert re.fullmatch(r"downloading jars: 1 of 1, 0 of 0 MB, \d+ s", heard[-1])
     assert not list(path.parent.glob("*.part"))
     mirror.files.clear()
-    assert jars.classpath("kafka") == [path]
+    assert pinned.classpath() == [path]
 
 
-def test_a_jar_cut_short_is_downloaded_again(mirror: Mirror, pinned: Jar, tmp_path: Path) -> None:
+def test_a_jar_cut_short_is_downloaded_again(mirror: Mirror, pinned: Pinned, tmp_path: Path) -> None:
     mirror.files[JAR] = CONTENT
     partial = pinned.path(tmp_path / "maven")
     partial.parent.mkdir(parents=True)
     partial.write_bytes(CONTENT[:5])
-    assert jars.classpath("kafka")[0].read_bytes() == CONTENT
+    assert pinned.classpath()[0].read_bytes() == CONTENT
 
 
-def test_a_jar_deleted_later_is_noticed(mirror: Mirror, pinned: Jar) -> None:
+def test_a_jar_deleted_later_is_noticed(mirror: Mirror, pinned: Pinned) -> None:
     mirror.files[JAR] = CONTENT
-    [path] = jars.classpath("kafka")
-    assert jars.is_complete("kafka")
+    [path] = pinned.classpath()
+    assert pinned.is_complete()
     path.unlink()
-    assert not jars.is_complete("kafka")
-    assert jars.classpath("kafka")[0].exists()
+    assert not pinned.is_complete()
+    assert pinned.classpath()[0].exists()
 
 
-def test_a_jar_changed_later_is_noticed_even_if_its_size_is_the_same(mirror: Mirror, pinned: Jar) -> None:
+def test_a_jar_changed_later_is_noticed_even_if_its_size_is_the_same(mirror: Mirror, pinned: Pinned) -> None:
     mirror.files[JAR] = CONTENT
-    [path] = jars.classpath("kafka")
+    [path] = pinned.classpath()
     path.write_bytes(CONTENT[::-1])
     os.utime(path, ns=(1, 1))
-    assert not jars.is_complete("kafka")
-    assert jars.classpath("kafka")[0].read_bytes() == CONTENT
+    assert not pinned.is_complete()
+    assert pinned.classpath()[0].read_bytes() == CONTENT
 
 
-def test_another_file_under_the_name_is_refused(mirror: Mirror, pinned: Jar, tmp_path: Path) -> None:
+def test_another_file_under_the_name_is_refused(mirror: Mirror, pinned: Pinned, tmp_path: Path) -> None:
     mirror.files[JAR] = b"something else"
     with pytest.raises(StackError, match=r"thing-1\.0\.jar .* SHA-256 differs.*VISION_MAVEN_URL"):
-        jars.classpath("kafka")
+        pinned.classpath()
     assert not pinned.path(tmp_path / "maven").exists()
 
 
-def test_a_failed_download_says_what_to_do(monkeypatch: pytest.MonkeyPatch, pinned: Jar) -> None:
+def test_a_failed_download_says_what_to_do(monkeypatch: pytest.MonkeyPatch, pinned: Pinned) -> None:
     monkeypatch.setenv("VISION_MAVEN_URL", "http://127.0.0.1:1")
     with pytest.raises(StackError, match=r"cannot download thing-1\.0\.jar: .*Check the network.*VISION_MAVEN_URL"):
-        jars.classpath("kafka")
+        pinned.classpath()
 
 
 # --- interrupted ------------------------------------------------------------------------------------------------------
 
 
-def test_a_download_cut_off_goes_on_where_it_stopped(mirror: Mirror, pinned: Jar) -> None:
+def test_a_download_cut_off_goes_on_where_it_stopped(mirror: Mirror, pinned: Pinned) -> None:
     mirror.files[JAR], mirror.cut = CONTENT, 1
-    [path] = jars.classpath("kafka")
+    [path] = pinned.classpath()
     assert path.read_bytes() == CONTENT
     assert mirror.asked == [None, f"bytes={len(CONTENT) // 2}-"]
 
 
-def test_an_unfinished_file_of_an_earlier_start_is_continued(mirror: Mirror, pinned: Jar, tmp_path: Path) -> None:
+def test_an_unfinished_file_of_an_earlier_start_is_continued(mirror: Mirror, pinned: Pinned, tmp_path: Path) -> None:
     mirror.files[JAR] = CONTENT
     path = pinned.path(tmp_path / "maven")
     path.parent.mkdir(parents=True)
     path.with_name(f"{path.name}.part").write_bytes(CONTENT[:7])
-    assert jars.classpath("kafka") == [path]
+    assert pinned.classpath() == [path]
     assert mirror.asked == ["bytes=7-"]
     assert [each.name for each in path.parent.iterdir()] == [path.name]
 
 
-def test_an_unfinished_file_that_is_another_one_is_not_taken(mirror: Mirror, pinned: Jar, tmp_path: Path) -> None:
+def test_an_unfinished_file_that_is_another_one_is_not_taken(mirror: Mirror, pinned: Pinned, tmp_path: Path) -> None:
     mirror.files[JAR] = CONTENT
     path = pinned.path(tmp_path / "maven")
     path.parent.mkdir(parents=True)
     path.with_name(f"{path.name}.part").write_bytes(b"x" * 7)
-    assert jars.classpath("kafka")[0].read_bytes() == CONTENT
+    assert pinned.classpath()[0].read_bytes() == CONTENT
     assert mirror.asked == ["bytes=7-", None], "begun anew"
 
 
-def test_a_download_that_never_ends_well_keeps_what_it_has(mirror: Mirror, pinned: Jar, tmp_path: Path) -> None:
+def test_a_download_that_never_ends_well_keeps_what_it_has(mirror: Mirror, pinned: Pinned, tmp_path: Path) -> None:
     mirror.files[JAR], mirror.cut = CONTENT, 10
     with pytest.raises(StackError, match="what is downloaded already is kept"):
-        jars.classpath("kafka")
+        pinned.classpath()
     path = pinned.path(tmp_path / "maven")
     assert not path.exists()
     assert path.with_name(f"{path.name}.part").stat().st_size == len(CONTENT) // 2
 
 
-def test_two_at_once_download_a_jar_once(mirror: Mirror, pinned: Jar) -> None:
+def test_two_at_once_download_a_jar_once(mirror: Mirror, pinned: Pinned) -> None:
     mirror.files[JAR] = CONTENT
     with ThreadPoolExecutor(8) as pool:
-        found = {job.result()[0] for job in [pool.submit(jars.classpath, "kafka") for _ in range(8)]}
+        found = {job.result()[0] for job in [pool.submit(pinned.classpath) for _ in range(8)]}
     assert {path.read_bytes() for path in found} == {CONTENT}
     assert len(mirror.asked) == 1
     assert [each.name for each in found.pop().parent.iterdir()] == ["thing-1.0.jar"]
@@ -211,47 +227,47 @@ def tls_mirror(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[tupl
 
 @pytest.mark.parametrize("variable", VARIABLES)
 def test_an_authority_of_the_companys_own(
-    tls_mirror: tuple[Mirror, Path], pinned: Jar, monkeypatch: pytest.MonkeyPatch, variable: str
+    tls_mirror: tuple[Mirror, Path], pinned: Pinned, monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
     monkeypatch.setenv(variable, str(tls_mirror[1]))
-    assert jars.classpath("kafka")[0].read_bytes() == CONTENT
+    assert pinned.classpath()[0].read_bytes() == CONTENT
 
 
 def test_an_unknown_authority_is_refused_at_once_and_both_variables_are_named(
-    tls_mirror: tuple[Mirror, Path], pinned: Jar, monkeypatch: pytest.MonkeyPatch
+    tls_mirror: tuple[Mirror, Path], pinned: Pinned, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for variable in VARIABLES:
         monkeypatch.delenv(variable, raising=False)
     with pytest.raises(StackError, match=r"not trusted here.*SSL_CERT_FILE.*REQUESTS_CA_BUNDLE.*run `vision up` again"):
-        jars.classpath("kafka")
+        pinned.classpath()
     assert tls_mirror[0].asked == []
 
 
 @pytest.mark.parametrize("variable", VARIABLES)
 def test_a_variable_that_names_no_certificates(
-    mirror: Mirror, pinned: Jar, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str
+    mirror: Mirror, pinned: Pinned, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str
 ) -> None:
     monkeypatch.setenv(variable, str(tmp_path / "absent.pem"))
     with pytest.raises(StackError, match=rf"{variable}=.*absent\.pem is no file of certificates"):
-        jars.classpath("kafka")
+        pinned.classpath()
 
 
 def test_the_proxy_is_asked_unless_the_host_is_excepted(
-    mirror: Mirror, pinned: Jar, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    mirror: Mirror, pinned: Pinned, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     mirror.files[JAR] = CONTENT
     address = os.environ["VISION_MAVEN_URL"].removesuffix("/maven/")
     monkeypatch.setenv("HTTP_PROXY", address)  # a proxy is asked for the whole address
     monkeypatch.setenv("VISION_MAVEN_URL", "http://maven.invalid/maven")
     monkeypatch.setenv("NO_PROXY", "localhost")
-    assert jars.classpath("kafka")[0].read_bytes() == CONTENT
+    assert pinned.classpath()[0].read_bytes() == CONTENT
     assert mirror.paths == [f"http://maven.invalid/maven/{JAR}"]
     monkeypatch.setenv("VISION_CACHE", str(tmp_path / "other"))
     monkeypatch.setenv("NO_PROXY", "maven.invalid")
     with pytest.raises(StackError, match="HTTPS_PROXY, NO_PROXY"):
-        jars.classpath("kafka")
+        pinned.classpath()
 
 
-def test_a_mirror_without_the_jar_is_named(mirror: Mirror, pinned: Jar) -> None:
+def test_a_mirror_without_the_jar_is_named(mirror: Mirror, pinned: Pinned) -> None:
     with pytest.raises(StackError, match=r"127\.0\.0\.1 answered 404.*VISION_MAVEN_URL"):
-        jars.classpath("kafka")
+        pinned.classpath()

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from vision_app.settings import Source, load_settings, sources
+from vision_app.stack.errors import StackError
 from vision_app.stack.home import Home
 from vision_app.stack.instance import Instance
 from vision_app.stack.plan import INFRASTRUCTURE, Planner, StackOptions, StackPlan, without_password
 from vision_app.stack.supervisor import remember_env
+
+COPIES = {
+    "default.replication.factor": "3",
+    "min.insync.replicas": "2",
+    "offsets.topic.replication.factor": "3",
+    "transaction.state.log.replication.factor": "3",
+    "transaction.state.log.min.isr": "2",
+    "share.coordinator.state.topic.replication.factor": "3",
+    "share.coordinator.state.topic.min.isr": "2",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -132,6 +144,61 @@ def test_only_the_first_worker_takes_the_configured_ports() -> None:
     assert first.environment()["METRICS_PORT"] == "8001"
     ports = [worker.environment()[name] for worker in (second, third) for name in ("VISION_API_PORT", "METRICS_PORT")]
     assert len({"8000", "8001", *ports}) == 6
+
+
+def test_three_brokers_store_everything_three_times() -> None:
+    planned = plan(StackOptions(services=("kafka",), brokers=3))
+    assert [service.name for service in planned.services] == ["kafka-1", "kafka-2", "kafka-3"]
+    variables = planned.variables()
+    servers = [service.url for service in planned.services]
+    assert variables["KAFKA_BOOTSTRAP_SERVERS"] == ",".join(servers)
+    assert (variables["KAFKA_TOPIC_REPLICATION_FACTOR"], variables["KAFKA_MIN_INSYNC_REPLICAS"]) == ("3", "2")
+    written = [configuration(service) for service in planned.services]
+    assert [lines["node.id"] for lines in written] == ["1", "2", "3"]
+    (voters,) = {lines["controller.quorum.voters"] for lines in written}
+    for number, lines in enumerate(written, 1):
+        controller = next(part for part in lines["listeners"].split(",") if part.startswith("CONTROLLER"))
+        assert f"{number}@{controller.partition('//')[2]}" in voters.split(",")
+        assert lines["advertised.listeners"] == lines["listeners"]
+        assert {name: lines[name] for name in COPIES} == COPIES
+
+
+def test_brokers_reach_each_other_at_proxies_only_if_the_laboratory_wants_it() -> None:
+    planned = plan(StackOptions(services=("kafka",), brokers=3, broker_proxies=True))
+    for service in planned.services:
+        lines = configuration(service)
+        listeners, advertised = lines["listeners"].split(","), lines["advertised.listeners"].split(",")
+        assert [a == b for a, b in zip(listeners, advertised, strict=True)] == [True, False, False]
+        own = next(listener.partition("//")[2] for listener in listeners if listener.startswith("CONTROLLER"))
+        assert own not in lines["controller.quorum.voters"]
+
+
+def test_brokers_keep_their_ports_and_the_id_of_their_cluster() -> None:
+    home = Home(Path(".vision").absolute())
+    home.root.mkdir()
+    written = []
+    for _ in range(2):
+        instance = Instance.load(home)
+        planned = Planner(home, instance, load_settings(), sources()).plan(StackOptions(("kafka",), brokers=3))
+        instance.save(home)
+        written.append([(configuration(service), service.cluster_id) for service in planned.services])  # type: ignore[attr-defined]  # of Kafka
+    assert written[0] == written[1]
+    assert len({cluster for _, cluster in written[0]}) == 1
+
+
+@pytest.mark.parametrize(("stored", "wished"), [(1, 3), (3, 1)])
+def test_data_of_another_number_of_brokers_is_not_touched(stored: int, wished: int) -> None:
+    for name in ["kafka"] if stored == 1 else ["kafka-1", "kafka-2", "kafka-3"]:
+        properties = Path(".vision").absolute() / "data" / name / "log" / "meta.properties"
+        properties.parent.mkdir(parents=True)
+        properties.touch()
+    with pytest.raises(StackError, match=rf"of {stored} Kafka broker.*not of {wished}.*--brokers {stored}.*rm -r"):
+        plan(StackOptions(services=("kafka",), brokers=wished))
+    assert len(plan(StackOptions(services=("kafka",))).services) == stored, "without a wish: as many as there were"
+
+
+def configuration(service: Any) -> dict[str, str]:
+    return dict(line.split("=", 1) for line in service._configuration().splitlines())
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.server
 import json
 import os
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +15,9 @@ import pytest
 from click.testing import CliRunner
 
 from vision_app.cli import stack
-from vision_app.operations.health import Health
-from vision_app.settings import Settings
+from vision_app.stack.home import Home
 from vision_app.stack.process import Identity
-from vision_app.stack.state import Condition, ServiceState, StackState
+from vision_app.stack.state import Condition, ServiceState, StackState, write_state
 
 STALL = {
     "stage": "budget",
@@ -23,6 +26,30 @@ STALL = {
     "reason": "it waits for nothing known",
     "remedy": "restart the worker",
 }
+
+
+@contextlib.contextmanager
+def readiness(answer: dict[str, Any] | None) -> Iterator[str]:
+    """The URL of a worker whose /readyz gives this answer; None: nothing listens there."""
+
+    class Page(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps(answer).encode())
+
+        def log_message(self, *_: object) -> None:
+            """Keep the test's output clean."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        url = f"http://127.0.0.1:{server.server_port}"
+        if answer is None:
+            server.server_close()
+            yield url
+            return
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield url
+        server.shutdown()
 
 
 @pytest.mark.parametrize(
@@ -35,22 +62,15 @@ STALL = {
             0,
         ),
         ({"status": "not_ready", "stalls": [STALL]}, "budget at vision.budget-3-7 has stood still since 2026-11-26", 1),
-        (None, "does not answer at http://127.0.0.1:8000; `vision logs worker-1`", 1),
+        (None, "does not answer at {url}; `vision logs worker-1`", 1),
     ],
 )
-def test_status_has_a_line_for_each_worker(
-    monkeypatch: pytest.MonkeyPatch, answer: dict[str, Any] | None, told: str, code: int
-) -> None:
-    services = [ServiceState(name="worker-1", condition=Condition.READY, is_worker=True)]
-    state = StackState(supervisor=Identity.of(os.getpid()), services=services)
-
-    async def health(settings: Settings) -> list[Health]:
-        return [Health("worker-1", ["http://127.0.0.1:8000"], answer)]
-
-    monkeypatch.setattr("vision_app.stack.client.live_state", lambda home: state)
-    monkeypatch.setattr(stack, "health", health)
-    shown = CliRunner().invoke(stack.status, env={"COLUMNS": "300"})
-    assert told in " ".join(shown.output.split())
+def test_status_has_a_line_for_each_worker(tmp_path: Path, answer: dict[str, Any] | None, told: str, code: int) -> None:
+    with readiness(answer) as url:
+        worker = ServiceState(name="worker-1", condition=Condition.READY, is_worker=True, url=url)
+        write_state(Home(tmp_path), StackState(supervisor=Identity.of(os.getpid()), services=[worker]))
+        shown = CliRunner().invoke(stack.status, env={"COLUMNS": "300", "VISION_HOME": str(tmp_path)})
+    assert told.format(url=url) in " ".join(shown.output.split())
     assert shown.exit_code == code
 
 
@@ -65,15 +85,14 @@ def test_status_has_a_line_for_each_worker(
 def test_a_worker_in_a_container_or_started_by_hand_is_seen(
     monkeypatch: pytest.MonkeyPatch, answer: dict[str, Any] | None, told: str, code: int, tmp_path: Path
 ) -> None:
-    async def health(settings: Settings) -> list[Health]:
-        return [Health("worker", ["http://127.0.0.1:8000"], answer, ours=False)]
-
     monkeypatch.setenv("VISION_HOME", str(tmp_path))
-    monkeypatch.setattr(stack, "health", health)
-    shown = CliRunner().invoke(stack.status, env={"COLUMNS": "300"})
+    with readiness(answer) as url:
+        for variable in ("VISION_API_PORT", "METRICS_PORT"):
+            monkeypatch.setenv(variable, url.rpartition(":")[2])
+        shown = CliRunner().invoke(stack.status, env={"COLUMNS": "300"})
+        told_scripts = json.loads(CliRunner().invoke(stack.status, ["--json"]).output)
+        logs = CliRunner().invoke(stack.logs, ["worker"])
     assert told in " ".join(shown.output.split())
     assert shown.exit_code == code
-    told_scripts = json.loads(CliRunner().invoke(stack.status, ["--json"]).output)
     assert (told_scripts["running"], told_scripts["ready"]) == (answer is not None, code == 0)
-    logs = CliRunner().invoke(stack.logs, ["worker"])
     assert ("docker compose logs worker" in str(logs.exception)) is (answer is not None)

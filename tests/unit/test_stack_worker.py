@@ -9,7 +9,6 @@ import httpx
 import pytest
 
 from vision_app.cli.stack_view import as_json
-from vision_app.stack import worker as module
 from vision_app.stack.home import Home
 from vision_app.stack.instance import Instance
 from vision_app.stack.process import Identity
@@ -37,15 +36,13 @@ async def test_what_a_worker_waits_for(
     metrics: httpx.Response | None,
     said: str | None,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     home = Home(tmp_path)
-    worker = Worker(home, Instance.load(home), 1, port=18000, metrics_port=18001)
 
     async def http_status(url: str) -> httpx.Response | None:
         return {"http://127.0.0.1:18000/readyz": api, "http://127.0.0.1:18001/readyz": metrics}[url]
 
-    monkeypatch.setattr(module, "http_status", http_status)
+    worker = Worker(home, Instance.load(home), 1, port=18000, metrics_port=18001, ask=http_status)
     assert await worker.waiting_for() == said
 
 

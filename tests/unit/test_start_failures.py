@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
 import sys
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,7 @@ import psutil
 import pytest
 
 from vision_app import app as composition
-from vision_app.providers import decoders
-from vision_app.providers.decoders import Decoders, DecodersUnavailable
+from vision_app.providers.decoders import Child, DecoderLimits, Decoders, DecodersUnavailable
 from vision_app.settings import Settings, load_settings
 from vision_app.stack import supervised
 
@@ -100,22 +101,17 @@ def test_a_worker_by_itself_needs_a_port_and_says_so(tmp_path: Path) -> None:
     assert line.startswith("VISION_API_PORT: 0")
 
 
-async def test_a_child_that_started_beside_one_that_did_not_is_ended(
-    away: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_child_that_started_beside_one_that_did_not_is_ended(away: Settings) -> None:
     """`open` fails as a whole, but remembers the process that it has started."""
-    pool, tries = Decoders(away), 0
-    sound = decoders.Decoders._started
+    tries = itertools.count()
 
-    async def every_other(self: Decoders) -> decoders.Child:
-        nonlocal tries
-        tries += 1
-        if tries == 1:
-            raise DecodersUnavailable("no memory")
-        return await sound(self)
+    def start(limits: DecoderLimits, threads: Executor) -> Child:
+        if next(tries) == 0:
+            raise OSError("no memory")
+        return Child(limits, threads)
 
-    monkeypatch.setattr(decoders.Decoders, "_started", every_other)
-    with pytest.raises(DecodersUnavailable):
+    pool = Decoders(away, start=start)
+    with pytest.raises(DecodersUnavailable, match="no memory"):
         await pool.open()
     (pid,) = pool.pids
     await pool.close()

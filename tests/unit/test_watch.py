@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -20,11 +21,10 @@ RECORD = RecordPlace("vision.media", 3, "17")
 
 
 @pytest.fixture
-def lines(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+def lines() -> Iterator[Sequence[Any]]:
     """The logged lines."""
-    logger = structlog.testing.CapturingLogger()
-    monkeypatch.setattr(module, "log", logger)
-    return logger.calls
+    with structlog.testing.capture_logs() as captured:
+        yield captured
 
 
 class Clock:
@@ -36,17 +36,9 @@ class Clock:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+def clock() -> Clock:
     """A clock that only the test moves."""
-    clock = Clock()
-    monkeypatch.setattr(module, "time", _Time(clock))
-    return clock
-
-
-class _Time:
-    def __init__(self, clock: Clock) -> None:
-        self.monotonic = clock
-        self.time = lambda: 1_700_000_000.0 + clock.now
+    return Clock()
 
 
 def metric(stage: str) -> float:
@@ -59,20 +51,20 @@ def stalls(watch: Watch) -> list[tuple[str, str]]:
 
 
 def test_work_that_waits_for_nothing_known_is_a_stall_with_its_place(clock: Clock) -> None:
-    watch = Watch(LIMIT)
+    watch = Watch(LIMIT, clock=clock)
     with watch.stage("media").work(RECORD):
         clock.now += LIMIT
         assert stalls(watch) == []
         clock.now += 1
         assert stalls(watch) == [("media", "vision.media-3-17")]
-        assert watch.stalls[0].seconds == pytest.approx(LIMIT + 1)
-        assert metric("media") == pytest.approx(LIMIT + 1)
+        assert watch.stalls[0].seconds == pytest.approx(LIMIT + 1, abs=0.5)
+        assert metric("media") == pytest.approx(LIMIT + 1, abs=0.5)
     assert stalls(watch) == []
     assert metric("media") == 0
 
 
 def test_a_known_wait_is_no_stall_and_what_comes_after_it_is_measured_from_its_end(clock: Clock) -> None:
-    watch = Watch(LIMIT)
+    watch = Watch(LIMIT, clock=clock)
     with watch.stage("media").work(RECORD):
         with waiting_for("s3"):
             clock.now += 10 * LIMIT
@@ -86,14 +78,14 @@ def test_a_known_wait_is_no_stall_and_what_comes_after_it_is_measured_from_its_e
 
 
 def test_a_reason_that_does_not_hold_any_more_is_none(clock: Clock) -> None:
-    watch, away = Watch(LIMIT), True
+    watch, away = Watch(LIMIT, clock=clock), True
     with watch.stage("analysis").work(RECORD), waiting_for("gigachat", lambda: away):
         clock.now += LIMIT + 1
         assert stalls(watch) == []
         away = False
         clock.now += LIMIT + 1
         assert stalls(watch) == [("analysis", "vision.media-3-17")]
-    with watch.stage("analysis").work(RECORD), waiting_for("gigachat", within(60)):
+    with watch.stage("analysis").work(RECORD), waiting_for("gigachat", within(60, clock)):
         clock.now += 59
         assert stalls(watch) == []
         clock.now += LIMIT + 2
@@ -101,7 +93,7 @@ def test_a_reason_that_does_not_hold_any_more_is_none(clock: Clock) -> None:
 
 
 async def test_a_wait_belongs_to_the_record_in_hand_also_in_tasks_of_its_own(clock: Clock) -> None:
-    watch, go_on = Watch(LIMIT), asyncio.Event()
+    watch, go_on = Watch(LIMIT, clock=clock), asyncio.Event()
 
     async def waits() -> None:
         with waiting_for("kafka"):
@@ -125,7 +117,7 @@ async def test_a_wait_belongs_to_the_record_in_hand_also_in_tasks_of_its_own(clo
 
 def test_nothing_is_judged_while_the_worker_starts_stops_or_rebalances(clock: Clock) -> None:
     at_rest = True
-    watch = Watch(LIMIT, lambda: at_rest)
+    watch = Watch(LIMIT, lambda: at_rest, clock=clock)
     with watch.stage("media").work(RECORD):
         clock.now += 10 * LIMIT
         assert stalls(watch) == []
@@ -137,7 +129,7 @@ def test_nothing_is_judged_while_the_worker_starts_stops_or_rebalances(clock: Cl
 
 
 def test_a_record_of_an_earlier_generation_is_not_ours(clock: Clock) -> None:
-    watch, ours = Watch(LIMIT), True
+    watch, ours = Watch(LIMIT, clock=clock), True
     with watch.stage("media").work(RECORD, counts=lambda: ours):
         clock.now += LIMIT + 1
         assert len(stalls(watch)) == 1
@@ -157,7 +149,7 @@ def report(watch: Watch, committed: int) -> list[tuple[str, str]]:
 
 def test_records_without_a_handler_are_a_stall_of_their_partition(clock: Clock) -> None:
     """An agent whose task has ended, or a slot that is never completed: there are records, and nothing moves."""
-    watch = Watch(LIMIT)
+    watch = Watch(LIMIT, clock=clock)
     assert report(watch, 17) == []
     clock.now += LIMIT + 1
     assert report(watch, 17) == [("media", "vision.media-3-17")]
@@ -167,7 +159,7 @@ def test_records_without_a_handler_are_a_stall_of_their_partition(clock: Clock) 
 
 
 def test_later_records_do_not_hide_a_first_one_without_a_handler(clock: Clock) -> None:
-    watch = Watch(LIMIT)
+    watch = Watch(LIMIT, clock=clock)
     report(watch, 17)
     with watch.stage("media").work(RECORD._replace(offset="18")):
         clock.now += LIMIT / 2
@@ -178,7 +170,7 @@ def test_later_records_do_not_hide_a_first_one_without_a_handler(clock: Clock) -
 
 
 def test_records_behind_a_stage_that_is_full_of_others_wait_their_turn(clock: Clock) -> None:
-    watch = Watch(LIMIT)
+    watch = Watch(LIMIT, clock=clock)
     stage = watch.stage("media")
     stage.full = True
     with stage.work(RecordPlace("vision.media", 4, "1")), waiting_for("s3"):
@@ -190,7 +182,7 @@ def test_records_behind_a_stage_that_is_full_of_others_wait_their_turn(clock: Cl
 
 
 def test_a_held_first_record_is_judged_by_its_own_work(clock: Clock) -> None:
-    watch = Watch(LIMIT)
+    watch = Watch(LIMIT, clock=clock)
     with watch.stage("media").work(RECORD), waiting_for("s3"):
         report(watch, 17)
         clock.now += LIMIT + 1
@@ -198,7 +190,7 @@ def test_a_held_first_record_is_judged_by_its_own_work(clock: Clock) -> None:
 
 
 def test_an_old_report_is_worth_nothing(clock: Clock) -> None:
-    watch = Watch(LIMIT)
+    watch = Watch(LIMIT, clock=clock)
     report(watch, 17)
     clock.now += LIMIT + 1
     assert len(report(watch, 17)) == 1
@@ -210,7 +202,7 @@ def test_an_old_report_is_worth_nothing(clock: Clock) -> None:
 
 
 def test_a_queue_in_a_table_stands_still_when_it_has_no_reason_to(clock: Clock) -> None:
-    watch = Watch(LIMIT)
+    watch = Watch(LIMIT, clock=clock)
     stage, place = watch.stage("budget"), RecordPlace("vision.budget", 3)
     stage.keep("tenant", place, "the budget of its tenant", 1)
     clock.now += LIMIT + 1
@@ -229,7 +221,7 @@ def test_a_queue_in_a_table_stands_still_when_it_has_no_reason_to(clock: Clock) 
 
 def test_a_round_waits_for_what_its_records_wait_for(clock: Clock) -> None:
     """Kafka was frozen for two minutes. The watch reported an unknown wait of the way in and advised a restart."""
-    watch = Watch(LIMIT)
+    watch = Watch(LIMIT, clock=clock)
     stage, stream = watch.stage("redis_in"), RecordPlace("stream:in")
     with stage.work(stream), stage.work(stream._replace(offset="1-0")):
         with waiting_for("kafka"):
@@ -242,7 +234,7 @@ def test_a_round_waits_for_what_its_records_wait_for(clock: Clock) -> None:
 
 def test_a_round_that_fails_again_and_again_makes_no_progress(clock: Clock) -> None:
     """If the way in repeats a round without progress, that is a stall. It is named by a record if one is known."""
-    watch = Watch(LIMIT)
+    watch = Watch(LIMIT, clock=clock)
     entry = RecordPlace("stream:posts:vision", None, "5-0")
     with watch.stage("redis_in").work(RecordPlace("stream:posts:vision")) as work:
         for _ in range(10):
@@ -259,7 +251,7 @@ def test_a_round_that_fails_again_and_again_makes_no_progress(clock: Clock) -> N
 
 
 def test_time_while_the_process_was_frozen_is_not_waiting(clock: Clock) -> None:
-    watch = Watch(LIMIT)
+    watch = Watch(LIMIT, clock=clock)
     with watch.stage("media").work(RECORD):
         clock.now += 10 * LIMIT
         watch._extend_deadlines(10 * LIMIT)
@@ -269,30 +261,29 @@ def test_time_while_the_process_was_frozen_is_not_waiting(clock: Clock) -> None:
 # --- reporting --------------------------------------------------------------------------------------------------------
 
 
-def test_a_stall_and_its_end_are_reported_once(clock: Clock, lines: list[Any]) -> None:
-    watch = Watch(LIMIT)
+def test_a_stall_and_its_end_are_reported_once(clock: Clock, lines: Sequence[Any]) -> None:
+    watch = Watch(LIMIT, clock=clock)
     with watch.stage("media").work(RECORD):
         clock.now += LIMIT + 1
         for _ in range(5):
             watch.look()
     watch.look()
-    assert [(line.args[0], line.kwargs["stage"], line.kwargs["place"]) for line in lines] == [
+    assert [(line["event"], line["stage"], line["place"]) for line in lines] == [
         ("work_stalled", "media", "vision.media-3-17"),
         ("work_resumed", "media", "vision.media-3-17"),
     ]
-    assert "vision dlq take vision.media-3-17" in lines[0].kwargs["remedy"]
+    assert "vision dlq take vision.media-3-17" in lines[0]["remedy"]
 
 
-async def test_a_blocked_event_loop_is_noticed_by_the_thread(monkeypatch: pytest.MonkeyPatch, lines: list[Any]) -> None:
-    monkeypatch.setattr(module, "LOOK_SECONDS", 0.01)
-    watch = Watch(0.05)
+async def test_a_blocked_event_loop_is_noticed_by_the_thread(lines: Sequence[Any]) -> None:
+    watch = Watch(0.05, look_seconds=0.01)
     watch.start()
     try:
         deadline = time.monotonic() + 10
         while not lines and time.monotonic() < deadline:
             time.sleep(0.01)  # noqa: ASYNC251 - the test blocks the loop on purpose
         assert [stall.stage for stall in watch.stalls] == ["event_loop"]
-        assert "test_a_blocked_event_loop" in lines[0].kwargs["stack"]
+        assert "test_a_blocked_event_loop" in lines[0]["stack"]
         async with asyncio.timeout(10):
             while watch.stalls:
                 await asyncio.sleep(0.01)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
+from yarl import URL
 
 from tests.api_document import faults
 from tests.unit.test_budget import TENANT, Tenant
@@ -20,12 +23,25 @@ from vision_app.settings import load_settings
 from vision_app.streams.ownership import LeftUnacked
 from vision_app.web.errors import ApiError
 from vision_app.web.openapi import document
+from vision_app.web.page import Page
 from vision_app.web.readers import Readers
 from vision_app.web.routes import ROUTES, web_options
 
 DOCUMENT = document(ROUTES)
 TOKENS = {"all": {"Authorization": "Bearer every"}, "own": {"Authorization": "Bearer mine"}}
 BUDGET = f"/api/v1/budget/{TENANT}"
+
+
+HERE = URL("http://127.0.0.1:8000")
+
+
+class Table(dict[bytes, Any]):
+    """A table of the worker, as the pages read it."""
+
+    def __init__(self, name: str, rows: Mapping[bytes, Any] | None = None) -> None:
+        super().__init__(rows or {})
+        self.name = name
+        self.changelog_topic = SimpleNamespace(get_topic_name=lambda: f"vision-{name}-changelog")
 
 
 class Worker:
@@ -39,11 +55,20 @@ class Worker:
         self.recorded: list[tuple[Any, ...]] = []
         self.postgres = self.kafka = True
         self.started, self.should_stop = True, False
-        self.posts: dict[bytes, Any] = {}
+        self.posts = Table("posts")
         self.parked: dict[bytes, Any] = {}
         self.readers, self.outbox, self.sensors = self, self, self
         self.settings = load_settings()
         self.rows: list[dict[str, Any]] = []
+        self.owner = HERE  # of every key
+        self.conf = SimpleNamespace(canonical_url=HERE)
+        self.router = SimpleNamespace(key_store=lambda table, key: self.owner)
+        client = SimpleNamespace(add_topic=self._add_topic)
+        self.producer = SimpleNamespace(_producer=SimpleNamespace(client=client))
+        self.http_client: aiohttp.ClientSession | None = None
+
+    async def _add_topic(self, topic: str) -> None:
+        """As aiokafka's client: it fetches the topic's partitions."""
 
     def park(self, *names: str) -> None:
         """Park these tasks: the tenant is paused."""
@@ -53,8 +78,8 @@ class Worker:
         self.parked = {f"{TENANT}|{n}".encode(): t.model_dump(mode="json") for n, t in self.tenant.parked.items()}
 
     @property
-    def budgets(self) -> dict[bytes, Any]:
-        return {TENANT.encode(): self.tenant.ledger.model_dump(mode="json")}
+    def budgets(self) -> Table:
+        return Table("budget", {TENANT.encode(): self.tenant.ledger.model_dump(mode="json")})
 
     def budget_rules(self) -> BudgetRules:
         return self.tenant.rules
@@ -96,12 +121,7 @@ class Worker:
 
 
 @pytest.fixture
-def worker(monkeypatch: pytest.MonkeyPatch) -> Worker:
-    async def here(*_: Any) -> None:
-        return None
-
-    for module in ("budget", "parked", "posts"):
-        monkeypatch.setattr(f"vision_app.web.{module}.from_owner", here)
+def worker() -> Worker:
     return Worker()
 
 
@@ -122,9 +142,9 @@ class Client:
 
 
 @asynccontextmanager
-async def served(worker: Worker, **settings: Any) -> AsyncIterator[Client]:
+async def served(worker: Worker, routes: Mapping[str, type[Page]] = ROUTES, **settings: Any) -> AsyncIterator[Client]:
     app = web.Application(**web_options(load_settings(**settings)))
-    for path, view in ROUTES.items():
+    for path, view in routes.items():
         page = view(worker, None)  # type: ignore[arg-type]  # a worker without Faust
         for method in page.get_methods():
             app.router.add_route(method, path, page.dispatch)
@@ -363,16 +383,22 @@ async def test_a_task_that_does_not_wait_cannot_be_dropped(client: Client, worke
     assert (status, body["task"]["post_id"]) == (200, "c")
 
 
+@pytest.mark.parametrize(("status", "expected"), [(404, 404), (200, 202), (500, 503)])
 async def test_a_task_of_another_worker_is_read_from_its_owner(
-    client: Client, worker: Worker, monkeypatch: pytest.MonkeyPatch
+    client: Client, worker: Worker, status: int, expected: int
 ) -> None:
-    for status, expected in ((404, 404), (200, 202), (500, 503)):
+    asked: list[tuple[str, str]] = []
 
-        async def owner(*_: Any, status: int = status) -> web.Response:
-            return web.json_response({}, status=status)
+    async def answer(request: web.Request) -> web.Response:
+        asked.append((request.method, request.path))
+        return web.json_response({}, status=status)
 
-        monkeypatch.setattr("vision_app.web.parked.from_owner", owner)
+    owner = web.Application()
+    owner.router.add_route("*", "/{path:.*}", answer)
+    async with TestServer(owner) as server, aiohttp.ClientSession() as worker.http_client:
+        worker.owner = server.make_url("/")
         assert (await client.ask("DELETE", f"{BUDGET}/parked/3"))[0] == expected
+    assert asked == [("GET", f"{BUDGET}/parked/3")]
 
 
 async def test_an_operators_name_that_is_none_is_refused(client: Client) -> None:

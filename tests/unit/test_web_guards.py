@@ -20,7 +20,6 @@ from tests.unit.test_web import BUDGET, Worker
 from vision_app.hosts import allowed_names, host_allowed
 from vision_app.settings import load_settings
 from vision_app.telemetry.metrics import REGISTRY
-from vision_app.web import rate
 from vision_app.web.rate import Buckets
 from vision_app.web.routes import ROUTES, web_options
 from vision_app.web.server import BoundedRunner
@@ -41,15 +40,6 @@ async def served(worker: Worker | None = None, **settings: Any) -> AsyncIterator
             app.router.add_route(method, path, page.dispatch)
     async with TestClient(TestServer(app)) as client:
         yield client
-
-
-@pytest.fixture(autouse=True)
-def _here(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def here(*_: Any) -> None:
-        return None
-
-    for module in ("budget", "parked", "posts"):
-        monkeypatch.setattr(f"vision_app.web.{module}.from_owner", here)
 
 
 def refused(reason: str) -> float:
@@ -126,6 +116,7 @@ async def test_every_token_is_compared_in_constant_time(monkeypatch: pytest.Monk
         return genuine(one, other)
 
     genuine = hmac.compare_digest
+    # patched: the library's, to see what is compared
     monkeypatch.setattr("vision_app.web.auth.hmac.compare_digest", compare)
     async with served(vision_api_tokens="first=a,second-and-longer=b,third=c") as client:
         for token in ("first", "x", "third", "y" * 500):
@@ -192,9 +183,8 @@ def test_no_series_of_requests_gets_more_than_the_rate_allows(
         assert granted <= burst + now * per_second + 1e-6
 
 
-def test_the_number_of_buckets_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rate, "MAX_CALLERS", 10)
-    buckets = Buckets(1, 1, clock=lambda: 0.0)
+def test_the_number_of_buckets_is_bounded() -> None:
+    buckets = Buckets(1, 1, clock=lambda: 0.0, max_callers=10)
     for number in range(1000):
         buckets.take(f"caller-{number}")
     assert len(buckets._left) == 10
@@ -224,21 +214,23 @@ async def test_a_body_that_does_not_arrive_is_a_408() -> None:
         never.set()
 
 
-async def test_an_answer_that_does_not_come_is_a_503(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def stats(self: Worker, tenant_id: str | None) -> Any:
+class Silent(Worker):
+    async def stats(self, tenant_id: str | None) -> Any:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(Worker, "stats", stats)
-    async with served(vision_api_timeout_seconds=0.1) as client, client.get("/api/v1/vision/stats") as answer:
+
+async def test_an_answer_that_does_not_come_is_a_503() -> None:
+    async with served(Silent(), vision_api_timeout_seconds=0.1) as client, client.get("/api/v1/vision/stats") as answer:
         assert (answer.status, (await answer.json())["error"]["code"]) == (503, "timeout")
 
 
-async def test_errors_say_nothing_of_the_exception(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def stats(self: Worker, tenant_id: str | None) -> Any:
+class Broken(Worker):
+    async def stats(self, tenant_id: str | None) -> Any:
         raise RuntimeError("the canary")
 
-    monkeypatch.setattr(Worker, "stats", stats)
-    async with served() as client, client.get("/api/v1/vision/stats") as answer:
+
+async def test_errors_say_nothing_of_the_exception() -> None:
+    async with served(Broken()) as client, client.get("/api/v1/vision/stats") as answer:
         assert answer.status == 500
         assert "canary" not in await answer.text()
 
@@ -266,16 +258,18 @@ async def test_no_cross_site_access_and_security_headers_on_every_answer() -> No
 
 
 @asynccontextmanager
-async def listening(max_connections: int, idle_seconds: float, **settings: Any) -> AsyncIterator[BoundedRunner]:
+async def listening(
+    max_connections: int, idle_seconds: float, worker: Worker | None = None, **settings: Any
+) -> AsyncIterator[BoundedRunner]:
     """The pages on a port, with the limits on connections."""
-    worker = Worker()
+    worker = worker or Worker()
     worker.settings = load_settings(**settings)
     app = web.Application(**web_options(worker.settings))
     for path in ("/healthz", "/api/v1/budget/{tenant}"):
         page = ROUTES[path](worker, None)  # type: ignore[arg-type]  # a worker without Faust
         for method in page.get_methods():
             app.router.add_route(method, path, page.dispatch)
-    runner = BoundedRunner(app, max_connections=max_connections, idle_seconds=idle_seconds)
+    runner = BoundedRunner(app, max_connections=max_connections, idle_seconds=idle_seconds, shutdown_seconds=0.05)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     yield runner
@@ -311,15 +305,21 @@ async def test_the_longest_idle_connection_is_closed_for_a_new_one() -> None:
             writer.close()
 
 
-async def test_if_all_connections_are_busy_a_new_one_gets_503(monkeypatch: pytest.MonkeyPatch) -> None:
-    answered = asyncio.Event()
+class Slow(Worker):
+    """Its Postgres answers when `answered` is set."""
 
-    async def record(*_: Any, **__: Any) -> bool:
-        await answered.wait()
-        return True
+    def __init__(self) -> None:
+        super().__init__()
+        self.answered = asyncio.Event()
 
-    monkeypatch.setattr("vision_app.web.budget.try_to_record", record)
-    async with listening(max_connections=2, idle_seconds=60, vision_api_timeout_seconds=60) as runner:
+    async def record_action(self, *action: Any) -> int:
+        await self.answered.wait()
+        return await super().record_action(*action)
+
+
+async def test_if_all_connections_are_busy_a_new_one_gets_503() -> None:
+    worker = Slow()
+    async with listening(max_connections=2, idle_seconds=60, worker=worker, vision_api_timeout_seconds=60) as runner:
         writers = []
         for _ in range(2):
             _, writer = await asyncio.open_connection(*runner.addresses[0])
@@ -329,7 +329,7 @@ async def test_if_all_connections_are_busy_a_new_one_gets_503(monkeypatch: pytes
             while sum(held.busy for held in runner.connections) < 2:
                 await asyncio.sleep(0.01)
         assert b"503 Service Unavailable" in await ask(runner, HEALTH)
-        answered.set()
+        worker.answered.set()
         for writer in writers:
             writer.close()
         async with asyncio.timeout(10):
@@ -338,7 +338,7 @@ async def test_if_all_connections_are_busy_a_new_one_gets_503(monkeypatch: pytes
 
 
 async def test_three_hundred_slow_bodies_of_one_caller_leave_the_others_alone() -> None:
-    settings = {"vision_api_tokens": "hog=a,honest=*", "vision_api_timeout_seconds": 60}
+    settings: dict[str, Any] = {"vision_api_tokens": "hog=a,honest=*", "vision_api_timeout_seconds": 60}
     authorized = b"\r\nAuthorization: Bearer %b\r\n"
     slow = ENDLESS.replace(b"\r\n", authorized % b"hog", 1)
     whole = WHOLE.replace(b"\r\n", authorized % b"honest" + b"Connection: close\r\n", 1)
@@ -362,7 +362,11 @@ async def test_three_hundred_slow_bodies_of_one_caller_leave_the_others_alone() 
 
 async def test_bodies_under_way_are_counted_in_bytes_by_caller() -> None:
     slow = ENDLESS.replace(b"Content-Length: 100", b"Content-Length: 600")
-    many = {"vision_api_max_body_bytes": 1000, "vision_api_caller_bytes": 1500, "vision_api_timeout_seconds": 60}
+    many: dict[str, Any] = {
+        "vision_api_max_body_bytes": 1000,
+        "vision_api_caller_bytes": 1500,
+        "vision_api_timeout_seconds": 60,
+    }
     async with listening(max_connections=10, idle_seconds=60, **many) as runner:
         writers = []
         for _ in range(2):

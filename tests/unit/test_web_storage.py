@@ -19,7 +19,7 @@ from vision_app.retention.lock import StorageBusy
 from vision_app.retention.quota import QuotaVerdict
 from vision_app.stores.base import SinkUnavailable
 from vision_app.telemetry import metrics
-from vision_app.web import storage
+from vision_app.web.routes import ROUTES
 from vision_app.web.storage import CleanupView
 from vision_app.web.storage_answers import by_type
 
@@ -176,12 +176,14 @@ async def test_a_wrong_clean_up_does_nothing(client: Client, keeper: Keeper, wro
     assert [fault["name"] for fault in body["error"]["details"]["faults"]] == list(wrong)
 
 
-async def test_a_long_clean_up_goes_on_after_the_request(
-    client: Client, keeper: Keeper, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(storage, "CLEANUP_SECONDS", 0.01)
+class ImpatientView(CleanupView):
+    answer_seconds = 0.01
+
+
+async def test_a_long_clean_up_goes_on_after_the_request(worker: Any, keeper: Keeper) -> None:
     keeper.seconds = 600
-    status, body = await client.ask("POST", f"{BASE}/cleanup")
+    async with served(worker, {**ROUTES, f"{BASE}/cleanup": ImpatientView}) as client:
+        status, body = await client.ask("POST", f"{BASE}/cleanup")
     assert (status, body["running"], body["see"]) == (202, True, f"{BASE}/stats")
 
 

@@ -46,9 +46,10 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "resume": ("budget", "resume", "Let the work of a paused tenant, or of all, go on."),
     "soak": ("soak", "soak_command", "A long run with killed workers and failing services, and its account."),
     "bench": ("bench", "bench_command", "How long posts take, also while one tenant floods."),
+    "capacity": ("capacity", "capacity_command", "Posts a second and processor time by kind, beside a plain worker."),
     "kafka": ("kafka", "kafka", "Kafka's own console tools, connected to the configured broker."),
 }
-LABORATORY = frozenset({"demo", "soak", "bench"})
+LABORATORY = frozenset({"demo", "soak", "bench", "capacity"})
 
 
 def _package(command: str) -> str:

@@ -43,7 +43,15 @@ _json = click.option("--json", "as_json", is_flag=True, help="For scripts.")
 class BudgetApi:
     """The worker's API as one operator sees it. Raises ClickException, saying what to do, on anything but success."""
 
-    def __init__(self, settings: Settings, tenant: str | None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        tenant: str | None,
+        *,
+        transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._transport, self._sleep = transport, sleep
         self.tenant = tenant or settings.s3_default_tenant_id
         self._base = base_url(settings)
         self._path = f"/api/v1/budget/{quote(self.tenant, safe='')}"
@@ -52,7 +60,7 @@ class BudgetApi:
     def ask(self, method: str, path: str = "", **more: Any) -> State:
         """Send one request. After a 429 (`--all` of many tenants) wait for Retry-After and repeat it."""
         while (answer := self._ask(method, path, **more)).status_code == httpx.codes.TOO_MANY_REQUESTS:
-            time.sleep(float(answer.headers.get("Retry-After", 1)))
+            self._sleep(float(answer.headers.get("Retry-After", 1)))
         if answer.is_success:
             state: State = answer.json()
             return state
@@ -61,7 +69,8 @@ class BudgetApi:
     def _ask(self, method: str, path: str, **more: Any) -> httpx.Response:
         url = self._base + self._path + path
         try:
-            return httpx.request(method, url, headers=self._headers, timeout=TIMEOUT_SECONDS, trust_env=False, **more)
+            with httpx.Client(transport=self._transport, timeout=TIMEOUT_SECONDS, trust_env=False) as client:
+                return client.request(method, url, headers=self._headers, **more)
         except httpx.TransportError as fault:
             raise click.ClickException(
                 f"no worker answers at {self._base}: {fault or type(fault).__name__}; start one with `vision up`, "
@@ -85,7 +94,7 @@ class BudgetApi:
                     f"accepted, but not to be seen after {EFFECT_SECONDS:g} s; look again with `vision budget show`, "
                     "and with `vision doctor` if it does not come"
                 )
-            time.sleep(LOOK_SECONDS)
+            self._sleep(LOOK_SECONDS)
         return state
 
 
@@ -105,10 +114,14 @@ def budget() -> None:
 def show(tenant: str | None, as_json: bool) -> None:
     """Limit, spending, reservations and the queue of TENANT. Exit code 3 if no such tenant is known."""
     settings = load_settings()
-    api = BudgetApi(settings, tenant)
+    show_budget(BudgetApi(settings, tenant), lambda: run(_tenants(settings)), as_json)
+
+
+def show_budget(api: BudgetApi, tenants: Callable[[], list[str]], as_json: bool) -> None:
+    """Print a tenant's budget; exit with 3 if it is not among `tenants` and the worker does not know it either."""
     state = api.state()
     _print(state, as_json)
-    if not state["known"] and (others := _others(settings, api.tenant)) is not None:
+    if not state["known"] and (others := _others(tenants(), api.tenant)) is not None:
         known = _printable(", ".join(others[:SHOWN_TENANTS])) or "none"
         more = " and more" if len(others) > SHOWN_TENANTS else ""
         click.echo(
@@ -250,9 +263,8 @@ def _switch_all(settings: Settings, path: str, as_json: bool, done: str) -> None
         )
 
 
-def _others(settings: Settings, tenant: str) -> list[str] | None:
-    """The tenants that Postgres knows, the most similar names first; None if this one is among them."""
-    known = run(_tenants(settings))
+def _others(known: list[str], tenant: str) -> list[str] | None:
+    """The known tenants, the most similar names first; None if this one is among them."""
     if tenant in known:
         return None
     near = difflib.get_close_matches(tenant, known, n=SHOWN_TENANTS)

@@ -81,6 +81,13 @@ def topics(arguments: tuple[str, ...]) -> None:
     _run("org.apache.kafka.tools.TopicCommand", "--command-config", list(arguments) or ["--list"])
 
 
+@kafka.command(context_settings=PASS_THROUGH, add_help_option=False)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def configs(arguments: tuple[str, ...]) -> None:
+    """kafka-configs: for example --describe --entity-type topics --entity-name vision.posts."""
+    _run("kafka.admin.ConfigCommand", "--command-config", list(arguments))
+
+
 @dataclass(frozen=True)
 class _Tool:
     """A command line, and the open files that its program has to inherit."""

@@ -24,6 +24,7 @@ from vision_app.stack import client
 from vision_app.stack.checks import Level, before_start
 from vision_app.stack.errors import StackError
 from vision_app.stack.home import Home
+from vision_app.stack.kafka import check_brokers
 from vision_app.stack.leftovers import end_leftovers
 from vision_app.stack.plan import StackOptions
 from vision_app.stack.state import StackState
@@ -37,8 +38,13 @@ console = Console(width=None if sys.stdout.isatty() else 200)  # so that no text
 
 @click.command()
 @click.option("--workers", type=click.IntRange(min=0), help="How many workers; default: 1, or as many as run already.")
+@click.option(
+    "--brokers",
+    type=click.Choice(["1", "3"]),
+    help="How many Kafka brokers. Default: as many as there is data of, else 1.",
+)
 @click.option("--worker-command", default=shlex.join(COMMAND), hidden=True, help="What to run as a worker.")
-def up(workers: int | None, worker_command: str) -> None:
+def up(workers: int | None, brokers: str | None, worker_command: str) -> None:
     """Start the services and the worker in the background; returns when the worker is ready.
 
     The first start downloads about 190 MB. Services whose URL is set (REDIS_URL, KAFKA_BOOTSTRAP_SERVERS,
@@ -53,9 +59,13 @@ def up(workers: int | None, worker_command: str) -> None:
         if workers is not None:
             client.scale(home, workers)
     else:
-        _check_start(home)
-        command = tuple(shlex.split(worker_command))
-        supervisor = client.start(home, StackOptions(workers=1 if workers is None else workers, worker_command=command))
+        wish = StackOptions(
+            workers=1 if workers is None else workers,
+            worker_command=tuple(shlex.split(worker_command)),
+            brokers=int(brokers or 0),
+        )
+        _check_start(home, wish)
+        supervisor = client.start(home, wish)
     try:
         state = _watch(home, supervisor)
     except KeyboardInterrupt:
@@ -66,7 +76,9 @@ def up(workers: int | None, worker_command: str) -> None:
     _say_where(state)
 
 
-def _check_start(home: Home) -> None:
+def _check_start(home: Home, wish: StackOptions) -> None:
+    if wish.brokers:
+        check_brokers(home, wish.brokers)
     end_leftovers(home)
     before_start(home)
     settings = load_settings()

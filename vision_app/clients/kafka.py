@@ -15,6 +15,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from vision_app.settings import Settings, SettingsError
 
 from .kafka_faults import explained
+from .kafka_patience import CONNECTING_SECONDS, limit_waits
 from .tls import TlsFiles, client_context
 
 REQUEST_SECONDS = 40.0
@@ -63,6 +64,7 @@ async def kafka_admin(
     """A connected admin client. Raises KafkaUnusable with the reason, KafkaError."""
     async with explained(client_arguments(settings)):
         admin = AIOKafkaAdminClient(**client_arguments(settings), request_timeout_ms=int(request_seconds * 1000))
+        limit_waits(admin, min(CONNECTING_SECONDS, request_seconds), lambda _: request_seconds)
         try:
             await admin.start()
             yield admin
@@ -73,21 +75,21 @@ async def kafka_admin(
 @asynccontextmanager
 async def kafka_consumer(settings: Settings, **options: Any) -> AsyncIterator[AIOKafkaConsumer]:
     """A connected consumer without a group. `options`: further arguments. Raises KafkaUnusable, KafkaError."""
-    async with (
-        explained(client_arguments(settings)),
-        AIOKafkaConsumer(**client_arguments(settings), enable_auto_commit=False, **options) as consumer,
-    ):
-        yield consumer
+    async with explained(client_arguments(settings)):
+        made = AIOKafkaConsumer(**client_arguments(settings), enable_auto_commit=False, **options)
+        limit_waits(made, CONNECTING_SECONDS, lambda _: REQUEST_SECONDS)
+        async with made as consumer:
+            yield consumer
 
 
 @asynccontextmanager
 async def kafka_producer(settings: Settings, **options: Any) -> AsyncIterator[AIOKafkaProducer]:
     """A connected producer. `options`: further arguments. Raises KafkaUnusable, KafkaError."""
-    async with (
-        explained(client_arguments(settings)),
-        AIOKafkaProducer(**client_arguments(settings), **options) as producer,
-    ):
-        yield producer
+    async with explained(client_arguments(settings)):
+        made = AIOKafkaProducer(**client_arguments(settings), **options)
+        limit_waits(made, CONNECTING_SECONDS, lambda _: REQUEST_SECONDS)
+        async with made as producer:
+            yield producer
 
 
 def tool_properties(settings: Settings) -> str:

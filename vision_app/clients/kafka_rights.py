@@ -19,6 +19,8 @@ from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.coordination import FindCoordinatorRequest
 from aiokafka.protocol.types import Array, Boolean, Int16, Int32, Schema, String
 
+from .kafka_patience import CONNECTING_SECONDS, limit_waits
+
 log = structlog.get_logger(__name__)
 
 OF_GROUPS = 0
@@ -111,6 +113,7 @@ async def missing_rights(arguments: Mapping[str, Any], topics: Mapping[str, Iter
     too old to tell. Raises KafkaError.
     """
     client = AIOKafkaClient(**arguments)
+    limit_waits(client, CONNECTING_SECONDS, lambda _: COORDINATOR_SECONDS)
     await client.bootstrap()
     try:
         return [*await _of_topics(client, topics), *await _of_group(client, group)]

@@ -20,7 +20,8 @@ S3 = Service("S3", "S3_ENDPOINT_URL", "S3")
 
 class VerifyingSession(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore has no types
     """The client's HTTP session, with a context of ours: aiobotocore's own does not compare the host name with the
-    certificate (seen in 2.25), and behind a proxy it verifies nothing."""
+    certificate (seen in 2.25), and behind a proxy it verifies nothing.
+    """
 
     context: ssl.SSLContext
 

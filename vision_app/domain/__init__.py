@@ -1,0 +1,1 @@
+"""The pure cores: decisions without input and output."""

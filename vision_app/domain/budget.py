@@ -33,11 +33,12 @@ from . import gaps
 from .budget_decision import BudgetDecision, ParkedView
 from .budget_ledger import LOST_AFTER_MS, LedgerDraft
 from .budget_queue import QueueDraft
-from .budget_rows import BudgetRow, BudgetRules, Parked, effective_limit, outlived, queue, view
+from .budget_rows import Bounds, BudgetRow, BudgetRules, Parked, effective_limit, outlived, queue, view
 from .moment import Applied, Moment
 
 __all__ = [
     "LOST_AFTER_MS",
+    "Bounds",
     "BudgetDecision",
     "BudgetRow",
     "BudgetRules",

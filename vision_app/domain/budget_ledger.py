@@ -54,7 +54,7 @@ class LedgerDraft:
         self.paused = row.paused
         self.pause_set = row.pause_set
         self.open = dict(row.open)
-        self.closures = Closures(row)
+        self.closures = Closures(row, rules.bounds)
 
     # -- the day and what an operator sets
 

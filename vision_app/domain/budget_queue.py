@@ -20,9 +20,6 @@ from .budget_ledger import LedgerDraft
 from .budget_rows import BudgetRow, BudgetRules, Parked
 from .moment import Moment
 
-ANNOUNCED_PER_COMMAND = 100
-"""How many tasks one command answers at most; a `Wake` or `Drop` to itself goes on with the rest."""
-
 
 class QueueDraft:
     """The queue fields of one tenant's row, while one command is applied."""
@@ -118,7 +115,7 @@ class QueueDraft:
         Returns False if this command has answered as many as it may.
         """
         if number >= self.told:
-            if self._notified >= ANNOUNCED_PER_COMMAND:
+            if self._notified >= self._rules.bounds.announced_per_command:
                 return False
             self._defer(entry)
             self.told = number + 1
@@ -134,7 +131,7 @@ class QueueDraft:
         self.told = gaps.past(self.holes, self.told)
         while self.told < self.next and self._is_exhausted():
             number = self.told
-            if self._notified >= ANNOUNCED_PER_COMMAND:
+            if self._notified >= self._rules.bounds.announced_per_command:
                 self._decision.send.append(Wake(tenant_id=self._tenant_id))
                 break
             entry = self._entry(number)
@@ -174,11 +171,11 @@ class QueueDraft:
     def drop(self, first: int, before: int | None) -> None:
         """Answer the entries numbered `first` ≤ n < `before` as skipped; None: to the end of the queue.
 
-        One command drops `ANNOUNCED_PER_COMMAND`; a `Drop` to itself goes on with the rest.
+        One command drops `announced_per_command` of them; a `Drop` to itself goes on with the rest.
         """
         end = self.next if before is None else min(self.next, before)
         number = gaps.past(self.holes, max(first, self.first))
-        for _ in range(ANNOUNCED_PER_COMMAND):
+        for _ in range(self._rules.bounds.announced_per_command):
             if number >= end:
                 return
             self._drop_one(number)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import Field
@@ -15,6 +15,19 @@ from .moment import Applied, Moment, end_of
 
 
 @dataclass(frozen=True)
+class Bounds:
+    """How much one command does, and how much a row remembers.
+
+    `announced_per_command`: tasks that one command answers at most; a `Wake` or `Drop` to itself goes on with the rest.
+    `settled_remembered`, `unsettled_remembered`: closed grants, about 70 bytes of the row each.
+    """
+
+    announced_per_command: int = 100
+    settled_remembered: int = 32
+    unsettled_remembered: int = 64
+
+
+@dataclass(frozen=True)
 class BudgetRules:
     """What the deployment and the policy allow; `limit` is tokens per tenant and UTC day."""
 
@@ -22,6 +35,7 @@ class BudgetRules:
     max_concurrent: int = 3
     max_queue: int = 1000
     ocr_fallback: bool = False  # the policy wants OCR when the money is gone, and OCR is available
+    bounds: Bounds = field(default_factory=Bounds)
 
 
 class Parked(Message):

@@ -11,11 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 
-from .budget_rows import BudgetRow, ClosedGrant
-
-SETTLED_REMEMBERED = 32
-UNSETTLED_REMEMBERED = 64
-"""About 70 bytes of the row each."""
+from .budget_rows import Bounds, BudgetRow, ClosedGrant
 
 
 def grant_id(tenant_id: str, ledger: str, number: int, offset: int) -> str:
@@ -45,7 +41,8 @@ class Closures:
     the largest number of a forgotten unsettled grant or of a task that was passed over, which may still be granted.
     """
 
-    def __init__(self, row: BudgetRow) -> None:
+    def __init__(self, row: BudgetRow, bounds: Bounds) -> None:
+        self._bounds = bounds
         self._tenant, self._ledger = row.tenant_id, row.ledger
         self.closed = list(row.closed)
         self.settled_below, self.doubtful_below = row.settled_below, row.doubtful_below
@@ -76,8 +73,8 @@ class Closures:
         return max(0, (closed.charged or 0) - before)
 
     def _forget(self) -> None:
-        settled = [grant for grant in self.closed if grant.settled][:-SETTLED_REMEMBERED]
-        unsettled = [grant for grant in self.closed if not grant.settled][:-UNSETTLED_REMEMBERED]
+        settled = [grant for grant in self.closed if grant.settled][: -self._bounds.settled_remembered]
+        unsettled = [grant for grant in self.closed if not grant.settled][: -self._bounds.unsettled_remembered]
         self.settled_below = self._above(self.settled_below, settled)
         self.doubtful_below = self._above(self.doubtful_below, unsettled)
         gone = {grant.id for grant in [*settled, *unsettled]}

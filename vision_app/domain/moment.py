@@ -22,7 +22,8 @@ class Applied(Message):
 
     def then(self, at: Moment) -> Applied:
         """The row's `applied` after the command at `at`. Its time never steps back, although a broker's clock may:
-        otherwise a redelivered command from before the step would look new."""
+        otherwise a redelivered command from before the step would look new.
+        """
         return Applied(offset=at.offset, time_ms=max(self.time_ms, at.time_ms))
 
     def newer_than(self, other: Applied) -> bool:

@@ -113,7 +113,8 @@ class PromptPresets(Section):
 
 class Policy(Section):
     """The rules for analyzing media. A section that is left out means: no such rule. The allow-list is
-    required."""
+    required.
+    """
 
     allowed_mime_types: MimeTypes
     limits: PolicyLimits = PolicyLimits()

@@ -152,7 +152,7 @@ def _fault(error: Any, lines: Mapping[Path, int]) -> Fault:
 
 
 def _written(loc: tuple[Any, ...], lines: Mapping[Path, int]) -> Path:
-    """pydantic's location without the members of unions, which are not in the file."""
+    """The location that pydantic gives, without the members of unions, which are not in the file."""
     path: Path = ()
     for part in map(str, loc):
         if (*path, part) in lines:

@@ -318,7 +318,8 @@ def _bounded_state(state: MediumState, media: int) -> MediumState:
 
 def _bounded(outcome: Analyzed | Skipped | Failed | Deferred, media: int) -> Analyzed | Skipped | Failed | Deferred:
     """The outcome, made to fit into a row with this many media: the analysis is cut, OCR text first, or the details
-    are left out."""
+    are left out.
+    """
     room = ANALYSES_BYTES_PER_POST // max(media, 8)
     if not isinstance(outcome, Analyzed):
         if (size := len(to_json(outcome.details))) > room:

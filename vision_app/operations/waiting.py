@@ -51,18 +51,31 @@ class Stuck:
         return {name: self.row[name] for name in names} | about
 
 
-async def stuck(posts: PostsReader, api: Api, before: datetime, tenant_id: str | None, limit: int) -> list[Stuck]:
+async def stuck(
+    posts: PostsReader,
+    api: Api,
+    before: datetime,
+    tenant_id: str | None,
+    limit: int,
+    recheck_seconds: float = RECHECK_SECONDS,
+) -> list[Stuck]:
     """Posts in work since before a time, and those deferred before it that no queue holds; the oldest first.
 
     Raises what asyncpg raises.
     """
     rows = await posts.stuck(before, tenant_id, limit)
     found = list(await asyncio.gather(*(_stuck(api, row) for row in rows)))
-    found += [Stuck(row, FORGOTTEN, []) for row in await forgotten(posts, api, before, tenant_id)]
+    found += [Stuck(row, FORGOTTEN, []) for row in await forgotten(posts, api, before, tenant_id, recheck_seconds)]
     return sorted(found, key=lambda one: one.since)[:limit]
 
 
-async def forgotten(posts: PostsReader, api: Api, before: datetime, tenant_id: str | None = None) -> list[Row]:
+async def forgotten(
+    posts: PostsReader,
+    api: Api,
+    before: datetime,
+    tenant_id: str | None = None,
+    recheck_seconds: float = RECHECK_SECONDS,
+) -> list[Row]:
     """Posts deferred before a time that their tenants' ledgers do not know. Raises what asyncpg raises.
 
     Posts of a tenant whose queue cannot be read (no worker answers, the ledger is not loaded) are left out.
@@ -70,7 +83,7 @@ async def forgotten(posts: PostsReader, api: Api, before: datetime, tenant_id: s
     suspects = await _in_no_queue(api, await posts.deferred(before, tenant_id, DEFERRED_LOOKED_AT))
     if not suspects:
         return []
-    await asyncio.sleep(RECHECK_SECONDS)
+    await asyncio.sleep(recheck_seconds)
     still = await posts.deferred(before, tenant_id, DEFERRED_LOOKED_AT)
     named = {(row["tenant_id"], row["post_id"]) for row in await _in_no_queue(api, still)}
     return [row for row in suspects if (row["tenant_id"], row["post_id"]) in named]

@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -66,14 +67,15 @@ class ChildDied(Exception):
 
 @dataclass(frozen=True)
 class DecoderLimits:
-    """Limits of a child for one picture: address space (also for its whole life), processor time, and time."""
+    """Limits of a child for one picture: address space (also for its whole life), processor time, and time.
+
+    `pictures`: after so many the child is replaced.
+    """
 
     memory_bytes: int
     cpu_seconds: int
-
-    @property
-    def deadline_seconds(self) -> float:
-        return float(self.cpu_seconds * DEADLINE_FACTOR + DEADLINE_SLACK_SECONDS)
+    deadline_seconds: float
+    pictures: int = PICTURES_PER_CHILD
 
 
 class Child:
@@ -83,12 +85,12 @@ class Child:
     every pipe was read to its end, which may never happen after a process was killed.
     """
 
-    def __init__(self, limits: DecoderLimits, threads: Executor) -> None:
+    def __init__(self, limits: DecoderLimits, threads: Executor, program: str = PROGRAM) -> None:
         """Start the process. Call it in the main thread, because the process ends with that thread. Raises OSError."""
         bounds = (os.getpid(), limits.memory_bytes, limits.cpu_seconds)
-        self._limits, self._threads = limits, threads
+        self._limits, self._threads, self._program = limits, threads, program
         self._process = subprocess.Popen(
-            [sys.executable, "-S", "-P", "-m", PROGRAM, *map(str, bounds)],
+            [sys.executable, "-S", "-P", "-m", program, *map(str, bounds)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -102,7 +104,7 @@ class Child:
 
     @property
     def usable(self) -> bool:
-        return self._process.poll() is None and self.pictures < PICTURES_PER_CHILD
+        return self._process.poll() is None and self.pictures < self._limits.pictures
 
     async def ready(self) -> None:
         """Wait until the process accepts requests. Raises DecodersUnavailable after ending it."""
@@ -113,7 +115,7 @@ class Child:
         except (TimeoutError, ChildDied) as fault:
             await self.kill()
             raise DecodersUnavailable(
-                f"{PROGRAM} does not start: {fault!r}; run it with python -m to see why"
+                f"{self._program} does not start: {fault!r}; run it with python -m to see why"
             ) from fault
         except BaseException:
             await self.kill()
@@ -167,15 +169,35 @@ class Child:
 
 
 class Decoders:
-    """The pool of children. `prepare` waits for a free child; no other part of the worker waits for a picture."""
+    """The pool of children. `prepare` waits for a free child; no other part of the worker waits for a picture.
 
-    def __init__(self, settings: Settings, children: int = CHILDREN) -> None:
+    `deadline_seconds`: the longest time for one picture; by default it follows from VISION_DECODING_TIMEOUT. `start`
+    starts a child.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        children: int = CHILDREN,
+        *,
+        deadline_seconds: float | None = None,
+        pictures_per_child: int = PICTURES_PER_CHILD,
+        tries: int = TRIES,
+        start: Callable[[DecoderLimits, Executor], Child] = Child,
+    ) -> None:
         scaled = settings.vision_preprocess_enabled
         self._wish = DecodeRequest(
             max_dim=settings.vision_preprocess_max_dim if scaled else None,
             jpeg_quality=settings.vision_preprocess_jpeg_quality,
         )
-        self._limits = DecoderLimits(settings.vision_decoding_memory_mb * 1024**2, settings.vision_decoding_timeout)
+        cpu_seconds = settings.vision_decoding_timeout
+        self._limits = DecoderLimits(
+            memory_bytes=settings.vision_decoding_memory_mb * 1024**2,
+            cpu_seconds=cpu_seconds,
+            deadline_seconds=deadline_seconds or cpu_seconds * DEADLINE_FACTOR + DEADLINE_SLACK_SECONDS,
+            pictures=pictures_per_child,
+        )
+        self._tries, self._start = tries, start
         self._free = asyncio.Semaphore(children)
         self._passed_at = time.monotonic()  # when a picture last got its turn
         self._children = children
@@ -187,7 +209,7 @@ class Decoders:
     @property
     def _passing_seconds(self) -> float:
         """If no picture got its turn for longer than this, the waiting pictures count as stalled."""
-        return START_SECONDS + TRIES * self._limits.deadline_seconds
+        return START_SECONDS + self._tries * self._limits.deadline_seconds
 
     async def open(self) -> None:
         """Start the children. Raises DecodersUnavailable: no picture can be looked at without them."""
@@ -230,13 +252,13 @@ class Decoders:
             metrics.DECODING_DURATION.observe(time.perf_counter() - started)
 
     async def _decoded(self, content: bytes, declared_mime: str) -> Picture:
-        for attempt in range(1, TRIES + 1):
+        for attempt in range(1, self._tries + 1):
             try:
                 return await self._by_a_child(content, declared_mime)
             except ChildDied as fault:
                 if fault.out_of_time:
                     raise self._too_slow() from fault
-                if attempt == TRIES:
+                if attempt == self._tries:
                     details = {"exit_status": fault.status, "attempts": attempt}
                     raise UnusablePicture("decoding_crashed", details) from fault
             except TimeoutError as fault:
@@ -286,7 +308,7 @@ class Decoders:
         if self._closed:
             raise DecodersUnavailable("the worker stops; the picture is decoded after its start")
         try:
-            child = Child(self._limits, self._threads)
+            child = self._start(self._limits, self._threads)
         except OSError as fault:
             raise DecodersUnavailable(f"{PROGRAM} does not start: {fault}; free memory or processes") from fault
         await child.ready()

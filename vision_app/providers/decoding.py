@@ -84,10 +84,11 @@ class UnusablePicture(Exception):
 
 @dataclass(frozen=True)
 class DecodeRequest:
-    """How to encode a picture. `max_dim`: its longer side in pixels; None: its own size."""
+    """How to encode a picture. `max_dim`: its longer side in pixels; None: its own size. `max_bytes`: of the result."""
 
     max_dim: int | None
     jpeg_quality: int
+    max_bytes: int = MAX_SENT_IMAGE_BYTES
 
 
 def decode(content: bytes, declared_mime: str, wish: DecodeRequest) -> Picture:
@@ -131,7 +132,8 @@ def _image(content: bytes, wish: DecodeRequest) -> Picture:
         if image.width * image.height > MAX_PIXELS:
             pixels = image.width * image.height
             raise UnusablePicture("too_many_pixels", {"pixels": pixels, "limit_pixels": MAX_PIXELS})
-        return _checked(_copied(image) if wish.max_dim is None else _scaled(image, wish.max_dim, wish.jpeg_quality))
+        sent = _copied(image) if wish.max_dim is None else _scaled(image, wish.max_dim, wish.jpeg_quality)
+        return _checked(sent, wish.max_bytes)
 
 
 def _scaled(image: Image.Image, limit: int, quality: int) -> Picture:
@@ -200,9 +202,9 @@ def _encoded(image: Image.Image, form: str, **options: Any) -> bytes:
     return out.getvalue()
 
 
-def _checked(picture: Picture) -> Picture:
-    if len(picture.content) > MAX_SENT_IMAGE_BYTES:
-        details = {"size_bytes": len(picture.content), "limit_bytes": MAX_SENT_IMAGE_BYTES}
+def _checked(picture: Picture, max_bytes: int) -> Picture:
+    if len(picture.content) > max_bytes:
+        details = {"size_bytes": len(picture.content), "limit_bytes": max_bytes}
         raise UnusablePicture("too_large", details)
     return picture
 

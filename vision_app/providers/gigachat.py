@@ -122,7 +122,8 @@ class GigaChat(VisionProvider):
 
     async def sign_in(self) -> None:
         """Get an access token, which costs nothing. Raises AccountBlocked when there are no credentials or they are
-        refused, RateLimited, ProviderOutage."""
+        refused, RateLimited, ProviderOutage.
+        """
         await self._tokens.get()
 
     async def close(self) -> None:

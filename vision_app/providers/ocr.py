@@ -54,9 +54,9 @@ class OcrFault(Exception):
 class Tesseract:
     """The installed Tesseract. After `open`, `available` says whether it can be used, and `reason` why not."""
 
-    def __init__(self, settings: Settings, program: str = ENGINE) -> None:
+    def __init__(self, settings: Settings, program: str = ENGINE, *, look_seconds: float = LOOK_SECONDS) -> None:
         self._settings = settings
-        self._program = program
+        self._program, self._look_seconds = program, look_seconds
         self._path = ""
         self._running = asyncio.Semaphore(CONCURRENT_RUNS)
         self._passed_at = time.monotonic()  # when a picture last got its turn
@@ -83,7 +83,7 @@ class Tesseract:
 
     async def _look_again(self) -> None:
         while True:
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(self._look_seconds)
             try:
                 self._found(await self._look())
             except Exception:

@@ -36,7 +36,7 @@ from vision_app.telemetry.metrics import tenant_label
 from . import listing
 from .accounts import add
 from .limits import gib, limits_of
-from .lock import exclusively
+from .lock import WAIT_SECONDS, exclusively
 
 log = structlog.get_logger(__name__)
 
@@ -111,15 +111,16 @@ async def clean_up(
     *,
     dry_run: bool = False,
     limits: StorageLimits | None = None,
+    wait_seconds: float = WAIT_SECONDS,
 ) -> Report:
     """Count, carry out decisions of an earlier run, then decide again and delete. A dry run deletes nothing.
 
-    Raises StorageBusy, S3Error, SinkUnavailable, and asyncpg's errors. Decisions made by then are carried out by the
-    next run.
+    Raises StorageBusy if another count or clean-up has not ended after `wait_seconds`; S3Error, SinkUnavailable, and
+    asyncpg's errors. Decisions made by then are carried out by the next run.
     """
     started, limits = time.monotonic(), limits or limits_of(settings)
     report = Report(aim or Aim(), dry_run)
-    async with exclusively(settings) as connection:
+    async with exclusively(settings, wait_seconds) as connection:
         began, report.listed = await _count(connection, settings, s3)
         await connection.execute(_RECORD_EARLIER_DELETIONS)
         await connection.execute(_DROP_DONE_RECORDS, list(KEPT_KINDS))

@@ -27,8 +27,8 @@ class StorageBusy(Exception):
 
 
 @asynccontextmanager
-async def exclusively(settings: Settings) -> AsyncIterator[Any]:
-    """A connection that holds the lock. Raises StorageBusy, and SinkUnavailable when Postgres is away."""
+async def exclusively(settings: Settings, wait_seconds: float = WAIT_SECONDS) -> AsyncIterator[Any]:
+    """A connection that holds the lock. Raises StorageBusy after a wait, and SinkUnavailable when Postgres is away."""
     way = Way.SESSION if settings.database_pgbouncer else Way.WORKER
     try:
         connection = await postgres_connection(
@@ -37,16 +37,16 @@ async def exclusively(settings: Settings) -> AsyncIterator[Any]:
     except STORE_FAULTS as fault:
         raise unavailable(fault, way) from fault
     try:
-        await _lock(connection)
+        await _lock(connection, wait_seconds)
         yield connection
         await connection.close(timeout=CONNECT_SECONDS)  # waits until Postgres has released the lock
     finally:
         connection.terminate()  # releases lock and temporary tables in any case; does nothing if closed
 
 
-async def _lock(connection: Any) -> None:
+async def _lock(connection: Any, wait_seconds: float) -> None:
     """Take the lock. Waits a little, because a session that has just ended may still hold it."""
-    deadline = time.monotonic() + WAIT_SECONDS
+    deadline = time.monotonic() + wait_seconds
     while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", STORAGE_LOCK):
         if time.monotonic() >= deadline:
             raise StorageBusy("a count or clean-up is under way; ask again when it has ended")

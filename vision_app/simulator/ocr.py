@@ -10,13 +10,13 @@ import structlog
 
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "TESSDATA_PREFIX")
 """The only variables that Tesseract gets: others may contain secrets."""
-_TIMEOUT_SECONDS = 20.0
+TIMEOUT_SECONDS = 20.0
 _MIN_LETTERS = 3  # shorter texts are noise
 
 log = structlog.get_logger(__name__)
 
 
-async def read_text(data: bytes) -> str | None:
+async def read_text(data: bytes, timeout_seconds: float = TIMEOUT_SECONDS) -> str | None:
     """The text Tesseract (rus+eng) reads in the picture `data`; None without Tesseract or without text."""
     program = shutil.which("tesseract")
     if program is None:
@@ -30,9 +30,9 @@ async def read_text(data: bytes) -> str | None:
         env={name: os.environ[name] for name in _PASSED_ON if name in os.environ} | {"OMP_THREAD_LIMIT": "1"},
     )
     try:
-        out, err = await asyncio.wait_for(process.communicate(data), _TIMEOUT_SECONDS)
+        out, err = await asyncio.wait_for(process.communicate(data), timeout_seconds)
     except TimeoutError:
-        log.warning("simulator_ocr_timeout", timeout_seconds=_TIMEOUT_SECONDS)
+        log.warning("simulator_ocr_timeout", timeout_seconds=timeout_seconds)
         return None
     finally:
         if process.returncode is None:

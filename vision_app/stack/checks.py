@@ -22,7 +22,7 @@ from vision_app.stack.home import Home, cache_folder
 from vision_app.stack.jars import is_complete
 from vision_app.stack.plan import StackPlan
 from vision_app.stack.ports import describe_holder, holder, is_free, reachable
-from vision_app.stack.reachable import PROBES, NotMadeYet, Unchecked, Unreachable
+from vision_app.stack.reachable import PROBES, Incomplete, Unreachable
 from vision_app.stack.state import Condition, StackState
 
 FREE_DISK_BYTES = 1_000_000_000
@@ -75,11 +75,16 @@ def packages(plan: StackPlan) -> Iterator[Finding]:
         "kafka": java.executable,
         "neo4j": java.executable,
     }
-    for service in plan.services:
-        if service.name in programs:
-            yield _program(service.name, programs[service.name])
-        if service.name in ("kafka", "neo4j"):
-            yield _jars(service.name)
+    for name in dict.fromkeys(_kind(service.name) for service in plan.services):
+        if name in programs:
+            yield _program(name, programs[name])
+        if name in ("kafka", "neo4j"):
+            yield _jars(name)
+
+
+def _kind(service: str) -> str:
+    """`kafka` for each broker of a cluster; the service's name for all others."""
+    return service.partition("-")[0]
 
 
 def _program(name: str, find: Callable[[], object]) -> Finding:
@@ -131,8 +136,9 @@ async def is_worker(url: str) -> bool:
 
 def expected(plan: StackPlan, state: StackState | None) -> dict[str, bool]:
     """The services by name, and whether each is expected to answer: an embedded one must have been started."""
-    running = {s.name for s in state.services if s.condition is not Condition.STOPPED} if state else set()
-    return {service.name: service.name in running for service in plan.services} | dict.fromkeys(plan.external, True)
+    running = {_kind(s.name) for s in state.services if s.condition is not Condition.STOPPED} if state else set()
+    embedded = {(kind := _kind(service.name)): kind in running for service in plan.services}
+    return embedded | dict.fromkeys(plan.external, True)
 
 
 async def services(settings: Settings, plan: StackPlan, state: StackState | None) -> list[Finding]:
@@ -150,7 +156,7 @@ async def _reach(name: str, probe: Callable[[Settings], Awaitable[str]], setting
         return _failed(
             name, f"no answer within {PROBE_SECONDS:.0f} s; check that it runs at the address `vision config` shows"
         )
-    except (NotMadeYet, Unchecked) as error:
+    except Incomplete as error:
         return _hint(name, str(error))
     except (Unreachable, SettingsError) as error:
         return _failed(name, str(error))

@@ -73,6 +73,7 @@ def start(
     rotate(log)
     command = [sys.executable, "-m", "vision_app.stack.supervisor", f"--workers={wish.workers}"]
     command += [f"--services={','.join(wish.services)}", f"--worker-command={shlex.join(wish.worker_command)}"]
+    command += [f"--brokers={wish.brokers}"] + (["--broker-proxies"] if wish.broker_proxies else [])
     if with_parent:
         command = [*tied_to_this_process(signal.SIGTERM), *command]
     inherited = os.environ if environment is None else environment
@@ -211,6 +212,8 @@ def running_stack(
     worker: bool = False,
     environment: Mapping[str, str] | None = None,
     worker_command: tuple[str, ...] = COMMAND,
+    brokers: int = 0,
+    broker_proxies: bool = False,
 ) -> Iterator[dict[str, str]]:
     """For tests: only the named services (and one worker) on free ports, with their data in `home`.
 
@@ -220,7 +223,7 @@ def running_stack(
     place = Home(home.absolute())
     place.root.mkdir(parents=True, exist_ok=True)
     given = _without_settings(os.environ) | {"VISION_API_PORT": "0", "METRICS_PORT": "0"} | dict(environment or {})
-    wish = StackOptions(services=services, workers=1 if worker else 0, worker_command=worker_command)
+    wish = StackOptions(services, 1 if worker else 0, worker_command, brokers, broker_proxies)
     supervisor = start(place, wish, given, folder=place.root, with_parent=True)
     try:
         wait_ready(place, supervisor)

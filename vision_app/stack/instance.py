@@ -33,6 +33,10 @@ class Instance(BaseModel):
             self.ports[name] = ports.choose(taken=set(self.ports.values()))
         return self.ports[name]
 
+    def fixed_port(self, name: str) -> int:
+        """The port of `name`, also if something listens there by now."""
+        return self.ports.get(name) or self.port(name)
+
     def key(self, name: str, length: int = 24) -> str:
         """A random key of letters, digits, `-` and `_`, made at the first call and kept for later calls."""
         return self.keys.setdefault(name, secrets.token_urlsafe(length))

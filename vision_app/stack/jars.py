@@ -33,6 +33,8 @@ REQUEST_SECONDS = 60
 ATTEMPTS = 3
 PAUSE_SECONDS = 1.0  # between two attempts
 TELL_SECONDS = 0.5  # how often progress is reported
+LOCKS = Path(__file__).parent
+"""The folder of the lock files."""
 MIRROR_VARIABLE = "VISION_MAVEN_URL"
 
 
@@ -61,32 +63,38 @@ class Jar:
         return repository / self.address
 
 
-def classpath(name: str, progress: Progress = lambda _: None) -> list[Path]:
+def classpath(
+    name: str,
+    progress: Progress = lambda _: None,
+    *,
+    locks: Path = LOCKS,
+    pause_seconds: float = PAUSE_SECONDS,
+) -> list[Path]:
     """The jars of `name` ("kafka" or "neo4j"), downloaded if missing; `progress` is called with the progress.
 
     Raises StackError when a jar is missing and cannot be downloaded, or is not the pinned one.
     """
-    repository, pinned = cache_folder() / "maven", read_lock(name)
-    if not is_complete(name):
-        _fetch_missing(pinned, repository, progress)
-        write_atomically(_marker(name), _stamp(pinned, repository))
+    repository, pinned = cache_folder() / "maven", read_lock(name, locks)
+    if not is_complete(name, locks):
+        _fetch_missing(pinned, repository, progress, pause_seconds)
+        write_atomically(_marker(name, locks), _stamp(pinned, repository))
     return [jar.path(repository) for jar in pinned]
 
 
-def is_complete(name: str) -> bool:
+def is_complete(name: str, locks: Path = LOCKS) -> bool:
     """Whether all jars of `name` are unchanged since their sums were checked: name, size and modification time."""
-    marker = _marker(name)
+    marker = _marker(name, locks)
     if not marker.exists():
         return False
     try:
-        return marker.read_text() == _stamp(read_lock(name), cache_folder() / "maven")
+        return marker.read_text() == _stamp(read_lock(name, locks), cache_folder() / "maven")
     except FileNotFoundError:
         return False
 
 
-def read_lock(name: str) -> list[Jar]:
+def read_lock(name: str, locks: Path = LOCKS) -> list[Jar]:
     """The pinned jars of `name`, in class path order."""
-    lines = (line for line in _lock_file(name).read_text().splitlines() if not line.startswith("#"))
+    lines = (line for line in _lock_file(name, locks).read_text().splitlines() if not line.startswith("#"))
     return [_parse(*line.split()) for line in lines]
 
 
@@ -125,13 +133,13 @@ class _Meter:
         )
 
 
-def _fetch_missing(pinned: list[Jar], repository: Path, progress: Progress) -> None:
+def _fetch_missing(pinned: list[Jar], repository: Path, progress: Progress, pause_seconds: float) -> None:
     meter, base = _Meter(pinned, progress), _repository_address()
     with (
         httpx.Client(verify=tls_context(), timeout=REQUEST_SECONDS, follow_redirects=True) as client,
         ThreadPoolExecutor(DOWNLOADS_AT_ONCE) as pool,
     ):
-        jobs = [pool.submit(_fetch, client, base, jar, repository, meter) for jar in pinned]
+        jobs = [pool.submit(_fetch, client, base, jar, repository, meter, pause_seconds) for jar in pinned]
         try:
             for job in as_completed(jobs):
                 job.result()
@@ -141,7 +149,7 @@ def _fetch_missing(pinned: list[Jar], repository: Path, progress: Progress) -> N
             raise
 
 
-def _fetch(client: httpx.Client, base: str, jar: Jar, repository: Path, meter: _Meter) -> None:
+def _fetch(client: httpx.Client, base: str, jar: Jar, repository: Path, meter: _Meter, pause_seconds: float) -> None:
     path = jar.path(repository)
     path.parent.mkdir(parents=True, exist_ok=True)
     with _exclusive(path.with_name(f"{path.name}.part")) as part:
@@ -155,7 +163,7 @@ def _fetch(client: httpx.Client, base: str, jar: Jar, repository: Path, meter: _
             except httpx.HTTPError as error:
                 if attempt == ATTEMPTS or is_untrusted(error) or isinstance(error, httpx.HTTPStatusError):
                     raise _not_downloaded(jar, error) from error
-                time.sleep(PAUSE_SECONDS * attempt)
+                time.sleep(pause_seconds * attempt)
         part.flush()
         os.fsync(part.fileno())
         Path(part.name).replace(path)
@@ -235,13 +243,13 @@ def _root_cause(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
-def _lock_file(name: str) -> Path:
-    return Path(__file__).with_name(f"{name}.jars")
+def _lock_file(name: str, locks: Path = LOCKS) -> Path:
+    return locks / f"{name}.jars"
 
 
-def _marker(name: str) -> Path:
+def _marker(name: str, locks: Path) -> Path:
     """One for each version of the lock, as checkouts of several versions share the cache."""
-    return cache_folder() / f"{name}-{hashlib.sha256(_lock_file(name).read_bytes()).hexdigest()[:12]}.complete"
+    return cache_folder() / f"{name}-{hashlib.sha256(_lock_file(name, locks).read_bytes()).hexdigest()[:12]}.complete"
 
 
 def _stamp(pinned: list[Jar], repository: Path) -> str:

@@ -1,11 +1,17 @@
-"""Kafka as an embedded service: one KRaft node, broker and controller in one process, from Maven jars."""
+"""Kafka as an embedded service, from Maven jars: one KRaft node, or a cluster of several.
+
+Each node is broker and controller in one process. In a cluster every record is on each of three brokers, and a write
+counts when two of them have it.
+"""
 
 from __future__ import annotations
 
 import base64
 import struct
 import uuid
+from dataclasses import dataclass
 
+from vision_app.stack.errors import StackError
 from vision_app.stack.files import write_atomically
 from vision_app.stack.home import Home
 from vision_app.stack.instance import Instance
@@ -20,8 +26,12 @@ PROXIED_PORT, ADVERTISED_PORT = "kafka-proxied", "kafka-advertised"
 listens.
 """
 
+COPIES, IN_SYNC = 3, 2
+"""Of every record in a cluster: copies, and how many of them a write waits for."""
+
 MAX_MESSAGE_BYTES = 2 * 1024 * 1024
 OPTIONS = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+CLUSTER_OPTIONS = ("-Xmx320m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 LOGGING = """\
 status=error
 appender.console.type=Console
@@ -34,27 +44,86 @@ rootLogger.appenderRef.console.ref=console
 """
 
 
+@dataclass(frozen=True)
+class Node:
+    """The addresses of one node of a cluster. Brokers and controllers reach each other at the `peer` ports: the same as
+    the others, or those of proxies that can cut the node off.
+    """
+
+    name: str
+    number: int
+    port: int
+    brokers_port: int
+    controllers_port: int
+    peer_brokers_port: int
+    peer_controllers_port: int
+
+    @classmethod
+    def of(cls, instance: Instance, number: int, proxied: bool) -> Node:
+        """The node `number`, from 1, with ports that stay the same over restarts."""
+        name = f"kafka-{number}"
+        own = [instance.port(f"{name}-{role}") for role in ("brokers", "controllers")]
+        proxies = [instance.fixed_port(f"{name}-{role}-proxy") for role in ("brokers", "controllers")]
+        return cls(name, number, instance.port(name), *own, *(proxies if proxied else own))
+
+
+def names(brokers: int) -> list[str]:
+    """The names of the services."""
+    return ["kafka"] if brokers == 1 else [f"kafka-{number}" for number in range(1, brokers + 1)]
+
+
+def stored_brokers(home: Home) -> int:
+    """Of how many brokers this home has data; 0 if it has none."""
+    if _formatted(home, "kafka"):
+        return 1
+    number = 0
+    while _formatted(home, f"kafka-{number + 1}"):
+        number += 1
+    return number
+
+
+def check_brokers(home: Home, brokers: int) -> None:
+    """Raises StackError if this home has the data of another number of brokers."""
+    stored = stored_brokers(home)
+    if stored not in (0, brokers):
+        folders = " ".join(str(home.data(name)) for name in names(stored))
+        raise StackError(
+            f"the data here is of {stored} Kafka broker{'s' if stored > 1 else ''}, not of {brokers}: start with "
+            f"`vision up --brokers {stored}`, or set VISION_HOME to another folder, or delete all that Kafka holds: "
+            f"rm -r {folders}"
+        )
+
+
+def _formatted(home: Home, name: str) -> bool:
+    return (home.data(name) / "log" / "meta.properties").exists()
+
+
 class Kafka(Service):
     """A single broker: everything is stored once, and only the worker makes topics."""
 
     name = "kafka"
     stop_seconds = 30
+    brokers = 1
+    options: tuple[str, ...] = OPTIONS
 
     def __init__(self, home: Home, instance: Instance) -> None:
         super().__init__(home, instance)
+        self._choose_ports(instance)
+        self.cluster_id = instance.keys.setdefault("kafka-cluster", _new_cluster_id())
+        self.java = Java("kafka", [], self.data)
+
+    def _choose_ports(self, instance: Instance) -> None:
         self.controller_port = instance.port("kafka-controller")
         self.proxied_port, self.advertised_port = instance.port(PROXIED_PORT), instance.port(ADVERTISED_PORT)
-        self.java = Java("kafka", [], self.data)
 
     def prepare(self, progress: Progress) -> None:
         super().prepare(progress)
         self.java = Java("kafka", classpath("kafka", progress), self.data)
         write_atomically(self.data / "log4j2.properties", broker_logging())
         write_atomically(self.data / "server.properties", self._configuration())
-        if not (self.data / "log" / "meta.properties").exists():
+        if not _formatted(self.home, self.name):
             progress("formatting the storage")
-            cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-            arguments = ("format", "--cluster-id", cluster, "--config", str(self.data / "server.properties"))
+            arguments = ("format", "--cluster-id", self.cluster_id, "--config", str(self.data / "server.properties"))
             storage_tool = Java("kafka", self.java.classpath)
             run_once(
                 storage_tool.command("kafka.tools.StorageTool", *arguments, options=self._log_option()),
@@ -62,14 +131,15 @@ class Kafka(Service):
             )
 
     def command(self) -> list[str]:
-        options = OPTIONS + self._log_option()
+        options = self.options + self._log_option()
         return self.java.command("kafka.Kafka", str(self.data / "server.properties"), options=options)
 
     def ended(self) -> None:
         self.java.keep_archive()
 
     async def waiting_for(self) -> str | None:
-        return None if await _count_brokers(self.port) else "the broker to join its cluster"
+        joined = await count_brokers(self.port)
+        return None if joined >= self.brokers else f"the broker to join its cluster: {joined} of {self.brokers} have"
 
     def variables(self) -> dict[str, str]:
         return {"KAFKA_BOOTSTRAP_SERVERS": self.url}
@@ -79,32 +149,85 @@ class Kafka(Service):
 
     def _configuration(self) -> str:
         lines = {
-            "process.roles": "broker,controller",
+            **_common(copies=1, in_sync=1),
             "node.id": 1,
             "controller.quorum.voters": f"1@{LOOPBACK}:{self.controller_port}",
             "listeners": f"PLAINTEXT://{self.url},CONTROLLER://{LOOPBACK}:{self.controller_port},"
             f"PROXIED://{LOOPBACK}:{self.proxied_port}",
             "advertised.listeners": f"PLAINTEXT://{self.url},PROXIED://{LOOPBACK}:{self.advertised_port}",
-            "controller.listener.names": "CONTROLLER",
             "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT",
             "log.dirs": self.data / "log",
-            "auto.create.topics.enable": "false",
-            "group.initial.rebalance.delay.ms": 0,  # otherwise every first start waits three seconds for more members
-            "broker.heartbeat.interval.ms": 500,
-            "broker.session.timeout.ms": 4000,  # after kill -9 the broker can register again only after this time
-            "message.max.bytes": MAX_MESSAGE_BYTES,
-            "default.replication.factor": 1,
-            "min.insync.replicas": 1,
-            "offsets.topic.replication.factor": 1,
-            "offsets.topic.num.partitions": 4,
-            "transaction.state.log.replication.factor": 1,
-            "transaction.state.log.min.isr": 1,
-            "transaction.state.log.num.partitions": 4,
-            "share.coordinator.state.topic.replication.factor": 1,
-            "share.coordinator.state.topic.min.isr": 1,
-            "share.coordinator.state.topic.num.partitions": 1,
         }
-        return "".join(f"{key}={value}\n" for key, value in lines.items())
+        return _properties(lines)
+
+
+class ClusterKafka(Kafka):
+    """One node of a cluster."""
+
+    start_seconds = 120  # it waits for the others
+    options = CLUSTER_OPTIONS
+
+    def __init__(self, home: Home, instance: Instance, number: int, brokers: int, *, proxied: bool = False) -> None:
+        self.name, self.brokers, self.number = f"kafka-{number}", brokers, number
+        self._nodes = [Node.of(instance, each, proxied) for each in range(1, brokers + 1)]
+        super().__init__(home, instance)
+
+    def _choose_ports(self, instance: Instance) -> None:
+        """They are those of the nodes."""
+
+    def variables(self) -> dict[str, str]:
+        return {
+            "KAFKA_BOOTSTRAP_SERVERS": ",".join(f"{LOOPBACK}:{node.port}" for node in self._nodes),
+            "KAFKA_TOPIC_REPLICATION_FACTOR": str(min(COPIES, self.brokers)),
+            "KAFKA_MIN_INSYNC_REPLICAS": str(min(IN_SYNC, self.brokers)),
+        }
+
+    def _configuration(self) -> str:
+        own = self._nodes[self.number - 1]
+        voters = (f"{node.number}@{LOOPBACK}:{node.peer_controllers_port}" for node in self._nodes)
+        lines = {
+            **_common(copies=min(COPIES, self.brokers), in_sync=min(IN_SYNC, self.brokers)),
+            "node.id": self.number,
+            "controller.quorum.voters": ",".join(voters),
+            "listeners": f"PLAINTEXT://{self.url},BROKERS://{LOOPBACK}:{own.brokers_port},"
+            f"CONTROLLER://{LOOPBACK}:{own.controllers_port}",
+            "advertised.listeners": f"PLAINTEXT://{self.url},BROKERS://{LOOPBACK}:{own.peer_brokers_port},"
+            f"CONTROLLER://{LOOPBACK}:{own.peer_controllers_port}",
+            "inter.broker.listener.name": "BROKERS",
+            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,BROKERS:PLAINTEXT",
+            "log.dirs": self.data / "log",
+        }
+        return _properties(lines)
+
+
+def _common(copies: int, in_sync: int) -> dict[str, object]:
+    return {
+        "process.roles": "broker,controller",
+        "controller.listener.names": "CONTROLLER",
+        "auto.create.topics.enable": "false",
+        "group.initial.rebalance.delay.ms": 0,  # otherwise every first start waits three seconds for more members
+        "broker.heartbeat.interval.ms": 500,
+        "broker.session.timeout.ms": 4000,  # after kill -9 the broker can register again only after this time
+        "message.max.bytes": MAX_MESSAGE_BYTES,
+        "default.replication.factor": copies,
+        "min.insync.replicas": in_sync,
+        "offsets.topic.replication.factor": copies,
+        "offsets.topic.num.partitions": 4,
+        "transaction.state.log.replication.factor": copies,
+        "transaction.state.log.min.isr": in_sync,
+        "transaction.state.log.num.partitions": 4,
+        "share.coordinator.state.topic.replication.factor": copies,
+        "share.coordinator.state.topic.min.isr": in_sync,
+        "share.coordinator.state.topic.num.partitions": 1,
+    }
+
+
+def _properties(lines: dict[str, object]) -> str:
+    return "".join(f"{key}={value}\n" for key, value in lines.items())
+
+
+def _new_cluster_id() -> str:
+    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
 
 
 def broker_logging() -> str:
@@ -116,7 +239,7 @@ def tool_logging() -> str:
     return LOGGING.format(target="SYSTEM_ERR", level="ERROR", pattern="%p %m%n")
 
 
-async def _count_brokers(port: int) -> int:
+async def count_brokers(port: int) -> int:
     """Ask the broker on this port how many brokers are alive: Metadata v1 for no topic; reads only the count."""
     request = struct.pack(">hhih", 3, 1, 7, -1) + struct.pack(">i", 0)
     answer = await exchange(port, struct.pack(">i", len(request)) + request, 12)

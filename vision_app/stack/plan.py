@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from vision_app.settings import Settings, Source
 from vision_app.stack.home import Home
 from vision_app.stack.instance import Instance
-from vision_app.stack.kafka import Kafka
+from vision_app.stack.kafka import ClusterKafka, Kafka, check_brokers, stored_brokers
 from vision_app.stack.neo4j import DEFAULT_PASSWORD, Neo4j
 from vision_app.stack.postgres import Postgres
 from vision_app.stack.redis import Redis
@@ -50,11 +50,16 @@ class StackPlan:
 
 @dataclass(frozen=True)
 class StackOptions:
-    """The options of the command line."""
+    """The options of the command line. `brokers` 0: as many as this home has data of, else one.
+
+    `broker_proxies`: brokers reach each other at the ports of proxies, which the laboratory starts.
+    """
 
     services: tuple[str, ...] = INFRASTRUCTURE
     workers: int = 1
     worker_command: tuple[str, ...] = COMMAND
+    brokers: int = 0
+    broker_proxies: bool = False
 
 
 class Planner:
@@ -65,12 +70,15 @@ class Planner:
         self._given = {name for name, source in sources.items() if source in (Source.ENVIRONMENT, Source.DOTENV)}
 
     def plan(self, wish: StackOptions) -> StackPlan:
+        """Raises StackError if this home has the data of another number of brokers."""
         plan = StackPlan()
         for name in INFRASTRUCTURE:
             if name not in wish.services or (name == "neo4j" and not self._settings.feature_neo4j_enabled):
                 continue
             if self._is_external(name):
                 plan.external["gigachat" if name == "simulator" else name] = self._url(name)
+            elif name == "kafka":
+                plan.services += self._brokers(wish)
             else:
                 plan.services.append(self._embedded(name))
         plan.make_worker = partial(self._further_worker, command=wish.worker_command)
@@ -109,8 +117,19 @@ class Planner:
             )
         if name == "neo4j":
             return Neo4j(home, instance, self._secret("neo4j_password") or DEFAULT_PASSWORD)
-        kinds: dict[str, type[Service]] = {"redis": Redis, "kafka": Kafka, "postgres": Postgres, "simulator": Simulator}
+        kinds: dict[str, type[Service]] = {"redis": Redis, "postgres": Postgres, "simulator": Simulator}
         return kinds[name](home, instance)
+
+    def _brokers(self, wish: StackOptions) -> list[Service]:
+        home, instance = self._home, self._instance
+        brokers = wish.brokers or stored_brokers(home) or 1
+        check_brokers(home, brokers)
+        if brokers == 1:
+            return [Kafka(home, instance)]
+        return [
+            ClusterKafka(home, instance, number, brokers, proxied=wish.broker_proxies)
+            for number in range(1, brokers + 1)
+        ]
 
     def _secret(self, name: str) -> str:
         return str(getattr(self._settings, name).get_secret_value()) if name in self._given else ""

@@ -31,11 +31,19 @@ class Unreachable(Exception):
     """The service is not usable. The message says what to do next."""
 
 
-class NotMadeYet(Exception):
-    """The service is usable, but lacks what the worker makes at its first start. The message says so."""
+class Incomplete(Exception):
+    """The service is usable, but something is still to be done. The message says what."""
 
 
-class Unchecked(Exception):
+class NotMadeYet(Incomplete):
+    """It lacks what the worker makes at its first start."""
+
+
+class Weaker(Incomplete):
+    """It stores fewer copies than the settings ask for."""
+
+
+class Unchecked(Incomplete):
     """The service is usable, but one of its settings cannot be read by us. The message says which to look at."""
 
 
@@ -79,7 +87,11 @@ async def kafka(settings: Settings) -> str:
         )
     if found.other_count:
         raise Unreachable("; ".join(unfit(name, count, settings) for name, count in found.other_count.items()))
-    return f"answers, {found.topics} topics, all of ours among them"
+    if found.weaker:
+        raise Weaker(f"answers; {'; '.join(found.weaker)}")
+    copies = settings.kafka_topic_replication_factor
+    stored = f", each stored {copies} times" if copies > 1 else ""
+    return f"answers, {found.topics} topics, all of ours among them{stored}"
 
 
 async def postgres(settings: Settings) -> str:

@@ -43,7 +43,8 @@ class Service(ABC):
 
     def prepare(self, progress: Progress) -> None:
         """Download, write configuration, initialise data. May block; runs before every start, so it must be cheap
-        when nothing is left to do. Raises StackError or OSError."""
+        when nothing is left to do. Raises StackError or OSError.
+        """
         require_free(self.port, "stop it, or stop this stack with `vision down`; `vision up` then chooses another port")
         self.data.mkdir(parents=True, exist_ok=True)
 

@@ -145,8 +145,11 @@ class Supervised:
     def _change_to(self, condition: Condition, detail: str) -> None:
         """Tell a condition, and log it if it is another one."""
         if condition is not self.state.condition:
-            note = logger.warning if condition is Condition.NOT_ANSWERING else logger.info
-            note("service_condition_changed", service=self.service.name, condition=str(condition), detail=detail)
+            said = {"service": self.service.name, "condition": str(condition), "detail": detail}
+            if condition is Condition.NOT_ANSWERING:
+                logger.warning("service_not_answering", **said)
+            else:
+                logger.info("service_condition_changed", **said)
         if (condition, detail) != (self.state.condition, self.state.detail):
             self._tell(condition, detail)
 

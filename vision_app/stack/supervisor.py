@@ -22,7 +22,7 @@ import orjson
 import structlog
 
 from vision_app.settings import SettingsError, load_settings, sources, stack_history, vision_home
-from vision_app.stack.errors import AlreadyRunningError
+from vision_app.stack.errors import AlreadyRunningError, StackError
 from vision_app.stack.files import rotate, rotate_in_use, write_atomically
 from vision_app.stack.home import Home
 from vision_app.stack.instance import Instance
@@ -186,10 +186,18 @@ def _arguments(argv: list[str] | None) -> StackOptions:
     parser = argparse.ArgumentParser(prog="python -m vision_app.stack.supervisor", description=__doc__)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--services", default=",".join(INFRASTRUCTURE), help="comma-separated")
+    parser.add_argument("--brokers", type=int, default=0)
+    parser.add_argument("--broker-proxies", action="store_true")
     parser.add_argument("--worker-command", type=shlex.split, default=list(COMMAND))
     parsed = parser.parse_args(argv)
     services = tuple(name for name in parsed.services.split(",") if name)
-    return StackOptions(services=services, workers=parsed.workers, worker_command=tuple(parsed.worker_command))
+    return StackOptions(
+        services=services,
+        workers=parsed.workers,
+        worker_command=tuple(parsed.worker_command),
+        brokers=parsed.brokers,
+        broker_proxies=parsed.broker_proxies,
+    )
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -208,7 +216,11 @@ def main(argv: list[str] | None = None) -> int:
         end_leftovers(home)
         forget_orders(home)
         instance = Instance.load(home)
-        plan = Planner(home, instance, settings, sources()).plan(wish)
+        try:
+            plan = Planner(home, instance, settings, sources()).plan(wish)
+        except StackError as error:
+            print(error, file=sys.stderr)
+            return 2
         instance.save(home)
         _write_env(home, plan)
         # Not asyncio.run: that would wait for threads, and a download in one of them cannot be interrupted.

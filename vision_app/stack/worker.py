@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Awaitable, Callable
 
 import httpx
 
@@ -17,7 +18,7 @@ COMMAND = (sys.executable, "-m", "vision_app", "--quiet", "worker", "--loglevel"
 
 
 class Worker(Service):
-    """Worker `number` of this home. A port of 0 means: choose one."""
+    """Worker `number` of this home. A port of 0 means: choose one. `ask` sends a GET; None without an answer."""
 
     is_worker = True
     no_answer = "the API to answer"
@@ -32,12 +33,13 @@ class Worker(Service):
         port: int = 0,
         metrics_port: int = 0,
         command: tuple[str, ...] = COMMAND,
+        ask: Callable[[str], Awaitable[httpx.Response | None]] = http_status,
     ) -> None:
         self.name = f"worker-{number}"
         self._given_port = port
         super().__init__(home, instance)
         self.metrics_port = metrics_port or instance.port(f"{self.name}-metrics")
-        self._command = command
+        self._command, self._ask = command, ask
 
     def choose_port(self, instance: Instance) -> int:
         return self._given_port or instance.port(self.name)
@@ -57,9 +59,9 @@ class Worker(Service):
         }
 
     async def waiting_for(self) -> str | None:
-        answer = await http_status(f"{self.url}/readyz")
+        answer = await self._ask(f"{self.url}/readyz")
         if answer is None:  # the metrics port answers also while the event loop is blocked
-            answer = await http_status(f"http://{LOOPBACK}:{self.metrics_port}/readyz")
+            answer = await self._ask(f"http://{LOOPBACK}:{self.metrics_port}/readyz")
             if answer is None or answer.status_code == 200:
                 return self.no_answer
         return None if answer.status_code == 200 else f"GET /readyz says {answer.status_code}: {_reason(answer)}"

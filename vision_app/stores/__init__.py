@@ -1,0 +1,1 @@
+"""Postgres, S3, Redis and Neo4j, each behind its own class."""

@@ -62,8 +62,9 @@ class Sentinels:
 class BudgetMirror:
     """A connection of its own, with short timeouts."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, cache_seconds: float = CACHE_SECONDS) -> None:
         self._redis = redis_client(settings, timeout=TIMEOUT_SECONDS)
+        self._cache_seconds = cache_seconds
         self._cache: dict[str, tuple[float, int | None]] = {}
         self._away_until = 0.0
 
@@ -134,7 +135,7 @@ class BudgetMirror:
             return None
         if len(self._cache) >= CACHED_TENANTS:
             self._cache.clear()
-        self._cache[tenant_id] = (now + CACHE_SECONDS, tokens)
+        self._cache[tenant_id] = (now + self._cache_seconds, tokens)
         return tokens
 
     async def last_shown(self, tenant_id: str, day: str) -> int:

@@ -357,7 +357,8 @@ class S3Store:
 
 def usable_key(key: str) -> bool:
     """Whether a key can name an object in every store. Keys come from outside, and a bad key must not look like an
-    outage. Stores refuse empty and dotted segments or, worse, take them for a folder or another key."""
+    outage. Stores refuse empty and dotted segments or, worse, take them for a folder or another key.
+    """
     segments = key.split("/")
     return (
         key.isprintable()  # no control characters, no lone surrogates

@@ -1,0 +1,1 @@
+"""What every agent has around its decisions: order, retries, dead letters."""

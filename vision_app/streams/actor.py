@@ -35,7 +35,7 @@ log = structlog.get_logger(__name__)
 KEYS_AT_ONCE = 64
 """Commands handled at once. Each spends most of its time waiting for Kafka's acknowledgements."""
 MAX_ROW_BYTES = MAX_MESSAGE_BYTES - 64 * 1024
-"""Largest row: it has to fit into a record of the changelog, with its key and what Faust adds."""
+"""Largest row by default: it has to fit into a record of the changelog, with its key and what Faust adds."""
 
 
 @dataclass
@@ -105,7 +105,7 @@ class Actor:
         if change.reject is not None:
             await self._bury(event, change.reject, command)
             return
-        _check_sizes(change)
+        self._check_sizes(change)
         await self.outbox.send(change.send, keep_trying=lambda: is_ours(self.app, event))
         if not is_ours(self.app, event):
             raise LeftUnacked
@@ -123,6 +123,12 @@ class Actor:
                 self.entries.pop(key, None)
             await self.entries.confirm()
 
+    def _check_sizes(self, change: Change) -> None:
+        """Raises Oversized for a row too large for the changelog: written, it would end the process each time."""
+        for row in (change.row, *change.entries.values()):
+            if row is not None and (size := len(row.encode())) > self.app.max_row_bytes:
+                raise Oversized(f"the {type(row).__name__} would have {size} bytes, more than {self.app.max_row_bytes}")
+
     def _companions_of(self, event: Event, letter: DeadLetter) -> Iterable[Message]:
         """The companions of a command whose handling was interrupted."""
         try:
@@ -137,13 +143,6 @@ class Actor:
             keep_trying=lambda: is_ours(self.app, event),
             companions=lambda letter: self.companions(command, letter) if command is not None else (),
         )
-
-
-def _check_sizes(change: Change) -> None:
-    """Raises Oversized for a row too large for the changelog: writing it would end the process at every redelivery."""
-    for row in (change.row, *change.entries.values()):
-        if row is not None and (size := len(row.encode())) > MAX_ROW_BYTES:
-            raise Oversized(f"the {type(row).__name__} would have {size} bytes, more than {MAX_ROW_BYTES}")
 
 
 def _context(command: Any) -> dict[str, str]:

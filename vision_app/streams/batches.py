@@ -30,10 +30,9 @@ from .last_resort import end_process
 from .letter_ids import ids_in
 from .ownership import LeftUnacked, becomes_ours, is_ours, of_this_generation, sleep_while_ours, while_ours
 from .set_aside import set_aside
+from .times import nth_pause
 
 log = structlog.get_logger(__name__)
-
-RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 OPEN_SECONDS = 10.0
 """How long the worker's start waits for one store before it continues without it."""
@@ -83,7 +82,7 @@ class Batches:
         self.waiting_since: float | None = None
         self.state = BatchState.EMPTY
         self.batch: Sequence[Any] = ()  # events that are not acknowledged
-        self._calls = Reachability()
+        self._calls = Reachability(app.times.silent)
         self._stage = watch_of(app).stage(stage or f"sink-{sink.name}")
         self._stage.full = True  # as soon as it has a batch: later events wait for the next one
 
@@ -141,7 +140,8 @@ class Batches:
 
     async def _until_handled(self, events: Sequence[Any]) -> bool:
         """True when the batch has ended, False if it will be redelivered. No later batch may be acknowledged before it:
-        that acknowledgement would cover this batch too."""
+        that acknowledgement would cover this batch too.
+        """
         with self._handle_watched(events) as work:
             return await self._try_until_handled(events, work)
 
@@ -174,7 +174,7 @@ class Batches:
                 failures += 1
             self.state = BatchState.WAITING
             try:
-                await sleep_while_ours(self.app, events[-1], RETRY_SECONDS[-1])
+                await sleep_while_ours(self.app, events[-1], self.app.times.sink_retry[-1])
             except LeftUnacked:
                 if not await becomes_ours(self.app, events[-1]):
                     return False
@@ -294,7 +294,7 @@ class Batches:
         metrics.SINK_UNAVAILABLE.labels(sink=self.sink.name).inc()
         metrics.SINK_WAITING.labels(sink=self.sink.name).set(1)
         log.warning("sink_unavailable", sink=self.sink.name, error=str(fault), attempt=attempt + 1)
-        await sleep_while_ours(self.app, event, RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])
+        await sleep_while_ours(self.app, event, nth_pause(self.app.times.sink_retry, attempt))
 
     async def _bury(self, event: Event, fault: BaseException) -> None:
         self.state = BatchState.ENDING

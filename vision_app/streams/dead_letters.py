@@ -46,8 +46,10 @@ class DeadLetters:
     caused by the event.
     """
 
-    def __init__(self, outbox: Outbox, keep_whole: KeepWhole | None = None) -> None:
-        self._outbox, self._keep_whole = outbox, keep_whole
+    def __init__(
+        self, outbox: Outbox, keep_whole: KeepWhole | None = None, *, whole_seconds: float = WHOLE_SECONDS
+    ) -> None:
+        self._outbox, self._keep_whole, self._whole_seconds = outbox, keep_whole, whole_seconds
 
     async def put_event(
         self,
@@ -96,7 +98,7 @@ class DeadLetters:
         if self._keep_whole is None:
             return None
         try:
-            async with asyncio.timeout(WHOLE_SECONDS):
+            async with asyncio.timeout(self._whole_seconds):
                 kept_at = await self._keep_whole(letter.id, letter.encode())
         except Exception as fault:  # noqa: BLE001 - on any error of S3: the letter must not wait for it
             metrics.WHOLE_LETTERS.labels(result="failed").inc()

@@ -6,15 +6,20 @@ that fails when a version of Faust no longer has it.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
-from faust.transport.drivers.aiokafka import Consumer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.protocol.group import JoinGroupRequest, SyncGroupRequest
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Producer
 from faust.types import TP
 
+from vision_app.clients.kafka_patience import CONNECTING_SECONDS, limit_waits
 from vision_app.telemetry.watch import RecordPlace, Watch
 
 from .confirmed_table import ConfirmedTable
+from .times import WorkerTimes
 
 
 class RecordMeta(Protocol):
@@ -53,6 +58,8 @@ class Worker(Protocol):
     """The worker's app (`vision_app.app.VisionApp`), as its agents, bridges and streams see it."""
 
     watch: Watch
+    times: WorkerTimes
+    max_row_bytes: int
     posts: ConfirmedTable
     budgets: ConfirmedTable
     parked: ConfirmedTable
@@ -114,12 +121,47 @@ async def fetch_metadata(app: Worker, topic: str) -> None:
     await app.producer._producer.client.add_topic(topic)
 
 
+class ImpatientThread(AIOKafkaConsumerThread):
+    """Faust's consumer thread, whose requests wait no longer for a silent broker than a session lasts.
+
+    Only joining a group may take as long as `broker_request_timeout`: the coordinator answers when the others have
+    joined. With one timeout for all, what a frozen broker led would not be read for as long.
+    """
+
+    def _create_consumer(self, loop: asyncio.AbstractEventLoop) -> AIOKafkaConsumer:
+        consumer = super()._create_consumer(loop)
+        session, joining = self.app.conf.broker_session_timeout, self.app.conf.broker_request_timeout
+
+        def seconds(request: Any) -> float:
+            return float(joining if isinstance(request, JoinGroupRequest | SyncGroupRequest) else session)
+
+        limit_waits(consumer, min(CONNECTING_SECONDS, session), seconds)
+        return consumer
+
+
+class ImpatientProducer(Producer):
+    """Faust's producer, which asks for another leader while there is still time to send a record.
+
+    It gives a record up after `producer_request_timeout`, and Faust lets one request take as long, so a silent broker
+    left no time for a second try.
+    """
+
+    def _new_producer(self, transactional_id: str | None = None) -> AIOKafkaProducer:
+        producer = super()._new_producer(transactional_id)
+        half = self.app.conf.producer_request_timeout / 2
+        limit_waits(producer, min(CONNECTING_SECONDS, half), lambda _: half)
+        return producer
+
+
 class RewindingConsumer(Consumer):
     """Faust's consumer, which also rewinds the partitions that have no committed offset.
 
     During recovery Faust fetches records of these partitions and throws them away. Afterwards `perform_seek` rewinds
     only partitions with a committed offset (`_read_offset`). The others would skip what was thrown away.
     """
+
+    def _new_consumer_thread(self) -> AIOKafkaConsumerThread:
+        return ImpatientThread(self, loop=self.loop, beacon=self.beacon)
 
     async def perform_seek(self) -> None:
         await super().perform_seek()
@@ -131,3 +173,8 @@ class RewindingConsumer(Consumer):
 def use_consumer(app: Any, consumer: type[Consumer]) -> None:
     """Make the app's transport create consumers of this class. Call it before the app starts."""
     app.transport.Consumer = consumer
+
+
+def use_producer(app: Any, producer: type[Producer]) -> None:
+    """Make the app's transport create producers of this class. Call it before the app starts."""
+    app.transport.Producer = producer

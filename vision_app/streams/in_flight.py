@@ -3,7 +3,7 @@
 An event is acknowledged only when it and every earlier event of the same partition and generation have finished. So
 what Faust commits never covers unfinished work. Handlers run in any order; commits are in order. `limit` bounds
 handlers running at once, `window` bounds finished-but-unacknowledged plus running events, and with it what is handled
-again after a crash; WINDOW_BYTES bounds the memory they take.
+again after a crash; `window_bytes` bounds the memory they take.
 
 Every event is in one of the states of `SlotState`. In each state a handler works on it, or it waits for something that
 will happen, or the process ends. If neither the handler nor the dead letter of an event succeeds, and the reason is not
@@ -30,7 +30,7 @@ from .dead_letters import DeadLetters
 from .faust_seams import Event, Stream, Worker, place_of, watch_of
 from .last_resort import end_process
 from .letter_ids import ids_in
-from .ownership import POLL_SECONDS, LeftUnacked, becomes_ours, is_ours, of_this_generation
+from .ownership import LeftUnacked, becomes_ours, is_ours, of_this_generation
 from .set_aside import SetAside, unless_set_aside
 
 log = structlog.get_logger(__name__)
@@ -89,11 +89,12 @@ class InFlight:
         *,
         limit: int,
         window: int | None = None,
+        window_bytes: int = WINDOW_BYTES,
         companions: Companions = lambda _event, _letter: (),
     ) -> None:
         self.app, self.name = app, name
         self._handler, self._dead_letters, self._companions = handler, dead_letters, companions
-        self._limit, self._window = limit, window or limit * 8
+        self._limit, self._window, self._window_bytes = limit, window or limit * 8, window_bytes
         self._queues: dict[tuple[Any, int], deque[Slot]] = defaultdict(deque)
         self._running: set[asyncio.Task[None]] = set()
         self._leaving: set[asyncio.Task[None]] = set()
@@ -151,13 +152,14 @@ class InFlight:
                 return
             self._slot_freed.clear()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(POLL_SECONDS):  # not wait_for: Python 3.11's may swallow a cancellation
+                # not wait_for: Python 3.11's may swallow a cancellation
+                async with asyncio.timeout(self.app.times.poll):
                     await self._slot_freed.wait()
 
     def _has_room(self) -> bool:
         slots = sum(map(len, self._queues.values()))
         held = sum(slot.bytes for queue in self._queues.values() for slot in queue)
-        return len(self._running) < self._limit and slots < self._window and held < WINDOW_BYTES
+        return len(self._running) < self._limit and slots < self._window and held < self._window_bytes
 
     async def _handle_watched(self, key: tuple[Any, int], slot: Slot) -> None:
         ours = partial(of_this_generation, self.app, slot.event)

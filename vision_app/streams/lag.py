@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 
+from aiokafka.errors import KafkaError
+
 from vision_app import topics
 from vision_app.telemetry import metrics
+from vision_app.telemetry.reachability import Reachability
 from vision_app.telemetry.watch import RecordPlace, waiting_for
 
 from .faust_seams import Worker, committed_offset, watch_of
@@ -27,17 +30,25 @@ STAGES = {
 """The stage that handles each topic."""
 
 
-def measure_lag(app: Worker) -> None:
-    """Report the lag of every partition to the gauges and the watch, repeatedly. Asks the brokers."""
+def measure_lag(app: Worker, reachability: Reachability) -> None:
+    """Report the lag of every partition to the gauges and the watch, repeatedly. Asks the brokers.
+
+    `reachability` is told whether they answer: a worker without work has no other way to notice that they do not.
+    """
     watch = watch_of(app)
 
     async def lag() -> None:
         ours = [tp for tp in app.consumer.assignment() if tp.topic in metrics.WORK_TOPICS]
         committed = {tp: committed_offset(app, tp) for tp in ours}
         new = [tp for tp in ours if committed[tp] is None]
-        with waiting_for("kafka"):
-            ends = await app.consumer.highwaters(*ours) if ours else {}
-            first = await app.consumer.earliest_offsets(*new) if new else {}  # records deleted by retention are no lag
+        try:
+            with waiting_for("kafka"), reachability.call():
+                ends = await app.consumer.highwaters(*ours) if ours else {}
+                first = await app.consumer.earliest_offsets(*new) if new else {}  # deleted by retention: no lag
+        except KafkaError as fault:
+            reachability.failed(f"does not say where its partitions end: {fault!r}")
+            raise
+        reachability.worked()
         behind, left = Counter[str](), dict[RecordPlace, tuple[str, int]]()
         for tp in ours:
             start = first.get(tp) or 0 if (done := committed[tp]) is None else done

@@ -14,11 +14,11 @@ from vision_app.telemetry import metrics
 from vision_app.telemetry.watch import waiting_for
 
 from .faust_seams import Event, Worker
+from .times import nth_pause
 
 log = structlog.get_logger(__name__)
 
 Result = TypeVar("Result")
-RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0)
 
 
 async def through_outages(app: Worker, event: Event, attempt: Callable[[], Awaitable[Result]], stage: str) -> Result:
@@ -36,5 +36,5 @@ async def through_outages(app: Worker, event: Event, attempt: Callable[[], Await
             metrics.RETRIES.labels(stage="decoders").inc()
             log.error("decoders_unavailable", error=str(fault), attempt=tries + 1)
         with waiting_for(missing):
-            await sleep_while_ours(app, event, RETRY_SECONDS[min(tries, len(RETRY_SECONDS) - 1)])
+            await sleep_while_ours(app, event, nth_pause(app.times.outage_retry, tries))
         tries += 1

@@ -19,11 +19,9 @@ from vision_app.topics import ALL, Topic, routes, trace_of
 
 from .faust_seams import Worker
 from .ownership import LeftUnacked
+from .times import nth_pause
 
 log = structlog.get_logger(__name__)
-
-RETRY_SECONDS = (0.1, 0.5, 1.0, 2.0, 5.0)
-"""Pauses between tries while Kafka does not take a record; the last one repeats."""
 
 
 class Oversized(Exception):
@@ -36,7 +34,7 @@ class Outbox:
     def __init__(self, app: Worker, why: Callable[[BaseException], str | None] = lambda _: None) -> None:
         """`why`: the reason of a failure as one sentence, if it is known."""
         self._app, self._why = app, why
-        self.reachability = Reachability()
+        self.reachability = Reachability(app.times.silent)
         self._topics = {
             topic.name: app.topic(
                 topic.name, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw"
@@ -73,6 +71,20 @@ class Outbox:
         keep_trying: Callable[[], bool],
     ) -> None:
         """Send one record and wait for the broker's acknowledgement."""
+        try:
+            await self._deliver(topic, key, value, headers, keep_trying)
+        except BaseException:
+            self.reachability.gave_up()
+            raise
+
+    async def _deliver(
+        self,
+        topic: Topic,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Mapping[str, bytes],
+        keep_trying: Callable[[], bool],
+    ) -> None:
         channel, attempt = self._topics[topic.name], 0
         while True:
             try:
@@ -98,7 +110,7 @@ class Outbox:
             if self._app.should_stop or not keep_trying():
                 raise LeftUnacked
             with waiting_for("kafka"):
-                await asyncio.sleep(RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])
+                await asyncio.sleep(nth_pause(self._app.times.kafka_retry, attempt))
             attempt += 1
 
 

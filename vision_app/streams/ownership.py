@@ -15,9 +15,6 @@ from .faust_seams import Event, Worker
 
 Result = TypeVar("Result")
 
-POLL_SECONDS = 0.25
-"""Pause between checks whether the worker stops or the partition moves. A wait delays both by at most this."""
-
 
 class LeftUnacked(Exception):
     """The event is left un-acknowledged on purpose: the worker stops or the partition moved. It is redelivered."""
@@ -37,7 +34,7 @@ async def becomes_ours(app: Worker, event: Event) -> bool:
     while not app.should_stop and of_this_generation(app, event):
         if not app.rebalancing:
             return True
-        await asyncio.sleep(POLL_SECONDS)
+        await asyncio.sleep(app.times.poll)
     return False
 
 
@@ -63,7 +60,7 @@ async def while_ours(app: Worker, event: Event, awaitable: Awaitable[Result]) ->
         while not task.done():
             if app.should_stop or not is_ours(app, event):
                 raise LeftUnacked
-            await asyncio.wait({task}, timeout=POLL_SECONDS)
+            await asyncio.wait({task}, timeout=app.times.poll)
     finally:
         if not task.done():
             task.cancel()

@@ -17,7 +17,6 @@ log = structlog.get_logger(__name__)
 
 def every(app: Worker, seconds: float, turn: Callable[[], Awaitable[None]]) -> None:
     """Run `turn` every `seconds`, from the end of table recovery until the worker stops."""
-
     stage = watch_of(app).stage("timers")
 
     async def guarded() -> None:

@@ -93,6 +93,13 @@ CATALOGUE: Final[dict[str, tuple[LogEvent, ...]]] = {
         ),
         LogEvent("kafka_topics_created", _INFO, "Topics that did not exist were created."),
         LogEvent(
+            "kafka_topics_with_fewer_copies",
+            _WARNING,
+            "Topics are stored fewer times than KAFKA_TOPIC_REPLICATION_FACTOR and KAFKA_MIN_INSYNC_REPLICAS ask for, "
+            "or not all copies are in sync; the worker starts.",
+            "Do what the line says; `vision doctor` repeats it until it is done.",
+        ),
+        LogEvent(
             "timer_failed",
             _ERROR,
             "A periodic task raised an unexpected error; it runs again at its next turn.",
@@ -684,6 +691,17 @@ CATALOGUE: Final[dict[str, tuple[LogEvent, ...]]] = {
     ),
     "Embedded stack, simulator and laboratory": (
         LogEvent("service_ready", _INFO, "An embedded service accepts connections."),
+        LogEvent("service_condition_changed", _INFO, "An embedded service or a worker is in another condition."),
+        LogEvent(
+            "service_not_answering",
+            _WARNING,
+            "An embedded service or a worker runs and does not answer.",
+            "See its log with `vision logs NAME`; if it stays so, end it: the supervisor starts it again.",
+        ),
+        LogEvent("worker_stopped_by_order", _INFO, "A worker was stopped with `vision worker stop`."),
+        LogEvent(
+            "worker_started_by_order", _INFO, "A worker was started with `vision worker start` or `up --workers`."
+        ),
         LogEvent(
             "service_failed",
             _ERROR,

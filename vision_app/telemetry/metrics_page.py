@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from socketserver import ThreadingMixIn
 from typing import Any
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 import prometheus_client
 
@@ -57,7 +57,9 @@ class MetricsServer:
         self.thread.join()
 
 
-def start_metrics_server(settings: Settings, health: Health | None = None) -> MetricsServer:
+def start_metrics_server(
+    settings: Settings, health: Health | None = None, connection_seconds: float = CONNECTION_SECONDS
+) -> MetricsServer:
     """Serve /metrics and the pages of `health` on METRICS_HOST:METRICS_PORT.
 
     Raises MetricsServerError when the address cannot be taken.
@@ -65,9 +67,8 @@ def start_metrics_server(settings: Settings, health: Health | None = None) -> Me
     tenant_label(settings.s3_default_tenant_id)
     kind = _Server6 if ":" in settings.metrics_host else _Server
     try:
-        server = make_server(
-            settings.metrics_host, settings.metrics_port, _page(settings, health or {}), kind, _Handler
-        )
+        server = kind((settings.metrics_host, settings.metrics_port), _Handler, connection_seconds=connection_seconds)
+        server.set_app(_page(settings, health or {}))
     except OSError as fault:
         where = f"{settings.metrics_host}:{settings.metrics_port}"
         raise MetricsServerError(
@@ -106,15 +107,16 @@ def _page(settings: Settings, health: Health) -> Callable[..., Iterable[bytes]]:
 
 
 class _Server(ThreadingMixIn, WSGIServer):
-    """A thread per connection, at most `MAX_CONNECTIONS` of them, none for longer than `CONNECTION_SECONDS`."""
+    """A thread per connection, at most `MAX_CONNECTIONS` of them, none for longer than `connection_seconds`."""
 
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, *given: Any, **more: Any) -> None:
+    def __init__(self, *given: Any, connection_seconds: float) -> None:
+        self.connection_seconds = connection_seconds
         self._lock = threading.Lock()
         self._until: dict[Any, float] = {}  # by connection, in order of arrival
-        super().__init__(*given, **more)
+        super().__init__(*given)
 
     def server_bind(self) -> None:
         """Bind without a DNS lookup, which the standard library does for a host name that is not needed."""
@@ -129,7 +131,7 @@ class _Server(ThreadingMixIn, WSGIServer):
             surplus = list(self._until)[: len(self._until) - MAX_CONNECTIONS + 1]
             for oldest in surplus:
                 self._hang_up(oldest)
-            self._until[request] = time.monotonic() + CONNECTION_SECONDS
+            self._until[request] = time.monotonic() + self.connection_seconds
         super().process_request(request, client_address)
 
     def shutdown_request(self, request: Any) -> None:
@@ -162,6 +164,10 @@ class _Server6(_Server):
 class _Handler(WSGIRequestHandler):
     """Logs nothing: otherwise any caller could fill the disk with lines."""
 
-    timeout = CONNECTION_SECONDS
+    server: _Server
+
+    def setup(self) -> None:
+        super().setup()
+        self.connection.settimeout(self.server.connection_seconds)
 
     def log_message(self, format: str, *args: Any) -> None: ...

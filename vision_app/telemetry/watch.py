@@ -63,11 +63,15 @@ class Work:
     stage: str
     places: Sequence[RecordPlace]
     counts: Callable[[], bool]
-    since: float = field(default_factory=lambda: time.monotonic())
-    began: float = field(default_factory=lambda: time.monotonic())
+    clock: Callable[[], float] = time.monotonic
+    since: float = field(init=False)
+    began: float = field(init=False)
     waits: tuple[Wait, ...] = ()
     _task: asyncio.Task[Any] | None = None
     _interrupted: bool = False
+
+    def __post_init__(self) -> None:
+        self.since = self.began = self.clock()
 
     def __repr__(self) -> str:
         """Short, because it refers to whole records and tracebacks show it."""
@@ -75,7 +79,7 @@ class Work:
 
     def note_progress(self, *places: RecordPlace) -> None:
         """Note progress. From now on the stage works on these records."""
-        self.since = self.began = time.monotonic()
+        self.since = self.began = self.clock()
         self.places = places or self.places
 
     @contextlib.contextmanager
@@ -141,10 +145,10 @@ def waiting_for(what: str, holds: Callable[[], bool] = lambda: True) -> Iterator
         work.waits = tuple(other for other in work.waits if other is not wait)
 
 
-def within(seconds: float) -> Callable[[], bool]:
+def within(seconds: float, clock: Callable[[], float] = time.monotonic) -> Callable[[], bool]:
     """For `waiting_for`: it holds for `seconds` from now on."""
-    until = time.monotonic() + seconds
-    return lambda: time.monotonic() < until
+    until = clock() + seconds
+    return lambda: clock() < until
 
 
 @dataclass(frozen=True)
@@ -174,8 +178,8 @@ class Oldest:
 class Stage:
     """What one stage holds. `full`: it takes nothing new until some of its work has ended."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self.name, self._clock = name, clock
         self.full = False
         self._works: set[Work] = set()
         self._kept: dict[Hashable, tuple[Work, object]] = {}
@@ -184,7 +188,7 @@ class Stage:
     @contextlib.contextmanager
     def work(self, *places: RecordPlace, counts: Callable[[], bool] = lambda: True) -> Iterator[Work]:
         """Hold records for the length of the block. When `counts` returns False, they belong to another worker."""
-        work = Work(self.name, places, counts)
+        work = Work(self.name, places, counts, self._clock)
         with self._lock:
             self._works.add(work)
         token = _current.set(work)
@@ -197,7 +201,8 @@ class Stage:
 
     def keep(self, key: Hashable, place: RecordPlace, waits_for: str | None, progress: object) -> None:
         """Track work without a handler (a queue in a table) until `stop_tracking`. It moved when `progress` changes."""
-        work, before = self._kept.get(key) or (Work(self.name, [place], lambda: True), progress)
+        new = Work(self.name, [place], lambda: True, self._clock)
+        work, before = self._kept.get(key) or (new, progress)
         work.waits = (Wait(waits_for, lambda: True),) if waits_for else ()
         if before != progress:
             work.note_progress()
@@ -234,17 +239,28 @@ class _Partition:
 
 
 class Watch:
-    """All stages of one worker. `at_rest`: the worker starts, stops or rebalances, so nothing counts as a stall."""
+    """All stages of one worker. `at_rest`: the worker starts, stops or rebalances, so nothing counts as a stall.
 
-    def __init__(self, stall_seconds: float = STALL_SECONDS, at_rest: Callable[[], bool] = lambda: False) -> None:
+    `look_seconds`: the pause between two checks by the thread. `clock`: seconds that never go back.
+    """
+
+    def __init__(
+        self,
+        stall_seconds: float = STALL_SECONDS,
+        at_rest: Callable[[], bool] = lambda: False,
+        *,
+        look_seconds: float = LOOK_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.stall_seconds, self._at_rest = stall_seconds, at_rest
+        self._look_seconds, self._clock = look_seconds, clock
         self.stalls: tuple[Stall, ...] = ()
         self._stages: dict[str, Stage] = {}
         self._partitions: dict[RecordPlace, tuple[str, _Partition]] = {}
         self._lag_at = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._loop_thread = 0
-        self._loop_at = time.monotonic()
+        self._loop_at = clock()
         self._asked_loop = False
         self._reported: dict[tuple[str, RecordPlace], Stall] = {}
         self._ended = threading.Event()
@@ -254,7 +270,8 @@ class Watch:
         """The stage of this name. Its metric exists from now on."""
         if name not in self._stages:
             metrics.STALLED.labels(stage=name)
-            self._stages = {**self._stages, name: Stage(name)}  # a new dict: the thread iterates over the old one
+            added = Stage(name, self._clock)
+            self._stages = {**self._stages, name: added}  # a new dict: the thread iterates over the old one
         return self._stages[name]
 
     # --- the thread ---------------------------------------------------------------------------------------------------
@@ -263,7 +280,7 @@ class Watch:
         """Start the thread. Call it from the event loop that is watched."""
         self.stop()
         self._loop, self._loop_thread = asyncio.get_running_loop(), threading.get_ident()
-        self._loop_at, self._asked_loop = time.monotonic(), False
+        self._loop_at, self._asked_loop = self._clock(), False
         self._ended.clear()
         self._thread = threading.Thread(target=self._look_for_ever, name="watch", daemon=True)
         self._thread.start()
@@ -275,11 +292,11 @@ class Watch:
             self._thread = None
 
     def _look_for_ever(self) -> None:
-        looked_at = time.monotonic()
-        while not self._ended.wait(LOOK_SECONDS):
+        looked_at = self._clock()
+        while not self._ended.wait(self._look_seconds):
             try:
-                now = time.monotonic()
-                if now - looked_at > LOOK_SECONDS + FROZEN_SECONDS:
+                now = self._clock()
+                if now - looked_at > self._look_seconds + FROZEN_SECONDS:
                     self._extend_deadlines(now - looked_at)
                 looked_at = now
                 self._ask_loop()
@@ -304,18 +321,18 @@ class Watch:
                 self._loop.call_soon_threadsafe(self._loop_answers)
 
     def _loop_answers(self) -> None:
-        self._loop_at, self._asked_loop = time.monotonic(), False
+        self._loop_at, self._asked_loop = self._clock(), False
 
     # --- judging ------------------------------------------------------------------------------------------------------
 
     @property
     def loop_silent_seconds(self) -> float:
         """Seconds since the event loop's last sign of life."""
-        return time.monotonic() - self._loop_at if self._asked_loop else 0.0
+        return self._clock() - self._loop_at if self._asked_loop else 0.0
 
     def look(self) -> None:
         """Find stalls in all held work. Set the metrics, and log what has changed."""
-        now, found = time.monotonic(), list[Stall]()
+        now, found = self._clock(), list[Stall]()
         if self.loop_silent_seconds > self.stall_seconds:
             why = "the event loop is blocked; nothing goes on in this worker"
             found.append(self._stall(EVENT_LOOP, RecordPlace(EVENT_LOOP), self._loop_at, why))
@@ -341,7 +358,7 @@ class Watch:
 
         A partition stands still if no handler holds its first record for too long and its stage is not full.
         """
-        now, partitions = time.monotonic(), dict[RecordPlace, tuple[str, _Partition]]()
+        now, partitions = self._clock(), dict[RecordPlace, tuple[str, _Partition]]()
         for place, (name, committed) in behind.items():
             _, known = self._partitions.get(place, (name, _Partition(committed, now)))
             partition = known if known.committed == committed else _Partition(committed, now)
@@ -354,7 +371,7 @@ class Watch:
         self._partitions, self._lag_at = partitions, now
 
     def _stall(self, stage: str, place: RecordPlace, since: float, why: str) -> Stall:
-        return Stall(stage, place, time.time() - (time.monotonic() - since), why)
+        return Stall(stage, place, time.time() - (self._clock() - since), why)
 
     def _report(self, found: Sequence[Stall]) -> None:
         self.stalls = tuple(sorted(found, key=lambda stall: stall.since))
@@ -390,7 +407,7 @@ class Watch:
         for stage in self._stages.values():
             if works := stage.works():
                 first = works[0]
-                since = time.time() - (time.monotonic() - first.began)
+                since = time.time() - (self._clock() - first.began)
                 found.append(Oldest(stage.name, first.places[0], since, _wait_of(first, works)))
         return found
 

@@ -30,8 +30,14 @@ MAX_CALLERS = 10_000
 class Buckets:
     """A bucket per caller, refilled with `rate` requests a second up to `burst`."""
 
-    def __init__(self, rate: float, burst: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._rate, self._burst, self._clock = rate, max(1.0, burst), clock
+    def __init__(
+        self,
+        rate: float,
+        burst: float,
+        clock: Callable[[], float] = time.monotonic,
+        max_callers: int = MAX_CALLERS,
+    ) -> None:
+        self._rate, self._burst, self._clock, self._max_callers = rate, max(1.0, burst), clock, max_callers
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def take(self, caller: str) -> float:
@@ -41,7 +47,7 @@ class Buckets:
         left = min(self._burst, left + (now - at) * self._rate)
         granted = left >= 1
         self._left[caller] = (left - granted, now)
-        if len(self._left) > MAX_CALLERS:
+        if len(self._left) > self._max_callers:
             self._left.popitem(last=False)
         return 0.0 if granted else (1 - left) / self._rate
 

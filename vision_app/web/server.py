@@ -74,8 +74,15 @@ async def mark_busy(request: web.Request, handler: Any) -> web.StreamResponse:
 class BoundedRunner(web.AppRunner):
     """Hands out at most `max_connections` connections, plus those that arrive in one turn of the event loop."""
 
-    def __init__(self, app: web.Application, *, max_connections: int, idle_seconds: float) -> None:
-        super().__init__(app, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
+    def __init__(
+        self,
+        app: web.Application,
+        *,
+        max_connections: int,
+        idle_seconds: float,
+        shutdown_seconds: float = SHUTDOWN_SECONDS,
+    ) -> None:
+        super().__init__(app, access_log=None, shutdown_timeout=shutdown_seconds)
         self._max_connections, self._idle_seconds = max_connections, idle_seconds
 
     @property

@@ -129,6 +129,8 @@ class CleanupView(Page):
     Without `target_free_gb`, tenants are reduced to their limit and the bucket to its target. Protected objects stay.
     """
 
+    answer_seconds = CLEANUP_SECONDS
+
     @operation(
         "Clean up now",
         query=CleanupQuery,
@@ -145,7 +147,7 @@ class CleanupView(Page):
         dry_run = body.dry_run if query.dry_run is None else query.dry_run
         log.info("cleanup_requested", operator=headers.x_operator, **body.model_dump(), dry=dry_run)
         task = self.app.keeper.start_clean_up(aim_of(self.app.settings, body), dry_run=dry_run)
-        done, _ = await asyncio.wait({task}, timeout=CLEANUP_SECONDS)
+        done, _ = await asyncio.wait({task}, timeout=self.answer_seconds)
         if not done:
             return json_response(request, CleanupRunningAnswer(see=STATS), status=202)
         with _reachable():

@@ -15,6 +15,7 @@ import orjson
 import structlog
 from rich.console import Console
 
+from vision_app.lab.soak.brokers import BrokerLost
 from vision_app.lab.soak.run import Tell
 from vision_app.lab.soak.workers import WorkerLost
 from vision_app.printable import json_text
@@ -44,10 +45,17 @@ def run_options(*, workers: int) -> Callable[[Command], Command]:
 
 
 def on_own_services(
-    console: Console, home: Path, play: Callable[[Mapping[str, str], Tell], Coroutine[Any, Any, Result]]
+    console: Console,
+    home: Path,
+    play: Callable[[Mapping[str, str], Tell], Coroutine[Any, Any, Result]],
+    *,
+    brokers: int = 1,
 ) -> Result:
-    """Make the folder `home`, start services in it, and run `play` on them. Raises StackError."""
-    home.mkdir(parents=True)
+    """Make the folder `home`, start services in it, and run `play` on them. Raises StackError.
+
+    Several brokers reach each other through proxies that must listen before: see `between_brokers`.
+    """
+    home.mkdir(parents=True, exist_ok=True)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     started = time.monotonic()
 
@@ -55,10 +63,10 @@ def on_own_services(
         console.print(f"[dim]{time.monotonic() - started:6.0f} s[/]  {line}", highlight=False)
 
     tell(f"starting services in {home}")
-    with running_stack(home) as variables:
+    with running_stack(home, brokers=brokers, broker_proxies=brokers > 1) as variables:
         try:
             return asyncio.run(play(variables, tell))
-        except WorkerLost as fault:
+        except (WorkerLost, BrokerLost) as fault:
             raise StackError(str(fault)) from fault
 
 

@@ -28,7 +28,8 @@ VARIABLES = {
 @dataclass
 class Proxies:
     """`env` overrides a worker's environment so that it uses the proxies; `proxies` are redis, kafka, postgres, s3,
-    neo4j and gigachat."""
+    neo4j and gigachat.
+    """
 
     env: dict[str, str] = field(default_factory=dict)
     proxies: dict[str, FaultProxy] = field(default_factory=dict)
@@ -68,6 +69,8 @@ async def _put_proxy_before(made: Proxies, name: str, urls: Mapping[str, str]) -
 
 async def _put_proxy_before_kafka(made: Proxies, instance: Instance) -> None:
     """Clients connect to what the broker advertises, so one of its listeners advertises the proxy's address."""
+    if "kafka-1" in instance.ports:
+        return  # a cluster: its brokers are disturbed themselves
     if not instance.ports.keys() >= {PROXIED_PORT, ADVERTISED_PORT}:
         raise StackError("the fault proxy needs the embedded Kafka; unset KAFKA_BOOTSTRAP_SERVERS and run `vision up`")
     proxy = made.proxies["kafka"] = FaultProxy("kafka", LOOPBACK, instance.ports[PROXIED_PORT])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
+from collections.abc import Callable
 from typing import Literal, get_args
 
 import structlog
@@ -43,6 +44,8 @@ class FaultProxy:
         self._random = random.Random(name)  # noqa: S311 - not for secrets
         self._socket: socket.socket | None = None
         self._connections: dict[Connection, asyncio.Task[None]] = {}
+        self._clients: dict[Connection, int] = {}
+        self._refused: Callable[[int], bool] = lambda _: False
 
     async def start(self, listen_port: int = 0) -> int:
         """Listen on `listen_port`, 0 for any free one; returns the port. Raises OSError if it is taken."""
@@ -74,6 +77,13 @@ class FaultProxy:
         self.fault = None
         self.moving.set()
 
+    def refuse_clients(self, refused: Callable[[int], bool] | None) -> None:
+        """From now on, end and refuse the connections of clients whose port `refused` names; None: of nobody."""
+        self._refused = refused or (lambda _: False)
+        for connection, task in self._connections.items():
+            if self._refused(self._clients[connection]):
+                task.cancel()
+
     async def stop(self) -> None:
         """End all connections and listen no more."""
         if self._socket:
@@ -97,17 +107,22 @@ class FaultProxy:
 
     def _accept(self, listener: socket.socket) -> None:
         try:
-            accepted, _ = listener.accept()
+            accepted, (_, client_port) = listener.accept()
         except OSError as fault:  # the client has gone, or there are too many open files
             log.warning("fault_proxy_connection_failed", service=self.name, error=repr(fault))
+            return
+        if self._refused(client_port):
+            accepted.close()
             return
         connection = Connection(self, accepted, self._random.randrange(4096), self._random.randrange(6))
         task = asyncio.get_running_loop().create_task(connection.run())
         self._connections[connection] = task
+        self._clients[connection] = client_port
         task.add_done_callback(lambda _: self._ended(connection))
 
     def _ended(self, connection: Connection) -> None:
         self._connections.pop(connection, None)
+        self._clients.pop(connection, None)
         connection.close()
 
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from vision_app.lab.faults import FaultProxy
 
-from .plan import PlannedOutage, PlannedSignal
+from .brokers import Brokers
+from .plan import PlannedDisturbance, PlannedOutage, PlannedSignal
 from .traffic import Clock
 from .workers import WorkerProcess
 
@@ -40,6 +41,7 @@ class Chaos:
     signals: list[dict[str, Any]] = field(default_factory=list)
     outages: list[dict[str, Any]] = field(default_factory=list)
     ended_by_themselves: list[str] = field(default_factory=list)
+    brokers: Brokers | None = None
 
     async def send_signals(
         self, signals: Sequence[PlannedSignal], workers: Sequence[WorkerProcess], clock: Clock, session_seconds: float
@@ -50,6 +52,11 @@ class Chaos:
             worker = workers[blow.worker]
             seconds = await _send_signal(worker, blow, session_seconds)
             self.signals.append({"at": round(clock.elapsed, 1), "worker": worker.name, "blow": blow.signal, **seconds})
+
+    async def disturb_brokers(self, wanted: Sequence[PlannedDisturbance], clock: Clock) -> None:
+        """Disturb the brokers, if there are several."""
+        if self.brokers is not None:
+            await self.brokers.disturb(wanted, clock)
 
     async def watch(self, workers: Sequence[WorkerProcess]) -> None:
         """For ever: restart workers that end without a blow."""

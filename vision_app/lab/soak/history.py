@@ -6,6 +6,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from vision_app.audit.kafka_reader import budget_changelog
 from vision_app.clients.kafka import kafka_admin
+from vision_app.kafka_topics import min_insync
 from vision_app.settings import Settings
 from vision_app.topics import CHANGELOG
 
@@ -14,7 +15,7 @@ DAY_MS = "86400000"
 
 async def keep_ledger_history(settings: Settings) -> None:
     """Delay the compaction. Call it when the topics exist. Raises KafkaError."""
-    configs = {**CHANGELOG, "min.compaction.lag.ms": DAY_MS}
+    configs = {**CHANGELOG, **min_insync(settings), "min.compaction.lag.ms": DAY_MS}
     async with kafka_admin(settings) as admin:
         topic = ConfigResource(ConfigResourceType.TOPIC, budget_changelog(settings), configs=configs)
         await admin.alter_configs([topic])

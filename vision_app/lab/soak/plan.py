@@ -6,7 +6,7 @@ Times are fractions of the run: 0 is the first post, 1 the last.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,6 +14,7 @@ from vision_app.lab.faults import Fault
 
 Kind = Literal["new", "seen", "album", "missing", "repeated", "unreadable", "oversized"]
 WorkerSignal = Literal["kill", "terminate", "freeze"]
+Disturbance = Literal["kill", "freeze", "restart", "cut", "controller", "rolling"]
 
 SHARES: dict[Kind, int] = {"new": 60, "seen": 15, "album": 8, "missing": 5, "repeated": 8, "unreadable": 4}
 """Per cent of the posts: a new picture, one that the tenant posted before, several, a missing object, published twice,
@@ -50,6 +51,15 @@ class PlannedSignal:
 
 
 @dataclass(frozen=True)
+class PlannedDisturbance:
+    """A broker is killed, frozen, restarted or cut off from the others; or the active controller, or each in turn."""
+
+    at: float
+    broker: int
+    kind: Disturbance
+
+
+@dataclass(frozen=True)
 class PlannedOutage:
     """A service fails in one way for `seconds`."""
 
@@ -67,6 +77,7 @@ class SoakPlan:
     signals: Sequence[PlannedSignal]
     outages: Sequence[PlannedOutage]
     poor: str
+    disturbances: Sequence[PlannedDisturbance] = ()
 
     @property
     def readable(self) -> list[PlannedPost]:
@@ -132,6 +143,18 @@ def _planned_signals(dice: random.Random, workers: int, wanted: dict[WorkerSigna
         for _ in range(count)
     ]
     return sorted(drawn, key=lambda signal: signal.at)
+
+
+def draw_disturbances(seed: int, brokers: int, wanted: Mapping[Disturbance, int]) -> list[PlannedDisturbance]:
+    """Disturbances of brokers in any order, at an even pace: each waits for the end of the one before."""
+    dice = random.Random(f"brokers {seed}")  # noqa: S311 - to be repeatable, not secret
+    kinds = [kind for kind, count in wanted.items() for _ in range(count)]
+    dice.shuffle(kinds)
+    part = (LAST_SIGNAL - FIRST_SIGNAL) / max(1, len(kinds))
+    return [
+        PlannedDisturbance(FIRST_SIGNAL + part * place, dice.randint(1, brokers), kind)
+        for place, kind in enumerate(kinds)
+    ]
 
 
 def _outages(

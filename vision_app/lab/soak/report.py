@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import statistics
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -46,6 +48,7 @@ def as_json(result: SoakResult) -> dict[str, Any]:
         "seconds": {name: round(seconds, 1) for name, seconds in result.seconds.items()},
         "blows": result.chaos.signals,
         "outages": result.chaos.outages,
+        "disturbances": list(result.disturbances),
         "ended_by_themselves": result.chaos.ended_by_themselves,
         "account": result.account.as_dict(),
     }
@@ -65,8 +68,21 @@ def show(console: Console, result: SoakResult) -> None:
     console.print(table)
     gave_up = len(result.chaos.ended_by_themselves)
     console.print(f"Workers struck: {struck}; gave up by themselves to recover: {gave_up}. Services broken: {broken}.")
+    if result.disturbances:
+        console.print(_broker_table(result.disturbances))
     for line in _faults(result):
         console.print(f"[red]✗ {escape(line)}[/]")
+
+
+def _broker_table(disturbances: Sequence[Mapping[str, Any]]) -> Table:
+    """For each kind of disturbance: how often, its duration, and the longest time without an announcement after it."""
+    table = Table("brokers", title="Longest silence of the output after each disturbance", title_justify="left")
+    for column in ("times", "median, s", "longest, s"):
+        table.add_column(column, justify="right")
+    for kind in dict.fromkeys(one["disturbance"] for one in disturbances):
+        silences = [one["silence"] for one in disturbances if one["disturbance"] == kind]
+        table.add_row(kind, str(len(silences)), f"{statistics.median(silences):.1f}", f"{max(silences):.1f}")
+    return table
 
 
 def _faults(result: SoakResult) -> list[str]:

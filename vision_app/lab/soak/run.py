@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,11 @@ from vision_app.stack.files import write_atomically
 from vision_app.stores.policy_file import default_policy_path
 from vision_app.stores.s3 import S3Store
 
+from .brokers import Brokers, longest_silences
 from .chaos import PROVIDER_RULES, SLOW_ANSWERS, Chaos
 from .history import keep_ledger_history
 from .operator import Operator
-from .plan import SoakPlan, WorkerSignal, draw
+from .plan import Disturbance, SoakPlan, WorkerSignal, draw, draw_disturbances
 from .traffic import Clock, publish_all, upload_all
 from .workers import WorkerProcess
 
@@ -50,6 +51,8 @@ class SoakOptions:
     outage_seconds: float
     calm_provider: bool
     patience_minutes: float
+    brokers: int = 1
+    disturbances: Mapping[Disturbance, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -64,14 +67,20 @@ class SoakResult:
     account: Account
     forced: int = 0  # workers told to end that had to be killed
     seconds: Mapping[str, float] = field(default_factory=dict)
+    disturbances: Sequence[Mapping[str, Any]] = ()  # each with the longest silence after it
 
     @property
     def ok(self) -> bool:
         return not (self.left or self.forced or self.account.discrepancies)
 
 
-async def soak(wish: SoakOptions, variables: Mapping[str, str], tell: Tell) -> SoakResult:
-    """Run against the services in `variables`. Raises WorkerLost, and the errors of stores that are away."""
+async def soak(
+    wish: SoakOptions, variables: Mapping[str, str], tell: Tell, brokers: Brokers | None = None
+) -> SoakResult:
+    """Run against the services in `variables`. `brokers`: those of a cluster, which are disturbed, too.
+
+    Raises WorkerLost, BrokerLost, and the errors of stores that are away.
+    """
     settings = load_settings(**{name.lower(): value for name, value in variables.items()})
     plan = draw(
         wish.seed,
@@ -79,10 +88,12 @@ async def soak(wish: SoakOptions, variables: Mapping[str, str], tell: Tell) -> S
         posts=wish.posts,
         workers=wish.workers,
         signals=_planned_signals(wish),
-        services=SERVICES if wish.outage_seconds else (),
+        services=_services(wish),
         faults=FAULTS,
         outage_seconds=wish.outage_seconds,
     )
+    if brokers:
+        plan = replace(plan, disturbances=draw_disturbances(wish.seed, wish.brokers, wish.disturbances))
     started_ms, started = int(time.time() * 1000), time.monotonic()
     async with AsyncExitStack() as stack:
         proxies = await stack.enter_async_context(proxied(variables))
@@ -101,7 +112,7 @@ async def soak(wish: SoakOptions, variables: Mapping[str, str], tell: Tell) -> S
         await keep_ledger_history(settings)
         await operator.limit(plan.poor, POOR_TOKENS)
         await operator.provider_rules([SLOW_ANSWERS] if wish.calm_provider else PROVIDER_RULES)
-        chaos = Chaos()
+        chaos = Chaos(brokers=brokers)
         async with _watched(chaos, workers):
             entries = await _play(wish, plan, chaos, redis, settings, media, workers, proxies.proxies, tell)
             played = time.monotonic()
@@ -112,11 +123,27 @@ async def soak(wish: SoakOptions, variables: Mapping[str, str], tell: Tell) -> S
             idle = time.monotonic()
             tell(f"worked off {idle - played:.0f} s after the last post; taking the account")
             account = await take_account(settings, since_ms=started_ms)
+            struck = await _with_silences(brokers, redis, settings, started_ms)
         for worker in workers:
             await worker.terminate()
     forced = sum(worker.forced for worker in workers)
     seconds = {"playing": played - started, "backlog": idle - played}
-    return SoakResult(wish, plan, entries, chaos, left, account, forced, seconds)
+    return SoakResult(wish, plan, entries, chaos, left, account, forced, seconds, struck)
+
+
+def _services(wish: SoakOptions) -> tuple[str, ...]:
+    """The services that fail once. The brokers of a cluster are disturbed in other ways."""
+    if not wish.outage_seconds:
+        return ()
+    return tuple(name for name in SERVICES if wish.brokers == 1 or name != "kafka")
+
+
+async def _with_silences(
+    brokers: Brokers | None, redis: Redis, settings: Settings, since_ms: int
+) -> list[dict[str, Any]]:
+    disturbances = brokers.disturbances if brokers else []
+    silences = await longest_silences(redis, settings, disturbances, since_ms)
+    return [{**one, "silence": silence} for one, silence in zip(disturbances, silences, strict=True)]
 
 
 def _planned_signals(wish: SoakOptions) -> dict[WorkerSignal, int]:
@@ -136,11 +163,13 @@ async def _play(
 ) -> int:
     """Run traffic, blows and outages in parallel. Returns the number of published entries."""
     clock = Clock(wish.minutes * 60)
-    tell(f"{len(plan.posts)} posts, {len(plan.signals)} blows, {len(plan.outages)} outages in {wish.minutes:g} minutes")
+    blows = len(plan.signals) + len(plan.disturbances)
+    tell(f"{len(plan.posts)} posts, {blows} blows, {len(plan.outages)} outages in {wish.minutes:g} minutes")
     entries, *_ = await asyncio.gather(
         publish_all(redis, settings, plan.posts, media, clock),
         chaos.send_signals(plan.signals, workers, clock, SESSION_SECONDS),
         chaos.break_services(plan.outages, proxies, clock),
+        chaos.disturb_brokers(plan.disturbances, clock),
     )
     return entries
 
