@@ -57,6 +57,7 @@ EXEMPT = {
     "vision_app.retention.quota": "one statement each",
     "vision_app.retention.upload": "a command of the operator's",
     "vision_app.stores.migrate": "one transaction each",
+    "vision_app.stores.rights": "reads; grants are a command of the operator's",
     "vision_app.stores.repair": "a command of the operator's, one transaction for each thing put back",
     "vision_app.stores.neo4j": "one transaction for a batch",
     "vision_app.stores.post_documents": "one object for a post; the batch comes again",
