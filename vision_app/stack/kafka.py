@@ -173,7 +173,7 @@ class ClusterKafka(Kafka):
         super().__init__(home, instance)
 
     def _choose_ports(self, instance: Instance) -> None:
-        """They are those of the nodes."""
+        """Does nothing: `Node.of` has chosen them."""
 
     async def waiting_for(self) -> str | None:
         """At first it waits for the whole cluster, later only for itself: another broker that is away is no fault."""

@@ -1,8 +1,8 @@
-"""The worker that one would write by hand: the same job with the usual libraries, and none of our promises.
+"""A plain worker: the same job with the usual libraries and without our guarantees.
 
 It reads the input stream, gets each picture from S3, asks GigaChat with the official SDK, writes the answer to S3,
 Postgres and Neo4j, and announces the post. There is no policy, budget, ledger, deduplication, retry or dead letter, and
-a crash loses or repeats work. The benchmark runs it beside ours, under the same load, as a yardstick.
+a crash loses or repeats work. The benchmark runs it on the same services with the same load, for comparison.
 
 `python -m vision_app.lab.bench.plain_worker CONCURRENCY`; the settings come from the environment.
 """
