@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from vision_app.lab.faults import FAULTS
+from vision_app.lab.soak.brokers import longest_silence
 from vision_app.lab.soak.plan import SHARES, draw, draw_disturbances
 from vision_app.lab.soak.rounds import COMMANDS, EVENTS, SERVICES, nth
 from vision_app.lab.soak.traffic import draw_picture
@@ -48,6 +49,20 @@ def test_brokers_are_struck_as_often_as_asked_for(seed: int) -> None:
     times = [one.at for one in drawn]
     assert times == sorted(times)
     assert 0 < times[0] < times[-1] < 1
+
+
+@pytest.mark.parametrize(
+    ("announced", "silence"),
+    [
+        ([11, 14, 15], 3.0),
+        ([11, 100], 89.0),  # the gap begins in time and counts whole
+        ([100], 90.0),  # nothing was announced in time
+        ([11, *range(12, 75, 2), 200], 2.0),  # the last gap begins too late
+        ([], 0.0),
+    ],
+)
+def test_the_silence_after_a_disturbance(announced: list[int], silence: float) -> None:
+    assert longest_silence([1000 * at for at in (1, 5, *announced)], 10_000, 15.0) == silence
 
 
 def test_one_picture_belongs_to_one_tenant_so_that_one_call_is_what_it_costs() -> None:

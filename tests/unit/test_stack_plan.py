@@ -154,6 +154,7 @@ def test_three_brokers_store_everything_three_times() -> None:
     servers = [service.url for service in planned.services]
     assert variables["KAFKA_BOOTSTRAP_SERVERS"] == ",".join(servers)
     assert (variables["KAFKA_TOPIC_REPLICATION_FACTOR"], variables["KAFKA_MIN_INSYNC_REPLICAS"]) == ("3", "2")
+    assert variables["KAFKA_SESSION_TIMEOUT_SECONDS"] == "20"
     written = [configuration(service) for service in planned.services]
     assert [lines["node.id"] for lines in written] == ["1", "2", "3"]
     (voters,) = {lines["controller.quorum.voters"] for lines in written}

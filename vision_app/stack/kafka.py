@@ -29,6 +29,9 @@ listens.
 COPIES, IN_SYNC = 3, 2
 """Of every record in a cluster: copies, and how many of them a write waits for."""
 
+WORKER_SESSION_SECONDS = 20
+"""For workers of a cluster. They give a record up two seconds earlier: by then another broker leads its partition."""
+
 MAX_MESSAGE_BYTES = 2 * 1024 * 1024
 OPTIONS = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 CLUSTER_OPTIONS = ("-Xmx320m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
@@ -188,6 +191,7 @@ class ClusterKafka(Kafka):
             "KAFKA_BOOTSTRAP_SERVERS": ",".join(f"{LOOPBACK}:{node.port}" for node in self._nodes),
             "KAFKA_TOPIC_REPLICATION_FACTOR": str(min(COPIES, self.brokers)),
             "KAFKA_MIN_INSYNC_REPLICAS": str(min(IN_SYNC, self.brokers)),
+            "KAFKA_SESSION_TIMEOUT_SECONDS": str(WORKER_SESSION_SECONDS),
         }
 
     def _configuration(self) -> str:

@@ -139,11 +139,14 @@ async def longest_silences(
     """For each disturbance the longest time, in seconds, without an announcement, of those that began soon after it."""
     entries = await redis.xrange(settings.vision_output_stream, min=str(since_ms))
     times = [int(bytes(entry_id).partition(b"-")[0]) for entry_id, _ in entries]
-    found = []
-    for one in disturbances:
-        begin = one["started_ms"]
-        end = begin + (SILENCE_WINDOW_SECONDS + one["seconds"]) * 1000
-        inside = [begin, *(at for at in times if begin <= at <= end)]
-        gaps = [later - earlier for earlier, later in itertools.pairwise(inside)]
-        found.append(round(max(gaps, default=0) / 1000, 1))
-    return found
+    return [longest_silence(times, one["started_ms"], one["seconds"]) for one in disturbances]
+
+
+def longest_silence(times_ms: Sequence[int], started_ms: int, seconds: float) -> float:
+    """The longest gap, in seconds, between announcements at `times_ms`, of those that begin during a disturbance or up
+    to SILENCE_WINDOW_SECONDS after it. A gap counts whole, also if it ends later.
+    """
+    last = started_ms + (SILENCE_WINDOW_SECONDS + seconds) * 1000
+    places = [started_ms, *(at for at in times_ms if at >= started_ms)]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(places) if earlier <= last]
+    return round(max(gaps, default=0) / 1000, 1)

@@ -18,6 +18,7 @@ from vision_app.clients.redis import redis_client
 from vision_app.lab.faults import FAULTS, FaultProxy, proxied
 from vision_app.settings import Settings, load_settings
 from vision_app.stack.files import write_atomically
+from vision_app.stack.kafka import WORKER_SESSION_SECONDS
 from vision_app.stores.policy_file import default_policy_path
 from vision_app.stores.s3 import S3Store
 
@@ -97,7 +98,7 @@ async def soak(
     started_ms, started = int(time.time() * 1000), time.monotonic()
     async with AsyncExitStack() as stack:
         proxies = await stack.enter_async_context(proxied(variables))
-        workers = _workers(wish, {**variables, **proxies.env, **worker_environment(wish.home)})
+        workers = _workers(wish, {**variables, **proxies.env, **worker_environment(wish.home, wish.brokers)})
         redis = await stack.enter_async_context(redis_client(settings))
         s3 = S3Store(settings)
         await s3.open()
@@ -167,7 +168,7 @@ async def _play(
     tell(f"{len(plan.posts)} posts, {blows} blows, {len(plan.outages)} outages in {wish.minutes:g} minutes")
     entries, *_ = await asyncio.gather(
         publish_all(redis, settings, plan.posts, media, clock),
-        chaos.send_signals(plan.signals, workers, clock, SESSION_SECONDS),
+        chaos.send_signals(plan.signals, workers, clock, _session_seconds(wish.brokers)),
         chaos.break_services(plan.outages, proxies, clock),
         chaos.disturb_brokers(plan.disturbances, clock),
     )
@@ -202,13 +203,18 @@ def write_policy(home: Path, *, ocr: bool, sampling: bool = False) -> Path:
     return path
 
 
-def worker_environment(home: Path) -> dict[str, str]:
+def _session_seconds(brokers: int) -> int:
+    """Short, so that dead workers are noticed soon; but with several brokers as long as `vision up` makes it."""
+    return SESSION_SECONDS if brokers == 1 else WORKER_SESSION_SECONDS
+
+
+def worker_environment(home: Path, brokers: int = 1) -> dict[str, str]:
     """No OCR, so that tasks without money wait; short timeouts for dead workers and services."""
     return {
         "VISION_POLICY_CONFIG_PATH": str(write_policy(home, ocr=False)),
         "VISION_MAX_DAILY_TOKENS": str(RICH_TOKENS),
         "VISION_OCR_FALLBACK_ENABLED": "false",
-        "KAFKA_SESSION_TIMEOUT_SECONDS": str(SESSION_SECONDS),
+        "KAFKA_SESSION_TIMEOUT_SECONDS": str(_session_seconds(brokers)),
         "VISION_PEL_MIN_IDLE_MS": "10000",
         "GIGACHAT_CIRCUIT_BREAKER_RECOVERY_TIMEOUT": "5",
         "GIGACHAT_VISION_TIMEOUT": "20",
