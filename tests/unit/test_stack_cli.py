@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -97,7 +98,15 @@ def test_kafkas_tools_show_something_without_arguments(
     assert ran == [passed]
 
 
-def test_status_of_nothing_is_a_failure() -> None:
+def test_status_of_nothing_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as unused:  # bound and not listening: nobody answers, also if a worker runs on the usual port
+        unused.bind(("127.0.0.1", 0))
+        for variable in ("VISION_API_PORT", "METRICS_PORT"):
+            monkeypatch.setenv(variable, str(unused.getsockname()[1]))
+        _status_of_nothing()
+
+
+def _status_of_nothing() -> None:
     assert vision("status").exit_code == 1
     assert json.loads(vision("status", "--json").output) == {"running": False, "ready": False, "services": []}
 
