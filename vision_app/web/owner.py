@@ -55,7 +55,8 @@ async def _forward(app: ServedWorker, owner: URL, request: web.Request) -> web.R
     try:
         async with app.http_client.get(url, headers=headers, timeout=FORWARD_TIMEOUT) as answer:
             body = await answer.read()
-            return web.Response(body=body, status=answer.status, content_type="application/json", charset="utf-8")
+            kind = answer.content_type
+            return web.Response(body=body, status=answer.status, content_type=kind, charset="utf-8")
     except (aiohttp.ClientError, TimeoutError) as fault:
         metrics.RETRIES.labels(stage="forward").inc()
         log.warning("key_owner_unreachable", owner=str(owner), error=repr(fault))

@@ -20,6 +20,9 @@ from .server import mark_busy
 from .share import fair_share
 from .stats import StatsView
 from .storage import CleanupView, QuotaCheckView, QuotaView, StorageStatsView, UsageView
+from .ui.api_docs import docs_view
+from .ui.base import html_errors
+from .ui.routes import UI_ROUTES
 from .worker import ServedWorker
 
 ROUTES: dict[str, type[Page]] = {
@@ -41,16 +44,18 @@ ROUTES: dict[str, type[Page]] = {
     "/api/v1/storage/usage/{tenant_id}": UsageView,
     "/api/v1/storage/cleanup": CleanupView,
 }
-DOCUMENT = "/openapi.json"
+DOCUMENT, DOCUMENT_PAGE = "/openapi.json", "/docs"
 
 
 def add_routes(app: ServedWorker) -> None:
     """Register every view with Faust's web server."""
-    for path, view in {**ROUTES, DOCUMENT: document_view(ROUTES)}.items():
+    documents = {DOCUMENT: document_view(ROUTES), DOCUMENT_PAGE: docs_view(ROUTES)}
+    for path, view in {**ROUTES, **documents, **UI_ROUTES}.items():
         app.page(path, name=view.__name__)(view)
 
 
 def web_options(settings: Settings) -> dict[str, Any]:
     """Options of aiohttp. Middlewares in order: busy mark, errors, host name, authentication, limits, origin."""
+    before = [mark_busy, uniform, html_errors]
     guards = [known_host(settings), authentication(settings), rate_limit(settings), fair_share(settings), same_origin]
-    return {"middlewares": [mark_busy, uniform, *guards], "client_max_size": settings.vision_api_max_body_bytes}
+    return {"middlewares": [*before, *guards], "client_max_size": settings.vision_api_max_body_bytes}
