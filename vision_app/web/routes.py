@@ -14,6 +14,7 @@ from .media import MediaView
 from .openapi import document_view
 from .page import Page
 from .parked import ParkedTaskView, ParkedView
+from .post_search import PostSearchView
 from .posts import PostsView, PostView
 from .rate import rate_limit
 from .server import mark_busy
@@ -29,6 +30,7 @@ ROUTES: dict[str, type[Page]] = {
     "/api/v1/vision/posts/{post_id}": PostView,
     "/api/v1/vision/media/{sha256}": MediaView,
     "/api/v1/vision/stats": StatsView,
+    "/api/v1/posts": PostSearchView,
     "/api/v1/budget/{tenant}": BudgetView,
     "/api/v1/budget/{tenant}/reset": ResetView,
     "/api/v1/budget/{tenant}/pause": PauseView,
