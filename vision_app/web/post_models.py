@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BaseModel, Field
 
+from vision_app.operations.timeline import Cause, Stage
 from vision_app.stores.post_search import FoundStatus
 
 from .cursors import PostCursor
@@ -84,17 +85,46 @@ class PostSearchAnswer(Answer):
     next_cursor: str | None = Field(description="`cursor` of the next page; null at the end")
 
 
-Cause = Literal[
-    "object_missing",
-    "object_forbidden",
-    "policy",
-    "deferred",
-    "tenant_paused",
-    "dead_letter",
-    "provider_away",
-    "store_away",
-    "feature_off",
-    "in_work",
-    "undecodable",
-    "other",
-]
+class TimelineStage(BaseModel):
+    """A stretch of a post's way. Times are those of the workers' clocks; the first one is the producer's."""
+
+    stage: Stage
+    started_ms: int = Field(description="milliseconds since 1970")
+    duration_ms: int
+    medium: str | None = Field(description="sha256 of the picture; null for the whole post")
+    detail: str
+
+
+class MediumExplanation(BaseModel):
+    """Why a medium has no result: `cause` for programs, `text` for people."""
+
+    cause: Cause
+    text: str
+    next_step: str | None
+    rule: str | None = Field(description="the policy's rule that skipped it")
+    deferred_until: datetime | None
+    budget: dict[str, int] | None = Field(
+        description="tokens when it was deferred: spent and limit of its tenant's day, estimated_tokens"
+    )
+    dead_letter_id: str | None
+
+
+class TimelineMedium(ListedMedium):
+    provider: str | None
+    model: str | None
+    tokens_billed: int
+    cached: bool | None
+    explanation: MediumExplanation | None = Field(description="null if there is a result")
+
+
+class TimelineAnswer(Answer):
+    """A post's way, and why its media have no result."""
+
+    tenant_id: str
+    post_id: str
+    post_trace_id: str | None
+    status: FoundStatus
+    in_work_since: datetime | None
+    stages: list[TimelineStage] = Field(description="in order of their start; the last way of a post looked at again")
+    total_ms: int | None = Field(description="from its publication to its last known time; null without times")
+    media: list[TimelineMedium] = Field(description="as listed by the post, each picture once")
