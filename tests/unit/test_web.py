@@ -60,6 +60,7 @@ class Worker:
         self.readers, self.outbox, self.sensors = self, self, self
         self.settings = load_settings()
         self.rows: list[dict[str, Any]] = []
+        self.found: list[dict[str, Any]] = []
         self.owner = HERE  # of every key
         self.conf = SimpleNamespace(canonical_url=HERE)
         self.router = SimpleNamespace(key_store=lambda table, key: self.owner)
@@ -109,6 +110,10 @@ class Worker:
     async def analyzed(self, wanted: Any, **_: Any) -> tuple[list[Any], int]:
         self.wanted = wanted
         return [], 0
+
+    async def search(self, *wanted: Any) -> list[Any]:
+        self.searched = wanted
+        return self.found
 
     async def send(self, messages: Any, *, keep_trying: Any) -> None:
         if not self.kafka:

@@ -24,6 +24,9 @@ log = structlog.get_logger(__name__)
 
 ADVISORY_LOCK = 0x766973696F6E  # "vision"
 
+STATEMENT_SECONDS = 600.0
+"""Time for one migration: some write or index every row. Only a connection's own statements are limited to less."""
+
 MAY_CREATE = "SELECT coalesce(has_schema_privilege(current_schema(), 'CREATE'), false)"
 
 LEDGER = """
@@ -115,7 +118,7 @@ async def _apply(connection: Any, migration: Migration, applied: dict[int, str])
     if checksum is not None:
         raise MigrationError(f"{migration.name} was changed after it was applied; restore it and add a new migration")
     try:
-        await connection.execute(migration.sql)
+        await connection.execute(migration.sql, timeout=STATEMENT_SECONDS)
     except asyncpg.DuplicateObjectError as fault:
         raise _foreign(migration, fault) from fault
     except asyncpg.DuplicateTableError as fault:

@@ -11,6 +11,10 @@ from typing import Any, Literal
 
 import orjson
 
+from .post_search import Place, PostFilter, search
+from .rows import COLUMNS
+from .statements import IS_DEFERRED
+
 Action = Literal["reset", "set_limit", "pause", "resume"]
 Row = dict[str, Any]
 
@@ -27,6 +31,9 @@ _JSON_COLUMNS = frozenset(
     }
 )
 
+# without `vision_search`, which is made for searching only
+_WHOLE = ", ".join((*COLUMNS, "created_at", "updated_at"))
+
 # objects that a row names and that were deleted since; an object that was written again is not in the table
 _EXPIRED = """
 ARRAY(SELECT e.s3_key FROM expired_objects AS e WHERE e.expired_at IS NOT NULL
@@ -34,27 +41,25 @@ ARRAY(SELECT e.s3_key FROM expired_objects AS e WHERE e.expired_at IS NOT NULL
 ) AS expired_keys"""
 
 _GET = f"""
-SELECT *, {_EXPIRED} FROM post_enrichment AS pe
+SELECT {_WHOLE}, {_EXPIRED} FROM post_enrichment AS pe
 WHERE post_id = $1 AND kind = 'vision' AND ($2::text IS NULL OR tenant_id = $2) ORDER BY tenant_id"""  # noqa: S608 - made of constants only
 
 _STUCK = """
 SELECT tenant_id, post_id, trace_id, status, in_work_since, data FROM post_enrichment
 WHERE in_work_since <= $1 AND ($2::text IS NULL OR tenant_id = $2) ORDER BY in_work_since LIMIT $3"""
 
-_IS_DEFERRED = """kind = 'vision' AND data @> '{"media": [{"details": {"deferred": true}}]}'"""
-
 _DEFERRED = f"""
 SELECT tenant_id, post_id, trace_id, status, updated_at AS in_work_since FROM post_enrichment
-WHERE {_IS_DEFERRED} AND in_work_since IS NULL AND updated_at <= $1 AND ($2::text IS NULL OR tenant_id = $2)
+WHERE {IS_DEFERRED} AND in_work_since IS NULL AND updated_at <= $1 AND ($2::text IS NULL OR tenant_id = $2)
 ORDER BY updated_at LIMIT $3"""  # noqa: S608 - built from our own texts
 
 _UNFINISHED = f"""
-SELECT post_id FROM post_enrichment WHERE tenant_id = $1 AND (in_work_since <= $2 OR ({_IS_DEFERRED}))
+SELECT post_id FROM post_enrichment WHERE tenant_id = $1 AND (in_work_since <= $2 OR ({IS_DEFERRED}))
 ORDER BY emission_time_ms, emission_offset"""  # noqa: S608 - built from our own texts
 
 _UNFINISHED_TENANTS = f"""
 SELECT tenant_id FROM post_enrichment WHERE in_work_since <= $1
-UNION SELECT tenant_id FROM post_enrichment WHERE {_IS_DEFERRED}"""  # noqa: S608 - built from our own texts
+UNION SELECT tenant_id FROM post_enrichment WHERE {IS_DEFERRED}"""  # noqa: S608 - built from our own texts
 
 _MEME = """(coalesce(vision_is_meme, false) OR data @> '{"enrichments": [{"analysis": {"is_meme": true}}]}')"""
 
@@ -66,7 +71,9 @@ FROM post_enrichment AS pe WHERE kind = 'vision' AND vision_analyzed_at IS NOT N
   AND ($4::text IS NULL OR vision_provider = $4)
   AND ($5::timestamptz IS NULL OR vision_analyzed_at > $5)"""
 _COUNT = f"SELECT count(*) {_ANALYZED}"
-_PAGE = f"SELECT *, {_EXPIRED} {_ANALYZED} ORDER BY vision_analyzed_at DESC, tenant_id, post_id OFFSET $6 LIMIT $7"
+_PAGE = (
+    f"SELECT {_WHOLE}, {_EXPIRED} {_ANALYZED} ORDER BY vision_analyzed_at DESC, tenant_id, post_id OFFSET $6 LIMIT $7"
+)
 
 _MEDIUM = """
 SELECT m.tenant_id, m.file_sha256 AS sha256, m.s3_key,
@@ -142,6 +149,10 @@ class PostsReader:
         total = int(await self._pool.fetchval(_COUNT, *given))
         rows = await self._pool.fetch(_PAGE, *given, offset, limit) if offset < total else []
         return [_decoded(row) for row in rows], total
+
+    async def search(self, wanted: PostFilter, behind: Place | None, limit: int) -> list[Row]:
+        """Posts of every status, newest first, behind a place: see `post_search.search`."""
+        return await search(self._pool, wanted, behind, limit)
 
     async def medium(self, sha256: str, tenant_id: str | None = None) -> list[Row]:
         """A medium of one tenant, or of all that have it, each with the last analysis in its own posts."""

@@ -261,6 +261,8 @@ def _media_item(medium: MediumResult, billed: int) -> dict[str, Any]:
             "analyzed_at": answer.analyzed_at.isoformat(),
         }
     item["reason"], item["details"] = events.reason_of(medium)
+    if isinstance(medium.outcome, Failed) and medium.outcome.dead_letter_id:
+        item["dead_letter_id"] = medium.outcome.dead_letter_id
     return item
 
 

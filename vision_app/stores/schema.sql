@@ -45,6 +45,13 @@ CREATE TABLE post_enrichment (
     in_work_since          timestamptz,
     created_at             timestamptz NOT NULL DEFAULT now(),
     updated_at             timestamptz NOT NULL DEFAULT now(),
+    -- descriptions and texts of all pictures; `russian` stems words in ASCII as English; 0006 says why it is cut
+    vision_search          tsvector GENERATED ALWAYS AS (
+        to_tsvector('russian', regexp_replace(left((
+            jsonb_path_query_array(data, '$.enrichments[*].analysis.description')
+            || jsonb_path_query_array(data, '$.enrichments[*].analysis.ocr.text')
+        )::text, 40000), '\\(u[0-9a-f]{4}|.)', ' ', 'g'))
+    ) STORED,
     CONSTRAINT post_enrichment_pkey PRIMARY KEY (tenant_id, post_id, kind),
     CONSTRAINT post_enrichment_kind CHECK (kind IN ('vision', 'vision_ocr', 'crawl', 'tags', 'classify', 'general')),
     CONSTRAINT post_enrichment_status CHECK (status IN ('ok', 'partial', 'error', 'skipped', 'in_work')),
@@ -68,6 +75,13 @@ CREATE INDEX post_enrichment_labels ON post_enrichment USING gin (vision_labels_
 CREATE INDEX post_enrichment_media_keys ON post_enrichment USING gin (s3_media_keys);
 -- looking a post up by its trace id
 CREATE INDEX post_enrichment_trace ON post_enrichment (trace_id);
+CREATE INDEX post_enrichment_search ON post_enrichment USING gin (vision_search);
+-- lists of posts of every status, newest first
+CREATE INDEX post_enrichment_updated ON post_enrichment (updated_at, tenant_id, post_id);
+CREATE INDEX post_enrichment_deferred ON post_enrichment (updated_at, tenant_id, post_id)
+    WHERE kind = 'vision' AND data @> '{"media": [{"details": {"deferred": true}}]}';
+CREATE INDEX post_enrichment_not_whole ON post_enrichment (updated_at, tenant_id, post_id) WHERE status <> 'ok';
+CREATE INDEX post_enrichment_channel ON post_enrichment ((metadata ->> 'channel_id'), updated_at);
 
 -- Which media exist, which posts list them, and how much room each tenant takes.
 CREATE TABLE media_objects (

@@ -688,6 +688,17 @@ CATALOGUE: Final[dict[str, tuple[LogEvent, ...]]] = {
             "The worker that owns a tenant or post did not answer this worker; the caller got 503.",
             "Check that workers reach each other's API, and look at them with `vision status`.",
         ),
+        LogEvent(
+            "budget_not_asked",
+            _INFO,
+            "A timeline was shown without the state of its tenant's budget, whose owner could not be asked.",
+        ),
+        LogEvent(
+            "key_owner_unreadable",
+            _WARNING,
+            "The worker that owns a tenant or post answered in a form unknown here; the caller got 503.",
+            "Run the same version on all workers; what stands at another worker's address may be no worker.",
+        ),
     ),
     "Embedded stack, simulator and laboratory": (
         LogEvent("service_ready", _INFO, "An embedded service accepts connections."),

@@ -30,6 +30,10 @@ def _written(at: object) -> object:
     return at
 
 
+Time = Annotated[datetime, BeforeValidator(_written), AfterValidator(_in_utc)]
+"""A time of a query; without an offset it is UTC."""
+
+
 class Answer(BaseModel):
     """Base of every successful answer."""
 
@@ -108,9 +112,7 @@ class PostsQuery(TenantQuery):
     channel_id: Id | None = None
     has_meme: bool | None = Field(None, description="whether any of the post's pictures is a meme")
     provider: Literal["gigachat", "ocr_fallback", "ocr"] | None = Field(None, description="`ocr` is `ocr_fallback`")
-    analyzed_after: Annotated[datetime, BeforeValidator(_written), AfterValidator(_in_utc)] | None = Field(
-        None, description="exclusive; without an offset it is UTC"
-    )
+    analyzed_after: Time | None = Field(None, description="exclusive; without an offset it is UTC")
     page: int = Field(1, ge=1, le=1_000_000)
     page_size: int = Field(50, ge=1, le=100)
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
+import orjson
 import structlog
 from aiohttp import web
+from pydantic import ValidationError
 from yarl import URL
 
 from vision_app.streams.faust_seams import fetch_metadata
 from vision_app.telemetry import metrics
 
 from .errors import TRACE, TRACE_HEADER, ApiError
+from .models import Answer
 from .worker import ServedWorker
 
 log = structlog.get_logger(__name__)
@@ -20,12 +23,48 @@ log = structlog.get_logger(__name__)
 FORWARDED = "X-Vision-Forwarded"
 FORWARD_TIMEOUT = aiohttp.ClientTimeout(total=5)
 
+Forwarded = TypeVar("Forwarded", bound=Answer)
+
 
 async def from_owner(app: ServedWorker, table: Any, key: bytes, request: web.Request) -> web.Response | None:
     """The owner's answer to a GET of this request's URL. None if this worker is the owner and has to answer.
 
     Raises ApiError 503 while the owner is unknown.
     """
+    owner = await _other_owner(app, table, key, request)
+    return None if owner is None else await _forward(app, owner, request, request.url)
+
+
+async def ask_owner(
+    app: ServedWorker, table: Any, key: bytes, request: web.Request, url: str, model: type[Forwarded]
+) -> Forwarded | None:
+    """The owner's answer to a GET of `url` (path and query) as its model. None if this worker is the owner itself.
+
+    For pages that show what another page answers. The request's own token is used. Raises ApiError: the owner's errors,
+    and 503 while the owner is unknown.
+    """
+    owner = await _other_owner(app, table, key, request)
+    if owner is None:
+        return None
+    asked = URL(f"{request.url.origin()}{url}", encoded=True)
+    return parsed(await _forward(app, owner, request, asked), model)
+
+
+def parsed(answer: web.Response, model: type[Forwarded]) -> Forwarded:
+    """A forwarded answer as its model. Raises ApiError with the owner's error, or 503 if it is neither."""
+    body = answer.body if isinstance(answer.body, bytes) else b""
+    try:
+        if answer.status < 400:
+            return model.model_validate_json(body)
+        error = orjson.loads(body)["error"]
+        raise ApiError(answer.status, str(error["code"]), str(error["message"]), **dict(error.get("details") or {}))
+    except (ValidationError, orjson.JSONDecodeError, KeyError, TypeError) as fault:
+        log.warning("key_owner_unreadable", status=answer.status, error=type(fault).__name__)
+        raise unclear() from fault
+
+
+async def _other_owner(app: ServedWorker, table: Any, key: bytes, request: web.Request) -> URL | None:
+    """The URL of the worker that owns the key; None if it is this worker."""
     if not app.serving():
         raise unclear()
     owner = await _owner(app, table, key)
@@ -33,7 +72,7 @@ async def from_owner(app: ServedWorker, table: Any, key: bytes, request: web.Req
         return None
     if request.headers.get(FORWARDED):
         raise unclear()  # two workers disagree: the group is being rebalanced
-    return await _forward(app, owner, request)
+    return owner
 
 
 async def _owner(app: ServedWorker, table: Any, key: bytes) -> URL:
@@ -47,11 +86,10 @@ async def _owner(app: ServedWorker, table: Any, key: bytes) -> URL:
         raise unclear() from fault
 
 
-async def _forward(app: ServedWorker, owner: URL, request: web.Request) -> web.Response:
-    url = request.url.with_host(owner.host or "127.0.0.1").with_port(owner.port)
+async def _forward(app: ServedWorker, owner: URL, request: web.Request, asked: URL) -> web.Response:
+    url = asked.with_host(owner.host or "127.0.0.1").with_port(owner.port)
     headers = {FORWARDED: "1", TRACE_HEADER: request[TRACE]}
-    if "Authorization" in request.headers:
-        headers["Authorization"] = request.headers["Authorization"]
+    headers |= {name: request.headers[name] for name in ("Authorization", "Cookie") if name in request.headers}
     try:
         async with app.http_client.get(url, headers=headers, timeout=FORWARD_TIMEOUT) as answer:
             body = await answer.read()

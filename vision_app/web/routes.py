@@ -14,12 +14,14 @@ from .media import MediaView
 from .openapi import document_view
 from .page import Page
 from .parked import ParkedTaskView, ParkedView
+from .post_search import PostSearchView
 from .posts import PostsView, PostView
 from .rate import rate_limit
 from .server import mark_busy
 from .share import fair_share
 from .stats import StatsView
 from .storage import CleanupView, QuotaCheckView, QuotaView, StorageStatsView, UsageView
+from .timeline import TimelineView
 from .ui.api_docs import docs_view
 from .ui.base import html_errors
 from .ui.routes import UI_ROUTES
@@ -32,6 +34,8 @@ ROUTES: dict[str, type[Page]] = {
     "/api/v1/vision/posts/{post_id}": PostView,
     "/api/v1/vision/media/{sha256}": MediaView,
     "/api/v1/vision/stats": StatsView,
+    "/api/v1/posts": PostSearchView,
+    "/api/v1/posts/{post_id}/timeline": TimelineView,
     "/api/v1/budget/{tenant}": BudgetView,
     "/api/v1/budget/{tenant}/reset": ResetView,
     "/api/v1/budget/{tenant}/pause": PauseView,

@@ -1,0 +1,178 @@
+"""The timeline of a post: its stages in milliseconds, and why its media have no result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+from urllib.parse import quote
+
+import structlog
+from aiohttp import web
+
+from vision_app.domain.posts import PostRow
+from vision_app.messages import key_of
+from vision_app.operations.timeline import Surroundings, TimedStage, explain, stages_of, still_waits
+from vision_app.stores.post_search import FoundStatus
+
+from .auth import tenant_asked
+from .budget import state_of
+from .errors import ApiError, json_response
+from .models import BudgetAnswer, LiveMedium, LivePostAnswer, PostPath, TenantQuery
+from .operation import operation
+from .owner import ask_owner
+from .page import Page
+from .post_models import MediumExplanation, TimelineAnswer, TimelineMedium, TimelineStage
+from .post_search import listed_medium
+from .posts import live_state
+from .worker import ServedWorker
+
+log = structlog.get_logger(__name__)
+
+FEATURE_OFF = "; FEATURE_VISION_ENABLED is false on this worker, so it takes no new posts"
+
+
+class TimelineView(Page):
+    """GET /api/v1/posts/{post_id}/timeline: where a post's time went, and why its media have no result.
+
+    From the post's row; for media that still wait, also from the worker that owns the post, its tenant's budget and the
+    services that are away now. A post of a version without times has no stages.
+    """
+
+    @operation(
+        "Where a post's time went, and why media have no result",
+        path=PostPath,
+        query=TenantQuery,
+        answers={200: TimelineAnswer},
+        errors=(404, 409, 503),
+    )
+    async def get(self, request: web.Request, path: PostPath, query: TenantQuery) -> web.Response:
+        return json_response(request, await post_timeline(self.app, request, path.post_id, query.tenant_id))
+
+
+async def post_timeline(
+    app: ServedWorker, request: web.Request, post_id: str, tenant_id: str | None = None
+) -> TimelineAnswer:
+    """The timeline of a post that the caller may see.
+
+    Raises ApiError 404 if there is none, 409 if several tenants have one, 503 without Postgres.
+    """
+    tenant_id = tenant_asked(request, tenant_id)
+    async with app.readers.for_page() as reader:
+        rows = await reader.get(post_id, tenant_id)
+    if len(rows) > 1:
+        raise ApiError(409, "ambiguous", "several tenants have a post of this id; add ?tenant_id=")
+    if not rows:
+        return await _without_row(app, request, tenant_id or app.settings.s3_default_tenant_id, post_id)
+    row = rows[0]
+    media = list((row["data"] or {}).get("media", ()))
+    now = await _surroundings(app, request, row["tenant_id"]) if still_waits(media) else Surroundings()
+    kinds = {
+        item.get("sha256"): (item.get("analysis") or {}).get("classification")
+        for item in (row["data"] or {}).get("enrichments", ())
+    }
+    stages = stages_of(row)
+    return TimelineAnswer(
+        tenant_id=row["tenant_id"],
+        post_id=row["post_id"],
+        post_trace_id=row["trace_id"],
+        status=_status(row["status"], media),
+        in_work_since=row["in_work_since"],
+        stages=[TimelineStage(**asdict(stage)) for stage in stages],
+        total_ms=_total_ms(stages),
+        media=[_medium(item, kinds.get(item.get("sha256")), now) for item in _distinct(media)],
+    )
+
+
+async def live_post(app: ServedWorker, request: web.Request, tenant_id: str, post_id: str) -> LivePostAnswer | None:
+    """A post's state in the worker that owns it; None if it holds none, or has already ended it.
+
+    Raises ApiError 503 while the owner is unknown.
+    """
+    table, key = app.posts, key_of(tenant_id, post_id)
+    url = f"/api/v1/vision/posts/{quote(post_id, safe='')}?tenant_id={quote(tenant_id, safe='')}"
+    try:
+        answer = await ask_owner(app, table, key, request, url, LivePostAnswer)
+    except ApiError as fault:
+        if fault.status == 404:
+            return None
+        raise
+    if answer is not None:
+        return answer
+    stored = table.get(key)
+    return None if stored is None else live_state(PostRow.model_validate(stored))
+
+
+async def budget_state(app: ServedWorker, request: web.Request, tenant_id: str) -> BudgetAnswer:
+    """A tenant's ledger, from the worker that owns it. Raises ApiError 503 while the owner is unknown."""
+    url = f"/api/v1/budget/{quote(tenant_id, safe='')}"
+    answer = await ask_owner(app, app.budgets, key_of(tenant_id), request, url, BudgetAnswer)
+    return answer or state_of(app, tenant_id)
+
+
+async def _without_row(app: ServedWorker, request: web.Request, tenant_id: str, post_id: str) -> TimelineAnswer:
+    live = await live_post(app, request, tenant_id, post_id)
+    if live is None:
+        off = "" if app.settings.feature_vision_enabled else FEATURE_OFF
+        raise ApiError(
+            404,
+            "not_found",
+            f"nothing is known of post {post_id} yet: `vision trace` also looks into Redis and Kafka{off}",
+            feature_vision_enabled=app.settings.feature_vision_enabled,
+        )
+    now = await _surroundings(app, request, tenant_id)
+    return TimelineAnswer(
+        tenant_id=tenant_id,
+        post_id=post_id,
+        post_trace_id=live.post_trace_id,
+        status="in_work",
+        in_work_since=None,
+        stages=[],
+        total_ms=None,
+        media=[_medium(_as_item(medium), None, now) for medium in live.media],
+    )
+
+
+def _as_item(medium: LiveMedium) -> dict[str, Any]:
+    """Its outcome is shown from the row, which is not written yet."""
+    return {"sha256": medium.sha256, "status": medium.status if medium.status in ("analyzed", "partial") else "in_work"}
+
+
+async def _surroundings(app: ServedWorker, request: web.Request, tenant_id: str) -> Surroundings:
+    """What media of the tenant may wait for. While its ledger cannot be asked, only what this worker itself knows."""
+    paused, told = False, None
+    try:
+        budget = await budget_state(app, request, tenant_id)
+        paused = budget.paused
+        if budget.waiting:
+            told = f"{budget.waiting} tasks of the tenant wait for its budget or a slot"
+    except ApiError as fault:
+        log.info("budget_not_asked", tenant_id=tenant_id, reason=fault.code)
+        told = "its budget cannot be asked now"
+    return Surroundings(paused, told, app.waiting_for(), app.settings.feature_vision_enabled)
+
+
+def _medium(item: Mapping[str, Any], kind: str | None, now: Surroundings) -> TimelineMedium:
+    why = explain(item, now)
+    return TimelineMedium(
+        **listed_medium(item, kind).model_dump(),
+        provider=item.get("provider"),
+        model=item.get("model"),
+        tokens_billed=int(item.get("tokens_billed") or 0),
+        cached=item.get("cached"),
+        explanation=None if why is None else MediumExplanation(**asdict(why)),
+    )
+
+
+def _distinct(media: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return list({item.get("sha256"): item for item in reversed(media)}.values())[::-1]
+
+
+def _status(status: FoundStatus, media: list[dict[str, Any]]) -> FoundStatus:
+    """As `post_search` shows it."""
+    deferred = any((item.get("details") or {}).get("deferred") for item in media)
+    return "deferred" if deferred and status == "skipped" else status
+
+
+def _total_ms(stages: list[TimedStage]) -> int | None:
+    return max(one.started_ms + one.duration_ms for one in stages) - stages[0].started_ms if stages else None
