@@ -50,6 +50,21 @@ async def ask_owner(
     return parsed(await _forward(app, owner, request, asked), model)
 
 
+def other_workers(app: ServedWorker) -> list[URL]:
+    """The URLs of the group's other workers, as the last rebalance told them."""
+    here = app.conf.canonical_url
+    found = {URL(str(url)) for url in app.router.tables_metadata()}
+    return sorted((url for url in found if not _same(url, here)), key=str)
+
+
+async def ask_worker(
+    app: ServedWorker, worker: URL, request: web.Request, url: str, model: type[Forwarded]
+) -> Forwarded:
+    """A worker's answer to a GET of `url` (path and query) as its model. Raises ApiError."""
+    asked = URL(f"{request.url.origin()}{url}", encoded=True)
+    return parsed(await _forward(app, worker, request, asked), model)
+
+
 def parsed(answer: web.Response, model: type[Forwarded]) -> Forwarded:
     """A forwarded answer as its model. Raises ApiError with the owner's error, or 503 if it is neither."""
     body = answer.body if isinstance(answer.body, bytes) else b""

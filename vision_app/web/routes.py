@@ -14,6 +14,7 @@ from .media import MediaView
 from .openapi import document_view
 from .page import Page
 from .parked import ParkedTaskView, ParkedView
+from .pipeline import PipelineView
 from .post_search import PostSearchView
 from .posts import PostsView, PostView
 from .rate import rate_limit
@@ -42,6 +43,7 @@ ROUTES: dict[str, type[Page]] = {
     "/api/v1/budget/{tenant}/resume": ResumeView,
     "/api/v1/budget/{tenant}/parked": ParkedView,
     "/api/v1/budget/{tenant}/parked/{number}": ParkedTaskView,
+    "/api/v1/pipeline": PipelineView,
     "/api/v1/storage/quota": QuotaView,
     "/api/v1/storage/quota/check": QuotaCheckView,
     "/api/v1/storage/stats": StorageStatsView,
