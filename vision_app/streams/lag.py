@@ -64,15 +64,10 @@ def measure_lag(app: Worker, reachability: Reachability, throughput: Throughput)
         by_stage = Counter[str]()
         for topic, records in behind.items():
             by_stage[STAGES[topic]] += records
-        throughput.sample(positions | relayed(), by_stage)
+        positions |= {stream: ("redis_in", count) for stream, count in metrics.relayed_entries().items()}
+        throughput.sample(positions, by_stage)
         for topic in metrics.WORK_TOPICS:
             metrics.CONSUMER_LAG.labels(topic=topic).set(behind[topic])
         watch.report_lag(left)
 
     every(app, MEASURE_SECONDS, lag)
-
-
-def relayed() -> dict[Hashable, tuple[str, int]]:
-    """How many entries of each Redis stream were relayed, as positions of the stage `redis_in`."""
-    found = (sample for family in metrics.RELAYED.collect() for sample in family.samples)
-    return {sample.labels["stream"]: ("redis_in", int(sample.value)) for sample in found}

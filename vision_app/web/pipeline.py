@@ -104,7 +104,7 @@ def _own_state(app: ServedWorker) -> PipelineAnswer:
                 stage=name,
                 per_minute=round(rates[name] * 60, 1) if name in rates else (0.0 if rates else None),
                 in_flight=watch_of(app).records_in_work(name),
-                waiting=_unread() if name == "redis_in" else behind.get(name, 0) if rates else None,
+                waiting=metrics.unread_entries() if name == "redis_in" else behind.get(name, 0) if rates else None,
                 oldest_since=oldest[name].since if name in oldest else None,
                 waits_for=oldest[name].waits_for if name in oldest else None,
                 stalled_since=stalled.get(name),
@@ -122,8 +122,3 @@ def _own_state(app: ServedWorker) -> PipelineAnswer:
         ],
         stalls=ready.stalls,
     )
-
-
-def _unread() -> int:
-    """Entries of the input streams that no worker has read, as the bridge measured them last; 1000 a stream at most."""
-    return round(sum(sample.value for family in metrics.STREAM_LAG.collect() for sample in family.samples))
