@@ -50,6 +50,14 @@ async def ask_owner(
     return parsed(await _forward(app, owner, request, asked), model)
 
 
+async def owner_of(app: ServedWorker, table: Any, key: bytes) -> URL | None:
+    """The URL of the worker that owns the key; None if it is this worker. Raises ApiError 503 while that is unknown."""
+    if not app.serving():
+        raise unclear()
+    owner = await _owner(app, table, key)
+    return None if _same(owner, app.conf.canonical_url) else owner
+
+
 def other_workers(app: ServedWorker) -> list[URL]:
     """The URLs of the group's other workers, as the last rebalance told them."""
     here = app.conf.canonical_url
@@ -79,13 +87,8 @@ def parsed(answer: web.Response, model: type[Forwarded]) -> Forwarded:
 
 
 async def _other_owner(app: ServedWorker, table: Any, key: bytes, request: web.Request) -> URL | None:
-    """The URL of the worker that owns the key; None if it is this worker."""
-    if not app.serving():
-        raise unclear()
-    owner = await _owner(app, table, key)
-    if _same(owner, app.conf.canonical_url):
-        return None
-    if request.headers.get(FORWARDED):
+    owner = await owner_of(app, table, key)
+    if owner is not None and request.headers.get(FORWARDED):
         raise unclear()  # two workers disagree: the group is being rebalanced
     return owner
 

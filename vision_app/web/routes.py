@@ -8,6 +8,7 @@ from vision_app.settings import Settings
 
 from .auth import authentication, known_host, same_origin
 from .budget import BudgetView, PauseView, ResetView, ResumeView
+from .budget_list import BudgetStatesView, BudgetsView
 from .errors import uniform
 from .health import AliveView, ReadyView
 from .media import MediaView
@@ -37,6 +38,8 @@ ROUTES: dict[str, type[Page]] = {
     "/api/v1/vision/stats": StatsView,
     "/api/v1/posts": PostSearchView,
     "/api/v1/posts/{post_id}/timeline": TimelineView,
+    "/api/v1/budgets": BudgetsView,
+    "/api/v1/budget-states": BudgetStatesView,
     "/api/v1/budget/{tenant}": BudgetView,
     "/api/v1/budget/{tenant}/reset": ResetView,
     "/api/v1/budget/{tenant}/pause": PauseView,
