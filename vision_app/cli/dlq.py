@@ -21,7 +21,7 @@ from vision_app.operations.connections import OperationError, operator, postgres
 from vision_app.operations.costs import Cost, Prices
 from vision_app.operations.health import health
 from vision_app.operations.kafka_log import kafka_log, kafka_sender
-from vision_app.operations.letter_replay import LetterReplayPlan, LetterReplayPlanner, carry_out, cost_of
+from vision_app.operations.letter_replay import LetterReplayPlan, LetterReplayPlanner, Senders, carry_out, cost_of
 from vision_app.operations.letters import Actions, Filter, ListedLetter, read_letters
 from vision_app.operations.stuck_record import WAIT_SECONDS, StuckRecord, find_stuck_record, set_aside
 from vision_app.printable import json_text
@@ -232,10 +232,8 @@ async def _replay(
             return plans, cost, {}
         redis = await stack.enter_async_context(redis_of(settings))
         sender = await stack.enter_async_context(kafka_sender(settings))
-        who = operator()
-        places = {
-            plan.letter.id: await carry_out(plan, redis, sender, access.actions, who) for plan in plans if plan.way
-        }
+        to, who = Senders(redis, sender, access.actions), operator()
+        places = {plan.letter.id: await carry_out(plan, to, who) for plan in plans if plan.way}
         return plans, cost, places
 
 

@@ -83,7 +83,16 @@ async def cost_of(prices: Prices, plans: Iterable[LetterReplayPlan]) -> Cost:
     return await prices.of(asked for plan in plans if plan.way for asked in plan.way.media)
 
 
-async def carry_out(plan: LetterReplayPlan, redis: Redis, kafka: KafkaSender, actions: Actions, operator: str) -> str:
+@dataclass(frozen=True)
+class Senders:
+    """Where replayed letters go, and where that is recorded."""
+
+    redis: Redis
+    kafka: KafkaSender
+    actions: Actions
+
+
+async def carry_out(plan: LetterReplayPlan, to: Senders, operator: str, reason: str | None = None) -> str:
     """Send a letter again, then record that. Returns the new place. Raises RedisError, KafkaError, asyncpg's errors.
 
     After a crash between the two the letter is still listed; replaying it once more is harmless.
@@ -93,9 +102,9 @@ async def carry_out(plan: LetterReplayPlan, redis: Redis, kafka: KafkaSender, ac
         raise CannotReplay(plan.refused)
     if way.fields is not None:
         fields: dict[Any, Any] = dict(way.fields)
-        entry = await redis.xadd(way.destination, fields)
+        entry = await to.redis.xadd(way.destination, fields)
         place = f"{way.destination} {entry.decode() if isinstance(entry, bytes) else entry}"
     else:
-        place = await kafka.send(way.destination, way.key, way.value, way.headers)
-    await actions.record(plan.letter, "replayed", operator, place)
+        place = await to.kafka.send(way.destination, way.key, way.value, way.headers)
+    await to.actions.record(plan.letter, "replayed", operator, place, reason)
     return place

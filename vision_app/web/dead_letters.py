@@ -20,7 +20,7 @@ from vision_app.operations.connections import FAULTS, redis_of
 from vision_app.operations.costs import Prices
 from vision_app.operations.kafka_log import kafka_sender
 from vision_app.operations.letter_index import IndexedLetter
-from vision_app.operations.letter_replay import LetterReplayPlan, LetterReplayPlanner, carry_out, cost_of
+from vision_app.operations.letter_replay import LetterReplayPlan, LetterReplayPlanner, Senders, carry_out, cost_of
 from vision_app.operations.letters import Actions, History, content
 from vision_app.stores.posts import PostsReader
 from vision_app.telemetry import metrics
@@ -156,7 +156,9 @@ async def letter(app: ServedWorker, request: web.Request, letter_id: str) -> Let
     )
 
 
-async def replay(app: ServedWorker, request: web.Request, body: ReplayBody, operator: str) -> ReplayAnswer:
+async def replay(
+    app: ServedWorker, request: web.Request, body: ReplayBody, operator: str, reason: str | None = None
+) -> ReplayAnswer:
     """Plan replays and, unless it is a dry run, carry them out. Raises ApiError 403, 404, 503."""
     operator_for(request)
     chosen, left = await _chosen(app, body)
@@ -173,21 +175,23 @@ async def replay(app: ServedWorker, request: web.Request, body: ReplayBody, oper
             sender = await stack.enter_async_context(kafka_sender(app.settings))
             for plan in plans:
                 if plan.way is not None:
-                    places[plan.letter.id] = await carry_out(plan, redis, sender, actions, operator)
+                    places[plan.letter.id] = await carry_out(plan, Senders(redis, sender, actions), operator, reason)
             log.info("dead_letters_replayed", operator=operator, letters=len(places))
             app.letter_index.expire()
     price = ReplayCost(asked=cost.asked, tokens_at_most=cost.tokens_at_most, cached=cost.cached, gone=cost.gone)
     return ReplayAnswer(dry_run=body.dry_run, letters=[_planned(plan, places) for plan in plans], cost=price, left=left)
 
 
-async def discard(app: ServedWorker, request: web.Request, body: DiscardBody, operator: str) -> DiscardAnswer:
+async def discard(
+    app: ServedWorker, request: web.Request, body: DiscardBody, operator: str, reason: str | None = None
+) -> DiscardAnswer:
     """Mark letters as done, unless it is a dry run. Raises ApiError 403, 404, 503."""
     operator_for(request)
     chosen, left = await _chosen(app, body)
     if not body.dry_run:
         async with app.readers.pool_for_page() as pool:
             actions = Actions(pool)
-            await asyncio.gather(*(actions.record(one, "discarded", operator) for one in chosen))
+            await asyncio.gather(*(actions.record(one, "discarded", operator, reason=reason) for one in chosen))
         log.info("dead_letters_discarded", operator=operator, letters=len(chosen))
     return DiscardAnswer(dry_run=body.dry_run, ids=[one.id for one in chosen], left=left)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Collection
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import TypeVar
@@ -35,9 +36,12 @@ TITLES = {
 class UiPage(Page):
     """A view of the page."""
 
-    async def form(self, request: web.Request, model: type[Form]) -> Form:
-        """The fields of a sent form. Raises ApiError 403 if it is not from this session, 422 if a field is wrong."""
-        given = {name: str(value) for name, value in (await request.post()).items()}
+    async def form(self, request: web.Request, model: type[Form], leave_out: Collection[str] = ()) -> Form:
+        """The fields of a sent form. Raises ApiError 403 if it is not from this session, 422 if a field is wrong.
+
+        `leave_out`: fields that the view reads itself, as they may be there several times.
+        """
+        given = {name: str(value) for name, value in (await request.post()).items() if name not in leave_out}
         token = given.pop(FORM_FIELD, "")
         if not hmac.compare_digest(token.encode(), request.get(SESSION_FORM, "").encode()) or not token:
             raise ApiError(403, "form_expired", "The form has expired. Open it again.")

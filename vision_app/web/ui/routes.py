@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from vision_app.web.page import Page
 
+from .dead_letters import DeadLettersChangeView, DeadLettersView, DeadLetterView
 from .entry import AssetView, LoginView, LogoutView, PreferenceView, RootView
 from .flow import FlowPart, FlowView
 from .tenants import TenantChangeView, TenantsView, TenantView
@@ -12,6 +13,9 @@ UI_ROUTES: dict[str, type[Page]] = {
     "/": RootView,
     "/ui": FlowView,
     "/ui/flow/part": FlowPart,
+    "/ui/dead-letters": DeadLettersView,
+    "/ui/dead-letter": DeadLetterView,
+    "/ui/dead-letters/change": DeadLettersChangeView,
     "/ui/tenants": TenantsView,
     "/ui/tenant": TenantView,
     "/ui/tenant/change": TenantChangeView,

@@ -9,11 +9,12 @@ from collections.abc import Callable
 from typing import Literal
 
 from .common import RU as COMMON
+from .dead_letters import RU as DEAD_LETTERS
 from .tenants import RU as TENANTS
 
 Language = Literal["ru", "en"]
 LANGUAGES: tuple[Language, ...] = ("ru", "en")
-RUSSIAN: dict[str, str] = {**COMMON, **TENANTS}
+RUSSIAN: dict[str, str] = {**COMMON, **TENANTS, **DEAD_LETTERS}
 
 Translate = Callable[..., str]
 
