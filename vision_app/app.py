@@ -83,6 +83,7 @@ from .web.health import health_pages
 from .web.readers import Readers
 from .web.routes import add_routes, web_options
 from .web.server import BoundedWeb
+from .web.thumbnails import Thumbnails
 
 log = structlog.get_logger(__name__)
 
@@ -110,6 +111,7 @@ class VisionApp(faust.App):
     gate: Gate
     keeper: StorageKeeper
     readers: Readers
+    thumbnails: Thumbnails
     posts: ConfirmedTable
     budgets: ConfirmedTable
     parked: ConfirmedTable
@@ -330,8 +332,19 @@ def create_app(settings: Settings, services: Services | None = None) -> VisionAp
     app.service(cast(Any, BudgetMirrorService(app, outbox, mirror, app.readers.record_reset)))
     if settings.feature_vision_enabled:
         app.service(cast(Any, app.bridge))
+    app.thumbnails = Thumbnails(settings, s3)
     add_routes(app)
-    app.resources = [app.marks, s3, provider, slots, decoders, app.readers, mirror, *([ocr] if ocr else [])]
+    app.resources = [
+        app.marks,
+        s3,
+        provider,
+        slots,
+        decoders,
+        app.readers,
+        app.thumbnails,
+        mirror,
+        *([ocr] if ocr else []),
+    ]
     return app
 
 

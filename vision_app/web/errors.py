@@ -66,7 +66,9 @@ async def uniform(request: web.Request, handler: Handler) -> web.StreamResponse:
             text = "the request failed; the log has the reason under this trace_id"
             response = _error(trace, 500, "internal_error", text, {})
     if not response.prepared:
-        response.headers.update({TRACE_HEADER: trace, **SECURITY_HEADERS})
+        response.headers[TRACE_HEADER] = trace
+        for name, value in SECURITY_HEADERS.items():
+            response.headers.setdefault(name, value)
     return response
 
 

@@ -21,6 +21,7 @@ from .server import mark_busy
 from .share import fair_share
 from .stats import StatsView
 from .storage import CleanupView, QuotaCheckView, QuotaView, StorageStatsView, UsageView
+from .thumbnails import ThumbnailView
 from .timeline import TimelineView
 from .worker import ServedWorker
 
@@ -33,6 +34,7 @@ ROUTES: dict[str, type[Page]] = {
     "/api/v1/vision/stats": StatsView,
     "/api/v1/posts": PostSearchView,
     "/api/v1/posts/{post_id}/timeline": TimelineView,
+    "/api/v1/media/{sha256}/thumbnail": ThumbnailView,
     "/api/v1/budget/{tenant}": BudgetView,
     "/api/v1/budget/{tenant}/reset": ResetView,
     "/api/v1/budget/{tenant}/pause": PauseView,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from vision_app.domain.budget import BudgetRules
 from vision_app.retention.keeper import StorageKeeper
@@ -13,6 +13,9 @@ from vision_app.streams.outbox import Outbox
 
 from .readers import Readers
 
+if TYPE_CHECKING:  # they use this module
+    from .thumbnails import Thumbnails
+
 
 class ServedWorker(Worker, Protocol):
     """What the pages ask of `vision_app.app.VisionApp`. `router`, `http_client` and `web` are Faust's."""
@@ -21,6 +24,7 @@ class ServedWorker(Worker, Protocol):
     outbox: Outbox
     readers: Readers
     keeper: StorageKeeper
+    thumbnails: Thumbnails
     budget_rules: Callable[[], BudgetRules]
     started: bool
 
