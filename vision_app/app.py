@@ -79,6 +79,7 @@ from .telemetry.metrics_page import MetricsServer, start_metrics_server
 from .telemetry.reachability import Reachability
 from .telemetry.watch import Watch, remedy
 from .topics import MAX_MESSAGE_BYTES
+from .web.changes import ChangeTail
 from .web.health import health_pages
 from .web.readers import Readers
 from .web.routes import add_routes, web_options
@@ -112,6 +113,7 @@ class VisionApp(faust.App):
     keeper: StorageKeeper
     readers: Readers
     thumbnails: Thumbnails
+    changes: ChangeTail
     posts: ConfirmedTable
     budgets: ConfirmedTable
     parked: ConfirmedTable
@@ -332,7 +334,7 @@ def create_app(settings: Settings, services: Services | None = None) -> VisionAp
     app.service(cast(Any, BudgetMirrorService(app, outbox, mirror, app.readers.record_reset)))
     if settings.feature_vision_enabled:
         app.service(cast(Any, app.bridge))
-    app.thumbnails = Thumbnails(settings, s3)
+    app.thumbnails, app.changes = Thumbnails(settings, s3), ChangeTail(settings)
     add_routes(app)
     app.resources = [
         app.marks,

@@ -689,6 +689,12 @@ CATALOGUE: Final[dict[str, tuple[LogEvent, ...]]] = {
             "Check that workers reach each other's API, and look at them with `vision status`.",
         ),
         LogEvent(
+            "changes_not_read",
+            _WARNING,
+            "The output stream cannot be read in Redis; `/api/v1/changes` tells of no changes meanwhile.",
+            _REDIS,
+        ),
+        LogEvent(
             "thumbnail_not_made",
             _WARNING,
             "S3 did not answer, or no decoder could be started for a thumbnail; the caller got 503.",

@@ -24,7 +24,7 @@ UNLESS_OPEN = (401, 404, 429, 503)
 WITH_BODY = (408, 413)
 REFERENCE = "#/components/schemas/{model}"
 PLACES = {"path": "path", "query": "query", "headers": "header"}
-HEADER_NAMES = {"x-operator": "X-Operator"}
+HEADER_NAMES = {"x-operator": "X-Operator", "last-event-id": "Last-Event-ID"}
 
 Json = dict[str, Any]
 

@@ -8,6 +8,7 @@ from vision_app.settings import Settings
 
 from .auth import authentication, known_host, same_origin
 from .budget import BudgetView, PauseView, ResetView, ResumeView
+from .changes import ChangesView
 from .errors import uniform
 from .health import AliveView, ReadyView
 from .media import MediaView
@@ -35,6 +36,7 @@ ROUTES: dict[str, type[Page]] = {
     "/api/v1/posts": PostSearchView,
     "/api/v1/posts/{post_id}/timeline": TimelineView,
     "/api/v1/media/{sha256}/thumbnail": ThumbnailView,
+    "/api/v1/changes": ChangesView,
     "/api/v1/budget/{tenant}": BudgetView,
     "/api/v1/budget/{tenant}/reset": ResetView,
     "/api/v1/budget/{tenant}/pause": PauseView,

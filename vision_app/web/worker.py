@@ -14,6 +14,7 @@ from vision_app.streams.outbox import Outbox
 from .readers import Readers
 
 if TYPE_CHECKING:  # they use this module
+    from .changes import ChangeTail
     from .thumbnails import Thumbnails
 
 
@@ -25,6 +26,7 @@ class ServedWorker(Worker, Protocol):
     readers: Readers
     keeper: StorageKeeper
     thumbnails: Thumbnails
+    changes: ChangeTail
     budget_rules: Callable[[], BudgetRules]
     started: bool
 
