@@ -272,3 +272,9 @@ async def test_a_stream_outlasts_the_limit_of_other_requests() -> None:
         await asyncio.sleep(0.2)  # longer than that limit
         worker.stream.add([missing()], post_id="late")
         assert (await reader.change())[1] == "late"
+
+
+async def test_a_stream_for_some_seconds_ends_by_itself(worker: Served) -> None:
+    async with served(worker) as client, reading(client, query="?seconds=1") as reader:
+        async with asyncio.timeout(10):
+            assert b"event: ready" in await reader.answer.content.read(), "to its end"

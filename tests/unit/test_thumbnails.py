@@ -15,10 +15,12 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from PIL import Image
 
+from tests.fakes import until
 from tests.hostile_pictures import encoded, scan_bomb
 from tests.unit.test_budget import TENANT
 from tests.unit.test_web import TOKENS, Worker
 from vision_app.providers.base import Picture
+from vision_app.providers.decoders import Decoders
 from vision_app.settings import load_settings
 from vision_app.stores.s3 import ObjectForbidden, ObjectMissing, ObjectTooLarge, StoreUnavailable
 from vision_app.web.routes import ROUTES, web_options
@@ -191,6 +193,8 @@ async def test_no_more_than_two_are_made_at_once() -> None:
             running -= 1
             return Picture(encoded("JPEG"), "image/jpeg", 1, 1)
 
+        async def close(self) -> None: ...
+
     contents = {f"k{number}": bytes([number]) for number in range(5)}
     made = Thumbnails(load_settings(), Bucket(**contents), Slow())  # type: ignore[arg-type]  # fakes of both
     media = [
@@ -203,4 +207,16 @@ async def test_no_more_than_two_are_made_at_once() -> None:
             await asyncio.sleep(0.01)
         gate.set()
         await asyncio.gather(*tasks)
+    await made.close()
     assert most == AT_ONCE
+
+
+async def test_decoders_without_work_end_and_start_again() -> None:
+    content = picture()
+    decoders = Decoders(load_settings(), AT_ONCE)
+    made = Thumbnails(load_settings(), Bucket(k=content), decoders, rest_seconds=0.05)  # type: ignore[arg-type]  # a fake
+    medium = StoredMedium(tenant_id="t", sha256=hashlib.sha256(content).hexdigest(), s3_key="k", mime_type="image/jpeg")
+    for size in (64, 65):
+        assert (await made.of(medium, size)).mime_type == "image/jpeg"
+        await until(lambda: not decoders.pids)
+    await made.close()

@@ -230,6 +230,11 @@ class Decoders:
     def pids(self) -> list[int]:
         return [child.pid for child in (*self._idle, *self._busy)]
 
+    async def rest(self) -> None:
+        """End the children that have nothing to do. New ones are started when needed."""
+        children, self._idle = self._idle, []
+        await asyncio.gather(*(child.kill() for child in children))
+
     async def prepare(self, content: bytes, declared_mime: str) -> Picture:
         """Check, turn upright, scale and encode again. Raises UnusablePicture, DecodersUnavailable."""
         started = time.perf_counter()

@@ -25,13 +25,13 @@ from pydantic import BaseModel, Field
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from vision_app.clients.redis import redis_client
+from vision_app.clients.redis import redis_client, redis_fault
 from vision_app.events import ANALYZED_EVENT, LIMITS
 from vision_app.settings import Settings
 
 from .auth import tenant_asked
 from .errors import SECURITY_HEADERS, TRACE, TRACE_HEADER, ApiError, count_refused
-from .models import TenantQuery
+from .models import Id, TenantQuery
 from .operation import operation
 from .page import Page
 from .rate import CALLER
@@ -61,6 +61,11 @@ class ChangesHeaders(BaseModel):
     last_event_id: Annotated[str, Field(pattern=r"^\d{1,20}-\d{1,20}$")] | None = Field(
         None, alias="last-event-id", description="`id` of the last event received: those since then come first"
     )
+
+
+class ChangesQuery(TenantQuery):
+    tenant_id: Id | None = Field(None, description="a token for all tenants may name one; without it, all")
+    seconds: int | None = Field(None, ge=1, le=86_400, description="end after so long; without it, it does not end")
 
 
 @dataclass(frozen=True)
@@ -210,7 +215,7 @@ class ChangeTail:
                     self._tell(Told("ready", self._place))
                 found = await self._entries(f"({self._place}", ENTRIES)
             except (RedisError, OSError) as fault:
-                log.warning("changes_not_read", error=repr(fault))
+                log.warning("changes_not_read", error=redis_fault(fault, self._settings))
                 self._tell(Told("away"))
                 await asyncio.sleep(self._retry_seconds)
                 continue
@@ -244,14 +249,14 @@ class ChangesView(Page):
 
     @operation(
         "Posts that have just ended, as server-sent events",
-        query=TenantQuery,
+        query=ChangesQuery,
         headers=ChangesHeaders,
         answers={},
         files={200: ("text/event-stream",)},
         errors=(429,),
         seconds=math.inf,
     )
-    async def get(self, request: web.Request, query: TenantQuery, headers: ChangesHeaders) -> web.StreamResponse:
+    async def get(self, request: web.Request, query: ChangesQuery, headers: ChangesHeaders) -> web.StreamResponse:
         tenant_id = tenant_asked(request, query.tenant_id)
         async with self.app.changes.listen(tenant_id, request.get(CALLER, "")) as listener:
             response = web.StreamResponse(headers={**SECURITY_HEADERS, TRACE_HEADER: request[TRACE]})
@@ -259,7 +264,7 @@ class ChangesView(Page):
             response.headers["X-Accel-Buffering"] = "no"  # nginx would hold events back
             with contextlib.suppress(ConnectionError, TimeoutError):  # the caller has gone, or reads nothing
                 await response.prepare(request)
-                async for text in spoken(self.app, listener, headers.last_event_id):
+                async for text in spoken(self.app, listener, headers.last_event_id, query.seconds or math.inf):
                     if request.transport is None or request.transport.is_closing():
                         break
                     if text:
@@ -268,21 +273,26 @@ class ChangesView(Page):
             return response
 
 
-async def spoken(app: ServedWorker, listener: Listener, last_event_id: str | None) -> AsyncIterator[bytes]:
-    """What is sent to a listener, until the worker stops. An empty text after each LOOK_SECONDS without an event."""
+async def spoken(
+    app: ServedWorker, listener: Listener, last_event_id: str | None, seconds: float
+) -> AsyncIterator[bytes]:
+    """What is sent to a listener, until the worker stops, or for some seconds. At least each LOOK_SECONDS a text, which
+    may be empty.
+    """
+    end = time.monotonic() + seconds
     yield f"retry: {RECONNECT_MS}\n\n".encode()
     sent, resumed = last_event_id or app.changes.place, last_event_id is None
     if resumed and sent:
         yield Told("ready", sent).encode()
     spoke = time.monotonic()
-    while not app.should_stop:
+    while not app.should_stop and time.monotonic() < end:
         told: list[Told] = []
         if not resumed:
             try:
                 told = await app.changes.since(listener.tenant_id, sent)
                 resumed = True
             except (RedisError, OSError) as fault:
-                log.warning("changes_not_read", error=repr(fault))
+                log.warning("changes_not_read", error=redis_fault(fault, app.settings))
                 yield Told("away").encode()
                 await asyncio.sleep(LOOK_SECONDS)
                 continue

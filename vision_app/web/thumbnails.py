@@ -32,6 +32,7 @@ log = structlog.get_logger(__name__)
 AT_ONCE = 2
 DEFAULT_SIZE, SMALLEST, LARGEST = 256, 16, 1024
 QUALITY = 80
+REST_SECONDS = 60.0
 MAX_OBJECT_BYTES = 41_943_040
 CACHE_CONTROL = "private, no-cache"
 """A browser keeps it, and asks each time whether it may still show it."""
@@ -58,10 +59,17 @@ class Thumbnail:
 
 
 class Thumbnails:
-    """Makes and keeps thumbnails. Its decoders are started at the first one. A resource of the worker."""
+    """Makes and keeps thumbnails. Its decoders run only while some are made. A resource of the worker.
 
-    def __init__(self, settings: Settings, s3: S3Store, decoders: Decoders | None = None) -> None:
+    `rest_seconds`: when decoders without work end.
+    """
+
+    def __init__(
+        self, settings: Settings, s3: S3Store, decoders: Decoders | None = None, *, rest_seconds: float = REST_SECONDS
+    ) -> None:
         self._s3, self._decoders = s3, decoders or Decoders(settings, AT_ONCE)
+        self._rest_seconds = rest_seconds
+        self._resting: asyncio.Task[None] | None = None
         self._limit = settings.vision_api_thumbnail_cache_bytes
         self._turn = asyncio.Semaphore(AT_ONCE)
         self._kept: OrderedDict[str, Thumbnail] = OrderedDict()
@@ -71,6 +79,9 @@ class Thumbnails:
         """Nothing to prepare: most workers are never asked for a thumbnail."""
 
     async def close(self) -> None:
+        if self._resting is not None:
+            self._resting.cancel()
+            await asyncio.gather(self._resting, return_exceptions=True)
         await self._decoders.close()
 
     @property
@@ -87,9 +98,21 @@ class Thumbnails:
             self._kept.move_to_end(etag)
             return kept
         async with self._turn:  # also for the bytes of the objects
-            made = await self._made(medium, size, etag)
+            try:
+                made = await self._made(medium, size, etag)
+            finally:
+                self._rest_later()
         self._keep(made)
         return made
+
+    def _rest_later(self) -> None:
+        if self._resting is not None:
+            self._resting.cancel()
+        self._resting = asyncio.create_task(self._rest(), name="thumbnails")
+
+    async def _rest(self) -> None:
+        await asyncio.sleep(self._rest_seconds)
+        await self._decoders.rest()
 
     async def _made(self, medium: StoredMedium, size: int, etag: str) -> Thumbnail:
         content = await self._read(medium)
