@@ -10,6 +10,8 @@ ocr="" servers="" promtool="" databases=""
 for wanted in nginx:nginx-light tinyproxy:tinyproxy-bin; do
     has "${wanted%%:*}" || servers="$servers ${wanted##*:}"
 done
+# Chromium opens the pages in the tests; the font has Cyrillic letters
+has chromium || servers="$servers chromium fonts-dejavu-core"
 has promtool || promtool=promtool
 # for the same tests: the servers of the embedded stack were built without TLS
 has redis-server || databases="$databases redis-server"

@@ -26,8 +26,8 @@ def faults(document: Json, path: str, method: str, status: int, body: Any) -> li
     responses = document["paths"][path][method.lower()]["responses"]
     if str(status) not in responses:
         return [f"{method} {path} does not say that it may answer {status}"]
-    schema = responses[str(status)]["content"]["application/json"]["schema"]
-    return list(differences(document, schema, body, "body"))
+    (content,) = responses[str(status)]["content"].values()
+    return list(differences(document, content["schema"], body, "body"))
 
 
 def differences(document: Json, schema: Json, value: Any, where: str) -> Iterator[str]:

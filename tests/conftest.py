@@ -21,7 +21,7 @@ SETTINGS = every_variable() | set(OBSOLETE)
 KEPT = {"VISION_CACHE", "VISION_MAVEN_URL"}  # where downloads are, and where they come from
 PREFIXES = ("VISION_", "FEATURE_", "GIGACHAT_", "S3_", "COMPOSE_")
 TOOLS = {"tesseract": "OCR", "promtool": "the alerts", "nginx": "TLS", "tinyproxy": "a proxy"}
-TOOLS |= {"redis-server": "Redis with TLS", "pgbouncer": "a pooled Postgres"}
+TOOLS |= {"redis-server": "Redis with TLS", "pgbouncer": "a pooled Postgres", "chromium": "the page"}
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -77,6 +77,7 @@ from .telemetry import metrics
 from .telemetry.logging import configure_logging, logging_config
 from .telemetry.metrics_page import MetricsServer, start_metrics_server
 from .telemetry.reachability import Reachability
+from .telemetry.throughput import Throughput
 from .telemetry.watch import Watch, remedy
 from .topics import MAX_MESSAGE_BYTES
 from .web.changes import ChangeTail
@@ -119,6 +120,7 @@ class VisionApp(faust.App):
     parked: ConfirmedTable
     outbox: Outbox
     kafka_reads: Reachability
+    throughput: Throughput
     s3: S3Store
     watch: Watch
     times: WorkerTimes
@@ -324,8 +326,8 @@ def create_app(settings: Settings, services: Services | None = None) -> VisionAp
         emit_skipped=settings.feature_vision_emit_skipped_events,
     )
     redis_out_agents(app, outbox, dead_letters, lambda: services.announcer(settings))
-    app.kafka_reads = Reachability()
-    measure_lag(app, app.kafka_reads)
+    app.kafka_reads, app.throughput = Reachability(), Throughput()
+    measure_lag(app, app.kafka_reads, app.throughput)
     every(app, REFRESH_SECONDS, app.marks.refresh)
     every(app, POLICY_SECONDS, look_at_policy)
     app.bridge = RedisIn(app, outbox, dead_letters, settings, worker_id(settings), app.service_is_away)

@@ -26,6 +26,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from tests.examples import examples
 from vision_app.domain import budget as core
 from vision_app.domain.moment import Moment
 from vision_app.messages import (
@@ -382,6 +383,6 @@ def test_the_bill_never_exceeds_the_ledger() -> None:
     run_state_machine_as_test(
         BillMachine,
         settings=settings(
-            max_examples=200, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=examples(200), stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )

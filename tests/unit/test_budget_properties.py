@@ -26,6 +26,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from tests.examples import examples
 from vision_app.domain import budget as core
 from vision_app.domain import closures
 from vision_app.domain.moment import Moment
@@ -448,7 +449,7 @@ def test_the_ledger_keeps_its_rules_whatever_happens() -> None:
     run_state_machine_as_test(
         BudgetMachine,
         settings=settings(
-            max_examples=300, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=examples(300), stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )
 

@@ -10,6 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from tests.examples import examples
 from vision_app.domain import calls
 from vision_app.domain.calls import Call, CallRecord, Conclude, CutOff, Expired, Step, StoredAnswer, WaitForOther
 from vision_app.messages import Analysis, Answer, Grant, MediaTask, Medium, Verdict
@@ -284,5 +285,5 @@ class TwoWorkers(RuleBasedStateMachine):
         assert grant in self.charged
 
 
-TwoWorkers.TestCase.settings = settings(max_examples=800, stateful_step_count=40, deadline=None)
+TwoWorkers.TestCase.settings = settings(max_examples=examples(800), stateful_step_count=40, deadline=None)
 TestTwoWorkers = TwoWorkers.TestCase

@@ -14,6 +14,7 @@ from vision_app.streams.lag import STAGES, measure_lag
 from vision_app.telemetry import metrics
 from vision_app.telemetry.metrics import REGISTRY
 from vision_app.telemetry.reachability import Reachability
+from vision_app.telemetry.throughput import Throughput
 from vision_app.telemetry.watch import RecordPlace, Watch
 
 
@@ -49,7 +50,7 @@ async def test_what_is_left_of_each_partition() -> None:
     behind, done, never, gone = (TP("vision.media", n) for n in range(4))
     app.consumer = Consumer({behind: 5, done: 7}, {never: 0, gone: 9}, {behind: 8, done: 7, never: 2, gone: 9})
     reads = Reachability()
-    measure_lag(app, reads)
+    measure_lag(app, reads, Throughput())
     await turns[0]()
     assert watch.reported == [
         {RecordPlace("vision.media", 0): ("media", 5), RecordPlace("vision.media", 2): ("media", 0)}
@@ -68,7 +69,7 @@ async def test_brokers_that_do_not_answer_are_reported() -> None:
     async def away(*_: TP) -> dict[TP, int]:
         raise KafkaTimeoutError("nobody")
 
-    measure_lag(app, reads)
+    measure_lag(app, reads, Throughput())
     app.consumer.highwaters = away
     await turns[0]()
     assert "nobody" in (reads.trouble or "")

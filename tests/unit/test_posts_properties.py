@@ -16,6 +16,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from tests.examples import examples
 from tests.samples import AT, AT_MS, analyzed, medium, missing
 from vision_app.domain import posts as core
 from vision_app.domain.moment import Moment
@@ -277,6 +278,6 @@ def test_a_post_keeps_its_rules_whatever_happens() -> None:
     run_state_machine_as_test(
         PostMachine,
         settings=settings(
-            max_examples=200, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=examples(200), stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )

@@ -128,6 +128,19 @@ WHERE pe.tenant_id = $1 AND pe.kind = 'vision' AND pe.updated_at >= $2
   AND coalesce((medium ->> 'analyzed_at')::timestamptz, pe.updated_at) < $3"""
 
 
+# one step of an index per tenant, however many posts it has
+_TENANTS_AFTER = """
+WITH RECURSIVE named AS (
+    SELECT $1::text AS tenant_id, 0 AS step
+    UNION ALL
+    SELECT least(
+        (SELECT tenant_id FROM post_enrichment AS p WHERE p.tenant_id > n.tenant_id ORDER BY tenant_id LIMIT 1),
+        (SELECT tenant_id FROM budget_actions AS b WHERE b.tenant_id > n.tenant_id ORDER BY tenant_id LIMIT 1)
+    ), step + 1 FROM named AS n WHERE step < $2 AND tenant_id IS NOT NULL
+)
+SELECT tenant_id FROM named WHERE step > 0 AND tenant_id IS NOT NULL ORDER BY step"""
+
+
 @dataclass(frozen=True)
 class Wanted:
     """Which analyzed posts to list; None: any. `has_meme`: whether any of a post's pictures is one."""
@@ -218,6 +231,10 @@ class PostsReader:
         """Every tenant that has a post or whose budget an operator has changed."""
         query = "SELECT tenant_id FROM post_enrichment UNION SELECT tenant_id FROM budget_actions"
         return [row["tenant_id"] for row in await self._pool.fetch(query)]
+
+    async def tenants_after(self, after: str, limit: int) -> list[str]:
+        """The next tenants by name that have a post or an operator's action, behind `after` ("": from the first)."""
+        return [row["tenant_id"] for row in await self._pool.fetch(_TENANTS_AFTER, after, limit)]
 
     async def record_action(self, tenant_id: str, action: Action, operator: str, value: int | None = None) -> int:
         """Record an operator's action on a tenant's budget. Returns the entry's number."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Hashable
 
 from aiokafka.errors import KafkaError
 
 from vision_app import topics
 from vision_app.telemetry import metrics
 from vision_app.telemetry.reachability import Reachability
+from vision_app.telemetry.throughput import Throughput
 from vision_app.telemetry.watch import RecordPlace, waiting_for
 
 from .faust_seams import Worker, committed_offset, watch_of
@@ -30,10 +32,11 @@ STAGES = {
 """The stage that handles each topic."""
 
 
-def measure_lag(app: Worker, reachability: Reachability) -> None:
+def measure_lag(app: Worker, reachability: Reachability, throughput: Throughput) -> None:
     """Report the lag of every partition to the gauges and the watch, repeatedly. Asks the brokers.
 
-    `reachability` is told whether they answer: a worker without work has no other way to notice that they do not.
+    `throughput` is told how far each partition has come. `reachability` is told whether the brokers answer: a worker
+    without work has no other way to notice that they do not.
     """
     watch = watch_of(app)
 
@@ -55,6 +58,14 @@ def measure_lag(app: Worker, reachability: Reachability) -> None:
             if (records := (ends.get(tp) or 0) - start) > 0:
                 behind[tp.topic] += records
                 left[RecordPlace(tp.topic, tp.partition)] = STAGES[tp.topic], start
+        positions: dict[Hashable, tuple[str, int]] = {
+            tp: (STAGES[tp.topic], offset) for tp, offset in committed.items() if offset is not None
+        }
+        by_stage = Counter[str]()
+        for topic, records in behind.items():
+            by_stage[STAGES[topic]] += records
+        positions |= {stream: ("redis_in", count) for stream, count in metrics.relayed_entries().items()}
+        throughput.sample(positions, by_stage)
         for topic in metrics.WORK_TOPICS:
             metrics.CONSUMER_LAG.labels(topic=topic).set(behind[topic])
         watch.report_lag(left)

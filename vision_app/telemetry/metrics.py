@@ -416,3 +416,13 @@ def _create_tenant_children(label: str) -> None:
     for gauge in (BUDGET_USAGE, BUDGET_RESERVED, BUDGET_PARKED):
         _known(gauge, label)
     _known(QUOTA_VIOLATIONS, *[(label, reason) for reason in ("bucket_full", "tenant_limit", "type_limit")])
+
+
+def relayed_entries() -> dict[str, int]:
+    """Entries relayed so far, by Redis stream."""
+    return {sample.labels["stream"]: int(sample.value) for family in RELAYED.collect() for sample in family.samples}
+
+
+def unread_entries() -> int:
+    """Entries of the input streams that no worker has read, as measured last; 1000 a stream at most."""
+    return round(sum(sample.value for family in STREAM_LAG.collect() for sample in family.samples))

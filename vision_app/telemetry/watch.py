@@ -411,6 +411,11 @@ class Watch:
                 found.append(Oldest(stage.name, first.places[0], since, _wait_of(first, works)))
         return found
 
+    def records_in_work(self, stage: str) -> int:
+        """Records that a stage has in work now; 0 for a stage that does not exist."""
+        works = self._stages[stage].works() if stage in self._stages else []
+        return sum(len(work.places) for work in works if work.of_records)
+
     def works_at(self, place: str) -> list[Work]:
         """The works that hold the record at a place."""
         held = [work for stage in self._stages.values() for work in stage.works()]

@@ -1,5 +1,8 @@
 """Authentication: each token of VISION_API_TOKENS belongs to one tenant or, with `*`, to all tenants.
 
+A program sends the token with each request. A browser sends it once to the page's login and gets a session
+(`sessions.py`), which the page accepts for everything and the API for reading.
+
 If there are tokens, they are checked; the settings refuse tokens together with VISION_API_AUTH=off. Without tokens the
 API is open; the settings refuse this on any address except loopback, unless VISION_API_AUTH=off allows it. An open API
 refuses requests with foreign host names (`vision_app.hosts`).
@@ -9,6 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import secrets
+import time
 from collections.abc import Mapping
 
 from aiohttp import web
@@ -16,12 +21,16 @@ from aiohttp import web
 from vision_app.hosts import allowed_names, host_allowed
 from vision_app.settings import Settings, parse_tokens
 
+from . import sessions
 from .errors import ApiError, Handler, count_refused
 from .rate import BURST_SECONDS, CALLER, Buckets, peer_of, refuse_if_too_often
 
 ALL_TENANTS = "*"
 TENANT = web.RequestKey("tenant", str)
-OPEN_PATHS = frozenset({"/healthz", "/readyz", "/openapi.json"})
+SESSION_FORM = web.RequestKey("session_form", str)
+"""What a form of the page must carry to be accepted; set for requests by session, and for all while the API is open."""
+LOGIN, PAGES, STATIC = "/ui/login", "/ui", "/ui/static/"
+OPEN_PATHS = frozenset({"/", "/healthz", "/readyz", "/openapi.json", "/docs", LOGIN, "/ui/preference"})
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 WRONG_TOKENS_PER_SECOND = 5
@@ -30,20 +39,23 @@ WRONG_TOKENS_PER_SECOND = 5
 
 def authentication(settings: Settings) -> object:
     """The middleware that assigns a request to a tenant and a caller, or answers 401."""
-    tokens = {_digest(token): tenant for token, tenant in parse_tokens(settings.vision_api_tokens).items()}
+    tokens = digests(settings)
     enforced = bool(tokens)
     guesses = Buckets(WRONG_TOKENS_PER_SECOND, WRONG_TOKENS_PER_SECOND * BURST_SECONDS)
+    open_form = secrets.token_hex(16)
 
     @web.middleware
     async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
         request[TENANT] = ALL_TENANTS
-        if request.path in OPEN_PATHS:
+        if request.path == LOGIN and request.method not in READING and enforced:
+            refuse_if_too_often(guesses, peer_of(request))
+        if request.path in OPEN_PATHS or request.path.startswith(STATIC):
             return await handler(request)
         if not enforced:
-            request[CALLER] = peer_of(request)
+            request[CALLER], request[SESSION_FORM] = peer_of(request), open_form
             return await handler(request)
-        given = _bearer(request.headers.get("Authorization", ""))
-        tenant = _tenant_of(given, tokens) if given else None
+        given = _bearer(request.headers.get("Authorization", "")) or _of_session(request, tokens)
+        tenant = tenant_of(given, tokens) if given else None
         if tenant is None:
             count_refused("unauthorized")
             refuse_if_too_often(guesses, peer_of(request))
@@ -57,6 +69,24 @@ def authentication(settings: Settings) -> object:
         return await handler(request)
 
     return authenticate
+
+
+def digests(settings: Settings) -> dict[bytes, str]:
+    """The SHA-256 digests of VISION_API_TOKENS, each with its tenant."""
+    return {digest_of(token): tenant for token, tenant in parse_tokens(settings.vision_api_tokens).items()}
+
+
+def _of_session(request: web.Request, tokens: Mapping[bytes, str]) -> bytes:
+    """The digest of the token of the request's session; empty without one, or where sessions do not count."""
+    of_page = request.path == PAGES or request.path.startswith(f"{PAGES}/")
+    if not of_page and request.method not in READING:
+        return b""
+    cookie = request.cookies.get(sessions.COOKIE, "")
+    digest = sessions.verify(cookie, tokens, time.time()) if cookie else None
+    if digest is None:
+        return b""
+    request[SESSION_FORM] = sessions.form_token(digest, cookie)
+    return digest
 
 
 def known_host(settings: Settings) -> object:
@@ -107,15 +137,16 @@ async def same_origin(request: web.Request, handler: Handler) -> web.StreamRespo
 def _bearer(authorization: str) -> bytes:
     """The digest of the token in the header; empty if there is none."""
     scheme, _, given = authorization.partition(" ")
-    return _digest(given.strip()) if scheme.lower() == "bearer" and given.strip() else b""
+    return digest_of(given.strip()) if scheme.lower() == "bearer" and given.strip() else b""
 
 
-def _digest(token: str) -> bytes:
+def digest_of(token: str) -> bytes:
     """All digests have the same length, so comparing does not reveal a token's length. Headers may hold any byte."""
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
 
 
-def _tenant_of(given: bytes, tokens: Mapping[bytes, str]) -> str | None:
+def tenant_of(given: bytes, tokens: Mapping[bytes, str]) -> str | None:
+    """The tenant of the token of this digest; None if there is no such token."""
     found = None
     for token, tenant in tokens.items():  # compares all tokens, each in constant time
         if hmac.compare_digest(token, given):

@@ -1,7 +1,11 @@
-"""Uniform answers: every error is JSON with a code, a text and the trace id. Exception texts are never sent."""
+"""Uniform answers: every error is problem details (RFC 9457) with a code, a text and the trace id.
+
+Exception texts are never sent.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
@@ -18,6 +22,7 @@ from .models import Answer
 
 log = structlog.get_logger(__name__)
 
+PROBLEM = "application/problem+json"
 TRACE_HEADER = "X-Trace-ID"
 TRACE = web.RequestKey("trace", str)
 MAX_TRACE_CHARACTERS = 128
@@ -68,16 +73,35 @@ async def uniform(request: web.Request, handler: Handler) -> web.StreamResponse:
     if not response.prepared:
         response.headers[TRACE_HEADER] = trace
         for name, value in SECURITY_HEADERS.items():
-            response.headers.setdefault(name, value)
+            response.headers.setdefault(name, value)  # the page's own documents set what they need
     return response
 
 
 def json_response(request: web.Request, body: Answer, status: int = 200) -> web.Response:
-    """An answer in the form of its model, with the trace id."""
+    """An answer in the form of its model, with the trace id and an ETag; 304 if the caller has the same content."""
+    headers = {}
+    if request.method == "GET" and status == HTTPStatus.OK:
+        headers["ETag"] = etag(body.model_copy(update={"trace_id": ""}).model_dump_json().encode())
+        if unchanged(request, headers["ETag"]):
+            return web.Response(status=304, headers=headers)
     traced = body.model_copy(update={"trace_id": request[TRACE]})
     return web.Response(
-        body=traced.model_dump_json().encode(), status=status, content_type="application/json", charset="utf-8"
+        body=traced.model_dump_json().encode(),
+        status=status,
+        content_type="application/json",
+        charset="utf-8",
+        headers=headers,
     )
+
+
+def etag(body: bytes) -> str:
+    """The weak ETag of a content. Weak, because the trace id in the answer is not part of it."""
+    return f'W/"{hashlib.sha256(body).hexdigest()[:20]}"'
+
+
+def unchanged(request: web.Request, tag: str) -> bool:
+    """Whether the caller says that it has the content of this ETag."""
+    return tag in [given.strip() for given in request.headers.get("If-None-Match", "").split(",")]
 
 
 def count_refused(reason: str) -> None:
@@ -108,9 +132,13 @@ def _http(trace: str, fault: web.HTTPException) -> web.Response:
 
 
 def _error(trace: str, status: int, code: str, text: str, details: dict[str, Any]) -> web.Response:
-    body = {"error": {"code": code, "message": text, **({"details": details} if details else {})}, "trace_id": trace}
-    return _json(body, status)
-
-
-def _json(body: dict[str, Any], status: int) -> web.Response:
-    return web.Response(body=orjson.dumps(body), status=status, content_type="application/json", charset="utf-8")
+    """Problem details after RFC 9457, and the same in `error`, the form that older callers read."""
+    body = {
+        "type": f"urn:vision:error:{code}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": text,
+        "error": {"code": code, "message": text, **({"details": details} if details else {})},
+        "trace_id": trace,
+    }
+    return web.Response(body=orjson.dumps(body), status=status, content_type=PROBLEM, charset="utf-8")

@@ -37,7 +37,7 @@ class ReadyView(Page):
 
     @operation("Whether messages are being worked on", answers={200: ReadyAnswer, 503: ReadyAnswer}, open=True)
     async def get(self, request: web.Request) -> web.Response:
-        status, answer = _ready(self.app)
+        status, answer = ready_answer(self.app)
         return json_response(request, answer, status=status)
 
 
@@ -51,13 +51,14 @@ def health_pages(app: ServedWorker) -> Pages:
         return status, answer.model_dump_json().encode()
 
     def ready() -> tuple[int, bytes]:
-        status, answer = _ready(app)
+        status, answer = ready_answer(app)
         return status, answer.model_dump_json().encode()
 
     return {"/healthz": alive, "/readyz": ready}
 
 
-def _ready(app: ServedWorker) -> tuple[int, ReadyAnswer]:
+def ready_answer(app: ServedWorker) -> tuple[int, ReadyAnswer]:
+    """The status, 200 or 503, and the answer of /readyz."""
     reason = app.not_ready()
     answer = ReadyAnswer(
         status="not_ready" if reason else "ready",

@@ -47,6 +47,12 @@ class ErrorBody(BaseModel):
 
 
 class ErrorAnswer(Answer):
+    """Problem details after RFC 9457; `error` repeats them for callers of before."""
+
+    type: str = Field(description="urn:vision:error:<code>")
+    title: str
+    status: int
+    detail: str = Field(description="as error.message")
     error: ErrorBody
 
 

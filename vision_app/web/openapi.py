@@ -13,7 +13,7 @@ from aiohttp import web
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from .errors import TRACE_HEADER
+from .errors import PROBLEM, TRACE_HEADER
 from .models import Answer, ErrorAnswer
 from .operation import Operation, needs_fields
 from .page import Page
@@ -135,10 +135,11 @@ def _responses(declared: Operation) -> Json:
 
 
 def _response(status: int, model: type[Answer]) -> Json:
+    kind = PROBLEM if model is ErrorAnswer else "application/json"
     return {
         "description": cleandoc(model.__doc__ or "") if status < 400 and model.__doc__ else HTTPStatus(status).phrase,
         "headers": {TRACE_HEADER: {"schema": {"type": "string"}}},
-        "content": {"application/json": {"schema": {"$ref": REFERENCE.format(model=model.__name__)}}},
+        "content": {kind: {"schema": {"$ref": REFERENCE.format(model=model.__name__)}}},
     }
 
 

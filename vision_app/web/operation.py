@@ -79,12 +79,12 @@ def operation(
 async def _given(request: web.Request, takes: Mapping[RequestPart, type[BaseModel]]) -> dict[str, BaseModel]:
     given: dict[str, BaseModel] = {}
     if "path" in takes:
-        given["path"] = _check("path", takes["path"], dict(request.match_info))
+        given["path"] = check("path", takes["path"], dict(request.match_info))
     given |= _query(request, takes.get("query"))
     if "headers" in takes:
-        given["headers"] = _check("headers", takes["headers"], {k.lower(): v for k, v in request.headers.items()})
+        given["headers"] = check("headers", takes["headers"], {k.lower(): v for k, v in request.headers.items()})
     if "body" in takes:
-        given["body"] = _check("body", takes["body"], await request.read())
+        given["body"] = check("body", takes["body"], await request.read())
     return given
 
 
@@ -98,10 +98,11 @@ def _query(request: web.Request, model: type[BaseModel] | None) -> dict[str, Bas
     if unknown := sorted(set(request.query) - set(model.model_fields)):
         allowed = ", ".join(model.model_fields) or "none"
         raise _invalid([{"in": "query", "name": n, "problem": f"unknown; there are: {allowed}"} for n in unknown])
-    return {"query": _check("query", model, dict(request.query))} if model is not BaseModel else {}
+    return {"query": check("query", model, dict(request.query))} if model is not BaseModel else {}
 
 
-def _check(place: RequestPart, model: type[Model], given: Mapping[str, Any] | bytes) -> Model:
+def check(place: RequestPart, model: type[Model], given: Mapping[str, Any] | bytes) -> Model:
+    """The part of a request as its model. Raises ApiError 422 that names every fault."""
     try:
         if isinstance(given, bytes):  # strict: in JSON `"dry_run": 0` is not a boolean, and we do not guess
             return model.model_validate_json(given or (b"null" if needs_fields(model) else b"{}"), strict=True)

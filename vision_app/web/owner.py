@@ -50,6 +50,29 @@ async def ask_owner(
     return parsed(await _forward(app, owner, request, asked), model)
 
 
+async def owner_of(app: ServedWorker, table: Any, key: bytes) -> URL | None:
+    """The URL of the worker that owns the key; None if it is this worker. Raises ApiError 503 while that is unknown."""
+    if not app.serving():
+        raise unclear()
+    owner = await _owner(app, table, key)
+    return None if _same(owner, app.conf.canonical_url) else owner
+
+
+def other_workers(app: ServedWorker) -> list[URL]:
+    """The URLs of the group's other workers, as the last rebalance told them."""
+    here = app.conf.canonical_url
+    found = {URL(str(url)) for url in app.router.tables_metadata()}
+    return sorted((url for url in found if not _same(url, here)), key=str)
+
+
+async def ask_worker(
+    app: ServedWorker, worker: URL, request: web.Request, url: str, model: type[Forwarded]
+) -> Forwarded:
+    """A worker's answer to a GET of `url` (path and query) as its model. Raises ApiError."""
+    asked = URL(f"{request.url.origin()}{url}", encoded=True)
+    return parsed(await _forward(app, worker, request, asked), model)
+
+
 def parsed(answer: web.Response, model: type[Forwarded]) -> Forwarded:
     """A forwarded answer as its model. Raises ApiError with the owner's error, or 503 if it is neither."""
     body = answer.body if isinstance(answer.body, bytes) else b""
@@ -64,13 +87,8 @@ def parsed(answer: web.Response, model: type[Forwarded]) -> Forwarded:
 
 
 async def _other_owner(app: ServedWorker, table: Any, key: bytes, request: web.Request) -> URL | None:
-    """The URL of the worker that owns the key; None if it is this worker."""
-    if not app.serving():
-        raise unclear()
-    owner = await _owner(app, table, key)
-    if _same(owner, app.conf.canonical_url):
-        return None
-    if request.headers.get(FORWARDED):
+    owner = await owner_of(app, table, key)
+    if owner is not None and request.headers.get(FORWARDED):
         raise unclear()  # two workers disagree: the group is being rebalanced
     return owner
 
@@ -89,12 +107,12 @@ async def _owner(app: ServedWorker, table: Any, key: bytes) -> URL:
 async def _forward(app: ServedWorker, owner: URL, request: web.Request, asked: URL) -> web.Response:
     url = asked.with_host(owner.host or "127.0.0.1").with_port(owner.port)
     headers = {FORWARDED: "1", TRACE_HEADER: request[TRACE]}
-    if "Authorization" in request.headers:
-        headers["Authorization"] = request.headers["Authorization"]
+    headers |= {name: request.headers[name] for name in ("Authorization", "Cookie") if name in request.headers}
     try:
         async with app.http_client.get(url, headers=headers, timeout=FORWARD_TIMEOUT) as answer:
             body = await answer.read()
-            return web.Response(body=body, status=answer.status, content_type="application/json", charset="utf-8")
+            kind = answer.content_type
+            return web.Response(body=body, status=answer.status, content_type=kind, charset="utf-8")
     except (aiohttp.ClientError, TimeoutError) as fault:
         metrics.RETRIES.labels(stage="forward").inc()
         log.warning("key_owner_unreachable", owner=str(owner), error=repr(fault))

@@ -8,6 +8,7 @@ from vision_app.settings import Settings
 
 from .auth import authentication, known_host, same_origin
 from .budget import BudgetView, PauseView, ResetView, ResumeView
+from .budget_list import BudgetStatesView, BudgetsView
 from .changes import ChangesView
 from .errors import uniform
 from .health import AliveView, ReadyView
@@ -15,6 +16,7 @@ from .media import MediaView
 from .openapi import document_view
 from .page import Page
 from .parked import ParkedTaskView, ParkedView
+from .pipeline import PipelineView
 from .post_search import PostSearchView
 from .posts import PostsView, PostView
 from .rate import rate_limit
@@ -24,6 +26,9 @@ from .stats import StatsView
 from .storage import CleanupView, QuotaCheckView, QuotaView, StorageStatsView, UsageView
 from .thumbnails import ThumbnailView
 from .timeline import TimelineView
+from .ui.api_docs import docs_view
+from .ui.base import html_errors
+from .ui.routes import UI_ROUTES
 from .worker import ServedWorker
 
 ROUTES: dict[str, type[Page]] = {
@@ -37,28 +42,33 @@ ROUTES: dict[str, type[Page]] = {
     "/api/v1/posts/{post_id}/timeline": TimelineView,
     "/api/v1/media/{sha256}/thumbnail": ThumbnailView,
     "/api/v1/changes": ChangesView,
+    "/api/v1/budgets": BudgetsView,
+    "/api/v1/budget-states": BudgetStatesView,
     "/api/v1/budget/{tenant}": BudgetView,
     "/api/v1/budget/{tenant}/reset": ResetView,
     "/api/v1/budget/{tenant}/pause": PauseView,
     "/api/v1/budget/{tenant}/resume": ResumeView,
     "/api/v1/budget/{tenant}/parked": ParkedView,
     "/api/v1/budget/{tenant}/parked/{number}": ParkedTaskView,
+    "/api/v1/pipeline": PipelineView,
     "/api/v1/storage/quota": QuotaView,
     "/api/v1/storage/quota/check": QuotaCheckView,
     "/api/v1/storage/stats": StorageStatsView,
     "/api/v1/storage/usage/{tenant_id}": UsageView,
     "/api/v1/storage/cleanup": CleanupView,
 }
-DOCUMENT = "/openapi.json"
+DOCUMENT, DOCUMENT_PAGE = "/openapi.json", "/docs"
 
 
 def add_routes(app: ServedWorker) -> None:
     """Register every view with Faust's web server."""
-    for path, view in {**ROUTES, DOCUMENT: document_view(ROUTES)}.items():
+    documents = {DOCUMENT: document_view(ROUTES), DOCUMENT_PAGE: docs_view(ROUTES)}
+    for path, view in {**ROUTES, **documents, **UI_ROUTES}.items():
         app.page(path, name=view.__name__)(view)
 
 
 def web_options(settings: Settings) -> dict[str, Any]:
     """Options of aiohttp. Middlewares in order: busy mark, errors, host name, authentication, limits, origin."""
+    before = [mark_busy, uniform, html_errors]
     guards = [known_host(settings), authentication(settings), rate_limit(settings), fair_share(settings), same_origin]
-    return {"middlewares": [mark_busy, uniform, *guards], "client_max_size": settings.vision_api_max_body_bytes}
+    return {"middlewares": [*before, *guards], "client_max_size": settings.vision_api_max_body_bytes}

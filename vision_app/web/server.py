@@ -9,7 +9,7 @@ connections. Not here: what a request may ask, how often (`auth.py`, `rate.py`),
 from __future__ import annotations
 
 import asyncio
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from aiohttp import web
 from faust.web.drivers.aiohttp import Web
@@ -118,7 +118,9 @@ class _Busy(asyncio.Protocol):
 
 
 class BoundedWeb(Web):
-    """Faust's web server on a runner with limits."""
+    """Faust's web server on a runner with limits. `/` is ours, not Faust's."""
+
+    production_blueprints: ClassVar[Any] = ()
 
     def __init__(self, app: Any, settings: Settings) -> None:
         super().__init__(app)

@@ -21,7 +21,7 @@ from vision_app.settings import Settings
 from vision_app.stores.s3 import ObjectForbidden, ObjectMissing, ObjectTooLarge, S3Store, StoreUnavailable
 
 from .auth import tenant_asked
-from .errors import ApiError
+from .errors import ApiError, unchanged
 from .models import MediaPath, TenantQuery
 from .operation import operation
 from .page import Page
@@ -173,7 +173,7 @@ class ThumbnailView(Page):
         medium = await stored_medium(self.app, request, path.sha256, query.tenant_id)
         etag = etag_of(medium, query.size)
         headers = {"ETag": etag, "Cache-Control": CACHE_CONTROL}
-        if etag in request.headers.get("If-None-Match", ""):
+        if unchanged(request, etag):
             return web.Response(status=304, headers=headers)
         made = await self.app.thumbnails.of(medium, query.size)
         return web.Response(body=made.content, content_type=made.mime_type, headers=headers)

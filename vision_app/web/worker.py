@@ -10,6 +10,7 @@ from vision_app.retention.keeper import StorageKeeper
 from vision_app.settings import Settings
 from vision_app.streams.faust_seams import Worker
 from vision_app.streams.outbox import Outbox
+from vision_app.telemetry.throughput import Throughput
 
 from .readers import Readers
 
@@ -29,6 +30,7 @@ class ServedWorker(Worker, Protocol):
     changes: ChangeTail
     budget_rules: Callable[[], BudgetRules]
     started: bool
+    throughput: Throughput
 
     @property
     def router(self) -> Any: ...

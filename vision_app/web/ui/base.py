@@ -1,0 +1,77 @@
+"""What every view of the page shares: checked forms, redirects, and errors as documents."""
+
+from __future__ import annotations
+
+import hmac
+from http import HTTPStatus
+from typing import TypeVar
+from urllib.parse import quote, urlencode
+
+from aiohttp import web
+from pydantic import BaseModel
+
+from vision_app.web.auth import LOGIN, PAGES, SESSION_FORM
+from vision_app.web.errors import ApiError, Handler
+from vision_app.web.operation import check
+from vision_app.web.page import Page
+
+from .render import render
+
+Form = TypeVar("Form", bound=BaseModel)
+
+FORM_FIELD = "form_token"
+TITLES = {
+    400: "The request is not correct",
+    403: "Not allowed",
+    404: "Not found",
+    409: "The request is not correct",
+    422: "The request is not correct",
+    429: "Too many requests",
+    503: "A service does not answer",
+}
+
+
+class UiPage(Page):
+    """A view of the page."""
+
+    async def form(self, request: web.Request, model: type[Form]) -> Form:
+        """The fields of a sent form. Raises ApiError 403 if it is not from this session, 422 if a field is wrong."""
+        given = {name: str(value) for name, value in (await request.post()).items()}
+        token = given.pop(FORM_FIELD, "")
+        if not hmac.compare_digest(token.encode(), request.get(SESSION_FORM, "").encode()) or not token:
+            raise ApiError(403, "form_expired", "The form has expired. Open it again.")
+        return check("body", model, {name: value for name, value in given.items() if value != ""})
+
+
+def see_other(path: str, **query: str) -> web.Response:
+    """A redirect after a form, so that reloading does not send it again. `path` is one of ours."""
+    where = f"{path}?{urlencode(query)}" if query else path
+    return web.Response(status=303, headers={"Location": where})
+
+
+def own_path(given: str | None) -> str:
+    """The path to return to after the login: only one of the page's own."""
+    usable = given is not None and given.startswith(PAGES) and given[len(PAGES) :][:1] in ("", "/", "?")
+    usable = usable and given is not None and given.isprintable() and "\\" not in given
+    return given if usable and given is not None else PAGES
+
+
+@web.middleware
+async def html_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Show errors of the page's paths as documents. Without a session the browser is sent to the login."""
+    if request.path != PAGES and not request.path.startswith(f"{PAGES}/"):
+        return await handler(request)
+    try:
+        return await handler(request)
+    except ApiError as fault:
+        if fault.status == HTTPStatus.UNAUTHORIZED and request.headers.get("Sec-Fetch-Dest", "document") == "document":
+            return web.Response(status=303, headers={"Location": f"{LOGIN}?next={quote(own_path(request.path_qs))}"})
+        faults = fault.details.get("faults", [])
+        title = TITLES.get(fault.status, "Something went wrong")
+        answer = render(
+            request, "error.html", fault.status, title=title, text=fault.text, code=fault.code, faults=faults
+        )
+        answer.headers.update({k: v for k, v in fault.headers.items() if k == "Retry-After"})
+        return answer
+    except web.HTTPNotFound:
+        return render(request, "error.html", 404, title="Not found", text="", code="not_found", faults=[])

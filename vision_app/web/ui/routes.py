@@ -1,0 +1,18 @@
+"""Every path of the page."""
+
+from __future__ import annotations
+
+from vision_app.web.page import Page
+
+from .entry import AssetView, LoginView, LogoutView, PreferenceView, RootView
+from .flow import FlowPart, FlowView
+
+UI_ROUTES: dict[str, type[Page]] = {
+    "/": RootView,
+    "/ui": FlowView,
+    "/ui/flow/part": FlowPart,
+    "/ui/login": LoginView,
+    "/ui/logout": LogoutView,
+    "/ui/preference": PreferenceView,
+    "/ui/static/{name}": AssetView,
+}
