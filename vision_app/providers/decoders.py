@@ -232,8 +232,8 @@ class Decoders:
 
     async def rest(self) -> None:
         """End the children that have nothing to do. New ones are started when needed."""
-        children, self._idle = self._idle, []
-        await asyncio.gather(*(child.kill() for child in children))
+        while self._idle:
+            await self._idle.pop().kill()
 
     async def prepare(self, content: bytes, declared_mime: str) -> Picture:
         """Check, turn upright, scale and encode again. Raises UnusablePicture, DecodersUnavailable."""

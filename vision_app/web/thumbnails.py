@@ -69,6 +69,7 @@ class Thumbnails:
     ) -> None:
         self._s3, self._decoders = s3, decoders or Decoders(settings, AT_ONCE)
         self._rest_seconds = rest_seconds
+        self._timer: asyncio.TimerHandle | None = None
         self._resting: asyncio.Task[None] | None = None
         self._limit = settings.vision_api_thumbnail_cache_bytes
         self._turn = asyncio.Semaphore(AT_ONCE)
@@ -79,9 +80,10 @@ class Thumbnails:
         """Nothing to prepare: most workers are never asked for a thumbnail."""
 
     async def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
         if self._resting is not None:
-            self._resting.cancel()
-            await asyncio.gather(self._resting, return_exceptions=True)
+            await self._resting
         await self._decoders.close()
 
     @property
@@ -106,13 +108,12 @@ class Thumbnails:
         return made
 
     def _rest_later(self) -> None:
-        if self._resting is not None:
-            self._resting.cancel()
-        self._resting = asyncio.create_task(self._rest(), name="thumbnails")
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(self._rest_seconds, self._rest)
 
-    async def _rest(self) -> None:
-        await asyncio.sleep(self._rest_seconds)
-        await self._decoders.rest()
+    def _rest(self) -> None:
+        self._resting = asyncio.create_task(self._decoders.rest(), name="thumbnails")
 
     async def _made(self, medium: StoredMedium, size: int, etag: str) -> Thumbnail:
         content = await self._read(medium)
