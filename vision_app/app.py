@@ -43,6 +43,8 @@ from .domain.policy import Policy, PolicyError
 from .domain.signatures import key_from
 from .kafka_topics import create_topics
 from .messages import PostResult
+from .operations.kafka_log import kafka_log
+from .operations.letter_index import LetterIndex
 from .prompts import PROMPT_VERSION, VISION_VERSION
 from .providers.base import VisionProvider
 from .providers.decoders import Decoders
@@ -121,6 +123,7 @@ class VisionApp(faust.App):
     outbox: Outbox
     kafka_reads: Reachability
     throughput: Throughput
+    letter_index: LetterIndex
     s3: S3Store
     watch: Watch
     times: WorkerTimes
@@ -328,6 +331,7 @@ def create_app(settings: Settings, services: Services | None = None) -> VisionAp
     redis_out_agents(app, outbox, dead_letters, lambda: services.announcer(settings))
     app.kafka_reads, app.throughput = Reachability(), Throughput()
     measure_lag(app, app.kafka_reads, app.throughput)
+    app.letter_index = LetterIndex(lambda: kafka_log(settings))
     every(app, REFRESH_SECONDS, app.marks.refresh)
     every(app, POLICY_SECONDS, look_at_policy)
     app.bridge = RedisIn(app, outbox, dead_letters, settings, worker_id(settings), app.service_is_away)

@@ -125,6 +125,27 @@ def _json(value: bytes) -> dict[str, Any]:
     return body if isinstance(body, dict) else {}
 
 
+@dataclass(frozen=True)
+class LetterKey:
+    """What the operators' actions on a letter are found by."""
+
+    id: str
+    subject: str
+    last_seen_ms: int
+
+    @classmethod
+    def of(cls, letter: DeadLetter) -> LetterKey:
+        return cls(letter.id, subject(letter), letter.last_seen_ms)
+
+
+@dataclass(frozen=True)
+class History:
+    """The action on a letter, if any, and how often letters of its subject were replayed."""
+
+    done: str | None = None  # replayed or discarded
+    replays: int = 0
+
+
 class Actions:
     """What operators did with letters, in Postgres. Raises what asyncpg raises."""
 
@@ -137,13 +158,17 @@ class Actions:
 
     async def with_history(self, letters: Iterable[DeadLetter]) -> list[ListedLetter]:
         """The letters with the actions on each. An action on an earlier letter with the same id does not count."""
-        letters = list(letters)
-        subjects = {letter.id: subject(letter) for letter in letters}
-        rows = await self._pool.fetch(_HANDLED, list(subjects))
+        found = [(letter, LetterKey.of(letter)) for letter in letters]
+        histories = await self.histories([key for _, key in found])
+        return [ListedLetter(letter, histories[key.id].done, histories[key.id].replays) for letter, key in found]
+
+    async def histories(self, keys: Collection[LetterKey]) -> dict[str, History]:
+        """The history of each letter, by its id."""
+        rows = await self._pool.fetch(_HANDLED, [key.id for key in keys])
         done = {row["letter_id"]: row for row in rows}
-        rows = await self._pool.fetch(_REPLAYS, list(set(subjects.values())))
+        rows = await self._pool.fetch(_REPLAYS, list({key.subject for key in keys}))
         replays = {row["subject"]: row["replays"] for row in rows}
-        return [_listed(letter, done.get(letter.id), replays.get(subjects[letter.id], 0)) for letter in letters]
+        return {key.id: History(_current(key, done.get(key.id)), replays.get(key.subject, 0)) for key in keys}
 
     async def record(self, letter: DeadLetter, action: str, operator: str, destination: str | None = None) -> None:
         """Record that a letter was replayed or discarded."""
@@ -160,6 +185,6 @@ async def waiting_letters(pool: Any, letters: Iterable[DeadLetter]) -> list[Dead
         return letters
 
 
-def _listed(letter: DeadLetter, row: Any, replays: int) -> ListedLetter:
-    current = row is not None and row["last_seen_ms"] >= letter.last_seen_ms
-    return ListedLetter(letter, row["action"] if current else None, replays)
+def _current(key: LetterKey, row: Any) -> str | None:
+    """The action if it was on this letter and not on an earlier one of the same id."""
+    return row["action"] if row is not None and row["last_seen_ms"] >= key.last_seen_ms else None

@@ -650,6 +650,26 @@ CATALOGUE: Final[dict[str, tuple[LogEvent, ...]]] = {
         LogEvent("bucket_created", _INFO, "The bucket did not exist and was created."),
     ),
     "HTTP API": (
+        LogEvent("dead_letters_discarded", _INFO, "An operator marked dead letters as done over the API or the page."),
+        LogEvent(
+            "dead_letters_not_read",
+            _WARNING,
+            "Kafka did not answer while dead letters were asked for; the caller got 503.",
+            _KAFKA,
+        ),
+        LogEvent(
+            "dead_letters_not_replayed",
+            _WARNING,
+            "A service did not answer during a replay of dead letters; those sent before it are recorded.",
+            "Run `vision doctor`, then repeat the replay.",
+        ),
+        LogEvent("dead_letters_replayed", _INFO, "An operator sent dead letters again over the API or the page."),
+        LogEvent(
+            "ledgers_not_read",
+            _WARNING,
+            "Another worker did not answer for the ledgers of its tenants; the page lists them as unknown.",
+            "If it repeats, run `vision doctor` and look at the other workers.",
+        ),
         LogEvent("operator_command_accepted", _INFO, "An operator's command about a tenant's budget was sent."),
         LogEvent(
             "operator_command_not_sent",

@@ -72,7 +72,7 @@ MEDIA = _known(
 )
 RETRIES = _known(
     _counter("vision_retries_total", "Attempts made again, by what was being tried.", "stage"),
-    *("s3", "vision_api", "db", "neo4j", "redis", "kafka", "storage", "decoders"),
+    *("s3", "vision_api", "db", "neo4j", "redis", "kafka", "storage", "decoders", "dlq"),
 )
 EVENT_DURATION = _histogram(
     "vision_event_duration_seconds", "From a post's opening to its completion.", buckets=EVENT_SECONDS

@@ -50,10 +50,13 @@ class Readers:
             self._pool = None
 
     async def posts(self) -> PostsReader:
+        return PostsReader(await self._connected())
+
+    async def _connected(self) -> Any:
         async with self._connecting:
             if self._pool is None:
                 self._pool = await create_pool(self._settings, application="vision-web")
-        return PostsReader(self._pool)
+        return self._pool
 
     async def budget_of(self, tenant_id: str, day: str) -> tuple[int, int | None, bool]:
         """For the budget's loader: tokens spent on a UTC day, the limit set last, whether the tenant is paused."""
@@ -79,8 +82,14 @@ class Readers:
     @asynccontextmanager
     async def for_page(self) -> AsyncIterator[PostsReader]:
         """A reader for a page: while Postgres is away, the page answers 503; for a value it cannot take, 422."""
+        async with self.pool_for_page() as pool:
+            yield PostsReader(pool)
+
+    @asynccontextmanager
+    async def pool_for_page(self) -> AsyncIterator[Any]:
+        """The pool, for other readers of a page, with the same answers."""
         try:
-            yield await self.posts()
+            yield await self._connected()
         except AWAY as fault:
             if is_callers(fault):
                 log.warning("postgres_value_refused", error=repr(fault))

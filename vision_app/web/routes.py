@@ -10,6 +10,7 @@ from .auth import authentication, known_host, same_origin
 from .budget import BudgetView, PauseView, ResetView, ResumeView
 from .budget_list import BudgetStatesView, BudgetsView
 from .changes import ChangesView
+from .dead_letters import DiscardView, LettersView, LetterView, ReplayView
 from .errors import uniform
 from .health import AliveView, ReadyView
 from .media import MediaView
@@ -50,6 +51,10 @@ ROUTES: dict[str, type[Page]] = {
     "/api/v1/budget/{tenant}/resume": ResumeView,
     "/api/v1/budget/{tenant}/parked": ParkedView,
     "/api/v1/budget/{tenant}/parked/{number}": ParkedTaskView,
+    "/api/v1/dlq": LettersView,
+    "/api/v1/dlq/replay": ReplayView,
+    "/api/v1/dlq/discard": DiscardView,
+    "/api/v1/dlq/{id}": LetterView,
     "/api/v1/pipeline": PipelineView,
     "/api/v1/storage/quota": QuotaView,
     "/api/v1/storage/quota/check": QuotaCheckView,

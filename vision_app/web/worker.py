@@ -6,8 +6,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from vision_app.domain.budget import BudgetRules
+from vision_app.operations.letter_index import LetterIndex
 from vision_app.retention.keeper import StorageKeeper
 from vision_app.settings import Settings
+from vision_app.stores.s3 import S3Store
 from vision_app.streams.faust_seams import Worker
 from vision_app.streams.outbox import Outbox
 from vision_app.telemetry.throughput import Throughput
@@ -31,6 +33,8 @@ class ServedWorker(Worker, Protocol):
     budget_rules: Callable[[], BudgetRules]
     started: bool
     throughput: Throughput
+    letter_index: LetterIndex
+    s3: S3Store
 
     @property
     def router(self) -> Any: ...
