@@ -305,11 +305,11 @@ async def test_commands_are_recorded_and_sent_under_the_operators_name(client: C
     await client.ask("POST", f"{BUDGET}/resume", headers=anna)
     await client.ask("PUT", BUDGET, json={"limit": None})
     assert worker.recorded == [
-        (TENANT, "set_limit", "anna", 5000),
-        (TENANT, "reset", "anna", None),
-        (TENANT, "pause", "api", None),
-        (TENANT, "resume", "anna", None),
-        (TENANT, "set_limit", "api", None),
+        (TENANT, "set_limit", "anna", 5000, None),
+        (TENANT, "reset", "anna", None, None),
+        (TENANT, "pause", "api", None, None),
+        (TENANT, "resume", "anna", None, None),
+        (TENANT, "set_limit", "api", None, None),
     ]
     assert worker.sent == [
         SetLimit(tenant_id=TENANT, limit=5000),

@@ -28,8 +28,8 @@ _REPLAYS = """
 SELECT subject, count(*)::int AS replays FROM dead_letter_actions
 WHERE action = 'replayed' AND subject = ANY($1) GROUP BY subject"""
 _RECORD = """
-INSERT INTO dead_letter_actions (letter_id, last_seen_ms, subject, action, destination, operator)
-VALUES ($1, $2, $3, $4, $5, $6)"""
+INSERT INTO dead_letter_actions (letter_id, last_seen_ms, subject, action, destination, operator, reason)
+VALUES ($1, $2, $3, $4, $5, $6, $7)"""
 
 
 @dataclass(frozen=True)
@@ -170,10 +170,17 @@ class Actions:
         replays = {row["subject"]: row["replays"] for row in rows}
         return {key.id: History(_current(key, done.get(key.id)), replays.get(key.subject, 0)) for key in keys}
 
-    async def record(self, letter: DeadLetter, action: str, operator: str, destination: str | None = None) -> None:
-        """Record that a letter was replayed or discarded."""
+    async def record(
+        self,
+        letter: DeadLetter,
+        action: str,
+        operator: str,
+        destination: str | None = None,
+        reason: str | None = None,
+    ) -> None:
+        """Record that a letter was replayed or discarded, and why if the operator said so."""
         about = (letter.id, letter.last_seen_ms, subject(letter))
-        await self._pool.execute(_RECORD, *about, action, destination, operator)
+        await self._pool.execute(_RECORD, *about, action, destination, operator, reason)
 
 
 async def waiting_letters(pool: Any, letters: Iterable[DeadLetter]) -> list[DeadLetter]:

@@ -236,10 +236,19 @@ class PostsReader:
         """The next tenants by name that have a post or an operator's action, behind `after` ("": from the first)."""
         return [row["tenant_id"] for row in await self._pool.fetch(_TENANTS_AFTER, after, limit)]
 
-    async def record_action(self, tenant_id: str, action: Action, operator: str, value: int | None = None) -> int:
+    async def record_action(
+        self, tenant_id: str, action: Action, operator: str, value: int | None = None, reason: str | None = None
+    ) -> int:
         """Record an operator's action on a tenant's budget. Returns the entry's number."""
-        query = "INSERT INTO budget_actions (tenant_id, action, operator, value) VALUES ($1, $2, $3, $4) RETURNING id"
-        return int(await self._pool.fetchval(query, tenant_id, action, operator, value))
+        query = """INSERT INTO budget_actions (tenant_id, action, operator, value, reason)
+                   VALUES ($1, $2, $3, $4, $5) RETURNING id"""
+        return int(await self._pool.fetchval(query, tenant_id, action, operator, value, reason))
+
+    async def actions(self, tenant_id: str, limit: int = 20) -> list[Row]:
+        """The operators' last actions on a tenant's budget, the newest first: action, value, operator, at, reason."""
+        query = """SELECT action, value, operator, at, reason FROM budget_actions WHERE tenant_id = $1
+                   ORDER BY id DESC LIMIT $2"""
+        return [dict(row) for row in await self._pool.fetch(query, tenant_id, limit)]
 
     async def _last(self, tenant_id: str, action: Action, column: Literal["value", "at"]) -> Any:
         query = f"SELECT {column} FROM budget_actions WHERE tenant_id = $1 AND action = $2 ORDER BY id DESC LIMIT 1"  # noqa: S608 - a literal

@@ -173,6 +173,7 @@ CREATE TABLE budget_actions (
     value     bigint,
     operator  text NOT NULL,
     at        timestamptz NOT NULL DEFAULT now(),
+    reason    text,
     CONSTRAINT budget_actions_pkey PRIMARY KEY (id),
     CONSTRAINT budget_actions_action CHECK (action IN ('reset', 'set_limit', 'pause', 'resume')),
     CONSTRAINT budget_actions_value CHECK (value >= 0)
@@ -189,6 +190,7 @@ CREATE TABLE dead_letter_actions (
     destination  text,
     operator     text NOT NULL,
     at           timestamptz NOT NULL DEFAULT now(),
+    reason       text,
     CONSTRAINT dead_letter_actions_pkey PRIMARY KEY (id),
     CONSTRAINT dead_letter_actions_action CHECK (action IN ('replayed', 'discarded'))
 );

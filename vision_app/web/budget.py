@@ -6,8 +6,8 @@ Reads use the budget actor's table, on the worker that owns it. Changes are comm
 from __future__ import annotations
 
 import time
+from urllib.parse import quote
 
-import orjson
 from aiohttp import web
 
 from vision_app.domain import budget as core
@@ -15,11 +15,11 @@ from vision_app.domain.moment import Applied, Moment
 from vision_app.messages import Pause, Reset, Resume, SetLimit, key_of
 
 from .auth import operator_for, tenant_asked
-from .budget_commands import accepted, command_operation, hand_over, record, send, try_to_record
+from .budget_commands import Change, accepted, command_operation, hand_over, record, send, try_to_record
 from .errors import ApiError, json_response
-from .models import BudgetAnswer, LimitBody, OperatorHeaders, TenantPath
+from .models import AcceptedAnswer, BudgetAnswer, LimitBody, OperatorHeaders, TenantPath
 from .operation import operation
-from .owner import from_owner
+from .owner import ask_owner
 from .page import Page
 from .worker import ServedWorker
 
@@ -29,30 +29,14 @@ class BudgetView(Page):
 
     @operation("What a tenant spent and may spend", path=TenantPath, answers={200: BudgetAnswer}, errors=(404, 503))
     async def get(self, request: web.Request, path: TenantPath) -> web.Response:
-        tenant_asked(request, path.tenant)
-        answer = await from_owner(self.app, self.app.budgets, key_of(path.tenant), request)
-        return answer or json_response(request, state_of(self.app, path.tenant))
+        return json_response(request, await budget(self.app, request, path.tenant))
 
     @command_operation("Set the daily limit; lowering it needs no Postgres", path=TenantPath, body=LimitBody)
     async def put(
         self, request: web.Request, path: TenantPath, headers: OperatorHeaders, body: LimitBody
     ) -> web.Response:
-        operator_for(request, path.tenant)
-        recorded = await try_to_record(self.app, path.tenant, "set_limit", headers.x_operator, body.limit)
-        if not recorded and not await self._lowers(request, path.tenant, body.limit):
-            raise ApiError(
-                503, "store_unavailable", "raising a limit needs Postgres, which is away; see `vision doctor`"
-            )
-        command = SetLimit(tenant_id=path.tenant, limit=body.limit)
-        await send(self.app, command)
-        return accepted(request, command, headers.x_operator, recorded=recorded)
-
-    async def _lowers(self, request: web.Request, tenant: str, limit: int | None) -> bool:
-        """Whether this limit is not higher than the one in force. False until the ledger is loaded."""
-        answer = await from_owner(self.app, self.app.budgets, key_of(tenant), request)
-        state = state_of(self.app, tenant).model_dump() if answer is None else orjson.loads(_body(answer))
-        wanted = self.app.budget_rules().limit if limit is None else limit
-        return bool(state.get("loaded") and wanted <= state["limit"])
+        answer = await set_limit(self.app, request, Change(path.tenant, "set_limit", headers.x_operator, body.limit))
+        return json_response(request, answer, status=202)
 
 
 class ResetView(Page):
@@ -77,6 +61,32 @@ class ResumeView(Page):
     @command_operation("Let work go on after a pause", path=TenantPath)
     async def post(self, request: web.Request, path: TenantPath, headers: OperatorHeaders) -> web.Response:
         return await hand_over(self.app, request, Resume(tenant_id=path.tenant), headers.x_operator, record)
+
+
+async def set_limit(app: ServedWorker, request: web.Request, change: Change) -> AcceptedAnswer:
+    """Set a tenant's daily limit. Raises ApiError 403, 404, and 503 if Postgres is away and the limit is raised."""
+    operator_for(request, change.tenant_id)
+    recorded = await try_to_record(app, change)
+    if not recorded and not await _lowers(app, request, change):
+        raise ApiError(503, "store_unavailable", "raising a limit needs Postgres, which is away; see `vision doctor`")
+    command = SetLimit(tenant_id=change.tenant_id, limit=change.value)
+    await send(app, command)
+    return accepted(command, change.operator, recorded=recorded)
+
+
+async def _lowers(app: ServedWorker, request: web.Request, change: Change) -> bool:
+    """Whether this limit is not higher than the one in force. False until the ledger is loaded."""
+    state = await budget(app, request, change.tenant_id)
+    wanted = app.budget_rules().limit if change.value is None else change.value
+    return state.loaded and wanted <= state.limit
+
+
+async def budget(app: ServedWorker, request: web.Request, tenant: str) -> BudgetAnswer:
+    """A tenant's ledger, from the worker that owns it. Raises ApiError 404 for another tenant, 503 without an owner."""
+    tenant_asked(request, tenant)
+    url = f"/api/v1/budget/{quote(tenant, safe='')}"
+    answer = await ask_owner(app, app.budgets, key_of(tenant), request, url, BudgetAnswer)
+    return answer or state_of(app, tenant)
 
 
 def row_of(app: ServedWorker, tenant: str) -> core.BudgetRow | None:
@@ -104,7 +114,3 @@ def _note(row: core.BudgetRow | None) -> str | None:
     if not row.loaded:
         return "not loaded yet: waits for Postgres, nothing is granted until then; see `vision doctor`"
     return None
-
-
-def _body(answer: web.Response) -> bytes:
-    return answer.body if isinstance(answer.body, bytes) else b"{}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
@@ -16,7 +17,6 @@ import structlog
 from aiohttp import web
 
 from vision_app.messages import Drop, Pause, Reset, Resume, SetLimit
-from vision_app.stores.posts import Action
 from vision_app.streams.outbox import Oversized
 from vision_app.streams.ownership import LeftUnacked
 
@@ -31,7 +31,20 @@ log = structlog.get_logger(__name__)
 SEND_SECONDS = 5.0
 
 Command = Reset | SetLimit | Pause | Resume | Drop
-Recording = Callable[[Any, str, Any, str], Awaitable[bool]]
+
+
+@dataclass(frozen=True)
+class Change:
+    """What an operator does to a tenant's budget. `value`: the new limit, None for the default."""
+
+    tenant_id: str
+    action: Any  # one of stores.posts.Action
+    operator: str
+    value: int | None = None
+    reason: str | None = None
+
+
+Recording = Callable[[ServedWorker, Change], Awaitable[bool]]
 
 command_operation = functools.partial(
     operation, headers=OperatorHeaders, answers={202: AcceptedAnswer}, errors=(403, 404, 503)
@@ -44,24 +57,22 @@ async def hand_over(
 ) -> web.Response:
     """Check the caller's right, record the action by `recording` (None: do not), send the command, answer 202."""
     operator_for(request, command.tenant_id)
-    recorded = recording is not None and await recording(app, command.tenant_id, command.type, operator)
+    recorded = recording is not None and await recording(app, Change(command.tenant_id, command.type, operator))
     await send(app, command)
-    return accepted(request, command, operator, recorded=recorded)
+    return json_response(request, accepted(command, operator, recorded=recorded), status=202)
 
 
-async def record(app: ServedWorker, tenant_id: str, action: Action, operator: str, value: int | None = None) -> bool:
-    """Write the action to `budget_actions`. Returns True. Raises ApiError 503 while Postgres is away."""
+async def record(app: ServedWorker, change: Change) -> bool:
+    """Write the change to `budget_actions`. Returns True. Raises ApiError 503 while Postgres is away."""
     async with app.readers.for_page() as reader:
-        await reader.record_action(tenant_id, action, operator, value)
+        await reader.record_action(change.tenant_id, change.action, change.operator, change.value, change.reason)
     return True
 
 
-async def try_to_record(
-    app: ServedWorker, tenant_id: str, action: Action, operator: str, value: int | None = None
-) -> bool:
+async def try_to_record(app: ServedWorker, change: Change) -> bool:
     """The same for actions that only save money. Returns False while Postgres is away."""
     try:
-        return await record(app, tenant_id, action, operator, value)
+        return await record(app, change)
     except ApiError:
         return False
 
@@ -80,8 +91,8 @@ async def send(app: ServedWorker, command: Command) -> None:
         ) from fault
 
 
-def accepted(request: web.Request, command: Command, operator: str, *, recorded: bool) -> web.Response:
-    """A 202 that says where the effect can be seen."""
+def accepted(command: Command, operator: str, *, recorded: bool) -> AcceptedAnswer:
+    """The answer that says where the effect can be seen. Logs the command."""
     log.info(
         "operator_command_accepted",
         command=command.type,
@@ -90,11 +101,10 @@ def accepted(request: web.Request, command: Command, operator: str, *, recorded:
         recorded=recorded,
         **command.model_dump(exclude={"type", "tenant_id"}),
     )
-    answer = AcceptedAnswer(
+    return AcceptedAnswer(
         command=command.type,
         tenant_id=command.tenant_id,
         operator=operator,
         recorded=recorded,
         see=f"/api/v1/budget/{quote(command.tenant_id, safe='')}",
     )
-    return json_response(request, answer, status=202)

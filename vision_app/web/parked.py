@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
+from urllib.parse import quote
 
 from aiohttp import web
 
@@ -16,7 +17,7 @@ from .budget_commands import command_operation, hand_over
 from .errors import ApiError, json_response
 from .models import OperatorHeaders, ParkedAnswer, ParkedPath, ParkedQuery, ParkedTask, ParkedTaskAnswer, TenantPath
 from .operation import operation
-from .owner import from_owner, unclear
+from .owner import ask_owner, from_owner, unclear
 from .page import Page
 from .worker import ServedWorker
 
@@ -26,9 +27,7 @@ class ParkedView(Page):
 
     @operation("Tasks that wait", path=TenantPath, query=ParkedQuery, answers={200: ParkedAnswer}, errors=(404, 503))
     async def get(self, request: web.Request, path: TenantPath, query: ParkedQuery) -> web.Response:
-        tenant_asked(request, path.tenant)
-        answer = await from_owner(self.app, self.app.budgets, key_of(path.tenant), request)
-        return answer or json_response(request, _queue(self.app, path.tenant, query))
+        return json_response(request, await parked(self.app, request, path.tenant, query))
 
     @command_operation("Give up all tasks that wait", path=TenantPath)
     async def delete(self, request: web.Request, path: TenantPath, headers: OperatorHeaders) -> web.Response:
@@ -54,6 +53,14 @@ class ParkedTaskView(Page):
             raise _not_waiting(path.number) if answer.status == HTTPStatus.NOT_FOUND else unclear()
         command = Drop(tenant_id=path.tenant, first=path.number, before=path.number + 1)
         return await hand_over(self.app, request, command, headers.x_operator)
+
+
+async def parked(app: ServedWorker, request: web.Request, tenant: str, query: ParkedQuery) -> ParkedAnswer:
+    """A tenant's waiting tasks, from the worker that owns them. Raises ApiError 404 for another tenant, 503."""
+    tenant_asked(request, tenant)
+    url = f"/api/v1/budget/{quote(tenant, safe='')}/parked?start={query.start}&count={query.count}"
+    answer = await ask_owner(app, app.budgets, key_of(tenant), request, url, ParkedAnswer)
+    return answer or _queue(app, tenant, query)
 
 
 def _queue(app: ServedWorker, tenant: str, query: ParkedQuery) -> ParkedAnswer:

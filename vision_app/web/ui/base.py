@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import TypeVar
 from urllib.parse import quote, urlencode
@@ -41,6 +42,10 @@ class UiPage(Page):
         if not hmac.compare_digest(token.encode(), request.get(SESSION_FORM, "").encode()) or not token:
             raise ApiError(403, "form_expired", "The form has expired. Open it again.")
         return check("body", model, {name: value for name, value in given.items() if value != ""})
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
 
 
 def see_other(path: str, **query: str) -> web.Response:

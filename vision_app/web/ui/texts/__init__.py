@@ -9,10 +9,11 @@ from collections.abc import Callable
 from typing import Literal
 
 from .common import RU as COMMON
+from .tenants import RU as TENANTS
 
 Language = Literal["ru", "en"]
 LANGUAGES: tuple[Language, ...] = ("ru", "en")
-RUSSIAN: dict[str, str] = {**COMMON}
+RUSSIAN: dict[str, str] = {**COMMON, **TENANTS}
 
 Translate = Callable[..., str]
 
