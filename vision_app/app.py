@@ -82,10 +82,12 @@ from .telemetry.reachability import Reachability
 from .telemetry.throughput import Throughput
 from .telemetry.watch import Watch, remedy
 from .topics import MAX_MESSAGE_BYTES
+from .web.changes import ChangeTail
 from .web.health import health_pages
 from .web.readers import Readers
 from .web.routes import add_routes, web_options
 from .web.server import BoundedWeb
+from .web.thumbnails import Thumbnails
 
 log = structlog.get_logger(__name__)
 
@@ -113,6 +115,8 @@ class VisionApp(faust.App):
     gate: Gate
     keeper: StorageKeeper
     readers: Readers
+    thumbnails: Thumbnails
+    changes: ChangeTail
     posts: ConfirmedTable
     budgets: ConfirmedTable
     parked: ConfirmedTable
@@ -336,8 +340,19 @@ def create_app(settings: Settings, services: Services | None = None) -> VisionAp
     app.service(cast(Any, BudgetMirrorService(app, outbox, mirror, app.readers.record_reset)))
     if settings.feature_vision_enabled:
         app.service(cast(Any, app.bridge))
+    app.thumbnails, app.changes = Thumbnails(settings, s3), ChangeTail(settings)
     add_routes(app)
-    app.resources = [app.marks, s3, provider, slots, decoders, app.readers, mirror, *([ocr] if ocr else [])]
+    app.resources = [
+        app.marks,
+        s3,
+        provider,
+        slots,
+        decoders,
+        app.readers,
+        app.thumbnails,
+        mirror,
+        *([ocr] if ocr else []),
+    ]
     return app
 
 

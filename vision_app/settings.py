@@ -399,6 +399,10 @@ class Settings(BaseSettings):
     """A connection without a whole request is closed after so long, between requests, too."""
     vision_api_timeout_seconds: float = Field(30, gt=0)
     """From a request's headers to its answer."""
+    vision_api_thumbnail_cache_bytes: int = Field(16_777_216, ge=0)
+    """Thumbnails kept in memory."""
+    vision_api_change_streams: int = Field(32, ge=0)
+    """Open streams of `/api/v1/changes` at once; of each token (or address) half of them. Each holds a connection."""
     metrics_host: str = "127.0.0.1"
     """The address that the metrics' port listens on."""
     metrics_port: Port = 8001

@@ -115,7 +115,8 @@ async def ask(worker: Worker) -> str:
             for token in (CANARIES["token"], CANARIES["token"] + "x", ""):
                 headers = {"Authorization": f"Bearer {token}"} if token else {}
                 if "get" in methods:
-                    answer = await client.get(url, headers=headers)
+                    endless = {"seconds": "1"} if url == "/api/v1/changes" else {}
+                    answer = await client.get(url, headers=headers, params=endless)
                     texts.append(f"{answer.headers} {answer.text}")
         texts += [str(document), (await client.get(f"{worker.metrics_url}/metrics")).text]
     return "\n".join(texts)

@@ -31,6 +31,8 @@ WORKER = {
 }
 READING = {"get"}
 LONGEST_SECONDS = 1200
+ENDLESS = "/api/v1/changes"
+"""Schemathesis waits for the end of an answer, and this one has none: see tests/unit/test_changes.py."""
 CHECKS = (
     "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,"
     "response_headers_conformance,negative_data_rejection,unsupported_method,allow_header_conformance"
@@ -96,7 +98,8 @@ def calls(document: Mapping[str, Any], theirs: Theirs) -> Iterator[Call]:
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
             url, named = path, False
-            queries: list[dict[str, str]] = [{}]
+            endless = "text/event-stream" in operation["responses"].get("200", {}).get("content", {})
+            queries: list[dict[str, str]] = [{"seconds": "1"} if endless else {}]
             for parameter in operation["parameters"]:
                 of_tenant = "tenant" in parameter["name"]
                 if parameter["in"] == "path":
@@ -104,12 +107,12 @@ def calls(document: Mapping[str, Any], theirs: Theirs) -> Iterator[Call]:
                     value = {"post_id": theirs.post_id, "sha256": theirs.medium.sha256, "number": "0"}
                     url = url.replace(f"{{{parameter['name']}}}", value.get(parameter["name"], THEIRS))
                 elif parameter["in"] == "query" and of_tenant:
-                    queries.append({parameter["name"]: THEIRS})
+                    queries.append({**queries[0], parameter["name"]: THEIRS})
             body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
             filled = None if body is None else example(document, body)
             in_body = THEIRS in orjson.dumps(filled).decode()
             for query in queries:
-                yield Call(method, url, query, filled, named or bool(query) or in_body)
+                yield Call(method, url, query, filled, named or THEIRS in query.values() or in_body)
 
 
 def example(document: Mapping[str, Any], schema: Mapping[str, Any], name: str = "") -> Any:
@@ -208,7 +211,18 @@ def fuzz(worker: Worker, folder: Path, examples: int, *more: str) -> str:
     """Run schemathesis against the worker; returns what it prints. Seeded, so that a run can be repeated."""
     command = [str(Path(sys.executable).with_name("schemathesis")), "run", f"{worker.url}/openapi.json"]
     command += ["--header", "Authorization: Bearer operator-token", "--checks", CHECKS, "--max-examples", str(examples)]
-    command += ["--seed", "1", "--generation-database", "none", "--no-color", "--request-timeout", "30", *more]
+    command += [
+        "--exclude-path",
+        ENDLESS,
+        "--seed",
+        "1",
+        "--generation-database",
+        "none",
+        "--no-color",
+        "--request-timeout",
+        "30",
+        *more,
+    ]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=LONGEST_SECONDS, check=False)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     return done.stdout
@@ -219,7 +233,7 @@ async def test_a_fuzzer_finds_no_5xx_and_no_undocumented_answer(
 ) -> None:
     told = await asyncio.to_thread(fuzz, worker, tmp_path, 3, "--phases", "coverage,fuzzing")
     operations = sum(len(methods) for methods in document["paths"].values())
-    assert f"Selected: {operations}/{operations}" in told, told[-3000:]
+    assert f"Selected: {operations - 1}/{operations}" in told, told[-3000:]
     assert worker.alive
     assert '"page_failed"' not in worker.log()
 

@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from tests.samples import analyzed, missing, post
 from tests.unit.test_budget import TENANT
 from tests.unit.test_web import TOKENS, Worker, served
-from vision_app.messages import Deferred, Failed, Pause, Skipped, key_of
+from vision_app.domain.moment import Applied
+from vision_app.domain.posts import MediumState, PostRow
+from vision_app.messages import Deferred, Failed, Medium, Pause, PolicyVerdict, Skipped, key_of
 from vision_app.operations.rows import event_of
 from vision_app.operations.timeline import Surroundings, explain, stages_of
 from vision_app.stores.rows import enrichment_row
@@ -243,3 +245,49 @@ async def test_an_unknown_post_says_whether_the_feature_is_off() -> None:
     status, body = await timeline(worker)
     assert (status, body["error"]["details"]) == (404, {"feature_vision_enabled": False})
     assert "FEATURE_VISION_ENABLED is false" in body["error"]["message"]
+
+
+# --- a post without a row: only its worker knows it -------------------------------------------------------------------
+
+
+def open_post(worker: Worker) -> PostRow:
+    """A post in work in the worker's own table."""
+    medium = Medium(sha256="a" * 64)
+    event = post([None], tenant=TENANT, post_id="p", media=[medium]).event
+    verdict = PolicyVerdict(analyze=True, reason="passed")
+    state = MediumState(medium=medium, verdict=verdict, in_work=True, dispatch=1, dispatched_ms=T)
+    row = PostRow(applied=Applied(), event=event, media={medium.sha256: state}, opened_ms=T)
+    worker.posts[key_of(TENANT, "p")] = row.model_dump(mode="json")
+    return row
+
+
+async def test_a_post_whose_row_is_not_written_yet_is_shown_from_its_worker() -> None:
+    worker = Live()
+    row = open_post(worker)
+    status, body = await timeline(worker)
+    assert (status, body["status"], body["stages"]) == (200, "in_work", [])
+    assert body["post_trace_id"] == row.event.trace_id
+    assert [medium["explanation"]["cause"] for medium in body["media"]] == ["in_work"]
+
+
+async def test_and_from_the_worker_that_owns_it() -> None:
+    here, there = Live(), Live()
+    open_post(there)
+    there.tenant.do(Pause(tenant_id=TENANT))
+    asked: list[str] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append(request.path)
+        async with served(there) as client:
+            status, body = await client.ask("GET", str(request.rel_url))
+        return web.json_response(body, status=status)
+
+    owner = web.Application()
+    owner.router.add_route("*", "/{path:.*}", answer)
+    async with TestServer(owner) as server, aiohttp.ClientSession() as here.http_client:
+        here.owner = server.make_url("/")
+        status, body = await timeline(here)
+        assert (status, body["media"][0]["explanation"]["cause"]) == (200, "tenant_paused")
+        there.posts.clear()
+        assert (await timeline(here))[0] == 404
+    assert set(asked) == {"/api/v1/vision/posts/p", f"/api/v1/budget/{TENANT}"}

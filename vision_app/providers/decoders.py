@@ -230,6 +230,11 @@ class Decoders:
     def pids(self) -> list[int]:
         return [child.pid for child in (*self._idle, *self._busy)]
 
+    async def rest(self) -> None:
+        """End the children that have nothing to do. New ones are started when needed."""
+        while self._idle:
+            await self._idle.pop().kill()
+
     async def prepare(self, content: bytes, declared_mime: str) -> Picture:
         """Check, turn upright, scale and encode again. Raises UnusablePicture, DecodersUnavailable."""
         started = time.perf_counter()
@@ -239,7 +244,7 @@ class Decoders:
                 with waiting_for("a decoder", lambda: time.monotonic() - self._passed_at < self._passing_seconds):
                     await turn.enter_async_context(self._free)
                 self._passed_at = time.monotonic()
-                return await self._decoded(content, declared_mime)
+                return await self._decoded(content, declared_mime, self._wish)
         except UnusablePicture as fault:
             result = fault.reason
             log.info("picture_unusable", reason=fault.reason, declared_mime=declared_mime, details=fault.details)
@@ -251,10 +256,18 @@ class Decoders:
             metrics.PICTURES_DECODED.labels(result=result).inc()
             metrics.DECODING_DURATION.observe(time.perf_counter() - started)
 
-    async def _decoded(self, content: bytes, declared_mime: str) -> Picture:
+    async def render(self, content: bytes, declared_mime: str, wish: DecodeRequest) -> Picture:
+        """Encode for people, in another form than for the provider. Not counted as a picture of the pipeline.
+
+        Raises UnusablePicture, DecodersUnavailable.
+        """
+        async with self._free:
+            return await self._decoded(content, declared_mime, wish)
+
+    async def _decoded(self, content: bytes, declared_mime: str, wish: DecodeRequest) -> Picture:
         for attempt in range(1, self._tries + 1):
             try:
-                return await self._by_a_child(content, declared_mime)
+                return await self._by_a_child(content, declared_mime, wish)
             except ChildDied as fault:
                 if fault.out_of_time:
                     raise self._too_slow() from fault
@@ -268,13 +281,13 @@ class Decoders:
     def _too_slow(self) -> UnusablePicture:
         return UnusablePicture("decoding_timeout", {"limit_cpu_seconds": self._limits.cpu_seconds})
 
-    async def _by_a_child(self, content: bytes, declared_mime: str) -> Picture:
+    async def _by_a_child(self, content: bytes, declared_mime: str, wish: DecodeRequest) -> Picture:
         """One attempt with one child. The child is used again only if it is still usable."""
         child = await self._take()
         self._busy.add(child)
         cause = "interrupted"
         try:
-            picture = await child.decode(content, declared_mime, self._wish)
+            picture = await child.decode(content, declared_mime, wish)
             cause = ""
             return picture
         except UnusablePicture as fault:

@@ -97,6 +97,12 @@ FROM media_objects AS m LEFT JOIN LATERAL (
 ) AS seen ON true
 WHERE m.file_sha256 = $1 AND ($2::text IS NULL OR m.tenant_id = $2) ORDER BY m.tenant_id"""
 
+_MEDIUM_OBJECT = """
+SELECT m.tenant_id, m.file_sha256 AS sha256, m.s3_key, m.mime AS mime_type,
+    (SELECT expired_at FROM expired_objects AS e WHERE e.s3_key = m.s3_key) AS expired_at
+FROM media_objects AS m
+WHERE m.file_sha256 = $1 AND ($2::text IS NULL OR m.tenant_id = $2) ORDER BY m.tenant_id LIMIT 2"""
+
 _STATS = f"""
 WITH analyzed AS (
     SELECT vision_provider AS provider, coalesce(vision_analysis_reason, '') = 'cache_hit' AS cached,
@@ -170,6 +176,10 @@ class PostsReader:
     async def medium(self, sha256: str, tenant_id: str | None = None) -> list[Row]:
         """A medium of one tenant, or of all that have it, each with the last analysis in its own posts."""
         return [dict(row) for row in await self._pool.fetch(_MEDIUM, sha256, tenant_id)]
+
+    async def medium_objects(self, sha256: str, tenant_id: str | None = None) -> list[Row]:
+        """Where a medium of one tenant is stored, or of two of those that have it."""
+        return [dict(row) for row in await self._pool.fetch(_MEDIUM_OBJECT, sha256, tenant_id)]
 
     async def stats(self, tenant_id: str | None = None) -> Row:
         """Counts of the analyzed posts of one tenant or of all; `by_type` maps a type to its posts."""

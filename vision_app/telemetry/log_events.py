@@ -709,6 +709,18 @@ CATALOGUE: Final[dict[str, tuple[LogEvent, ...]]] = {
             "Check that workers reach each other's API, and look at them with `vision status`.",
         ),
         LogEvent(
+            "changes_not_read",
+            _WARNING,
+            "The output stream cannot be read in Redis; `/api/v1/changes` tells of no changes meanwhile.",
+            _REDIS,
+        ),
+        LogEvent(
+            "thumbnail_not_made",
+            _WARNING,
+            "S3 did not answer, or no decoder could be started for a thumbnail; the caller got 503.",
+            "Run `vision doctor`; free memory or processes if decoders do not start.",
+        ),
+        LogEvent(
             "budget_not_asked",
             _INFO,
             "A timeline was shown without the state of its tenant's budget, whose owner could not be asked.",

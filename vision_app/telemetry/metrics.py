@@ -294,6 +294,7 @@ WEB_REFUSED = _known(
         "timeout",
         "not_http",
         "hung_up",
+        "too_many_streams",
     ),
     *("connection_replaced", "too_many_connections", "metrics_connection"),
 )

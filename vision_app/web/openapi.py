@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPStatus
 from importlib.metadata import version
 from inspect import cleandoc
@@ -24,7 +24,7 @@ UNLESS_OPEN = (401, 404, 429, 503)
 WITH_BODY = (408, 413)
 REFERENCE = "#/components/schemas/{model}"
 PLACES = {"path": "path", "query": "query", "headers": "header"}
-HEADER_NAMES = {"x-operator": "X-Operator"}
+HEADER_NAMES = {"x-operator": "X-Operator", "last-event-id": "Last-Event-ID"}
 
 Json = dict[str, Any]
 
@@ -129,7 +129,9 @@ def _responses(declared: Operation) -> Json:
     statuses = {*declared.errors, *ALWAYS, *(() if declared.open else UNLESS_OPEN)}
     statuses |= set(WITH_BODY) if "body" in declared.takes else set()
     answers: dict[int, type[Answer]] = {**dict.fromkeys(statuses, ErrorAnswer), **declared.answers}
-    return {str(status): _response(status, answers[status]) for status in sorted(answers)}
+    made = {status: _response(status, model) for status, model in answers.items()}
+    made |= {status: _file(status, kinds) for status, kinds in declared.files.items()}
+    return {str(status): made[status] for status in sorted(made)}
 
 
 def _response(status: int, model: type[Answer]) -> Json:
@@ -139,6 +141,15 @@ def _response(status: int, model: type[Answer]) -> Json:
         "headers": {TRACE_HEADER: {"schema": {"type": "string"}}},
         "content": {kind: {"schema": {"$ref": REFERENCE.format(model=model.__name__)}}},
     }
+
+
+def _file(status: int, kinds: Sequence[str]) -> Json:
+    """An answer that is not JSON."""
+    described: Json = {
+        "description": HTTPStatus(status).phrase,
+        "headers": {TRACE_HEADER: {"schema": {"type": "string"}}},
+    }
+    return {**described, "content": {kind: {"schema": {"type": "string"}} for kind in kinds}} if kinds else described
 
 
 def _schemas(routes: Mapping[str, type[Page]]) -> Json:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
@@ -25,13 +26,17 @@ Model = TypeVar("Model", bound=BaseModel)
 
 @dataclass(frozen=True)
 class Operation:
-    """`answers` by status; `errors` are the statuses beyond those that every operation may answer with."""
+    """`answers` by status; `errors` are the statuses beyond those that every operation may answer with.
+
+    `files`: by status, the types of answers that are not JSON; none for an answer without content.
+    """
 
     summary: str
     answers: Mapping[int, type[Answer]]
     errors: Sequence[int] = ()
     takes: Mapping[RequestPart, type[BaseModel]] = field(default_factory=dict)
     open: bool = False  # needs no token
+    files: Mapping[int, Sequence[str]] = field(default_factory=dict)
 
 
 def operation(
@@ -41,13 +46,15 @@ def operation(
     errors: Sequence[int] = (),
     open: bool = False,
     seconds: float | None = None,
+    files: Mapping[int, Sequence[str]] | None = None,
     **takes: type[BaseModel],
 ) -> Callable[[Method], Method]:
     """Declare a view's method; `path`, `query`, `headers` and `body` name the models of what it takes.
 
     `seconds` is the longest time of a request, including the arrival of the body; default VISION_API_TIMEOUT_SECONDS.
+    An endless answer has no limit: `seconds=math.inf`.
     """
-    declared = Operation(summary, answers, errors, takes, open)  # type: ignore[arg-type]  # keyword names are the places
+    declared = Operation(summary, answers, errors, takes, open, files or {})  # type: ignore[arg-type]  # keyword names are the places
 
     def declare(method: Method) -> Method:
         @functools.wraps(method)
@@ -55,7 +62,7 @@ def operation(
             limit = self.app.settings.vision_api_timeout_seconds if seconds is None else seconds
             given: dict[str, BaseModel] | None = None
             try:
-                async with asyncio.timeout(limit) as deadline:
+                async with asyncio.timeout(None if limit == math.inf else limit) as deadline:
                     given = await _given(request, declared.takes)
                     return await method(self, request, **given)
             except TimeoutError as fault:

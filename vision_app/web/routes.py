@@ -9,6 +9,7 @@ from vision_app.settings import Settings
 from .auth import authentication, known_host, same_origin
 from .budget import BudgetView, PauseView, ResetView, ResumeView
 from .budget_list import BudgetStatesView, BudgetsView
+from .changes import ChangesView
 from .dead_letters import DiscardView, LettersView, LetterView, ReplayView
 from .errors import uniform
 from .health import AliveView, ReadyView
@@ -24,6 +25,7 @@ from .server import mark_busy
 from .share import fair_share
 from .stats import StatsView
 from .storage import CleanupView, QuotaCheckView, QuotaView, StorageStatsView, UsageView
+from .thumbnails import ThumbnailView
 from .timeline import TimelineView
 from .ui.api_docs import docs_view
 from .ui.base import html_errors
@@ -39,6 +41,8 @@ ROUTES: dict[str, type[Page]] = {
     "/api/v1/vision/stats": StatsView,
     "/api/v1/posts": PostSearchView,
     "/api/v1/posts/{post_id}/timeline": TimelineView,
+    "/api/v1/media/{sha256}/thumbnail": ThumbnailView,
+    "/api/v1/changes": ChangesView,
     "/api/v1/budgets": BudgetsView,
     "/api/v1/budget-states": BudgetStatesView,
     "/api/v1/budget/{tenant}": BudgetView,

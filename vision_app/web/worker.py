@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from vision_app.domain.budget import BudgetRules
 from vision_app.operations.letter_index import LetterIndex
@@ -16,6 +16,10 @@ from vision_app.telemetry.throughput import Throughput
 
 from .readers import Readers
 
+if TYPE_CHECKING:  # they use this module
+    from .changes import ChangeTail
+    from .thumbnails import Thumbnails
+
 
 class ServedWorker(Worker, Protocol):
     """What the pages ask of `vision_app.app.VisionApp`. `router`, `http_client` and `web` are Faust's."""
@@ -24,6 +28,8 @@ class ServedWorker(Worker, Protocol):
     outbox: Outbox
     readers: Readers
     keeper: StorageKeeper
+    thumbnails: Thumbnails
+    changes: ChangeTail
     budget_rules: Callable[[], BudgetRules]
     started: bool
     throughput: Throughput
