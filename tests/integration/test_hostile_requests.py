@@ -107,12 +107,13 @@ def calls(document: Mapping[str, Any], theirs: Theirs) -> Iterator[Call]:
                     value = {"post_id": theirs.post_id, "sha256": theirs.medium.sha256, "number": "0"}
                     url = url.replace(f"{{{parameter['name']}}}", value.get(parameter["name"], THEIRS))
                 elif parameter["in"] == "query" and of_tenant:
-                    queries.append({**queries[0], parameter["name"]: THEIRS})
+                    several = parameter["name"] == "tenants"
+                    queries.append({**queries[0], parameter["name"]: f'["{THEIRS}"]' if several else THEIRS})
             body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
             filled = None if body is None else example(document, body)
             in_body = THEIRS in orjson.dumps(filled).decode()
             for query in queries:
-                yield Call(method, url, query, filled, named or THEIRS in query.values() or in_body)
+                yield Call(method, url, query, filled, named or THEIRS in str(query) or in_body)
 
 
 def example(document: Mapping[str, Any], schema: Mapping[str, Any], name: str = "") -> Any:

@@ -45,6 +45,7 @@ ACROSS_TENANTS = {
     "vision_app.operations.rows._OF_TRACE": "`vision trace` finds a post by a trace id; a command of operators",
     "vision_app.operations.rows._OF_ENTRY": "the same by the id of an input entry",
     "vision_app.stores.posts.tenants": "`vision pause --all` has to know everybody; a command of operators",
+    "vision_app.stores.posts._TENANTS_AFTER": "names of tenants for the page of budgets, for callers who see all",
     "vision_app.stores.posts._UNFINISHED_TENANTS": "the budget's worker looks for tenants whose ledger was lost",
     "vision_app.audit.stores_reader._COLUMNS": "the head of two statements which both select by tenant",
     "vision_app.stores.post_search._SHOWN": "the head of a statement; `_conditions` adds the tenant of a caller",

@@ -18,7 +18,14 @@ NOON = START + timedelta(hours=12)
 
 
 def ledger(**more: Any) -> BudgetAnswer:
-    known = {"tenant_id": "t", "day": "2026-11-27", "limit": 1000, "default_limit": True, "spent": 0, "reserved": 0}
+    known: dict[str, Any] = {
+        "tenant_id": "t",
+        "day": "2026-11-27",
+        "limit": 1000,
+        "default_limit": True,
+        "spent": 0,
+        "reserved": 0,
+    }
     known |= {"waiting": 0, "open_grants": 0, "paused": False, "loaded": True, "known": True, "note": None}
     known |= {"reset_at": START + timedelta(days=1), **more}
     known.setdefault("remaining", max(0, known["limit"] - known["spent"] - known["reserved"]))

@@ -160,7 +160,7 @@ async def replay(
     app: ServedWorker, request: web.Request, body: ReplayBody, operator: str, reason: str | None = None
 ) -> ReplayAnswer:
     """Plan replays and, unless it is a dry run, carry them out. Raises ApiError 403, 404, 503."""
-    operator_for(request)
+    operator_for(request, body.tenant_id)
     chosen, left = await _chosen(app, body)
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(app.readers.pool_for_page())
@@ -186,7 +186,7 @@ async def discard(
     app: ServedWorker, request: web.Request, body: DiscardBody, operator: str, reason: str | None = None
 ) -> DiscardAnswer:
     """Mark letters as done, unless it is a dry run. Raises ApiError 403, 404, 503."""
-    operator_for(request)
+    operator_for(request, body.tenant_id)
     chosen, left = await _chosen(app, body)
     if not body.dry_run:
         async with app.readers.pool_for_page() as pool:

@@ -69,10 +69,8 @@ class DeadLettersView(UiPage):
     @operation("Dead letters", query=DeadLettersQuery, answers={})
     async def get(self, request: web.Request, query: DeadLettersQuery) -> web.Response:
         kept = {name: getattr(query, name) for name in ("state", "origin", "error", "tenant_id")}
-        asked = LettersQuery.model_validate(
-            {name: value for name, value in kept.items() if value} | {"cursor": query.cursor}
-        )
-        found = await letters(self.app, request, LettersQuery.model_validate(asked))
+        given = {name: value for name, value in kept.items() if value}
+        found = await letters(self.app, request, check("query", LettersQuery, given | {"cursor": query.cursor}))
         following = urlencode({**kept, "cursor": found.next_cursor})
         return render(
             request,
@@ -80,9 +78,7 @@ class DeadLettersView(UiPage):
             found=found,
             query=query,
             first=f"/ui/dead-letters?{urlencode(kept)}" if query.cursor else "",
-            following=f"/ui/dead-letters?{urlencode({**kept, 'cursor': found.next_cursor})}"
-            if found.next_cursor
-            else "",
+            following=f"/ui/dead-letters?{following}" if found.next_cursor else "",
         )
 
 
