@@ -74,7 +74,7 @@ class LetterView(Page):
 
 
 class ReplayView(Page):
-    """POST /api/v1/dlq/replay: send letters again, or say what that would do and cost at most."""
+    """POST /api/v1/dlq/actions/replay: send letters again, or say what that would do and cost at most."""
 
     @operation(
         "Send dead letters again",
@@ -89,7 +89,7 @@ class ReplayView(Page):
 
 
 class DiscardView(Page):
-    """POST /api/v1/dlq/discard: mark letters as done. They stay on the topic until its retention ends."""
+    """POST /api/v1/dlq/actions/discard: mark letters as done. They stay on the topic until its retention ends."""
 
     @operation(
         "Mark dead letters as done",
