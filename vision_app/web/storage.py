@@ -41,6 +41,7 @@ from .storage_models import (
     UsageAnswer,
     UsagePath,
 )
+from .worker import ServedWorker
 
 log = structlog.get_logger(__name__)
 
@@ -71,10 +72,7 @@ class StorageStatsView(Page):
 
     @operation("Usage, limits and rules of storage", answers={200: StorageStatsAnswer}, errors=(403, 503))
     async def get(self, request: web.Request) -> web.Response:
-        operator_for(request)
-        with _reachable():
-            held, state = await self.app.keeper.held(), await self.app.keeper.status()
-        return json_response(request, stats_of(self.app.settings, held, state))
+        return json_response(request, await stats(self.app, request))
 
 
 class UsageView(Page):
@@ -82,21 +80,7 @@ class UsageView(Page):
 
     @operation("What one tenant holds", path=UsagePath, answers={200: UsageAnswer}, errors=(404, 503))
     async def get(self, request: web.Request, path: UsagePath) -> web.Response:
-        tenant_asked(request, path.tenant_id)
-        with _reachable():
-            own = (await self.app.keeper.held()).get(account_of(path.tenant_id))
-        limit = self.app.settings.s3_per_tenant_limit_gb
-        usage = gib(own.total_bytes) if own else 0.0
-        answer = UsageAnswer(
-            tenant_id=path.tenant_id,
-            usage_gb=usage,
-            limit_gb=limit,
-            usage_percent=round(100 * usage / limit, 2),
-            by_type=by_type(own),
-            objects=own.total_objects if own else 0,
-            last_updated=own.updated_at if own else None,
-        )
-        return json_response(request, answer)
+        return json_response(request, await usage(self.app, request, path.tenant_id))
 
 
 class QuotaCheckView(Page):
@@ -143,15 +127,54 @@ class CleanupView(Page):
     async def post(
         self, request: web.Request, query: CleanupQuery, headers: OperatorHeaders, body: CleanupBody
     ) -> web.Response:
-        operator_for(request)
-        dry_run = body.dry_run if query.dry_run is None else query.dry_run
-        log.info("cleanup_requested", operator=headers.x_operator, **body.model_dump(), dry=dry_run)
-        task = self.app.keeper.start_clean_up(aim_of(self.app.settings, body), dry_run=dry_run)
-        done, _ = await asyncio.wait({task}, timeout=self.answer_seconds)
-        if not done:
-            return json_response(request, CleanupRunningAnswer(see=STATS), status=202)
-        with _reachable():
-            return json_response(request, _cleaned(task.result()))
+        if query.dry_run is not None:
+            body = body.model_copy(update={"dry_run": query.dry_run})
+        answer = await clean_up(self.app, request, body, headers.x_operator, self.answer_seconds)
+        status = 202 if isinstance(answer, CleanupRunningAnswer) else 200
+        return json_response(request, answer, status=status)
+
+
+async def stats(app: ServedWorker, request: web.Request) -> StorageStatsAnswer:
+    """Usage, limits and rules. Raises ApiError 403 for a tenant's token, 503 without Postgres."""
+    operator_for(request)
+    with _reachable():
+        held, state = await app.keeper.held(), await app.keeper.status()
+    return stats_of(app.settings, held, state)
+
+
+async def usage(app: ServedWorker, request: web.Request, tenant_id: str) -> UsageAnswer:
+    """What one tenant holds. Raises ApiError 404 for another tenant, 503 without Postgres."""
+    tenant_asked(request, tenant_id)
+    with _reachable():
+        own = (await app.keeper.held()).get(account_of(tenant_id))
+    limit = app.settings.s3_per_tenant_limit_gb
+    used = gib(own.total_bytes) if own else 0.0
+    return UsageAnswer(
+        tenant_id=tenant_id,
+        usage_gb=used,
+        limit_gb=limit,
+        usage_percent=round(100 * used / limit, 2),
+        by_type=by_type(own),
+        objects=own.total_objects if own else 0,
+        last_updated=own.updated_at if own else None,
+    )
+
+
+async def clean_up(
+    app: ServedWorker, request: web.Request, body: CleanupBody, operator: str, seconds: float = CLEANUP_SECONDS
+) -> CleanupAnswer | CleanupRunningAnswer:
+    """Clean up or, in a dry run, say what would go. After `seconds` it goes on without the caller.
+
+    Raises ApiError 403 for a tenant's token, 409 while another one is under way, 422, 503.
+    """
+    operator_for(request)
+    log.info("cleanup_requested", operator=operator, **body.model_dump(exclude={"dry_run"}), dry=body.dry_run)
+    task = app.keeper.start_clean_up(aim_of(app.settings, body), dry_run=body.dry_run)
+    done, _ = await asyncio.wait({task}, timeout=seconds)
+    if not done:
+        return CleanupRunningAnswer(see=STATS)
+    with _reachable():
+        return _cleaned(task.result())
 
 
 def aim_of(settings: Settings, body: CleanupBody) -> Aim:

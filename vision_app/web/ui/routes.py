@@ -7,6 +7,7 @@ from vision_app.web.page import Page
 from .dead_letters import DeadLettersChangeView, DeadLettersView, DeadLetterView
 from .entry import AssetView, LoginView, LogoutView, PreferenceView, RootView
 from .flow import FlowPart, FlowView
+from .storage import CleanupView, StorageView
 from .tenants import TenantChangeView, TenantsView, TenantView
 
 UI_ROUTES: dict[str, type[Page]] = {
@@ -16,6 +17,8 @@ UI_ROUTES: dict[str, type[Page]] = {
     "/ui/dead-letters": DeadLettersView,
     "/ui/dead-letter": DeadLetterView,
     "/ui/dead-letters/change": DeadLettersChangeView,
+    "/ui/storage": StorageView,
+    "/ui/storage/cleanup": CleanupView,
     "/ui/tenants": TenantsView,
     "/ui/tenant": TenantView,
     "/ui/tenant/change": TenantChangeView,

@@ -10,11 +10,12 @@ from typing import Literal
 
 from .common import RU as COMMON
 from .dead_letters import RU as DEAD_LETTERS
+from .storage import RU as STORAGE
 from .tenants import RU as TENANTS
 
 Language = Literal["ru", "en"]
 LANGUAGES: tuple[Language, ...] = ("ru", "en")
-RUSSIAN: dict[str, str] = {**COMMON, **TENANTS, **DEAD_LETTERS}
+RUSSIAN: dict[str, str] = {**COMMON, **TENANTS, **DEAD_LETTERS, **STORAGE}
 
 Translate = Callable[..., str]
 
