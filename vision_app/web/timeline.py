@@ -16,9 +16,9 @@ from vision_app.operations.timeline import Surroundings, TimedStage, explain, st
 from vision_app.stores.post_search import FoundStatus
 
 from .auth import tenant_asked
-from .budget import state_of
+from .budget import budget
 from .errors import ApiError, json_response
-from .models import BudgetAnswer, LiveMedium, LivePostAnswer, PostPath, TenantQuery
+from .models import LiveMedium, LivePostAnswer, PostPath, TenantQuery
 from .operation import operation
 from .owner import ask_owner
 from .page import Page
@@ -103,13 +103,6 @@ async def live_post(app: ServedWorker, request: web.Request, tenant_id: str, pos
     return None if stored is None else live_state(PostRow.model_validate(stored))
 
 
-async def budget_state(app: ServedWorker, request: web.Request, tenant_id: str) -> BudgetAnswer:
-    """A tenant's ledger, from the worker that owns it. Raises ApiError 503 while the owner is unknown."""
-    url = f"/api/v1/budget/{quote(tenant_id, safe='')}"
-    answer = await ask_owner(app, app.budgets, key_of(tenant_id), request, url, BudgetAnswer)
-    return answer or state_of(app, tenant_id)
-
-
 async def _without_row(app: ServedWorker, request: web.Request, tenant_id: str, post_id: str) -> TimelineAnswer:
     live = await live_post(app, request, tenant_id, post_id)
     if live is None:
@@ -142,10 +135,10 @@ async def _surroundings(app: ServedWorker, request: web.Request, tenant_id: str)
     """What media of the tenant may wait for. While its ledger cannot be asked, only what this worker itself knows."""
     paused, told = False, None
     try:
-        budget = await budget_state(app, request, tenant_id)
-        paused = budget.paused
-        if budget.waiting:
-            told = f"{budget.waiting} tasks of the tenant wait for its budget or a slot"
+        ledger = await budget(app, request, tenant_id)
+        paused = ledger.paused
+        if ledger.waiting:
+            told = f"{ledger.waiting} tasks of the tenant wait for its budget or a slot"
     except ApiError as fault:
         log.info("budget_not_asked", tenant_id=tenant_id, reason=fault.code)
         told = "its budget cannot be asked now"

@@ -7,6 +7,7 @@ from vision_app.web.page import Page
 from .dead_letters import DeadLettersChangeView, DeadLettersView, DeadLetterView
 from .entry import AssetView, LoginView, LogoutView, PreferenceView, RootView
 from .flow import FlowPart, FlowView
+from .posts import PostsView, PostView
 from .storage import CleanupView, StorageView
 from .tenants import TenantChangeView, TenantsView, TenantView
 
@@ -19,6 +20,8 @@ UI_ROUTES: dict[str, type[Page]] = {
     "/ui/dead-letters/change": DeadLettersChangeView,
     "/ui/storage": StorageView,
     "/ui/storage/cleanup": CleanupView,
+    "/ui/posts": PostsView,
+    "/ui/post": PostView,
     "/ui/tenants": TenantsView,
     "/ui/tenant": TenantView,
     "/ui/tenant/change": TenantChangeView,

@@ -1,0 +1,183 @@
+"""Posts: searched by words and filters, and one post with its pictures, answers, reasons and timeline."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+from urllib.parse import urlencode
+
+from aiohttp import web
+from pydantic import BaseModel, Field
+
+from vision_app.stores.post_search import FoundStatus
+from vision_app.web.auth import tenant_asked
+from vision_app.web.cursors import PostCursor
+from vision_app.web.dead_letter_models import LettersQuery, ListedDeadLetter
+from vision_app.web.dead_letters import letters
+from vision_app.web.errors import ApiError
+from vision_app.web.models import Id, PostAnswer
+from vision_app.web.operation import check, operation
+from vision_app.web.post_models import PostSearchQuery, TimelineAnswer
+from vision_app.web.post_search import search_posts
+from vision_app.web.posts import result_of
+from vision_app.web.timeline import post_timeline
+
+from .base import UiPage
+from .render import render
+
+Short = Annotated[str, Field(max_length=256, pattern=r"^[^\x00]*$")]
+SHOWN = 25
+STATUSES: tuple[FoundStatus, ...] = ("ok", "partial", "skipped", "deferred", "in_work", "error")
+
+STATUS_TEXTS = {
+    "ok": ("good", "analyzed"),
+    "partial": ("warn", "partly analyzed"),
+    "skipped": ("", "skipped"),
+    "deferred": ("warn", "deferred"),
+    "in_work": ("", "in work now"),
+    "error": ("bad", "failed"),
+    "analyzed": ("good", "analyzed"),
+    "failed": ("bad", "failed"),
+}
+"""Status of a post or of a medium → kind of its badge, its text."""
+
+CAUSE_TEXTS = {
+    "in_work": ("It is being looked at now.", ""),
+    "deferred": (
+        "Deferred: its tenant's money of the day is spent.",
+        "It goes on by itself on the new day, or at once if the limit is raised or the spending reset.",
+    ),
+    "tenant_paused": ("Its tenant is paused.", "Resume the tenant."),
+    "provider_away": ("GigaChat does not answer.", "It goes on by itself when GigaChat answers."),
+    "store_away": ("A service does not answer.", "It goes on by itself when the service answers; see Health."),
+    "feature_off": (
+        "Image analysis is switched off: FEATURE_VISION_ENABLED is false.",
+        "Set FEATURE_VISION_ENABLED=true and restart the worker.",
+    ),
+    "policy": ("A rule of the policy skips it.", "Change the rule in the policy file, then publish the post again."),
+    "object_missing": (
+        "The picture is not in the bucket, or may not be read.",
+        "Upload it (`vision upload`), then publish the post again.",
+    ),
+    "dead_letter": (
+        "Its message could not be handled and is among the dead letters.",
+        "Look at the dead letter, then replay or discard it.",
+    ),
+    "undecodable": ("The file cannot be used as a picture.", "Publish it again as JPEG or PNG."),
+    "refused": ("GigaChat refuses to look at this picture.", ""),
+    "budget": (
+        "It waited for money, and its place in the queue was given up or the queue was full.",
+        "Publish the post again when the tenant has money.",
+    ),
+    "other": ("It has no result.", ""),
+}
+"""Why a medium has no result → the sentence, and what to do."""
+
+STAGE_TEXTS = {
+    "way_in": "way in",
+    "policy": "policy",
+    "posts": "opening",
+    "preflight": "look-up",
+    "ledger": "budget asked again",
+    "budget": "wait for money or a slot",
+    "call": "decoding and turn",
+    "answer": "GigaChat",
+    "collect": "way back",
+    "complete": "completion",
+    "store": "storing",
+    "other": "other",
+}
+
+
+class PostsQuery(BaseModel):
+    """The form's fields; an empty one is left out."""
+
+    q: Annotated[str, Field(max_length=500, pattern=r"^[^\x00]*$")] = ""
+    tenant_id: Short = ""
+    channel_id: Short = ""
+    status: FoundStatus | Literal[""] = ""
+    reason: Short = ""
+    kind: Short = ""
+    label: Short = ""
+    after: Short = ""
+    before: Short = ""
+    cursor: PostCursor | None = None
+
+
+class PostQuery(BaseModel):
+    tenant_id: Id | None = None
+    post_id: Id
+
+
+class PostsView(UiPage):
+    """GET /ui/posts: posts of every status."""
+
+    @operation("Posts", query=PostsQuery, answers={})
+    async def get(self, request: web.Request, query: PostsQuery) -> web.Response:
+        kept = {name: value for name, value in query.model_dump(exclude={"cursor"}).items() if value}
+        asked = check("query", PostSearchQuery, {**kept, "cursor": query.cursor, "limit": SHOWN})
+        found = await search_posts(self.app, request, asked)
+        following = urlencode({**kept, "cursor": found.next_cursor})
+        return render(
+            request,
+            "posts.html",
+            found=found,
+            query=query,
+            filtered=bool(kept),
+            statuses=STATUSES,
+            status_texts=STATUS_TEXTS,
+            first=f"/ui/posts?{urlencode(kept)}" if query.cursor else "",
+            following=f"/ui/posts?{following}" if found.next_cursor else "",
+        )
+
+
+class PostView(UiPage):
+    """GET /ui/post: one post, with why it has no result if it has none."""
+
+    @operation("A post", query=PostQuery, answers={})
+    async def get(self, request: web.Request, query: PostQuery) -> web.Response:
+        tenant_asked(request, query.tenant_id)
+        try:
+            timeline = await post_timeline(self.app, request, query.post_id, query.tenant_id)
+        except ApiError as fault:
+            if fault.status != 404:
+                raise
+            found = await self._letters(request, query)
+            return render(request, "post_unknown.html", 404, query=query, letters=found, feature_on=self._feature_on)
+        result = await self._result(timeline)
+        return render(
+            request,
+            "post.html",
+            post=timeline,
+            result=result,
+            seen=_analyses(result),
+            letters=await self._letters(request, query) if timeline.status in ("error", "in_work") else [],
+            status_texts=STATUS_TEXTS,
+            cause_texts=CAUSE_TEXTS,
+            stage_texts=STAGE_TEXTS,
+        )
+
+    @property
+    def _feature_on(self) -> bool:
+        return self.app.settings.feature_vision_enabled
+
+    async def _result(self, timeline: TimelineAnswer) -> PostAnswer | None:
+        async with self.app.readers.for_page() as reader:
+            rows = await reader.get(timeline.post_id, timeline.tenant_id)
+        return result_of(rows[0]) if rows else None
+
+    async def _letters(self, request: web.Request, query: PostQuery) -> list[ListedDeadLetter]:
+        """The dead letters that name the post; none while Kafka does not answer."""
+        try:
+            found = await letters(self.app, request, LettersQuery(tenant_id=query.tenant_id, state="all", limit=100))
+        except ApiError:
+            return []
+        return [one for one in found.letters if one.post_id == query.post_id]
+
+
+def _analyses(result: PostAnswer | None) -> dict[str, dict[str, Any]]:
+    """What was seen on each picture, by sha256."""
+    return {
+        str(item.get("sha256")): item["analysis"]
+        for item in (result.enrichments if result else [])
+        if "analysis" in item
+    }

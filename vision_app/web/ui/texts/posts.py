@@ -1,0 +1,112 @@
+"""Texts of the posts' views."""
+
+RU = {
+    "analyzed": "проанализирован",
+    "partly analyzed": "проанализирован частично",
+    "skipped": "пропущен",
+    "deferred": "отложен",
+    "in work now": "в работе",
+    "failed": "ошибка",
+    "It is being looked at now.": "Сейчас анализируется.",
+    "Deferred: its tenant's money of the day is spent.": "Отложено: деньги тенанта на сегодня кончились.",
+    "It goes on by itself on the new day, or at once if the limit is raised or the spending reset.": (
+        "Продолжится само с новым днём или сразу, если поднять лимит или обнулить траты."
+    ),
+    "Its tenant is paused.": "Тенант на паузе.",
+    "Resume the tenant.": "Снимите паузу с тенанта.",
+    "GigaChat does not answer.": "GigaChat не отвечает.",
+    "It goes on by itself when GigaChat answers.": "Продолжится само, когда GigaChat ответит.",
+    "A service does not answer.": "Сервис не отвечает.",
+    "It goes on by itself when the service answers; see Health.": (
+        "Продолжится само, когда сервис ответит; см. «Состояние»."
+    ),
+    "Image analysis is switched off: FEATURE_VISION_ENABLED is false.": (
+        "Анализ картинок выключен: FEATURE_VISION_ENABLED равно false."
+    ),
+    "Set FEATURE_VISION_ENABLED=true and restart the worker.": (
+        "Задайте FEATURE_VISION_ENABLED=true и перезапустите воркер."
+    ),
+    "A rule of the policy skips it.": "Её пропускает правило политики.",
+    "Change the rule in the policy file, then publish the post again.": (
+        "Измените правило в файле политики и опубликуйте пост снова."
+    ),
+    "The picture is not in the bucket, or may not be read.": "Картинки нет в бакете, или её нельзя прочитать.",
+    "Upload it (`vision upload`), then publish the post again.": (
+        "Загрузите её (`vision upload`) и опубликуйте пост снова."
+    ),
+    "Its message could not be handled and is among the dead letters.": (
+        "Сообщение не удалось обработать, оно среди dead letters."
+    ),
+    "Look at the dead letter, then replay or discard it.": "Посмотрите письмо, затем отправьте снова или отложите его.",
+    "The file cannot be used as a picture.": "Файл нельзя использовать как картинку.",
+    "Publish it again as JPEG or PNG.": "Опубликуйте снова как JPEG или PNG.",
+    "GigaChat refuses to look at this picture.": "GigaChat отказывается смотреть эту картинку.",
+    "It waited for money, and its place in the queue was given up or the queue was full.": (
+        "Она ждала денег, но её место в очереди отдали или очередь была полна."
+    ),
+    "Publish the post again when the tenant has money.": "Опубликуйте пост снова, когда у тенанта будут деньги.",
+    "It has no result.": "Результата нет.",
+    "way in": "вход",
+    "policy": "политика",
+    "opening": "открытие",
+    "look-up": "проверка",
+    "budget asked again": "повторный запрос бюджета",
+    "wait for money or a slot": "ожидание денег или слота",
+    "decoding and turn": "декодирование и очередь",
+    "GigaChat": "GigaChat",
+    "way back": "возврат",
+    "completion": "завершение",
+    "storing": "запись",
+    "Words on the pictures": "Слова на картинках",
+    "Channel": "Канал",
+    "Label": "Метка",
+    "After": "После",
+    "Before": "До",
+    "as in 2026-11-27T10:00": "например 2026-11-27T10:00",
+    "any": "любое",
+    "Search": "Искать",
+    "No post fits. Loosen the filters, or look for the post by its id.": (
+        "Ничего не подходит. Ослабьте фильтры или найдите пост по id."
+    ),
+    "No post has come yet. A producer publishes to the Redis stream; `vision publish` does it by hand.": (
+        "Постов ещё нет. Продюсер публикует их в поток Redis; вручную это делает `vision publish`."
+    ),
+    "Seen": "Что видно",
+    "Tokens": "Токены",
+    "Changed": "Изменён",
+    "pictures: {n}": "картинок: {n}",
+    "till {time} UTC": "до {time} UTC",
+    "no picture": "нет картинки",
+    "Why there is no result": "Почему нет результата",
+    "Rule": "Правило",
+    "It goes on at": "Продолжится",
+    "Money then": "Деньги тогда",
+    "{spent} of {limit} tokens were spent; it may cost {estimate}": (
+        "потрачено {spent} из {limit} токенов; может стоить {estimate}"
+    ),
+    "Details": "Подробности",
+    "Confidence": "Уверенность",
+    "Labels": "Метки",
+    "Meme": "Мем",
+    "Text on the picture": "Текст на картинке",
+    "Model": "Модель",
+    "from the cache, free": "из кэша, бесплатно",
+    "answered by the built-in simulator, not by GigaChat": "ответил встроенный симулятор, а не GigaChat",
+    "Pictures of the post": "Картинки поста",
+    "Timeline": "По времени",
+    "in all {span}": "всего {span}",
+    "Stage": "Этап",
+    "Duration": "Длительность",
+    "whole post": "пост целиком",
+    "This post has no times: an older version wrote it.": "У этого поста нет времён: его записала старая версия.",
+    "Nothing is known of this post": "Об этом посте ничего не известно",
+    "It was not published, or it belongs to another tenant. Look at the input stream with `vision trace {post}`.": (
+        "Он не публиковался или принадлежит другому тенанту. Входной поток покажет `vision trace {post}`."
+    ),
+    "Image analysis is switched off (FEATURE_VISION_ENABLED=false), so no new post is taken from the input stream.": (
+        "Анализ картинок выключен (FEATURE_VISION_ENABLED=false), новые посты из входного потока не берутся."
+    ),
+    "It is among the dead letters:": "Он среди dead letters:",
+    "Dead letters of this post": "Dead letters этого поста",
+    "Money of this tenant": "Деньги этого тенанта",
+}
