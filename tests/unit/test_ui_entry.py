@@ -6,7 +6,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from aiohttp import CookieJar, web
@@ -17,6 +17,7 @@ from yarl import URL
 
 from tests.unit.test_budget import TENANT
 from tests.unit.test_web import Worker
+from vision_app.operations.timeline import Cause, Stage
 from vision_app.settings import load_settings
 from vision_app.web import sessions
 from vision_app.web.auth import digest_of
@@ -26,6 +27,8 @@ from vision_app.web.ui import base as ui_base
 from vision_app.web.ui import render as ui_render
 from vision_app.web.ui.base import own_path
 from vision_app.web.ui.entry import AssetView, LoginView, LogoutView, PreferenceView, RootView
+from vision_app.web.ui.flow import TITLES
+from vision_app.web.ui.posts import CAUSE_TEXTS, STAGE_TEXTS, STATUS_TEXTS
 from vision_app.web.ui.render import NAVIGATION
 from vision_app.web.ui.texts import RUSSIAN, language_of
 
@@ -281,7 +284,11 @@ def test_every_text_of_the_page_has_a_translation() -> None:
     assert len(used) > 30
     missing = {text: file for text, file in used.items() if text not in RUSSIAN}
     assert not missing
-    assert {title for _, title in NAVIGATION} <= set(RUSSIAN)
+    by_name = {title for _, title in NAVIGATION} | set(TITLES.values()) | set(STAGE_TEXTS.values())
+    by_name |= {text for _, text in STATUS_TEXTS.values()} | {text for pair in CAUSE_TEXTS.values() for text in pair}
+    assert by_name - {""} <= set(RUSSIAN)
+    assert set(CAUSE_TEXTS) == set(get_args(Cause))
+    assert set(STAGE_TEXTS) == set(get_args(Stage))
 
 
 def test_translations_have_the_same_values() -> None:
