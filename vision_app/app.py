@@ -84,6 +84,7 @@ from .telemetry.watch import Watch, remedy
 from .topics import MAX_MESSAGE_BYTES
 from .web.changes import ChangeTail
 from .web.health import health_pages
+from .web.health_checks import HealthChecks, checks_of
 from .web.readers import Readers
 from .web.routes import add_routes, web_options
 from .web.server import BoundedWeb
@@ -124,6 +125,7 @@ class VisionApp(faust.App):
     kafka_reads: Reachability
     throughput: Throughput
     letter_index: LetterIndex
+    health_checks: HealthChecks
     s3: S3Store
     watch: Watch
     times: WorkerTimes
@@ -332,6 +334,7 @@ def create_app(settings: Settings, services: Services | None = None) -> VisionAp
     app.kafka_reads, app.throughput = Reachability(), Throughput()
     measure_lag(app, app.kafka_reads, app.throughput)
     app.letter_index = LetterIndex(lambda: kafka_log(settings))
+    app.health_checks = checks_of(settings)
     every(app, REFRESH_SECONDS, app.marks.refresh)
     every(app, POLICY_SECONDS, look_at_policy)
     app.bridge = RedisIn(app, outbox, dead_letters, settings, worker_id(settings), app.service_is_away)

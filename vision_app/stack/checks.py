@@ -144,12 +144,17 @@ def expected(plan: StackPlan, state: StackState | None) -> dict[str, bool]:
 async def services(settings: Settings, plan: StackPlan, state: StackState | None) -> list[Finding]:
     """Every service answers and accepts our credentials. An embedded service that is not started is only a hint."""
     names = expected(plan, state)
-    return await asyncio.gather(*(_reach(name, PROBES[name], settings, up) for name, up in names.items()))
+    return await asyncio.gather(*(_reach(name, settings, up) for name, up in names.items()))
 
 
-async def _reach(name: str, probe: Callable[[Settings], Awaitable[str]], settings: Settings, expected: bool) -> Finding:
+async def _reach(name: str, settings: Settings, expected: bool) -> Finding:
     if not expected:
         return _hint(name, "not running; start it with `vision up`")
+    return await check_service(name, PROBES[name], settings)
+
+
+async def check_service(name: str, probe: Callable[[Settings], Awaitable[str]], settings: Settings) -> Finding:
+    """Whether a service answers and accepts our credentials, within PROBE_SECONDS."""
     try:
         return _ok(name, await asyncio.wait_for(probe(settings), PROBE_SECONDS))
     except TimeoutError:

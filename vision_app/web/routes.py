@@ -13,6 +13,7 @@ from .changes import ChangesView
 from .dead_letters import DiscardView, LettersView, LetterView, ReplayView
 from .errors import uniform
 from .health import AliveView, ReadyView
+from .health_report import HealthView
 from .media import MediaView
 from .openapi import document_view
 from .page import Page
@@ -56,6 +57,7 @@ ROUTES: dict[str, type[Page]] = {
     "/api/v1/dlq/actions/discard": DiscardView,
     "/api/v1/dlq/{id}": LetterView,
     "/api/v1/pipeline": PipelineView,
+    "/api/v1/health": HealthView,
     "/api/v1/storage/quota": QuotaView,
     "/api/v1/storage/quota/check": QuotaCheckView,
     "/api/v1/storage/stats": StorageStatsView,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from vision_app.domain.budget import BudgetRules
 from vision_app.operations.letter_index import LetterIndex
@@ -14,6 +14,7 @@ from vision_app.streams.faust_seams import Worker
 from vision_app.streams.outbox import Outbox
 from vision_app.telemetry.throughput import Throughput
 
+from .health_checks import HealthChecks
 from .readers import Readers
 
 if TYPE_CHECKING:  # they use this module
@@ -34,6 +35,7 @@ class ServedWorker(Worker, Protocol):
     started: bool
     throughput: Throughput
     letter_index: LetterIndex
+    health_checks: HealthChecks
     s3: S3Store
 
     @property

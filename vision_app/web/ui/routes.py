@@ -7,6 +7,7 @@ from vision_app.web.page import Page
 from .dead_letters import DeadLettersChangeView, DeadLettersView, DeadLetterView
 from .entry import AssetView, LoginView, LogoutView, PreferenceView, RootView
 from .flow import FlowPart, FlowView
+from .health import HealthPart, HealthView
 from .posts import PostsView, PostView
 from .storage import CleanupView, StorageView
 from .tenants import TenantChangeView, TenantsView, TenantView
@@ -25,6 +26,8 @@ UI_ROUTES: dict[str, type[Page]] = {
     "/ui/tenants": TenantsView,
     "/ui/tenant": TenantView,
     "/ui/tenant/change": TenantChangeView,
+    "/ui/health": HealthView,
+    "/ui/health/part": HealthPart,
     "/ui/login": LoginView,
     "/ui/logout": LogoutView,
     "/ui/preference": PreferenceView,

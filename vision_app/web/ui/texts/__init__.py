@@ -10,13 +10,14 @@ from typing import Literal
 
 from .common import RU as COMMON
 from .dead_letters import RU as DEAD_LETTERS
+from .health import RU as HEALTH
 from .posts import RU as POSTS
 from .storage import RU as STORAGE
 from .tenants import RU as TENANTS
 
 Language = Literal["ru", "en"]
 LANGUAGES: tuple[Language, ...] = ("ru", "en")
-RUSSIAN: dict[str, str] = {**COMMON, **TENANTS, **DEAD_LETTERS, **STORAGE, **POSTS}
+RUSSIAN: dict[str, str] = {**COMMON, **TENANTS, **DEAD_LETTERS, **STORAGE, **POSTS, **HEALTH}
 
 Translate = Callable[..., str]
 

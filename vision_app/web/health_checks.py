@@ -1,0 +1,82 @@
+"""Runs the checks behind /api/v1/health in this worker: at most once at a time, kept for a few seconds."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+
+from pydantic import BaseModel, Field
+
+from vision_app.operations.doctor import operation as doctor_findings
+from vision_app.settings import Settings
+from vision_app.stack.checks import Finding, Level, check_service, given_settings, tesseract
+from vision_app.stack.reachable import PROBES
+
+from .models import Answer
+
+KEPT_SECONDS = 5.0
+
+
+class ServiceHealth(BaseModel):
+    service: str
+    state: Level = Field(description="ok; hint: usable, and something is to be done; failed")
+    detail: str = Field(description="its version, or what is wrong and what to do")
+    latency_ms: float = Field(description="of the whole check, connecting included")
+
+
+class HealthAnswer(Answer):
+    """The services, and the findings about workers, policy, settings, dead letters and the bucket."""
+
+    worst: Level = Field(description="the worst of all states")
+    checked_at: datetime
+    services: list[ServiceHealth]
+    findings: list[Finding]
+
+
+Check = Callable[[], Awaitable[HealthAnswer]]
+
+
+class HealthChecks:
+    """Runs the checks, once at a time. `check` makes a report; `clock`: seconds that never go back."""
+
+    def __init__(
+        self, check: Callable[[], Awaitable[HealthAnswer]], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._check, self._clock = check, clock
+        self._lock = asyncio.Lock()
+        self._last: HealthAnswer | None = None
+        self._fresh_until = float("-inf")
+
+    async def report(self) -> HealthAnswer:
+        async with self._lock:
+            if self._last is not None and self._clock() < self._fresh_until:
+                return self._last
+            found = self._last = await self._check()
+            self._fresh_until = self._clock() + KEPT_SECONDS
+            return found
+
+
+def checks_of(settings: Settings) -> HealthChecks:
+    """The checks of a worker with these settings."""
+
+    async def check() -> HealthAnswer:
+        unused = {"simulator", *([] if settings.feature_neo4j_enabled else ["neo4j"])}  # gigachat probes both providers
+        names = [name for name in PROBES if name not in unused]
+        services = await asyncio.gather(*(_service(name, settings) for name in names))
+        up = {one.service: one.state is not Level.FAILED for one in services}
+        ocr = [await asyncio.to_thread(tesseract, settings.vision_ocr_languages)]
+        found = [*given_settings(settings), *await doctor_findings(settings, up), *ocr]
+        states = {one.state for one in services} | {one.verdict for one in found}
+        worst = next(level for level in (Level.FAILED, Level.HINT, Level.OK) if level in states)
+        return HealthAnswer(worst=worst, checked_at=datetime.now(UTC), services=list(services), findings=found)
+
+    return HealthChecks(check)
+
+
+async def _service(name: str, settings: Settings) -> ServiceHealth:
+    began = time.monotonic()
+    finding = await check_service(name, PROBES[name], settings)
+    latency = round((time.monotonic() - began) * 1000, 1)
+    return ServiceHealth(service=name, state=finding.verdict, detail=finding.detail, latency_ms=latency)
