@@ -1,4 +1,4 @@
-"""GET /api/v1/health: every dependency with its answer and latency, and what `vision doctor` finds, as seen from here."""
+"""GET /api/v1/health: every dependency with its answer and latency, and what `vision doctor` finds."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from vision_app.domain.budget import BudgetRules
 from vision_app.operations.letter_index import LetterIndex
