@@ -277,7 +277,10 @@ def budget_agent(
         for what, details in decision.observed:
             _observe(what, details, command.tenant_id)
         return Change(
-            send=[signed(message, grant_key) if isinstance(message, Grant) else message for message in decision.send],
+            send=[
+                *(signed(message, grant_key) if isinstance(message, Grant) else message for message in decision.send),
+                *decision.charges,
+            ],
             entries={parked_key(key, number): entry for number, entry in decision.park.items()},
             row=decision.row,
             expired=[parked_key(key, number) for number in decision.unpark],

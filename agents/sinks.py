@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import orjson
 import structlog
 
 from vision_app.events import MAX_TRACE_CHARS, SKIPPED_EVENT, announcement, entry_key, reduced
-from vision_app.messages import PostResult, decode, headers_of
+from vision_app.messages import Charged, PostResult, decode, headers_of
 from vision_app.stores.base import Sink
 from vision_app.streams.batches import Batches
 from vision_app.streams.dead_letters import DeadLetters
@@ -28,16 +29,16 @@ def sink_agents(
     outbox: Outbox,
     dead_letters: DeadLetters,
     *,
-    postgres: Sink[PostResult],
+    postgres: Sink[PostResult | Charged],
     documents: Sink[PostResult],
     graph: Sink[PostResult] | None,
     emit_skipped: bool,
 ) -> list[Batches]:
     """Build the sinks' agents. Only the Postgres sink announces: it commits the row before it sends the event."""
 
-    async def announce(results: Sequence[PostResult], keep_trying: Callable[[], bool]) -> None:
+    async def announce(results: Sequence[PostResult | Charged], keep_trying: Callable[[], bool]) -> None:
         for result in results:
-            if result.status != "in_work":
+            if isinstance(result, PostResult) and result.status != "in_work":
                 await _announce(outbox, result, emit_skipped, keep_trying)
 
     flows = [_sink(app, outbox, dead_letters, postgres, SINK_POSTGRES, written=announce)]
@@ -48,20 +49,15 @@ def sink_agents(
 
 
 def _sink(
-    app: Worker, outbox: Outbox, dead_letters: DeadLetters, sink: Sink[PostResult], topic: Topic, **options: Any
+    app: Worker, outbox: Outbox, dead_letters: DeadLetters, sink: Sink[Any], topic: Topic, **options: Any
 ) -> Batches:
-    batches = Batches(app, sink, _read, dead_letters, **options)
+    batches = Batches(app, sink, partial(decode, topic.model), dead_letters, **options)
 
     async def write(stream: Stream) -> None:
         await batches.run(stream)
 
     app.agent(outbox.channel(topic), name=f"sink-{sink.name}")(write)
     return batches
-
-
-def _read(value: bytes | None) -> PostResult:
-    result: PostResult = decode(PostResult, value)
-    return result
 
 
 async def _announce(outbox: Outbox, result: PostResult, emit_skipped: bool, keep_trying: Callable[[], bool]) -> None:

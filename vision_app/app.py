@@ -42,7 +42,7 @@ from .domain import budget as budget_core
 from .domain.policy import Policy, PolicyError
 from .domain.signatures import key_from
 from .kafka_topics import create_topics
-from .messages import PostResult
+from .messages import Charged, PostResult
 from .operations.kafka_log import kafka_log
 from .operations.letter_index import LetterIndex
 from .prompts import PROMPT_VERSION, VISION_VERSION
@@ -254,7 +254,7 @@ class Services:
     gate: Callable[[Settings, Slots], Gate] = Gate
     decoders: Callable[[Settings], Decoders] = Decoders
     ocr: Callable[[Settings], Tesseract] = Tesseract
-    postgres: Callable[[Settings], Sink[PostResult]] = PostgresSink
+    postgres: Callable[[Settings], Sink[PostResult | Charged]] = PostgresSink
     documents: Callable[[Settings, S3Store], Sink[PostResult]] = PostDocumentSink
     graph: Callable[[Settings], Sink[PostResult]] = GraphSink
     announcer: Callable[[Settings], Sink[Announcement]] = RedisAnnouncer

@@ -291,12 +291,15 @@ class Reserve(Message):
 
 
 class Settle(Message):
-    """The call of this grant is over and cost `tokens`."""
+    """The call of this grant is over and cost `tokens`. The other fields say for what; for the owner's accounts."""
 
     type: Literal["settle"] = "settle"
     tenant_id: str
     grant_id: str
     tokens: int = Field(ge=0)
+    post_id: str | None = None
+    sha256: str | None = None
+    prompt_key: str | None = None
 
 
 class Lost(Message):
@@ -419,6 +422,24 @@ class PostResult(Message):
     @property
     def key(self) -> bytes:
         return self.event.key
+
+
+class Charged(Message):
+    """What a grant has been charged in all, in this ledger of its tenant; for the owner's accounts in Postgres."""
+
+    type: Literal["charged"] = "charged"
+    tenant_id: str
+    ledger: str
+    grant_id: str
+    tokens: int = Field(ge=0)
+    at_ms: int
+    cut_off: bool = False  # charged at its estimate, since its call was cut off
+    post_id: str | None = None
+    sha256: str | None = None
+    prompt_key: str | None = None
+
+
+ForPostgres = Annotated[PostResult | Charged, Field(discriminator="type")]
 
 
 # --- what could not be processed: vision.dlq --------------------------------------------------------------------------

@@ -24,7 +24,7 @@ POSTS = Topic("vision.posts", "tenant:post", m.PostCommand)
 MEDIA = Topic("vision.media", "tenant:sha256", m.MediaTask)
 BUDGET = Topic("vision.budget", "tenant", m.BudgetCommand)
 ANALYSIS = Topic("vision.analysis", "tenant:sha256", m.Grant)
-SINK_POSTGRES = Topic("vision.sink.postgres", "tenant:post", m.PostResult)
+SINK_POSTGRES = Topic("vision.sink.postgres", "tenant:post; charges: tenant", m.ForPostgres)
 SINK_S3 = Topic("vision.sink.s3", "tenant:post", m.PostResult)
 SINK_NEO4J = Topic("vision.sink.neo4j", "tenant:post", m.PostResult)
 ANALYZED = Topic("posts.vision.analyzed", "tenant:post", dict[str, Any])
@@ -69,6 +69,8 @@ def routes(message: m.Message) -> list[tuple[Topic, bytes]]:
             return [(SINK_POSTGRES, message.key)]
         case m.PostResult():
             return [(SINK_POSTGRES, message.key), (SINK_S3, message.key), (SINK_NEO4J, message.key)]
+        case m.Charged():
+            return [(SINK_POSTGRES, m.key_of(message.tenant_id))]
         case m.DeadLetter():
             return [(DLQ, (message.key or message.id).encode())]
         case m.Reserve() | m.Settle() | m.Lost() | m.Release() | m.Load() | m.Wake():

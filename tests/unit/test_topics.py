@@ -52,6 +52,11 @@ ROUTES: list[tuple[m.Message, list[tuple[str, bytes]], str]] = [
         "trace",
     ),
     (RESULT.model_copy(update={"status": "in_work"}), [("vision.sink.postgres", POST)], "trace"),
+    (
+        m.Charged(tenant_id="t:1", ledger="l", grant_id="g", tokens=1, at_ms=1),
+        [("vision.sink.postgres", TENANT)],
+        "",
+    ),
     (LETTER, [("vision.dlq", b"k")], ""),
     (LETTER.model_copy(update={"key": None, "trace_id": "trace"}), [("vision.dlq", b"id")], "trace"),
 ]

@@ -83,7 +83,7 @@ def _apply(command: BudgetCommand, ledger_draft: LedgerDraft, queue_draft: Queue
         case Reserve():
             queue_draft.enqueue(command.task, command.estimate, command.purpose)
         case Settle():
-            ledger_draft.settle(command.grant_id, command.tokens)
+            ledger_draft.settle(command)
         case Lost():
             if ledger_draft.charge_lost(command):
                 queue_draft.enqueue(command.task, command.estimate, command.purpose)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from vision_app.messages import Message
+from vision_app.messages import Charged, Message
 
 from .budget_rows import BudgetRow, Parked
 
@@ -17,12 +17,14 @@ ParkedView = Callable[[int], Parked | None]
 class BudgetDecision:
     """`row` is None if there is nothing to store. `load` asks for what Postgres knows of the tenant.
 
-    `park` and `unpark` are the parked entries to write and to delete, by their numbers in the queue. `observed` is for
-    metrics and the log: a name and its details.
+    `charges` tell the owner's accounts what grants were charged; they are sent, too. `park` and `unpark` are the parked
+    entries to write and to delete, by their numbers in the queue. `observed` is for metrics and the log: a name and its
+    details.
     """
 
     row: BudgetRow | None
     send: list[Message] = field(default_factory=list)
+    charges: list[Charged] = field(default_factory=list)
     park: dict[int, Parked] = field(default_factory=dict)
     unpark: list[int] = field(default_factory=list)
     load: bool = False

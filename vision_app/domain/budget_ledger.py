@@ -7,8 +7,9 @@ decided in `budget_queue.py`; how long closed grants are remembered, in `closure
 from __future__ import annotations
 
 from datetime import datetime
+from typing import NamedTuple
 
-from vision_app.messages import Grant, Load, Lost, Provider
+from vision_app.messages import Charged, Grant, Load, Lost, MediaTask, Provider, Settle
 
 from .budget_decision import BudgetDecision
 from .budget_rows import BudgetRow, BudgetRules, ClosedGrant, OpenGrant, Parked
@@ -19,6 +20,18 @@ LOST_AFTER_MS = 24 * 60 * 60 * 1000
 """A grant that has been open for this long is charged, because its end may never be reported."""
 KEPT_TASK_BYTES = 4096
 """A larger task is not kept in the row while its grant is open; the row has to stay small."""
+
+
+class _About(NamedTuple):
+    """What a charge was for, as far as it is known."""
+
+    post_id: str | None = None
+    sha256: str | None = None
+    prompt_key: str | None = None
+
+    @classmethod
+    def of(cls, task: MediaTask) -> _About:
+        return cls(task.post_id, task.medium.sha256, task.prompt_key)
 
 
 class LedgerDraft:
@@ -143,8 +156,9 @@ class LedgerDraft:
             Grant(id=name, provider=provider, purpose=entry.purpose, estimate=estimate, task=task)
         )
 
-    def settle(self, grant_id: str, tokens: int) -> None:
+    def settle(self, command: Settle) -> None:
         """Charge a grant once. If its call was charged as lost and cost more, charge the difference."""
+        grant_id, tokens = command.grant_id, command.tokens
         if self._is_settled_and_forgotten(grant_id):
             self._decision.observe("late_settle", grant_id=grant_id, tokens=tokens)
             return
@@ -153,7 +167,9 @@ class LedgerDraft:
         if known and known.settled and known.charged == charged:
             self._decision.observe("duplicate", grant_id=grant_id)
             return
-        self._close(ClosedGrant(id=grant_id, charged=charged, requeued=bool(known and known.requeued), settled=True))
+        requeued = bool(known and known.requeued)
+        about = _About(command.post_id, command.sha256, command.prompt_key)
+        self._close(ClosedGrant(id=grant_id, charged=charged, requeued=requeued, settled=True), about)
 
     def release(self, grant_id: str) -> None:
         """Close an open grant that cost nothing. Only an OCR grant is then settled: a call may still be reported."""
@@ -174,7 +190,8 @@ class LedgerDraft:
         already_charged = known.charged if known else None
         charged = estimate if already_charged is None else already_charged
         settled = bool(known and known.settled)
-        self._close(ClosedGrant(id=command.grant_id, charged=charged, requeued=True, settled=settled))
+        closed = ClosedGrant(id=command.grant_id, charged=charged, requeued=True, settled=settled)
+        self._close(closed, _About.of(command.task), cut_off=True)
         self._decision.observe("lost", grant_id=command.grant_id, tokens=estimate)
         return True
 
@@ -185,7 +202,8 @@ class LedgerDraft:
     def expire_grant(self, grant_id: str) -> Parked | None:
         """Charge the estimate of an open grant. Returns the entry to queue again; None if the row does not have it."""
         grant = self.open[grant_id]
-        self._close(ClosedGrant(id=grant_id, charged=grant.estimate, requeued=grant.waiting is not None))
+        closed = ClosedGrant(id=grant_id, charged=grant.estimate, requeued=grant.waiting is not None)
+        self._close(closed, _About.of(grant.waiting.task) if grant.waiting else _About(), cut_off=True)
         self._decision.observe("forgotten", grant_id=grant_id, tokens=grant.estimate)
         return grant.waiting
 
@@ -194,6 +212,22 @@ class LedgerDraft:
         known = grant_id in self.open or self.closures.of(grant_id) is not None
         return not known and self.closures.settled_long_ago(grant_id)
 
-    def _close(self, closed: ClosedGrant) -> None:
+    def _close(self, closed: ClosedGrant, about: _About = _About(), *, cut_off: bool = False) -> None:  # noqa: B008 - immutable
+        """Close a grant, and charge what was not charged before. Tell the owner's accounts of every charge."""
         self.open.pop(closed.id, None)
-        self.spent += self.closures.add(closed)
+        charge = self.closures.add(closed)
+        self.spent += charge
+        if charge:
+            self._decision.charges.append(
+                Charged(
+                    tenant_id=self._tenant_id,
+                    ledger=self._ledger,
+                    grant_id=closed.id,
+                    tokens=closed.charged or 0,
+                    at_ms=self._at.time_ms,
+                    cut_off=cut_off,
+                    post_id=about.post_id,
+                    sha256=about.sha256,
+                    prompt_key=about.prompt_key,
+                )
+            )

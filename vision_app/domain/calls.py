@@ -180,7 +180,15 @@ def close(grant: Grant, tokens: int | None) -> Message:
     tenant = grant.task.tenant_id
     if tokens is None:
         return Release(tenant_id=tenant, grant_id=grant.id)
-    return Settle(tenant_id=tenant, grant_id=grant.id, tokens=tokens)
+    task = grant.task
+    return Settle(
+        tenant_id=tenant,
+        grant_id=grant.id,
+        tokens=tokens,
+        post_id=task.post_id,
+        sha256=task.medium.sha256,
+        prompt_key=task.prompt_key,
+    )
 
 
 def ask_for_repair(grant: Grant, tokens: int, estimate: int) -> list[Message]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from vision_app.clients.postgres import Way, postgres_connection, worker_role
 from vision_app.kafka_topics import Found, create_topics, look_at_topics
-from vision_app.messages import PostResult, decode
+from vision_app.messages import Charged, ForPostgres, PostResult, decode
 from vision_app.settings import Settings
 from vision_app.stores import migrate, repair, rights
 from vision_app.stores.base import Rejected
@@ -88,7 +88,7 @@ async def refill(settings: Settings) -> Refilled:
     An older result never replaces a newer one (`PostgresSink`), so this may run while workers run. Raises
     SinkUnavailable, KafkaError.
     """
-    told, batch = Refilled(), list[PostResult]()
+    told, batch = Refilled(), list[PostResult | Charged]()
     sink = PostgresSink(settings)
     await sink.open()
     try:
@@ -96,7 +96,7 @@ async def refill(settings: Settings) -> Refilled:
             stretches = await kafka.between(kafka.partitions([SINK_POSTGRES.name]), None, None)
             async for record in kafka.read(stretches):
                 try:
-                    batch.append(decode(PostResult, record.value))
+                    batch.append(decode(ForPostgres, record.value))
                 except ValueError as fault:
                     told.refuse(f"{record.id}: {fault}")
                 if len(batch) >= AT_ONCE:
@@ -108,16 +108,22 @@ async def refill(settings: Settings) -> Refilled:
     return told
 
 
-async def _write(sink: PostgresSink, batch: list[PostResult], told: Refilled) -> None:
+async def _write(sink: PostgresSink, batch: list[PostResult | Charged], told: Refilled) -> None:
     while batch:
         try:
             await sink.write(batch)
         except Rejected as fault:
             refused = batch.pop(fault.index)
-            told.refuse(f"{refused.event.tenant_id} {refused.event.post_id}: {fault}")
+            told.refuse(f"{_name(refused)}: {fault}")
         else:
             told.written += len(batch)
             return
+
+
+def _name(record: PostResult | Charged) -> str:
+    if isinstance(record, Charged):
+        return f"the charge of {record.tenant_id}'s grant {record.grant_id}"
+    return f"{record.event.tenant_id} {record.event.post_id}"
 
 
 async def topics(settings: Settings) -> Found:

@@ -27,7 +27,7 @@ from vision_app.clients.postgres import (
     postgres_pool,
     unverified,
 )
-from vision_app.messages import PostResult
+from vision_app.messages import Charged, PostResult
 from vision_app.settings import Settings
 from vision_app.telemetry import metrics
 
@@ -39,6 +39,7 @@ from .rows import (
     MAX_REASON_CHARS,
     PARTS,
     bare_row,
+    charge_rows,
     enrichment_row,
     media_rows,
     reduced_media,
@@ -123,6 +124,18 @@ UPDATE media_objects AS m SET refs_count = m.refs_count + counted.posts FROM cou
 WHERE (m.tenant_id, m.file_sha256) = (counted.tenant_id, counted.file_sha256)"""  # noqa: S608 - as above
 
 
+WRITE_CHARGES = """
+INSERT INTO token_charges AS t
+    (tenant_id, ledger, grant_id, charged_at, tokens, cut_off, post_id, file_sha256, prompt)
+SELECT tenant_id, ledger, grant_id, to_timestamp(at_ms / 1000.0), tokens, cut_off, post_id, file_sha256, prompt
+FROM jsonb_to_recordset($1::jsonb) AS r(tenant_id text, ledger text, grant_id text, at_ms bigint, tokens bigint,
+    cut_off boolean, post_id text, file_sha256 text, prompt text) ORDER BY tenant_id, ledger, grant_id
+ON CONFLICT (tenant_id, ledger, grant_id) DO UPDATE SET
+    tokens = greatest(t.tokens, EXCLUDED.tokens), cut_off = t.cut_off OR EXCLUDED.cut_off,
+    post_id = coalesce(t.post_id, EXCLUDED.post_id), file_sha256 = coalesce(t.file_sha256, EXCLUDED.file_sha256),
+    prompt = coalesce(t.prompt, EXCLUDED.prompt)"""
+
+
 async def create_pool(settings: Settings, *, size: int = POOL_SIZE, application: str = "vision") -> Any:
     """A pool of connections with strict timeouts. Raises SinkUnavailable if the database does not answer."""
     try:
@@ -150,8 +163,8 @@ def unavailable(fault: Exception, way: Way = Way.WORKER) -> SinkUnavailable:
     return SinkUnavailable(postgres_fault(fault, way))
 
 
-class PostgresSink(Sink[PostResult]):
-    """Writes results of posts; `write` returns the finished ones that the database now shows."""
+class PostgresSink(Sink[PostResult | Charged]):
+    """Writes results of posts and charges; `write` returns the finished results that the database now shows."""
 
     name = "postgres"
 
@@ -177,7 +190,7 @@ class PostgresSink(Sink[PostResult]):
             await close_pool(self._pool)
             self._pool = None
 
-    async def write(self, batch: Sequence[PostResult]) -> Sequence[PostResult]:
+    async def write(self, batch: Sequence[PostResult | Charged]) -> Sequence[PostResult]:
         """Write a batch in one transaction; several results of one post are ordered by their emissions.
 
         Returns the finished results now in the database, written just now or at an earlier delivery. Not returned, and
@@ -185,9 +198,15 @@ class PostgresSink(Sink[PostResult]):
         """
         if self._pool is None:
             raise SinkUnavailable("the Postgres sink is not open")
-        records = [_Record(index, result, self._settings.s3_bucket) for index, result in enumerate(batch)]
+        bucket = self._settings.s3_bucket
+        records = [_Record(place, one, bucket) for place, one in enumerate(batch) if isinstance(one, PostResult)]
+        charges = charge_rows(one for one in batch if isinstance(one, Charged))
         try:
             async with self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as connection:
+                if charges:
+                    await connection.execute(WRITE_CHARGES, orjson.dumps(charges).decode())
+                if not records:
+                    return []
                 try:
                     async with connection.transaction():
                         written = await _write(connection, records)

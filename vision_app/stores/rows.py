@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from vision_app import events
-from vision_app.messages import Analyzed, Failed, MediumResult, PostResult, Skipped
+from vision_app.messages import Analyzed, Charged, Failed, MediumResult, PostResult, Skipped
 
 from .ordering import ObservedMedium, seen
 from .text import storable
@@ -256,6 +256,7 @@ def _media_item(medium: MediumResult, billed: int) -> dict[str, Any]:
             "answer_s3_key": medium.outcome.s3_key,
             "provider": answer.provider,
             "model": answer.model,
+            "tokens": answer.tokens,  # what the answer cost when it was made, also if this post had it for nothing
             "verdict": answer.verdict,
             "duration_ms": answer.duration_ms,
             "analyzed_at": answer.analyzed_at.isoformat(),
@@ -264,6 +265,27 @@ def _media_item(medium: MediumResult, billed: int) -> dict[str, Any]:
     if isinstance(medium.outcome, Failed) and medium.outcome.dead_letter_id:
         item["dead_letter_id"] = medium.outcome.dead_letter_id
     return item
+
+
+def charge_rows(charges: Iterable[Charged]) -> list[dict[str, Any]]:
+    """The rows of token_charges, each grant once: a record may be delivered again, and a grant charged in two parts."""
+    rows: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for charge in sorted(charges, key=lambda one: one.at_ms):
+        key = (charge.tenant_id, charge.ledger, charge.grant_id)
+        before = rows.get(key)
+        row = {
+            "tenant_id": storable(charge.tenant_id),
+            "ledger": charge.ledger,
+            "grant_id": charge.grant_id,
+            "at_ms": before["at_ms"] if before else charge.at_ms,
+            "tokens": min(max(charge.tokens, before["tokens"] if before else 0), MAX_BIGINT),
+            "cut_off": charge.cut_off or bool(before and before["cut_off"]),
+            "post_id": storable(charge.post_id),
+            "file_sha256": storable(charge.sha256),
+            "prompt": storable(charge.prompt_key),
+        }
+        rows[key] = {name: value if value is not None else (before or {}).get(name) for name, value in row.items()}
+    return list(rows.values())
 
 
 def media_rows(result: PostResult, bucket: str) -> list[dict[str, Any]]:
