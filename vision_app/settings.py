@@ -11,6 +11,7 @@ import difflib
 import ipaddress
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -361,6 +362,9 @@ class Settings(BaseSettings):
         250_000, ge=0, validation_alias=AliasChoices("vision_max_daily_tokens", "gigachat_max_daily_tokens")
     )
     """What a tenant may spend in a UTC day, unless an operator has set another limit for it."""
+    vision_prices: str = ""
+    """Roubles per 1,000 tokens of each model, `GigaChat-Pro=1.5,GigaChat-Max=1.95`, for `vision cost` and the page. A
+    model's version (`GigaChat-Pro:2.0`) need not be named. Without a price only tokens are shown."""
     vision_max_concurrent_requests: int = Field(
         3, gt=0, validation_alias=AliasChoices("vision_max_concurrent_requests", "gigachat_max_concurrent_requests")
     )
@@ -458,6 +462,12 @@ class Settings(BaseSettings):
         return _public(
             _scheme(SecretStr(value), "bolt://", "bolt+s://", "bolt+ssc://", "neo4j://", "neo4j+s://", "neo4j+ssc://")
         )
+
+    @field_validator("vision_prices")
+    @classmethod
+    def _prices_are_numbers(cls, value: str) -> str:
+        parse_prices(value)
+        return value
 
     @field_validator("vision_api_tokens")
     @classmethod
@@ -786,6 +796,27 @@ def parse_tokens(setting: SecretStr) -> dict[str, str]:
     if len(dict(pairs)) < len(pairs):
         raise ValueError("has a token twice; give each tenant a token of its own")
     return dict(pairs)
+
+
+def parse_prices(setting: str) -> dict[str, Decimal]:
+    """VISION_PRICES, `model=roubles,model=roubles`, as a mapping of models to roubles per 1,000 tokens.
+
+    Raises ValueError for anything else.
+    """
+    items = [item.strip() for item in setting.split(",") if item.strip()]
+    pairs = [(model.strip(), price.strip()) for model, _, price in (item.rpartition("=") for item in items)]
+    prices: dict[str, Decimal] = {}
+    for model, text in pairs:
+        try:
+            price = Decimal(text)
+        except ArithmeticError:
+            price = Decimal(-1)
+        if not model or not price.is_finite() or price < 0:
+            raise ValueError("must be model=roubles,model=roubles, for example GigaChat-Pro=1.5 (per 1,000 tokens)")
+        if model in prices:
+            raise ValueError(f"has two prices for {model}; give one")
+        prices[model] = price
+    return prices
 
 
 def _url(value: SecretStr) -> SecretStr:

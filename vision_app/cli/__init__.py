@@ -42,6 +42,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "dlq": ("dlq", "dlq", "What could not be processed: list, show, replay, discard; set a record aside."),
     "replay": ("replay", "replay", "Send recorded inputs again, by time, offsets or provider."),
     "budget": ("budget", "budget", "What tenants spent and may spend: show, set a limit, reset, who waits."),
+    "cost": ("cost", "cost", "What was spent and what was saved, by tenant, channel, model, kind or day."),
     "pause": ("budget", "pause", "Let nothing new start for a tenant, or for all."),
     "resume": ("budget", "resume", "Let the work of a paused tenant, or of all, go on."),
     "soak": ("soak", "soak_command", "A long run with killed workers and failing services, and its account."),

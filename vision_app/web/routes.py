@@ -10,6 +10,7 @@ from .auth import authentication, known_host, same_origin
 from .budget import BudgetView, PauseView, ResetView, ResumeView
 from .budget_list import BudgetStatesView, BudgetsView
 from .changes import ChangesView
+from .cost import CostView
 from .dead_letters import DiscardView, LettersView, LetterView, ReplayView
 from .errors import uniform
 from .health import AliveView, ReadyView
@@ -56,6 +57,7 @@ ROUTES: dict[str, type[Page]] = {
     "/api/v1/dlq/actions/replay": ReplayView,
     "/api/v1/dlq/actions/discard": DiscardView,
     "/api/v1/dlq/{id}": LetterView,
+    "/api/v1/cost": CostView,
     "/api/v1/pipeline": PipelineView,
     "/api/v1/health": HealthView,
     "/api/v1/storage/quota": QuotaView,

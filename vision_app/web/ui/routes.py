@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from vision_app.web.page import Page
 
+from .cost import CostView
 from .dead_letters import DeadLettersChangeView, DeadLettersView, DeadLetterView
 from .entry import AssetView, LoginView, LogoutView, PreferenceView, RootView
 from .flow import FlowPart, FlowView
@@ -28,6 +29,7 @@ UI_ROUTES: dict[str, type[Page]] = {
     "/ui/tenant/change": TenantChangeView,
     "/ui/health": HealthView,
     "/ui/health/part": HealthPart,
+    "/ui/cost": CostView,
     "/ui/login": LoginView,
     "/ui/logout": LogoutView,
     "/ui/preference": PreferenceView,

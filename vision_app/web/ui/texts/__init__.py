@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from .common import RU as COMMON
+from .cost import RU as COST
 from .dead_letters import RU as DEAD_LETTERS
 from .health import RU as HEALTH
 from .posts import RU as POSTS
@@ -17,7 +18,7 @@ from .tenants import RU as TENANTS
 
 Language = Literal["ru", "en"]
 LANGUAGES: tuple[Language, ...] = ("ru", "en")
-RUSSIAN: dict[str, str] = {**COMMON, **TENANTS, **DEAD_LETTERS, **STORAGE, **POSTS, **HEALTH}
+RUSSIAN: dict[str, str] = {**COMMON, **TENANTS, **DEAD_LETTERS, **STORAGE, **POSTS, **HEALTH, **COST}
 
 Translate = Callable[..., str]
 
