@@ -22,7 +22,7 @@ WHERE kind = 'vision'
 ORDER BY updated_at"""
 
 _ADDED = frozenset({"status", "dispatch", "tokens_billed", "times", "cached", "answer_s3_key", "reason", "details"})
-_ADDED |= {"dead_letter_id"}
+_ADDED |= {"dead_letter_id", "tokens"}
 _ADDED |= {"provider", "model", "verdict", "duration_ms", "analyzed_at"}
 """The fields that `stores/rows.py` adds to a medium of the event."""
 
