@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-from playwright.async_api import Browser, expect
+from playwright.async_api import Browser, Page, expect
 
 from tests.browser import PHONE, Visitor, chromium, visitor
 from tests.integration.pipeline import Pipeline, Worker, unique
+from vision_app.operations.neighbours import never_uploaded
 from vision_app.web.ui.render import NAVIGATION
 
 MINE, THEIRS = unique("mine"), unique("theirs")
@@ -72,3 +74,134 @@ async def test_a_keyboard_alone_reaches_the_content_and_every_view(
             await who.page.keyboard.press("Tab")
             reached.append(await who.page.evaluate("document.activeElement.getAttribute('href')"))
         assert [path for path in reached if path in VIEWS][-len(VIEWS) :] == VIEWS
+
+
+# --- what a person does -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def posts(pipe: Pipeline) -> dict[str, str]:
+    """Of one tenant: a post with a picture, one whose picture is missing, one that cannot be read."""
+    names = {name: unique(name) for name in ("seen", "gone")}
+    since = await pipe.newest()
+    await pipe.publish(MINE, names["seen"], [await pipe.upload(MINE, "meme_cat.jpg")])
+    await pipe.publish(MINE, names["gone"], [never_uploaded(MINE, names["gone"])])
+    await pipe.announced(list(names.values()), since)
+    broken = f'{{"tenant_id": "{MINE}", "post_id": "{names["seen"]}-broken", '
+    await pipe.redis.xadd(pipe.settings.input_streams[0], {"event": "posts.vision.uploaded", "data": broken})
+    await pipe.idle()
+    return names
+
+
+async def test_a_post_is_found_and_shown_with_its_picture_and_its_way(
+    browser: Browser, pipe: Pipeline, worker: Worker, posts: dict[str, str]
+) -> None:
+    async with visitor(browser, worker.url) as who:
+        await log_in(who)
+        page = await who.open("/ui/posts")
+        await page.locator("#tenant_id").fill(MINE)
+        await page.locator("#q").fill("мем")
+        await page.locator("form[role=search] button").click()
+        await page.locator(f"a:text-is('{posts['seen']}')").click()
+        await expect(page.locator("main")).to_contain_text("Timeline")
+        await expect(page.locator("main .badge").first).to_have_text("analyzed")
+        picture = page.locator("img.thumb")
+        await expect(picture).to_be_visible()
+        assert await picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 100
+        assert await page.locator(".timeline tbody tr").count() >= 8
+        await who.check()
+
+
+async def test_why_a_post_has_no_result_is_said(
+    browser: Browser, pipe: Pipeline, worker: Worker, posts: dict[str, str]
+) -> None:
+    async with visitor(browser, worker.url, locale="ru") as who:
+        await log_in(who, "mine")
+        await who.open(f"/ui/post?post_id={posts['gone']}")
+        await expect(who.page.locator("main")).to_contain_text("Картинки нет в бакете")
+        await expect(who.page.locator("main")).to_contain_text("vision upload")
+
+
+async def test_a_tenant_is_paused_with_a_reason_and_goes_on(
+    browser: Browser, pipe: Pipeline, worker: Worker, posts: dict[str, str]
+) -> None:
+    async with visitor(browser, worker.url) as who:
+        await log_in(who)
+        page = await who.open(f"/ui/tenant?tenant_id={MINE}")
+        for action, state in (("Pause", "paused"), ("Resume", "money left")):
+            await page.locator(f"a.button:text-is('{action}')").click()
+            await who.check()
+            await page.locator("#who").fill("anna")
+            await page.locator("#reason").fill(f"because of {action}")
+            await page.locator("form.card button").click()
+            await expect(page.locator(".notice.good")).to_be_visible()
+            await reload_until(page, "h1 .badge", state)
+            await expect(page.locator("main table").last).to_contain_text(f"because of {action}")
+            await who.check()
+
+
+async def test_a_dead_letter_is_read_and_put_away(
+    browser: Browser, pipe: Pipeline, worker: Worker, posts: dict[str, str]
+) -> None:
+    async with visitor(browser, worker.url) as who:
+        await log_in(who)
+        page = await who.open(f"/ui/dead-letters?tenant_id={MINE}")
+        before = await page.locator("tbody input[name=id]").count()
+        await page.locator("th a.id").first.click()
+        await expect(page.locator("pre")).to_contain_text("-broken")
+        await who.check()
+        await page.locator("button:text-is('Replay')").click()
+        await expect(page.locator("main")).to_contain_text("At most 0 tokens")
+        await who.check()
+        await page.goto(f"/ui/dead-letters?tenant_id={MINE}")
+        await page.locator("tbody input[name=id]").first.check()
+        await page.locator("button:text-is('Discard marked')").click()
+        await who.check()
+        await page.locator("#who").fill("anna")
+        await page.locator("#reason").fill("a test")
+        await page.locator("button:text-is('Confirm')").click()
+        await expect(page.locator(".notice.good")).to_contain_text("1 letters are marked as done")
+        await page.goto(f"/ui/dead-letters?tenant_id={MINE}")
+        assert await page.locator("tbody input[name=id]").count() == before - 1
+
+
+async def test_a_tenants_session_sees_nothing_of_another_tenant(
+    browser: Browser, pipe: Pipeline, worker: Worker, posts: dict[str, str]
+) -> None:
+    async with visitor(browser, worker.url) as who:
+        await log_in(who, "theirs")
+        for path in VIEWS:
+            page = await who.open(path)
+            assert MINE not in await page.content()
+        who.errors.clear()
+        for path in (
+            f"/ui/tenant?tenant_id={MINE}",
+            f"/ui/post?tenant_id={MINE}&post_id={posts['seen']}",
+            f"/ui/post?post_id={posts['seen']}",
+            f"/ui/posts?tenant_id={MINE}",
+            f"/ui/dead-letters?tenant_id={MINE}",
+            f"/ui/cost?tenant_id={MINE}",
+        ):
+            answer = await who.page.goto(path)
+            assert answer is not None
+            assert answer.status == 404, path
+        for path in ("/ui/storage/cleanup", f"/ui/tenant/change?tenant_id={THEIRS}&action=reset"):
+            answer = await who.page.goto(path)
+            assert answer is not None
+            assert answer.status == 403, path
+
+
+async def test_the_flow_refreshes_itself(browser: Browser, pipe: Pipeline, worker: Worker) -> None:
+    async with visitor(browser, worker.url) as who:
+        await log_in(who)
+        async with who.page.expect_response("**/ui/flow/part") as answered:
+            await who.page.goto("/ui")
+        assert (await answered.value).ok
+
+
+async def reload_until(page: Page, selector: str, text: str) -> None:
+    """Load the page again until the element has this text: a command takes effect when its actor has handled it."""
+    async with asyncio.timeout(30):
+        while (await page.locator(selector).inner_text()).strip() != text:
+            await asyncio.sleep(0.2)
+            await page.reload()

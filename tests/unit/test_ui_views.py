@@ -88,7 +88,7 @@ def timeline(*media: TimelineMedium) -> TimelineAnswer:
 
 
 def post(found: TimelineAnswer, language: str = "en", seen: Any = None) -> str:
-    texts = {"status_texts": STATUS_TEXTS, "cause_texts": CAUSE_TEXTS, "stage_texts": STAGE_TEXTS}
+    texts: dict[str, Any] = {"status_texts": STATUS_TEXTS, "cause_texts": CAUSE_TEXTS, "stage_texts": STAGE_TEXTS}
     return shown("post.html", language=language, post=found, result=None, seen=seen or {}, letters=[], **texts)
 
 
@@ -126,7 +126,7 @@ def test_links_keep_any_id_whole() -> None:
 
 
 def test_posts_busy_empty_and_without_an_analyzed_picture() -> None:
-    texts = {"statuses": STATUSES, "status_texts": STATUS_TEXTS, "first": "", "following": ""}
+    texts: dict[str, Any] = {"statuses": STATUSES, "status_texts": STATUS_TEXTS, "first": "", "following": ""}
     nothing = PostSearchAnswer(posts=[], next_cursor=None)
     for filtered, text in ((True, "No post fits."), (False, "No post has come yet.")):
         assert text in shown("posts.html", found=nothing, query=PostsQuery(), filtered=filtered, **texts)
@@ -183,13 +183,13 @@ def test_a_change_says_what_it_does_and_asks_who_and_why(action: str) -> None:
 
 
 def letter(**more: Any) -> ListedDeadLetter:
-    known = {"id": HOSTILE, "state": "waiting", "origin": HOSTILE, "error": HOSTILE, "reason": HOSTILE}
+    known: dict[str, Any] = {"id": HOSTILE, "state": "waiting", "origin": HOSTILE, "error": HOSTILE, "reason": HOSTILE}
     known |= {"tenant_id": HOSTILE, "post_id": HOSTILE, "post_trace_id": HOSTILE, "attempts": 3, "replays": 1}
     return ListedDeadLetter.model_validate({**known, "first_seen": NOW, "last_seen": NOW, "size_bytes": 10, **more})
 
 
 def test_dead_letters_with_and_without_the_right_to_act() -> None:
-    groups = [{"origin": HOSTILE, "error": HOSTILE, "count": 2}]
+    groups: list[dict[str, Any]] = [{"origin": HOSTILE, "error": HOSTILE, "count": 2}]
     found = LettersAnswer.model_validate(
         {"letters": [letter().model_dump()], "total": 2, "groups": groups, "next_cursor": None}
         | {"states_known": True, "complete": False}
@@ -214,7 +214,7 @@ def test_a_dead_letter_with_its_payload(kind: str) -> None:
 
 
 def test_a_replay_shows_its_cost_and_its_refusals_first() -> None:
-    letters = [
+    letters: list[dict[str, Any]] = [
         {
             "id": HOSTILE,
             "destination": "vision.media",
@@ -225,7 +225,7 @@ def test_a_replay_shows_its_cost_and_its_refusals_first() -> None:
         },
         {"id": "b", "destination": None, "whole_post": False, "sent": None, "refused": HOSTILE, "warning": None},
     ]
-    cost = {"asked": 1, "tokens_at_most": 1234, "cached": 2, "gone": 3}
+    cost: dict[str, Any] = {"asked": 1, "tokens_at_most": 1234, "cached": 2, "gone": 3}
     letters = [{**one, "sent": None} for one in letters]
     plan = ReplayAnswer.model_validate({"dry_run": True, "letters": letters, "cost": cost, "left": 7})
     form = LettersForm(action="replay")
@@ -238,7 +238,13 @@ def test_a_replay_shows_its_cost_and_its_refusals_first() -> None:
 
 
 def test_the_flow_says_what_stands_still_and_what_waits() -> None:
-    idle = {"per_minute": None, "in_flight": 0, "waiting": None, "oldest_since": None, "waits_for": None}
+    idle: dict[str, Any] = {
+        "per_minute": None,
+        "in_flight": 0,
+        "waiting": None,
+        "oldest_since": None,
+        "waits_for": None,
+    }
     stages = [StageState.model_validate({"stage": name, "stalled_since": None, **idle}) for name in STAGES]
     stages[5] = stages[5].model_copy(update={"stalled_since": NOW, "oldest_since": NOW, "per_minute": 12.0})
     stages[6] = stages[6].model_copy(update={"waits_for": HOSTILE})
@@ -249,7 +255,12 @@ def test_the_flow_says_what_stands_still_and_what_waits() -> None:
     stall = StalledWork(place="p", topic="t", stage="analysis", since=NOW, reason=HOSTILE, remedy=HOSTILE)
     state = together([PipelineAnswer(stages=stages, workers=workers, stalls=[stall])])
     ready = ReadyAnswer(status="not_ready", reason=HOSTILE, waiting_for={})
-    values = {"state": state, "stages": {one.stage: one for one in state.stages}, "rows": ROWS, "titles": TITLES}
+    values: dict[str, Any] = {
+        "state": state,
+        "stages": {one.stage: one for one in state.stages},
+        "rows": ROWS,
+        "titles": TITLES,
+    }
     document = shown("flow.html", ready=ready, **values)
     assert "stands still" in document
     assert "does not answer" in document
@@ -301,9 +312,22 @@ def test_cost_with_and_without_a_price() -> None:
     row: dict[str, Any] = {"group": HOSTILE, "calls": 3, "tokens": 5000, "cut_off_tokens": 100, "money": "7.50"}
     row |= {"saved": saved}
     month = {"name": "2026-11", "tokens": 9, "money": "1.00", "forecast_tokens": 10, "forecast_money": "2.00"}
-    known = {"by": "tenant", "since": NOW, "until": NOW, "rows": [row], "total": row, "month": month, "unpriced": []}
-    texts = {"dimensions": list(BY_TEXTS), "periods": PERIODS, "period_texts": PERIOD_TEXTS, "by_texts": BY_TEXTS}
-    values = {"query": CostPageQuery(), "how_texts": HOW_TEXTS, **texts}
+    known: dict[str, Any] = {
+        "by": "tenant",
+        "since": NOW,
+        "until": NOW,
+        "rows": [row],
+        "total": row,
+        "month": month,
+        "unpriced": [],
+    }
+    texts: dict[str, Any] = {
+        "dimensions": list(BY_TEXTS),
+        "periods": PERIODS,
+        "period_texts": PERIOD_TEXTS,
+        "by_texts": BY_TEXTS,
+    }
+    values: dict[str, Any] = {"query": CostPageQuery(), "how_texts": HOW_TEXTS, **texts}
     document = shown("cost.html", found=CostAnswer.model_validate(known), **values)
     assert "7.50" in document
     assert "estimated" in document
