@@ -83,6 +83,7 @@ from .telemetry.throughput import Throughput
 from .telemetry.watch import Watch, remedy
 from .topics import MAX_MESSAGE_BYTES
 from .web.changes import ChangeTail
+from .web.dead_letters import count_waiting_letters
 from .web.health import health_pages
 from .web.health_checks import HealthChecks, checks_of
 from .web.readers import Readers
@@ -334,7 +335,7 @@ def create_app(settings: Settings, services: Services | None = None) -> VisionAp
     app.kafka_reads, app.throughput = Reachability(), Throughput()
     measure_lag(app, app.kafka_reads, app.throughput)
     app.letter_index = LetterIndex(lambda: kafka_log(settings))
-    app.health_checks = checks_of(settings)
+    app.health_checks = checks_of(settings, lambda: count_waiting_letters(app))
     every(app, REFRESH_SECONDS, app.marks.refresh)
     every(app, POLICY_SECONDS, look_at_policy)
     app.bridge = RedisIn(app, outbox, dead_letters, settings, worker_id(settings), app.service_is_away)

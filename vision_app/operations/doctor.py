@@ -29,14 +29,21 @@ COORDINATOR_SECONDS = 0.5
 """Time between two questions to a broker that has no coordinator of groups yet."""
 
 
-async def operation(settings: Settings, up: Mapping[str, bool]) -> list[Finding]:
-    """The findings, each within PROBE_SECONDS. `up`: services by name, whether they are expected to answer."""
+Count = Callable[[], Awaitable[int]]
+
+
+async def operation(settings: Settings, up: Mapping[str, bool], waiting_letters: Count | None = None) -> list[Finding]:
+    """The findings, each within PROBE_SECONDS. `up`: services by name, whether they are expected to answer.
+
+    `waiting_letters` counts the dead letters that wait for a decision; without it the whole topic is read.
+    """
+    count = waiting_letters or partial(_count_letters, settings)
     hosts, found = await asyncio.gather(_workers_hosts(settings) if up.get("kafka") else _unknown(), health(settings))
-    checks: list[tuple[str, bool, Callable[[Settings], Awaitable[Finding]]]] = [
-        ("dead letters", all(up.get(name) for name in ("kafka", "postgres")), _dead_letters),
-        ("bucket", bool(up.get("postgres")), _bucket),
+    checks: list[tuple[str, bool, Callable[[], Awaitable[Finding]]]] = [
+        ("dead letters", all(up.get(name) for name in ("kafka", "postgres")), partial(_dead_letters, count)),
+        ("bucket", bool(up.get("postgres")), partial(_bucket, settings)),
     ]
-    asked = [_within(name, partial(check, settings)) for name, possible, check in checks if possible]
+    asked = [_within(name, check) for name, possible, check in checks if possible]
     return [policy(settings.vision_policy_config_path), *findings(found, hosts), *await asyncio.gather(*asked)]
 
 
@@ -81,9 +88,13 @@ async def _bucket(settings: Settings) -> Finding:
         return bucket(settings, await accounts.usage(pool))
 
 
-async def _dead_letters(settings: Settings) -> Finding:
+async def _count_letters(settings: Settings) -> int:
     async with kafka_log(settings) as kafka, postgres_of(settings) as pool:
-        count = len(await waiting_letters(pool, await read_letters(kafka, Filter())))
+        return len(await waiting_letters(pool, await read_letters(kafka, Filter())))
+
+
+async def _dead_letters(waiting: Count) -> Finding:
+    count = await waiting()
     if not count:
         return Finding(check="dead letters", verdict=Level.OK, detail="none waits for a decision")
     text = f"{count} wait for a decision; `vision dlq ls` shows them, `vision dlq replay` and `discard` decide"

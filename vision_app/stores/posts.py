@@ -158,6 +158,10 @@ class PostsReader:
     def __init__(self, pool: Any) -> None:
         self._pool = pool
 
+    @property
+    def pool(self) -> Any:
+        return self._pool
+
     async def get(self, post_id: str, tenant_id: str | None = None) -> list[Row]:
         """The vision rows of a post, with JSON columns decoded: of one tenant, or of all tenants with such a post."""
         return [_decoded(row) for row in await self._pool.fetch(_GET, post_id, tenant_id)]

@@ -131,6 +131,13 @@ async def letters(app: ServedWorker, request: web.Request, query: LettersQuery) 
     )
 
 
+async def count_waiting_letters(app: ServedWorker) -> int:
+    """The letters that nobody has dealt with. Raises KafkaError, SinkUnavailable, asyncpg's errors."""
+    found = await app.letter_index.letters()
+    histories = await Actions((await app.readers.posts()).pool).histories([one.key for one in found])
+    return sum(one.done is None for one in histories.values())
+
+
 async def letter(app: ServedWorker, request: web.Request, letter_id: str) -> LetterAnswer:
     """One letter with its payload. Raises ApiError 404 if there is none that the caller may see."""
     tenant = tenant_asked(request, None)

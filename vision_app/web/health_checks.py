@@ -58,8 +58,8 @@ class HealthChecks:
             return found
 
 
-def checks_of(settings: Settings) -> HealthChecks:
-    """The checks of a worker with these settings."""
+def checks_of(settings: Settings, waiting_letters: Callable[[], Awaitable[int]]) -> HealthChecks:
+    """The checks of a worker with these settings. `waiting_letters` counts the dead letters without a decision."""
 
     async def check() -> HealthAnswer:
         unused = {"simulator", *([] if settings.feature_neo4j_enabled else ["neo4j"])}  # gigachat probes both providers
@@ -67,7 +67,7 @@ def checks_of(settings: Settings) -> HealthChecks:
         services = await asyncio.gather(*(_service(name, settings) for name in names))
         up = {one.service: one.state is not Level.FAILED for one in services}
         ocr = [await asyncio.to_thread(tesseract, settings.vision_ocr_languages)]
-        found = [*given_settings(settings), *await doctor_findings(settings, up), *ocr]
+        found = [*given_settings(settings), *await doctor_findings(settings, up, waiting_letters), *ocr]
         states = {one.state for one in services} | {one.verdict for one in found}
         worst = next(level for level in (Level.FAILED, Level.HINT, Level.OK) if level in states)
         return HealthAnswer(worst=worst, checked_at=datetime.now(UTC), services=list(services), findings=found)
