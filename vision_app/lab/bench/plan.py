@@ -15,6 +15,7 @@ class BenchOptions:
 
     `tenants` together publish `rate` posts a second for `seconds`; with a `flood`, once more after another tenant has
     published that many posts at once. `answers`: shortest and longest time of the provider's answers, in seconds.
+    `viewers`: people who have the page open meanwhile.
     """
 
     home: Path
@@ -25,6 +26,7 @@ class BenchOptions:
     flood: int
     workers: int
     answers: tuple[float, float]
+    viewers: int = 0
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,11 @@ def show(console: Console, result: BenchResult) -> None:
             f"{result.flood_seconds:.0f} s.",
             highlight=False,
         )
+    if wish.viewers:
+        console.print(
+            f"{wish.viewers} people had the page open: {result.views} documents, {result.views_failed} failed.",
+            highlight=False,
+        )
     for line in _faults(result):
         console.print(f"[red]✗ {escape(line)}[/]")
 

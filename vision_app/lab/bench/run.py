@@ -32,6 +32,7 @@ from vision_app.settings import Settings, load_settings
 from vision_app.stores.s3 import S3Store
 
 from .plan import BenchOptions, BenchPlan, draw
+from .viewers import viewers
 
 PATIENCE_SECONDS = 900.0  # how long to wait for published posts after a phase
 Awaited = TypeVar("Awaited")
@@ -60,7 +61,8 @@ class Phase:
 @dataclass
 class BenchResult:
     """`flood_early`: posts of the flood that were announced when the phase under flood ended; `flood_announced`: those
-    at the end, after `flood_seconds`. `left`: unfinished work.
+    at the end, after `flood_seconds`. `left`: unfinished work. `views`: documents that viewers
+    got, and how many of them failed.
     """
 
     wish: BenchOptions
@@ -69,12 +71,14 @@ class BenchResult:
     flood_announced: int = 0
     flood_seconds: float = 0.0
     left: str = ""
+    views: int = 0
+    views_failed: int = 0
 
     @property
     def ok(self) -> bool:
         """Whether everything ended. The times are not checked."""
         announced = all(phase.announced == phase.posts for phase in self.phases)
-        return announced and self.flood_announced == self.wish.flood and not self.left
+        return announced and self.flood_announced == self.wish.flood and not self.left and not self.views_failed
 
     @property
     def ratio(self) -> float | None:
@@ -104,7 +108,11 @@ async def bench(wish: BenchOptions, variables: Mapping[str, str], tell: Tell) ->
         operator = Operator(settings, [worker.url for worker in workers])
         slow = {"endpoint": "chat", "fault": {"kind": "latency", "seconds": shortest, "max_seconds": longest}}
         await operator.provider_rules([slow] if longest else [])
-        return await _Run(wish, plan, settings, redis, media, workers, operator, tell).play()
+        urls = [worker.url for worker in workers]
+        async with viewers(urls, wish.viewers) as statuses:
+            result = await _Run(wish, plan, settings, redis, media, workers, operator, tell).play()
+        result.views, result.views_failed = len(statuses), sum(status != 200 for status in statuses)
+        return result
 
 
 @dataclass

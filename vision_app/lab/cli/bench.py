@@ -29,6 +29,7 @@ SECONDS = click.FloatRange(min=0)
 @click.option(
     "--answers", type=(SECONDS, SECONDS), default=(0.2, 0.6), show_default=True, help="The provider's, in seconds."
 )
+@click.option("--viewers", type=click.IntRange(min=0), default=0, show_default=True, help="With the page open.")
 @click.option("--max-ratio", type=click.FloatRange(min=1), help="Of the p95 under flood to the calm one.")
 @run_options(workers=1)
 def bench_command(
@@ -39,6 +40,7 @@ def bench_command(
     flood: int,
     workers: int,
     answers: tuple[float, float],
+    viewers: int,
     max_ratio: float | None,
     keep: bool,
     machine_readable: bool,
@@ -55,7 +57,7 @@ def bench_command(
         raise click.BadParameter("there is nothing to compare without --flood", param_hint="--max-ratio")
     console = Console(file=sys.stderr if machine_readable else sys.stdout)
     home = vision_home() / "bench" / str(int(time.time()))
-    wish = BenchOptions(home, seconds, warm_up, tenants, rate, flood, workers, answers)
+    wish = BenchOptions(home, seconds, warm_up, tenants, rate, flood, workers, answers, viewers)
     result = on_own_services(console, home, lambda variables, tell: bench(wish, variables, tell))
     show(console, result)
     finish(console, home, as_json(result), machine_readable=machine_readable, keep=keep or not result.ok)
