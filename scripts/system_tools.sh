@@ -13,6 +13,7 @@ done
 # Chromium opens the pages in the tests; the font has Cyrillic letters
 has chromium || servers="$servers chromium fonts-dejavu-core"
 has promtool || promtool=promtool
+has prometheus-alertmanager || promtool="$promtool alertmanager"
 # for the same tests: the servers of the embedded stack were built without TLS
 has redis-server || databases="$databases redis-server"
 has pgbouncer || databases="$databases pgbouncer"
@@ -44,19 +45,24 @@ if [ -n "$ocr$servers" ]; then
     install_packages "$ocr" "$servers" >/dev/null || echo "could not install $ocr$servers; tests that need them are skipped"
 fi
 
-# Only the program out of the package: installing that would start a Prometheus and bring a dozen JavaScript packages.
-take_promtool() { # in a subshell
+# Only the program out of the package: installing that would start a server and bring a dozen JavaScript packages.
+take_program() { # package, program, other files it reads; in a subshell
     folder=$(mktemp -d) || return 1
     trap 'rm -rf "$folder"' EXIT
     cd "$folder" && chmod 755 . || return 1 # apt downloads as a user of its own
-    { apt-get download -qq prometheus || { apt-get update -qq && apt-get download -qq prometheus; }; } >/dev/null 2>&1 &&
-        dpkg-deb --fsys-tarfile prometheus_*.deb | tar -xf - ./usr/bin/promtool &&
-        install -m 755 usr/bin/promtool /usr/local/bin/promtool
+    { apt-get download -qq "$1" || { apt-get update -qq && apt-get download -qq "$1"; }; } >/dev/null 2>&1 &&
+        dpkg-deb --fsys-tarfile "$1"_*.deb | tar -xf - "./usr/bin/$2" ${3:+"./$3"} || return 1
+    [ -z "${3:-}" ] || { mkdir -p "/$3" && cp -R "$3/." "/$3/"; } || return 1
+    install -m 755 "usr/bin/$2" "/usr/local/bin/$2"
 }
-if [ -n "$promtool" ]; then
-    echo "taking promtool out of Debian's package prometheus"
-    (take_promtool) || echo "could not get promtool; the tests of the alerts are skipped"
-fi
+for program in $promtool; do
+    case $program in
+    promtool) package=prometheus files="" ;;
+    alertmanager) package=prometheus-alertmanager program=$package files=usr/share/prometheus/alertmanager ;;
+    esac
+    echo "taking $program out of Debian's package $package"
+    (take_program "$package" "$program" "$files") || echo "could not get $program; the tests of the alerts are skipped"
+done
 
 # Of pgbouncer only the program and the libraries it needs, Redis' program from the package of its tools, and Postgres
 # without a cluster: nothing of it starts, now or at the next boot.

@@ -22,6 +22,7 @@ KEPT = {"VISION_CACHE", "VISION_MAVEN_URL"}  # where downloads are, and where th
 PREFIXES = ("VISION_", "FEATURE_", "GIGACHAT_", "S3_", "COMPOSE_")
 TOOLS = {"tesseract": "OCR", "promtool": "the alerts", "nginx": "TLS", "tinyproxy": "a proxy"}
 TOOLS |= {"redis-server": "Redis with TLS", "pgbouncer": "a pooled Postgres", "chromium": "the page"}
+TOOLS |= {"prometheus-alertmanager": "messages of alerts"}
 
 
 def pytest_configure(config: pytest.Config) -> None:
