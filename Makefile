@@ -43,9 +43,10 @@ types: test-environment
 layers: test-environment
 	$(BIN)/lint-imports
 
-reference: environment  ## write docs/reference/settings.md and log-events.md from the program
+reference: environment  ## write docs/reference/settings.md, log-events.md and docs/schemas from the program
 	$(BIN)/python scripts/settings_reference.py
 	$(BIN)/python scripts/log_events_reference.py
+	$(BIN)/python scripts/event_schemas.py
 
 tools:  ## install Tesseract, promtool and servers for tests from the system's packages (root, Debian); tests that need them say if they are missing
 	@sh scripts/system_tools.sh
