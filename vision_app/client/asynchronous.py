@@ -1,0 +1,162 @@
+"""The client for asyncio programs."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import quote
+
+import httpx
+import puremagic
+from pydantic import TypeAdapter
+from redis.exceptions import RedisError
+
+from vision_app.clients.faults import cause_of
+from vision_app.clients.redis import redis_client, redis_fault
+from vision_app.events.public import AnalyzedEvent, PublicEvent, SkippedEvent
+from vision_app.messages import Medium
+from vision_app.operations.neighbours import await_announcements, newest_announcement, publish, upload, uploaded_event
+from vision_app.retention.upload import MAX_UPLOAD_BYTES, UploadRefused, read_medium
+from vision_app.settings import Settings, load_settings
+from vision_app.stores.s3 import S3Error, S3Store
+
+from .errors import ApiRefused, NotAnnounced, PictureRefused, ServiceAway
+
+API_SECONDS = 30.0
+_EVENT: TypeAdapter[AnalyzedEvent | SkippedEvent] = TypeAdapter(PublicEvent)
+
+Picture = Path | bytes | Medium
+"""A file, its content, or what an earlier upload returned."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """A post that was published. `since`: the output stream's last entry before it; its answer comes after that."""
+
+    post_id: str
+    trace_id: str
+    entry_id: str
+    media: tuple[Medium, ...]
+    since: str
+
+
+class AsyncVision:
+    """`async with AsyncVision("tenant") as vision:`. Connections open on entering and close on leaving.
+
+    `api_url` and `token`: the worker's API, for quota and reading; default: VISION_API_HOST and VISION_API_PORT.
+    """
+
+    def __init__(
+        self, tenant_id: str, *, settings: Settings | None = None, api_url: str | None = None, token: str = ""
+    ) -> None:
+        self.tenant_id = tenant_id
+        self._settings = settings or load_settings()
+        self._url = api_url or f"http://{self._settings.vision_api_host}:{self._settings.vision_api_port}"
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        self._redis = await self._stack.enter_async_context(redis_client(self._settings))
+        self._s3 = S3Store(self._settings)
+        await self._s3.open()
+        self._stack.push_async_callback(self._s3.close)
+        http = httpx.AsyncClient(base_url=self._url, headers=self._headers, timeout=API_SECONDS, trust_env=False)
+        self._http = await self._stack.enter_async_context(http)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    async def upload(self, picture: Path | bytes, mime_type: str | None = None) -> Medium:
+        """Put a picture into the bucket under its SHA-256, if there is room. Raises PictureRefused, ServiceAway."""
+        content, kind = await asyncio.to_thread(_content, picture, mime_type)
+        asked = {"tenant_id": self.tenant_id, "size_bytes": len(content), "content_type": "media"}
+        verdict = await self._ask("POST", "/api/v1/storage/quota/check", json=asked)
+        if not verdict["allowed"]:
+            raise PictureRefused(f"there is no room ({verdict['reason']}); `vision storage cleanup` makes some")
+        async with self._services():
+            return await upload(self._s3, self.tenant_id, content, kind)
+
+    async def publish(
+        self, post_id: str, pictures: Sequence[Picture], *, channel_id: str = "", trace_id: str = ""
+    ) -> Published:
+        """Upload the pictures that are not uploaded yet, and publish the post. Raises PictureRefused, ServiceAway."""
+        media = [one if isinstance(one, Medium) else await self.upload(one) for one in pictures]
+        trace_id = trace_id or f"t-{uuid.uuid4().hex}"
+        extra = {"channel_id": channel_id} if channel_id else {}
+        event = uploaded_event(self.tenant_id, post_id, media, trace_id, **extra)
+        async with self._services():
+            since = await newest_announcement(self._redis, self._settings)
+            entry = await publish(self._redis, self._settings, event)
+        return Published(post_id, trace_id, entry, tuple(media), since)
+
+    async def wait(self, post: Published, seconds: float = 60.0) -> AnalyzedEvent | SkippedEvent:
+        """The post's announcement. Raises NotAnnounced after `seconds`, ServiceAway.
+
+        A deferred post is announced as skipped with `details.deferred`, and again when it is analyzed.
+        """
+        deadline = time.monotonic() + seconds
+        async with self._services():
+            found = await await_announcements(self._redis, self._settings, [post.post_id], post.since, deadline)
+        if post.post_id not in found:
+            raise NotAnnounced(f"{post.post_id} was not announced within {seconds:g} s; `vision trace {post.post_id}`")
+        return _EVENT.validate_python(found[post.post_id].body)
+
+    async def read(self, post_id: str) -> dict[str, Any]:
+        """The post as the API shows it (docs/page.md, /docs). Raises ApiRefused, with 404 if there is none."""
+        path = f"/api/v1/vision/posts/{quote(post_id, safe='')}"
+        return await self._ask("GET", path, params={"tenant_id": self.tenant_id})
+
+    async def search(self, **filters: str) -> AsyncIterator[dict[str, Any]]:
+        """Every post that fits, the one changed last first. `filters`: those of GET /api/v1/posts, such as `q`."""
+        cursor: dict[str, str] = {}
+        while True:
+            query = {"tenant_id": self.tenant_id, **filters, **cursor}
+            page = await self._ask("GET", "/api/v1/posts", params=query)
+            for post in page["posts"]:
+                yield post
+            if page["next_cursor"] is None:
+                return
+            cursor = {"cursor": page["next_cursor"]}
+
+    async def _ask(self, method: str, path: str, **more: Any) -> dict[str, Any]:
+        try:
+            answer = await self._http.request(method, path, **more)
+            body: dict[str, Any] = answer.json()
+        except (httpx.HTTPError, ValueError) as fault:
+            text = f"{self._url} does not answer ({cause_of(fault)}); check VISION_API_PORT, or give api_url"
+            raise ServiceAway(text) from fault
+        if answer.is_success:
+            return body
+        error = body.get("error", {})
+        raise ApiRefused(answer.status_code, error.get("code", ""), error.get("message", ""), error.get("details"))
+
+    @asynccontextmanager
+    async def _services(self) -> AsyncIterator[None]:
+        try:
+            yield
+        except RedisError as fault:
+            raise ServiceAway(redis_fault(fault, self._settings)) from fault
+        except S3Error as fault:
+            raise ServiceAway(f"S3: {cause_of(fault)}; check S3_ENDPOINT_URL and its keys") from fault
+
+
+def _content(picture: Path | bytes, mime_type: str | None) -> tuple[bytes, str]:
+    """The bytes and their type, told from the content unless given. Raises PictureRefused."""
+    if isinstance(picture, Path):
+        try:
+            return read_medium(picture, mime_type)
+        except (UploadRefused, OSError) as fault:
+            raise PictureRefused(f"{fault}") from fault
+    if len(picture) > MAX_UPLOAD_BYTES:
+        raise PictureRefused(f"{len(picture)} bytes; the largest that is taken is {MAX_UPLOAD_BYTES}")
+    try:
+        return picture, mime_type or puremagic.from_string(picture, mime=True)
+    except (ValueError, puremagic.PureError) as fault:
+        raise PictureRefused("its type cannot be told from its content; give mime_type to upload()") from fault
