@@ -24,6 +24,7 @@ from vision_app.messages import Medium
 from vision_app.operations.neighbours import await_announcements, newest_announcement, publish, upload, uploaded_event
 from vision_app.retention.upload import MAX_UPLOAD_BYTES, UploadRefused, read_medium
 from vision_app.settings import Settings, load_settings
+from vision_app.stack.ports import reachable
 from vision_app.stores.s3 import S3Error, S3Store
 
 from .errors import ApiRefused, NotAnnounced, PictureRefused, ServiceAway
@@ -57,7 +58,7 @@ class AsyncVision:
     ) -> None:
         self.tenant_id = tenant_id
         self._settings = settings or load_settings()
-        self._url = api_url or f"http://{self._settings.vision_api_host}:{self._settings.vision_api_port}"
+        self._url = api_url or f"http://{reachable(self._settings.vision_api_host)}:{self._settings.vision_api_port}"
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._stack = AsyncExitStack()
 
