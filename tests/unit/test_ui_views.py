@@ -29,7 +29,7 @@ from vision_app.web.ui.cost import BY_TEXTS, HOW_TEXTS, PERIOD_TEXTS, PERIODS, C
 from vision_app.web.ui.dead_letters import DeadLettersQuery, LettersForm
 from vision_app.web.ui.flow import ROWS, TITLES
 from vision_app.web.ui.posts import CAUSE_TEXTS, STAGE_TEXTS, STATUS_TEXTS, STATUSES, PostQuery, PostsQuery
-from vision_app.web.ui.render import render
+from vision_app.web.ui.render import clock, iso, render
 from vision_app.web.ui.tenants import TenantsQuery
 from vision_app.web.ui.texts import RUSSIAN
 
@@ -117,6 +117,12 @@ def test_what_a_model_says_is_shown_as_text() -> None:
     analysis |= {"ocr": {"text": HOSTILE}, "confidence": 0.5}
     document = post(timeline(medium(status="analyzed")), seen={"ab" * 32: analysis})
     assert document.count("&lt;script&gt;alert(1)&lt;/script&gt;") >= 5
+
+
+@pytest.mark.parametrize("at", [-1e30, -1.0, 0, 1e30, float("inf"), 18446744073709551.615])
+def test_any_number_is_shown_as_some_time(at: float) -> None:
+    assert clock(at)
+    assert iso(at)
 
 
 def test_links_keep_any_id_whole() -> None:

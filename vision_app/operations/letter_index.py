@@ -103,7 +103,7 @@ class LetterIndex:
             except ValueError:
                 log.error("dead_letter_unreadable", place=record.id, remedy="read it with `vision kafka consume`")
                 continue
-            self._letters[letter.id] = _indexed(letter, (record.partition, record.offset))
+            self._letters[letter.id] = index_letter(letter, (record.partition, record.offset))
             count += 1
             if count % AT_ONCE == 0:
                 await asyncio.sleep(0)
@@ -122,7 +122,8 @@ async def _read(kafka: KafkaLog, known: IndexedLetter) -> DeadLetter | None:
     return letter if letter.id == known.id else None
 
 
-def _indexed(letter: DeadLetter, place: tuple[int, int]) -> IndexedLetter:
+def index_letter(letter: DeadLetter, place: tuple[int, int]) -> IndexedLetter:
+    """What the index keeps of a letter at this partition and offset of vision.dlq."""
     ids = ids_of(letter)
     return IndexedLetter(
         key=LetterKey(letter.id, subject(letter), letter.last_seen_ms),

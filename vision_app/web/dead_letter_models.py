@@ -10,10 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from .models import Answer, Id, Time
 
 LetterState = Literal["waiting", "replayed", "discarded"]
-LetterId = Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[^\x00]*$")]
+LetterId = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00]*$")]
 
 MAX_CHOSEN = 500
-"""Letters of one replay or discard."""
+"""Letters of one replay or discard by a filter."""
+MAX_IDS = 100
+"""Letters named one by one. All of the longest fit into a request's body."""
 
 
 class LettersQuery(BaseModel):
@@ -84,7 +86,7 @@ class Chosen(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    ids: Annotated[list[LetterId], Field(max_length=MAX_CHOSEN)] = Field(default_factory=list)
+    ids: Annotated[list[LetterId], Field(max_length=MAX_IDS)] = Field(default_factory=list)
     origin: Id | None = None
     error: Id | None = None
     tenant_id: Id | None = None

@@ -52,6 +52,8 @@ from .worker import ServedWorker
 log = structlog.get_logger(__name__)
 
 PAYLOAD_CHARS = 64_000
+LAST_MS = 253_402_300_799_000
+"""The last second of the year 9999, in milliseconds since 1970."""
 KAFKA_SECONDS = 9.0
 """A frozen broker is reported within 10 s."""
 ACTION_SECONDS = 120.0
@@ -318,7 +320,8 @@ def _planned(plan: LetterReplayPlan, places: dict[str, str]) -> PlannedReplay:
 
 
 def _at(milliseconds: int) -> datetime:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+    """The time; the last one that there is for later ones. A producer may give a Redis entry any id, so any time."""
+    return datetime.fromtimestamp(min(max(milliseconds, 0), LAST_MS) / 1000, UTC)
 
 
 def _no_letter(letter_id: str) -> ApiError:

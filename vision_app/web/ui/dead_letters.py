@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from vision_app.web.auth import operator_for
 from vision_app.web.dead_letter_models import (
-    MAX_CHOSEN,
+    MAX_IDS,
     DiscardAnswer,
     DiscardBody,
     LetterId,
@@ -49,7 +49,7 @@ class LettersForm(BaseModel):
     """Which letters: `ids` one a line, or all waiting ones of a group. `confirmed` does it."""
 
     action: Action
-    ids: Annotated[str, Field(max_length=MAX_CHOSEN * 520)] = ""
+    ids: Annotated[str, Field(max_length=MAX_IDS * 260)] = ""
     origin: Short = ""
     error: Short = ""
     again: Literal["", "on"] = ""

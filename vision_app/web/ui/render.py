@@ -29,6 +29,8 @@ DOCUMENT_HEADERS = {
 }
 LANGUAGE_COOKIE, THEME_COOKIE = "vision_language", "vision_theme"
 THEMES = ("light", "dark")
+LAST_SECOND = 253_402_300_799.0
+"""Of the year 9999. Later times, which a producer may cause, are shown as this one."""
 
 NAVIGATION = (
     ("/ui", "Flow"),
@@ -110,7 +112,9 @@ def clock(at: datetime | float | None) -> str:
 
 
 def _moment(at: datetime | float | None) -> datetime | None:
-    return datetime.fromtimestamp(at, UTC) if isinstance(at, int | float) else at and at.astimezone(UTC)
+    if not isinstance(at, int | float):
+        return at and at.astimezone(UTC)
+    return datetime.fromtimestamp(min(max(at, 0.0), LAST_SECOND), UTC)
 
 
 def _span(t: Translate) -> Callable[[float | None], str]:
