@@ -9,9 +9,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from pydantic import SecretStr
 
 from tests.integration.pipeline import Pipeline, Worker, picture, unique
 from vision_app.client import (
@@ -20,8 +24,11 @@ from vision_app.client import (
     AsyncVision,
     NotAnnounced,
     PictureRefused,
+    PostAnswer,
     ServiceAway,
     SkippedEvent,
+    Vision,
+    VisionError,
 )
 from vision_app.operations.neighbours import never_uploaded
 from vision_app.settings import Settings
@@ -71,8 +78,10 @@ async def test_posts_are_published_awaited_and_read(pipe: Pipeline, settings: Se
         assert [one.sha256 for one in answer.media] == [medium.sha256]
         assert isinstance(skip, SkippedEvent)
         assert [reason.reason for reason in skip.reasons] == ["s3_missing"]
-        assert (await vision.read(seen.post_id))["status"] == "ok"
-        found = [post["post_id"] async for post in vision.search(limit="1")]
+        shown = await vision.read(seen.post_id)
+        assert isinstance(shown, PostAnswer)
+        assert (shown.status, shown.channel_id) == ("ok", None)
+        found = [post.post_id async for post in vision.search(limit="1")]
         assert set(found) == {seen.post_id, gone.post_id}
 
 
@@ -90,3 +99,74 @@ async def test_errors_say_what_is_wrong(pipe: Pipeline, settings: Settings) -> N
     async with AsyncVision("t", settings=settings, api_url="http://127.0.0.1:9") as vision:
         with pytest.raises(ServiceAway, match="VISION_API_PORT"):
             await vision.upload(picture())
+
+
+async def test_the_answer_to_another_tenants_post_of_the_same_id_is_not_returned(
+    pipe: Pipeline, settings: Settings
+) -> None:
+    async with (
+        AsyncVision(unique("theirs"), settings=settings) as theirs,
+        AsyncVision("ours", settings=settings) as ours,
+    ):
+        post = await theirs.publish(unique("same"), [never_uploaded(theirs.tenant_id, "same")])
+        assert (await theirs.wait(post)).tenant_id == theirs.tenant_id  # it is on the stream now
+        with pytest.raises(NotAnnounced):
+            await ours.wait(post, seconds=1)
+
+
+async def test_a_stored_picture_needs_no_room(pipe: Pipeline, settings: Settings) -> None:
+    tenant, content = unique("client"), picture()
+    async with AsyncVision(tenant, settings=settings) as vision:
+        first = await vision.upload(content)
+    async with AsyncVision(tenant, settings=settings, api_url="http://127.0.0.1:9") as vision:  # nobody to ask for room
+        assert await vision.upload(content) == first
+
+
+async def test_an_unreadable_answer_is_an_error_of_the_client_that_shows_no_values(
+    pipe: Pipeline, settings: Settings
+) -> None:
+    async def strange(request: web.Request) -> web.Response:
+        return web.json_response({"post_id": ["a secret"]} if request.path.endswith("/form") else ["a secret"])
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", strange)
+    async with TestServer(app) as server:
+        api_url = str(server.make_url("")).rstrip("/")
+        async with AsyncVision("t", settings=settings, api_url=api_url) as vision:
+            with pytest.raises(VisionError, match=r"post_id.*install the worker's version") as form:
+                await vision.read("form")
+            with pytest.raises(ServiceAway, match="does not answer") as kind:
+                await vision.read("other")
+    assert "a secret" not in f"{form.value}{kind.value}"
+
+
+async def test_an_unreadable_announcement_is_an_error_of_the_client(pipe: Pipeline, settings: Settings) -> None:
+    own = settings.model_copy(update={"vision_output_stream": unique("stream:strange")})
+    async with AsyncVision("t", settings=own) as vision:
+        post = replace(await vision.publish(unique("p"), [never_uploaded("t", "p")]), since="0-0")
+        body = f'{{"tenant_id": "t", "post_id": "{post.post_id}", "event_type": "posts.vision.skipped"}}'
+        await pipe.redis.xadd(own.vision_output_stream, {"event": "posts.vision.skipped", "data": body})
+        with pytest.raises(VisionError, match="another form"):
+            await vision.wait(post, seconds=5)
+        await pipe.redis.delete(own.vision_output_stream)
+        await pipe.redis.xadd(own.vision_output_stream, {"event": "x", "data": "<html>"})
+        with pytest.raises(VisionError, match="VISION_OUTPUT_STREAM"):
+            await vision.wait(post, seconds=5)
+
+
+async def test_the_client_opens_again_after_closing_and_closes_after_a_failed_opening(
+    pipe: Pipeline, settings: Settings
+) -> None:
+    def twice() -> list[str]:
+        client = Vision(unique("client"), settings=settings)
+        seen = []
+        for _ in range(2):
+            with client as vision, pytest.raises(ApiRefused) as refused:
+                vision.read("nobody")
+            seen.append(refused.value.code)
+        return seen
+
+    assert await asyncio.to_thread(twice) == ["not_found", "not_found"]
+    keyless = settings.model_copy(update={"s3_access_key_id": SecretStr("")})
+    with pytest.raises(ServiceAway, match="S3"):
+        await AsyncVision("t", settings=keyless).__aenter__()

@@ -6,8 +6,11 @@ import inspect
 import subprocess
 import sys
 
+import pytest
+
 from vision_app import client
 from vision_app.client import AsyncVision, Vision, VisionError
+from vision_app.settings import Settings
 
 
 def test_the_exported_names() -> None:
@@ -16,8 +19,12 @@ def test_the_exported_names() -> None:
         "ApiRefused",
         "AsyncVision",
         "Enrichment",
+        "ListedPost",
+        "LivePostAnswer",
+        "Medium",
         "NotAnnounced",
         "PictureRefused",
+        "PostAnswer",
         "Published",
         "ServiceAway",
         "SkippedEvent",
@@ -38,8 +45,25 @@ def test_every_error_says_what_to_do() -> None:
     assert all(len(inspect.getdoc(error) or "") > 15 for error in errors)
 
 
-def test_importing_it_loads_neither_faust_nor_the_agents() -> None:
-    heavy = {"faust", "agents", "bridges", "vision_app.app"}
+def test_importing_it_loads_neither_faust_nor_the_worker_nor_its_other_clients() -> None:
+    heavy = {
+        "faust",
+        "mode",
+        "aiokafka",
+        "asyncpg",
+        "neo4j",
+        "PIL",
+        "jinja2",
+        "agents",
+        "bridges",
+        "tables",
+        "vision_app.app",
+    }
     code = f"import sys, vision_app.client; print(sorted({heavy} & set(sys.modules)))"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"
+
+
+def test_a_client_that_is_not_open_says_so_instead_of_waiting_for_ever() -> None:
+    with pytest.raises(RuntimeError, match="with Vision"):
+        Vision("tenant", settings=Settings()).read("post")

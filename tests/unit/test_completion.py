@@ -23,7 +23,7 @@ def printed(instruction: str, **environment: str) -> str:
     return ran.stdout
 
 
-@pytest.mark.parametrize("shell", ["zsh", "fish"])
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_each_shell_gets_a_script(shell: str) -> None:
     assert "_VISION_COMPLETE" in printed(f"{shell}_source")
 

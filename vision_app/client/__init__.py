@@ -4,6 +4,9 @@
 """
 
 from vision_app.events.public import AnalyzedEvent, Enrichment, SkippedEvent
+from vision_app.messages import Medium
+from vision_app.web.models import LivePostAnswer, PostAnswer
+from vision_app.web.post_models import ListedPost
 
 from .asynchronous import AsyncVision, Published
 from .errors import ApiRefused, NotAnnounced, PictureRefused, ServiceAway, VisionError
@@ -14,8 +17,12 @@ __all__ = [
     "ApiRefused",
     "AsyncVision",
     "Enrichment",
+    "ListedPost",
+    "LivePostAnswer",
+    "Medium",
     "NotAnnounced",
     "PictureRefused",
+    "PostAnswer",
     "Published",
     "ServiceAway",
     "SkippedEvent",

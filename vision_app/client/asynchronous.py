@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
 import httpx
+import orjson
 import puremagic
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from redis.exceptions import RedisError
 
 from vision_app.clients.faults import cause_of
@@ -25,11 +27,17 @@ from vision_app.operations.neighbours import await_announcements, newest_announc
 from vision_app.retention.upload import MAX_UPLOAD_BYTES, UploadRefused, read_medium
 from vision_app.settings import Settings, load_settings
 from vision_app.stack.ports import reachable
-from vision_app.stores.s3 import S3Error, S3Store
+from vision_app.stores.keys import media_key
+from vision_app.stores.s3 import ObjectMissing, S3Error, S3Store
+from vision_app.web.models import LivePostAnswer, PostAnswer
+from vision_app.web.post_models import ListedPost, PostSearchAnswer
+from vision_app.web.storage_models import CheckAnswer
 
-from .errors import ApiRefused, NotAnnounced, PictureRefused, ServiceAway
+from .errors import ApiRefused, NotAnnounced, PictureRefused, ServiceAway, VisionError
 
 API_SECONDS = 30.0
+Model = TypeVar("Model", bound=BaseModel)
+
 _EVENT: TypeAdapter[AnalyzedEvent | SkippedEvent] = TypeAdapter(PublicEvent)
 
 Picture = Path | bytes | Medium
@@ -63,79 +71,112 @@ class AsyncVision:
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        self._redis = await self._stack.enter_async_context(redis_client(self._settings))
-        self._s3 = S3Store(self._settings)
-        await self._s3.open()
-        self._stack.push_async_callback(self._s3.close)
-        http = httpx.AsyncClient(base_url=self._url, headers=self._headers, timeout=API_SECONDS, trust_env=False)
-        self._http = await self._stack.enter_async_context(http)
+        async with self._services(), AsyncExitStack() as opened:  # closes what is open if a later one fails
+            self._redis = await opened.enter_async_context(redis_client(self._settings))
+            self._s3 = S3Store(self._settings)
+            opened.push_async_callback(self._s3.close)
+            await self._s3.open()
+            http = httpx.AsyncClient(base_url=self._url, headers=self._headers, timeout=API_SECONDS, trust_env=False)
+            self._http = await opened.enter_async_context(http)
+            self._stack = opened.pop_all()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
     async def upload(self, picture: Path | bytes, mime_type: str | None = None) -> Medium:
-        """Put a picture into the bucket under its SHA-256, if there is room. Raises PictureRefused, ServiceAway."""
+        """Put a picture into the bucket under its SHA-256, if there is room or it is there already.
+
+        Raises PictureRefused, ServiceAway, ApiRefused.
+        """
         content, kind = await asyncio.to_thread(_content, picture, mime_type)
-        asked = {"tenant_id": self.tenant_id, "size_bytes": len(content), "content_type": "media"}
-        verdict = await self._ask("POST", "/api/v1/storage/quota/check", json=asked)
-        if not verdict["allowed"]:
-            raise PictureRefused(f"there is no room ({verdict['reason']}); `vision storage cleanup` makes some")
-        async with self._services():
+        sha256 = await asyncio.to_thread(lambda: hashlib.sha256(content).hexdigest())
+        if not await self._is_stored(media_key(self.tenant_id, sha256, kind), len(content)):
+            asked = {"tenant_id": self.tenant_id, "size_bytes": len(content), "content_type": "media"}
+            verdict = _read(CheckAnswer, (await self._ask("POST", "/api/v1/storage/quota/check", json=asked))[1])
+            if not verdict.allowed:
+                raise PictureRefused(f"there is no room ({verdict.reason}); `vision storage cleanup` makes some")
+        async with self._services():  # a stored one, too: its age starts again, so it does not expire before its post
             return await upload(self._s3, self.tenant_id, content, kind)
 
     async def publish(
         self, post_id: str, pictures: Sequence[Picture], *, channel_id: str = "", trace_id: str = ""
     ) -> Published:
-        """Upload the pictures that are not uploaded yet, and publish the post. Raises PictureRefused, ServiceAway."""
+        """Upload the pictures that are not uploaded yet, and publish the post. Raises as `upload`."""
         media = [one if isinstance(one, Medium) else await self.upload(one) for one in pictures]
         trace_id = trace_id or f"t-{uuid.uuid4().hex}"
-        extra = {"channel_id": channel_id} if channel_id else {}
-        event = uploaded_event(self.tenant_id, post_id, media, trace_id, **extra)
+        event = uploaded_event(self.tenant_id, post_id, media, trace_id, channel_id=channel_id)
+        if not channel_id:
+            del event["channel_id"]
         async with self._services():
             since = await newest_announcement(self._redis, self._settings)
             entry = await publish(self._redis, self._settings, event)
         return Published(post_id, trace_id, entry, tuple(media), since)
 
     async def wait(self, post: Published, seconds: float = 60.0) -> AnalyzedEvent | SkippedEvent:
-        """The post's announcement. Raises NotAnnounced after `seconds`, ServiceAway.
+        """The post's announcement. Raises NotAnnounced after `seconds`, ServiceAway, VisionError if it is unreadable.
 
         A deferred post is announced as skipped with `details.deferred`, and again when it is analyzed.
         """
         deadline = time.monotonic() + seconds
         async with self._services():
-            found = await await_announcements(self._redis, self._settings, [post.post_id], post.since, deadline)
+            try:
+                found = await await_announcements(
+                    self._redis, self._settings, [post.post_id], post.since, deadline, tenant_id=self.tenant_id
+                )
+            except orjson.JSONDecodeError as fault:
+                raise VisionError("an entry of the output stream is no JSON; check VISION_OUTPUT_STREAM") from fault
         if post.post_id not in found:
             raise NotAnnounced(f"{post.post_id} was not announced within {seconds:g} s; `vision trace {post.post_id}`")
-        return _EVENT.validate_python(found[post.post_id].body)
+        try:
+            return _EVENT.validate_python(found[post.post_id].body)
+        except ValidationError as fault:
+            raise VisionError(_unreadable("the announcement", fault)) from fault
 
-    async def read(self, post_id: str) -> dict[str, Any]:
-        """The post as the API shows it (docs/page.md, /docs). Raises ApiRefused, with 404 if there is none."""
+    async def read(self, post_id: str) -> PostAnswer | LivePostAnswer:
+        """The post's result; while it is in work, what its pictures wait for (a LivePostAnswer).
+
+        Raises ApiRefused, with status 404 if there is no such post; ServiceAway.
+        """
         path = f"/api/v1/vision/posts/{quote(post_id, safe='')}"
-        return await self._ask("GET", path, params={"tenant_id": self.tenant_id})
+        status, body = await self._ask("GET", path, params={"tenant_id": self.tenant_id})
+        return _read(LivePostAnswer, body) if status == httpx.codes.ACCEPTED else _read(PostAnswer, body)
 
-    async def search(self, **filters: str) -> AsyncIterator[dict[str, Any]]:
-        """Every post that fits, the one changed last first. `filters`: those of GET /api/v1/posts, such as `q`."""
+    async def search(self, **filters: str) -> AsyncIterator[ListedPost]:
+        """Every post that fits, the one changed last first. `filters`: those of GET /api/v1/posts, such as `q`.
+
+        Raises ApiRefused, with status 422 for a filter that is not known; ServiceAway.
+        """
         cursor: dict[str, str] = {}
         while True:
-            query = {"tenant_id": self.tenant_id, **filters, **cursor}
-            page = await self._ask("GET", "/api/v1/posts", params=query)
-            for post in page["posts"]:
+            query = {**filters, "tenant_id": self.tenant_id, **cursor}
+            page = _read(PostSearchAnswer, (await self._ask("GET", "/api/v1/posts", params=query))[1])
+            for post in page.posts:
                 yield post
-            if page["next_cursor"] is None:
+            if page.next_cursor is None:
                 return
-            cursor = {"cursor": page["next_cursor"]}
+            cursor = {"cursor": page.next_cursor}
 
-    async def _ask(self, method: str, path: str, **more: Any) -> dict[str, Any]:
+    async def _is_stored(self, key: str, size_bytes: int) -> bool:
+        async with self._services():
+            try:
+                return (await self._s3.head(key)).size_bytes == size_bytes
+            except ObjectMissing:
+                return False
+
+    async def _ask(self, method: str, path: str, **more: Any) -> tuple[int, dict[str, Any]]:
+        """Status and body of a successful answer."""
         try:
             answer = await self._http.request(method, path, **more)
-            body: dict[str, Any] = answer.json()
+            body = answer.json()
+            if not isinstance(body, dict):
+                raise ValueError("its answer is no JSON object")
         except (httpx.HTTPError, ValueError) as fault:
             text = f"{self._url} does not answer ({cause_of(fault)}); check VISION_API_PORT, or give api_url"
             raise ServiceAway(text) from fault
         if answer.is_success:
-            return body
-        error = body.get("error", {})
+            return answer.status_code, body
+        error = body["error"] if isinstance(body.get("error"), dict) else {}
         raise ApiRefused(answer.status_code, error.get("code", ""), error.get("message", ""), error.get("details"))
 
     @asynccontextmanager
@@ -146,6 +187,19 @@ class AsyncVision:
             raise ServiceAway(redis_fault(fault, self._settings)) from fault
         except S3Error as fault:
             raise ServiceAway(f"S3: {cause_of(fault)}; check S3_ENDPOINT_URL and its keys") from fault
+
+
+def _read(model: type[Model], body: dict[str, Any]) -> Model:
+    try:
+        return model.model_validate(body)
+    except ValidationError as fault:
+        raise VisionError(_unreadable("the API's answer", fault)) from fault
+
+
+def _unreadable(what: str, fault: ValidationError) -> str:
+    """Names the fields only: the values are not ours to show."""
+    places = ", ".join(".".join(map(str, error["loc"])) for error in fault.errors(include_input=False)[:3])
+    return f"{what} has another form than this client knows ({places}); install the worker's version of vision_app"
 
 
 def _content(picture: Path | bytes, mime_type: str | None) -> tuple[bytes, str]:

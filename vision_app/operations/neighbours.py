@@ -125,10 +125,12 @@ async def await_announcements(
     deadline: float,
     *,
     on_event: Callable[[Announced], None] = lambda _: None,
+    tenant_id: str | None = None,
 ) -> dict[str, Announced]:
     """Wait until every post was announced after the entry `since`, or until `deadline` (of `time.monotonic()`).
 
     Returns the first announcement of each post that has one. `on_event` is called once per entry of these posts.
+    With `tenant_id`, posts of other tenants do not count: two tenants may have a post of the same id.
     """
     found: dict[str, Announced] = {}
     last = since
@@ -138,7 +140,7 @@ async def await_announcements(
             for entry_id, fields in entries:
                 last = as_text(entry_id)
                 event = announced(entry_id, fields)
-                if event.post_id in post_ids:
+                if event.post_id in post_ids and tenant_id in (None, event.body.get("tenant_id")):
                     found.setdefault(event.post_id, event)
                     on_event(event)
     return found
