@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from tests.samples import WIRE_EVENT
 from vision_app.events import LIMITS, MAX_MEDIA, MEDIUM_LIMITS, Unreadable, read_entry, read_json, redis_fields
 from vision_app.messages import Uploaded
@@ -307,7 +308,7 @@ EVENTS = st.one_of(
 )
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=examples(250), deadline=None)
 @given(EVENTS, st.sampled_from([None, "1763812800000-0", "99999999999999999999-1"]))
 def test_any_event_is_read_or_unreadable_and_what_was_read_reads_the_same(
     event: dict[str, Any], entry_id: str | None
@@ -319,7 +320,7 @@ def test_any_event_is_read_or_unreadable_and_what_was_read_reads_the_same(
     assert read_json(read_back.encode(), default_tenant="other") == read_back
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(
     st.dictionaries(
         st.one_of(NAMES, st.binary(max_size=6)),

@@ -15,6 +15,7 @@ from aiokafka.errors import MessageSizeTooLargeError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from tests.fakes import FakeApp, FakeEvent, FakeStream, event, settled, until
 from vision_app.messages import DeadLetter, Release
 from vision_app.streams.dead_letters import DeadLetters
@@ -148,7 +149,7 @@ class World:
 conducts = st.builds(Conduct, st.sampled_from(["end", "end", "end", "fail", "leave"]), st.integers(0, 12))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(
     logs=st.lists(st.lists(conducts, max_size=14), min_size=1, max_size=3),
     limit=st.integers(1, 6),

@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from intervaltree import IntervalTree
 
+from tests.examples import examples
 from tests.fakes import FakeApp, FakeEvent, FakeStream, event, settled, until
 from tests.unit.test_in_flight import Conduct, flow_of
 from vision_app.streams.faust_seams import Event
@@ -151,7 +152,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(
     logs=st.lists(st.lists(conducts, max_size=12), min_size=1, max_size=3),
     limit=st.integers(1, 6),

@@ -137,7 +137,7 @@ async def test_what_is_no_picture_of_the_tenant_is_refused_by_its_reason() -> No
         "good": good, "bomb": bomb, "text": text, "pdf": b"%PDF-1.4", "other": b"not what was listed",
         "large": ObjectTooLarge("large"), "closed": ObjectForbidden("closed"), "away": StoreUnavailable("away"),
     }  # fmt: skip
-    worker = Served(Bucket(**objects))
+    worker = Served(Bucket(**objects), vision_decoding_timeout=1)
     cases = [
         (worker.add("gone", b"gone"), (404, "object_missing")),
         (worker.add("closed", b"closed"), (404, "object_missing")),
