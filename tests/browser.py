@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Error, Page, async_playwright
 
 from tests.processes import installed
 
@@ -71,7 +71,10 @@ async def visitor(browser: Browser, url: str, **options: Any) -> AsyncIterator[V
             one.errors.append(message.text)
 
     async def counted(request: Any) -> None:
-        sizes = await request.sizes()
+        try:
+            sizes = await request.sizes()
+        except Error:
+            return  # the page was closed meanwhile
         one.bytes_received += sizes["responseBodySize"] + sizes["responseHeadersSize"]
 
     page.on("console", heard)

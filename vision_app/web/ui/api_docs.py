@@ -48,7 +48,9 @@ def docs_view(routes: Mapping[str, type[Page]]) -> type[Page]:
         """GET /docs: the API's reference."""
 
         async def get(self, request: web.Request) -> web.Response:
-            return render(request, "api_docs.html", by_tag=by_tag, schemas=schemas, info=described["info"])
+            answer = render(request, "api_docs.html", by_tag=by_tag, schemas=schemas, info=described["info"])
+            answer.enable_compression()  # it is large and holds no secret that a compressed size could give away
+            return answer
 
     return DocsView
 
