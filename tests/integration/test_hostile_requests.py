@@ -23,6 +23,7 @@ from tests.integration.pipeline import Pipeline, Worker, picture, unique
 from vision_app.messages import Medium
 from vision_app.operations.neighbours import publish, uploaded_event
 from vision_app.settings import Settings
+from vision_app.web.ui.routes import UI_ROUTES
 
 MINE, THEIRS, TWIN = unique("mine"), unique("theirs"), unique("twin")
 WORKER = {
@@ -160,6 +161,35 @@ async def test_no_operation_shows_or_changes_anything_of_another_tenant(
     connection = await asyncpg.connect(stack_settings.database_url.get_secret_value())
     assert await connection.fetchval("SELECT count(*) FROM budget_actions WHERE tenant_id = $1", THEIRS) == 0
     await connection.close()
+
+
+def pages(theirs: Theirs) -> Iterator[tuple[str, dict[str, str]]]:
+    """Every document of the page, pointed at the other tenant's things; each with and without naming the tenant."""
+    known = {"tenant_id": THEIRS, "post_id": theirs.post_id, "id": theirs.post_id, "action": "reset", "q": "photo"}
+    for path, view in UI_ROUTES.items():
+        declared = getattr(view.get, "operation", None)
+        if declared is None or path.startswith("/ui/static/"):
+            continue
+        fields = declared.takes["query"].model_fields if "query" in declared.takes else {}
+        query = {name: known[name] for name in fields if name in known}
+        yield path, {name: value for name, value in query.items() if name != "tenant_id" or fields[name].is_required()}
+        if "tenant_id" in query:
+            yield path, query
+
+
+async def test_no_document_of_the_page_shows_anything_of_another_tenant(worker: Worker, theirs: Theirs) -> None:
+    tried = list(pages(theirs))
+    assert len({path for path, _ in tried}) > 15
+    async with httpx.AsyncClient(base_url=worker.url, trust_env=False, timeout=30) as client:
+        for path, query in tried:
+            headers = {"Authorization": "Bearer mine-token"}
+            answer = await client.get(path, params=query, headers=headers)
+            told = f"{path} {query} → {answer.status_code}"
+            shown = {canary for canary in theirs.canaries if canary in answer.text and canary not in str(query)}
+            assert not shown, told
+            assert answer.status_code < 500, told
+            if "tenant_id" in query:
+                assert answer.status_code == 404, told
 
 
 async def test_without_a_token_nothing_but_health_answers(
