@@ -58,3 +58,16 @@ async def test_the_api_over_tls(front: str, worker: Worker, made: Certificates) 
         )
         too_large = await http.post("/api/v1/budget/tenant-a/reset", content=b" " * 70_000)
         assert too_large.status_code == 413
+
+
+async def test_the_page_over_tls(front: str, worker: Worker, made: Certificates) -> None:
+    """A browser sends `Origin` with the port; the session goes over https only."""
+    await worker.ready()
+    trusted = client_context(TlsFiles("TEST", made.ca))
+    async with httpx.AsyncClient(base_url=front, verify=trusted, trust_env=False, headers={"Origin": front}) as http:
+        assert (await http.get("/ui", follow_redirects=True)).url.path == "/ui/login"
+        entered = await http.post("/ui/login", data={"token": "canary-all"})
+        assert (entered.status_code, "Secure" in entered.headers["Set-Cookie"]) == (303, True)
+        assert (await http.get("/ui/tenants")).status_code == 200
+        foreign = await http.post("/ui/login", data={"token": "canary-all"}, headers={"Origin": "https://evil.example"})
+        assert foreign.status_code == 403
