@@ -166,6 +166,7 @@ async def test_no_operation_shows_or_changes_anything_of_another_tenant(
 def pages(theirs: Theirs) -> Iterator[tuple[str, dict[str, str]]]:
     """Every document of the page, pointed at the other tenant's things; each with and without naming the tenant."""
     known = {"tenant_id": THEIRS, "post_id": theirs.post_id, "id": theirs.post_id, "action": "reset", "q": "photo"}
+    known |= {"sha256": theirs.medium.sha256}
     for path, view in UI_ROUTES.items():
         declared = getattr(view.get, "operation", None)
         if declared is None or path.startswith("/ui/static/"):

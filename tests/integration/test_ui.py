@@ -9,7 +9,7 @@ import pytest
 from playwright.async_api import Browser, Page, expect
 
 from tests.browser import PHONE, Visitor, chromium, visitor
-from tests.integration.pipeline import Pipeline, Worker, unique
+from tests.integration.pipeline import Pipeline, Worker, picture, unique
 from vision_app.operations.neighbours import never_uploaded
 from vision_app.web.ui.render import NAVIGATION
 
@@ -205,3 +205,19 @@ async def reload_until(page: Page, selector: str, text: str) -> None:
         while (await page.locator(selector).inner_text()).strip() != text:
             await asyncio.sleep(0.2)
             await page.reload()
+
+
+async def test_a_picture_that_is_gone_is_shown_by_a_sign(browser: Browser, pipe: Pipeline, worker: Worker) -> None:
+    post, medium = unique("deleted"), await pipe.upload(MINE, picture())
+    since = await pipe.newest()
+    await pipe.publish(MINE, post, [medium])
+    await pipe.announced([post], since)
+    await pipe.s3.delete([medium.s3_key])
+    async with visitor(browser, worker.url) as who:
+        await log_in(who)
+        for path in (f"/ui/post?tenant_id={MINE}&post_id={post}", f"/ui/posts?tenant_id={MINE}"):
+            page = await who.open(path)
+            image = page.locator("img.thumb").first
+            await image.scroll_into_view_if_needed()
+            assert await image.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
+        await who.check()

@@ -125,6 +125,10 @@ def test_any_number_is_shown_as_some_time(at: float) -> None:
     assert iso(at)
 
 
+def test_an_analysis_of_an_older_version_is_shown_with_what_it_has() -> None:
+    assert "Kind" in post(timeline(medium(status="analyzed")), seen={"ab" * 32: {"labels": []}})
+
+
 def test_links_keep_any_id_whole() -> None:
     document = post(timeline(medium()))
     (link,) = set(re.findall(r'href="(/ui/tenant\?tenant_id=[^"]*)"', document))

@@ -171,13 +171,18 @@ class ThumbnailView(Page):
         errors=(404, 409, 410, 503),
     )
     async def get(self, request: web.Request, path: MediaPath, query: ThumbnailQuery) -> web.Response:
-        medium = await stored_medium(self.app, request, path.sha256, query.tenant_id)
-        etag = etag_of(medium, query.size)
-        headers = {"ETag": etag, "Cache-Control": CACHE_CONTROL}
-        if unchanged(request, etag):
-            return web.Response(status=304, headers=headers)
-        made = await self.app.thumbnails.of(medium, query.size)
-        return web.Response(body=made.content, content_type=made.mime_type, headers=headers)
+        return await thumbnail(self.app, request, path.sha256, query)
+
+
+async def thumbnail(app: ServedWorker, request: web.Request, sha256: str, query: ThumbnailQuery) -> web.Response:
+    """The thumbnail, or 304 if the caller has it. Raises ApiError 404, 409, 410, 422, 503."""
+    medium = await stored_medium(app, request, sha256, query.tenant_id)
+    etag = etag_of(medium, query.size)
+    headers = {"ETag": etag, "Cache-Control": CACHE_CONTROL}
+    if unchanged(request, etag):
+        return web.Response(status=304, headers=headers)
+    made = await app.thumbnails.of(medium, query.size)
+    return web.Response(body=made.content, content_type=made.mime_type, headers=headers)
 
 
 async def stored_medium(

@@ -19,10 +19,11 @@ from vision_app.web.operation import check, operation
 from vision_app.web.post_models import PostSearchQuery, TimelineAnswer
 from vision_app.web.post_search import search_posts
 from vision_app.web.posts import result_of
+from vision_app.web.thumbnails import ThumbnailQuery, thumbnail
 from vision_app.web.timeline import post_timeline
 
 from .base import UiPage
-from .render import render
+from .render import asset, render
 
 Short = Annotated[str, Field(max_length=256, pattern=r"^[^\x00]*$")]
 SHOWN = 25
@@ -108,6 +109,25 @@ class PostQuery(BaseModel):
     post_id: Id
 
 
+class PictureQuery(ThumbnailQuery):
+    sha256: Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^\x00]*$")]
+
+
+class PictureView(UiPage):
+    """GET /ui/picture: the thumbnail of a picture, or a sign that there is none (deleted, undecodable, away)."""
+
+    @operation("A small picture", query=PictureQuery, answers={})
+    async def get(self, request: web.Request, query: PictureQuery) -> web.Response:
+        tenant_asked(request, query.tenant_id)
+        try:
+            return await thumbnail(self.app, request, query.sha256, query)
+        except ApiError as fault:
+            if fault.status == 429:
+                raise
+            headers = {"Cache-Control": "no-store"}
+            return web.Response(body=asset("no-picture.svg"), content_type="image/svg+xml", headers=headers)
+
+
 class PostsView(UiPage):
     """GET /ui/posts: posts of every status."""
 
@@ -143,14 +163,14 @@ class PostView(UiPage):
                 raise
             found = await self._letters(request, query)
             return render(request, "post_unknown.html", 404, query=query, letters=found, feature_on=self._feature_on)
-        result = await self._result(timeline)
+        result, named = await self._result(timeline), PostQuery(tenant_id=timeline.tenant_id, post_id=timeline.post_id)
         return render(
             request,
             "post.html",
             post=timeline,
             result=result,
             seen=_analyses(result),
-            letters=await self._letters(request, query) if timeline.status in ("error", "in_work") else [],
+            letters=await self._letters(request, named) if timeline.status in ("error", "in_work") else [],
             status_texts=STATUS_TEXTS,
             cause_texts=CAUSE_TEXTS,
             stage_texts=STAGE_TEXTS,
