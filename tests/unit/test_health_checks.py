@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime
 
-from vision_app.stack.checks import Level
+from vision_app.stack.checks import Finding, Level
+from vision_app.web import health_checks
 from vision_app.web.health_checks import KEPT_SECONDS, HealthAnswer, HealthChecks
 
 
@@ -48,3 +49,17 @@ async def test_an_old_report_is_made_anew() -> None:
     clock.now += KEPT_SECONDS
     await checks.report()
     assert checked.runs == 2
+
+
+async def test_a_check_that_hangs_or_fails_is_a_finding() -> None:
+    async def hangs() -> list[Finding]:
+        await asyncio.Event().wait()
+        return []
+
+    async def fails() -> list[Finding]:
+        raise ZeroDivisionError
+
+    for checks, text in ((hangs(), "could not be seen"), (fails(), "ZeroDivisionError")):
+        (finding,) = await health_checks._bounded("kafka", checks, 0.01)
+        assert (finding.check, finding.verdict) == ("kafka", Level.FAILED)
+        assert text in finding.detail

@@ -665,6 +665,12 @@ CATALOGUE: Final[dict[str, tuple[LogEvent, ...]]] = {
         ),
         LogEvent("dead_letters_replayed", _INFO, "An operator sent dead letters again over the API or the page."),
         LogEvent(
+            "health_check_failed",
+            _ERROR,
+            "A check of the page of health raised an unexpected error; it is shown as failed.",
+            _REPORT,
+        ),
+        LogEvent(
             "ledgers_not_read",
             _WARNING,
             "Another worker did not answer for the ledgers of its tenants; the page lists them as unknown.",

@@ -7,22 +7,28 @@ import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
+import structlog
 from pydantic import BaseModel, Field
 
 from vision_app.operations.doctor import operation as doctor_findings
 from vision_app.settings import Settings
 from vision_app.stack.checks import Finding, Level, check_service, given_settings, tesseract
 from vision_app.stack.reachable import PROBES
+from vision_app.telemetry import metrics
 
 from .models import Answer
 
+log = structlog.get_logger(__name__)
+
 KEPT_SECONDS = 5.0
+CHECK_SECONDS = 11.0
+"""For each service, and for what the doctor looks at afterwards. Its own checks end within 10 s."""
 
 
 class ServiceHealth(BaseModel):
     service: str
     state: Level = Field(description="ok; hint: usable, and something is to be done; failed")
-    detail: str = Field(description="its version, or what is wrong and what to do")
+    detail: str = Field(description="what it answers, or what is wrong and what to do")
     latency_ms: float = Field(description="of the whole check, connecting included")
 
 
@@ -66,8 +72,14 @@ def checks_of(settings: Settings, waiting_letters: Callable[[], Awaitable[int]])
         names = [name for name in PROBES if name not in unused]
         services = await asyncio.gather(*(_service(name, settings) for name in names))
         up = {one.service: one.state is not Level.FAILED for one in services}
-        ocr = [await asyncio.to_thread(tesseract, settings.vision_ocr_languages)]
-        found = [*given_settings(settings), *await doctor_findings(settings, up, waiting_letters), *ocr]
+
+        async def ocr() -> list[Finding]:
+            return [await asyncio.to_thread(tesseract, settings.vision_ocr_languages)]
+
+        groups = await asyncio.gather(
+            _bounded("doctor", doctor_findings(settings, up, waiting_letters)), _bounded("tesseract", ocr())
+        )
+        found = [*given_settings(settings), *(finding for group in groups for finding in group)]
         states = {one.state for one in services} | {one.verdict for one in found}
         worst = next(level for level in (Level.FAILED, Level.HINT, Level.OK) if level in states)
         return HealthAnswer(worst=worst, checked_at=datetime.now(UTC), services=list(services), findings=found)
@@ -76,7 +88,24 @@ def checks_of(settings: Settings, waiting_letters: Callable[[], Awaitable[int]])
 
 
 async def _service(name: str, settings: Settings) -> ServiceHealth:
+    async def probe() -> list[Finding]:
+        return [await check_service(name, PROBES[name], settings)]
+
     began = time.monotonic()
-    finding = await check_service(name, PROBES[name], settings)
+    (finding,) = await _bounded(name, probe())
     latency = round((time.monotonic() - began) * 1000, 1)
     return ServiceHealth(service=name, state=finding.verdict, detail=finding.detail, latency_ms=latency)
+
+
+async def _bounded(name: str, checks: Awaitable[list[Finding]], seconds: float = CHECK_SECONDS) -> list[Finding]:
+    """The findings; one that says so if they do not come in time or the check itself fails. Never raises."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await checks
+    except TimeoutError:
+        text = f"could not be seen within {seconds:.0f} s; the services' findings say what is wrong"
+    except Exception as fault:
+        metrics.UNEXPECTED_ERRORS.labels(where="web").inc()
+        log.exception("health_check_failed", check=name)
+        text = f"the check itself failed ({type(fault).__name__}); the log of this worker has the reason"
+    return [Finding(check=name, verdict=Level.FAILED, detail=text)]
