@@ -19,7 +19,7 @@ test: test-environment $(if $(filter true,$(CI)),tools) lint types layers  ## ru
 	$(BIN)/python -m pytest --basetemp=.pytest_tmp --numprocesses=2 --dist=loadfile --cov --cov-report=term:skip-covered
 
 unit: test-environment  ## run the tests that need no services; the slowest property tests with a quarter of their examples
-	QUICK=1 $(BIN)/python -m pytest --basetemp=.pytest_tmp --numprocesses=2 --dist=worksteal tests/unit tests/agents
+	QUICK=1 $(BIN)/python -m pytest --basetemp=.pytest_tmp --numprocesses=3 --dist=worksteal tests/unit tests/agents
 
 load: test-environment  ## run the tests that take too long for `make test`
 	$(BIN)/python -m pytest -m load --ignore=tests/faults/test_crash_points.py

@@ -20,6 +20,7 @@ from aiokafka.errors import KafkaConnectionError, MessageSizeTooLargeError
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from tests.fakes import FakeApp, FakeEvent, FakeStream, event, settled
 from vision_app.domain.moment import Applied, Moment
 from vision_app.messages import DeadLetter, Message, Release
@@ -239,7 +240,7 @@ async def live(world: World, build: Callable[[Life], Any], monkeypatch: pytest.M
 def test_every_event_ends_whatever_fails(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     exits: list[int] = []
 
-    @settings(max_examples=120, deadline=None)
+    @settings(max_examples=examples(120), deadline=None)
     @given(events=st.integers(1, 6), faults=st.lists(st.sampled_from(list(FAULTS)), max_size=40))
     @example(events=1, faults=["bug"] * 40)  # nothing works: this course ends the process, whatever is drawn besides
     def course(events: int, faults: list[str]) -> None:

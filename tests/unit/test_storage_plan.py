@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from vision_app.domain.storage import (
     CLEANED,
     DAY,
@@ -212,7 +213,7 @@ AIMS = st.builds(
 
 
 @given(objects=OBJECTS, aim=AIMS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_only_unprotected_objects_are_deleted_and_every_reachable_target_is_reached(
     objects: list[StoredObject], aim: Aim
 ) -> None:
