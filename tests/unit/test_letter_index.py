@@ -146,3 +146,11 @@ async def test_beyond_a_number_the_oldest_are_left_out_and_it_says_so(indexed: I
     found = await indexed.ids()
     assert (len(found), found[-1]) == (MAX_LETTERS, "l5")
     assert not indexed.index.complete
+
+
+async def test_ids_of_any_length_are_kept_short_and_name_no_other_tenant(indexed: Indexed) -> None:
+    indexed.topic.add(letter("a", tenant_id="t" * 1_000_000, post_id="p" * 257, trace_id="x" * 256))
+    await indexed.ids()
+    (one,) = await indexed.index.letters()
+    assert one.tenant_id == "t" * 256 + "…"
+    assert (one.post_id, one.trace_id) == ("p" * 256 + "…", "x" * 256)

@@ -11,11 +11,12 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from typing import overload
 
 import structlog
 
 from vision_app.messages import DeadLetter, decode
-from vision_app.streams.letter_ids import ids_of
+from vision_app.streams.letter_ids import ID_CHARACTERS, ids_of
 from vision_app.topics import DLQ
 
 from .kafka_log import KafkaLog
@@ -128,13 +129,22 @@ def index_letter(letter: DeadLetter, place: tuple[int, int]) -> IndexedLetter:
     return IndexedLetter(
         key=LetterKey(letter.id, subject(letter), letter.last_seen_ms),
         place=place,
-        origin=letter.origin,
-        error=letter.error,
+        origin=_short(letter.origin),
+        error=_short(letter.error),
         reason=letter.reason[:SHOWN_REASON],
-        tenant_id=ids.get("tenant_id"),
-        post_id=ids.get("post_id"),
-        trace_id=ids.get("trace_id"),
+        tenant_id=_short(ids.get("tenant_id")),
+        post_id=_short(ids.get("post_id")),
+        trace_id=_short(ids.get("trace_id")),
         attempts=letter.attempts,
         first_seen_ms=letter.first_seen_ms,
         size_bytes=len(content(letter)),
     )
+
+
+@overload
+def _short(text: str) -> str: ...
+@overload
+def _short(text: str | None) -> str | None: ...
+def _short(text: str | None) -> str | None:
+    """The text, cut if it is longer than any valid id. The mark keeps a cut tenant from being taken for another one."""
+    return text if text is None or len(text) <= ID_CHARACTERS else f"{text[:ID_CHARACTERS]}…"

@@ -52,6 +52,8 @@ from .worker import ServedWorker
 log = structlog.get_logger(__name__)
 
 PAYLOAD_CHARS = 64_000
+HEADERS, HEADER_CHARS = 50, 1000
+"""Headers of a letter that are shown, and characters of each."""
 LAST_MS = 253_402_300_799_000
 """The last second of the year 9999, in milliseconds since 1970."""
 KAFKA_SECONDS = 9.0
@@ -154,10 +156,10 @@ async def letter(app: ServedWorker, request: web.Request, letter_id: str) -> Let
     payload, kind = readable(content(whole[0]))
     return LetterAnswer(
         letter=_listed(known, histories[known.id]),
-        key=whole[0].key,
+        key=whole[0].key and whole[0].key[:HEADER_CHARS],
         partition=whole[0].partition,
         offset=whole[0].offset,
-        headers=whole[0].headers,
+        headers={name[:HEADER_CHARS]: value[:HEADER_CHARS] for name, value in list(whole[0].headers.items())[:HEADERS]},
         code_version=whole[0].code_version,
         payload=payload[:PAYLOAD_CHARS],
         payload_kind=kind,
