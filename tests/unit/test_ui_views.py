@@ -297,12 +297,15 @@ def test_storage_says_whether_it_is_about_to_fill(used: float, text: str) -> Non
     policies = {"media_ttl_days": 30, "vision_ttl_days": 30, "crawl_ttl_days": 7, "compression_required": False}
     kinds = {"media": used, "vision": 0.0, "crawl": 0.0, "album": 0.0, "other": 0.0}
     current = {"total_gb": used, "limit_gb": 100, "usage_percent": used, "by_type": kinds}
-    tenants = [{"tenant_id": HOSTILE, "usage_gb": 11, "objects": 5}]
+    tenants = [{"tenant_id": name, "usage_gb": 11, "objects": 5} for name in (HOSTILE, "", " ")]
     found = StorageStatsAnswer.model_validate(
         {"current": current, "limits": limits, "policies": policies, "last_updated": None, "largest_tenants": tenants}
         | {"counted_at": None, "cleaned_at": NOW, "cleanup_due": True, "drift_gb": 0}
     )
-    assert text in shown("storage.html", found=found, done="started")
+    document = shown("storage.html", found=found, done="started")
+    assert text in document
+    assert document.count("of no tenant") == 4
+    assert 'tenant_id="' not in document
 
 
 def test_a_clean_up_is_shown_before_it_runs() -> None:

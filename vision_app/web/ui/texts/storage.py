@@ -17,6 +17,7 @@ RU = {
     "{used} GB": "{used} ГБ",
     "Largest tenants": "Крупнейшие тенанты",
     "Objects": "Объектов",
+    "of no tenant": "ничьи",
     "Counted": "Подсчитано",
     "Cleaned up": "Очищено",
     "Corrected by the last count": "Поправка последнего подсчёта",
