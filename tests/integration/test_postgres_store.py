@@ -16,9 +16,9 @@ import pytest
 from pydantic import SecretStr
 
 from tests.samples import AT, AT_MS, again, analyzed, medium, missing, post, unique
-from vision_app.messages import Deferred, Failed
+from vision_app.messages import Charged, Deferred, Failed, PostResult
 from vision_app.settings import Settings
-from vision_app.stores.base import SinkUnavailable
+from vision_app.stores.base import Rejected, SinkUnavailable
 from vision_app.stores.migrate import MigrationError, migrate, migrations
 from vision_app.stores.postgres import PostgresSink, create_pool
 from vision_app.stores.posts import PostsReader
@@ -316,3 +316,43 @@ async def test_a_connection_cut_in_the_middle_is_an_outage_and_leaves_nothing(si
         with contextlib.suppress(SinkUnavailable):
             written = await sink.write([second, other])
     assert written == [second, other]
+
+
+def charge(tenant: str, grant_id: str = "g", tokens: int = 10, **more: Any) -> Charged:
+    known = {"tenant_id": tenant, "ledger": "l", "grant_id": grant_id, "tokens": tokens, "at_ms": AT_MS}
+    return Charged.model_validate({**known, **more})
+
+
+async def charged(pool: Any, tenant: str) -> list[tuple[str, int, bool]]:
+    rows = await pool.fetch(
+        "SELECT grant_id, tokens, cut_off FROM token_charges WHERE tenant_id = $1 ORDER BY grant_id", tenant
+    )
+    return [(row["grant_id"], row["tokens"], row["cut_off"]) for row in rows]
+
+
+async def test_a_charge_is_kept_once_whatever_comes_again_and_in_parts(sink: PostgresSink, pool: Any) -> None:
+    tenant = unique("tenant")
+    await sink.write([charge(tenant), charge(tenant), charge(tenant, "h", 5, cut_off=True), charge(tenant, "h", 8)])
+    await sink.write([charge(tenant), charge(tenant, "h", 5, cut_off=True)])
+    assert await charged(pool, tenant) == [("g", 10, False), ("h", 8, True)]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"grant_id": "x", "at_ms": 2**80}, {"grant_id": "".join(map(chr, range(0x4E00, 0x9000)))}]
+)
+async def test_a_charge_that_postgres_refuses_is_rejected_and_holds_nothing_up(
+    sink: PostgresSink, pool: Any, wrong: dict[str, Any]
+) -> None:
+    tenant, result = unique("tenant"), post()
+    batch: list[PostResult | Charged] = [result, charge(tenant), charge(tenant, **wrong)]
+    with pytest.raises(Rejected) as refused:
+        await sink.write(batch)
+    assert refused.value.index == 2
+    assert await sink.write(batch[:2]) == [result]
+    assert await charged(pool, tenant) == [("g", 10, False)]
+
+
+async def test_ids_of_charges_that_cannot_be_stored_as_they_are_become_storable(sink: PostgresSink, pool: Any) -> None:
+    tenant = unique("tenant")
+    await sink.write([charge(tenant, "a\0"), charge(tenant, "a", 12), charge(tenant, "b", tokens=2**80)])
+    assert await charged(pool, tenant) == [("a", 12, False), ("b", 2**63 - 1, False)]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import asyncpg
@@ -200,11 +200,11 @@ class PostgresSink(Sink[PostResult | Charged]):
             raise SinkUnavailable("the Postgres sink is not open")
         bucket = self._settings.s3_bucket
         records = [_Record(place, one, bucket) for place, one in enumerate(batch) if isinstance(one, PostResult)]
-        charges = charge_rows(one for one in batch if isinstance(one, Charged))
         try:
             async with self._pool.acquire(timeout=CONNECT_TIMEOUT_SECONDS) as connection:
-                if charges:
-                    await connection.execute(WRITE_CHARGES, orjson.dumps(charges).decode())
+                await _write_charges(
+                    connection, {place: one for place, one in enumerate(batch) if isinstance(one, Charged)}
+                )
                 if not records:
                     return []
                 try:
@@ -217,6 +217,19 @@ class PostgresSink(Sink[PostResult | Charged]):
         except STORE_FAULTS as fault:
             raise unavailable(fault) from fault
         return [record.result for record in records if record.index in written]
+
+
+async def _write_charges(connection: Any, charges: Mapping[int, Charged]) -> None:
+    """Write charges, given by their places in the batch. Raises Rejected for one that Postgres refuses by itself."""
+    if not charges:
+        return
+    try:
+        await connection.execute(WRITE_CHARGES, orjson.dumps(charge_rows(charges.values())).decode())
+    except DATA_FAULTS as fault:
+        if len(charges) == 1:
+            raise Rejected(next(iter(charges)), f"Postgres refuses it: {type(fault).__name__}: {fault}") from fault
+        for place, charge in charges.items():
+            await _write_charges(connection, {place: charge})
 
 
 class _Record:

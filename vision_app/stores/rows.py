@@ -271,14 +271,14 @@ def charge_rows(charges: Iterable[Charged]) -> list[dict[str, Any]]:
     """The rows of token_charges, each grant once: a record may be delivered again, and a grant charged in two parts."""
     rows: dict[tuple[str, str, str], dict[str, Any]] = {}
     for charge in sorted(charges, key=lambda one: one.at_ms):
-        key = (charge.tenant_id, charge.ledger, charge.grant_id)
+        named = {"tenant_id": charge.tenant_id, "ledger": charge.ledger, "grant_id": charge.grant_id}
+        named = storable(named)  # also as the key: two texts may become one
+        key = (named["tenant_id"], named["ledger"], named["grant_id"])
         before = rows.get(key)
         row = {
-            "tenant_id": storable(charge.tenant_id),
-            "ledger": charge.ledger,
-            "grant_id": charge.grant_id,
-            "at_ms": before["at_ms"] if before else charge.at_ms,
-            "tokens": min(max(charge.tokens, before["tokens"] if before else 0), MAX_BIGINT),
+            **named,
+            "at_ms": before["at_ms"] if before else storable(charge.at_ms),
+            "tokens": max(storable(charge.tokens), before["tokens"] if before else 0),
             "cut_off": charge.cut_off or bool(before and before["cut_off"]),
             "post_id": storable(charge.post_id),
             "file_sha256": storable(charge.sha256),
