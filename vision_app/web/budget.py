@@ -15,7 +15,7 @@ from vision_app.domain.moment import Applied, Moment
 from vision_app.messages import Pause, Reset, Resume, SetLimit, key_of
 
 from .auth import operator_for, tenant_asked
-from .budget_commands import Change, accepted, command_operation, hand_over, record, send, try_to_record
+from .budget_commands import Change, accepted, command_operation, record, send, try_to_record
 from .errors import ApiError, json_response
 from .models import AcceptedAnswer, BudgetAnswer, LimitBody, OperatorHeaders, TenantPath
 from .operation import operation
@@ -35,7 +35,8 @@ class BudgetView(Page):
     async def put(
         self, request: web.Request, path: TenantPath, headers: OperatorHeaders, body: LimitBody
     ) -> web.Response:
-        answer = await set_limit(self.app, request, Change(path.tenant, "set_limit", headers.x_operator, body.limit))
+        change = Change(path.tenant, "set_limit", headers.x_operator, body.limit)
+        answer = await change_budget(self.app, request, change)
         return json_response(request, answer, status=202)
 
 
@@ -44,7 +45,8 @@ class ResetView(Page):
 
     @command_operation("Set today's spending to zero", path=TenantPath)
     async def post(self, request: web.Request, path: TenantPath, headers: OperatorHeaders) -> web.Response:
-        return await hand_over(self.app, request, Reset(tenant_id=path.tenant), headers.x_operator, record)
+        answer = await change_budget(self.app, request, Change(path.tenant, "reset", headers.x_operator))
+        return json_response(request, answer, status=202)
 
 
 class PauseView(Page):
@@ -52,7 +54,8 @@ class PauseView(Page):
 
     @command_operation("Let nothing new start", path=TenantPath)
     async def post(self, request: web.Request, path: TenantPath, headers: OperatorHeaders) -> web.Response:
-        return await hand_over(self.app, request, Pause(tenant_id=path.tenant), headers.x_operator, try_to_record)
+        answer = await change_budget(self.app, request, Change(path.tenant, "pause", headers.x_operator))
+        return json_response(request, answer, status=202)
 
 
 class ResumeView(Page):
@@ -60,16 +63,30 @@ class ResumeView(Page):
 
     @command_operation("Let work go on after a pause", path=TenantPath)
     async def post(self, request: web.Request, path: TenantPath, headers: OperatorHeaders) -> web.Response:
-        return await hand_over(self.app, request, Resume(tenant_id=path.tenant), headers.x_operator, record)
+        answer = await change_budget(self.app, request, Change(path.tenant, "resume", headers.x_operator))
+        return json_response(request, answer, status=202)
 
 
-async def set_limit(app: ServedWorker, request: web.Request, change: Change) -> AcceptedAnswer:
-    """Set a tenant's daily limit. Raises ApiError 403, 404, and 503 if Postgres is away and the limit is raised."""
+async def change_budget(app: ServedWorker, request: web.Request, change: Change) -> AcceptedAnswer:
+    """Record an operator's change and send its command. What can only save money needs no Postgres.
+
+    Raises ApiError 403 for a tenant's token, 404 for another tenant, 503 if Postgres is needed and away, or Kafka is.
+    """
     operator_for(request, change.tenant_id)
-    recorded = await try_to_record(app, change)
-    if not recorded and not await _lowers(app, request, change):
-        raise ApiError(503, "store_unavailable", "raising a limit needs Postgres, which is away; see `vision doctor`")
-    command = SetLimit(tenant_id=change.tenant_id, limit=change.value)
+    tenant = change.tenant_id
+    command: SetLimit | Pause | Resume | Reset
+    match change.action:
+        case "set_limit":
+            command, recorded = SetLimit(tenant_id=tenant, limit=change.value), await try_to_record(app, change)
+            if not recorded and not await _lowers(app, request, change):
+                text = "raising a limit needs Postgres, which is away; see `vision doctor`"
+                raise ApiError(503, "store_unavailable", text)
+        case "pause":
+            command, recorded = Pause(tenant_id=tenant), await try_to_record(app, change)
+        case "resume":
+            command, recorded = Resume(tenant_id=tenant), await record(app, change)
+        case "reset":
+            command, recorded = Reset(tenant_id=tenant), await record(app, change)
     await send(app, command)
     return accepted(command, change.operator, recorded=recorded)
 

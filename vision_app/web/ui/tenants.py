@@ -8,11 +8,10 @@ from urllib.parse import urlencode
 from aiohttp import web
 from pydantic import BaseModel, Field
 
-from vision_app.messages import Pause, Reset, Resume
-from vision_app.stores.posts import Row
-from vision_app.web.auth import operator_for, tenant_asked
-from vision_app.web.budget import budget, set_limit
-from vision_app.web.budget_commands import Change, accepted, record, send, try_to_record
+from vision_app.stores.posts import Action, Row
+from vision_app.web.auth import operator_for
+from vision_app.web.budget import budget, change_budget
+from vision_app.web.budget_commands import Change
 from vision_app.web.budget_list import budgets, judge
 from vision_app.web.budget_list_models import BudgetsQuery, State
 from vision_app.web.errors import ApiError
@@ -23,7 +22,6 @@ from vision_app.web.parked import parked
 from .base import UiPage, see_other, utc_now
 from .render import render
 
-Action = Literal["pause", "resume", "reset", "set_limit"]
 Who = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Why = Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00]*$")]
 
@@ -108,14 +106,6 @@ class TenantChangeView(UiPage):
 
     async def post(self, request: web.Request) -> web.Response:
         form = await self.form(request, ChangeForm)
-        operator_for(request, form.tenant_id)
-        tenant_asked(request, form.tenant_id)
         change = Change(form.tenant_id, form.action, form.who, form.limit, form.reason)
-        if form.action == "set_limit":
-            await set_limit(self.app, request, change)
-        else:
-            command = {"pause": Pause, "resume": Resume, "reset": Reset}[form.action](tenant_id=form.tenant_id)
-            recorded = await (try_to_record if form.action == "pause" else record)(self.app, change)
-            await send(self.app, command)
-            accepted(command, form.who, recorded=recorded)
+        await change_budget(self.app, request, change)
         return see_other("/ui/tenant", tenant_id=form.tenant_id, done=form.action)
