@@ -156,6 +156,8 @@ def test_an_unknown_post_leads_to_its_dead_letter_and_to_the_switch() -> None:
     document = shown("post_unknown.html", query=query, letters=[letter()], feature_on=False)
     assert "/ui/dead-letter?id=" in document
     assert "FEATURE_VISION_ENABLED" in document
+    assert "Kafka does not answer" not in document
+    assert "Kafka does not answer" in shown("post_unknown.html", query=query, letters=None, feature_on=True)
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,18 @@ async def test_pages_and_groups() -> None:
     assert [(one["error"], one["count"]) for one in first["groups"]] == [("X", 4), ("Y", 3)]
 
 
+async def test_filters_are_those_of_the_command() -> None:
+    worker = Letters(letter("a", 10, post_id="p"), letter("b", 20, origin="o"), letter("c", 30, error="E", post_id="q"))
+    since = "1970-01-01T00:00:00.020Z"
+    for query, expected in (
+        ("post_id=p", ["a"]),
+        ("origin=o", ["b"]),
+        ("error=E", ["c"]),
+        (f"since={since}", ["b", "c"]),
+    ):
+        assert ids((await ask(worker, f"/api/v1/dlq?{query}"))[1]) == expected
+
+
 async def test_a_tenant_sees_its_own_letters_and_changes_none() -> None:
     worker = Letters(letter("a", tenant_id="t1"), letter("b", tenant_id="t2"), letter("c"))
     assert ids((await ask(worker, "/api/v1/dlq", "mine"))[1]) == ["a"]

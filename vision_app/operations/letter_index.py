@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import overload
@@ -54,6 +54,15 @@ class IndexedLetter:
     def id(self) -> str:
         return self.key.id
 
+    @property
+    def last_seen_ms(self) -> int:
+        return self.key.last_seen_ms
+
+    @property
+    def ids(self) -> Mapping[str, str | None]:
+        """Tenant and post, as `Filter` asks for them."""
+        return {"tenant_id": self.tenant_id, "post_id": self.post_id}
+
 
 class LetterIndex:
     """Letters by id, kept up to date on demand. `connect` opens a connection to Kafka. Methods raise KafkaError."""
@@ -73,7 +82,7 @@ class LetterIndex:
                 async with self._connect() as kafka:
                     await self._refresh(kafka)
                 self._fresh_until = self._clock() + FRESH_SECONDS
-            return sorted(self._letters.values(), key=lambda one: (-one.key.last_seen_ms, one.id))
+            return sorted(self._letters.values(), key=lambda one: (-one.last_seen_ms, one.id))
 
     async def load(self, ids: Sequence[str]) -> list[DeadLetter]:
         """The whole letters of these ids, in their order; those that are gone are left out."""
@@ -110,7 +119,7 @@ class LetterIndex:
                 await asyncio.sleep(0)
         self._next = {place.partition: end for place, (_, end) in stretches.items()}
         kept = [one for one in self._letters.values() if one.place[1] >= first.get(one.place[0], one.place[1] + 1)]
-        kept.sort(key=lambda one: -one.key.last_seen_ms)
+        kept.sort(key=lambda one: -one.last_seen_ms)
         self.complete = len(kept) <= MAX_LETTERS
         self._letters = {one.id: one for one in kept[:MAX_LETTERS]}
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 import structlog
@@ -32,11 +32,24 @@ INSERT INTO dead_letter_actions (letter_id, last_seen_ms, subject, action, desti
 VALUES ($1, $2, $3, $4, $5, $6, $7)"""
 
 
+class Filterable(Protocol):
+    """What a filter reads of a letter."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def origin(self) -> str: ...
+    @property
+    def error(self) -> str: ...
+    @property
+    def last_seen_ms(self) -> int: ...
+
+
 @dataclass(frozen=True)
 class Filter:
     """Selects letters. An empty field selects all; `since_ms` is compared with the time when the letter was written.
 
-    `tenant_id` is also looked for in the bytes of a letter that cannot be read.
+    `tenant_id` and `post_id` are also looked for in the bytes of a letter that cannot be read.
     """
 
     ids: Collection[str] = ()
@@ -44,16 +57,23 @@ class Filter:
     error: str | None = None
     tenant_id: str | None = None
     since_ms: int | None = None
+    post_id: str | None = None
 
     def __bool__(self) -> bool:
-        return bool(self.ids or self.origin or self.error or self.tenant_id or self.since_ms)
+        return bool(self.ids or self.origin or self.error or self.tenant_id or self.since_ms or self.post_id)
 
     def takes(self, letter: DeadLetter) -> bool:
+        asked_for_ids = self.tenant_id is not None or self.post_id is not None
+        return self.fits(letter, ids_of(letter) if asked_for_ids else {})
+
+    def fits(self, letter: Filterable, ids: Mapping[str, str | None]) -> bool:
+        """The same for a letter whose tenant and post (`ids`) have been read already."""
         return (
             (not self.ids or letter.id in self.ids)
             and self.origin in (None, letter.origin)
             and self.error in (None, letter.error)
-            and (self.tenant_id is None or self.tenant_id == ids_of(letter).get("tenant_id"))
+            and (self.tenant_id is None or self.tenant_id == ids.get("tenant_id"))
+            and (self.post_id is None or self.post_id == ids.get("post_id"))
             and (self.since_ms is None or letter.last_seen_ms >= self.since_ms)
         )
 

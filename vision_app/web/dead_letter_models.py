@@ -20,6 +20,7 @@ MAX_IDS = 100
 
 class LettersQuery(BaseModel):
     tenant_id: Id | None = Field(None, description="also found where only the bytes of a letter name it")
+    post_id: Id | None = Field(None, description="also found where only the bytes of a letter name it")
     origin: Id | None = Field(None, description="the topic or Redis stream it came from")
     error: Id | None = Field(None, description="its error class, for example Unreadable")
     since: Time | None = Field(None, description="written since then")

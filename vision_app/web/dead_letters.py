@@ -21,7 +21,7 @@ from vision_app.operations.costs import Prices
 from vision_app.operations.kafka_log import kafka_sender
 from vision_app.operations.letter_index import IndexedLetter
 from vision_app.operations.letter_replay import LetterReplayPlan, LetterReplayPlanner, Senders, carry_out, cost_of
-from vision_app.operations.letters import Actions, History, content
+from vision_app.operations.letters import Actions, Filter, History, content
 from vision_app.stores.posts import PostsReader
 from vision_app.telemetry import metrics
 
@@ -109,16 +109,14 @@ class DiscardView(Page):
 
 async def letters(app: ServedWorker, request: web.Request, query: LettersQuery) -> LettersAnswer:
     """A page of the letters that the caller may see. Raises ApiError 404 for another tenant, 503 without a service."""
-    tenant = tenant_asked(request, query.tenant_id)
-    since_ms = round(query.since.timestamp() * 1000) if query.since else 0
-    found = [
-        one
-        for one in await _index(app)
-        if query.origin in (None, one.origin)
-        and query.error in (None, one.error)
-        and tenant in (None, one.tenant_id)
-        and one.key.last_seen_ms >= since_ms
-    ]
+    wanted = Filter(
+        origin=query.origin,
+        error=query.error,
+        tenant_id=tenant_asked(request, query.tenant_id),
+        since_ms=round(query.since.timestamp() * 1000) if query.since else None,
+        post_id=query.post_id,
+    )
+    found = [one for one in await _index(app) if wanted.fits(one, one.ids)]
     histories, states_known = await _histories_or_none(app, found)
     found = [one for one in found if query.state in ("all", _state(histories[one.id]))]
     groups = Counter((one.origin, one.error) for one in found)
@@ -249,13 +247,8 @@ async def _chosen(app: ServedWorker, body: Chosen) -> tuple[list[DeadLetter], in
         if missing := sorted(named - {one.id for one in fitting}):
             raise _no_letter(missing[0])
     else:
-        fitting = [
-            one
-            for one in known
-            if body.origin in (None, one.origin)
-            and body.error in (None, one.error)
-            and body.tenant_id in (None, one.tenant_id)
-        ]
+        wanted = Filter(origin=body.origin, error=body.error, tenant_id=body.tenant_id)
+        fitting = [one for one in known if wanted.fits(one, one.ids)]
         histories = await _histories(app, fitting)
         fitting = [one for one in fitting if histories[one.id].done is None]
     taken = fitting[:MAX_CHOSEN]
@@ -305,7 +298,7 @@ def _listed(one: IndexedLetter, history: History) -> ListedDeadLetter:
         attempts=one.attempts,
         replays=history.replays,
         first_seen=_at(one.first_seen_ms),
-        last_seen=_at(one.key.last_seen_ms),
+        last_seen=_at(one.last_seen_ms),
         size_bytes=one.size_bytes,
     )
 

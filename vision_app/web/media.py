@@ -9,6 +9,7 @@ from .errors import ApiError, json_response
 from .models import MediaAnswer, MediaPath, TenantQuery
 from .operation import operation
 from .page import Page
+from .readers import only_row
 
 
 class MediaView(Page):
@@ -24,9 +25,7 @@ class MediaView(Page):
     async def get(self, request: web.Request, path: MediaPath, query: TenantQuery) -> web.Response:
         tenant_id = tenant_asked(request, query.tenant_id)
         async with self.app.readers.for_page() as reader:
-            rows = await reader.medium(path.sha256, tenant_id)
-        if len(rows) > 1:
-            raise ApiError(409, "ambiguous", "several tenants have this medium; add ?tenant_id=")
-        if not rows:
+            row = only_row(await reader.medium(path.sha256, tenant_id), "this medium")
+        if row is None:
             raise ApiError(404, "not_found", f"no post has listed a medium {path.sha256}")
-        return json_response(request, MediaAnswer(**rows[0], expired=rows[0]["expired_at"] is not None))
+        return json_response(request, MediaAnswer(**row, expired=row["expired_at"] is not None))

@@ -10,7 +10,7 @@ from aiohttp import web
 from vision_app.domain.posts import MediumState, PostRow
 from vision_app.events import status_of
 from vision_app.messages import Medium, MediumResult, key_of
-from vision_app.stores.posts import Wanted
+from vision_app.stores.posts import Row, Wanted
 
 from .auth import tenant_asked
 from .errors import ApiError, json_response
@@ -27,6 +27,8 @@ from .models import (
 from .operation import operation
 from .owner import from_owner
 from .page import Page
+from .readers import only_row
+from .worker import ServedWorker
 
 
 class PostsView(Page):
@@ -60,15 +62,10 @@ class PostView(Page):
         errors=(404, 409, 503),
     )
     async def get(self, request: web.Request, path: PostPath, query: TenantQuery) -> web.Response:
-        tenant_id = tenant_asked(request, query.tenant_id)
-        async with self.app.readers.for_page() as reader:
-            rows = await reader.get(path.post_id, tenant_id)
-        if len(rows) > 1:
-            raise ApiError(409, "ambiguous", "several tenants have a post of this id; add ?tenant_id=")
-        row = rows[0] if rows else None
+        row = await find_row(self.app, request, path.post_id, query.tenant_id)
         if row is not None and row["status"] != "in_work":
             return json_response(request, result_of(row))
-        tenant_id = row["tenant_id"] if row else tenant_id or self.app.settings.s3_default_tenant_id
+        tenant_id = row["tenant_id"] if row else tenant_of_post(self.app, request, query.tenant_id)
         return await self._live(request, tenant_id, path.post_id)
 
     async def _live(self, request: web.Request, tenant_id: str, post_id: str) -> web.Response:
@@ -80,6 +77,21 @@ class PostView(Page):
         if stored is None:
             raise ApiError(404, "not_found", f"Vision analysis not found for post {post_id}")
         return json_response(request, live_state(PostRow.model_validate(stored)), status=202)
+
+
+async def find_row(app: ServedWorker, request: web.Request, post_id: str, tenant_id: str | None) -> Row | None:
+    """The row of a post that the caller may see; None if there is none.
+
+    Raises ApiError 404 for another tenant, 409 if several tenants have such a post, 503 without Postgres.
+    """
+    tenant_id = tenant_asked(request, tenant_id)
+    async with app.readers.for_page() as reader:
+        return only_row(await reader.get(post_id, tenant_id), "a post of this id")
+
+
+def tenant_of_post(app: ServedWorker, request: web.Request, tenant_id: str | None) -> str:
+    """The tenant of a post without a row: the caller's or the named one, else the default."""
+    return tenant_asked(request, tenant_id) or app.settings.s3_default_tenant_id
 
 
 def result_of(row: Mapping[str, Any]) -> PostAnswer:

@@ -6,7 +6,7 @@ Connects at the first use, and again after an outage.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -17,7 +17,7 @@ import structlog
 from vision_app.settings import Settings
 from vision_app.stores.base import SinkUnavailable
 from vision_app.stores.postgres import close_pool, create_pool
-from vision_app.stores.posts import PostsReader
+from vision_app.stores.posts import PostsReader, Row
 from vision_app.telemetry import metrics
 
 from .errors import ApiError
@@ -31,6 +31,13 @@ AWAY = (SinkUnavailable, asyncpg.PostgresError, asyncpg.InterfaceError, OSError,
 def is_callers(fault: Exception) -> bool:
     """Whether the driver cannot send a value of the query. That is the caller's fault and no outage."""
     return isinstance(fault, asyncpg.DataError) and fault.severity is None  # Postgres' own errors have one
+
+
+def only_row(rows: Sequence[Row], what: str) -> Row | None:
+    """The row of what a caller asked for; None if there is none. Raises ApiError 409 if several tenants have one."""
+    if len(rows) > 1:
+        raise ApiError(409, "ambiguous", f"several tenants have {what}; add ?tenant_id=")
+    return rows[0] if rows else None
 
 
 class Readers:

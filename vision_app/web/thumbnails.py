@@ -25,6 +25,7 @@ from .errors import ApiError, unchanged
 from .models import MediaPath, TenantQuery
 from .operation import operation
 from .page import Page
+from .readers import only_row
 from .worker import ServedWorker
 
 log = structlog.get_logger(__name__)
@@ -195,16 +196,12 @@ async def stored_medium(
     """
     tenant_id = tenant_asked(request, tenant_id)
     async with app.readers.for_page() as reader:
-        rows = await reader.medium_objects(sha256, tenant_id)
-    if len(rows) > 1:
-        raise ApiError(409, "ambiguous", "several tenants have this medium; add ?tenant_id=")
-    if not rows:
+        row = only_row(await reader.medium_objects(sha256, tenant_id), "this medium")
+    if row is None:
         raise ApiError(404, "not_found", "no post has listed this medium")
-    if rows[0]["expired_at"] is not None:
-        raise ApiError(
-            410, "expired", f"the picture was deleted from the bucket at {rows[0]['expired_at'].isoformat()}"
-        )
-    return StoredMedium.model_validate(rows[0])
+    if row["expired_at"] is not None:
+        raise ApiError(410, "expired", f"the picture was deleted from the bucket at {row['expired_at'].isoformat()}")
+    return StoredMedium.model_validate(row)
 
 
 def etag_of(medium: StoredMedium, size: int) -> str:

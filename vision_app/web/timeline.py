@@ -14,8 +14,8 @@ from vision_app.domain.posts import PostRow
 from vision_app.messages import key_of
 from vision_app.operations.timeline import Surroundings, TimedStage, explain, stages_of, still_waits
 from vision_app.stores.post_search import FoundStatus
+from vision_app.stores.posts import Row
 
-from .auth import tenant_asked
 from .budget import budget
 from .errors import ApiError, json_response
 from .models import LiveMedium, LivePostAnswer, PostPath, TenantQuery
@@ -24,7 +24,7 @@ from .owner import ask_owner
 from .page import Page
 from .post_models import MediumExplanation, TimelineAnswer, TimelineMedium, TimelineStage
 from .post_search import listed_medium
-from .posts import live_state
+from .posts import find_row, live_state, tenant_of_post
 from .worker import ServedWorker
 
 log = structlog.get_logger(__name__)
@@ -57,14 +57,14 @@ async def post_timeline(
 
     Raises ApiError 404 if there is none, 409 if several tenants have one, 503 without Postgres.
     """
-    tenant_id = tenant_asked(request, tenant_id)
-    async with app.readers.for_page() as reader:
-        rows = await reader.get(post_id, tenant_id)
-    if len(rows) > 1:
-        raise ApiError(409, "ambiguous", "several tenants have a post of this id; add ?tenant_id=")
-    if not rows:
-        return await _without_row(app, request, tenant_id or app.settings.s3_default_tenant_id, post_id)
-    row = rows[0]
+    row = await find_row(app, request, post_id, tenant_id)
+    if row is None:
+        return await timeline_without_row(app, request, tenant_of_post(app, request, tenant_id), post_id)
+    return await timeline_of(app, request, row)
+
+
+async def timeline_of(app: ServedWorker, request: web.Request, row: Row) -> TimelineAnswer:
+    """The timeline of a post's row. What its media wait for is asked live, if any waits."""
     media = list((row["data"] or {}).get("media", ()))
     now = await _surroundings(app, request, row["tenant_id"]) if still_waits(media) else Surroundings()
     kinds = {
@@ -103,7 +103,8 @@ async def live_post(app: ServedWorker, request: web.Request, tenant_id: str, pos
     return None if stored is None else live_state(PostRow.model_validate(stored))
 
 
-async def _without_row(app: ServedWorker, request: web.Request, tenant_id: str, post_id: str) -> TimelineAnswer:
+async def timeline_without_row(app: ServedWorker, request: web.Request, tenant_id: str, post_id: str) -> TimelineAnswer:
+    """The timeline of a post that only the worker that owns it knows. Raises ApiError 404 if it does not, 503."""
     live = await live_post(app, request, tenant_id, post_id)
     if live is None:
         off = "" if app.settings.feature_vision_enabled else FEATURE_OFF

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
 from aiohttp import web
@@ -56,6 +56,17 @@ def see_other(path: str, **query: str) -> web.Response:
     """A redirect after a form, so that reloading does not send it again. `path` is one of ours."""
     where = f"{path}?{urlencode(query)}" if query else path
     return web.Response(status=303, headers={"Location": where})
+
+
+def paging(path: str, kept: Mapping[str, object], cursor: str | None, next_cursor: str | None) -> dict[str, Any]:
+    """The links of a list: `first` to its first page, `following` to the next one; empty where there is none.
+
+    `kept`: the filters, which stay as they are.
+    """
+    return {
+        "first": f"{path}?{urlencode(kept)}" if cursor else "",
+        "following": f"{path}?{urlencode({**kept, 'cursor': next_cursor})}" if next_cursor else "",
+    }
 
 
 def own_path(given: str | None) -> str:

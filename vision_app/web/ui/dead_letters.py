@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Annotated, Literal
-from urllib.parse import urlencode
 
 from aiohttp import web
 from pydantic import BaseModel, Field
@@ -23,7 +22,7 @@ from vision_app.web.dead_letters import discard, letter, letters, replay
 from vision_app.web.errors import ApiError
 from vision_app.web.operation import check, operation
 
-from .base import UiPage, see_other
+from .base import UiPage, paging, see_other
 from .render import render
 from .tenants import Who, Why
 
@@ -71,14 +70,12 @@ class DeadLettersView(UiPage):
         kept = {name: getattr(query, name) for name in ("state", "origin", "error", "tenant_id")}
         given = {name: value for name, value in kept.items() if value}
         found = await letters(self.app, request, check("query", LettersQuery, given | {"cursor": query.cursor}))
-        following = urlencode({**kept, "cursor": found.next_cursor})
         return render(
             request,
             "dead_letters.html",
             found=found,
             query=query,
-            first=f"/ui/dead-letters?{urlencode(kept)}" if query.cursor else "",
-            following=f"/ui/dead-letters?{following}" if found.next_cursor else "",
+            **paging("/ui/dead-letters", kept, query.cursor, found.next_cursor),
         )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
-from urllib.parse import urlencode
 
 from aiohttp import web
 from pydantic import BaseModel, Field
@@ -16,13 +15,13 @@ from vision_app.web.dead_letters import letters
 from vision_app.web.errors import ApiError
 from vision_app.web.models import Id, PostAnswer
 from vision_app.web.operation import check, operation
-from vision_app.web.post_models import PostSearchQuery, TimelineAnswer
+from vision_app.web.post_models import PostSearchQuery
 from vision_app.web.post_search import search_posts
-from vision_app.web.posts import result_of
+from vision_app.web.posts import find_row, result_of, tenant_of_post
 from vision_app.web.thumbnails import ThumbnailQuery, thumbnail
-from vision_app.web.timeline import post_timeline
+from vision_app.web.timeline import timeline_of, timeline_without_row
 
-from .base import UiPage
+from .base import UiPage, paging
 from .render import asset, render
 
 Short = Annotated[str, Field(max_length=256, pattern=r"^[^\x00]*$")]
@@ -136,7 +135,6 @@ class PostsView(UiPage):
         kept = {name: value for name, value in query.model_dump(exclude={"cursor"}).items() if value}
         asked = check("query", PostSearchQuery, {**kept, "cursor": query.cursor, "limit": SHOWN})
         found = await search_posts(self.app, request, asked)
-        following = urlencode({**kept, "cursor": found.next_cursor})
         return render(
             request,
             "posts.html",
@@ -145,8 +143,7 @@ class PostsView(UiPage):
             filtered=bool(kept),
             statuses=STATUSES,
             status_texts=STATUS_TEXTS,
-            first=f"/ui/posts?{urlencode(kept)}" if query.cursor else "",
-            following=f"/ui/posts?{following}" if found.next_cursor else "",
+            **paging("/ui/posts", kept, query.cursor, found.next_cursor),
         )
 
 
@@ -155,43 +152,40 @@ class PostView(UiPage):
 
     @operation("A post", query=PostQuery, answers={})
     async def get(self, request: web.Request, query: PostQuery) -> web.Response:
-        tenant_asked(request, query.tenant_id)
+        row = await find_row(self.app, request, query.post_id, query.tenant_id)
+        tenant = row["tenant_id"] if row else tenant_of_post(self.app, request, query.tenant_id)
         try:
-            timeline = await post_timeline(self.app, request, query.post_id, query.tenant_id)
+            if row is not None:
+                timeline = await timeline_of(self.app, request, row)
+            else:
+                timeline = await timeline_without_row(self.app, request, tenant, query.post_id)
         except ApiError as fault:
             if fault.status != 404:
                 raise
-            found = await self._letters(request, query)
-            return render(request, "post_unknown.html", 404, query=query, letters=found, feature_on=self._feature_on)
-        result, named = await self._result(timeline), PostQuery(tenant_id=timeline.tenant_id, post_id=timeline.post_id)
+            found = await self._letters(request, query.tenant_id, query.post_id)
+            feature_on = self.app.settings.feature_vision_enabled
+            return render(request, "post_unknown.html", 404, query=query, letters=found, feature_on=feature_on)
+        result = result_of(row) if row is not None else None
+        unsure = timeline.status in ("error", "in_work")
         return render(
             request,
             "post.html",
             post=timeline,
             result=result,
             seen=_analyses(result),
-            letters=await self._letters(request, named) if timeline.status in ("error", "in_work") else [],
+            letters=await self._letters(request, tenant, query.post_id) if unsure else [],
             status_texts=STATUS_TEXTS,
             cause_texts=CAUSE_TEXTS,
             stage_texts=STAGE_TEXTS,
         )
 
-    @property
-    def _feature_on(self) -> bool:
-        return self.app.settings.feature_vision_enabled
-
-    async def _result(self, timeline: TimelineAnswer) -> PostAnswer | None:
-        async with self.app.readers.for_page() as reader:
-            rows = await reader.get(timeline.post_id, timeline.tenant_id)
-        return result_of(rows[0]) if rows else None
-
-    async def _letters(self, request: web.Request, query: PostQuery) -> list[ListedDeadLetter]:
-        """The dead letters that name the post; none while Kafka does not answer."""
+    async def _letters(self, request: web.Request, tenant: str | None, post_id: str) -> list[ListedDeadLetter] | None:
+        """The dead letters that name the post; None while Kafka does not answer."""
         try:
-            found = await letters(self.app, request, LettersQuery(tenant_id=query.tenant_id, state="all", limit=100))
+            found = await letters(self.app, request, LettersQuery(tenant_id=tenant, post_id=post_id, state="all"))
         except ApiError:
-            return []
-        return [one for one in found.letters if one.post_id == query.post_id]
+            return None
+        return found.letters
 
 
 def _analyses(result: PostAnswer | None) -> dict[str, dict[str, Any]]:

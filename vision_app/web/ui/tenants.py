@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Annotated, Literal
-from urllib.parse import urlencode
 
 from aiohttp import web
 from pydantic import BaseModel, Field
@@ -19,7 +18,7 @@ from vision_app.web.models import MAX_LIMIT, Id, ParkedQuery
 from vision_app.web.operation import operation
 from vision_app.web.parked import parked
 
-from .base import UiPage, see_other, utc_now
+from .base import UiPage, paging, see_other, utc_now
 from .render import render
 
 Who = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
@@ -59,14 +58,12 @@ class TenantsView(UiPage):
         asked = BudgetsQuery(tenant_id=query.tenant_id or None, state=query.state or None, cursor=query.cursor)
         found = await budgets(self.app, request, asked)
         kept = {"state": query.state, "tenant_id": query.tenant_id}
-        following = {**kept, "cursor": found.next_cursor}
         return render(
             request,
             "tenants.html",
             found=found,
             query=query,
-            first=f"/ui/tenants?{urlencode(kept)}" if query.cursor else "",
-            following=f"/ui/tenants?{urlencode(following)}" if found.next_cursor else "",
+            **paging("/ui/tenants", kept, query.cursor, found.next_cursor),
         )
 
 

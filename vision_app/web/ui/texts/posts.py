@@ -106,6 +106,9 @@ RU = {
     "Image analysis is switched off (FEATURE_VISION_ENABLED=false), so no new post is taken from the input stream.": (
         "Анализ картинок выключен (FEATURE_VISION_ENABLED=false), новые посты из входного потока не берутся."
     ),
+    "Kafka does not answer, so it is not known whether a dead letter names this post.": (
+        "Kafka не отвечает, поэтому неизвестно, есть ли dead letter этого поста."
+    ),
     "It is among the dead letters:": "Он среди dead letters:",
     "Dead letters of this post": "Dead letters этого поста",
     "Money of this tenant": "Деньги этого тенанта",
