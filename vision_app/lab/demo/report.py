@@ -183,7 +183,10 @@ def next_steps(outcome: Outcome, settings: Settings, home: Path) -> Iterator[tup
         cypher = f"MATCH (p:Post {{post_id: '{post.post_id}'}})-[:HAS_IMAGE]->(i:ImageContent) RETURN p, i"
         yield "the graph, with any Cypher client", f'cypher-shell -a "$NEO4J_URI" -u "$NEO4J_USER" "{cypher}"'
     yield "the post over HTTP", f"curl -s '{outcome.api_url}/api/v1/vision/posts/{post.post_id}'"
-    yield "the page: flow, posts, tenants, dead letters, cost, health", f"xdg-open '{outcome.api_url}/ui'"
+    yield (
+        "the page: flow, posts, tenants, dead letters, cost, health",
+        f"{sys.executable} -m webbrowser '{outcome.api_url}/ui'",
+    )
     yield "stop everything", "vision down"
 
 
