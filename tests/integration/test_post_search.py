@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
@@ -11,28 +10,12 @@ import pytest
 
 from tests.samples import AT, AT_MS, analysis, analyzed, medium, missing, post, unique
 from vision_app.messages import Deferred, Failed, Ocr, PostResult, Skipped
-from vision_app.settings import Settings
 from vision_app.stores.post_search import Place, PostFilter, search
-from vision_app.stores.postgres import PostgresSink, create_pool
+from vision_app.stores.postgres import PostgresSink
 
 LIMIT = 1000
 DEFERRED = Deferred(reason="budget", retry_at=AT, details={"spent": 9, "limit": 10, "estimated_tokens": 5})
 POLICY = Skipped(reason="policy", details={"policy_name": "unsupported_mime"})
-
-
-@pytest.fixture
-async def pool(stack_settings: Settings) -> AsyncIterator[Any]:
-    pool = await create_pool(stack_settings)
-    yield pool
-    await pool.close()
-
-
-@pytest.fixture
-async def sink(stack_settings: Settings) -> AsyncIterator[PostgresSink]:
-    sink = PostgresSink(stack_settings)
-    await sink.open()
-    yield sink
-    await sink.close()
 
 
 def seen(description: str, text: str = "", **fields: Any) -> Any:

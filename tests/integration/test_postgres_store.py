@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from typing import Any
@@ -46,21 +45,6 @@ SELECT
     pe.s3_media_keys
 FROM post_enrichment pe
 WHERE pe.post_id = $1"""
-
-
-@pytest.fixture
-async def pool(stack_settings: Settings) -> AsyncIterator[Any]:
-    pool = await create_pool(stack_settings)
-    yield pool
-    await pool.close()
-
-
-@pytest.fixture
-async def sink(stack_settings: Settings) -> AsyncIterator[PostgresSink]:
-    sink = PostgresSink(stack_settings)
-    await sink.open()
-    yield sink
-    await sink.close()
 
 
 @pytest.fixture

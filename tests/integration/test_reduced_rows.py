@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from random import Random
 from typing import Any
@@ -12,9 +12,8 @@ import pytest
 
 from tests.samples import AT, analyzed, medium, missing, post
 from vision_app.messages import PostResult
-from vision_app.settings import Settings
 from vision_app.stores.base import Rejected
-from vision_app.stores.postgres import PostgresSink, create_pool
+from vision_app.stores.postgres import PostgresSink
 from vision_app.telemetry import metrics
 
 FAR = timezone(timedelta(hours=16))
@@ -27,21 +26,6 @@ def deep(levels: int = 300) -> Any:
     for _ in range(levels):
         nested = [nested]
     return nested
-
-
-@pytest.fixture
-async def pool(stack_settings: Settings) -> AsyncIterator[Any]:
-    pool = await create_pool(stack_settings)
-    yield pool
-    await pool.close()
-
-
-@pytest.fixture
-async def sink(stack_settings: Settings) -> AsyncIterator[PostgresSink]:
-    sink = PostgresSink(stack_settings)
-    await sink.open()
-    yield sink
-    await sink.close()
 
 
 async def row_of(pool: Any, result: PostResult) -> dict[str, Any]:

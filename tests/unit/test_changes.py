@@ -11,7 +11,6 @@ from typing import Any
 import aiohttp
 import orjson
 import pytest
-from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from redis.exceptions import ConnectionError as RedisAway
 
@@ -19,11 +18,11 @@ from tests.fakes import until
 from tests.samples import analyzed, missing, post
 from tests.unit.test_budget import TENANT
 from tests.unit.test_web import TOKENS, Worker
+from tests.web_app import application
 from vision_app.events import announcement, redis_fields
 from vision_app.messages import Deferred, Failed
 from vision_app.settings import load_settings
 from vision_app.web.changes import ENTRIES, MOST_REPLAYED, QUEUE_LENGTH, Change, ChangeTail, Listener, Told
-from vision_app.web.routes import ROUTES, web_options
 
 T = 1_700_000_000_000
 URL = "/api/v1/changes"
@@ -80,12 +79,7 @@ def worker() -> Served:
 
 @asynccontextmanager
 async def served(worker: Served) -> AsyncIterator[TestClient[Any, Any]]:
-    app = web.Application(**web_options(worker.settings))
-    for path, view in ROUTES.items():
-        page = view(worker, None)  # type: ignore[arg-type]  # a worker without Faust
-        for method in page.get_methods():
-            app.router.add_route(method, path, page.dispatch)
-    async with TestClient(TestServer(app)) as client:
+    async with TestClient(TestServer(application(worker.settings, worker))) as client:
         yield client
         worker.should_stop = True
     await worker.changes.close()

@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from PIL import Image
 
@@ -19,11 +18,11 @@ from tests.fakes import until
 from tests.hostile_pictures import encoded, scan_bomb
 from tests.unit.test_budget import TENANT
 from tests.unit.test_web import TOKENS, Worker
+from tests.web_app import application
 from vision_app.providers.base import Picture
 from vision_app.providers.decoders import Decoders
 from vision_app.settings import load_settings
 from vision_app.stores.s3 import ObjectForbidden, ObjectMissing, ObjectTooLarge, StoreUnavailable
-from vision_app.web.routes import ROUTES, web_options
 from vision_app.web.thumbnails import AT_ONCE, StoredMedium, Thumbnails
 
 EXPIRED = datetime(2026, 11, 22, tzinfo=UTC)
@@ -72,13 +71,8 @@ class Served(Worker):
 
 @asynccontextmanager
 async def served(worker: Served) -> AsyncIterator[TestClient[Any, Any]]:
-    app = web.Application(**web_options(worker.settings))
-    for path, view in ROUTES.items():
-        page = view(worker, None)  # type: ignore[arg-type]  # a worker without Faust
-        for method in page.get_methods():
-            app.router.add_route(method, path, page.dispatch)
     try:
-        async with TestClient(TestServer(app)) as client:
+        async with TestClient(TestServer(application(worker.settings, worker))) as client:
             yield client
     finally:
         await worker.thumbnails.close()

@@ -1,4 +1,4 @@
-"""A post's stages from the times in its row, and the seven reasons why a medium has no result."""
+"""A post's stages from the times in its row, and why a medium has no result."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from vision_app.domain.posts import MediumState, PostRow
 from vision_app.messages import Deferred, Failed, Medium, Pause, PolicyVerdict, Skipped, key_of
 from vision_app.operations.rows import event_of
 from vision_app.operations.timeline import Surroundings, explain, stages_of
+from vision_app.providers.decoding import REASONS
 from vision_app.stores.rows import enrichment_row
 
 T = 1_700_000_000_000
@@ -105,6 +106,13 @@ def test_a_medium_without_a_result_says_why(outcome: Any, now: Surroundings, cau
     assert why is not None
     assert why.cause == cause
     assert why.text
+
+
+@pytest.mark.parametrize("reason", [*REASONS, "hash_mismatch"])
+def test_every_reason_of_the_decoders_is_explained_as_an_unusable_picture(reason: str) -> None:
+    why = explain(item(Failed(reason=reason, details={})), NOW)
+    assert why is not None
+    assert why.cause == "undecodable"
 
 
 def test_an_explanation_names_rule_letter_and_time() -> None:

@@ -17,12 +17,13 @@ from yarl import URL
 
 from tests.unit.test_budget import TENANT
 from tests.unit.test_web import Worker
+from tests.web_app import application
 from vision_app.operations.timeline import Cause, Stage
 from vision_app.settings import load_settings
 from vision_app.web import sessions
 from vision_app.web.auth import digest_of
 from vision_app.web.page import Page
-from vision_app.web.routes import ROUTES, web_options
+from vision_app.web.routes import ROUTES
 from vision_app.web.ui import base as ui_base
 from vision_app.web.ui import render as ui_render
 from vision_app.web.ui.base import own_path
@@ -57,11 +58,7 @@ async def browser(**settings: Any) -> AsyncIterator[TestClient[Any, Any]]:
     """A browser with cookies before the page. It does not follow redirects."""
     worker = Worker()
     worker.settings = load_settings(**settings)
-    app = web.Application(**web_options(worker.settings))
-    for path, view in {**ROUTES, **PAGES}.items():
-        page = view(worker, None)  # type: ignore[arg-type]  # a worker without Faust
-        for method in page.get_methods():
-            app.router.add_route(method, path, page.dispatch)
+    app = application(worker.settings, worker, {**ROUTES, **PAGES})
     async with TestClient(TestServer(app), cookie_jar=CookieJar(unsafe=True)) as client:
         yield client
 

@@ -17,6 +17,7 @@ from yarl import URL
 
 from tests.api_document import faults
 from tests.unit.test_budget import TENANT, Tenant
+from tests.web_app import application
 from vision_app.domain.budget import BudgetRules
 from vision_app.messages import Drop, Pause, Reset, Resume, SetLimit
 from vision_app.settings import load_settings
@@ -25,7 +26,7 @@ from vision_app.web.errors import ApiError
 from vision_app.web.openapi import document
 from vision_app.web.page import Page
 from vision_app.web.readers import Readers
-from vision_app.web.routes import ROUTES, web_options
+from vision_app.web.routes import ROUTES
 
 DOCUMENT = document(ROUTES)
 TOKENS = {"all": {"Authorization": "Bearer every"}, "own": {"Authorization": "Bearer mine"}}
@@ -148,11 +149,7 @@ class Client:
 
 @asynccontextmanager
 async def served(worker: Worker, routes: Mapping[str, type[Page]] = ROUTES, **settings: Any) -> AsyncIterator[Client]:
-    app = web.Application(**web_options(load_settings(**settings)))
-    for path, view in routes.items():
-        page = view(worker, None)  # type: ignore[arg-type]  # a worker without Faust
-        for method in page.get_methods():
-            app.router.add_route(method, path, page.dispatch)
+    app = application(load_settings(**settings), worker, routes)
     async with TestClient(TestServer(app)) as client:
         yield Client(client)
 

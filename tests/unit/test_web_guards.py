@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 
 from tests.unit.test_budget import TENANT
 from tests.unit.test_web import BUDGET, Worker
+from tests.web_app import application
 from vision_app.hosts import allowed_names, host_allowed
 from vision_app.settings import load_settings
 from vision_app.telemetry.metrics import REGISTRY
 from vision_app.web.rate import Buckets
-from vision_app.web.routes import ROUTES, web_options
+from vision_app.web.routes import ROUTES
 from vision_app.web.server import BoundedRunner
 
 LONG = "a-token-of-some-length"
@@ -33,11 +34,7 @@ async def served(worker: Worker | None = None, **settings: Any) -> AsyncIterator
     """The pages with all their guards, except the limits on connections."""
     worker = worker or Worker()
     worker.settings = load_settings(**settings)
-    app = web.Application(**web_options(worker.settings))
-    for path, view in ROUTES.items():
-        page = view(worker, None)  # type: ignore[arg-type]  # a worker without Faust
-        for method in page.get_methods():
-            app.router.add_route(method, path, page.dispatch)
+    app = application(worker.settings, worker)
     async with TestClient(TestServer(app)) as client:
         yield client
 
@@ -264,11 +261,8 @@ async def listening(
     """The pages on a port, with the limits on connections."""
     worker = worker or Worker()
     worker.settings = load_settings(**settings)
-    app = web.Application(**web_options(worker.settings))
-    for path in ("/healthz", "/api/v1/budget/{tenant}"):
-        page = ROUTES[path](worker, None)  # type: ignore[arg-type]  # a worker without Faust
-        for method in page.get_methods():
-            app.router.add_route(method, path, page.dispatch)
+    routes = {path: ROUTES[path] for path in ("/healthz", "/api/v1/budget/{tenant}")}
+    app = application(worker.settings, worker, routes)
     runner = BoundedRunner(app, max_connections=max_connections, idle_seconds=idle_seconds, shutdown_seconds=0.05)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
