@@ -126,7 +126,8 @@ class Kafka(Service):
         write_atomically(self.data / "server.properties", self._configuration())
         if not _formatted(self.home, self.name):
             progress("formatting the storage")
-            arguments = ("format", "--cluster-id", self.cluster_id, "--config", str(self.data / "server.properties"))
+            # One argument: an id that begins with "-" would be taken for an option.
+            arguments = ("format", f"--cluster-id={self.cluster_id}", f"--config={self.data / 'server.properties'}")
             storage_tool = Java("kafka", self.java.classpath)
             run_once(
                 storage_tool.command("kafka.tools.StorageTool", *arguments, options=self._log_option()),

@@ -44,7 +44,7 @@ class Neo4j(Service):
         if not (self.data / "data" / "dbms").exists():
             progress("setting the password")
             admin = Java("neo4j", self.java.classpath)
-            command = admin.command("org.neo4j.cli.AdminTool", "dbms", "set-initial-password", self.password)
+            command = admin.command("org.neo4j.cli.AdminTool", "dbms", "set-initial-password", "--", self.password)
             folders = {"NEO4J_HOME": str(self.data), "NEO4J_CONF": str(self.data / "conf")}
             run_once(command, "setting Neo4j's password", env=folders)
 
