@@ -9,6 +9,7 @@ from typing import Any
 import aiohttp
 from aiobotocore.config import AioConfig
 from aiobotocore.httpsession import AIOHTTPSession
+from botocore.credentials import Credentials
 
 from vision_app.settings import Settings
 
@@ -54,6 +55,16 @@ def s3_arguments(settings: Settings, **config: Any) -> dict[str, Any]:
         arguments["aws_secret_access_key"] = settings.s3_secret_access_key.get_secret_value()
         arguments["aws_session_token"] = settings.s3_session_token.get_secret_value() or None
     return arguments
+
+
+async def s3_credentials(settings: Settings, session: Any) -> Any:
+    """The credentials by which a client of `session` signs: an object with `get_frozen_credentials`."""
+    arguments = s3_arguments(settings)
+    if "aws_access_key_id" not in arguments:
+        return await session.get_credentials()
+    return Credentials(
+        arguments["aws_access_key_id"], arguments["aws_secret_access_key"], arguments["aws_session_token"]
+    )
 
 
 def encryption_arguments(settings: Settings) -> Mapping[str, str]:

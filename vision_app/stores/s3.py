@@ -11,7 +11,6 @@ S3Error
 from __future__ import annotations
 
 import asyncio
-import io
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -29,7 +28,15 @@ from botocore.parsers import ResponseParserError
 
 from vision_app import __version__
 from vision_app.clients.faults import explain
-from vision_app.clients.s3 import S3, encryption_arguments, s3_arguments
+from vision_app.clients.s3 import S3, encryption_arguments, s3_arguments, s3_credentials
+from vision_app.clients.s3_objects import (
+    ObjectRequests,
+    bucket_url,
+    encryption_headers,
+    last_modified,
+    metadata_headers,
+    metadata_of,
+)
 from vision_app.settings import Settings
 from vision_app.telemetry import metrics
 from vision_app.telemetry.reachability import Reachability
@@ -44,8 +51,8 @@ READ_TIMEOUT_SECONDS = 20  # silence on the socket
 CALL_TIMEOUT_SECONDS = 30.0  # one attempt, body included
 ATTEMPTS = 3
 DELETE_BATCH = 1000  # S3's own limit
-CHUNK_BYTES = 256 * 1024
 MAX_KEY_BYTES = 1024  # S3's own limit
+USER_AGENT = f"vision_app/{__version__}"
 
 _MISSING = frozenset({"NoSuchKey", "404", "NotFound"})
 _FORBIDDEN = frozenset({"AccessDenied", "403", "Forbidden", "AllAccessDisabled", "InvalidObjectState"})
@@ -63,7 +70,7 @@ _CONFIG = {
     "connect_timeout": CONNECT_TIMEOUT_SECONDS,
     "read_timeout": READ_TIMEOUT_SECONDS,
     "max_pool_connections": MAX_CONNECTIONS,
-    "user_agent": f"vision_app/{__version__}",  # botocore builds its own again for each request: 0.2 ms of 1.6
+    "user_agent": USER_AGENT,  # botocore builds its own again for each request: 0.2 ms of 1.6
     "retries": {"total_max_attempts": 1, "mode": "standard"},  # retried here, where the error is understood
     # stores other than Amazon's do not all know the newer checksum trailers
     "request_checksum_calculation": "when_required",
@@ -121,8 +128,9 @@ class S3Store:
         self.bucket = settings.s3_bucket
         self._endpoint = settings.s3_endpoint_url
         self._settings = settings
-        self._encryption = encryption_arguments(settings)
+        self._encryption = encryption_headers(encryption_arguments(settings))
         self._client: Any = None
+        self._objects: ObjectRequests
         self._resources = AsyncExitStack()
         self._slots = asyncio.Semaphore(MAX_CONNECTIONS)
         self.reachability = Reachability()
@@ -145,8 +153,18 @@ class S3Store:
             raise StoreMisconfigured(
                 "set S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY, one of them is empty, or S3_AUTH=role"
             )
-        client = aioboto3.Session().client("s3", **arguments)
-        self._client = await self._resources.enter_async_context(client)
+        session = aioboto3.Session()
+        client = await self._resources.enter_async_context(session.client("s3", **arguments))
+        credentials = await s3_credentials(self._settings, session)
+        self._objects = ObjectRequests(self._settings, await bucket_url(client, self.bucket), credentials)
+        self._resources.push_async_callback(self._objects.close)
+        await self._objects.open(
+            connections=MAX_CONNECTIONS,
+            connect_seconds=CONNECT_TIMEOUT_SECONDS,
+            read_seconds=READ_TIMEOUT_SECONDS,
+            user_agent=USER_AGENT,
+        )
+        self._client = client
 
     async def close(self) -> None:
         """Give the connections back."""
@@ -181,7 +199,7 @@ class S3Store:
 
     async def read(self, key: str, limit_bytes: int) -> bytes:
         """The whole body. Raises ObjectTooLarge without reading past the limit, else as `head`."""
-        return await self._sized(key, self._call("get", key, lambda s3: self._read(s3, key, limit_bytes)), len)
+        return await self._sized(key, self._call("get", key, lambda _: self._read(key, limit_bytes)), len)
 
     async def _sized(self, key: str, answer: Awaitable[Result], size: Callable[[Result], int]) -> Result:
         """Remember how large an object is, or that there is none."""
@@ -201,12 +219,10 @@ class S3Store:
         metadata: Mapping[str, str] | None = None,
     ) -> None:
         """Write an object, replacing what is there. Metadata must be ASCII. Raises as `head`."""
-        arguments = {"Bucket": self.bucket, "Key": key, "ContentType": content_type, "Metadata": dict(metadata or {})}
+        headers = {"Content-Type": content_type, **metadata_headers(metadata or {}), **self._encryption}
         began, before = time.time(), await self._size(key)
         with metrics.S3_UPLOAD_DURATION.time():
-            await self._call(
-                "put", key, lambda s3: s3.put_object(Body=io.BytesIO(body), **arguments, **self._encryption)
-            )
+            await self._call("put", key, lambda _: self._objects.put(key, body, headers))
         self._sizes.note(key, len(body))
         if self._watch is not None:
             self._watch(key, before, len(body), began)
@@ -266,32 +282,20 @@ class S3Store:
         Cloud.ru answers 500 for a missing key.
         """
         try:
-            answer = await s3.get_object(Bucket=self.bucket, Key=key, Range="bytes=0-0")
+            size_bytes, headers = await self._objects.first_byte(key)
         except ClientError as fault:
             if _code(fault) not in _EMPTY:
                 raise
-            return _described(key, await s3.head_object(Bucket=self.bucket, Key=key), 0)
-        total = str(answer.get("ContentRange", "")).rpartition("/")[2]
-        async with answer["Body"] as body:
-            if total.isdigit():
-                await body.read()  # one byte, after which the connection can be used again
-                return _described(key, answer, int(total))
-            body.close()
-        return _described(key, answer, int(answer.get("ContentLength") or 0))
+            answer = await s3.head_object(Bucket=self.bucket, Key=key)
+            size_bytes, headers = 0, answer["ResponseMetadata"]["HTTPHeaders"]
+        content_type = headers.get("Content-Type", headers.get("content-type", "application/octet-stream"))
+        return ObjectHead(key, size_bytes, content_type, last_modified(headers), metadata_of(headers))
 
-    async def _read(self, s3: Any, key: str, limit_bytes: int) -> bytes:
-        answer = await s3.get_object(Bucket=self.bucket, Key=key)
-        async with answer["Body"] as body:
-            content = bytearray()
-            if int(answer.get("ContentLength") or 0) <= limit_bytes:
-                while chunk := await body.content.read(CHUNK_BYTES):
-                    content += chunk
-                    if len(content) > limit_bytes:
-                        break
-                else:
-                    return bytes(content)
-            body.close()
-        raise ObjectTooLarge(f"{key} is larger than {limit_bytes} bytes")
+    async def _read(self, key: str, limit_bytes: int) -> bytes:
+        content = await self._objects.read(key, limit_bytes)
+        if content is None:
+            raise ObjectTooLarge(f"{key} is larger than {limit_bytes} bytes")
+        return content
 
     async def _call(self, operation: str, key: str | None, request: Callable[[Any], Awaitable[Result]]) -> Result:
         """One request with a slot, a deadline, and retries of temporary errors."""
@@ -381,12 +385,6 @@ def _count(operation: str, result: str) -> None:
 
 def _may_pass(fault: Exception) -> bool:
     return isinstance(fault, StoreUnavailable) and not isinstance(fault, StoreMisconfigured)
-
-
-def _described(key: str, answer: Mapping[str, Any], size_bytes: int) -> ObjectHead:
-    metadata = {name.lower(): str(value) for name, value in answer.get("Metadata", {}).items()}
-    content_type = str(answer.get("ContentType") or "application/octet-stream")
-    return ObjectHead(key, size_bytes, content_type, answer.get("LastModified"), metadata)
 
 
 async def _delete(s3: Any, **arguments: Any) -> Any:

@@ -36,6 +36,8 @@ from vision_app.settings import Settings, load_settings
 from vision_app.stack.process import spawn
 from vision_app.stores.s3 import S3Store
 
+from .profiler import profiled
+
 PATIENCE_SECONDS = 900.0
 ENVIRONMENT = {"VISION_MAX_DAILY_TOKENS": "1000000000"}
 TENANTS = 9
@@ -45,12 +47,16 @@ PLAIN = (sys.executable, "-u", "-m", "vision_app.lab.bench.plain_worker")
 
 @dataclass(frozen=True)
 class CapacityOptions:
-    """`posts` of each kind at once; the first `warm_up` of new pictures are not counted. `home`: the run's folder."""
+    """`posts` of each kind at once; the first `warm_up` of new pictures are not counted. `home`: the run's folder.
+
+    `profiles`: a folder for a flame graph of our worker for each kind, or None.
+    """
 
     home: Path
     posts: int
     warm_up: int
     plain_at_once: Sequence[int] = (1, 10)
+    profiles: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -220,6 +226,13 @@ class _Measure:
     ) -> Capacity:
         """Publish all at once and wait until all are announced, or until nothing is left to do."""
         self.tell(f"{worker}: {kind}, {len(events)} posts")
+        profiles = self.wish.profiles if worker == "ours" else None
+        async with profiled(process.pid, profiles and profiles / f"{kind.replace(' ', '-')}.svg"):
+            return await self._measured(kind, worker, events, process, announced)
+
+    async def _measured(
+        self, kind: str, worker: str, events: Sequence[Event], process: Runner, announced: bool
+    ) -> Capacity:
         since, deadline = await newest_announcement(self.redis, self.settings), time.monotonic() + PATIENCE_SECONDS
         busy, started = cpu_seconds(process.pid), time.monotonic()
         async with self.redis.pipeline(transaction=False) as pipeline:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 
 import click
 from rich.console import Console
@@ -19,9 +20,14 @@ EXIT_FAILED = 1
 @click.option("--posts", type=click.IntRange(min=10), default=400, show_default=True, help="Of each kind, at once.")
 @click.option("--warm-up", type=click.IntRange(min=0), default=50, show_default=True, help="Posts before, not counted.")
 @click.option("--plain/--no-plain", default=True, help="Measure the plain worker, too.")
+@click.option(
+    "--profile", type=click.Path(path_type=Path, file_okay=False), help="A folder for a flame graph of each kind."
+)
 @click.option("--keep", is_flag=True, help="Keep the run's folder (logs and data).")
 @click.option("--json", "machine_readable", is_flag=True, help="One JSON document on stdout; progress goes to stderr.")
-def capacity_command(posts: int, warm_up: int, plain: bool, keep: bool, machine_readable: bool) -> None:
+def capacity_command(
+    posts: int, warm_up: int, plain: bool, profile: Path | None, keep: bool, machine_readable: bool
+) -> None:
     """Publish posts of each kind at once and measure posts a second and processor time.
 
     The kinds: new pictures, known ones, skipped by policy, missing objects, duplicates, albums. Beside our worker runs
@@ -30,7 +36,7 @@ def capacity_command(posts: int, warm_up: int, plain: bool, keep: bool, machine_
     """
     console = Console(file=sys.stderr if machine_readable else sys.stdout)
     home = vision_home() / "bench" / str(int(time.time()))
-    wish = CapacityOptions(home, posts, warm_up, (1, 10) if plain else ())
+    wish = CapacityOptions(home, posts, warm_up, (1, 10) if plain else (), profile)
     result = on_own_services(console, home, lambda variables, tell: capacity(wish, variables, tell))
     show(console, result)
     finish(console, home, as_json(result), machine_readable=machine_readable, keep=keep or not result.ok)
