@@ -68,6 +68,7 @@ from .streams.actor import MAX_ROW_BYTES
 from .streams.batches import Batches
 from .streams.confirmed_table import ConfirmedTable
 from .streams.dead_letters import DeadLetters
+from .streams.event_loop import use_event_loop
 from .streams.faust_seams import ImpatientProducer, use_producer
 from .streams.in_flight import InFlight
 from .streams.last_resort import GOODBYE_SECONDS, LastResort
@@ -472,6 +473,7 @@ def _app_or_exit() -> VisionApp:
         if not settings.vision_api_port:
             raise SettingsError("VISION_API_PORT: 0 lets `vision up` choose; a worker started by itself needs a port")
         configure_logging(settings)
+        use_event_loop(settings)
         return create_app(settings)
     except (SettingsError, PolicyError) as fault:
         print(fault, file=sys.stderr)

@@ -214,6 +214,8 @@ class Settings(BaseSettings):
     """A worker that the broker has not heard of for so long loses its partitions."""
     kafka_store: str = "memory://"
     """Where Faust keeps its tables: `memory://` or `rocksdb://`."""
+    vision_event_loop: Literal["auto", "uvloop", "asyncio"] = "auto"
+    """The worker's event loop. auto: uvloop where it is installed, else Python's own."""
 
     # --- Postgres
     database_url: SecretStr = SecretStr("postgresql://postgres@127.0.0.1:5432/postgres")

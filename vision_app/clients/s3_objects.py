@@ -39,7 +39,9 @@ class ObjectRequests:
     """GET and PUT of single objects. Raises ClientError for a refusal, NoCredentialsError, and aiohttp's errors."""
 
     def __init__(self, settings: Settings, bucket_url: str, credentials: Any) -> None:
-        """`bucket_url` ends with `/`; `credentials` has botocore's `get_frozen_credentials`, awaitable or not; None if none were found."""
+        """`bucket_url` ends with `/`. `credentials` has botocore's `get_frozen_credentials`, awaitable or not; None if
+        none were found.
+        """
         self._bucket_url, self._credentials, self._region = bucket_url, credentials, settings.s3_region
         self._proxy = get_environ_proxies(bucket_url).get(urlsplit(bucket_url).scheme)
         self._tls = client_context(TlsFiles("S3", settings.s3_ca_file))
