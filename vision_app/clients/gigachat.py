@@ -7,6 +7,7 @@ import ssl
 from typing import Any
 from urllib.parse import urlsplit
 
+import aiohttp
 import certifi
 import httpx
 
@@ -48,7 +49,7 @@ def route(settings: Settings, url: str) -> dict[str, Any]:
 
     A proxy cannot reach this machine's loopback, so addresses there are asked directly.
     """
-    if _is_loopback(url):
+    if is_loopback(url):
         return {"trust_env": False}
     proxy = settings.gigachat_proxy_url.get_secret_value()
     return {"proxy": proxy, "trust_env": False} if proxy else {"trust_env": True}
@@ -56,13 +57,15 @@ def route(settings: Settings, url: str) -> dict[str, Any]:
 
 def gigachat_fault(fault: Exception) -> str:
     """Why a request cannot be sent, with a remedy, in one sentence without secrets."""
-    if isinstance(fault, httpx.ProxyError):
-        return f"GigaChat: the proxy refuses ({fault}); check user and password in GIGACHAT_PROXY_URL or HTTPS_PROXY"
+    if isinstance(fault, httpx.ProxyError | aiohttp.ClientHttpProxyError):
+        said = f"{fault.status} {fault.message}" if isinstance(fault, aiohttp.ClientHttpProxyError) else fault
+        return f"GigaChat: the proxy refuses ({said}); check user and password in GIGACHAT_PROXY_URL or HTTPS_PROXY"
     text = f"{type(fault).__name__}: {fault}; check the network, {GIGACHAT.address_variable}"
     return explain(fault, GIGACHAT) or text
 
 
-def _is_loopback(url: str) -> bool:
+def is_loopback(url: str) -> bool:
+    """Whether an address is on this machine."""
     host = urlsplit(url).hostname or ""
     try:
         return ipaddress.ip_address(host).is_loopback

@@ -17,15 +17,17 @@ import itertools
 import random
 import ssl
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from urllib.parse import urlsplit
 
-import httpx
+import orjson
 import structlog
+from aiohttp import FormData
 
-from vision_app.clients.gigachat import gigachat_context, gigachat_fault, route
+from vision_app.clients.gigachat import gigachat_context
+from vision_app.clients.gigachat_http import GigaChatHttp, NotSent, Unanswered, upload_form
 from vision_app.providers.base import (
     BeforeChat,
     CallLost,
@@ -71,21 +73,14 @@ _UPLOAD = "/files"
 _CHAT = "/chat/completions"
 _NOT_BEGUN = frozenset({501, 503, 505})
 """The 5xx statuses that refuse a request before any work (RFC 9110, 15.6)."""
-_NOT_SENT = (
-    httpx.ConnectError,
-    httpx.ConnectTimeout,
-    httpx.PoolTimeout,
-    httpx.WriteError,
-    httpx.WriteTimeout,
-    httpx.ProxyError,
-    httpx.UnsupportedProtocol,
-    httpx.LocalProtocolError,
-    httpx.InvalidURL,
-)
 
 
 class _Ambiguous(Exception):
-    """The whole request was sent and no complete reply came."""
+    """The request was sent, maybe only in part, and no complete reply came."""
+
+
+def _no_body() -> None:
+    return None
 
 
 @dataclass
@@ -99,13 +94,13 @@ class _Call:
 
 
 class GigaChat(VisionProvider):
-    """The account of `settings` at GigaChat (API v1). `transport` replaces the network in tests."""
+    """The account of `settings` at GigaChat (API v1)."""
 
     name = "gigachat"
 
-    def __init__(self, settings: Settings, *, transport: httpx.AsyncBaseTransport | None = None) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._transport = transport
+        self._base_url = settings.gigachat_base_url.rstrip("/")
         self._cleanups: set[asyncio.Task[None]] = set()
         self._cleanup_seconds = min(CLEANUP_SECONDS, settings.gigachat_vision_timeout / 4)
         self._opened = AsyncExitStack()
@@ -114,9 +109,9 @@ class GigaChat(VisionProvider):
         """Prepare connections; sends nothing. Raises SettingsError when the CA bundle cannot be read."""
         tls = gigachat_context(self._settings)
         self._api = self._client(self._settings.gigachat_base_url, tls, self._settings.gigachat_vision_timeout)
-        self._opened.push_async_callback(self._api.aclose)
+        self._opened.push_async_callback(self._api.close)
         self._auth = self._client(self._settings.gigachat_auth_url, tls, AUTH_SECONDS)
-        self._opened.push_async_callback(self._auth.aclose)
+        self._opened.push_async_callback(self._auth.close)
         self._tokens = AccessTokens(self._settings, self._post_auth)
         self._opened.push_async_callback(self._tokens.close)
 
@@ -173,9 +168,11 @@ class GigaChat(VisionProvider):
             raise (CallLost(waited) if call.at_server == _CHAT else ProviderOutage(waited)) from late
 
     async def _upload(self, call: _Call, picture: Picture) -> None:
-        files = {"file": (call.filename, picture.content, picture.mime_type)}
+        def form() -> FormData:  # can be sent only once
+            return upload_form(call.filename, picture.content, picture.mime_type)
+
         try:
-            reply = await self._send(call, "POST", _UPLOAD, data={"purpose": "general"}, files=files)
+            reply = await self._send(call, "POST", _UPLOAD, body=form)
             call.file_id = file_id_of(reply)
         except _Ambiguous as unknown:
             log.info("gigachat_upload_unknown", error=str(unknown), filename=call.filename)
@@ -198,9 +195,10 @@ class GigaChat(VisionProvider):
 
     async def _chat(self, call: _Call, prompt: str, before: BeforeChat, refused: Refused) -> Reply:
         settings = self._settings
-        body = chat_body(settings.gigachat_vision_model, prompt, call.file_id, settings.vision_max_output_tokens)
+        question = chat_body(settings.gigachat_vision_model, prompt, call.file_id, settings.vision_max_output_tokens)
+        body = orjson.dumps(question)
         try:
-            return await self._send(call, "POST", _CHAT, before=before, refused=refused, json=body)
+            return await self._send(call, "POST", _CHAT, before=before, refused=refused, body=lambda: body)
         except _Ambiguous as unknown:
             raise CallLost(f"the request was sent and no complete answer came ({unknown})") from unknown
 
@@ -266,18 +264,19 @@ class GigaChat(VisionProvider):
         *,
         before: BeforeChat = nothing,
         refused: Refused = nothing,
-        **content: Any,
+        body: Callable[[], bytes | FormData | None] = _no_body,
     ) -> Reply:
         """Send until a 2xx comes. Repeats only requests that certainly had no effect. Raises ProviderError, _Ambiguous.
 
-        Awaits `before` before each request, and `refused` before the pause after a request without effect.
+        `body` makes the body of each request: JSON, or a form. Awaits `before` before each request, and `refused` before
+        the pause after a request without effect.
         """
         refused_token: str | None = None
         for attempt in itertools.count():
             token = await self._tokens.get(refused_token)
             await before()
             try:
-                reply = await self._once(call, method, path, call_headers(token, call.trace), content)
+                reply = await self._once(call, method, path, call_headers(token, call.trace), body())
             except ProviderOutage as fault:
                 error: ProviderError = fault
             else:
@@ -300,13 +299,15 @@ class GigaChat(VisionProvider):
         raise AssertionError("unreachable")
 
     async def _once(
-        self, call: _Call, method: str, path: str, headers: Mapping[str, str], content: Mapping[str, Any]
+        self, call: _Call, method: str, path: str, headers: dict[str, str], body: bytes | FormData | None
     ) -> Reply:
         """Send one request. Meanwhile `call.at_server` notes that an upload or a chat request may be at the server."""
         if method == "POST" and path in (_UPLOAD, _CHAT):
             call.at_server = path
+        if isinstance(body, bytes):
+            headers["Content-Type"] = "application/json"
         try:
-            reply = await _exchange(self._api, method, path, headers, content)
+            reply = await _exchange(self._api, method, self._base_url + path, headers, body)
         except ProviderOutage:
             call.at_server = None
             raise
@@ -316,47 +317,40 @@ class GigaChat(VisionProvider):
     async def _post_auth(self, headers: dict[str, str], form: dict[str, str]) -> Reply:
         try:
             async with asyncio.timeout(AUTH_SECONDS):
-                return await _exchange(self._auth, "POST", self._settings.gigachat_auth_url, headers, {"data": form})
+                url = self._settings.gigachat_auth_url
+                return await _exchange(self._auth, "POST", url, headers, FormData(form))
         except TimeoutError as late:
             raise ProviderOutage(f"no access token within {AUTH_SECONDS:g} s; check GIGACHAT_AUTH_URL") from late
         except _Ambiguous as fault:
             raise ProviderOutage(f"the token endpoint broke off ({fault})") from fault
 
-    def _client(self, url: str, tls: ssl.SSLContext, timeout: float) -> httpx.AsyncClient:
-        streams = self._settings.vision_provider_streams
-        return httpx.AsyncClient(
-            base_url=url if url == self._settings.gigachat_base_url else "",
-            verify=tls,
-            transport=self._transport,
-            **route(self._settings, url),
-            headers={"User-Agent": USER_AGENT, "Accept": "application/json"},
-            timeout=httpx.Timeout(timeout, connect=min(CONNECT_SECONDS, timeout)),
-            limits=httpx.Limits(
-                max_connections=2 * streams + 2,
-                max_keepalive_connections=streams,
-                keepalive_expiry=KEEPALIVE_SECONDS,
-            ),
+    def _client(self, url: str, tls: ssl.SSLContext, timeout: float) -> GigaChatHttp:
+        return GigaChatHttp(
+            self._settings,
+            url,
+            tls,
+            connections=2 * self._settings.vision_provider_streams + 2,
+            connect_seconds=min(CONNECT_SECONDS, timeout),
+            silent_seconds=timeout,
+            keepalive_seconds=KEEPALIVE_SECONDS,
+            user_agent=USER_AGENT,
         )
 
 
 async def _exchange(
-    http: httpx.AsyncClient, method: str, path: str, headers: Mapping[str, str], content: Mapping[str, Any]
+    http: GigaChatHttp, method: str, url: str, headers: Mapping[str, str], body: bytes | FormData | None
 ) -> Reply:
     """One request and its whole reply. Raises ProviderOutage (not sent) or _Ambiguous (sent, not answered)."""
     try:
-        async with http.stream(method, path, headers=dict(headers), **content) as response:
-            body = bytearray()
-            async for chunk in response.aiter_bytes(64 * 1024):
-                body += chunk
-                if len(body) > MAX_REPLY_BYTES:
-                    raise _Ambiguous(f"the answer exceeds {MAX_REPLY_BYTES} bytes")
-            reply = unmasked(Reply(response.status_code, response.headers, bytes(body)))
-    except _NOT_SENT as fault:
-        raise ProviderOutage(f"cannot be reached: {gigachat_fault(fault)}") from fault
-    except (httpx.HTTPError, httpx.StreamError) as fault:
-        raise _Ambiguous(f"{type(fault).__name__}: {fault}") from fault
-    if reply.ok and response.headers.get("Content-Type", "").startswith("text/html"):
-        raise ProviderOutage(f"{response.url.host} answers with a web page; check GIGACHAT_BASE_URL and the proxy")
+        answer = await http.exchange(method, url, headers, body, MAX_REPLY_BYTES)
+    except NotSent as fault:
+        raise ProviderOutage(f"cannot be reached: {fault}") from fault
+    except Unanswered as fault:
+        raise _Ambiguous(str(fault)) from fault
+    reply = unmasked(Reply(answer.status, answer.headers, answer.body))
+    if reply.ok and answer.headers.get("Content-Type", "").startswith("text/html"):
+        host = urlsplit(url).hostname
+        raise ProviderOutage(f"{host} answers with a web page; check GIGACHAT_BASE_URL and the proxy")
     return reply
 
 
