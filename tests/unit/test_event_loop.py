@@ -8,7 +8,10 @@ import sys
 import pytest
 
 LOOP = "import asyncio; print(type(asyncio.new_event_loop()).__module__)"
-USE = "from vision_app.streams.event_loop import use_event_loop as u; from vision_app.settings import load_settings as l; "
+USE = (
+    "from vision_app.streams.event_loop import use_event_loop as u; "
+    "from vision_app.settings import load_settings as l; "
+)
 NO_UVLOOP = "import sys; sys.modules['uvloop'] = None; "
 
 

@@ -268,8 +268,8 @@ class GigaChat(VisionProvider):
     ) -> Reply:
         """Send until a 2xx comes. Repeats only requests that certainly had no effect. Raises ProviderError, _Ambiguous.
 
-        `body` makes the body of each request: JSON, or a form. Awaits `before` before each request, and `refused` before
-        the pause after a request without effect.
+        `body` makes the body of each request: JSON, or a form. Awaits `before` before each request, and `refused`
+        before the pause after a request without effect.
         """
         refused_token: str | None = None
         for attempt in itertools.count():
