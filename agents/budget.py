@@ -157,7 +157,7 @@ class WakeTimer:
         """Check every tenant. After midnight nothing is spent. Tenants of another worker are shown by that worker."""
         now = Moment(time_ms=round(self._clock() * 1000), offset=0)
         wakes = []
-        for row in [core.BudgetRow.model_validate(stored) for stored in list(self._table.values())]:
+        for row in self._table.rows():
             if not owns(self._app, BUDGET, key_of(row.tenant_id)):
                 metrics.hide_budget(row.tenant_id)
                 self._stage.stop_tracking(row.tenant_id)
@@ -262,8 +262,7 @@ def budget_agent(
     """
     loader = LedgerLoader(app, outbox, look_up, unfinished_posts)
 
-    def decide(stored: Any, command: Any, at: Moment) -> Change:
-        row = core.BudgetRow.model_validate(stored) if stored else None
+    def decide(row: core.BudgetRow | None, command: Any, at: Moment) -> Change:
         key = key_of(command.tenant_id)
         new_ledger = uuid.uuid4().hex[:12]
         decision = core.decide(row, command, at, rules(), lambda number: parked_entry(parked, key, number), new_ledger)

@@ -85,8 +85,8 @@ class BudgetMirrorService(Service):
         A ledger that is not loaded yet is left out, too: it is loaded with the value that Redis shows of a lost one.
         """
         today = Moment(time_ms=round(time.time() * 1000), offset=0).day
-        rows = [row for row in list(self._app.budgets.values()) if row["loaded"] and self._is_mine(row["tenant_id"])]
-        return {row["tenant_id"]: Spent(today, row["spent"] if row["day"] >= today else 0) for row in rows}
+        rows = [row for row in self._app.budgets.rows() if row.loaded and self._is_mine(row.tenant_id)]
+        return {row.tenant_id: Spent(today, row.spent if row.day >= today else 0) for row in rows}
 
     def _is_mine(self, tenant_id: str) -> bool:
         return owns(self._app, BUDGET, key_of(tenant_id))

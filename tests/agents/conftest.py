@@ -408,7 +408,9 @@ def _record_kafka(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
         return done
 
     def send_changelog(table: Any, partition: Any, key: Any, value: Any, *_: Any, **__: Any) -> Any:
-        world.happened.append(Happened("gone" if value is None else "row", table.name, key, value))
+        world.happened.append(
+            Happened("gone" if value is None else "row", table.name, key, orjson.loads(value or b"null"))
+        )
         done: Any = asyncio.get_running_loop().create_future()
         if world.unconfirmed is None:
             done.set_result(None)

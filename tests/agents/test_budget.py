@@ -102,7 +102,7 @@ async def test_open_grants_are_bounded_and_a_settled_one_lets_the_next_go(world:
         assert [grant["task"]["post_id"] for grant in world.sent("vision.analysis")] == ["p0", "p1", "p2"]
         await world.tell(agent, Release(tenant_id="t1", grant_id=second["id"]), key=KEY)
         assert len(world.sent("vision.analysis")) == 4
-    assert world.app.budgets[KEY]["spent"] == 800
+    assert world.app.budgets.row(KEY).spent == 800
     assert list(world.app.tables["parked"]) == []
 
 
@@ -125,7 +125,7 @@ async def test_a_lost_call_is_charged_and_asked_again(world: World) -> None:
         lost = Lost(tenant_id="t1", grant_id=grant["id"], estimate=1000, task=task)
         await world.tell(agent, lost, lost, key=KEY)
     assert [g["task"]["attempt"] for g in world.sent("vision.analysis")] == [1, 2]
-    assert world.app.budgets[KEY]["spent"] == 1000
+    assert world.app.budgets.row(KEY).spent == 1000
 
 
 async def test_operators_pause_resume_and_set_limits(world: World) -> None:
@@ -135,7 +135,7 @@ async def test_operators_pause_resume_and_set_limits(world: World) -> None:
         assert world.sent("vision.analysis") == []
         await world.tell(agent, SetLimit(tenant_id="t1", limit=500), Resume(tenant_id="t1"), key=KEY)
         assert world.sent("vision.posts")[0]["outcome"]["details"]["limit"] == 500
-    assert world.app.budgets[KEY]["limit"] == 500
+    assert world.app.budgets.row(KEY).limit == 500
 
 
 async def test_a_redelivered_command_is_recognised(world: World) -> None:
@@ -146,7 +146,7 @@ async def test_a_redelivered_command_is_recognised(world: World) -> None:
         agent.sent_offset = 0
         await world.tell(agent, reserve(world), key=KEY, timestamp=at)
     assert len(world.order("row")) == before
-    assert world.app.budgets[KEY]["next"] == 1
+    assert world.app.budgets.row(KEY).next == 1
 
 
 async def test_while_postgres_is_away_the_tasks_wait_and_it_is_asked_again(world: World) -> None:
@@ -163,7 +163,7 @@ async def test_an_invalid_command_is_dead_lettered_and_the_next_one_is_handled(w
         await world.tell(agent, b'{"type": "print_money", "tenant_id": "t1"}', key=KEY)
         await loaded(world, agent)
     assert len(world.sent("vision.dlq")) == 1
-    assert world.app.budgets[KEY]["loaded"] is True
+    assert world.app.budgets.row(KEY).loaded is True
 
 
 async def test_a_wake_for_an_unknown_tenant_writes_nothing(world: World) -> None:
@@ -268,7 +268,7 @@ async def test_a_ledger_that_was_lost_never_gives_its_ids_again(world: World) ->
         await loaded(world, agent)
     first, second = world.sent("vision.analysis")
     assert first["id"].rpartition("-")[0] != second["id"].rpartition("-")[0]
-    assert world.app.budgets[KEY]["spent"] == 0
+    assert world.app.budgets.row(KEY).spent == 0
 
 
 @pytest.mark.parametrize(("posts", "shown", "spent"), [(700, 0, 700), (700, 900, 900), (900, 700, 900)])
@@ -296,7 +296,7 @@ async def test_what_waited_in_a_lost_ledger_is_asked_about_again_before_the_new_
         await until(lambda: world.sent("vision.budget"))
     (again,) = world.sent("vision.posts")
     assert (again["type"], again["tenant_id"], again["post_id"]) == ("ask_again", "t1", "waits")
-    born = world.app.budgets[KEY]["born_ms"]
+    born = world.app.budgets.row(KEY).born_ms
     assert (again["deferred_before_ms"], again["in_work_before_ms"]) == (born, born - UNDER_WAY_MS)
     sent = [entry.body["type"] for entry in world.happened if entry.what == "send"]
     assert sent == ["ask_again", "load"]
@@ -336,7 +336,7 @@ async def test_parked_tasks_that_are_gone_are_asked_about_again(world: World) ->
         await world.tell(agent, Resume(tenant_id="t1"), key=KEY)
         await until(lambda: len(world.sent("vision.posts")) == 4)
     assert {message["post_id"] for message in world.sent("vision.posts")} == {"p0", "p1", "p2", "p3"}
-    assert (world.app.budgets[KEY]["first"], world.app.budgets[KEY]["next"]) == (4, 4)
+    assert (world.app.budgets.row(KEY).first, world.app.budgets.row(KEY).next) == (4, 4)
 
 
 def loaders_at_work() -> list[asyncio.Task[Any]]:

@@ -39,6 +39,9 @@ class Table(dict[bytes, Any]):
         self.delays: list[int] = []
         self.left = False
 
+    def row(self, key: bytes) -> Any:
+        return Row.model_validate_json(self[key]) if key in self else None
+
     async def confirm(self) -> None:
         for _ in range(self.delays.pop() if self.delays else 0):
             await asyncio.sleep(0)
@@ -54,7 +57,7 @@ class World:
         outbox = Outbox(self.app)
         self.actor = Actor(self.app, "posts", Add, self.table, outbox, DeadLetters(outbox), self.decide)  # type: ignore[arg-type]  # a table without Faust
 
-    def decide(self, stored: Any, command: Any, at: Moment) -> Change:
+    def decide(self, row: Any, command: Any, at: Moment) -> Change:
         key = self.keys[at.offset]
         self.decided.append((key, at.offset))
         return Change(row=Row(applied=Applied(offset=at.offset, time_ms=at.time_ms)))

@@ -265,7 +265,7 @@ def open_post(worker: Worker) -> PostRow:
     verdict = PolicyVerdict(analyze=True, reason="passed")
     state = MediumState(medium=medium, verdict=verdict, in_work=True, dispatch=1, dispatched_ms=T)
     row = PostRow(applied=Applied(), event=event, media={medium.sha256: state}, opened_ms=T)
-    worker.posts[key_of(TENANT, "p")] = row.model_dump(mode="json")
+    worker.posts[key_of(TENANT, "p")] = row
     return row
 
 

@@ -44,6 +44,9 @@ class Table(dict[bytes, Any]):
         self.name = name
         self.changelog_topic = SimpleNamespace(get_topic_name=lambda: f"vision-{name}-changelog")
 
+    def row(self, key: bytes) -> Any:
+        return self.get(key)
+
 
 class Worker:
     """The worker as the pages see it: one tenant's ledger, its queue, Postgres and Kafka."""
@@ -57,7 +60,7 @@ class Worker:
         self.postgres = self.kafka = True
         self.started, self.should_stop = True, False
         self.posts = Table("posts")
-        self.parked: dict[bytes, Any] = {}
+        self.parked = Table("parked")
         self.readers, self.outbox, self.sensors = self, self, self
         self.settings = load_settings()
         self.rows: list[dict[str, Any]] = []
@@ -77,11 +80,12 @@ class Worker:
         self.tenant.do(Pause(tenant_id=TENANT))
         for name in names:
             self.tenant.reserve(name, 10)
-        self.parked = {f"{TENANT}|{n}".encode(): t.model_dump(mode="json") for n, t in self.tenant.parked.items()}
+        entries = {f"{TENANT}|{n}".encode(): task for n, task in self.tenant.parked.items()}
+        self.parked = Table("parked", entries)
 
     @property
     def budgets(self) -> Table:
-        return Table("budget", {TENANT.encode(): self.tenant.ledger.model_dump(mode="json")})
+        return Table("budget", {TENANT.encode(): self.tenant.ledger})
 
     def budget_rules(self) -> BudgetRules:
         return self.tenant.rules

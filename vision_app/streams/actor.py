@@ -52,7 +52,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Actor:
-    """`decide` gets the row as stored (or None), the decoded command and its moment. `name` labels metrics.
+    """`decide` gets the row (or None), the decoded command and its moment. `name` labels metrics.
 
     `companions` are sent along with a dead-lettered command, so that its post and its ledger do not wait for it.
     """
@@ -101,20 +101,21 @@ class Actor:
 
     async def _apply(self, event: Event, command: Any) -> None:
         at = Moment(time_ms=round(event.message.timestamp * 1000), offset=event.message.offset)
-        change = self.decide(self.table.get(event.key), command, at)
+        change = self.decide(self.table.row(event.key), command, at)
         if change.reject is not None:
             await self._bury(event, change.reject, command)
             return
-        self._check_sizes(change)
+        row = self._encoded(change.row) if change.row is not None else None
+        entries = {key: self._encoded(entry) for key, entry in change.entries.items()}
         await self.outbox.send(change.send, keep_trying=lambda: is_ours(self.app, event))
         if not is_ours(self.app, event):
             raise LeftUnacked
-        if self.entries is not None and change.entries:
-            for key, entry in change.entries.items():
-                self.entries[key] = entry.model_dump(mode="json")
+        if self.entries is not None and entries:
+            for key, entry in entries.items():
+                self.entries[key] = entry
             await self.entries.confirm()
-        if change.row is not None:
-            self.table[event.key] = change.row.model_dump(mode="json")
+        if row is not None:
+            self.table[event.key] = row
         elif change.forget:
             self.table.pop(event.key, None)
         await self.table.confirm()
@@ -123,11 +124,14 @@ class Actor:
                 self.entries.pop(key, None)
             await self.entries.confirm()
 
-    def _check_sizes(self, change: Change) -> None:
-        """Raises Oversized for a row too large for the changelog: written, it would end the process each time."""
-        for row in (change.row, *change.entries.values()):
-            if row is not None and (size := len(row.encode())) > self.app.max_row_bytes:
-                raise Oversized(f"the {type(row).__name__} would have {size} bytes, more than {self.app.max_row_bytes}")
+    def _encoded(self, row: Message) -> bytes:
+        """The JSON of a row. Raises Oversized if the changelog would refuse it, for that would end the process."""
+        value = row.encode()
+        if len(value) > self.app.max_row_bytes:
+            raise Oversized(
+                f"the {type(row).__name__} would have {len(value)} bytes, more than {self.app.max_row_bytes}"
+            )
+        return value
 
     def _companions_of(self, event: Event, letter: DeadLetter) -> Iterable[Message]:
         """The companions of a command whose handling was interrupted."""

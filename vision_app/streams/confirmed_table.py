@@ -1,28 +1,45 @@
-"""A Faust table whose changelog records can be awaited, and whose recovery ignores outdated records."""
+"""A Faust table whose changelog records can be awaited, and whose recovery ignores outdated records.
+
+A value is the JSON of a row, as the changelog has it: a third of the memory of nested dictionaries, written and read in
+one step.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+import orjson
 import structlog
 from faust.tables.table import Table
 
 from vision_app.domain.moment import Applied
+from vision_app.messages import Message
 from vision_app.telemetry import metrics
 
 log = structlog.get_logger(__name__)
 
 
 class ConfirmedTable(Table[Any, Any]):
-    """Keeps the futures of its changelog records until `confirm` awaits them."""
+    """Keeps the futures of its changelog records until `confirm` awaits them. Rows are of the type `model`."""
+
+    model: type[Message]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._unconfirmed: list[Any] = []
         self._replayed: dict[Any, Applied] = {}
+
+    def row(self, key: bytes) -> Any:
+        """The row of a key, or None."""
+        stored = self.get(key)
+        return None if stored is None else self.model.model_validate_json(stored)
+
+    def rows(self) -> Iterator[Any]:
+        """All rows, as they are at the first one."""
+        return map(self.model.model_validate_json, list(self.values()))
 
     def send_changelog(self, *args: Any, **kwargs: Any) -> Any:
         future = super().send_changelog(*args, **kwargs)
@@ -80,5 +97,6 @@ class ConfirmedTable(Table[Any, Any]):
 
 
 def _applied(value: Any) -> Applied | None:
-    applied = value.get("applied") if isinstance(value, dict) else None
+    row = orjson.loads(value) if value is not None else None
+    applied = row.get("applied") if isinstance(row, dict) else None
     return Applied.model_validate(applied) if applied else None

@@ -52,11 +52,15 @@ class Outbox:
         Raises LeftUnacked when Kafka does not take one and the worker stops or `keep_trying` returns False, Oversized
         when a record is too large. When it raises, no delivery is still running.
         """
-        deliveries = [
-            self.deliver(topic, key, message.encode(), headers_for(message), keep_trying=keep_trying)
-            for message in messages
-            for topic, key in routes(message)
-        ]
+        deliveries = []
+        for message in messages:
+            value, headers = message.encode(), headers_for(message)
+            deliveries += [
+                self.deliver(topic, key, value, headers, keep_trying=keep_trying) for topic, key in routes(message)
+            ]
+        if len(deliveries) == 1:
+            await deliveries[0]
+            return
         for ended in await asyncio.gather(*deliveries, return_exceptions=True):
             if ended is not None:
                 raise ended

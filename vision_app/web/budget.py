@@ -108,8 +108,8 @@ async def budget(app: ServedWorker, request: web.Request, tenant: str) -> Budget
 
 def row_of(app: ServedWorker, tenant: str) -> core.BudgetRow | None:
     """The tenant's row in this worker's table."""
-    stored = app.budgets.get(key_of(tenant))
-    return core.BudgetRow.model_validate(stored) if stored else None
+    row: core.BudgetRow | None = app.budgets.row(key_of(tenant))
+    return row
 
 
 def state_of(app: ServedWorker, tenant: str) -> BudgetAnswer:

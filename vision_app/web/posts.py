@@ -73,10 +73,10 @@ class PostView(Page):
         answer = await from_owner(self.app, table, key, request)
         if answer is not None:
             return answer
-        stored = table.get(key)
-        if stored is None:
+        row: PostRow | None = table.row(key)
+        if row is None:
             raise ApiError(404, "not_found", f"Vision analysis not found for post {post_id}")
-        return json_response(request, live_state(PostRow.model_validate(stored)), status=202)
+        return json_response(request, live_state(row), status=202)
 
 
 async def find_row(app: ServedWorker, request: web.Request, post_id: str, tenant_id: str | None) -> Row | None:

@@ -99,8 +99,8 @@ async def live_post(app: ServedWorker, request: web.Request, tenant_id: str, pos
         raise
     if answer is not None:
         return answer
-    stored = table.get(key)
-    return None if stored is None else live_state(PostRow.model_validate(stored))
+    row: PostRow | None = table.row(key)
+    return None if row is None else live_state(row)
 
 
 async def timeline_without_row(app: ServedWorker, request: web.Request, tenant_id: str, post_id: str) -> TimelineAnswer:
