@@ -11,9 +11,8 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from faust.exceptions import NotReady, ProducerSendError
 
 from vision_app.messages import Message, headers_of
-from vision_app.telemetry import metrics
+from vision_app.telemetry import metrics, spans
 from vision_app.telemetry.reachability import Reachability
-from vision_app.telemetry.tracing import traceparent_for
 from vision_app.telemetry.watch import waiting_for
 from vision_app.topics import ALL, Topic, routes, trace_of
 
@@ -115,8 +114,7 @@ class Outbox:
 
 
 def headers_for(message: Message) -> Mapping[str, bytes]:
-    trace = trace_of(message)
-    return headers_of(trace, getattr(message, "type", ""), traceparent_for(trace) if trace else None)
+    return headers_of(trace_of(message), getattr(message, "type", ""), spans.traceparent_to(message))
 
 
 def _oversized(fault: BaseException) -> bool:
