@@ -28,7 +28,7 @@ def analysis_agent(app: Worker, outbox: Outbox, dead_letters: DeadLetters, analy
     async def handle(event: Event) -> None:
         grant: Grant = decode(Grant, event.value)
         task = grant.task
-        spans.record_past("wait for the budget", task.times.get("checked"), task.times.get("granted"), event)
+        spans.waited_for_budget(task, event)
         with bind(trace_id=task.trace_id, post_id=task.post_id, tenant_id=task.tenant_id):
             messages = await analyst.handle(event, grant)
             await outbox.send(messages, keep_trying=lambda: is_ours(app, event))

@@ -34,7 +34,12 @@ def _traceparent(value: Any) -> str | None:
     return value if isinstance(value, str) and TRACEPARENT.fullmatch(value) else None
 
 
-Traceparent = Annotated[str | None, BeforeValidator(_traceparent)]
+def _is_none(value: Any) -> bool:
+    return value is None
+
+
+Traceparent = Annotated[str | None, BeforeValidator(_traceparent), Field(exclude_if=_is_none)]
+"""Left out of the JSON where there is none: most producers send none."""
 
 Times = dict[str, int]
 """Hop name to epoch milliseconds: published, relayed, opened, dispatched, checked, granted, called, answered."""

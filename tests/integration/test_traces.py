@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Iterator
 from typing import Any
@@ -90,8 +89,6 @@ async def test_one_post_is_one_trace_from_its_producer_to_every_store(
     assert announced.attributes["messaging.destination.name"] == pipe.settings.vision_output_stream
     assert by_id[announced.parent].attributes["vision.sink"] == "postgres", "the row is committed before"
     assert not [span.name for span in spans if span.failed]
-    if os.environ.get("SHOW_TRACE"):
-        print("\n".join(f"{s.name} {s.id} <- {s.parent} {s.attributes} {s.events}" for s in sorted(spans, key=lambda s: s.began_ns)))
     assert root.service["service.name"] == "vision"
     assert sink_of_traces.headers[-1]["authorization"] == "Bearer of-the-collector"
 

@@ -166,6 +166,9 @@ class _Ids(RandomIdGenerator):
         self._trace_id = int(traceparent[3:35], 16) if traceparent else None
         self._span_id = int(traceparent[36:52], 16) if traceparent else None
 
+    def is_trace_id_random(self) -> bool:
+        return False  # those of our posts are derived
+
     def generate_trace_id(self) -> int:
         return self._trace_id or super().generate_trace_id()
 

@@ -18,7 +18,7 @@ from contextvars import ContextVar
 from enum import Enum, auto
 from typing import Any, Protocol
 
-from vision_app.messages import Charged, Grant, Message, Release, Settle, Uploaded
+from vision_app.messages import Charged, Grant, MediaTask, Message, Release, Settle, Uploaded
 
 from .tracing import root_of, root_of_message, trace_of, traceparent_in
 
@@ -243,14 +243,16 @@ def _inside(span: Span) -> Iterator[None]:
         span.end()
 
 
-def record_past(name: str, began_ms: int | None, ended_ms: int | None, record: Any) -> None:
-    """A span of the past, between two times that a message brought, under the `traceparent` of its record."""
-    if _tracer is None or began_ms is None or ended_ms is None:
+def waited_for_budget(task: MediaTask, record: Any) -> None:
+    """A span for the time between a task's preflight and its grant, which may have been given days later."""
+    if _tracer is None:
         return
-    parent = traceparent_in(record.headers)
-    if parent is not None:
-        past = _tracer.begin(name, Kind.INTERNAL, parent, {}, began_ns=began_ms * 1_000_000)
-        past.end(max(began_ms, ended_ms) * 1_000_000)
+    parent, times = traceparent_in(record.headers), task.times
+    if parent is not None and "checked" in times and "granted" in times:
+        began_ms, ended_ms = times["checked"], max(times["checked"], times["granted"])
+        name, began_ns = "wait for the budget", began_ms * 1_000_000
+        wait = _tracer.begin(name, Kind.INTERNAL, parent, _identity(task), began_ns=began_ns)
+        wait.end(ended_ms * 1_000_000)
 
 
 def written(sink: Any, pairs: Sequence[tuple[Any, Any]], began: float, attempt: int) -> AbstractContextManager[None]:
