@@ -15,6 +15,8 @@ from typing import Any
 from vision_app.messages import TRACEPARENT, Grant, Lost, Message, Opened, PostResult, Reserve
 
 HEADER = "traceparent"
+_ABOUT: Mapping[type, str] = {Opened: "event", PostResult: "event", Grant: "task", Reserve: "task", Lost: "task"}
+"""The field of a message that holds its post's ids; without one, the message itself does."""
 
 
 def traceparent_for(trace_id: str, producer: str | None = None, *, post: str = "") -> str:
@@ -29,23 +31,23 @@ def traceparent_for(trace_id: str, producer: str | None = None, *, post: str = "
     return f"00-{hashlib.sha256(encoded).hexdigest()[:32]}-{span}-01"
 
 
-def root_of(about: Any) -> str | None:
+def root_of(subject: Any) -> str | None:
     """The `traceparent` of the first span of an event's or a task's post; None without a trace id."""
-    trace_id = getattr(about, "trace_id", None)
+    trace_id = getattr(subject, "trace_id", None)
     if not trace_id:
         return None
-    post = f"{about.tenant_id}\0{about.post_id}"
-    return traceparent_for(trace_id, getattr(about, "traceparent", None), post=post)
+    post = f"{subject.tenant_id}\0{subject.post_id}"
+    return traceparent_for(trace_id, getattr(subject, "traceparent", None), post=post)
+
+
+def about(message: Message) -> Any:
+    """What holds the ids of a message's post: its event, its task, or the message itself."""
+    return getattr(message, _ABOUT.get(type(message), ""), message)
 
 
 def root_of_message(message: Message) -> str | None:
     """The same for a message; None for a command of an operator or a timer, and for the charge of a call."""
-    match message:
-        case Opened() | PostResult():
-            return root_of(message.event)
-        case Grant() | Reserve() | Lost():
-            return root_of(message.task)
-    return root_of(message)
+    return root_of(about(message))
 
 
 def trace_of(traceparent: str) -> str:
