@@ -190,7 +190,7 @@ def _parts(name: str, value: Any) -> Iterator[str]:
                 yield from (given, unquote_plus(given))
     elif name == "otel_exporter_otlp_headers":
         for given in (pair.partition("=")[2].strip() for pair in secret.split(",")):
-            yield from (given, unquote(given))
+            yield from (given, unquote(given), unquote(given).rpartition(" ")[2])  # "Bearer", then the token
     elif name == "vision_api_tokens":
         yield from (pair.rpartition("=")[0].strip() for pair in secret.split(","))
     else:
