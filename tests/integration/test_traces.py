@@ -14,6 +14,7 @@ from tests.collector import Collector, collector
 from tests.integration.pipeline import Pipeline, Worker, picture, pipeline, unique
 from tests.integration.traces import published, root_in, tree, whole_trace
 from vision_app.operations.neighbours import uploaded_event
+from vision_app.operations.trace import trace as trace_post
 from vision_app.settings import Settings
 from vision_app.telemetry.tracing import trace_of, traceparent_for
 from vision_app.topics import UPLOADED
@@ -89,6 +90,8 @@ async def test_one_post_is_one_trace_from_its_producer_to_every_store(
     assert announced.attributes["messaging.destination.name"] == pipe.settings.vision_output_stream
     assert by_id[announced.parent].attributes["vision.sink"] == "postgres", "the row is committed before"
     assert not [span.name for span in spans if span.failed]
+    [shown] = await trace_post(pipe.settings, post, tenant_id=tenant, since_ms=0)
+    assert shown.w3c_trace_id == trace, "`vision trace` leads to it"
     assert root.service["service.name"] == "vision"
     assert sink_of_traces.headers[-1]["authorization"] == "Bearer of-the-collector"
 
