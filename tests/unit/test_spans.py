@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -24,7 +25,7 @@ from vision_app.streams.in_flight import InFlight
 from vision_app.streams.outbox import Outbox
 from vision_app.telemetry import metrics, otlp, spans
 from vision_app.telemetry.logging import bind
-from vision_app.telemetry.otlp import OtlpTracer
+from vision_app.telemetry.otlp import OtlpTracer, QueueLimits
 from vision_app.telemetry.tracing import root_of, trace_of, traceparent_for
 from vision_app.telemetry.watch import waiting_for
 
@@ -114,7 +115,7 @@ def test_while_off_a_message_has_the_first_span_of_its_post_as_before() -> None:
 
 
 def test_while_off_the_seam_costs_next_to_nothing() -> None:
-    """A hop enters five of these. A tenth of the time that decoding its message takes would be 10 µs."""
+    """The limit is some ten times what it takes on an idle machine."""
     given = record(PRODUCER)
 
     def once() -> None:
@@ -348,11 +349,21 @@ class Stuck(SpanExporter):
         return answer
 
 
+class Held(Stuck):
+    """A collector that answers when the test says so."""
+
+    go_on = threading.Event()
+
+    def export(self, spans: Any) -> SpanExportResult:
+        self.go_on.wait()
+        return SpanExportResult.SUCCESS
+
+
 def one_span(tracer: OtlpTracer) -> None:
     tracer.begin("x", spans.Kind.INTERNAL, PRODUCER, {}).end()
 
 
-def test_an_outage_of_the_collector_is_counted_and_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_outage_of_the_collector_is_counted_and_told_once() -> None:
     away = Stuck()
     refused = SpanExportResult.FAILURE
     away.answers = [refused, OSError("away"), refused, SpanExportResult.SUCCESS, SpanExportResult.SUCCESS]
@@ -367,26 +378,25 @@ def test_an_outage_of_the_collector_is_counted_and_told_once(monkeypatch: pytest
     assert [line["event"] for line in lines] == ["spans_not_exported", "spans_exported_again"]
 
 
-def test_a_full_queue_drops_spans_and_never_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(otlp, "SEND_MS", 3_600_000)
-    monkeypatch.setattr(otlp, "BATCH_SPANS", 100)
-    tracer = OtlpTracer(InMemorySpanExporter(), queue_spans=99)
+def test_a_full_queue_drops_spans_and_never_waits() -> None:
+    """The collector holds its first batch of a hundred, and a second hundred fits into the queue."""
+    tracer = OtlpTracer(Held(), limits=QueueLimits(spans=100, batch=100, send_ms=3_600_000))
     dropped, began = counted("dropped"), time.monotonic()
-    for _ in range(98 + 50):
+    for _ in range(300):
         one_span(tracer)
     assert time.monotonic() - began < 5
-    assert counted("dropped") - dropped >= 49
+    assert counted("dropped") - dropped >= 100
+    Held.go_on.set()
     tracer.close()
 
 
-def test_the_end_of_the_worker_does_not_wait_for_a_collector_that_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_end_of_the_worker_does_not_wait_for_a_collector_that_is_silent() -> None:
     class Silent(Stuck):
         def export(self, spans: Any) -> SpanExportResult:
             time.sleep(3600)
             return SpanExportResult.FAILURE
 
-    monkeypatch.setattr(otlp, "CLOSE_SECONDS", 0.2)
-    tracer = OtlpTracer(Silent())
+    tracer = OtlpTracer(Silent(), limits=QueueLimits(close_seconds=0.2))
     one_span(tracer)
     began = time.monotonic()
     tracer.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Any
 
 import httpx
@@ -34,10 +33,9 @@ async def test_they_are_on_once_a_collector_is_named_whether_it_answers_or_not()
     assert not spans.is_on()
 
 
-def test_missing_packages_are_told_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+def test_missing_packages_are_told_in_one_sentence() -> None:
     with pytest.raises(traces.TracesUnusable, match=r"pip install 'vision-app\[otel\]'"):
-        traces.start(load_settings(**ON), "w")
+        traces.start(load_settings(**ON), "w", has_packages=lambda: False)
     assert not spans.is_on()
 
 
@@ -96,10 +94,9 @@ async def test_the_doctor_asks_a_collector(monkeypatch: pytest.MonkeyPatch) -> N
     assert "posts go on, and spans are dropped" in away.detail
 
 
-async def test_the_doctor_tells_refused_headers_and_missing_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_doctor_tells_refused_headers_and_missing_packages() -> None:
     refusing = httpx.MockTransport(lambda _: httpx.Response(401))
     (refused,) = await collector(load_settings(**ON), refusing)
     assert "Correct OTEL_EXPORTER_OTLP_HEADERS" in refused.detail
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    (missing,) = await collector(load_settings(**ON))
+    (missing,) = await collector(load_settings(**ON), has_packages=lambda: False)
     assert (missing.verdict, missing.detail) == (Level.FAILED, traces.MISSING)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
 from http import HTTPStatus
 
 import httpx
@@ -16,12 +17,17 @@ ASK_SECONDS = 3.0
 WITHOUT = "posts go on, and spans are dropped"
 
 
-async def collector(settings: Settings, transport: httpx.AsyncBaseTransport | None = None) -> list[Finding]:
+async def collector(
+    settings: Settings,
+    transport: httpx.AsyncBaseTransport | None = None,
+    *,
+    has_packages: Callable[[], bool] = installed,
+) -> list[Finding]:
     """Whether the collector takes spans; nothing if traces are off. It is sent a request without spans."""
     endpoint = traces_endpoint(settings)
     if not endpoint:
         return []
-    if not installed():
+    if not has_packages():
         return [_finding(Level.FAILED, MISSING)]
     headers = {
         **parsed_headers(settings.otel_exporter_otlp_headers.get_secret_value()),

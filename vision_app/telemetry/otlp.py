@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -40,14 +41,22 @@ from .traces import parsed_headers
 
 log = structlog.get_logger(__name__)
 
-QUEUE_SPANS = 8192
-"""Ended spans that wait for the collector; about 1 kB each."""
-BATCH_SPANS = 512
-SEND_MS = 1000
-"""The longest time between the end of a span and the attempt to send it."""
 ATTRIBUTE_CHARS = 512
-CLOSE_SECONDS = 5.0
-"""How long the stop of the worker waits for the collector."""
+
+
+@dataclass(frozen=True)
+class QueueLimits:
+    """`spans`: ended ones that wait for the collector, about 1 kB each. `batch`: those of one request.
+
+    `send_ms`: the longest time between the end of a span and the attempt to send it. `close_seconds`: how long the stop
+    of the worker waits for the collector.
+    """
+
+    spans: int = 8192
+    batch: int = 512
+    send_ms: int = 1000
+    close_seconds: float = 5.0
+
 
 _KINDS = MappingProxyType(
     {
@@ -83,7 +92,7 @@ class OtlpTracer:
         service: str = "vision",
         worker_id: str = "",
         share: float = 1.0,
-        queue_spans: int = QUEUE_SPANS,
+        limits: QueueLimits = QueueLimits(),
     ) -> None:
         self._ids = _Ids()
         resource = Resource.create(
@@ -98,7 +107,8 @@ class OtlpTracer:
             span_limits=SpanLimits(max_span_attribute_length=ATTRIBUTE_CHARS),
             shutdown_on_exit=False,  # the worker closes it
         )
-        self._queue = _BoundedQueue(exporter, queue_spans)
+        self._limits = limits
+        self._queue = _BoundedQueue(exporter, limits)
         self._provider.add_span_processor(self._queue)
         self._tracer = self._provider.get_tracer("vision_app", __version__)
 
@@ -127,10 +137,10 @@ class OtlpTracer:
         self._provider.force_flush()
 
     def close(self) -> None:
-        """Send what waits, for at most CLOSE_SECONDS. What is left then counts as dropped."""
+        """Send what waits, for at most `close_seconds`. What is left then counts as dropped."""
         closing = threading.Thread(target=self._provider.shutdown, name="traces-close", daemon=True)
         closing.start()
-        closing.join(CLOSE_SECONDS)
+        closing.join(self._limits.close_seconds)
         self._queue.abandon()
 
 
@@ -182,12 +192,14 @@ class _BoundedQueue(SpanProcessor):
     `_ended` is changed by the worker's thread only, `_taken` by the sending thread only.
     """
 
-    def __init__(self, exporter: SpanExporter, size: int) -> None:
-        self._size, self._ended, self._taken = size, 0, 0
-        batch = min(BATCH_SPANS, size)
+    def __init__(self, exporter: SpanExporter, limits: QueueLimits) -> None:
+        self._size, self._ended, self._taken = limits.spans, 0, 0
         self._exporter = _CountingExporter(exporter, self._take)
         self._sender = BatchSpanProcessor(
-            self._exporter, max_queue_size=size, schedule_delay_millis=SEND_MS, max_export_batch_size=batch
+            self._exporter,
+            max_queue_size=limits.spans,
+            schedule_delay_millis=limits.send_ms,
+            max_export_batch_size=limits.batch,
         )
 
     def _take(self, count: int) -> None:

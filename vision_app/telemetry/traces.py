@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+from collections.abc import Callable
 from urllib.parse import unquote
 
 import structlog
@@ -39,12 +40,12 @@ def parsed_headers(text: str) -> dict[str, str]:
     return {name.strip(): unquote(value.strip()) for name, _, value in pairs}
 
 
-def start(settings: Settings, worker_id: str) -> None:
+def start(settings: Settings, worker_id: str, *, has_packages: Callable[[], bool] = installed) -> None:
     """Switch traces on if a collector is named. Raises TracesUnusable; a collector that does not answer is no error."""
     endpoint = traces_endpoint(settings)
     if not endpoint or spans.is_on():
         return
-    if not installed():
+    if not has_packages():
         raise TracesUnusable(MISSING)
     from .otlp import otlp_tracer
 
