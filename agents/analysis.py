@@ -12,6 +12,7 @@ from vision_app.streams.faust_seams import Event, Stream, Worker
 from vision_app.streams.in_flight import InFlight
 from vision_app.streams.outbox import Outbox
 from vision_app.streams.ownership import is_ours
+from vision_app.telemetry import spans
 from vision_app.telemetry.logging import bind
 from vision_app.topics import ANALYSIS
 
@@ -27,6 +28,7 @@ def analysis_agent(app: Worker, outbox: Outbox, dead_letters: DeadLetters, analy
     async def handle(event: Event) -> None:
         grant: Grant = decode(Grant, event.value)
         task = grant.task
+        spans.waited_for_budget(task, event)
         with bind(trace_id=task.trace_id, post_id=task.post_id, tenant_id=task.tenant_id):
             messages = await analyst.handle(event, grant)
             await outbox.send(messages, keep_trying=lambda: is_ours(app, event))

@@ -22,7 +22,7 @@ from vision_app.streams.in_flight import InFlight
 from vision_app.streams.outages import through_outages
 from vision_app.streams.outbox import Outbox
 from vision_app.streams.ownership import is_ours
-from vision_app.telemetry import metrics
+from vision_app.telemetry import metrics, spans
 from vision_app.telemetry.logging import bind
 from vision_app.telemetry.metrics import tenant_label
 from vision_app.topics import MEDIA
@@ -48,6 +48,7 @@ def media_agent(
         stored = await answers.find(task.tenant_id, medium.sha256, "gigachat", only_good=task.force)
         if stored is not None and stored.answer.analysis is not None:
             metrics.CACHE_HITS.labels(cache_type="s3").inc()
+            spans.note(cached=True)
             key = answers.key(task.tenant_id, medium.sha256, "gigachat")
             return task.outcome(analyzed_outcome(stored.answer, key, cached=True), checked=now_ms)
         try:

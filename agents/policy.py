@@ -16,6 +16,7 @@ from vision_app.streams.outbox import Outbox
 from vision_app.streams.ownership import is_ours
 from vision_app.telemetry import metrics
 from vision_app.telemetry.logging import bind
+from vision_app.telemetry.spans import with_trace_of
 from vision_app.topics import UPLOADED
 
 IN_FLIGHT = 64
@@ -46,7 +47,7 @@ def policy_agent(
             return is_ours(app, event)
 
         try:
-            uploaded = _read(event.value, default_tenant)
+            uploaded = with_trace_of(_read(event.value, default_tenant), event.headers)
         except Unreadable as fault:
             await dead_letters.put_event(event, fault, keep_trying=keep_trying)
             return

@@ -17,8 +17,7 @@ from vision_app.streams.batches import Batches
 from vision_app.streams.dead_letters import DeadLetters
 from vision_app.streams.faust_seams import Stream, Worker
 from vision_app.streams.outbox import Outbox, Oversized
-from vision_app.telemetry import metrics
-from vision_app.telemetry.tracing import traceparent_for
+from vision_app.telemetry import metrics, spans
 from vision_app.topics import ANALYZED, SINK_NEO4J, SINK_POSTGRES, SINK_S3, SKIPPED, Topic
 
 log = structlog.get_logger(__name__)
@@ -67,7 +66,7 @@ async def _announce(outbox: Outbox, result: PostResult, emit_skipped: bool, keep
         return
     topic = SKIPPED if event_type == SKIPPED_EVENT else ANALYZED
     trace = result.event.trace_id
-    headers = headers_of(trace, event_type, traceparent_for(trace))
+    headers = headers_of(trace, event_type, spans.traceparent_about(result.event))
     try:
         await outbox.deliver(topic, entry_key(body), orjson.dumps(body), headers, keep_trying=keep_trying)
     except Oversized:

@@ -29,6 +29,8 @@ class UploadedRecord:
     trace_id: str
     key: bytes
     value: bytes
+    traceparent: str | None = None
+    """The producer's."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,13 @@ def read_content(
         event = read(fields, default_tenant=default_tenant, entry_id=entry.decode())
         sourced = event.model_copy(update={"source_stream": stream, "source_entry_id": entry.decode()})
         record = UploadedRecord(
-            event.event_type, event.tenant_id, event.post_id, event.trace_id, event.key, sourced.encode()
+            event.event_type,
+            event.tenant_id,
+            event.post_id,
+            event.trace_id,
+            event.key,
+            sourced.encode(),
+            event.traceparent,
         )
         return EntryContent(fields, record)
     except Unreadable as fault:

@@ -40,9 +40,8 @@ from vision_app.streams.outbox import Outbox, Oversized
 from vision_app.streams.ownership import LeftUnacked
 from vision_app.streams.set_aside import SetAside, marks_of
 from vision_app.streams.times import nth_pause
-from vision_app.telemetry import metrics
+from vision_app.telemetry import metrics, spans
 from vision_app.telemetry.logging import bind
-from vision_app.telemetry.tracing import traceparent_for
 from vision_app.telemetry.watch import Interrupted, RecordPlace, Work, waiting_for
 from vision_app.topics import UPLOADED
 
@@ -433,8 +432,9 @@ class RedisIn(Service):
             await self._bury(stream, entry, fields, "unreadable", str(record), 1)
             metrics.EVENTS.labels(status="failed", reason="parse_error").inc()
             return
-        with bind(trace_id=record.trace_id, post_id=record.post_id, tenant_id=record.tenant_id):
-            headers = headers_of(record.trace_id, record.event_type, traceparent_for(record.trace_id))
+        ids = {"trace_id": record.trace_id, "post_id": record.post_id, "tenant_id": record.tenant_id}
+        with spans.relayed(record, stream, entry.decode()), bind(**ids):
+            headers = headers_of(record.trace_id, record.event_type, spans.traceparent_about(record))
             try:
                 await self._outbox.deliver(UPLOADED, record.key, record.value, headers, keep_trying=self._keep_trying)
             except Oversized as fault:

@@ -32,9 +32,12 @@ MACOS = (14, 0)
 PLATFORMS = (("linux", "x86_64"), ("linux", "aarch64"), ("darwin", "arm64"), ("darwin", "x86_64"))
 
 INPUTS = {
-    "requirements.lock": ["pyproject.toml", "--extra", "stack", "--extra", "editable", "--extra", "test"],
+    "requirements.lock": [
+        *("pyproject.toml", "--extra", "stack", "--extra", "editable", "--extra", "otel", "--extra", "test"),
+    ],
     "requirements-demo.lock": ["pyproject.toml", "--extra", "stack", "--extra", "editable"],
     "requirements-run.lock": ["pyproject.toml"],
+    "requirements-otel.lock": ["pyproject.toml", "--extra", "otel"],
     "deploy/requirements-build.lock": ["deploy/requirements-build.in"],
 }
 """Every lock with its sources. The first holds all packages; the others use its versions."""

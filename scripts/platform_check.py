@@ -10,7 +10,7 @@ GLIBC = (2, 28)
 WITHOUT_WHEELS = {
     ("linux", "aarch64"): (
         "faust-streaming",
-        ("requirements.lock", "requirements-demo.lock", "requirements-run.lock"),
+        ("requirements.lock", "requirements-demo.lock", "requirements-run.lock", "requirements-otel.lock"),
     ),
     ("darwin", "x86_64"): ("cryptography", ("requirements.lock",)),
 }

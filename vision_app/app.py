@@ -76,7 +76,7 @@ from .streams.outbox import Outbox
 from .streams.set_aside import REFRESH_SECONDS, Marks
 from .streams.steady_start import hold_until_positioned
 from .streams.times import WorkerTimes
-from .telemetry import metrics
+from .telemetry import metrics, traces
 from .telemetry.logging import configure_logging, logging_config
 from .telemetry.metrics_page import MetricsServer, start_metrics_server
 from .telemetry.reachability import Reachability
@@ -103,7 +103,7 @@ KAFKA_AWAY_SECONDS = 30.0
 partitions sooner.
 """
 
-EXPLAINED = (KafkaUnusable, ClusterRefused)
+EXPLAINED = (KafkaUnusable, ClusterRefused, traces.TracesUnusable)
 """Errors whose text is one sentence with a remedy."""
 
 
@@ -161,6 +161,7 @@ class VisionApp(faust.App):
         if self._metrics is None:
             self._metrics = start_metrics_server(self.settings, health_pages(self))
             metrics.READY.set_function(lambda: self.not_ready() is None)
+        traces.start(self.settings, worker_id(self.settings))
         self.watch.start()
         await create_topics(self.settings)
         for resource in self.resources:
@@ -185,6 +186,7 @@ class VisionApp(faust.App):
         for resource in reversed(self.resources):
             await _close(resource)
         self.watch.stop()
+        await traces.stop()
         if self._metrics is not None:
             self._metrics.close()
             self._metrics = None

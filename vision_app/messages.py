@@ -7,12 +7,13 @@ Times are milliseconds since the epoch (`*_ms`) or ISO 8601 in UTC; sizes are by
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 
 Provider = Literal["gigachat", "ocr_fallback"]
 Purpose = Literal["answer", "repair"]
@@ -23,6 +24,22 @@ FORCE_HEADER = "vision-force"
 """With the value 1 on an uploaded post: ask about all media again, even if answers are known."""
 REPLAY_HEADER = "vision-replay-of"
 """Names the record or dead letter from which a record was made. Such a record is a new publication."""
+
+TRACEPARENT = re.compile("00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+"""W3C trace context, version 00: trace id, span id, flags. Ids of zeros only are invalid."""
+
+
+def _traceparent(value: Any) -> str | None:
+    """The value if it is a valid `traceparent`. Else None: a producer's mistake there must not hold up a post."""
+    return value if isinstance(value, str) and TRACEPARENT.fullmatch(value) else None
+
+
+def _is_none(value: Any) -> bool:
+    return value is None
+
+
+Traceparent = Annotated[str | None, BeforeValidator(_traceparent), Field(exclude_if=_is_none)]
+"""Left out of the JSON where there is none: most producers send none."""
 
 Times = dict[str, int]
 """Hop name to epoch milliseconds: published, relayed, opened, dispatched, checked, granted, called, answered."""
@@ -74,6 +91,7 @@ class Uploaded(BaseModel):
     channel_id: str | None = None
     uploaded_at: datetime | None = None
     requires_vision: bool = True
+    traceparent: Traceparent = None  # the producer's, W3C trace context
     media_files: list[Medium]
 
     def encode(self) -> bytes:
@@ -203,6 +221,7 @@ class MediaOutcome(Message):
     dispatch: int
     outcome: Outcome
     times: Times = Field(default_factory=dict)
+    traceparent: Traceparent = None  # the producer's
 
 
 class Forget(Message):
@@ -248,6 +267,7 @@ class MediaTask(Message):
     force: bool = False
     attempt: int = Field(1, ge=1)  # calls begun for this dispatch; only cut-off calls are repeated
     times: Times = Field(default_factory=dict)
+    traceparent: Traceparent = None  # the producer's
 
     def outcome(self, outcome: Analyzed | Skipped | Failed | Deferred, **times: int) -> MediaOutcome:
         """The answer to this task, addressed to the post that asked."""
@@ -259,6 +279,7 @@ class MediaTask(Message):
             dispatch=self.dispatch,
             outcome=outcome,
             times={**self.times, **times},
+            traceparent=self.traceparent,
         )
 
     def at(self, **times: int) -> MediaTask:

@@ -62,10 +62,14 @@ _KAFKA_FILES = ("KAFKA_CA_FILE", "KAFKA_CERT_FILE", "KAFKA_KEY_FILE")
 OTHER_VARIABLES = frozenset(
     {
         *("VISION_HOME", "VISION_WORKER_ID", "VISION_CACHE", "VISION_PORTS", "VISION_MAVEN_URL", "VISION_VERSION"),
+        "VISION_LOCK",
         *("VISION_CRASH_AT", "VISION_RAISE_AT"),
     }
 )
 """Variables of ours that are no settings: of the embedded stack, the compose file and the crash suite."""
+
+OTHERS = "OTEL_"
+"""Variables that begin so, and are not ours, are read by the library of the traces."""
 
 NEAR = 0.85
 """difflib's ratio from which a variable counts as a misspelt name of ours: one letter in eight may differ."""
@@ -380,7 +384,7 @@ class Settings(BaseSettings):
     vision_stall_seconds: float = Field(120, ge=1)
     """Work that waits for nothing known for longer stands still. Below 90 takes slow work for a stall."""
 
-    # --- web, metrics, logs
+    # --- web, metrics, traces, logs
     vision_api_host: str = "127.0.0.1"
     """The address that the API listens on. One that is not loopback needs VISION_API_TOKENS."""
     vision_api_port: Port = 8000
@@ -413,6 +417,17 @@ class Settings(BaseSettings):
     """The address that the metrics' port listens on."""
     metrics_port: Port = 8001
     """The port of metrics and health."""
+    otel_exporter_otlp_endpoint: str = ""
+    """The collector of traces (OTLP over HTTP, `http://host:4318`; `/v1/traces` is appended). Without it nothing is
+    traced. Needs the extra `otel`; see docs/tracing.md."""
+    otel_exporter_otlp_headers: SecretStr = SecretStr("")
+    """Headers for the collector: `name=value,name=value`, values encoded as in URLs."""
+    otel_exporter_otlp_certificate: Path | None = None
+    """A PEM file with the authorities that sign the collector's certificate. Without it, the usual ones count."""
+    otel_service_name: str = "vision"
+    """The name of the service in traces."""
+    vision_traces_share: Fraction = 1.0
+    """The share of posts that are traced, chosen by their trace ids: each with all of its spans, or with none."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """The least severe lines that are written."""
     log_format: Literal["json", "console"] = "json"
@@ -457,6 +472,19 @@ class Settings(BaseSettings):
     @classmethod
     def _http(cls, value: str) -> str:
         return _public(_scheme(SecretStr(value), "http://", "https://")).rstrip("/")
+
+    @field_validator("otel_exporter_otlp_endpoint")
+    @classmethod
+    def _collector(cls, value: str) -> str:
+        return _public(_scheme(SecretStr(value), "http://", "https://")).rstrip("/") if value else value
+
+    @field_validator("otel_exporter_otlp_headers")
+    @classmethod
+    def _collector_headers(cls, value: SecretStr) -> SecretStr:
+        pairs = [pair.partition("=") for pair in value.get_secret_value().split(",") if pair.strip()]
+        if not all(name.strip() and equals for name, equals, _ in pairs):
+            raise ValueError("must be name=value,name=value, with values encoded as in URLs")
+        return value
 
     @field_validator("neo4j_uri")
     @classmethod
@@ -705,7 +733,7 @@ def misspelt(names: Iterable[str] | None = None) -> Mapping[str, str]:
         names = [*os.environ, *dotenv_values(".env")]
     ours = every_variable()
     known = ours | OBSOLETE.keys() | OTHER_VARIABLES
-    others = sorted({name for name in names if name.upper() not in known})
+    others = sorted({name for name in names if name.upper() not in known and not name.upper().startswith(OTHERS)})
     meant = {name: difflib.get_close_matches(name.upper(), ours, n=1, cutoff=NEAR) for name in others}
     return {name: found[0] for name, found in meant.items() if found}
 
@@ -762,6 +790,12 @@ def _without(source: PydanticBaseSettingsSource, names: frozenset[str]) -> Pydan
 
 def _file(settings_cls: type[BaseSettings], path: Path) -> DotEnvSettingsSource:
     return DotEnvSettingsSource(settings_cls, env_file=path, env_file_encoding="utf-8", case_sensitive=False)
+
+
+def traces_endpoint(settings: Settings) -> str:
+    """The address that takes traces; "" if they are off."""
+    base = settings.otel_exporter_otlp_endpoint
+    return f"{base}/v1/traces" if base else ""
 
 
 def _share(given: dict[str, Any], of_15: int) -> float:

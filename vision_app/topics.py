@@ -78,13 +78,3 @@ def routes(message: m.Message) -> list[tuple[Topic, bytes]]:
         case m.Reset() | m.SetLimit() | m.Pause() | m.Resume() | m.Drop():
             return [(BUDGET, m.key_of(message.tenant_id))]
     raise TypeError(f"no topic for {type(message).__name__}")
-
-
-def trace_of(message: m.Message) -> str:
-    """The trace id of a message; empty if it has none (a command of an operator or a timer)."""
-    match message:
-        case m.Opened() | m.PostResult():
-            return message.event.trace_id
-        case m.Grant() | m.Reserve() | m.Lost():
-            return message.task.trace_id
-    return getattr(message, "trace_id", None) or ""

@@ -46,8 +46,11 @@ SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 EXAMPLE = dotenv_values(ROOT / ".env.example")
 
 SETTINGS = set(every_variable())
-OF_COMPOSE = {"COMPOSE_PROFILES", "POSTGRES_PASSWORD", "CLUSTER_KAFKA_PASSWORD", "CLUSTER_REDIS_PASSWORD"}
-"""Variables of .env that are not our settings: compose's own, and passwords that become part of settings."""
+OF_COMPOSE = {
+    *("COMPOSE_PROFILES", "VISION_LOCK"),
+    *("POSTGRES_PASSWORD", "CLUSTER_KAFKA_PASSWORD", "CLUSTER_REDIS_PASSWORD"),
+}
+"""Variables of .env that are not our settings: compose's own, the image's, and passwords in other settings."""
 OF_THE_WORKER = {"VISION_HOME", "VISION_WORKER_ID", "COMPOSE_PROFILES"}
 """Read from the environment by the worker, or by deploy/start.sh, without being settings."""
 DEMO_SECRETS = {

@@ -24,7 +24,7 @@ def pins(lock: str) -> dict[str, str]:
 
 
 def test_the_base_can_be_replaced_and_is_pinned() -> None:
-    assert of("ARG") == ["BASE_IMAGE=python:3.12-slim-bookworm"]
+    assert of("ARG") == ["BASE_IMAGE=python:3.12-slim-bookworm", "LOCK=requirements-run.lock"]
     assert of("FROM") == ["${BASE_IMAGE} AS build", "${BASE_IMAGE}"]
 
 
@@ -72,9 +72,9 @@ def test_a_clone_with_umask_077_makes_the_same_image() -> None:
 
 
 def test_the_image_has_the_versions_that_are_tested() -> None:
-    tested, shipped = pins("requirements.lock"), pins("requirements-run.lock")
+    tested, shipped, traced = (pins(f"requirements{part}.lock") for part in ("", "-run", "-otel"))
     assert len(shipped) > 40
-    assert shipped.items() <= tested.items(), "run make lock"
+    assert shipped.items() < traced.items() <= tested.items(), "run make lock"
 
 
 def test_neither_embedded_services_nor_tests_are_shipped() -> None:
@@ -98,5 +98,5 @@ def test_the_wheel_is_built_by_what_pyproject_asks_for() -> None:
 
 
 def test_locks_name_no_index() -> None:
-    for lock in ("requirements-run.lock", "deploy/requirements-build.lock"):
+    for lock in ("requirements-run.lock", "requirements-otel.lock", "deploy/requirements-build.lock"):
         assert not re.search(r"index-url|find-links|https?://", (ROOT / lock).read_text())

@@ -30,6 +30,7 @@ NOT_SETTINGS = {
     "VISION_PORTS": "where embedded services may listen",
     "VISION_MAVEN_URL": "a mirror for the jars",
     "VISION_WORKER_ID": "given by whoever starts workers",
+    "VISION_LOCK": "the lock that the image of docker-compose.yml is built from",
 }
 
 

@@ -33,7 +33,9 @@ def licence(name: str) -> str:
     return " ".join([(found.get("License") or "").partition("\n")[0], *classifiers])
 
 
-@pytest.mark.parametrize("lock", ["requirements-run.lock", "requirements-demo.lock", "requirements.lock"])
+@pytest.mark.parametrize(
+    "lock", ["requirements-run.lock", "requirements-otel.lock", "requirements-demo.lock", "requirements.lock"]
+)
 def test_the_page_names_every_package_with_another_licence(lock: str) -> None:
     other = set()
     for name in names(lock):

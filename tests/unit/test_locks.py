@@ -30,7 +30,10 @@ def lock() -> Iterator[Any]:
         sys.path.remove(str(ROOT / "scripts"))
 
 
-LOCKS = ("requirements.lock", "requirements-demo.lock", "requirements-run.lock", "deploy/requirements-build.lock")
+LOCKS = (
+    *("requirements.lock", "requirements-demo.lock", "requirements-run.lock", "requirements-otel.lock"),
+    "deploy/requirements-build.lock",
+)
 
 
 def found(lock: Any, name: str, text: str, wheels: dict[str, Any] | None = None) -> list[str]:

@@ -31,6 +31,7 @@ GIVEN = {
     "kafka_sasl_username": "vision",
     "kafka_cert_file": "ours.pem",
     "kafka_key_file": "ours.key",
+    "otel_exporter_otlp_headers": f"authorization=Bearer%20{CANARIES['otel_exporter_otlp_headers']}",
     "vision_api_tokens": f"{CANARIES['vision_api_tokens']}=acme,{CANARIES['vision_api_tokens']}-2=*",
 }
 

@@ -18,6 +18,7 @@ from vision_app import app as composition
 from vision_app.providers.decoders import Child, DecoderLimits, Decoders, DecodersUnavailable
 from vision_app.settings import Settings, load_settings
 from vision_app.stack import supervised
+from vision_app.telemetry import traces
 
 AWAY = {
     "redis_url": "redis://127.0.0.1:1/0",
@@ -148,3 +149,14 @@ def test_programs_that_log_otherwise_are_quoted_by_their_last_line(tmp_path: Pat
     log = tmp_path / "postgres.log"
     log.write_text("starting\n{not json\nFATAL: no space left on device\n\n")
     assert supervised._describe_exit(1, log, 0).endswith(": FATAL: no space left on device")
+
+
+def test_traces_without_their_packages_are_told_in_one_line(tmp_path: Path) -> None:
+    """An empty package of this name stands before the installed one."""
+    (tmp_path / "without" / "opentelemetry").mkdir(parents=True)
+    (tmp_path / "without" / "opentelemetry" / "__init__.py").touch()
+    path = os.pathsep.join([str(tmp_path / "without"), str(Path(composition.__file__).parents[1])])
+    lines = started(tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:1", PYTHONPATH=path)
+    (failed,) = [line for line in lines if line["event"] == "worker_start_failed"]
+    assert failed["error"] == traces.MISSING
+    assert not [line for line in lines if "exception" in line], "no traceback"

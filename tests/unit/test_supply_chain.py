@@ -20,12 +20,16 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
-LOCKS = ("requirements.lock", "requirements-demo.lock", "requirements-run.lock", "deploy/requirements-build.lock")
+LOCKS = (
+    *("requirements.lock", "requirements-demo.lock", "requirements-run.lock", "requirements-otel.lock"),
+    "deploy/requirements-build.lock",
+)
 EXTRAS: dict[str, list[str]] = PROJECT["project"]["optional-dependencies"]
 WANTED = {
     "requirements.lock": [*PROJECT["project"]["dependencies"], *(each for extra in EXTRAS.values() for each in extra)],
     "requirements-demo.lock": [*PROJECT["project"]["dependencies"], *EXTRAS["stack"], *EXTRAS["editable"]],
     "requirements-run.lock": PROJECT["project"]["dependencies"],
+    "requirements-otel.lock": [*PROJECT["project"]["dependencies"], *EXTRAS["otel"]],
     "deploy/requirements-build.lock": PROJECT["build-system"]["requires"],
 }
 

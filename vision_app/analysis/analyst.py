@@ -27,7 +27,7 @@ from vision_app.stores.answers import AnswerStore
 from vision_app.streams.faust_seams import Event, Worker
 from vision_app.streams.ownership import LeftUnacked
 from vision_app.streams.single_flight import SingleFlight
-from vision_app.telemetry import metrics
+from vision_app.telemetry import metrics, spans
 from vision_app.telemetry.watch import waiting_for
 
 from .active_grant import ActiveGrant
@@ -139,7 +139,8 @@ class Analyst:
         """Call about the picture, or about a broken answer, if the grant allows it."""
         grant, picture = active.grant, None
         if broken is None:
-            read = await active.through_outages(lambda: self._pictures.read(grant.task.medium))
+            with spans.span("read the picture", spans.Kind.CLIENT, spans.S3_READ):
+                read = await active.through_outages(lambda: self._pictures.read(grant.task.medium))
             if not isinstance(read, Picture):
                 return self._close(grant, read, None)
             picture = read
@@ -199,6 +200,7 @@ class Analyst:
         """The messages for a stored answer: analyzed, to be repaired, or the picture's own fault (then OCR)."""
         grant, answer = active.grant, stored.answer
         cached = stored.grant_id != grant.id
+        spans.note(cached=cached, tokens=tokens, outcome=answer.verdict)
         if answer.analysis is not None:
             key = self._answers.key(grant.task.tenant_id, grant.task.medium.sha256, answer.provider)
             log.info("analysis_completed", tokens_used=tokens, duration_ms=answer.duration_ms, cached=cached)

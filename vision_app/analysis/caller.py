@@ -30,7 +30,7 @@ from vision_app.providers.gate import Gate
 from vision_app.stores.answers import AnswerStore
 from vision_app.stores.s3 import StoreUnavailable
 from vision_app.streams.ownership import LeftUnacked
-from vision_app.telemetry import metrics
+from vision_app.telemetry import metrics, spans
 from vision_app.telemetry.watch import waiting_for, within
 
 from .active_grant import ActiveGrant
@@ -94,9 +94,13 @@ class ProviderCaller:
         async with AsyncExitStack() as slot:
             await active.wait_for(slot.enter_async_context(self._gate.slot()))
             try:
-                with waiting_for("gigachat", within(self._times.deadline)):
+                with (
+                    waiting_for("gigachat", within(self._times.deadline)),
+                    spans.call(active.grant, self._answers.model),
+                ):
                     # Not cut by SIGTERM or a rebalance: it may be billed.
                     paid = await self._ask(active, picture, broken)
+                    spans.answered(paid.tokens, paid.stored.answer)
             except (LeftUnacked, StoreUnavailable, Overtaken):
                 raise  # by `_begin`: no request was sent
             except CallLost as fault:
@@ -169,7 +173,8 @@ class ProviderCaller:
         tenant = grant.task.tenant_id
         while True:
             try:
-                key = await self._answers.save(stored)
+                with spans.span("store the answer", spans.Kind.CLIENT, spans.STORES["s3"]):
+                    key = await self._answers.save(stored)
                 await self._answers.finish_call(tenant, grant.id, tokens, stored.answer.verdict, key)
                 return PaidAnswer(stored, tokens)
             except StoreUnavailable as fault:

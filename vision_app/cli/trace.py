@@ -33,18 +33,21 @@ def trace(identity: str, tenant_id: str | None, since: datetime, as_json: bool) 
 
     Exit code 0 if it came to its end, 3 if it is still on its way, 1 if nothing is known of it.
     """
-    found = run(trace_post(load_settings(), identity, tenant_id=tenant_id, since_ms=milliseconds(since) or 0))
+    settings = load_settings()
+    found = run(trace_post(settings, identity, tenant_id=tenant_id, since_ms=milliseconds(since) or 0))
     if as_json:
         click.echo(json_text([asdict(one) for one in found]))
     else:
         console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, markup=False, highlight=False, emoji=False)
         for one in found:
-            _show(console, one)
+            _show(console, one, traced=bool(settings.otel_exporter_otlp_endpoint))
     sys.exit(EXIT_UNFINISHED if any(one.stopped for one in found) else 0)
 
 
-def _show(console: Console, found: Trace) -> None:
+def _show(console: Console, found: Trace, traced: bool) -> None:
     console.print(printable(f"Post {found.post_id} of {found.tenant_id}, trace {found.trace_id}: {found.status}"))
+    if traced and found.w3c_trace_id:
+        console.print(f"Its spans at the collector of traces have the trace id {found.w3c_trace_id}.")
     table = Table("TIME (UTC)", "+MS", "WHERE", "PLACE", "WHAT", box=None, pad_edge=False)
     start = found.hops[0].at_ms if found.hops else 0
     for hop in found.hops:

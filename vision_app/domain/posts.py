@@ -213,6 +213,7 @@ def _task(row: PostRow, state: MediumState, force: bool) -> MediaTask:
         ocr_allowed=state.verdict.ocr_allowed,
         force=force,
         times=row.times,
+        traceparent=row.event.traceparent,
     )
 
 

@@ -46,6 +46,7 @@ def read_entry(fields: Mapping[Any, Any], *, default_tenant: str, entry_id: str 
     if not isinstance(event, dict):
         raise Unreadable(f"the field data holds {type(event).__name__}, not a JSON object")
     event.setdefault("event_type", flat.get("event"))
+    event.setdefault("traceparent", flat.get("traceparent"))
     return read_event(event, default_tenant=default_tenant, entry_id=entry_id)
 
 

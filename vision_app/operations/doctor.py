@@ -24,6 +24,7 @@ from .connections import FAULTS, postgres_of
 from .health import findings, health
 from .kafka_log import kafka_log
 from .letters import Filter, read_letters, waiting_letters
+from .traces import collector
 
 COORDINATOR_SECONDS = 0.5
 """Time between two questions to a broker that has no coordinator of groups yet."""
@@ -44,7 +45,8 @@ async def operation(settings: Settings, up: Mapping[str, bool], waiting_letters:
         ("bucket", bool(up.get("postgres")), partial(_bucket, settings)),
     ]
     asked = [_within(name, check) for name, possible, check in checks if possible]
-    return [policy(settings.vision_policy_config_path), *findings(found, hosts), *await asyncio.gather(*asked)]
+    found_here = [policy(settings.vision_policy_config_path), *await collector(settings)]
+    return [*found_here, *findings(found, hosts), *await asyncio.gather(*asked)]
 
 
 def policy(path: Path | None) -> Finding:

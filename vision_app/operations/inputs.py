@@ -12,7 +12,7 @@ from aiokafka import TopicPartition
 from vision_app.events import Unreadable, read_json
 from vision_app.messages import FORCE_HEADER, REPLAY_HEADER, Uploaded, headers_of
 from vision_app.stores.posts import Row
-from vision_app.telemetry.tracing import traceparent_for
+from vision_app.telemetry.tracing import root_of
 from vision_app.topics import UPLOADED
 
 from .connections import OperationError
@@ -109,7 +109,7 @@ def from_rows(rows: Sequence[Row]) -> Selection:
         if event is None:
             selection.unreadable += 1
             continue
-        headers = headers_of(event.trace_id, event.event_type, traceparent_for(event.trace_id))
+        headers = headers_of(event.trace_id, event.event_type, root_of(event))
         origin = f"{event.tenant_id}/{event.post_id}"
         selection.inputs.append(Input(origin, event, event.key, event.encode(), headers))
     return selection

@@ -18,13 +18,14 @@ from vision_app.operations.api import Api
 from vision_app.settings import Settings
 from vision_app.stores.posts import PostsReader, Row
 from vision_app.streams.letter_ids import ids_of
+from vision_app.telemetry.tracing import root_of, trace_of
 
 from .connections import OperationError, api_of, postgres_of, redis_of
 from .health import describe_stall, health
 from .hops import LAST_ENTRY_MS, Hop, Subject, kafka_hops, redis_hops, summary, windows
 from .kafka_log import KafkaLog, kafka_log
 from .letters import Filter, letters_about, read_letters, waiting_letters
-from .rows import RowFinder
+from .rows import RowFinder, event_of
 from .unrecorded import Named, search
 from .waiting import FORGOTTEN, deferral, forgotten, waiting_for
 
@@ -56,6 +57,7 @@ class Trace:
     stopped: str | None = None
     whole: bool = True  # False: there are more records or entries than one trace reads
     letters: Sequence[str] = ()  # ids of its dead letters that wait for a decision
+    w3c_trace_id: str | None = None  # of its spans at the collector, if its row is known
 
 
 async def trace(settings: Settings, text: str, *, tenant_id: str | None, since_ms: int) -> list[Trace]:
@@ -112,7 +114,9 @@ async def _of_row(sources: Sources, row: Row) -> Trace:
     around = windows([at for at in moments if at], _now_ms() if unfinished else None)
     pictures = frozenset(medium["sha256"] for medium in media)
     subject = Subject(row["tenant_id"], row["post_id"], pictures, around)
-    return await _made(sources, subject, row["trace_id"], row["status"], _row_hops(row), media)
+    made = await _made(sources, subject, row["trace_id"], row["status"], _row_hops(row), media)
+    root = root_of(event_of(row))
+    return replace(made, w3c_trace_id=trace_of(root) if root else None)
 
 
 def _named_in(letters: Sequence[DeadLetter]) -> list[Named]:

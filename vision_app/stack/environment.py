@@ -26,8 +26,10 @@ OF_A_WORKER = frozenset(
         *("PYTHONASYNCIODEBUG", "PYTHONFAULTHANDLER"),
     }
 )
-WORKERS_PREFIX = "VISION_"
-"""Some of our variables are not settings: VISION_HOME, VISION_WORKER_ID and those of the crash suite."""
+WORKERS_PREFIXES = ("VISION_", "OTEL_")
+"""Some of our variables are not settings: VISION_HOME, VISION_WORKER_ID and those of the crash suite. Traces' library
+reads variables of its own.
+"""
 
 
 def plain(inherited: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -42,6 +44,6 @@ def of_a_worker(inherited: Mapping[str, str]) -> dict[str, str]:
     ours = {
         name: value
         for name, value in inherited.items()
-        if name.upper() in allowed or name.upper().startswith(WORKERS_PREFIX)
+        if name.upper() in allowed or name.upper().startswith(WORKERS_PREFIXES)
     }
     return plain(inherited) | ours

@@ -46,6 +46,11 @@ class AnswerStore:
         self._models: Mapping[Provider, str] = {"gigachat": model, "ocr_fallback": ocr_model}
         self._prompt_version = prompt_version
 
+    @property
+    def model(self) -> str:
+        """The model that is asked."""
+        return self._models["gigachat"]
+
     def key(self, tenant_id: str, sha256: str, provider: Provider) -> str:
         """The cache key of an answer."""
         return answer_key(tenant_id, sha256, provider, self._models[provider], self._prompt_version)

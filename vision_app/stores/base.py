@@ -30,6 +30,8 @@ class Sink(abc.ABC, Generic[Record]):
     """A store that takes records at least once, in order per post; writing one twice changes nothing."""
 
     name: str
+    destination = ""
+    """The stream that it writes to, if its store has several; for traces."""
 
     @abc.abstractmethod
     async def open(self) -> None:

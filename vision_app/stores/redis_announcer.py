@@ -87,7 +87,7 @@ class RedisAnnouncer(Sink[Announcement]):
     name = "redis"
 
     def __init__(self, settings: Settings) -> None:
-        self._stream = settings.vision_output_stream
+        self._stream = self.destination = settings.vision_output_stream
         self._settings = settings
         self._redis = redis_client(settings, timeout=TIMEOUT_SECONDS, decode_responses=True)
         self._confirmed = bool(settings.redis_sentinels)

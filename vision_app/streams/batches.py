@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 import structlog
 
 from vision_app.stores.base import Rejected, Sink, SinkUnavailable
-from vision_app.telemetry import metrics
+from vision_app.telemetry import metrics, spans
 from vision_app.telemetry.reachability import Reachability
 from vision_app.telemetry.watch import Interrupted, Work, waiting_for
 
@@ -230,8 +230,9 @@ class Batches:
                     in_force = await while_ours(self.app, last, self._try([record for _, record in pairs]))
                 metrics.SINK_DURATION.labels(sink=self.sink.name).observe(time.monotonic() - started)
                 self._works()
-                if self._written is not None:
-                    await self._written(in_force, partial(is_ours, self.app, last))
+                with spans.written(self.sink, pairs, started, attempt):
+                    if self._written is not None:
+                        await self._written(in_force, partial(is_ours, self.app, last))
             except SinkUnavailable as fault:
                 await self._wait(last, attempt, fault)
                 attempt += 1
@@ -298,4 +299,5 @@ class Batches:
 
     async def _bury(self, event: Event, fault: BaseException) -> None:
         self.state = BatchState.ENDING
+        spans.not_written(self.sink, event, fault)
         await self._dead_letters.put_event(event, fault, keep_trying=lambda: is_ours(self.app, event))

@@ -19,7 +19,7 @@ import structlog
 
 from vision_app import __version__
 from vision_app.messages import DeadLetter, Message
-from vision_app.telemetry import metrics
+from vision_app.telemetry import metrics, spans
 from vision_app.telemetry.logging import bind
 
 from . import letter_forms
@@ -68,6 +68,7 @@ class DeadLetters:
         self, letter: DeadLetter, companions: Iterable[Message] = (), *, keep_trying: Callable[[], bool]
     ) -> None:
         """Keep a finished letter. Companions are sent first: after a crash in between, both are sent again."""
+        spans.failed(letter.error)
         with bind(**ids_of(letter)):
             for companion in companions:
                 await self._send_companion(companion, letter, keep_trying)

@@ -23,7 +23,7 @@ from typing import Any
 import structlog
 
 from vision_app.messages import DeadLetter, Message
-from vision_app.telemetry import metrics
+from vision_app.telemetry import metrics, spans
 from vision_app.telemetry.watch import Work
 
 from .dead_letters import DeadLetters
@@ -163,7 +163,7 @@ class InFlight:
 
     async def _handle_watched(self, key: tuple[Any, int], slot: Slot) -> None:
         ours = partial(of_this_generation, self.app, slot.event)
-        with self._stage.work(place_of(slot.event), counts=ours) as work:
+        with self._stage.work(place_of(slot.event), counts=ours) as work, spans.hop(self.name, slot.event):
             await self._handle_to_end(key, slot, work)
 
     async def _handle_to_end(self, key: tuple[Any, int], slot: Slot, work: Work) -> None:
@@ -208,6 +208,7 @@ class InFlight:
     def _leave_unacknowledged(self, slot: Slot) -> None:
         """Leave an event un-acknowledged. End the process unless the worker stops or a new generation begins."""
         slot.state = SlotState.LEFT
+        spans.note(left_unacknowledged=True)
         task = asyncio.create_task(self._end_process_if_ours(slot))
         self._leaving.add(task)
         task.add_done_callback(self._leaving.discard)

@@ -11,11 +11,11 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from faust.exceptions import NotReady, ProducerSendError
 
 from vision_app.messages import Message, headers_of
-from vision_app.telemetry import metrics
+from vision_app.telemetry import metrics, spans
 from vision_app.telemetry.reachability import Reachability
-from vision_app.telemetry.tracing import traceparent_for
+from vision_app.telemetry.tracing import about
 from vision_app.telemetry.watch import waiting_for
-from vision_app.topics import ALL, Topic, routes, trace_of
+from vision_app.topics import ALL, Topic, routes
 
 from .faust_seams import Worker
 from .ownership import LeftUnacked
@@ -119,8 +119,8 @@ class Outbox:
 
 
 def headers_for(message: Message) -> Mapping[str, bytes]:
-    trace = trace_of(message)
-    return headers_of(trace, getattr(message, "type", ""), traceparent_for(trace) if trace else None)
+    trace = getattr(about(message), "trace_id", None) or ""
+    return headers_of(trace, getattr(message, "type", ""), spans.traceparent_to(message))
 
 
 def _oversized(fault: BaseException) -> bool:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Hashable
 from contextlib import asynccontextmanager
 
+from vision_app.telemetry import spans
 from vision_app.telemetry.watch import waiting_for
 
 from .faust_seams import Event, Worker
@@ -32,6 +33,7 @@ class SingleFlight:
             if self._users[key] == 1:
                 await lock.acquire()  # at once
             else:
+                spans.note(single_flight=True)
                 with waiting_for("an earlier record of its key"):
                     await while_ours(app, event, lock.acquire())
             try:

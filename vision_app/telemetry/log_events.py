@@ -118,6 +118,14 @@ CATALOGUE: Final[dict[str, tuple[LogEvent, ...]]] = {
             "The watch for stalled work raised an unexpected error; it looks again.",
             _REPORT,
         ),
+        LogEvent(
+            "spans_not_exported",
+            _WARNING,
+            "The collector of traces does not take spans; they are dropped and counted, and posts go on.",
+            "Run `vision doctor` and check OTEL_EXPORTER_OTLP_ENDPOINT and the collector.",
+        ),
+        LogEvent("spans_exported_again", _INFO, "The collector of traces takes spans again."),
+        LogEvent("traces_on", _INFO, "Spans are sent to the collector that `endpoint` names."),
         LogEvent("policy_file_loaded", _INFO, "A changed policy file was read and is in force."),
         LogEvent(
             "policy_file_refused",

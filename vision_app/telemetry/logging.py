@@ -26,6 +26,8 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from vision_app.printable import escaped, printable
 
+from . import spans
+
 if TYPE_CHECKING:
     from vision_app.settings import Settings
 
@@ -46,7 +48,11 @@ _SHORTEST_SECRET = 4  # masking shorter ones would spoil every line and still re
 def bind(
     *, trace_id: str | None = None, post_id: str | None = None, tenant_id: str | None = None, **fields: Any
 ) -> AbstractContextManager[None]:
-    """Within this `with`, every line of this task carries these fields; None leaves what an outer `bind` set."""
+    """Within this `with`, every line of this task carries these fields; None leaves what an outer `bind` set.
+
+    The current span gets the three ids, too.
+    """
+    spans.note(trace_id=trace_id, post_id=post_id, tenant_id=tenant_id)
     given = {"trace_id": trace_id, "post_id": post_id, "tenant_id": tenant_id, **fields}
     return structlog.contextvars.bound_contextvars(
         **{name: value for name, value in given.items() if value is not None}
@@ -182,6 +188,9 @@ def _parts(name: str, value: Any) -> Iterator[str]:
         for name, given in (item.partition("=")[::2] for item in url.query.split("&")):
             if "password" in name.lower():  # Redis and Postgres accept a password there, too
                 yield from (given, unquote_plus(given))
+    elif name == "otel_exporter_otlp_headers":
+        for given in (pair.partition("=")[2].strip() for pair in secret.split(",")):
+            yield from (given, unquote(given), unquote(given).rpartition(" ")[2])  # "Bearer", then the token
     elif name == "vision_api_tokens":
         yield from (pair.rpartition("=")[0].strip() for pair in secret.split(","))
     else:

@@ -88,6 +88,14 @@ UNEXPECTED_ERRORS = _known(
     "close",
     "watch",
 )
+SPANS = _known(
+    _counter(
+        "vision_spans_total",
+        "Spans of traces: exported; failed: the collector did not take them; dropped: they did not fit into the queue.",
+        "result",
+    ),
+    *("exported", "failed", "dropped"),
+)
 LOG_LINES_COUNTED = _known(
     _counter("vision_log_lines_counted_total", "Log lines that said the same again and were only counted.", "level"),
     *("debug", "info", "warning", "error", "critical"),

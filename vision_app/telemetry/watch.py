@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import structlog
 
-from . import metrics
+from . import metrics, spans
 
 log = structlog.get_logger(__name__)
 
@@ -139,10 +139,12 @@ def waiting_for(what: str, holds: Callable[[], bool] = lambda: True) -> Iterator
         return
     wait = Wait(what, holds)
     work.waits = (*work.waits, wait)
+    since = time.monotonic()
     try:
         yield
     finally:
         work.waits = tuple(other for other in work.waits if other is not wait)
+        spans.waited(what, time.monotonic() - since)
 
 
 def within(seconds: float, clock: Callable[[], float] = time.monotonic) -> Callable[[], bool]:
