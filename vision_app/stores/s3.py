@@ -301,11 +301,19 @@ class S3Store:
         """One request with a slot, a deadline, and retries of temporary errors."""
         if key is not None and not usable_key(key):
             raise ObjectMissing(f"{key[:200]!r} is no key of an object")
+        first: S3Error | None
         async with self._slots:
-            async for attempt in stamina.retry_context(
+            try:
+                return await self._counted(operation, self._attempt(key, request))
+            except StoreUnavailable as fault:
+                first = fault
+            async for attempt in stamina.retry_context(  # only now: it costs as much as a fifth of a request
                 _may_pass, attempts=ATTEMPTS, timeout=None, wait_initial=0.2, wait_max=2.0
             ):
                 with attempt:
+                    if first is not None:
+                        failed, first = first, None
+                        raise failed
                     return await self._counted(operation, self._attempt(key, request))
         raise AssertionError("unreachable: the last attempt returns or raises")
 

@@ -1,4 +1,4 @@
-"""Flame graphs of a running worker, taken by py-spy from outside."""
+"""Flame graphs of a running worker, taken by py-spy from outside: who holds the interpreter, and for how long."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from vision_app.stack.errors import StackError
 
-RATE = 200
+RATE = 500
 """Samples a second."""
 END_SECONDS = 60.0
 
@@ -33,7 +33,7 @@ async def profiled(pid: int | None, target: Path | None) -> AsyncIterator[None]:
         yield
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    command = ["record", "--pid", str(pid), "--rate", str(RATE), "--threads", "--output", str(target)]
+    command = ["record", "--pid", str(pid), "--rate", str(RATE), "--threads", "--gil", "--output", str(target)]
     process = await asyncio.create_subprocess_exec(
         profiler_program(), *command, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
     )
