@@ -44,6 +44,7 @@ These are read from the environment only.
 | variable | what it does |
 |---|---|
 | `VISION_HOME` | The folder of the embedded stack. Default: `.vision` in the current folder. |
+| `VISION_LANG` | Language of the `vision` command: `ru` or `en`. Default: `LC_ALL`, `LC_MESSAGES` or `LANG`. |
 | `VISION_CACHE` | The folder of downloaded jars. Default: `~/.cache/vision_app`. |
 | `VISION_PORTS` | The ports that embedded services may listen on. Default: `20000-31999`. |
 | `VISION_MAVEN_URL` | A Maven mirror for the jars. |

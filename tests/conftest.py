@@ -37,6 +37,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in list(os.environ):
         if name not in KEPT and (name.startswith(PREFIXES) or name in SETTINGS):
             del os.environ[name]
+    os.environ["VISION_LANG"] = "en"  # tests compare what commands say, also on a machine with a Russian locale
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     count = 12_000 // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))

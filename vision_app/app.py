@@ -82,6 +82,7 @@ from .telemetry.metrics_page import MetricsServer, start_metrics_server
 from .telemetry.reachability import Reachability
 from .telemetry.throughput import Throughput
 from .telemetry.watch import Watch, remedy
+from .texts import say
 from .topics import MAX_MESSAGE_BYTES
 from .web.changes import ChangeTail
 from .web.dead_letters import count_waiting_letters
@@ -206,26 +207,37 @@ class VisionApp(faust.App):
     def not_ready(self) -> str | None:
         """Why messages are not being handled; None if they are."""
         if self.should_stop:
-            return "draining: the worker stops"
+            return say("draining: the worker stops")
         if trouble := self._kafka_away():
             return trouble
         if self.rebalancing:
-            return "rebalancing: partitions are being shared out"
+            return say("rebalancing: partitions are being shared out")
         if not self.started:
-            return "starting: connecting and recovering the tables"
+            return say("starting: connecting and recovering the tables")
         if self.in_recovery:
-            return "recovering the tables"
+            return say("recovering the tables")
         if stalls := self.watch.stalls:
             first = stalls[0]
-            return f"stalled: {first.stage} at {first.place} for {first.seconds:.0f} s; {first.why}. {remedy(first)}"
+            return say(
+                "stalled: {stage} at {place} for {seconds:.0f} s; {why}. {remedy}",
+                stage=first.stage,
+                place=first.place,
+                seconds=first.seconds,
+                why=first.why,
+                remedy=remedy(first),
+            )
         if self.settings.feature_vision_enabled and not self.bridge.connected:
-            return self.bridge.trouble or "Redis is not connected yet"
+            return self.bridge.trouble or say("Redis is not connected yet")
         return None
 
     def _kafka_away(self) -> str | None:
         for service in (self.outbox.reachability, self.kafka_reads):
             if (seconds := service.trouble_seconds) > KAFKA_AWAY_SECONDS:
-                return f"Kafka is away for {seconds:.0f} s: {service.trouble}; start its brokers, or see their logs"
+                return say(
+                    "Kafka is away for {seconds:.0f} s: {trouble}; start its brokers, or see their logs",
+                    seconds=seconds,
+                    trouble=service.trouble,
+                )
         return None
 
     def waiting_for(self) -> dict[str, str]:

@@ -13,6 +13,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
+from vision_app.texts import say
+
 from .clients.kafka import client_arguments, kafka_admin
 from .clients.kafka_faults import REFUSALS, KafkaUnusable, lacking
 from .clients.kafka_rights import Right, missing_rights
@@ -115,9 +117,12 @@ async def _check_rights(wanted: Iterable[str], settings: Settings) -> None:
 
 
 def unfit(name: str, count: int, settings: Settings) -> str:
-    return (
-        f"topic {name} has {count} partitions, KAFKA_TOPIC_PARTITIONS says "
-        f"{settings.kafka_topic_partitions}; set it to {count}, or recreate the topics"
+    return say(
+        "topic {name} has {count} partitions, KAFKA_TOPIC_PARTITIONS says {kafka_topic_partitions}; set it "
+        "to {count}, or recreate the topics",
+        name=name,
+        count=count,
+        kafka_topic_partitions=settings.kafka_topic_partitions,
     )
 
 
@@ -133,11 +138,20 @@ async def _create(admin: AIOKafkaAdminClient, wanted: Mapping[str, dict[str, str
     ]
     response = await admin.create_topics(topics, timeout_ms=CREATE_TIMEOUT_MS)
     if refused := sorted(name for name, code, *_ in response.topic_errors if for_code(code) in REFUSALS):
-        raise KafkaUnusable(lacking(client_arguments(settings), f"CREATE on the missing topics {', '.join(refused)}"))
+        raise KafkaUnusable(
+            lacking(client_arguments(settings), say("CREATE on the missing topics {names}", names=", ".join(refused)))
+        )
     for name, code, *text in response.topic_errors:
         fault = for_code(code)
         if code and fault is not TopicAlreadyExistsError:  # another worker may have been quicker
-            raise KafkaError(f"topic {name} cannot be created: {fault.__name__} {' '.join(map(str, text))}")
+            raise KafkaError(
+                say(
+                    "topic {name} cannot be created: {kind} {text}",
+                    name=name,
+                    kind=fault.__name__,
+                    text=" ".join(map(str, text)),
+                )
+            )
 
 
 @dataclass(frozen=True)
@@ -163,25 +177,44 @@ def weaker(shapes: Mapping[str, Shape], settings: Settings) -> list[str]:
     if fewer:
         copies = min(shapes[name].copies for name in fewer)
         found.append(
-            f"{_listed(fewer)} with {copies} of {wanted} copies (KAFKA_TOPIC_REPLICATION_FACTOR); add some with "
-            "Kafka's kafka-reassign-partitions, or set it to what there is"
+            say(
+                "{listed} with {copies} of {wanted} copies (KAFKA_TOPIC_REPLICATION_FACTOR); add some with "
+                "Kafka's kafka-reassign-partitions, or set it to what there is",
+                listed=_listed(fewer),
+                copies=copies,
+                wanted=wanted,
+            )
         )
     if lower:
         count = min(shapes[name].min_in_sync or 0 for name in lower)
         found.append(
-            f"{_listed(lower)} with min.insync.replicas={count} instead of {waited} (KAFKA_MIN_INSYNC_REPLICAS): "
-            f"`vision kafka configs --alter --entity-type topics --entity-name NAME --add-config {MIN_INSYNC}={waited}`"
+            say(
+                "{listed} with min.insync.replicas={count} instead of {waited} (KAFKA_MIN_INSYNC_REPLICAS): "
+                "`vision kafka configs --alter --entity-type topics --entity-name NAME --add-config "
+                "{min_insync}={waited}`",
+                listed=_listed(lower),
+                count=count,
+                waited=waited,
+                min_insync=MIN_INSYNC,
+            )
         )
     if behind:
         found.append(
-            f"{_listed(behind)} with copies that are not in sync: a broker is away or slow; `vision status`, or the "
-            "brokers' own tools, show which"
+            say(
+                "{listed} with copies that are not in sync: a broker is away or slow; `vision status`, or the "
+                "brokers' own tools, show which",
+                listed=_listed(behind),
+            )
         )
     return found
 
 
 def _listed(names: Sequence[str]) -> str:
-    return f"topic {names[0]}" if len(names) == 1 else f"{len(names)} topics ({names[0]}, …)"
+    return (
+        say("topic {first}", first=names[0])
+        if len(names) == 1
+        else say("{names_count} topics ({first}, …)", names_count=len(names), first=names[0])
+    )
 
 
 def _other_count(shape: Shape, settings: Settings) -> bool:
@@ -200,7 +233,13 @@ async def _shapes(
     described = await admin.describe_topics(names) if names else ()
     while unknown := [found["topic"] for found in described if not found["partitions"]]:
         if time.monotonic() > deadline:
-            raise KafkaError(f"after {seconds:.0f} s a broker does not know the partitions of {_listed(unknown)}")
+            raise KafkaError(
+                say(
+                    "after {seconds:.0f} s a broker does not know the partitions of {listed}",
+                    seconds=seconds,
+                    listed=_listed(unknown),
+                )
+            )
         await asyncio.sleep(KNOWN_POLL_SECONDS)
         described = await admin.describe_topics(names)
     configured = await _min_in_sync(admin, names) if names and settings.kafka_min_insync_replicas else {}

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from vision_app.texts import say
+
 SUFFIX = "_FILE"
 MAX_BYTES = 64 * 1024
 
@@ -29,7 +31,11 @@ def secrets_from_files(given: Mapping[str, str | None], variables: Iterable[str]
         if path:
             if variable in named:
                 raise SecretFileError(
-                    f"{variable.upper()}{SUFFIX}: {variable.upper()} is set as well; remove one of them"
+                    say(
+                        "{variable}{suffix}: {variable} is set as well; remove one of them",
+                        variable=variable.upper(),
+                        suffix=SUFFIX,
+                    )
                 )
             found[variable] = _secret(f"{variable.upper()}{SUFFIX}", Path(path))
     return found
@@ -42,15 +48,33 @@ def _secret(variable: str, path: Path) -> str:
         text = content.decode()
     except OSError as fault:
         raise SecretFileError(
-            f"{variable}: {path} cannot be read ({fault.strerror}); check the path, the mount and its permissions"
+            say(
+                "{variable}: {path} cannot be read ({strerror}); check the path, the mount and its permissions",
+                variable=variable,
+                path=path,
+                strerror=fault.strerror,
+            )
         ) from None
     except UnicodeDecodeError:
         raise SecretFileError(
-            f"{variable}: {path} is not a text file in UTF-8; write only the secret into it"
+            say(
+                "{variable}: {path} is not a text file in UTF-8; write only the secret into it",
+                variable=variable,
+                path=path,
+            )
         ) from None
     if len(content) > MAX_BYTES:
-        raise SecretFileError(f"{variable}: {path} is larger than {MAX_BYTES // 1024} kB; it must hold only the secret")
+        raise SecretFileError(
+            say(
+                "{variable}: {path} is larger than {max_bytes} kB; it must hold only the secret",
+                variable=variable,
+                path=path,
+                max_bytes=MAX_BYTES // 1024,
+            )
+        )
     secret = text.removesuffix("\n").removesuffix("\r")
     if not secret:
-        raise SecretFileError(f"{variable}: {path} is empty; write the secret into it")
+        raise SecretFileError(
+            say("{variable}: {path} is empty; write the secret into it", variable=variable, path=path)
+        )
     return secret

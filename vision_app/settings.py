@@ -29,6 +29,8 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from vision_app.texts import noted, say
+
 from .secret_files import SUFFIX, SecretFileError, secrets_from_files
 
 Positive = Annotated[int, Field(gt=0)]
@@ -38,21 +40,29 @@ Port = Annotated[int, Field(ge=0, le=MAX_PORT)]
 
 
 OBSOLETE: Mapping[str, str] = {
-    "FEATURE_ALLOW_NON_UUID_IDS": "every id is taken as text, and travels as it came",
-    "VISION_DLQ_ENABLED": "what cannot be processed is always kept",
-    "VISION_IDEMPOTENCY_TTL_HOURS": "nothing is decided by the Redis marks",
-    "VISION_TOKENS_COUNT_ENABLED": "the provider cannot count a picture's tokens; they are estimated from its size",
-    "VISION_PREPROCESS_GRAYSCALE": "colours are part of the answer",
-    "VISION_DEFAULT_PROMPT": "prompts are versioned files (vision_app/prompts): a change must change the cache key",
-    "VISION_LEGACY_PROMPT": "prompts are versioned files (vision_app/prompts): a change must change the cache key",
-    "VISION_OCR_ENGINE": "OCR is Tesseract; install it with the languages of VISION_OCR_LANGUAGES",
-    "VISION_LOCAL_OCR_PRIMARY_ENABLED": "OCR is a fallback only, as the policy's fallback section says",
-    "VISION_LOW_PRIORITY_QUEUE_ENABLED": "what the budget cannot pay today waits and is analyzed later",
-    "VISION_PHASH_ENABLED": "answers are shared between equal pictures only, by sha256",
-    "VISION_ROI_CROP_ENABLED": "pictures are scaled, never cropped",
-    "VISION_EXPERIMENT_CONFIG_PATH": "there are no experiments",
-    "ENRICHMENT_CONFIG_PATH": "set VISION_OCR_FALLBACK_ENABLED",
-    "GIGACHAT_VERIFY_SSL": "TLS is always verified; name the state's root certificate in GIGACHAT_CA_BUNDLE_FILE",
+    "FEATURE_ALLOW_NON_UUID_IDS": noted("every id is taken as text, and travels as it came"),
+    "VISION_DLQ_ENABLED": noted("what cannot be processed is always kept"),
+    "VISION_IDEMPOTENCY_TTL_HOURS": noted("nothing is decided by the Redis marks"),
+    "VISION_TOKENS_COUNT_ENABLED": noted(
+        "the provider cannot count a picture's tokens; they are estimated from its size"
+    ),
+    "VISION_PREPROCESS_GRAYSCALE": noted("colours are part of the answer"),
+    "VISION_DEFAULT_PROMPT": noted(
+        "prompts are versioned files (vision_app/prompts): a change must change the cache key"
+    ),
+    "VISION_LEGACY_PROMPT": noted(
+        "prompts are versioned files (vision_app/prompts): a change must change the cache key"
+    ),
+    "VISION_OCR_ENGINE": noted("OCR is Tesseract; install it with the languages of VISION_OCR_LANGUAGES"),
+    "VISION_LOCAL_OCR_PRIMARY_ENABLED": noted("OCR is a fallback only, as the policy's fallback section says"),
+    "VISION_LOW_PRIORITY_QUEUE_ENABLED": noted("what the budget cannot pay today waits and is analyzed later"),
+    "VISION_PHASH_ENABLED": noted("answers are shared between equal pictures only, by sha256"),
+    "VISION_ROI_CROP_ENABLED": noted("pictures are scaled, never cropped"),
+    "VISION_EXPERIMENT_CONFIG_PATH": noted("there are no experiments"),
+    "ENRICHMENT_CONFIG_PATH": noted("set VISION_OCR_FALLBACK_ENABLED"),
+    "GIGACHAT_VERIFY_SSL": noted(
+        "TLS is always verified; name the state's root certificate in GIGACHAT_CA_BUNDLE_FILE"
+    ),
 }
 """Variables of the assistant that have no effect here, and what to use instead."""
 
@@ -62,7 +72,7 @@ _KAFKA_FILES = ("KAFKA_CA_FILE", "KAFKA_CERT_FILE", "KAFKA_KEY_FILE")
 OTHER_VARIABLES = frozenset(
     {
         *("VISION_HOME", "VISION_WORKER_ID", "VISION_CACHE", "VISION_PORTS", "VISION_MAVEN_URL", "VISION_VERSION"),
-        "VISION_LOCK",
+        *("VISION_LOCK", "VISION_LANG"),
         *("VISION_CRASH_AT", "VISION_RAISE_AT"),
     }
 )
@@ -445,8 +455,10 @@ class Settings(BaseSettings):
         url = _url(_scheme(value, "redis://", "rediss://", "unix://"))
         if any(name.startswith("ssl") for name in parse_qs(urlsplit(url.get_secret_value()).query)):
             raise ValueError(
-                "must not have options that begin with ssl: TLS is always verified; begin it with rediss:// and name "
-                "the files in REDIS_CA_FILE, REDIS_CERT_FILE and REDIS_KEY_FILE"
+                say(
+                    "must not have options that begin with ssl: TLS is always verified; begin it with "
+                    "rediss:// and name the files in REDIS_CA_FILE, REDIS_CERT_FILE and REDIS_KEY_FILE"
+                )
             )
         return url
 
@@ -483,7 +495,7 @@ class Settings(BaseSettings):
     def _collector_headers(cls, value: SecretStr) -> SecretStr:
         pairs = [pair.partition("=") for pair in value.get_secret_value().split(",") if pair.strip()]
         if not all(name.strip() and equals for name, equals, _ in pairs):
-            raise ValueError("must be name=value,name=value, with values encoded as in URLs")
+            raise ValueError(say("must be name=value,name=value, with values encoded as in URLs"))
         return value
 
     @field_validator("neo4j_uri")
@@ -511,7 +523,9 @@ class Settings(BaseSettings):
         for server in value.split(","):
             host, _, port = server.strip().rpartition(":")
             if not host or not port.isascii() or not port.isdigit() or int(port) > MAX_PORT or set(host) & set("/@"):
-                raise ValueError("must be host:port, several separated by commas, without a scheme, user or password")
+                raise ValueError(
+                    say("must be host:port, several separated by commas, without a scheme, user or password")
+                )
         return value
 
     @field_validator("kafka_store")
@@ -524,8 +538,11 @@ class Settings(BaseSettings):
         exposed = not ipaddress.ip_address(self.vision_api_host).is_loopback
         if exposed and not parse_tokens(self.vision_api_tokens) and self.vision_api_auth == "on":
             raise ValueError(
-                "VISION_API_HOST is not a loopback address and nobody would have to authenticate; "
-                "set VISION_API_TOKENS=token=tenant,… or, if something in front authenticates, VISION_API_AUTH=off"
+                say(
+                    "VISION_API_HOST is not a loopback address and nobody would have to authenticate; set "
+                    "VISION_API_TOKENS=token=tenant,… or, if something in front authenticates, "
+                    "VISION_API_AUTH=off"
+                )
             )
         return self
 
@@ -535,13 +552,17 @@ class Settings(BaseSettings):
         tokens, auth = bool(parse_tokens(self.vision_api_tokens)), self.vision_api_auth
         if tokens and auth == "off":
             raise ValueError(
-                "VISION_API_TOKENS is set and VISION_API_AUTH=off says that nobody needs a token; "
-                "remove VISION_API_AUTH=off to have the tokens checked, or VISION_API_TOKENS to leave the API open"
+                say(
+                    "VISION_API_TOKENS is set and VISION_API_AUTH=off says that nobody needs a token; remove "
+                    "VISION_API_AUTH=off to have the tokens checked, or VISION_API_TOKENS to leave the API open"
+                )
             )
         if not tokens and auth == "on" and "vision_api_auth" in self.model_fields_set:
             raise ValueError(
-                "VISION_API_AUTH=on and there are no tokens, so that nobody could be let in or kept out; "
-                "set VISION_API_TOKENS=token=tenant,token=* or remove VISION_API_AUTH"
+                say(
+                    "VISION_API_AUTH=on and there are no tokens, so that nobody could be let in or kept out; "
+                    "set VISION_API_TOKENS=token=tenant,token=* or remove VISION_API_AUTH"
+                )
             )
         return self
 
@@ -553,22 +574,36 @@ class Settings(BaseSettings):
         missing = [name for name in user if protocol.startswith("SASL") and not named[name]]
         if missing:
             raise ValueError(
-                f"KAFKA_SECURITY_PROTOCOL={protocol} needs {' and '.join(missing)}; set them, or another protocol"
+                say(
+                    "KAFKA_SECURITY_PROTOCOL={protocol} needs {missing}; set them, or another protocol",
+                    protocol=protocol,
+                    missing=" and ".join(missing),
+                )
             )
         if "SASL" not in protocol and (ignored := [name for name in user if named[name]]):
             raise ValueError(
-                f"{' and '.join(ignored)} would not be used with KAFKA_SECURITY_PROTOCOL={protocol}; set it to "
-                "SASL_SSL (or SASL_PLAINTEXT, without TLS), or remove them"
+                say(
+                    "{ignored} would not be used with KAFKA_SECURITY_PROTOCOL={protocol}; set it to SASL_SSL "
+                    "(or SASL_PLAINTEXT, without TLS), or remove them",
+                    ignored=" and ".join(ignored),
+                    protocol=protocol,
+                )
             )
         if "SSL" not in protocol and (ignored := [name for name in _KAFKA_FILES if named[name]]):
             raise ValueError(
-                f"{' and '.join(ignored)} would not be used with KAFKA_SECURITY_PROTOCOL={protocol}; set it to SSL "
-                "or SASL_SSL, or remove them"
+                say(
+                    "{ignored} would not be used with KAFKA_SECURITY_PROTOCOL={protocol}; set it to SSL or "
+                    "SASL_SSL, or remove them",
+                    ignored=" and ".join(ignored),
+                    protocol=protocol,
+                )
             )
         if named["KAFKA_CERT_FILE"] != named["KAFKA_KEY_FILE"]:
-            raise ValueError("KAFKA_CERT_FILE and KAFKA_KEY_FILE belong together; set both or none")
+            raise ValueError(say("KAFKA_CERT_FILE and KAFKA_KEY_FILE belong together; set both or none"))
         if named["KAFKA_KEY_PASSWORD"] and not named["KAFKA_KEY_FILE"]:
-            raise ValueError("KAFKA_KEY_PASSWORD is set and KAFKA_KEY_FILE is not; set both or remove the password")
+            raise ValueError(
+                say("KAFKA_KEY_PASSWORD is set and KAFKA_KEY_FILE is not; set both or remove the password")
+            )
         return self
 
     def _is_given(self, field: str) -> bool:
@@ -579,8 +614,10 @@ class Settings(BaseSettings):
     def _signing(self) -> Settings:
         if self.s3_auth == "role" and not self.vision_grant_key.get_secret_value():
             raise ValueError(
-                "VISION_GRANT_KEY is not set and S3_AUTH=role leaves no secret key to sign the ledger's grants "
-                "with; set it to a random text, the same on all workers"
+                say(
+                    "VISION_GRANT_KEY is not set and S3_AUTH=role leaves no secret key to sign the ledger's "
+                    "grants with; set it to a random text, the same on all workers"
+                )
             )
         return self
 
@@ -590,19 +627,29 @@ class Settings(BaseSettings):
         url = self.redis_url.get_secret_value()
         files = [name for name in ("redis_ca_file", "redis_cert_file", "redis_key_file") if getattr(self, name)]
         if files and not url.startswith("rediss://"):
-            raise ValueError(f"{files[0].upper()} is set and REDIS_URL does not use it; begin it with rediss://")
+            raise ValueError(
+                say("{name} is set and REDIS_URL does not use it; begin it with rediss://", name=files[0].upper())
+            )
         if self.redis_sentinels and not self.redis_sentinel_master:
             raise ValueError(
-                "REDIS_SENTINELS is set and REDIS_SENTINEL_MASTER is not; set it to the name that the Sentinels watch"
+                say(
+                    "REDIS_SENTINELS is set and REDIS_SENTINEL_MASTER is not; set it to the name that the "
+                    "Sentinels watch"
+                )
             )
         if not self.redis_sentinels and (self.redis_sentinel_master or self.redis_sentinel_password.get_secret_value()):
             raise ValueError(
-                "REDIS_SENTINEL_MASTER or REDIS_SENTINEL_PASSWORD is set and REDIS_SENTINELS is not; set it to the "
-                "Sentinels' addresses, host:port, separated by commas, or remove the others"
+                say(
+                    "REDIS_SENTINEL_MASTER or REDIS_SENTINEL_PASSWORD is set and REDIS_SENTINELS is not; set "
+                    "it to the Sentinels' addresses, host:port, separated by commas, or remove the others"
+                )
             )
         if self.redis_sentinels and url.startswith("unix://"):
             raise ValueError(
-                "REDIS_SENTINELS is set and REDIS_URL is a socket of this machine; begin it with redis:// or rediss://"
+                say(
+                    "REDIS_SENTINELS is set and REDIS_URL is a socket of this machine; begin it with redis:// "
+                    "or rediss://"
+                )
             )
         return self
 
@@ -610,8 +657,10 @@ class Settings(BaseSettings):
     def _pooled_database(self) -> Settings:
         if self.database_pgbouncer and not self.database_session_url.get_secret_value():
             raise ValueError(
-                "DATABASE_PGBOUNCER is set and DATABASE_SESSION_URL is not; set it to the database without pgbouncer, "
-                "or to one of pgbouncer's in session mode"
+                say(
+                    "DATABASE_PGBOUNCER is set and DATABASE_SESSION_URL is not; set it to the database without "
+                    "pgbouncer, or to one of pgbouncer's in session mode"
+                )
             )
         return self
 
@@ -619,7 +668,7 @@ class Settings(BaseSettings):
     def _neo4j_authority(self) -> Settings:
         if self.neo4j_ca_file is not None and "+s://" not in self.neo4j_uri:
             raise ValueError(
-                "NEO4J_CA_FILE is set and NEO4J_URI does not use it; begin it with neo4j+s:// or bolt+s://"
+                say("NEO4J_CA_FILE is set and NEO4J_URI does not use it; begin it with neo4j+s:// or bolt+s://")
             )
         return self
 
@@ -627,8 +676,12 @@ class Settings(BaseSettings):
     def _copies(self) -> Settings:
         if (self.kafka_min_insync_replicas or 1) > self.kafka_topic_replication_factor:
             raise ValueError(
-                f"KAFKA_MIN_INSYNC_REPLICAS={self.kafka_min_insync_replicas} is more than "
-                f"KAFKA_TOPIC_REPLICATION_FACTOR={self.kafka_topic_replication_factor}: no write could succeed"
+                say(
+                    "KAFKA_MIN_INSYNC_REPLICAS={kafka_min_insync_replicas} is more than "
+                    "KAFKA_TOPIC_REPLICATION_FACTOR={kafka_topic_replication_factor}: no write could succeed",
+                    kafka_min_insync_replicas=self.kafka_min_insync_replicas,
+                    kafka_topic_replication_factor=self.kafka_topic_replication_factor,
+                )
             )
         return self
 
@@ -636,9 +689,14 @@ class Settings(BaseSettings):
     def _room(self) -> Settings:
         if not self.s3_cleanup_target_gb <= self.s3_emergency_threshold_gb <= self.s3_total_limit_gb:
             raise ValueError(
-                "S3_CLEANUP_TARGET_GB, S3_EMERGENCY_THRESHOLD_GB and S3_TOTAL_LIMIT_GB must not fall in this order: "
-                f"they are {self.s3_cleanup_target_gb:g}, {self.s3_emergency_threshold_gb:g} and "
-                f"{self.s3_total_limit_gb:g}"
+                say(
+                    "S3_CLEANUP_TARGET_GB, S3_EMERGENCY_THRESHOLD_GB and S3_TOTAL_LIMIT_GB must not fall in "
+                    "this order: they are {s3_cleanup_target_gb:g}, {s3_emergency_threshold_gb:g} and "
+                    "{s3_total_limit_gb:g}",
+                    s3_cleanup_target_gb=self.s3_cleanup_target_gb,
+                    s3_emergency_threshold_gb=self.s3_emergency_threshold_gb,
+                    s3_total_limit_gb=self.s3_total_limit_gb,
+                )
             )
         return self
 
@@ -721,7 +779,7 @@ def without_effect() -> Mapping[str, str]:
     """Variables that are set here, or in `.env`, but have no effect, each with the reason."""
     given = {name.upper() for name, value in os.environ.items() if value}
     given |= {name.upper() for name, value in dotenv_values(".env").items() if value}
-    return {name: reason for name, reason in OBSOLETE.items() if name in given}
+    return {name: say(reason) for name, reason in OBSOLETE.items() if name in given}
 
 
 def misspelt(names: Iterable[str] | None = None) -> Mapping[str, str]:
@@ -743,11 +801,21 @@ def half_given(settings: Settings, origin: Mapping[str, Source]) -> Iterator[str
     for one, other in PAIRS:
         for name, partner in ((one, other), (other, one)):
             if _text(settings, name) and not _text(settings, partner):
-                yield f"{name.upper()} is set and {partner.upper()} is not; set both, or neither"
+                yield say(
+                    "{name} is set and {partner} is not; set both, or neither",
+                    name=name.upper(),
+                    partner=partner.upper(),
+                )
         if _text(settings, one) and _text(settings, other) and origin[one] is not origin[other]:
             yield (
-                f"{one.upper()} comes from the {origin[one]} and {other.upper()} from the {origin[other]}, so they "
-                "hardly belong together; set both in the same place"
+                say(
+                    "{one} comes from the {origin} and {other} from the {other_origin}, so they hardly belong "
+                    "together; set both in the same place",
+                    one=one.upper(),
+                    origin=origin[one],
+                    other=other.upper(),
+                    other_origin=origin[other],
+                )
             )
 
 
@@ -805,7 +873,7 @@ def _share(given: dict[str, Any], of_15: int) -> float:
 
 def _scheme(value: SecretStr, *allowed: str) -> SecretStr:
     if not value.get_secret_value().startswith(allowed):
-        raise ValueError(f"must start with one of {', '.join(allowed)}")
+        raise ValueError(say("must start with one of {allowed}", allowed=", ".join(allowed)))
     return value
 
 
@@ -815,7 +883,7 @@ def parse_addresses(setting: str) -> list[tuple[str, int]]:
     for address in (item.strip() for item in setting.split(",") if item.strip()):
         host, _, port = address.rpartition(":")
         if not (host and port.isascii() and port.isdigit() and 0 < int(port) <= MAX_PORT):
-            raise ValueError(f"must be host:port, separated by commas, and not {address!r}")
+            raise ValueError(say("must be host:port, separated by commas, and not {address!r}", address=address))
         found.append((host.strip("[]"), int(port)))
     return found
 
@@ -828,9 +896,9 @@ def parse_tokens(setting: SecretStr) -> dict[str, str]:
     items = [item.strip() for item in setting.get_secret_value().split(",") if item.strip()]
     pairs = [(token.strip(), tenant.strip()) for token, _, tenant in (item.rpartition("=") for item in items)]
     if not all(token and tenant for token, tenant in pairs):
-        raise ValueError("must be token=tenant,token=* (each with a token and a tenant, * for all tenants)")
+        raise ValueError(say("must be token=tenant,token=* (each with a token and a tenant, * for all tenants)"))
     if len(dict(pairs)) < len(pairs):
-        raise ValueError("has a token twice; give each tenant a token of its own")
+        raise ValueError(say("has a token twice; give each tenant a token of its own"))
     return dict(pairs)
 
 
@@ -848,9 +916,11 @@ def parse_prices(setting: str) -> dict[str, Decimal]:
         except ArithmeticError:
             price = Decimal(-1)
         if not model or not price.is_finite() or price < 0:
-            raise ValueError("must be model=roubles,model=roubles, for example GigaChat-Pro=1.5 (per 1,000 tokens)")
+            raise ValueError(
+                say("must be model=roubles,model=roubles, for example GigaChat-Pro=1.5 (per 1,000 tokens)")
+            )
         if model in prices:
-            raise ValueError(f"has two prices for {model}; give one")
+            raise ValueError(say("has two prices for {model}; give one", model=model))
         prices[model] = price
     return prices
 
@@ -864,7 +934,9 @@ def _url(value: SecretStr) -> SecretStr:
     except ValueError:
         usable = False
     if not usable:
-        raise ValueError("is not a URL; in a password write / as %2F, ? as %3F, # as %23, @ as %40, [ as %5B, ] as %5D")
+        raise ValueError(
+            say("is not a URL; in a password write / as %2F, ? as %3F, # as %23, @ as %40, [ as %5B, ] as %5D")
+        )
     return value
 
 
@@ -872,7 +944,7 @@ def _public(value: SecretStr) -> str:
     """A URL that is shown and logged, so it must not contain a secret."""
     url = _url(value).get_secret_value()
     if "@" in urlsplit(url).netloc:
-        raise ValueError("must not contain a user or a password: it is shown in logs; there are settings for them")
+        raise ValueError(say("must not contain a user or a password: it is shown in logs; there are settings for them"))
     return url
 
 

@@ -26,6 +26,7 @@ FOREIGN = ("faust/",)
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 NOT_SETTINGS = {
     "VISION_HOME": "the embedded stack's folder",
+    "VISION_LANG": "the language of the commands",
     "VISION_CACHE": "where jars are kept",
     "VISION_PORTS": "where embedded services may listen",
     "VISION_MAVEN_URL": "a mirror for the jars",

@@ -17,6 +17,7 @@ from vision_app.operations.backlog import await_idle
 from vision_app.operations.connections import postgres_of, redis_of, s3_of
 from vision_app.operations.kafka_log import kafka_log
 from vision_app.settings import Settings
+from vision_app.texts import say
 from vision_app.topics import UPLOADED
 
 from .bill_reader import as_bill, read_bill, read_records
@@ -110,9 +111,13 @@ async def take_account(settings: Settings, *, since_ms: int = 0, tenants: Collec
 def trimmed_note(stream: str, events_from_ms: int, account: Account) -> str:
     """What cannot be judged because the output stream no longer has its first entries."""
     begins = datetime.fromtimestamp(events_from_ms / 1000, UTC)
-    return (
-        f"{stream} begins at {begins:%Y-%m-%d %H:%M:%S} UTC, as older entries were trimmed (MAXLEN, XTRIM): whether "
-        f"the {account.rows_not_judged} finished rows older than that were announced, and how often, cannot be judged"
+    return say(
+        "{stream} begins at {begins:%Y-%m-%d %H:%M:%S} UTC, as older entries were trimmed (MAXLEN, XTRIM): "
+        "whether the {rows_not_judged} finished rows older than that were announced, and how often, cannot "
+        "be judged",
+        stream=stream,
+        begins=begins,
+        rows_not_judged=account.rows_not_judged,
     )
 
 
@@ -133,7 +138,7 @@ async def _letters(redis: Redis, settings: Settings, scope: Scope, kafka: KafkaM
     letters = {letter.id: letter for letter in kafka.letters}
     found = [await _letter(redis, settings, letter, kafka, on_redis) for letter in letters.values()]
     if scope.tenants is None:
-        alone = "it is among the dead letters of Redis, but not on the topic vision.dlq"
+        alone = say("it is among the dead letters of Redis, but not on the topic vision.dlq")
         found += [Letter(name, name.rsplit("-", 2)[0], None, None, alone) for name in sorted(on_redis - set(letters))]
     return found
 
@@ -144,18 +149,25 @@ async def _letter(
     fault = origin_fault(letter, kafka.ends, settings.input_streams)
     if not fault and letter.origin in settings.input_streams:
         if letter.id not in on_redis:
-            fault = f"it is not on {settings.vision_dlq_stream}, where others look for it"
+            fault = say(
+                "it is not on {vision_dlq_stream}, where others look for it",
+                vision_dlq_stream=settings.vision_dlq_stream,
+            )
         elif not await holds_entry(redis, letter.origin, letter.offset or ""):
-            fault = f"{letter.origin} holds no entry {letter.offset}"
+            fault = say("{origin} holds no entry {offset}", origin=letter.origin, offset=letter.offset)
     return Letter(letter.id, letter.origin, letter.tenant_id, letter.post_id, fault)
 
 
 def _notes(billed: bool, backlog: Any, kafka: KafkaMaterial) -> list[str]:
     notes = []
     if not billed:
-        notes.append("no bill: GigaChat is real and shows none; the worker's own records of paid calls stand in for it")
+        notes.append(
+            say("no bill: GigaChat is real and shows none; the worker's own records of paid calls stand in for it")
+        )
     if backlog:
-        notes.append(f"the system is at work ({backlog}): what has not ended counts as under way")
+        notes.append(say("the system is at work ({backlog}): what has not ended counts as under way", backlog=backlog))
     if kafka.unreadable:
-        notes.append(f"{kafka.unreadable} records on Kafka could not be read and were passed over")
+        notes.append(
+            say("{unreadable} records on Kafka could not be read and were passed over", unreadable=kafka.unreadable)
+        )
     return notes

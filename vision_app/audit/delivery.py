@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from vision_app import topics
 from vision_app.stores.keys import post_key
+from vision_app.texts import say
 
 from .material import Event, Input, Letter, Post, Progress, Row
 from .tally import Tally
@@ -63,7 +64,10 @@ def judge_delivery(material: Delivered, tally: Tally) -> None:
         if letter.fault:
             counts["letters_wrong"] += 1
             whose = f"{letter.tenant_id or 'nobody'}/{letter.post_id or '?'}"
-            tally.complain("wrong dead letters", f"dead letter {letter.id} of {whose}: {letter.fault}")
+            tally.complain(
+                say("wrong dead letters"),
+                say("dead letter {id} of {whose}: {fault}", id=letter.id, whose=whose, fault=letter.fault),
+            )
 
 
 def _by_post(events: Iterable[Event]) -> dict[Post, list[Event]]:
@@ -100,9 +104,9 @@ def _inputs(material: Delivered, tally: Tally) -> None:
             tenant.skipped_because[_reason(row)] += 1
         if end == "deferred" and row is not None and _forgotten(row, material.progress):
             tenant.counts["forgotten"] += 1
-            tally.complain("deferred posts that no ledger knows of", _lost_place(row))
+            tally.complain(say("deferred posts that no ledger knows of"), _lost_place(row))
         if end == "missing":
-            tally.complain("inputs without an end", _missing(one, row))
+            tally.complain(say("inputs without an end"), _missing(one, row))
     for tenant_id, ids in posts.items():
         tally.of(tenant_id).counts["posts"] += len(ids - {""})
 
@@ -126,14 +130,16 @@ def _forgotten(row: Row, progress: Progress) -> bool:
 
 
 def _lost_place(row: Row) -> str:
-    return (
-        f"{_row_name(row)} is deferred, but its tenant's ledger does not know of it (was it lost?); the worker asks "
-        f"about it again within some minutes, `vision replay --post {row.post_id}` does so at once"
+    return say(
+        "{row} is deferred, but its tenant's ledger does not know of it (was it lost?); the worker asks "
+        "about it again within some minutes, `vision replay --post {post_id}` does so at once",
+        row=_row_name(row),
+        post_id=row.post_id,
     )
 
 
 def _reason(row: Row) -> str:
-    return next((medium.reason for medium in row.media if medium.reason), "no media")
+    return next((medium.reason for medium in row.media if medium.reason), say("no media"))
 
 
 def _is_in_progress(one: Input, progress: Progress) -> bool:
@@ -142,16 +148,25 @@ def _is_in_progress(one: Input, progress: Progress) -> bool:
 
 
 def _missing(one: Input, row: Row | None) -> str:
-    who = f"input {one.id} ({one.tenant_id}/{one.post_id})" if one.post_id else f"input {one.id}, which cannot be read,"
+    who = (
+        say("input {id} ({tenant_id}/{post_id})", id=one.id, tenant_id=one.tenant_id, post_id=one.post_id)
+        if one.post_id
+        else say("input {id}, which cannot be read,", id=one.id)
+    )
     if row is not None:
-        where = "its row is in work" if row.in_work else "its row has no result for every picture it lists"
+        where = say("its row is in work") if row.in_work else say("its row has no result for every picture it lists")
     elif one.judged_ms is not None:
-        where = "it was judged by the policy, and there is no row"
+        where = say("it was judged by the policy, and there is no row")
     elif one.relayed:
-        where = "it is on Kafka, the policy has not handed it on, and there is no row"
+        where = say("it is on Kafka, the policy has not handed it on, and there is no row")
     else:
-        where = "it never reached Kafka and is no dead letter"
-    return f"{who} has not ended and nothing is under way: {where}; see `vision trace {one.post_id or one.id}`"
+        where = say("it never reached Kafka and is no dead letter")
+    return say(
+        "{who} has not ended and nothing is under way: {where}; see `vision trace {post_id}`",
+        who=who,
+        where=where,
+        post_id=one.post_id or one.id,
+    )
 
 
 def _waits(inputs: Iterable[Input], events: Mapping[Post, Sequence[Event]], tally: Tally) -> None:
@@ -172,13 +187,25 @@ def _events_of(post: Post, told: Sequence[Event], material: Delivered, tally: Ta
         if event.at_ms >= material.since_ms:
             tally.of(post[0]).counts["events"] += 1
             if event.emission in seen:
-                _doubled(event, f"was published before: emission {event.emission[0]}-{event.emission[1]} twice", tally)
+                _doubled(
+                    event,
+                    say(
+                        "was published before: emission {time_ms}-{offset} twice",
+                        time_ms=event.emission[0],
+                        offset=event.emission[1],
+                    ),
+                    tally,
+                )
             elif (
                 before
                 and event.content == before.content
                 and not _between(material.judged.get(post, ()), before, event)
             ):
-                _doubled(event, f"says what {before.entry_id} said, and nothing was published since", tally)
+                _doubled(
+                    event,
+                    say("says what {entry_id} said, and nothing was published since", entry_id=before.entry_id),
+                    tally,
+                )
             _row_of(event, material.rows.get(post), tally)
         before = before if event.emission in seen else event
         seen.add(event.emission)
@@ -186,15 +213,18 @@ def _events_of(post: Post, told: Sequence[Event], material: Delivered, tally: Ta
 
 def _doubled(event: Event, why: str, tally: Tally) -> None:
     tally.of(event.tenant_id).counts["duplicate_events"] += 1
-    tally.complain("duplicate events", f"{_named(event)} {why}")
+    tally.complain(say("duplicate events"), f"{_named(event)} {why}")
 
 
 def _row_of(event: Event, row: Row | None, tally: Tally) -> None:
     """Check the event's row. It is committed before the event is sent, so it shows the event's state or a later one."""
     if row is None or event.emission > row.emission:
         tally.of(event.tenant_id).counts["events_without_row"] += 1
-        why = "there is no row" if row is None else "the row shows an older state"
-        tally.complain("events without a row", f"{_named(event)} is announced, but {why}; see `vision trace`")
+        why = say("there is no row") if row is None else say("the row shows an older state")
+        tally.complain(
+            say("events without a row"),
+            say("{event} is announced, but {why}; see `vision trace`", event=_named(event), why=why),
+        )
 
 
 def _between(judged: Sequence[int], before: Event, event: Event) -> bool:
@@ -204,7 +234,12 @@ def _between(judged: Sequence[int], before: Event, event: Event) -> bool:
 
 
 def _named(event: Event) -> str:
-    return f"event {event.entry_id} of {event.tenant_id}/{event.post_id}"
+    return say(
+        "event {entry_id} of {tenant_id}/{post_id}",
+        entry_id=event.entry_id,
+        tenant_id=event.tenant_id,
+        post_id=event.post_id,
+    )
 
 
 # --- rows -------------------------------------------------------------------------------------------------------------
@@ -227,7 +262,10 @@ def _announcement(row: Row, told: Sequence[Event], material: Delivered, tally: T
         return
     if all(event.emission != row.emission for event in told):
         tally.of(row.tenant_id).counts["rows_without_event"] += 1
-        tally.complain("rows without an event", f"the row of {_row_name(row)} was never announced; see `vision trace`")
+        tally.complain(
+            say("rows without an event"),
+            say("the row of {row} was never announced; see `vision trace`", row=_row_name(row)),
+        )
 
 
 def _objects(row: Row, material: Delivered, tally: Tally) -> None:
@@ -236,12 +274,20 @@ def _objects(row: Row, material: Delivered, tally: Tally) -> None:
     document = post_key(row.tenant_id, row.post_id)
     if document not in material.documents and not material.progress.busy(topics.SINK_S3.name):
         counts["documents_missing"] += 1
-        tally.complain("missing post documents", f"the document {document} of {_row_name(row)} is not in S3")
+        tally.complain(
+            say("missing post documents"),
+            say("the document {document} of {row} is not in S3", document=document, row=_row_name(row)),
+        )
     for medium in row.media:
         if medium.provider == "gigachat" and medium.answer_key not in material.answers:
             counts["answers_missing"] += 1
             tally.complain(
-                "missing answers", f"the answer {medium.answer_key}, which {_row_name(row)} shows, is not in S3"
+                say("missing answers"),
+                say(
+                    "the answer {answer_key}, which {row} shows, is not in S3",
+                    answer_key=medium.answer_key,
+                    row=_row_name(row),
+                ),
             )
 
 
@@ -252,8 +298,8 @@ def _graph(row: Row, material: Delivered, tally: Tally) -> None:
         if (row.tenant_id, row.post_id, sha256) not in material.graph:
             tally.of(row.tenant_id).counts["graph_missing"] += 1
             tally.complain(
-                "pictures missing in the graph",
-                f"the graph does not link {_row_name(row)} to its picture {sha256[:12]}",
+                say("pictures missing in the graph"),
+                say("the graph does not link {row} to its picture {sha256}", row=_row_name(row), sha256=sha256[:12]),
             )
 
 

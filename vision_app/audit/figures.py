@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, TypeVar
 
+from vision_app.texts import say
+
 SENTENCES_PER_KIND = 20
 """Up to this many discrepancies of one kind are listed; the rest are only counted."""
 
@@ -178,5 +180,5 @@ class Complaints:
         for kind, told in self._told.items():
             lines += told
             if self._more[kind]:
-                lines.append(f"and {self._more[kind]} more {kind}")
+                lines.append(say("and {more} more {kind}", more=self._more[kind], kind=kind))
         return lines

@@ -18,6 +18,7 @@ from vision_app.events import Unreadable, read_json
 from vision_app.messages import REPLAY_HEADER, DeadLetter, decode
 from vision_app.operations.kafka_log import KafkaLog, Record, Stretch
 from vision_app.settings import Settings
+from vision_app.texts import say
 
 from .ledger import Ledgers
 from .material import Closing, GrantGiven, Input, LedgerVersion, Post
@@ -210,10 +211,17 @@ def _entry_ms(entry_id: str) -> int:
 def origin_fault(letter: DeadLetter, ends: Mapping[TopicPartition, int], streams: Collection[str]) -> str:
     """Why a letter's stated origin is impossible; empty if it is possible. Entries of streams are checked elsewhere."""
     if letter.origin in streams:
-        return "" if letter.offset else f"it names no entry of {letter.origin}"
+        return "" if letter.offset else say("it names no entry of {origin}", origin=letter.origin)
     if letter.partition is None or not (letter.offset or "").isdigit():
-        return f"it names no place in {letter.origin or 'any topic'}, so nobody can tell what it was"
+        return say(
+            "it names no place in {origin}, so nobody can tell what it was", origin=letter.origin or say("any topic")
+        )
     end = ends.get(TopicPartition(letter.origin, letter.partition))
     if end is None or int(letter.offset or 0) >= end:
-        return f"there never was a record {letter.offset} in {letter.origin}, partition {letter.partition}"
+        return say(
+            "there never was a record {offset} in {origin}, partition {partition}",
+            offset=letter.offset,
+            origin=letter.origin,
+            partition=letter.partition,
+        )
     return ""

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from vision_app.texts import say
+
 from .figures import Peak
 from .material import LedgerVersion
 
@@ -73,7 +75,13 @@ class LedgerBook:
         if now.spent == base + charged or now.spent == charged or taken_over:
             return False
         self.faults.append(
-            f"at {now.place} spent went from {before.spent} to {now.spent}, but the grants closed there cost {charged}"
+            say(
+                "at {place} spent went from {before} to {now}, but the grants closed there cost {charged}",
+                place=now.place,
+                before=before.spent,
+                now=now.spent,
+                charged=charged,
+            )
         )
         return True
 
@@ -87,8 +95,16 @@ class LedgerBook:
         given = sum(estimate for grant, estimate in now.open.items() if grant not in before.open)
         if given or fault:
             self.overspend = max(self.overspend, over)
-            why = f"{given} tokens were granted" if given else "spent rose"
-            self.faults.append(f"at {now.place} {why} although {peak.total} of {peak.limit} tokens were taken then")
+            why = say("{given} tokens were granted", given=given) if given else say("spent rose")
+            self.faults.append(
+                say(
+                    "at {place} {why} although {total} of {limit} tokens were taken then",
+                    place=now.place,
+                    why=why,
+                    total=peak.total,
+                    limit=peak.limit,
+                )
+            )
 
 
 def _older(version: LedgerVersion, last: LedgerVersion) -> bool:

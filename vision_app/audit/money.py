@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from vision_app import topics
 from vision_app.stores.answers import BAD_ANSWER_LIFETIME
 from vision_app.stores.keys import call_key
+from vision_app.texts import say
 
 from .figures import Difference
 from .ledger import Ledgers
@@ -127,13 +128,25 @@ def judge_money(material: Spent, tally: Tally) -> None:
         tenant.peak = book.peak
         tenant.counts["overspend"] += book.overspend
         for fault in book.faults:
-            tally.complain("faults of ledgers", f"ledger of {tenant_id}: {fault}")
+            tally.complain(
+                say("faults of ledgers"), say("ledger of {tenant_id}: {fault}", tenant_id=tenant_id, fault=fault)
+            )
         if book.older:
-            tally.notes.append(f"ledger of {tenant_id}: {book.older} versions came after a newer one and do not count")
+            tally.notes.append(
+                say(
+                    "ledger of {tenant_id}: {older} versions came after a newer one and do not count",
+                    tenant_id=tenant_id,
+                    older=book.older,
+                )
+            )
         if book.gaps:
             tally.notes.append(
-                f"ledger of {tenant_id}: compaction removed versions at {book.gaps} places, so its highest state may "
-                "have been higher, and steps across them were not checked"
+                say(
+                    "ledger of {tenant_id}: compaction removed versions at {gaps} places, so its highest state "
+                    "may have been higher, and steps across them were not checked",
+                    tenant_id=tenant_id,
+                    gaps=book.gaps,
+                )
             )
 
 
@@ -157,11 +170,19 @@ def _grant(one: Grant, material: Spent, tally: Tally) -> None:
     counts["tokens_ledger"] += charge
     if one.calls and one.given is None and not one.closings:
         whose = one.tenant_id or "nobody"
-        tally.complain("calls nobody granted", f"{whose} is billed {one.billed} tokens under {one.id}, never granted")
+        tally.complain(
+            say("calls nobody granted"),
+            say(
+                "{whose} is billed {billed} tokens under {id}, never granted", whose=whose, billed=one.billed, id=one.id
+            ),
+        )
     if not one.closings and one.given is not None:
         counts["grants_open"] += 1
         if not material.progress.busy(topics.ANALYSIS.name, topics.BUDGET.name):
-            tally.complain("open grants", f"grant {one.id} of {one.tenant_id} is open and nobody works on it")
+            tally.complain(
+                say("open grants"),
+                say("grant {id} of {tenant_id} is open and nobody works on it", id=one.id, tenant_id=one.tenant_id),
+            )
     _record(one, material, tally)
     if charge != one.billed and not _being_closed(one, material):
         _difference(one, charge, _because_of(one, material) if charge > one.billed else "", tally)
@@ -177,10 +198,25 @@ def _difference(one: Grant, charge: int, because: str, tally: Tally) -> None:
         return
     counts["tokens_unexplained"] += abs(difference)
     if difference > 0:
-        kind, what = "grants charged without reason", f"billed {one.billed}, and was not cut off"
+        kind, what = (
+            say("grants charged without reason"),
+            say("billed {billed}, and was not cut off", billed=one.billed),
+        )
     else:
-        kind, what = "calls the ledger does not cover", f"but billed {one.billed} in {len(one.calls)} call(s)"
-    tally.complain(kind, f"grant {one.id} of {one.tenant_id or 'nobody'} is charged {charge} tokens, {what}")
+        kind, what = (
+            say("calls the ledger does not cover"),
+            say("but billed {billed} in {calls} call(s)", billed=one.billed, calls=len(one.calls)),
+        )
+    tally.complain(
+        kind,
+        say(
+            "grant {id} of {tenant_id} is charged {charge} tokens, {what}",
+            id=one.id,
+            tenant_id=one.tenant_id or "nobody",
+            charge=charge,
+            what=what,
+        ),
+    )
 
 
 def _being_closed(one: Grant, material: Spent) -> bool:
@@ -204,7 +240,8 @@ def _record(one: Grant, material: Spent, tally: Tally) -> None:
     if call_key(one.tenant_id, one.id) not in material.call_keys:
         tally.of(one.tenant_id).counts["records_missing"] += 1
         tally.complain(
-            "calls without a record", f"the billed call of grant {one.id} ({one.tenant_id}) has no record in S3"
+            say("calls without a record"),
+            say("the billed call of grant {id} ({tenant_id}) has no record in S3", id=one.id, tenant_id=one.tenant_id),
         )
 
 
@@ -233,8 +270,13 @@ def _picture(tenant_id: str, sha256: str, calls: Calls, material: Spent, tally: 
         if not reason:
             tenant.counts["extra_unexplained"] += 1
             tally.complain(
-                "pictures paid for again",
-                f"picture {sha256[:12]} of {tenant_id} was paid for again under grant {one.id}; nothing explains it",
+                say("pictures paid for again"),
+                say(
+                    "picture {sha256} of {tenant_id} was paid for again under grant {id}; nothing explains it",
+                    sha256=sha256[:12],
+                    tenant_id=tenant_id,
+                    id=one.id,
+                ),
             )
 
 

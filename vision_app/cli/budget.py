@@ -25,6 +25,7 @@ from vision_app.printable import json_text
 from vision_app.settings import Settings, load_settings, parse_tokens
 from vision_app.stack.ports import reachable
 from vision_app.stores.posts import PostsReader
+from vision_app.texts import heard, noted, said, say
 from vision_app.web.auth import ALL_TENANTS
 
 TIMEOUT_SECONDS = 15
@@ -32,6 +33,12 @@ EFFECT_SECONDS = 10.0
 LOOK_SECONDS = 0.1
 SHOWN_TENANTS = 10
 EXIT_UNKNOWN = 3
+AMOUNTS = {
+    "limit": noted("limit"),
+    "spent": noted("spent"),
+    "reserved": noted("reserved"),
+    "remaining": noted("remaining"),
+}
 
 State = dict[str, Any]
 
@@ -73,8 +80,12 @@ class BudgetApi:
                 return client.request(method, url, headers=self._headers, **more)
         except httpx.TransportError as fault:
             raise click.ClickException(
-                f"no worker answers at {self._base}: {fault or type(fault).__name__}; start one with `vision up`, "
-                "or set VISION_API_HOST and VISION_API_PORT to where it listens"
+                say(
+                    "no worker answers at {address}: {fault}; start one with `vision up`, or set VISION_API_HOST "
+                    "and VISION_API_PORT to where it listens",
+                    address=self._base,
+                    fault=fault or type(fault).__name__,
+                )
             ) from fault
 
     def state(self) -> State:
@@ -91,8 +102,11 @@ class BudgetApi:
         while not done(state := self.state()):
             if time.monotonic() > deadline:
                 raise click.ClickException(
-                    f"accepted, but not to be seen after {EFFECT_SECONDS:g} s; look again with `vision budget show`, "
-                    "and with `vision doctor` if it does not come"
+                    say(
+                        "accepted, but not to be seen after {seconds:g} s; look again with `vision "
+                        "budget show`, and with `vision doctor` if it does not come",
+                        seconds=EFFECT_SECONDS,
+                    )
                 )
             self._sleep(LOOK_SECONDS)
         return state
@@ -122,11 +136,16 @@ def show_budget(api: BudgetApi, tenants: Callable[[], list[str]], as_json: bool)
     state = api.state()
     _print(state, as_json)
     if not state["known"] and (others := _others(tenants(), api.tenant)) is not None:
-        known = _printable(", ".join(others[:SHOWN_TENANTS])) or "none"
-        more = " and more" if len(others) > SHOWN_TENANTS else ""
+        known = _printable(", ".join(others[:SHOWN_TENANTS])) or say("none")
+        more = say(" and more") if len(others) > SHOWN_TENANTS else ""
         click.echo(
-            f"No such tenant is known: no post of {_printable(api.tenant)} has been read and nobody has changed its "
-            f"budget; above is what it would begin with. Known: {known}{more}.",
+            say(
+                "No such tenant is known: no post of {tenant} has been read and nobody has changed its budget; "
+                "above is what it would begin with. Known: {known}{more}.",
+                tenant=_printable(api.tenant),
+                known=known,
+                more=more,
+            ),
             err=True,
         )
         sys.exit(EXIT_UNKNOWN)
@@ -173,16 +192,16 @@ def list_parked(tenant: str | None, start: int, count: int, as_json: bool) -> No
         _dump(answer)
         return
     console = Console(markup=False, highlight=False, emoji=False, soft_wrap=True)
-    table = Table("number", "post", "sha256", "tokens", "waits", "deferred", "trace", box=None)
+    table = Table(*said("number", "post", "sha256", "tokens", "waits", "deferred", "trace"), box=None)
     for task in answer["tasks"]:
-        waits = f"{max(0.0, time.time() - task['since_ms'] / 1000):.0f} s"
-        deferred = "yes" if task["announced"] else "no"
+        waits = say("{seconds} s", seconds=round(max(0.0, time.time() - task["since_ms"] / 1000)))
+        deferred = say("yes") if task["announced"] else say("no")
         cells = (task["number"], task["post_id"], task["sha256"][:12], task["estimate"], waits, deferred)
         table.add_row(*(_printable(str(cell)) for cell in (*cells, task["trace_id"])))
     console.print(table)
-    console.print(f"{answer['waiting']} waiting")
+    console.print(say("{waiting} waiting", waiting=answer["waiting"]))
     if answer["next_start"] is not None:
-        console.print(f"more: --start {answer['next_start']}")
+        console.print(say("more: --start {next_start}", next_start=answer["next_start"]))
 
 
 @parked.command("drop")
@@ -193,7 +212,7 @@ def list_parked(tenant: str | None, start: int, count: int, as_json: bool) -> No
 def drop(number: int | None, tenant: str | None, everything: bool, as_json: bool) -> None:
     """Give up the task with this NUMBER: its post is answered as skipped. `vision replay` can bring it back."""
     if (number is None) == (not everything):
-        raise click.UsageError("give either a NUMBER of `vision budget parked ls` or --all")
+        raise click.UsageError(say("give either a NUMBER of `vision budget parked ls` or --all"))
     api = BudgetApi(load_settings(), tenant)
     if everything:
         waiting = api.ask("GET", "/parked", params={"count": 1000})["tasks"]
@@ -225,10 +244,10 @@ def resume(tenant: str | None, everybody: bool, as_json: bool) -> None:
 def _switch(path: str, tenant: str | None, everybody: bool, as_json: bool) -> None:
     """Without TENANT only the default tenant is switched. Report which tenant was affected, as the others go on."""
     settings, paused = load_settings(), path == "/pause"
-    done = "paused" if paused else "going on"
+    done = say("paused") if paused else say("going on")
     if everybody:
         if tenant is not None:
-            raise click.UsageError("give either TENANT or --all")
+            raise click.UsageError(say("give either TENANT or --all"))
         _switch_all(settings, path, as_json, done)
         return
     api = BudgetApi(settings, tenant)
@@ -236,8 +255,13 @@ def _switch(path: str, tenant: str | None, everybody: bool, as_json: bool) -> No
     _print(state, as_json)
     if tenant is None:
         click.echo(
-            f"Only {_printable(api.tenant)} (S3_DEFAULT_TENANT_ID) is {done}, as no TENANT was given. "
-            f"Others: `vision {path[1:]} TENANT`; all: `vision {path[1:]} --all`.",
+            say(
+                "Only {tenant} (S3_DEFAULT_TENANT_ID) is {done}, as no TENANT was given. Others: `vision "
+                "{command} TENANT`; all: `vision {command} --all`.",
+                tenant=_printable(api.tenant),
+                done=done,
+                command=path[1:],
+            ),
             err=True,
         )
 
@@ -254,12 +278,18 @@ def _switch_all(settings: Settings, path: str, as_json: bool, done: str) -> None
         return
     for state in states:
         click.echo(
-            f"{_printable(state['tenant_id'])}: {done}, {state['open_grants']} in work, {state['waiting']} waiting"
+            say(
+                "{tenant_id}: {done}, {open_grants} in work, {waiting} waiting",
+                tenant_id=_printable(state["tenant_id"]),
+                done=done,
+                open_grants=state["open_grants"],
+                waiting=state["waiting"],
+            )
         )
-    click.echo(f"{len(states)} tenants {done} that were not before.")
+    click.echo(say("{count} tenants {done} that were not before.", count=len(states), done=done))
     if paused:
         click.echo(
-            "Tenants nobody has seen yet are not paused: FEATURE_VISION_ENABLED=false and a restart stops reading."
+            say("Tenants nobody has seen yet are not paused: FEATURE_VISION_ENABLED=false and a restart stops reading.")
         )
 
 
@@ -287,7 +317,7 @@ def _tokens(limit: str) -> int | None:
         return None
     digits = limit.replace("_", "")
     if not digits.isdecimal():
-        raise click.BadParameter("give a number of tokens, or `default`", param_hint="LIMIT")
+        raise click.BadParameter(say("give a number of tokens, or `default`"), param_hint="LIMIT")
     return int(digits)
 
 
@@ -311,9 +341,11 @@ def _refusal(answer: httpx.Response) -> str:
     try:
         error = answer.json()["error"]
         faults = error.get("details", {}).get("faults", [])
-        text = "; ".join([error["message"], *(f"{fault['name']}: {fault['problem']}" for fault in faults)])
+        text = "; ".join(
+            [heard(error["message"]), *(f"{fault['name']}: {heard(fault['problem'])}" for fault in faults)]
+        )
     except (ValueError, KeyError, TypeError):
-        text = "the answer is not this service's; is VISION_API_PORT another program's?"
+        text = say("the answer is not this service's; is VISION_API_PORT another program's?")
     return _printable(f"{answer.status_code}: {text}")
 
 
@@ -322,18 +354,18 @@ def _print(state: State, as_json: bool) -> None:
         _dump(state)
         return
     paused = (
-        f"   PAUSED: `vision resume {shlex.quote(_printable(state['tenant_id']))}` lets work go on"
+        say("   PAUSED: `vision resume {whose}` lets work go on", whose=shlex.quote(_printable(state["tenant_id"])))
         if state["paused"]
         else ""
     )
-    click.echo(f"tenant     {_printable(state['tenant_id'])}{paused}")
+    click.echo(say("tenant     {tenant_id}{paused}", tenant_id=_printable(state["tenant_id"]), paused=paused))
     if state.get("note"):
-        click.echo(_printable(state["note"]))
-    click.echo(f"day        {state['day']} UTC, ends {state['reset_at']}")
-    for name in ("limit", "spent", "reserved", "remaining"):
-        click.echo(f"{name:<10} {state[name]:>12,} tokens")
-    click.echo(f"in work    {state['open_grants']:>12,}")
-    click.echo(f"waiting    {state['waiting']:>12,}")
+        click.echo(_printable(heard(state["note"])))
+    click.echo(say("day        {day} UTC, ends {reset_at}", day=state["day"], reset_at=state["reset_at"]))
+    for name, text in AMOUNTS.items():
+        click.echo(say("{name:<10} {tokens:>12,} tokens", name=say(text), tokens=state[name]))
+    click.echo(say("in work    {open_grants:>12,}", open_grants=state["open_grants"]))
+    click.echo(say("waiting    {waiting:>12,}", waiting=state["waiting"]))
 
 
 def _dump(answer: State) -> None:

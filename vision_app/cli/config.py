@@ -12,6 +12,7 @@ from rich.table import Table
 from vision_app.printable import json_text
 from vision_app.settings import Settings, load_settings, misspelt, sources, without_effect
 from vision_app.stack.plan import without_password
+from vision_app.texts import said, say
 
 HIDDEN = "********"
 SECRET_URLS = ("redis_url", "database_url", "database_owner_url", "database_session_url")
@@ -36,15 +37,17 @@ def config(machine_readable: bool) -> None:
         click.echo(json_text(document))
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("VARIABLE", "VALUE", "FROM"):
+    for heading in said("VARIABLE", "VALUE", "FROM"):
         table.add_column(heading, overflow="fold")
     for value in values:
         table.add_row(value.variable, value.value, value.source)
     Console(width=None if sys.stdout.isatty() else 200).print(table, markup=False)
     for name, reason in without_effect().items():
-        click.echo(f"{name} is set but has no effect: {reason}", err=True)
+        click.echo(say("{name} is set but has no effect: {reason}", name=name, reason=reason), err=True)
     for name, meant in misspelt().items():
-        click.echo(f"{name} is set and no setting has this name; {meant} is meant?", err=True)
+        click.echo(
+            say("{name} is set and no setting has this name; {meant} is meant?", name=name, meant=meant), err=True
+        )
 
 
 def effective(settings: Settings) -> list[Value]:

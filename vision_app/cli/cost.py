@@ -20,10 +20,24 @@ from vision_app.operations.cost import WAYS, CostReport, CostRow, month_of, take
 from vision_app.printable import json_text
 from vision_app.settings import Settings, load_settings, parse_prices
 from vision_app.stores.costs import CostReader, Dimension, Period
+from vision_app.texts import noted, said, say
 
 DIMENSIONS = get_args(Dimension)
 PIPE_WIDTH = 160
-TITLES = {"cache": "CACHE", "single_flight": "SAME TIME", "policy": "POLICY*", "ocr": "OCR*", "deferred": "DEFERRED*"}
+TITLES = {
+    "cache": noted("CACHE"),
+    "single_flight": noted("SAME TIME"),
+    "policy": noted("POLICY*"),
+    "ocr": noted("OCR*"),
+    "deferred": noted("DEFERRED*"),
+}
+GROUPS = {
+    "tenant": noted("TENANT"),
+    "channel": noted("CHANNEL"),
+    "model": noted("MODEL"),
+    "kind": noted("KIND"),
+    "day": noted("DAY"),
+}
 
 
 @click.command()
@@ -43,7 +57,7 @@ def cost(
     now = datetime.now(UTC)
     of = Period(since or month_of(now)[0], until or now, tenant)
     if of.since >= of.until:
-        raise OperationError("--since must be earlier than --until")
+        raise OperationError(say("--since must be earlier than --until"))
     settings = load_settings()
     found = run(_take(settings, by, of, now))
     if as_json:
@@ -97,26 +111,45 @@ def _safe(text: str) -> str:
 
 def _show(found: CostReport) -> None:
     console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, markup=False, highlight=False, emoji=False)
-    table = Table(found.by.upper(), "CALLS", "TOKENS", "CUT OFF", "ROUBLES", box=None, pad_edge=False)
+    table = Table(say(GROUPS[found.by]), *said("CALLS", "TOKENS", "CUT OFF", "ROUBLES"), box=None, pad_edge=False)
     for how in WAYS:
-        table.add_column(f"SAVED: {TITLES[how]}", justify="right")
+        table.add_column(say("SAVED: {how}", how=say(TITLES[how])), justify="right")
     for column in table.columns[1:5]:
         column.justify = "right"
     for row in [*found.rows, found.total]:
         table.add_row(*_cells(row))
     console.print(table)
     month = found.month
-    money = "" if month.money is None else f", {month.money} roubles; at this pace {month.forecast_money}"
-    click.echo(
-        f"{month.name} so far: {month.tokens:,} tokens; at this pace {month.forecast_tokens:,} at its end{money}."
+    money = (
+        ""
+        if month.money is None
+        else say(
+            ", {money} roubles; at this pace {forecast_money}", money=month.money, forecast_money=month.forecast_money
+        )
     )
-    click.echo("Saved tokens with * are estimates: pictures times the mean of a call. SAME TIME: one call for several.")
+    click.echo(
+        say(
+            "{name} so far: {tokens:,} tokens; at this pace {forecast_tokens:,} at its end{money}.",
+            name=month.name,
+            tokens=month.tokens,
+            forecast_tokens=month.forecast_tokens,
+            money=money,
+        )
+    )
+    click.echo(
+        say("Saved tokens with * are estimates: pictures times the mean of a call. SAME TIME: one call for several.")
+    )
     if found.unpriced:
-        click.echo(f"Without a price, so roubles are not known: {', '.join(found.unpriced)}. Set VISION_PRICES.")
+        click.echo(
+            say(
+                "Without a price, so roubles are not known: {unpriced}. Set VISION_PRICES.",
+                unpriced=", ".join(found.unpriced),
+            )
+        )
 
 
 def _cells(row: CostRow) -> list[str]:
     saved = [f"{one.tokens:,} ({one.media})" if one.media else "–" for one in row.saved]
     money = "?" if row.money is None else f"{row.money:,}"
-    name = printable(row.group) if row.group else "together"
+    name = printable(row.group) if row.group else say("together")
     return [name, f"{row.calls:,}", f"{row.tokens:,}", f"{row.cut_off_tokens:,}", money, *saved]

@@ -25,9 +25,38 @@ from vision_app.providers.pictures import estimate_tokens
 from vision_app.settings import Settings, load_settings
 from vision_app.stores.keys import media_key
 from vision_app.stores.policy_file import default_policy_path, read_policy
+from vision_app.texts import noted, said, say
 
 EXIT_DENIED = 3
 PIPE_WIDTH = 160
+FIELDS = {
+    "Tenant": noted("Tenant"),
+    "Post": noted("Post"),
+    "Status": noted("Status"),
+    "Analyzed At": noted("Analyzed At"),
+    "Provider": noted("Provider"),
+    "Model": noted("Model"),
+    "Tokens Used": noted("Tokens Used"),
+    "Is Meme": noted("Is Meme"),
+    "Has Classification": noted("Has Classification"),
+    "Has Description": noted("Has Description"),
+    "Has OCR": noted("Has OCR"),
+    "S3 Keys Count": noted("S3 Keys Count"),
+    "Trace ID": noted("Trace ID"),
+    "Error": noted("Error"),
+    "Waits For": noted("Waits For"),
+    "Dead Letter": noted("Dead Letter"),
+    "Next": noted("Next"),
+    "File": noted("File"),
+    "Size": noted("Size"),
+    "MIME": noted("MIME"),
+    "SHA256": noted("SHA256"),
+    "S3 Key": noted("S3 Key"),
+    "Allowed": noted("Allowed"),
+    "Reason": noted("Reason"),
+    "Routing": noted("Routing"),
+    "Tokens At Most": noted("Tokens At Most"),
+}
 
 
 @click.group(invoke_without_command=True)
@@ -51,7 +80,7 @@ def diag(
     ctx.obj = (settings, tenant_id)
     if ctx.invoked_subcommand is None:
         if post_id is None:
-            raise click.UsageError("say what: --post-id ID, stats, or test --media-file FILE")
+            raise click.UsageError(say("say what: --post-id ID, stats, or test --media-file FILE"))
         _check(settings, post_id, tenant_id, as_json)
 
 
@@ -74,15 +103,27 @@ def stats(about: tuple[Settings, str | None], as_json: bool) -> None:
     if as_json:
         _json(counts)
         return
-    table = Table("WHAT", "COUNT", box=None, pad_edge=False)
+    table = Table(*said("WHAT", "COUNT"), box=None, pad_edge=False)
     for name, length in counts["streams"].items():
-        table.add_row(f"{name} length", str(length))
+        table.add_row(say("{name} length", name=name), str(length))
     for name, group in counts["groups"].items():
-        idle = f" (the oldest idle for {group['oldest_idle_seconds']:.0f} s)" if group["oldest_idle_seconds"] else ""
-        table.add_row(f"{name} pending", f"{group['pending']}{idle}")
-        table.add_row(f"{name} not read yet", "-" if group["unread"] is None else str(group["unread"]))
+        idle = (
+            say(" (the oldest idle for {oldest_idle_seconds:.0f} s)", oldest_idle_seconds=group["oldest_idle_seconds"])
+            if group["oldest_idle_seconds"]
+            else ""
+        )
+        table.add_row(say("{name} pending", name=name), f"{group['pending']}{idle}")
+        table.add_row(say("{name} not read yet", name=name), "-" if group["unread"] is None else str(group["unread"]))
     for kind, usage in counts["s3"].items():
-        table.add_row(f"S3 {kind}", f"{usage['objects']} objects, {usage['bytes']} bytes, {usage['gb']} GB")
+        table.add_row(
+            f"S3 {kind}",
+            say(
+                "{objects} objects, {bytes} bytes, {gb} GB",
+                objects=usage["objects"],
+                bytes=usage["bytes"],
+                gb=usage["gb"],
+            ),
+        )
     _console().print(table)
     for usage in counts["s3"].values():
         for key in usage["samples"]:
@@ -117,7 +158,10 @@ def _check(settings: Settings, post_id: str, tenant_id: str | None, as_json: boo
         _print({name: "-" if value is None else value for name, value in letter.fields().items()})
     if not found and not letters:
         click.echo(
-            f"No vision result for post {printable(post_id)}. It may be on its way: vision trace {printable(post_id)}"
+            say(
+                "No vision result for post {post_id}. It may be on its way: vision trace {post_id}",
+                post_id=printable(post_id),
+            )
         )
     for one in found:
         _show(one)
@@ -128,12 +172,24 @@ def _show(found: Diagnosis) -> None:
     fields = {name: value for name, value in found.fields().items() if name not in unsaid or value is not None}
     _print({name: "-" if value is None else value for name, value in fields.items()})
     if found.classification:
-        click.echo(f"Classification: {json_text(found.classification, indent=False)}")
+        click.echo(
+            say("Classification: {classification}", classification=json_text(found.classification, indent=False))
+        )
     if found.description:
-        click.echo(f"Description: {printable(found.description)}")
+        click.echo(say("Description: {description}", description=printable(found.description)))
     for medium in found.media:
         reason = f" ({reason_of(medium)})" if medium.get("reason") else ""
-        click.echo(printable(f"Medium {medium['sha256'][:12]}: {medium['status']}{reason}, {medium.get('s3_key', '')}"))
+        click.echo(
+            printable(
+                say(
+                    "Medium {sha256}: {status}{reason}, {key}",
+                    sha256=medium["sha256"][:12],
+                    status=medium["status"],
+                    reason=reason,
+                    key=medium.get("s3_key", ""),
+                )
+            )
+        )
 
 
 def _judged(settings: Settings, tenant_id: str, media_file: Path) -> dict[str, Any]:
@@ -151,9 +207,15 @@ def _judged(settings: Settings, tenant_id: str, media_file: Path) -> dict[str, A
     try:
         [found] = explain(read_policy(settings.vision_policy_config_path or default_policy_path()), event)
     except PolicyError as fault:
-        raise OperationError(f"the policy cannot be used: {fault}; `vision policy check` says where") from fault
+        raise OperationError(
+            say("the policy cannot be used: {fault}; `vision policy check` says where", fault=fault)
+        ) from fault
     verdict = found.verdict
-    routing = f"GigaChat, prompt {verdict.prompt_key}{', OCR as fallback' if verdict.ocr_allowed else ''}"
+    routing = say(
+        "GigaChat, prompt {prompt_key}{fallback}",
+        prompt_key=verdict.prompt_key,
+        fallback=say(", OCR as fallback") if verdict.ocr_allowed else "",
+    )
     return {
         "File": str(media_file),
         "Size": len(content),
@@ -162,15 +224,15 @@ def _judged(settings: Settings, tenant_id: str, media_file: Path) -> dict[str, A
         "S3 Key": key,
         "Allowed": verdict.analyze,
         "Reason": verdict.reason if verdict.analyze else f"{verdict.reason} / {verdict.details.get('policy_name')}",
-        "Routing": routing if verdict.analyze else "none",
+        "Routing": routing if verdict.analyze else say("none"),
         "Tokens At Most": estimate_tokens(len(content), mime, settings) if verdict.analyze else 0,
     }
 
 
 def _print(fields: dict[str, Any]) -> None:
-    table = Table("FIELD", "VALUE", box=None, pad_edge=False)
+    table = Table(*said("FIELD", "VALUE"), box=None, pad_edge=False)
     for name, value in fields.items():
-        table.add_row(name, printable(str(value).lower() if isinstance(value, bool) else str(value)))
+        table.add_row(say(FIELDS[name]), printable(str(value).lower() if isinstance(value, bool) else str(value)))
     _console().print(table)
 
 

@@ -29,6 +29,7 @@ from vision_app.settings import Settings, load_settings
 from vision_app.stores.base import SinkUnavailable
 from vision_app.stores.posts import PostsReader
 from vision_app.streams.letter_ids import ids_of
+from vision_app.texts import said, say
 
 EXIT_INCOMPLETE = 1
 EXIT_NOT_YET = 3
@@ -88,11 +89,25 @@ def ls(
             click.echo(json_text(_as_json(listed), indent=False))
         return
     if not found:
-        click.echo("No dead letters." if everything else "No dead letters that wait for a decision (--all: every one).")
+        click.echo(
+            say("No dead letters.")
+            if everything
+            else say("No dead letters that wait for a decision (--all: every one).")
+        )
         return
     _console().print(_table(shown))
-    more = f" ({len(found) - len(shown)} older ones not shown; --limit)" if len(found) > len(shown) else ""
-    click.echo(f"{len(shown)} letters{more}. Next: vision dlq show ID, vision dlq replay --id ID --dry-run")
+    more = (
+        say(" ({count} older ones not shown; --limit)", count=len(found) - len(shown))
+        if len(found) > len(shown)
+        else ""
+    )
+    click.echo(
+        say(
+            "{count} letters{more}. Next: vision dlq show ID, vision dlq replay --id ID --dry-run",
+            count=len(shown),
+            more=more,
+        )
+    )
 
 
 @dlq.command()
@@ -107,7 +122,7 @@ def show(letter_id: str, as_json: bool) -> None:
     for name, value in _as_json(listed).items():
         if value not in (None, "", {}, []) and name not in ("type", "value"):
             click.echo(f"{name}: {printable(clock(value) if name.endswith('_ms') else str(value))}")
-    click.echo(f"value:\n{printable(_pretty(listed.letter))}")
+    click.echo(say("value:\n{pretty}", pretty=printable(_pretty(listed.letter))))
 
 
 @dlq.command()
@@ -140,7 +155,12 @@ def replay(
         for plan in plans:
             click.echo(printable(_plan_line(plan, places)))
         sent = sum(plan.way is not None for plan in plans)
-        click.echo(f"{'Would replay' if dry_run else 'Replayed'} {sent} of {len(plans)} letters; {cost}.")
+        count = len(plans)
+        click.echo(
+            say("Would replay {sent} of {count} letters; {cost}.", sent=sent, count=count, cost=cost)
+            if dry_run
+            else say("Replayed {sent} of {count} letters; {cost}.", sent=sent, count=count, cost=cost)
+        )
     _check_named(ids, [plan.letter for plan in plans])
     sys.exit(EXIT_INCOMPLETE if any(plan.way is None for plan in plans) else 0)
 
@@ -164,7 +184,11 @@ def discard(
     letters = run(_discard(load_settings(), chosen, everything, dry_run))
     for letter in letters:
         click.echo(printable(f"{letter.id}: {letter.error}"))
-    click.echo(f"{'Would discard' if dry_run else 'Discarded'} {len(letters)} letters.")
+    click.echo(
+        say("Would discard {count} letters.", count=len(letters))
+        if dry_run
+        else say("Discarded {count} letters.", count=len(letters))
+    )
     _check_named(ids, letters)
 
 
@@ -216,7 +240,7 @@ async def _listed(settings: Settings, wanted: Filter, everything: bool) -> list[
         async with _open_letters(settings, wanted, everything) as access:
             return access.listed
     except SinkUnavailable as fault:
-        click.echo(f"All letters are shown, also those dealt with already: {fault}", err=True)
+        click.echo(say("All letters are shown, also those dealt with already: {fault}", fault=fault), err=True)
     async with kafka_log(settings) as kafka:
         return [ListedLetter(letter) for letter in await read_letters(kafka, wanted)]
 
@@ -255,19 +279,23 @@ async def _discard(settings: Settings, wanted: Filter, everything: bool, dry_run
 
 def _require_filter(wanted: Filter, every: bool) -> Filter:
     if not wanted and not every:
-        raise click.UsageError("say which letters: --id, --origin, --error, --since, --tenant, or --every")
+        raise click.UsageError(say("say which letters: --id, --origin, --error, --since, --tenant, or --every"))
     return wanted
 
 
 def _check_named(ids: Sequence[str], letters: Sequence[DeadLetter]) -> None:
     found = {letter.id for letter in letters}
     if missing := [name for name in ids if name not in found]:
-        raise OperationError(f"no such letter waits: {', '.join(missing)}; `vision dlq ls --all` lists every one")
+        raise OperationError(
+            say("no such letter waits: {missing}; `vision dlq ls --all` lists every one", missing=", ".join(missing))
+        )
 
 
 def _single_letter(found: Sequence[ListedLetter], letter_id: str) -> ListedLetter:
     if not found:
-        raise OperationError(f"there is no letter {letter_id}; `vision dlq ls --all` lists every one")
+        raise OperationError(
+            say("there is no letter {letter_id}; `vision dlq ls --all` lists every one", letter_id=letter_id)
+        )
     return found[-1]
 
 
@@ -279,10 +307,10 @@ def _console() -> Console:
 
 
 def _table(shown: Sequence[ListedLetter]) -> Table:
-    table = Table("ID", "AT (UTC)", "TENANT", "POST", "ERROR", "TRIES", "REASON", box=None, pad_edge=False)
+    table = Table(*said("ID", "AT (UTC)", "TENANT", "POST", "ERROR", "TRIES", "REASON"), box=None, pad_edge=False)
     for listed in shown:
         letter = listed.letter
-        tries = f"{letter.attempts}" + (f" +{listed.replays} replays" if listed.replays else "")
+        tries = f"{letter.attempts}" + (say(" +{replays} replays", replays=listed.replays) if listed.replays else "")
         state = f"[{listed.done}] " if listed.done else ""
         ids = ids_of(letter)
         row = (letter.id, clock(letter.last_seen_ms), ids.get("tenant_id"), ids.get("post_id"), letter.error, tries)
@@ -291,21 +319,29 @@ def _table(shown: Sequence[ListedLetter]) -> Table:
 
 
 def _stuck_record_text(record: StuckRecord, dry_run: bool, done: bool) -> str:
-    whose = f" of post {record.post_id} of {record.tenant_id}" if record.post_id else ""
+    whose = (
+        say(" of post {post_id} of {tenant_id}", post_id=record.post_id, tenant_id=record.tenant_id)
+        if record.post_id
+        else ""
+    )
     lines = [
         f"{record.place}: {record.what}{whose}",
-        f"held by {record.holder}",
-        f"{record.records_behind} records of its partition come after it",
-        f"{'would follow' if dry_run else 'follows'}: {record.consequence}",
+        say("held by {holder}", holder=record.holder),
+        say("{records_behind} records of its partition come after it", records_behind=record.records_behind),
+        say("would follow: {consequence}", consequence=say(record.consequence))
+        if dry_run
+        else say("follows: {consequence}", consequence=say(record.consequence)),
     ]
     if dry_run:
-        lines.append("Would set it aside: the same command without --dry-run.")
+        lines.append(say("Would set it aside: the same command without --dry-run."))
     elif done:
-        lines.append(f"Set aside. Next: vision dlq show {record.place}")
+        lines.append(say("Set aside. Next: vision dlq show {place}", place=record.place))
     else:
         lines.append(
-            "Marked, and not set aside yet: it is as soon as a worker gets it. If a worker holds it and does not let "
-            "go, restart that worker; `vision status` shows what runs."
+            say(
+                "Marked, and not set aside yet: it is as soon as a worker gets it. If a worker holds it and "
+                "does not let go, restart that worker; `vision status` shows what runs."
+            )
         )
     return "\n".join(lines)
 
@@ -325,10 +361,12 @@ def _pretty(letter: DeadLetter) -> str:
 
 def _plan_line(plan: LetterReplayPlan, places: dict[str, str]) -> str:
     if plan.way is None:
-        return f"{plan.letter.id}: not replayed: {plan.refused}"
+        return say("{id}: not replayed: {refused}", id=plan.letter.id, refused=plan.refused)
     where = places.get(plan.letter.id) or plan.way.destination
-    whole = " as the whole post" if plan.way.whole_post else ""
-    return f"{plan.letter.id} → {where}{whole}" + (f" (warning: {plan.warning})" if plan.warning else "")
+    whole = say(" as the whole post") if plan.way.whole_post else ""
+    return f"{plan.letter.id} → {where}{whole}" + (
+        say(" (warning: {warning})", warning=plan.warning) if plan.warning else ""
+    )
 
 
 def _plans_as_json(plans: Sequence[LetterReplayPlan], cost: Cost, places: dict[str, str]) -> dict[str, Any]:

@@ -19,11 +19,12 @@ from vision_app.stack.home import Home
 from vision_app.stack.instance import Instance
 from vision_app.stack.plan import Planner, StackOptions
 from vision_app.stack.state import StackState
+from vision_app.texts import noted, say
 
 MARKS = {
-    Level.OK: "[green]ok    [/]",
-    Level.HINT: "[yellow]hint  [/]",
-    Level.FAILED: "[red]FAILED[/]",
+    Level.OK: ("green", noted("ok    ")),
+    Level.HINT: ("yellow", noted("hint  ")),
+    Level.FAILED: ("red", noted("FAILED")),
 }
 
 
@@ -48,7 +49,7 @@ def _findings() -> list[Finding]:
     try:
         settings = load_settings()
     except SettingsError as error:
-        wrong = [Finding(check="settings", verdict=Level.FAILED, detail=line) for line in str(error).splitlines()]
+        wrong = [Finding(check=say("settings"), verdict=Level.FAILED, detail=line) for line in str(error).splitlines()]
         return findings + wrong
     return [*findings, *checks.given_settings(settings), *_with_settings(home, settings, state)]
 
@@ -68,5 +69,6 @@ def _with_settings(home: Home, settings: Settings, state: StackState | None) -> 
 def _show(findings: list[Finding]) -> None:
     console = Console(soft_wrap=True)
     for finding in findings:
-        console.print(f"{MARKS[finding.verdict]} {finding.check}: ", end="")
+        style, mark = MARKS[finding.verdict]
+        console.print(f"[{style}]{say(mark)}[/] {finding.check}: ", end="")
         console.print(finding.detail, markup=False, highlight=False)

@@ -14,19 +14,20 @@ from vision_app.printable import json_text, printable
 from vision_app.settings import Settings, load_settings
 from vision_app.stack.errors import StackError
 from vision_app.stores.repair import Repair, Schema
+from vision_app.texts import noted, say
 
 EXIT_UNSOUND = 1
 PARTS = ("postgres", "kafka", "s3")
-REFILL = "`vision migrate refill` writes the results that Kafka still has once more, free and unannounced"
+REFILL = noted("`vision migrate refill` writes the results that Kafka still has once more, free and unannounced")
 ROWS_OF = {
     "post_enrichment": REFILL,
     "media_objects": REFILL,
     "post_media_map": REFILL,
-    "budget_actions": "set the limits and pauses again (`vision budget set`, `vision pause`)",
-    "dead_letter_actions": "letters dealt with are listed once more by `vision dlq ls`",
-    "tenant_storage_usage": "the next listing of the bucket fills it (S3_RECOUNT_INTERVAL_MINUTES)",
-    "storage_state": "the next listing of the bucket fills it (S3_RECOUNT_INTERVAL_MINUTES)",
-    "expired_objects": "what was expired is no longer marked; nothing else is lost",
+    "budget_actions": noted("set the limits and pauses again (`vision budget set`, `vision pause`)"),
+    "dead_letter_actions": noted("letters dealt with are listed once more by `vision dlq ls`"),
+    "tenant_storage_usage": noted("the next listing of the bucket fills it (S3_RECOUNT_INTERVAL_MINUTES)"),
+    "storage_state": noted("the next listing of the bucket fills it (S3_RECOUNT_INTERVAL_MINUTES)"),
+    "expired_objects": noted("what was expired is no longer marked; nothing else is lost"),
 }
 """How the rows of a table that was made again can be restored."""
 
@@ -54,7 +55,7 @@ def status(parts: tuple[str, ...], as_json: bool) -> None:
     else:
         for part, (facts, faults) in found.items():
             _print_section(part, facts)
-            _print_section(f"{part}: NOT AS IT SHOULD BE", faults)
+            _print_section(say("{part}: NOT AS IT SHOULD BE", part=part), faults)
     sys.exit(EXIT_UNSOUND if any(faults for _, faults in found.values()) else 0)
 
 
@@ -67,7 +68,7 @@ def apply() -> None:
     """
     settings = load_settings()
     names = run(foundations.apply(settings))
-    click.echo(f"Applied {', '.join(names)}." if names else "There is nothing to apply.")
+    click.echo(say("Applied {names}.", names=", ".join(names)) if names else say("There is nothing to apply."))
     lines, refused = _grant_rights(settings)
     _print_section("postgres", [*lines, *refused])
     sys.exit(EXIT_UNSOUND if refused else 0)
@@ -98,9 +99,14 @@ def refill() -> None:
     time.
     """
     told = run(foundations.refill(load_settings()))
-    click.echo(f"Wrote {told.written} results once more.")
+    click.echo(say("Wrote {written} results once more.", written=told.written))
     if told.refused:
-        click.echo(printable(f"{told.refused} could not be written, the first: {told.reason}"), err=True)
+        click.echo(
+            printable(
+                say("{refused} could not be written, the first: {reason}", refused=told.refused, reason=told.reason)
+            ),
+            err=True,
+        )
         sys.exit(EXIT_UNSOUND)
 
 
@@ -117,34 +123,45 @@ def _inspect_part(part: str, settings: Settings) -> tuple[list[str], list[str]]:
                 return _topics(settings)
             case _:
                 if run(foundations.has_bucket(settings)):
-                    return [f"bucket {settings.s3_bucket} is there"], []
-                return [], [f"there is no bucket {settings.s3_bucket}; `vision migrate repair` makes it"]
+                    return [say("bucket {s3_bucket} is there", s3_bucket=settings.s3_bucket)], []
+                return [], [
+                    say(
+                        "there is no bucket {s3_bucket}; `vision migrate repair` makes it", s3_bucket=settings.s3_bucket
+                    )
+                ]
     except StackError as fault:
         return [], [str(fault)]
 
 
 def _tables(schema: Schema) -> tuple[list[str], list[str]]:
     if schema.is_new:
-        return [], ["no table of ours was ever made; `vision migrate apply` makes them, or the worker when it starts"]
-    facts = [f"{one.name}: applied {one.at:%Y-%m-%d %H:%M:%S} UTC" for one in schema.migrations if one.at]
+        return [], [
+            say("no table of ours was ever made; `vision migrate apply` makes them, or the worker when it starts")
+        ]
+    facts = [
+        say("{name}: applied {at:%Y-%m-%d %H:%M:%S} UTC", name=one.name, at=one.at)
+        for one in schema.migrations
+        if one.at
+    ]
     faults = list(schema.faults)
     faults += [
-        f"{name} is not applied; `vision migrate apply`, or the worker when it starts" for name in schema.pending
+        say("{name} is not applied; `vision migrate apply`, or the worker when it starts", name=name)
+        for name in schema.pending
     ]
-    faults += [f"{one}; `vision migrate repair` puts it back" for one in schema.missing]
-    faults += [f"{one}; correct it by hand: it is never changed by us" for one in schema.other]
+    faults += [say("{one}; `vision migrate repair` puts it back", one=one) for one in schema.missing]
+    faults += [say("{one}; correct it by hand: it is never changed by us", one=one) for one in schema.other]
     if schema.ledger_lost:
-        faults.append("table schema_migrations is missing; `vision migrate repair` puts it back")
+        faults.append(say("table schema_migrations is missing; `vision migrate repair` puts it back"))
     if schema.is_sound:
-        facts.append("all tables, columns, constraints and indexes are there")
+        facts.append(say("all tables, columns, constraints and indexes are there"))
     return facts, faults
 
 
 def _topics(settings: Settings) -> tuple[list[str], list[str]]:
     found = run(foundations.topics(settings))
-    faults = [f"topic {name} is missing; `vision migrate repair` makes it" for name in found.missing]
+    faults = [say("topic {name} is missing; `vision migrate repair` makes it", name=name) for name in found.missing]
     faults += [unfit(name, count, settings) for name, count in found.other_count.items()]
-    return ([] if faults else ["all topics of ours are there"]), faults
+    return ([] if faults else [say("all topics of ours are there")]), faults
 
 
 def _print_section(heading: str, lines: Iterable[str]) -> None:
@@ -169,7 +186,14 @@ def _repair_part(part: str, settings: Settings) -> bool:
         case _:
             made_it = run(foundations.make_bucket(settings))
             _print_section(
-                part, [f"bucket {settings.s3_bucket} was {'made anew, and is empty' if made_it else 'there'}"]
+                part,
+                [
+                    say(
+                        "bucket {s3_bucket} was {state}",
+                        s3_bucket=settings.s3_bucket,
+                        state=say("made anew, and is empty") if made_it else "there",
+                    )
+                ],
             )
     return True
 
@@ -177,7 +201,7 @@ def _repair_part(part: str, settings: Settings) -> bool:
 def _repair_tables(settings: Settings) -> bool:
     failed = False
     if run(foundations.schema(settings)).is_new:
-        _print_section("postgres", [f"{name} applied" for name in run(foundations.apply(settings))])
+        _print_section("postgres", [say("{name} applied", name=name) for name in run(foundations.apply(settings))])
     else:
         outcome = run(foundations.repair_schema(settings))
         _print_section("postgres", _describe_outcome(outcome))
@@ -190,29 +214,44 @@ def _repair_tables(settings: Settings) -> bool:
 def _grant_rights(settings: Settings) -> tuple[list[str], list[str]]:
     """Grant the worker its rights: what was done, and what could not be."""
     role, refused = run(foundations.grant(settings))
-    lines = [f"{role} may use the tables"] if role and not refused else []
-    return lines, [f"NOT granted: run as the owner of the database: {statement}" for statement in refused]
+    lines = [say("{role} may use the tables", role=role)] if role and not refused else []
+    return lines, [
+        say("NOT granted: run as the owner of the database: {statement}", statement=statement) for statement in refused
+    ]
 
 
 def _describe_outcome(outcome: Repair) -> list[str]:
     told = [one for one in outcome.done if one.kind == "table" or one.table not in outcome.emptied]
-    lines = [f"put back: {str(one).removesuffix(' is missing')}" for one in told]
-    lines += [f"{table} is empty: {ROWS_OF[table]}" for table in outcome.emptied if table in ROWS_OF]
+    lines = [say("put back: {one}", one=one.subject) for one in told]
     lines += [
-        f"put back for new rows only, since rows that are there break it: {one.name} of {one.table}; when they are "
-        f"mended: ALTER TABLE {one.table} VALIDATE CONSTRAINT {one.name}"
+        say("{table} is empty: {remedy}", table=table, remedy=say(ROWS_OF[table]))
+        for table in outcome.emptied
+        if table in ROWS_OF
+    ]
+    lines += [
+        say(
+            "put back for new rows only, since rows that are there break it: {name} of {table}; when they are "
+            "mended: ALTER TABLE {table} VALIDATE CONSTRAINT {name}",
+            name=one.name,
+            table=one.table,
+        )
         for one in outcome.only_new_rows
     ]
-    lines += ["put back: the record of migrations (schema_migrations)"] if outcome.ledger_rewritten else []
-    lines += [f"NOT put back: {one}: {why}; mend the rows, then run this again" for one, why in outcome.failed]
-    return lines or ["nothing is missing"]
+    lines += [say("put back: the record of migrations (schema_migrations)")] if outcome.ledger_rewritten else []
+    lines += [
+        say("NOT put back: {one}: {why}; mend the rows, then run this again", one=one, why=why)
+        for one, why in outcome.failed
+    ]
+    return lines or [say("nothing is missing")]
 
 
 def _describe_topics(made: Sequence[str]) -> list[str]:
     if not made:
-        return ["no topic is missing"]
+        return [say("no topic is missing")]
     return [
-        f"topics made anew, empty: {', '.join(made)}",
-        "what was in them is gone: restart the workers (`vision down`, `vision up`), then `vision audit` tells which "
-        "posts have no ending and `vision replay` sends inputs again",
+        say("topics made anew, empty: {made}", made=", ".join(made)),
+        say(
+            "what was in them is gone: restart the workers (`vision down`, `vision up`), then `vision audit` "
+            "tells which posts have no ending and `vision replay` sends inputs again"
+        ),
     ]

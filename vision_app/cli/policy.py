@@ -20,6 +20,7 @@ from vision_app.operations.policy_trial import Trial, compare
 from vision_app.printable import json_text
 from vision_app.settings import Settings, load_settings
 from vision_app.stores.policy_file import default_policy_path, read_policy
+from vision_app.texts import say
 from vision_app.topics import UPLOADED
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
@@ -37,8 +38,8 @@ def check(file: Path | None) -> None:
     path = _path(file, load_settings())
     policy = _read(path)
     for note in policy.notes():
-        click.echo(f"{path}: note: {note}")
-    click.echo(f"{path}: correct")
+        click.echo(say("{path}: note: {note}", path=path, note=note))
+    click.echo(say("{path}: correct", path=path))
 
 
 @policy_group.command("explain")
@@ -56,14 +57,16 @@ def explain_command(
     try:
         post = read_json(event.read(), default_tenant=settings.s3_default_tenant_id)
     except Unreadable as fault:
-        raise click.ClickException(f"the event cannot be read: {fault}; give one as on the input stream") from fault
+        raise click.ClickException(
+            say("the event cannot be read: {fault}; give one as on the input stream", fault=fault)
+        ) from fault
     explanations = explain(policy, post, context=Context(quota_exhausted, spent_today))
     if as_json:
         click.echo(json_text([_as_json(explanation) for explanation in explanations], indent=False))
         return
     console = Console(markup=False, highlight=False, emoji=False)  # the event's texts may be hostile
     if not explanations:
-        console.print("The event lists no media.")
+        console.print(say("The event lists no media."))
     for number, explanation in enumerate(explanations, 1):
         console.print(_as_table(number, explanation))
 
@@ -82,11 +85,25 @@ def dry_run(file: Path, since: datetime | None, tenant_id: str | None, as_json: 
     if as_json:
         click.echo(json_text(_trial_as_json(trial)))
         return
-    click.echo(f"{trial.media} media of {trial.posts} recorded inputs; {sum(trial.changed.values())} would change.")
+    click.echo(
+        say(
+            "{media} media of {posts} recorded inputs; {changed} would change.",
+            media=trial.media,
+            posts=trial.posts,
+            changed=sum(trial.changed.values()),
+        )
+    )
     for (before, after), count in sorted(trial.changed.items()):
         click.echo(f"{count:>7}  {before} -> {after}")
     change = trial.tokens_then - trial.tokens_now
-    click.echo(f"Tokens at most: {trial.tokens_now} now, {trial.tokens_then} then ({change:+}).")
+    click.echo(
+        say(
+            "Tokens at most: {tokens_now} now, {tokens_then} then ({change:+}).",
+            tokens_now=trial.tokens_now,
+            tokens_then=trial.tokens_then,
+            change=change,
+        )
+    )
 
 
 async def _recorded(settings: Settings, since: datetime | None, tenant_id: str | None) -> Selection:
@@ -112,7 +129,7 @@ def _read(path: Path) -> Policy:
     try:
         return read_policy(path)
     except PolicyError as fault:
-        raise click.ClickException(f"the policy cannot be used\n{fault}") from fault
+        raise click.ClickException(say("the policy cannot be used\n{fault}", fault=fault)) from fault
 
 
 def _as_json(explanation: Explanation) -> dict[str, Any]:
@@ -128,21 +145,29 @@ def _as_json(explanation: Explanation) -> dict[str, Any]:
 def _as_table(number: int, explanation: Explanation) -> Table:
     medium, verdict = explanation.medium, explanation.verdict
     outcome = (
-        f"analyze, prompt {verdict.prompt_key}"
+        say("analyze, prompt {prompt_key}", prompt_key=verdict.prompt_key)
         if verdict.analyze
-        else f"skip: {verdict.reason} / {verdict.details['policy_name']}"
+        else say("skip: {reason} / {policy_name}", reason=verdict.reason, policy_name=verdict.details["policy_name"])
     )
     table = Table(
-        "rule",
+        say("rule"),
         "",
-        "says",
-        title=_printable(f"{number}. {medium.mime_type}, {medium.size_bytes} bytes, sha256 {medium.sha256[:12]}"),
+        say("says"),
+        title=_printable(
+            say(
+                "{number}. {mime_type}, {size_bytes} bytes, sha256 {sha256}",
+                number=number,
+                mime_type=medium.mime_type,
+                size_bytes=medium.size_bytes,
+                sha256=medium.sha256[:12],
+            )
+        ),
         title_justify="left",
         caption=f"→ {outcome}",
         caption_justify="left",
     )
     for check in explanation.checks:
-        table.add_row(check.rule, "no" if check.policy_name else "ok", _printable(check.text))
+        table.add_row(check.rule, say("no") if check.policy_name else say("ok"), _printable(check.text))
     return table
 
 

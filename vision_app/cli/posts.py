@@ -17,6 +17,7 @@ from vision_app.operations.waiting import stuck as find_stuck
 from vision_app.printable import json_text
 from vision_app.settings import Settings, load_settings
 from vision_app.stores.posts import PostsReader
+from vision_app.texts import said, say
 
 EXIT_FOUND = 3
 PIPE_WIDTH = 200
@@ -31,18 +32,21 @@ PIPE_WIDTH = 200
 def posts(stuck: bool, older_than: timedelta, tenant_id: str | None, limit: int, as_json: bool) -> None:
     """Which posts hang, since when, and what they wait for. Exit code 0 if none hangs, 3 if some do."""
     if not stuck:
-        raise click.UsageError("say which posts: --stuck; for one post `vision diag --post-id` and `vision trace`")
+        raise click.UsageError(say("say which posts: --stuck; for one post `vision diag --post-id` and `vision trace`"))
     found = run(_stuck(load_settings(), older_than, tenant_id, limit))
     if as_json:
         click.echo(json_text([one.as_json() for one in found]))
     elif not found:
-        click.echo(f"No post has been in work for longer than {older_than}.")
+        click.echo(say("No post has been in work for longer than {older_than}.", older_than=older_than))
     else:
         width = None if sys.stdout.isatty() else PIPE_WIDTH
         Console(width=width, markup=False, highlight=False, emoji=False).print(_table(found))
         click.echo(
-            "Next: vision trace POST shows where one stopped. What waits goes on by itself when its cause has "
-            "gone, also after an outage of the provider. For posts that wait for nothing: vision replay --post POST"
+            say(
+                "Next: vision trace POST shows where one stopped. What waits goes on by itself when its cause "
+                "has gone, also after an outage of the provider. For posts that wait for nothing: vision "
+                "replay --post POST"
+            )
         )
     sys.exit(EXIT_FOUND if found else 0)
 
@@ -53,7 +57,7 @@ async def _stuck(settings: Settings, older_than: timedelta, tenant_id: str | Non
 
 
 def _table(found: list[Stuck]) -> Table:
-    table = Table("SINCE (UTC)", "FOR", "TENANT", "POST", "WAITS FOR", box=None, pad_edge=False)
+    table = Table(*said("SINCE (UTC)", "FOR", "TENANT", "POST", "WAITS FOR"), box=None, pad_edge=False)
     for one in found:
         length = timedelta(seconds=round(time.time() - one.since.timestamp()))
         names = (one.row["tenant_id"], one.row["post_id"], one.waits)

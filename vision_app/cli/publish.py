@@ -13,6 +13,7 @@ from vision_app.operations.publishing import Batch
 from vision_app.operations.publishing import publish as publish_posts
 from vision_app.printable import json_text
 from vision_app.settings import load_settings
+from vision_app.texts import say
 
 
 @click.command()
@@ -72,4 +73,12 @@ def publish(
     for one in sent:
         click.echo(f"{one.entry_id} {one.post_id} {one.trace_id} {one.kind}")
     by_kind = ", ".join(f"{number} {kind}" for kind, number in Counter(one.kind for one in sent).items())
-    click.echo(f"Published {len(sent)} posts to {batch.stream}: {by_kind}. Next: vision trace {sent[-1].post_id}")
+    click.echo(
+        say(
+            "Published {count} posts to {stream}: {by_kind}. Next: vision trace {post_id}",
+            count=len(sent),
+            stream=batch.stream,
+            by_kind=by_kind,
+            post_id=sent[-1].post_id,
+        )
+    )

@@ -26,6 +26,7 @@ from vision_app.operations.kafka_log import KafkaSender, kafka_log, kafka_sender
 from vision_app.operations.rows import RowFinder
 from vision_app.printable import json_text
 from vision_app.settings import Settings, load_settings
+from vision_app.texts import say
 from vision_app.topics import UPLOADED
 
 SHOWN_POSTS = 20
@@ -82,18 +83,24 @@ def replay(
     for one in selection.inputs[:SHOWN_POSTS]:
         click.echo(f"{one.origin}: {one.event.tenant_id!a} {one.event.post_id!a}")
     if (more := len(selection.inputs) - SHOWN_POSTS) > 0:
-        click.echo(f"… and {more} more")
+        click.echo(say("… and {more} more", more=more))
     if selection.unreadable:
-        click.echo(f"{selection.unreadable} cannot be read; see `vision dlq ls --error Unreadable`.")
-    did = "Would send" if dry_run else "Sent"
-    click.echo(f"{did} {len(selection.inputs)} inputs of {selection.posts} posts; {cost}.")
+        click.echo(
+            say("{unreadable} cannot be read; see `vision dlq ls --error Unreadable`.", unreadable=selection.unreadable)
+        )
+    count, posts = len(selection.inputs), selection.posts
+    click.echo(
+        say("Would send {count} inputs of {posts} posts; {cost}.", count=count, posts=posts, cost=cost)
+        if dry_run
+        else say("Sent {count} inputs of {posts} posts; {cost}.", count=count, posts=posts, cost=cost)
+    )
 
 
 def _check(wish: _Wish) -> None:
     if wish.offsets and (wish.provider or wish.since or wish.until):
-        raise click.UsageError("--offsets says it all; leave out --since, --until and --provider")
+        raise click.UsageError(say("--offsets says it all; leave out --since, --until and --provider"))
     if not (wish.offsets or wish.provider or wish.since or wish.post_id):
-        raise click.UsageError("say which inputs: --since, --offsets, --provider or --post")
+        raise click.UsageError(say("say which inputs: --since, --offsets, --provider or --post"))
 
 
 async def _replay(settings: Settings, wish: _Wish, force: bool, dry_run: bool) -> tuple[Selection, Cost]:

@@ -29,6 +29,7 @@ from vision_app.stack.leftovers import end_leftovers
 from vision_app.stack.plan import StackOptions
 from vision_app.stack.state import StackState
 from vision_app.stack.worker import COMMAND, check_worker_ports
+from vision_app.texts import say
 
 FOLLOW_SECONDS = 0.3
 ORDERS = ("stop", "start", "restart")
@@ -55,7 +56,7 @@ def up(workers: int | None, brokers: str | None, worker_command: str) -> None:
     load_settings()  # report a wrong value here, not in a log
     supervisor = None
     if client.live_state(home) is not None:
-        click.echo("Already up, or starting.")
+        click.echo(say("Already up, or starting."))
         if workers is not None:
             client.scale(home, workers)
     else:
@@ -70,7 +71,7 @@ def up(workers: int | None, brokers: str | None, worker_command: str) -> None:
         state = _watch(home, supervisor)
     except KeyboardInterrupt:
         raise StackError(
-            "the start goes on in the background; see `vision status`, stop it with `vision down`"
+            say("the start goes on in the background; see `vision status`, stop it with `vision down`")
         ) from None
     console.print(gigachat_line(state))
     _say_where(state)
@@ -104,8 +105,8 @@ def _watch(home: Home, supervisor: client.SupervisorProcess | None) -> StackStat
 def _say_where(state: StackState) -> None:
     for service in state.services:
         if service.is_worker:
-            click.echo(f"{service.name} is ready at {service.url}")
-    click.echo("Next: vision status, vision logs worker-1 -f, vision down")
+            click.echo(say("{name} is ready at {url}", name=service.name, url=service.url))
+    click.echo(say("Next: vision status, vision logs worker-1 -f, vision down"))
 
 
 @click.command()
@@ -117,10 +118,10 @@ def down() -> None:
         for service in state.services:
             if service.detail == "stopping" and service.name not in told:
                 told.add(service.name)
-                click.echo(f"stopping {service.name}")
+                click.echo(say("stopping {name}", name=service.name))
 
     stopped = client.stop(home, tell)
-    click.echo(f"Stopped: {', '.join(stopped)}." if stopped else "Nothing was running.")
+    click.echo(say("Stopped: {stopped}.", stopped=", ".join(stopped)) if stopped else say("Nothing was running."))
 
 
 @click.command()
@@ -136,7 +137,7 @@ def status(machine_readable: bool) -> None:
     if machine_readable:
         click.echo(json_text(as_json(state)))
     elif state is None:
-        click.echo("Nothing is running. Start it with: vision up")
+        click.echo(say("Nothing is running. Start it with: vision up"))
     else:
         console.print(status_table(state))
         console.print(total_line(state))
@@ -163,7 +164,7 @@ def _show_alone(worker: Health, machine_readable: bool) -> NoReturn:
     else:
         for finding in found:
             console.print(f"{finding.check}: {finding.detail}", markup=False, highlight=False)
-        console.print("Its services: `vision doctor`; its process: `docker compose ps`, or where it was started.")
+        console.print(say("Its services: `vision doctor`; its process: `docker compose ps`, or where it was started."))
     sys.exit(0 if ready else 1)
 
 
@@ -178,11 +179,16 @@ def logs(service: str, follow: bool, lines: int) -> None:
     if not log.exists():
         if service.startswith("worker") and client.live_state(home) is None and _worker_alone():
             raise StackError(
-                "the worker here was not started by `vision up`, so its log is its standard output: "
-                "`docker compose logs worker` where Docker Compose runs it, else the terminal or unit that started it"
+                say(
+                    "the worker here was not started by `vision up`, so its log is its standard output: "
+                    "`docker compose logs worker` where Docker Compose runs it, else the terminal or unit that "
+                    "started it"
+                )
             )
-        known = ", ".join(sorted(path.stem for path in log.parent.glob("*.log"))) or "none yet; `vision up` makes them"
-        raise StackError(f"there is no log of {service}; there are: {known}")
+        known = ", ".join(sorted(path.stem for path in log.parent.glob("*.log"))) or say(
+            "none yet; `vision up` makes them"
+        )
+        raise StackError(say("there is no log of {service}; there are: {known}", service=service, known=known))
     try:
         for line in _last_lines(log, lines):
             click.echo(line, nl=False)
@@ -213,10 +219,16 @@ def _added(log: Path) -> Iterator[str]:
 
 def _order(action: str, numbers: tuple[str, ...]) -> None:
     if wrong := [text for text in numbers if not text.isdecimal()]:
-        raise click.UsageError(f"{wrong[0]!r} is no worker's number: vision worker {action} 2")
+        raise click.UsageError(
+            say("{wrong!r} is no worker's number: vision worker {action} 2", wrong=wrong[0], action=action)
+        )
     names = client.order_workers(Home(vision_home()), cast(Any, action), [int(text) for text in numbers])
-    done = {"stop": "Stopped", "start": "Ready", "restart": "Restarted and ready"}[action]
-    click.echo(f"{done}: {', '.join(names) or 'none'}.")
+    done = {
+        "stop": say("Stopped"),
+        "start": say("Ready"),
+        "restart": say("Restarted and ready"),
+    }[action]
+    click.echo(f"{done}: {', '.join(names) or say('none')}.")
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "help_option_names": []}, add_help_option=False)

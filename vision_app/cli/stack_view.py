@@ -12,6 +12,7 @@ from rich.table import Table
 from vision_app.printable import printable
 from vision_app.stack.process import resident_bytes
 from vision_app.stack.state import Condition, ServiceState, StackState
+from vision_app.texts import heard, noted, said, say
 
 STYLES = {
     Condition.READY: "green",
@@ -21,22 +22,31 @@ STYLES = {
     Condition.NOT_ANSWERING: "red",
     Condition.STOPPED: "dim",
 }
+CONDITIONS = {
+    Condition.READY: noted("ready"),
+    Condition.EXTERNAL: noted("external"),
+    Condition.STARTING: noted("starting"),
+    Condition.BACKOFF: noted("backoff"),
+    Condition.NOT_ANSWERING: noted("not answering"),
+    Condition.STOPPED: noted("stopped"),
+}
 DOWNLOAD_SECONDS = 5.0  # at least so long between two lines about a download
 
 
 def status_table(state: StackState) -> Table:
     """The table of `vision status`."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("SERVICE", "STATE", "PID", "WHERE", "RESTARTS", "UPTIME", "RSS MB", "LAST ERROR"):
-        if heading in ("WHERE", "LAST ERROR"):
-            table.add_column(heading, overflow="fold")
-        else:
-            numbers = heading in ("PID", "RESTARTS", "UPTIME", "RSS MB")
-            table.add_column(heading, justify="right" if numbers else "left", no_wrap=True)
+    for heading in said("SERVICE", "STATE"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("PID", justify="right", no_wrap=True)
+    table.add_column(say("WHERE"), overflow="fold")
+    for heading in said("RESTARTS", "UPTIME", "RSS MB"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column(say("LAST ERROR"), overflow="fold")
     for service in state.services:
         table.add_row(
             service.name,
-            f"[{STYLES[service.condition]}]{service.condition}[/]",
+            f"[{STYLES[service.condition]}]{say(CONDITIONS[service.condition])}[/]",
             str(service.process.pid) if service.process else "",
             service.url,
             str(service.restarts),
@@ -48,11 +58,11 @@ def status_table(state: StackState) -> Table:
 
 
 def total_line(state: StackState) -> str:
-    return f"Memory: {_total(state) / 1e6:.0f} MB resident in all, the supervisor included"
+    return say("Memory: {total:.0f} MB resident in all, the supervisor included", total=_total(state) / 1e6)
 
 
 def gigachat_line(state: StackState) -> str:
-    return f"GigaChat: {state.gigachat or 'not configured'}"
+    return f"GigaChat: {heard(state.gigachat) or say('not configured')}"
 
 
 def as_json(state: StackState | None) -> dict[str, Any]:
@@ -97,8 +107,8 @@ class Progress:
     def table(self, state: StackState) -> Table:
         table = Table(box=None, show_header=False, pad_edge=False)
         for service in state.services:
-            mark = f"[{STYLES[service.condition]}]{service.condition}[/]"
-            texts = (service.detail or f"{service.url}{self._after(service)}", service.last_error)
+            mark = f"[{STYLES[service.condition]}]{say(CONDITIONS[service.condition])}[/]"
+            texts = (heard(service.detail) or f"{service.url}{self._after(service)}", heard(service.last_error))
             self._told.setdefault(service.name, "")
             table.add_row(service.name, mark, *(escape(printable(text)) for text in texts))
         return table
@@ -113,12 +123,19 @@ class Progress:
 
     def _line(self, service: ServiceState) -> str:
         if service.condition in (Condition.READY, Condition.EXTERNAL):
-            return f"{service.condition} at {service.url}{self._after(service)}"
+            return say(
+                "{condition} at {url}{after}",
+                condition=say(CONDITIONS[service.condition]),
+                url=service.url,
+                after=self._after(service),
+            )
         if service.condition is Condition.BACKOFF:
-            return f"failed: {service.last_error}; {service.detail}"
+            return say(
+                "failed: {last_error}; {detail}", last_error=heard(service.last_error), detail=heard(service.detail)
+            )
         if service.detail.startswith("downloading") and self._is_due(service.name):
-            return service.detail
-        return self._told.get(service.name) or "starting"
+            return heard(service.detail)
+        return self._told.get(service.name) or say("starting")
 
     def _after(self, service: ServiceState) -> str:
         """How long the service took to become ready, if this command has seen its start; otherwise empty."""
@@ -126,7 +143,7 @@ class Progress:
             return ""
         if service.name not in self._took:
             self._took[service.name] = time.monotonic() - self._begun
-        return f" after {self._took[service.name]:.0f} s"
+        return say(" after {took:.0f} s", took=self._took[service.name])
 
     def _is_due(self, service: str) -> bool:
         now = time.monotonic()
@@ -147,8 +164,8 @@ def _resident(service: ServiceState) -> int:
 def _trouble(service: ServiceState) -> str:
     """The service's last error, also after a recovery, and what the service is doing now."""
     if service.last_error and service.detail:
-        return f"{service.last_error} ({service.detail})"
-    return service.last_error or service.detail
+        return f"{heard(service.last_error)} ({heard(service.detail)})"
+    return heard(service.last_error or service.detail)
 
 
 def _uptime(service: ServiceState) -> str:
@@ -156,5 +173,9 @@ def _uptime(service: ServiceState) -> str:
         return ""
     seconds = int(time.time() - service.started_at)
     if seconds < 60:
-        return f"{seconds} s"
-    return f"{seconds // 60} min" if seconds < 3600 else f"{seconds // 3600} h {seconds % 3600 // 60} min"
+        return say("{seconds} s", seconds=seconds)
+    return (
+        say("{minutes} min", minutes=seconds // 60)
+        if seconds < 3600
+        else say("{hours} h {minutes} min", hours=seconds // 3600, minutes=seconds % 3600 // 60)
+    )

@@ -24,6 +24,7 @@ from vision_app.retention.cleanup import Report
 from vision_app.retention.limits import gib
 from vision_app.settings import Settings, load_settings
 from vision_app.stores.keys import account_of
+from vision_app.texts import said, say
 from vision_app.web.storage_answers import stats_of
 
 EXIT_SHORT = 3
@@ -61,10 +62,19 @@ def quota(tenant: str | None, as_json: bool) -> None:
     if as_json:
         _dump(shown)
         return
-    whose = printable(tenant) if tenant else "bucket"
-    click.echo(f"{whose}: {_gb(total)} of {limit:g} GB ({shown['usage_percent']} %), {shown['objects']} objects")
+    whose = printable(tenant) if tenant else say("bucket")
+    click.echo(
+        say(
+            "{whose}: {total} of {limit:g} GB ({usage_percent} %), {objects} objects",
+            whose=whose,
+            total=_gb(total),
+            limit=limit,
+            usage_percent=shown["usage_percent"],
+            objects=shown["objects"],
+        )
+    )
     _print_types(settings, shown["by_type"], tenant is None)
-    click.echo(f"counted: {_when(status['counted_at'])}")
+    click.echo(say("counted: {counted_at}", counted_at=_when(status["counted_at"])))
 
 
 @storage.command()
@@ -77,17 +87,39 @@ def stats(as_json: bool) -> None:
         click.echo(answer.model_dump_json(indent=2, exclude={"trace_id"}))
         return
     current, limits = answer.current, answer.limits
-    click.echo(f"bucket: {_gb(current.total_gb)} of {current.limit_gb:g} GB ({current.usage_percent} %)")
+    click.echo(
+        say(
+            "bucket: {total_gb} of {limit_gb:g} GB ({usage_percent} %)",
+            total_gb=_gb(current.total_gb),
+            limit_gb=current.limit_gb,
+            usage_percent=current.usage_percent,
+        )
+    )
     _print_types(settings, current.by_type, True)
     click.echo(
-        f"clean-up: above {limits.emergency_threshold_gb:g} GB down to {limits.cleanup_target_gb:g} GB; "
-        f"a tenant may hold {limits.per_tenant_max_gb:g} GB"
+        say(
+            "clean-up: above {emergency_threshold_gb:g} GB down to {cleanup_target_gb:g} GB; a tenant may hold "
+            "{per_tenant_max_gb:g} GB",
+            emergency_threshold_gb=limits.emergency_threshold_gb,
+            cleanup_target_gb=limits.cleanup_target_gb,
+            per_tenant_max_gb=limits.per_tenant_max_gb,
+        )
     )
-    kept = (f"{name} {getattr(answer.policies, f'{name}_ttl_days'):g} days" for name in sorted(CLEANED))
-    click.echo(f"kept: {', '.join(kept)}")
-    due = "; one is due" if answer.cleanup_due else ""
-    click.echo(f"counted: {_when(answer.counted_at)}; cleaned up: {_when(answer.cleaned_at)}{due}")
-    table = Table("TENANT", "GB", "OBJECTS", box=None, pad_edge=False)
+    kept = (
+        say("{name} {days:g} days", name=name, days=getattr(answer.policies, f"{name}_ttl_days"))
+        for name in sorted(CLEANED)
+    )
+    click.echo(say("kept: {kept}", kept=", ".join(kept)))
+    due = say("; one is due") if answer.cleanup_due else ""
+    click.echo(
+        say(
+            "counted: {counted_at}; cleaned up: {cleaned_at}{due}",
+            counted_at=_when(answer.counted_at),
+            cleaned_at=_when(answer.cleaned_at),
+            due=due,
+        )
+    )
+    table = Table(*said("TENANT", "GB", "OBJECTS"), box=None, pad_edge=False)
     for share in answer.largest_tenants:
         table.add_row(printable(share.tenant_id) or "(nobody)", _gb(share.usage_gb), str(share.objects))
     _console().print(table)
@@ -104,7 +136,7 @@ def list_bucket(tenant_id: str | None, content_type: str | None, limit: int, as_
     if as_json:
         _dump([vars(one) for one in found])
         return
-    table = Table("KEY", "TENANT", "TYPE", "BYTES", "MODIFIED (UTC)", box=None, pad_edge=False)
+    table = Table(*said("KEY", "TENANT", "TYPE", "BYTES", "MODIFIED (UTC)"), box=None, pad_edge=False)
     for one in found:
         table.add_row(
             *(printable(text) for text in (one.key, one.tenant_id, one.content_type)),
@@ -113,7 +145,7 @@ def list_bucket(tenant_id: str | None, content_type: str | None, limit: int, as_
         )
     _console().print(table)
     if len(found) == limit:
-        click.echo(f"there may be more than these {limit}: --limit, --tenant, --type")
+        click.echo(say("there may be more than these {limit}: --limit, --tenant, --type", limit=limit))
 
 
 @storage.command()
@@ -125,7 +157,10 @@ def cleanup(free_gb: float | None, content_type: str | None, dry_run: bool, as_j
     """Delete expired objects, and objects above the limits of tenants and bucket; never those that a post needs."""
     settings = load_settings()
     if free_gb is not None and free_gb > settings.s3_total_limit_gb:
-        raise click.BadParameter(f"the whole bucket has {settings.s3_total_limit_gb:g} GB", param_hint="--free")
+        raise click.BadParameter(
+            say("the whole bucket has {s3_total_limit_gb:g} GB", s3_total_limit_gb=settings.s3_total_limit_gb),
+            param_hint="--free",
+        )
     target = None if free_gb is None else round((settings.s3_total_limit_gb - free_gb) * 1024**3)
     _tell(run(run_cleanup(settings, Aim("manual", content_type, target), dry_run=dry_run)), as_json)
 
@@ -157,21 +192,32 @@ def _tell(report: Report, as_json: bool) -> None:
 
 
 def _print(report: Report) -> None:
-    verb = "would delete" if report.dry_run else "deleted"
+    figures: dict[str, object] = {
+        "listed": report.listed,
+        "count": report.deleted_count,
+        "size": _gb(gib(report.freed_bytes)),
+        "seconds": report.seconds,
+    }
     click.echo(
-        f"listed {report.listed} objects; {verb} {report.deleted_count} ({_gb(gib(report.freed_bytes))} GB) "
-        f"in {report.seconds:.1f} s"
+        say("listed {listed} objects; would delete {count} ({size} GB) in {seconds:.1f} s", **figures)
+        if report.dry_run
+        else say("listed {listed} objects; deleted {count} ({size} GB) in {seconds:.1f} s", **figures)
     )
     for reason, of_reason in groupby(sorted(report.deleted, key=lambda place: place[::-1]), key=lambda place: place[1]):
         parts = [f"{kind} {report.deleted[kind, reason]}" for kind, _ in of_reason]
         click.echo(f"  {reason}: {', '.join(parts)}")
-    kept = ", ".join(f"{why} {_gb(gib(size))} GB" for why, size in sorted(report.protected.items()))
+    kept = ", ".join(
+        say("{why} {size} GB", why=why, size=_gb(gib(size))) for why, size in sorted(report.protected.items())
+    )
     if kept:
-        click.echo(f"protected: {kept}")
+        click.echo(say("protected: {kept}", kept=kept))
     if report.shortfall_bytes:
         click.echo(
-            f"the target is missed by {_gb(gib(report.shortfall_bytes))} GB: what is left is protected or too young; "
-            "raise S3_TOTAL_LIMIT_GB, or see docs/storage.md"
+            say(
+                "the target is missed by {shortfall_bytes} GB: what is left is protected or too young; raise "
+                "S3_TOTAL_LIMIT_GB, or see docs/storage.md",
+                shortfall_bytes=_gb(gib(report.shortfall_bytes)),
+            )
         )
 
 
@@ -194,7 +240,14 @@ def _as_json(report: Report) -> dict[str, Any]:
 def _print_types(settings: Settings, by_type: dict[str, float], limited: bool) -> None:
     limits = {name: getattr(settings, f"s3_{name}_max_gb") for name in CLEANED} if limited else {}
     for name, size in sorted(by_type.items()):
-        click.echo(f"  {name}: {_gb(size)}{f' of {limits[name]:g}' if name in limits else ''} GB")
+        click.echo(
+            say(
+                "  {name}: {size}{limit} GB",
+                name=name,
+                size=_gb(size),
+                limit=say(" of {limit:g}", limit=limits[name]) if name in limits else "",
+            )
+        )
 
 
 def _gb(size: float) -> str:
@@ -202,7 +255,7 @@ def _gb(size: float) -> str:
 
 
 def _when(at: datetime | None) -> str:
-    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}" if at else "never"
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}" if at else say("never")
 
 
 def _console() -> Console:

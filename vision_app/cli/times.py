@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from vision_app.printable import printable as printable
+from vision_app.texts import say
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -27,7 +28,11 @@ class Duration(click.ParamType):
         length = _duration(value)
         if length is None:
             self.fail(
-                f"{value!r} is no duration; give a number and s, m, h or d, for example 5m; at most {LONGEST.days}d",
+                say(
+                    "{value!r} is no duration; give a number and s, m, h or d, for example 5m; at most {days}d",
+                    value=value,
+                    days=LONGEST.days,
+                ),
                 param,
                 ctx,
             )
@@ -48,7 +53,7 @@ class Moment(click.ParamType):
             at = datetime.fromisoformat(value)
             return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
         except (ValueError, OverflowError):  # OverflowError: an offset leads out of the years 1 to 9999
-            self.fail(f"{value!r} is no time; give 2h (ago) or 2026-11-22T18:00", param, ctx)
+            self.fail(say("{value!r} is no time; give 2h (ago) or 2026-11-22T18:00", value=value), param, ctx)
 
 
 DURATION, MOMENT = Duration(), Moment()
@@ -64,7 +69,7 @@ def clock(at_ms: int) -> str:
     try:
         at = _EPOCH + timedelta(milliseconds=at_ms)
     except OverflowError:
-        return f"not in the years 1 to 9999 ({at_ms} ms)"
+        return say("not in the years 1 to 9999 ({at_ms} ms)", at_ms=at_ms)
     return at.isoformat(sep=" ", timespec="milliseconds").removesuffix("+00:00")
 
 

@@ -17,9 +17,12 @@ from vision_app.operations.trace import trace as trace_post
 from vision_app.operations.waiting import reason_of
 from vision_app.printable import json_text
 from vision_app.settings import load_settings
+from vision_app.texts import noted, said, say
 
 EXIT_UNFINISHED = 3
 PIPE_WIDTH = 200
+STATUSES = {"no row": noted("no row"), "dead letter": noted("dead letter")}
+"""What `Trace.status` says if it is not a status of the row."""
 
 
 @click.command()
@@ -45,10 +48,20 @@ def trace(identity: str, tenant_id: str | None, since: datetime, as_json: bool) 
 
 
 def _show(console: Console, found: Trace, traced: bool) -> None:
-    console.print(printable(f"Post {found.post_id} of {found.tenant_id}, trace {found.trace_id}: {found.status}"))
+    console.print(
+        printable(
+            say(
+                "Post {post_id} of {tenant_id}, trace {trace_id}: {status}",
+                post_id=found.post_id,
+                tenant_id=found.tenant_id,
+                trace_id=found.trace_id,
+                status=say(STATUSES[found.status]) if found.status in STATUSES else found.status,
+            )
+        )
+    )
     if traced and found.w3c_trace_id:
-        console.print(f"Its spans at the collector of traces have the trace id {found.w3c_trace_id}.")
-    table = Table("TIME (UTC)", "+MS", "WHERE", "PLACE", "WHAT", box=None, pad_edge=False)
+        console.print(say("Its spans at the collector of traces have the trace id {id}.", id=found.w3c_trace_id))
+    table = Table(*said("TIME (UTC)", "+MS", "WHERE", "PLACE", "WHAT"), box=None, pad_edge=False)
     start = found.hops[0].at_ms if found.hops else 0
     for hop in found.hops:
         what = f"{hop.what}  ← {hop.waits}" if hop.waits else hop.what
@@ -56,14 +69,22 @@ def _show(console: Console, found: Trace, traced: bool) -> None:
     console.print(table)
     for medium in found.media:
         why = f": {reason_of(medium)}" if medium.get("reason") else ""
-        console.print(printable(f"medium {medium['sha256'][:12]} {medium['status']}{why}"))
+        console.print(
+            printable(
+                say("medium {sha256} {status}{why}", sha256=medium["sha256"][:12], status=medium["status"], why=why)
+            )
+        )
     if not found.whole:
-        console.print("Not everything was read: too many records; narrow it with --tenant or --since.")
+        console.print(say("Not everything was read: too many records; narrow it with --tenant or --since."))
     for letter in found.letters:
-        console.print(printable(f"Dead letter {letter} waits for a decision: vision dlq show {letter}"))
+        console.print(
+            printable(say("Dead letter {letter} waits for a decision: vision dlq show {letter}", letter=letter))
+        )
     if found.stopped:
-        console.print(printable(f"Stopped: {found.stopped}"))
+        console.print(printable(say("Stopped: {stopped}", stopped=found.stopped)))
     elif found.letters:
-        console.print("It ended among the dead letters: vision dlq replay tries again, vision dlq discard ends it.")
+        console.print(
+            say("It ended among the dead letters: vision dlq replay tries again, vision dlq discard ends it.")
+        )
     else:
-        console.print("It came to its end.")
+        console.print(say("It came to its end."))

@@ -7,6 +7,8 @@ import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from vision_app.texts import say
+
 # X509_V_ERR_… of OpenSSL, as in ssl.SSLCertVerificationError.verify_code
 _NOT_YET_VALID, _EXPIRED, _REVOKED = 9, 10, 23
 _WRONG_NAME = (62, 64)
@@ -38,16 +40,30 @@ def explain(fault: BaseException, service: Service) -> str | None:
             return _tls(cause, service)
     for cause in causes(fault):
         if isinstance(cause, socket.gaierror):
-            return f"{service.title}: the host name cannot be resolved; check {service.address_variable}"
+            return say(
+                "{title}: the host name cannot be resolved; check {address_variable}",
+                title=service.title,
+                address_variable=service.address_variable,
+            )
         if isinstance(cause, ConnectionRefusedError):
-            return f"{service.title}: nothing listens at the address; check {service.address_variable} and that it runs"
+            return say(
+                "{title}: nothing listens at the address; check {address_variable} and that it runs",
+                title=service.title,
+                address_variable=service.address_variable,
+            )
         if isinstance(cause, ConnectionResetError | BrokenPipeError):
-            return (
-                f"{service.title}: the server closes the connection; check {service.address_variable}, whether the "
-                "server expects TLS on this port, and whether it wants a client certificate"
+            return say(
+                "{title}: the server closes the connection; check {address_variable}, whether the server "
+                "expects TLS on this port, and whether it wants a client certificate",
+                title=service.title,
+                address_variable=service.address_variable,
             )
         if isinstance(cause, TimeoutError):
-            return f"{service.title}: no answer in time; check {service.address_variable}, the network and that it runs"
+            return say(
+                "{title}: no answer in time; check {address_variable}, the network and that it runs",
+                title=service.title,
+                address_variable=service.address_variable,
+            )
     return None
 
 
@@ -73,33 +89,49 @@ def causes(fault: BaseException) -> Iterator[BaseException]:
 
 def _certificate(fault: ssl.SSLCertVerificationError, service: Service) -> str:
     if fault.verify_code in _WRONG_NAME:
-        return (
-            f"{service.title}: the server's certificate is for another host name ({fault.verify_message}); use the "
-            f"name in the certificate in {service.address_variable}, or have the certificate issued for this name"
+        return say(
+            "{title}: the server's certificate is for another host name ({verify_message}); use the name "
+            "in the certificate in {address_variable}, or have the certificate issued for this name",
+            title=service.title,
+            verify_message=fault.verify_message,
+            address_variable=service.address_variable,
         )
     if fault.verify_code == _EXPIRED:
-        return f"{service.title}: the server's certificate has expired; renew it on the server"
+        return say("{title}: the server's certificate has expired; renew it on the server", title=service.title)
     if fault.verify_code == _NOT_YET_VALID:
-        return f"{service.title}: the server's certificate is not valid yet; check the clocks of both machines"
+        return say(
+            "{title}: the server's certificate is not valid yet; check the clocks of both machines", title=service.title
+        )
     if fault.verify_code == _REVOKED:
-        return f"{service.title}: the server's certificate was revoked; renew it on the server"
+        return say("{title}: the server's certificate was revoked; renew it on the server", title=service.title)
     variable = service.ca_variable or f"{service.variables}_CA_FILE"
-    return (
-        f"{service.title}: the server's certificate is signed by an authority that is not trusted here "
-        f"({fault.verify_message}); name the authority's file in {variable}"
+    return say(
+        "{title}: the server's certificate is signed by an authority that is not trusted here "
+        "({verify_message}); name the authority's file in {variable}",
+        title=service.title,
+        verify_message=fault.verify_message,
+        variable=variable,
     )
 
 
 def _tls(fault: ssl.SSLError, service: Service) -> str:
     reason = (fault.reason or str(fault)).upper()
     if any(word in reason for word in _NO_TLS):
-        return (
-            f"{service.title}: the server does not speak TLS on this port; check the port in "
-            f"{service.address_variable}, or switch TLS off"
+        return say(
+            "{title}: the server does not speak TLS on this port; check the port in {address_variable}, or "
+            "switch TLS off",
+            title=service.title,
+            address_variable=service.address_variable,
         )
     if any(word in reason for word in _CLIENT_REFUSED):
-        return (
-            f"{service.title}: the server refuses our client certificate, or wants one; set "
-            f"{service.variables}_CERT_FILE and {service.variables}_KEY_FILE to one that its authority has signed"
+        return say(
+            "{title}: the server refuses our client certificate, or wants one; set {variables}_CERT_FILE "
+            "and {variables}_KEY_FILE to one that its authority has signed",
+            title=service.title,
+            variables=service.variables,
         )
-    return f"{service.title}: TLS failed ({fault.reason or fault}); check versions and ciphers of the server"
+    return say(
+        "{title}: TLS failed ({reason}); check versions and ciphers of the server",
+        title=service.title,
+        reason=fault.reason or fault,
+    )

@@ -12,6 +12,7 @@ import certifi
 import httpx
 
 from vision_app.settings import Settings, SettingsError
+from vision_app.texts import say
 
 from .faults import Service, explain
 from .tls import TlsFiles, client_context
@@ -40,7 +41,9 @@ def gigachat_context(settings: Settings) -> ssl.SSLContext:
             context.load_verify_locations(settings.gigachat_ca_bundle_file)
         except OSError as fault:
             name = settings.gigachat_ca_bundle_file
-            raise SettingsError(f"GIGACHAT_CA_BUNDLE_FILE: {name} is not a readable PEM file ({fault})") from fault
+            raise SettingsError(
+                say("GIGACHAT_CA_BUNDLE_FILE: {name} is not a readable PEM file ({fault})", name=name, fault=fault)
+            ) from fault
     return context
 
 
@@ -59,8 +62,16 @@ def gigachat_fault(fault: Exception) -> str:
     """Why a request cannot be sent, with a remedy, in one sentence without secrets."""
     if isinstance(fault, httpx.ProxyError | aiohttp.ClientHttpProxyError):
         said = f"{fault.status} {fault.message}" if isinstance(fault, aiohttp.ClientHttpProxyError) else fault
-        return f"GigaChat: the proxy refuses ({said}); check user and password in GIGACHAT_PROXY_URL or HTTPS_PROXY"
-    text = f"{type(fault).__name__}: {fault}; check the network, {GIGACHAT.address_variable}"
+        return say(
+            "GigaChat: the proxy refuses ({fault}); check user and password in GIGACHAT_PROXY_URL or HTTPS_PROXY",
+            fault=said,
+        )
+    text = say(
+        "{kind}: {fault}; check the network, {address_variable}",
+        kind=type(fault).__name__,
+        fault=fault,
+        address_variable=GIGACHAT.address_variable,
+    )
     return explain(fault, GIGACHAT) or text
 
 

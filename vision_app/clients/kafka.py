@@ -13,6 +13,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 
 from vision_app.settings import Settings, SettingsError
+from vision_app.texts import say
 
 from .kafka_faults import explained
 from .kafka_patience import CONNECTING_SECONDS, limit_waits
@@ -107,8 +108,11 @@ def tool_properties(settings: Settings) -> str:
         key = settings.kafka_key_file.read_text("utf-8")
         if PKCS8 not in key or any(f"{kind} {PKCS8}" in key for kind in ("RSA", "EC", "DSA")):
             raise SettingsError(
-                f"KAFKA_KEY_FILE: {settings.kafka_key_file} is not in the format PKCS#8, the only one that Kafka's own "
-                "tools read; convert it: openssl pkcs8 -topk8 -in OLD -out NEW"
+                say(
+                    "KAFKA_KEY_FILE: {file} is not in the format PKCS#8, the only one that Kafka's own tools read; "
+                    "convert it: openssl pkcs8 -topk8 -in OLD -out NEW",
+                    file=settings.kafka_key_file,
+                )
             )
         lines |= {
             "ssl.keystore.type": "PEM",

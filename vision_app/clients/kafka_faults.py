@@ -26,6 +26,8 @@ from aiokafka.errors import (
 from aiokafka.protocol.admin import SaslHandShakeRequest
 from aiokafka.protocol.metadata import MetadataRequest
 
+from vision_app.texts import say
+
 from .faults import Service, causes, explain
 from .tls import handshake
 
@@ -82,7 +84,12 @@ async def _why_not_as_advertised(arguments: Mapping[str, Any], first: _Trial) ->
             return None
         if (reason := await _Trial(arguments, host, port).reason()) is None:
             return None
-        found = found or f"the broker tells its clients to use {host}:{port} (advertised.listeners). {reason}"
+        found = found or say(
+            "the broker tells its clients to use {host}:{port} (advertised.listeners). {reason}",
+            host=host,
+            port=port,
+            reason=reason,
+        )
     return found
 
 
@@ -119,20 +126,25 @@ class _Trial:
         try:
             connection = await self._connect(**self._arguments)
         except SaslAuthenticationFailed:
-            return (
-                f"Kafka: user {self._user} is refused with {self._mechanism}; check KAFKA_SASL_USERNAME, "
-                "KAFKA_SASL_PASSWORD and that the user was made for KAFKA_SASL_MECHANISM"
+            return say(
+                "Kafka: user {user} is refused with {mechanism}; check KAFKA_SASL_USERNAME, "
+                "KAFKA_SASL_PASSWORD and that the user was made for KAFKA_SASL_MECHANISM",
+                user=self._user,
+                mechanism=self._mechanism,
             )
         except UnsupportedSaslMechanismError:
-            return (
-                f"Kafka: the broker does not accept {self._mechanism} here, only {await self._mechanisms()}; "
-                "change KAFKA_SASL_MECHANISM, or the port in KAFKA_BOOTSTRAP_SERVERS"
+            return say(
+                "Kafka: the broker does not accept {mechanism} here, only {others}; change "
+                "KAFKA_SASL_MECHANISM, or the port in KAFKA_BOOTSTRAP_SERVERS",
+                mechanism=self._mechanism,
+                others=await self._mechanisms(),
             )
         except IllegalSaslStateError:
             without = "PLAINTEXT" if self._context is None else "SSL"
-            return (
+            return say(
                 "Kafka: the broker takes no user and password on this port; check the port in "
-                f"KAFKA_BOOTSTRAP_SERVERS, or set KAFKA_SECURITY_PROTOCOL={without}"
+                "KAFKA_BOOTSTRAP_SERVERS, or set KAFKA_SECURITY_PROTOCOL={without}",
+                without=without,
             )
         except (KafkaError, OSError, ValueError) as fault:  # ValueError: SCRAM, when the server proves a wrong password
             return await self._connecting(fault)
@@ -145,17 +157,19 @@ class _Trial:
         if self._context is None:
             if await self._speaks_tls():
                 secure = self._protocol.replace("PLAINTEXT", "SSL")
-                return (
-                    "Kafka: the broker speaks TLS on this port; check the port in KAFKA_BOOTSTRAP_SERVERS, or set "
-                    f"KAFKA_SECURITY_PROTOCOL={secure}"
+                return say(
+                    "Kafka: the broker speaks TLS on this port; check the port in KAFKA_BOOTSTRAP_SERVERS, "
+                    "or set KAFKA_SECURITY_PROTOCOL={secure}",
+                    secure=secure,
                 )
             return explain(fault, KAFKA) or (explain(ConnectionResetError(), KAFKA) if _is_closed(fault) else None)
         if isinstance(fault, ssl.SSLCertVerificationError):
             return explain(fault, KAFKA)
         if await self._speaks_plainly():
-            return (
-                "Kafka: the broker does not speak TLS on this port; check the port in KAFKA_BOOTSTRAP_SERVERS, or set "
-                f"KAFKA_SECURITY_PROTOCOL={self._protocol.replace('SSL', 'PLAINTEXT')}"
+            return say(
+                "Kafka: the broker does not speak TLS on this port; check the port in "
+                "KAFKA_BOOTSTRAP_SERVERS, or set KAFKA_SECURITY_PROTOCOL={protocol}",
+                protocol=self._protocol.replace("SSL", "PLAINTEXT"),
             )
         # With TLS 1.3 a client's certificate is refused after the handshake: aiokafka only sees a closed connection.
         hidden = await handshake(self.host, self.port, self._context)
@@ -169,10 +183,11 @@ class _Trial:
         except (KafkaError, OSError) as fault:
             if self._mechanism is not None or not _is_closed(fault):
                 return explain(fault, KAFKA)
-            return (
+            return say(
                 "Kafka: the broker wants a user and a password on this port; set "
-                f"KAFKA_SECURITY_PROTOCOL={'SASL_PLAINTEXT' if self._context is None else 'SASL_SSL'}, "
-                "KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD, or check the port in KAFKA_BOOTSTRAP_SERVERS"
+                "KAFKA_SECURITY_PROTOCOL={needed}, KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD, or check "
+                "the port in KAFKA_BOOTSTRAP_SERVERS",
+                needed="SASL_PLAINTEXT" if self._context is None else "SASL_SSL",
             )
         finally:
             connection.close()
@@ -224,7 +239,11 @@ def _refusal(fault: BaseException, arguments: Mapping[str, Any]) -> str | None:
 def lacking(arguments: Mapping[str, Any], what: str) -> str:
     """The sentence about rights that the user does not have."""
     if "sasl_plain_username" in arguments:
-        user = f"user {arguments['sasl_plain_username']}"
+        user = say("user {sasl_plain_username}", sasl_plain_username=arguments["sasl_plain_username"])
     else:
-        user = "user ANONYMOUS" if arguments["ssl_context"] is None else "user of our certificate"
-    return f"Kafka: the {user} lacks rights: {what}; grant them as docs/connecting.md (Kafka) lists them"
+        user = say("user ANONYMOUS") if arguments["ssl_context"] is None else say("user of our certificate")
+    return say(
+        "Kafka: the {user} lacks rights: {what}; grant them as docs/connecting.md (Kafka) lists them",
+        user=user,
+        what=what,
+    )

@@ -19,6 +19,8 @@ from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.coordination import FindCoordinatorRequest
 from aiokafka.protocol.types import Array, Boolean, Int16, Int32, Schema, String
 
+from vision_app.texts import say
+
 from .kafka_patience import CONNECTING_SECONDS, limit_waits
 
 log = structlog.get_logger(__name__)
@@ -131,7 +133,7 @@ async def _of_topics(client: AIOKafkaClient, wanted: Mapping[str, Iterable[Right
         code, allowed = found[name]
         hidden = for_code(code) is TopicAuthorizationFailedError
         missing = [right.name for right in rights if hidden or (code == 0 and not allowed >> right & 1)]
-        lacking += [f"{' and '.join(missing)} on topic {name}"] if missing else []
+        lacking += [say("{missing} on topic {name}", missing=" and ".join(missing), name=name)] if missing else []
     return lacking
 
 
@@ -142,11 +144,13 @@ async def _of_group(client: AIOKafkaClient, group: str) -> list[str]:
         code, allowed = await _asked(client, group)
         fault = for_code(code)
         if fault is GroupAuthorizationFailedError:
-            return [f"{Right.READ.name} on group {group}"]
+            return [say("{name} on group {group}", name=Right.READ.name, group=group)]
         if not code:
-            return [] if allowed >> Right.READ & 1 else [f"{Right.READ.name} on group {group}"]
+            return (
+                [] if allowed >> Right.READ & 1 else [say("{name} on group {group}", name=Right.READ.name, group=group)]
+            )
         if not fault.retriable:
-            raise fault(f"group {group} cannot be described")
+            raise fault(say("group {group} cannot be described", group=group))
         if time.monotonic() > deadline:  # a worker waits for its coordinator anyway
             log.warning("group_rights_unknown", group=group, error=fault.__name__)
             return []

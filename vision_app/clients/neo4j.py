@@ -8,6 +8,7 @@ from neo4j import AsyncDriver, AsyncGraphDatabase, AsyncSession, NotificationMin
 from neo4j.exceptions import AuthError, Forbidden, Neo4jError
 
 from vision_app.settings import Settings
+from vision_app.texts import say
 
 from .faults import Service, explain
 from .tls import TlsFiles, client_context
@@ -42,10 +43,16 @@ def neo4j_session(driver: AsyncDriver, settings: Settings) -> AsyncSession:
 def neo4j_fault(fault: Exception) -> str:
     """What is wrong with the connection and what to do, in one sentence without secrets."""
     if isinstance(fault, AuthError):
-        return f"Neo4j refuses the password of this user ({fault.code}); check NEO4J_USER and NEO4J_PASSWORD"
+        return say(
+            "Neo4j refuses the password of this user ({code}); check NEO4J_USER and NEO4J_PASSWORD", code=fault.code
+        )
     if isinstance(fault, Forbidden):
-        return f"Neo4j: the user of NEO4J_USER lacks a right: {fault.message}; have it granted"
+        return say("Neo4j: the user of NEO4J_USER lacks a right: {message}; have it granted", message=fault.message)
     if isinstance(fault, Neo4jError) and str(fault.code).endswith("DatabaseNotFound"):
-        return f"Neo4j: {fault.message}; check NEO4J_DATABASE"
-    text = f"Neo4j: {type(fault).__name__}: {fault}; check NEO4J_URI, NEO4J_USER and NEO4J_PASSWORD and that it runs"
+        return say("Neo4j: {message}; check NEO4J_DATABASE", message=fault.message)
+    text = say(
+        "Neo4j: {kind}: {fault}; check NEO4J_URI, NEO4J_USER and NEO4J_PASSWORD and that it runs",
+        kind=type(fault).__name__,
+        fault=fault,
+    )
     return explain(fault, NEO4J) or text

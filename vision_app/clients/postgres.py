@@ -10,16 +10,18 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import asyncpg
 
 from vision_app.settings import Settings, SettingsError
+from vision_app.texts import noted, say
 
 from .faults import Service, causes, explain
 
 CONNECT_SECONDS = 5
-MIGRATE = "run `vision migrate apply` with DATABASE_OWNER_URL"
+MIGRATE = noted("run `vision migrate apply` with DATABASE_OWNER_URL")
 _FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
 _UNVERIFIED = {
-    "require": "encrypts, but does not verify the server's certificate: another server can pose as yours",
-    "verify-ca": "does not compare the host name with the certificate: another server of this authority can pose as "
-    "yours",
+    "require": noted("encrypts, but does not verify the server's certificate: another server can pose as yours"),
+    "verify-ca": noted(
+        "does not compare the host name with the certificate: another server of this authority can pose as yours"
+    ),
 }
 
 
@@ -69,7 +71,11 @@ def check_postgres_files(settings: Settings) -> None:
                 ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
             except ssl.SSLError as fault:
                 raise SettingsError(
-                    f"{variable.upper()}: sslrootcert={path} cannot be used: not in PEM format"
+                    say(
+                        "{variable}: sslrootcert={path} cannot be used: not in PEM format",
+                        variable=variable.upper(),
+                        path=path,
+                    )
                 ) from fault
 
 
@@ -78,7 +84,9 @@ def _check_file(what: str, path: str) -> None:
         with open(path, "rb"):
             pass
     except OSError as fault:
-        raise SettingsError(f"{what} cannot be read ({fault.strerror}); check path and permissions") from fault
+        raise SettingsError(
+            say("{what} cannot be read ({strerror}); check path and permissions", what=what, strerror=fault.strerror)
+        ) from fault
 
 
 def worker_role(settings: Settings) -> str | None:
@@ -93,7 +101,11 @@ def unverified(settings: Settings) -> str | None:
     mode = options.get("sslmode", [""])[-1]
     if mode not in _UNVERIFIED:
         return None
-    return f"sslmode={mode} {_UNVERIFIED[mode]}; write sslmode=verify-full&sslrootcert=FILE in DATABASE_URL"
+    return say(
+        "sslmode={mode} {weakness}; write sslmode=verify-full&sslrootcert=FILE in DATABASE_URL",
+        mode=mode,
+        weakness=say(_UNVERIFIED[mode]),
+    )
 
 
 def postgres_fault(fault: BaseException, way: Way = Way.WORKER) -> str:
@@ -101,35 +113,67 @@ def postgres_fault(fault: BaseException, way: Way = Way.WORKER) -> str:
     for cause in causes(fault):
         if told := _told_by_server(cause, way):
             return told
-    service = Service("Postgres", way.value, way.value, ca_variable=f"sslrootcert=… of {way.value}")
+    service = Service(
+        "Postgres", way.value, way.value, ca_variable=say("sslrootcert=… of {variable}", variable=way.value)
+    )
     if told := explain(fault, service):
         return told
     text = str(fault) or type(fault).__name__
     if "rejected SSL upgrade" in text:
-        return f"Postgres: the server does not speak TLS; switch it on there, or leave sslmode out of {way.value}"
-    return f"Postgres: {type(fault).__name__}: {text}; check {way.value} and that Postgres runs"
+        return say(
+            "Postgres: the server does not speak TLS; switch it on there, or leave sslmode out of {variable}",
+            variable=way.value,
+        )
+    return say(
+        "Postgres: {kind}: {text}; check {variable} and that Postgres runs",
+        kind=type(fault).__name__,
+        text=text,
+        variable=way.value,
+    )
 
 
 def _told_by_server(fault: BaseException, way: Way) -> str | None:
     """For answers of Postgres or pgbouncer."""
     text = str(fault)
     if isinstance(fault, asyncpg.InvalidPasswordError) or "password authentication failed" in text:
-        return f"Postgres refuses the password of this user ({text}); check both in {way.value}"
+        return say(
+            "Postgres refuses the password of this user ({text}); check both in {variable}",
+            text=text,
+            variable=way.value,
+        )
     if "requires a valid client certificate" in text or "certificate authentication failed" in text:
-        return f"Postgres: {text}; name one that it trusts, for this user, with sslcert=… and sslkey=… in {way.value}"
+        return say(
+            "Postgres: {text}; name one that it trusts, for this user, with sslcert=… and sslkey=… in {variable}",
+            text=text,
+            variable=way.value,
+        )
     if isinstance(fault, asyncpg.InvalidAuthorizationSpecificationError):
         if "no encryption" in text or "SSL required" in text:
-            return (
-                f"Postgres takes only connections with TLS ({text}); write sslmode=verify-full&sslrootcert=FILE in "
-                f"{way.value}"
+            return say(
+                "Postgres takes only connections with TLS ({text}); write "
+                "sslmode=verify-full&sslrootcert=FILE in {variable}",
+                text=text,
+                variable=way.value,
             )
-        return f"Postgres lets this user not in ({text}); check the user in {way.value}, and pg_hba.conf of the server"
+        return say(
+            "Postgres lets this user not in ({text}); check the user in {variable}, and pg_hba.conf of the server",
+            text=text,
+            variable=way.value,
+        )
     if isinstance(fault, asyncpg.InvalidCatalogNameError):
-        return f"Postgres: {text}; check the database's name in {way.value}"
+        return say("Postgres: {text}; check the database's name in {variable}", text=text, variable=way.value)
     if isinstance(fault, asyncpg.InsufficientPrivilegeError):
-        return f"Postgres: {text}; {MIGRATE}, which grants the worker its rights (docs/connecting.md lists them)"
+        return say(
+            "Postgres: {text}; {remedy}, which grants the worker its rights (docs/connecting.md lists them)",
+            text=text,
+            remedy=say(MIGRATE),
+        )
     if isinstance(fault, asyncpg.InvalidSQLStatementNameError | asyncpg.DuplicatePreparedStatementError):
-        return f"Postgres: {text}; if {way.value} leads to pgbouncer in transaction mode, set DATABASE_PGBOUNCER=true"
+        return say(
+            "Postgres: {text}; if {variable} leads to pgbouncer in transaction mode, set DATABASE_PGBOUNCER=true",
+            text=text,
+            variable=way.value,
+        )
     return None
 
 

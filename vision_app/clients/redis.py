@@ -25,6 +25,7 @@ from redis.exceptions import (
 from redis.exceptions import TimeoutError as RedisTimeout
 
 from vision_app.settings import Settings
+from vision_app.texts import noted, say
 
 from .faults import Service, causes, explain
 from .redis_rights import needed_commands
@@ -33,7 +34,7 @@ from .tls import TlsFiles, client_context
 REDIS = Service("Redis", "REDIS_URL", "REDIS")
 SENTINEL = Service("Redis Sentinel", "REDIS_SENTINELS", "REDIS")
 TLS = "rediss://"
-_CLUSTER = (
+_CLUSTER = noted(
     "Redis: the server is part of a Redis Cluster, and our scripts touch keys of several hash slots; name a single "
     "server, or one with replicas and Sentinels, in REDIS_URL"
 )
@@ -80,7 +81,7 @@ class _Sentinels(Sentinel):
                 continue
             if state and self.check_master_state(state, service_name):
                 return state["ip"], state["port"]
-        unknown = MasterNotFoundError(f"no Sentinel names a master {service_name!r}")
+        unknown = MasterNotFoundError(say("no Sentinel names a master {service_name!r}", service_name=service_name))
         raise unknown from (ExceptionGroup("of the Sentinels", faults) if faults else None)
 
 
@@ -143,7 +144,7 @@ async def check_server(client: Redis, settings: Settings) -> None:
     """
     await refuse_cluster(client)
     if missing := await missing_rights(client, settings):
-        raise RightsMissing(f"the user of REDIS_URL lacks rights: {'; '.join(missing)}")
+        raise RightsMissing(say("the user of REDIS_URL lacks rights: {missing}", missing="; ".join(missing)))
 
 
 async def refuse_cluster(client: Redis) -> None:
@@ -213,36 +214,61 @@ def redis_fault(fault: BaseException, settings: Settings) -> str:
         if isinstance(cause, ClusterRefused | MovedError | ClusterCrossSlotError) or "CROSSSLOT" in str(cause):
             return _CLUSTER
         if isinstance(cause, RightsMissing):
-            return f"Redis: {cause}; have them granted, docs/connecting.md lists the least rights"
+            return say("Redis: {cause}; have them granted, docs/connecting.md lists the least rights", cause=cause)
         if isinstance(cause, NoPermissionError) or "NOPERM" in str(cause):
-            return f"Redis: a right is missing: {cause}; have it granted, docs/connecting.md lists the least rights"
+            return say(
+                "Redis: a right is missing: {cause}; have it granted, docs/connecting.md lists the least rights",
+                cause=cause,
+            )
     return _explained(fault, REDIS, "REDIS_URL", settings)
 
 
 def _no_master(fault: MasterNotFoundError, settings: Settings) -> str:
     given = f"REDIS_SENTINEL_MASTER={settings.redis_sentinel_master}"
     if fault.__cause__ is None:
-        return f"Redis: the Sentinels know no usable master of this name; check {given}, and the state of the servers"
+        return say(
+            "Redis: the Sentinels know no usable master of this name; check {given}, and the state of the servers",
+            given=given,
+        )
     faults = [cause for cause in causes(fault.__cause__) if isinstance(cause, RedisError)]
     told = "; ".join(dict.fromkeys(_explained(one, SENTINEL, "REDIS_SENTINEL_PASSWORD", settings) for one in faults))
-    return f"Redis: no Sentinel that answers names a usable master, check {given}; {told}"
+    return say("Redis: no Sentinel that answers names a usable master, check {given}; {told}", given=given, told=told)
 
 
 def _explained(fault: BaseException, service: Service, password: str, settings: Settings) -> str:
     kinds = [type(cause) for cause in causes(fault)]
     if any(issubclass(kind, AuthenticationError) for kind in kinds) or "NOAUTH" in str(fault):
-        return f"{service.title} refuses user or password ({fault}); check both in {password}"
+        return say(
+            "{title} refuses user or password ({fault}); check both in {password}",
+            title=service.title,
+            fault=fault,
+            password=password,
+        )
     if any(issubclass(kind, TimeoutError | RedisTimeout) for kind in kinds) and ssl.SSLError not in kinds:
-        doubt = ", and that it speaks TLS on this port" if settings.redis_url.get_secret_value().startswith(TLS) else ""
-        return f"{service.title}: no answer in time; check {service.address_variable} and that it runs{doubt}"
+        doubt = (
+            say(", and that it speaks TLS on this port")
+            if settings.redis_url.get_secret_value().startswith(TLS)
+            else ""
+        )
+        return say(
+            "{title}: no answer in time; check {address_variable} and that it runs{doubt}",
+            title=service.title,
+            address_variable=service.address_variable,
+            doubt=doubt,
+        )
     if told := explain(fault, service):
         return told
     if "Connection closed by server" in str(fault):
-        return (
-            f"{service.title}: the server closes the connection; check {service.address_variable}, and whether the "
-            "server expects TLS on this port (rediss://)"
+        return say(
+            "{title}: the server closes the connection; check {address_variable}, and whether the server "
+            "expects TLS on this port (rediss://)",
+            title=service.title,
+            address_variable=service.address_variable,
         )
-    return (
-        f"{service.title}: {type(fault).__name__}: {fault}; check {service.address_variable}, and memory and state of "
-        "the server"
+    return say(
+        "{title}: {kind}: {fault}; check {address_variable}, and memory and state of the server",
+        title=service.title,
+        kind=type(fault).__name__,
+        fault=fault,
+        address_variable=service.address_variable,
     )

@@ -12,6 +12,7 @@ from pathlib import Path
 import certifi
 
 from vision_app.settings import SettingsError
+from vision_app.texts import say
 
 HANDSHAKE_SECONDS = 5.0
 REFUSAL_SECONDS = 0.5
@@ -47,12 +48,17 @@ def client_context(files: TlsFiles) -> ssl.SSLContext:
     if (files.certificate is None) != (files.key is None):
         given, missing = ("CERT", "KEY") if files.certificate else ("KEY", "CERT")
         raise SettingsError(
-            f"{files.variables}_{given}_FILE is set and {files.variables}_{missing}_FILE is not; set both or none"
+            say(
+                "{variables}_{given}_FILE is set and {variables}_{missing}_FILE is not; set both or none",
+                variables=files.variables,
+                given=given,
+                missing=missing,
+            )
         )
     if files.certificate is not None:
         key, password = files.key, files.password
         _load(
-            f"{files.variables}_CERT_FILE and {files.variables}_KEY_FILE",
+            say("{variables}_CERT_FILE and {variables}_KEY_FILE", variables=files.variables),
             files.certificate,
             lambda path: context.load_cert_chain(path, key, lambda: password),
         )
@@ -64,14 +70,21 @@ def _load(variables: str, path: Path, load: Callable[[Path], None]) -> None:
         load(path)
     except ssl.SSLError as fault:
         reason = (
-            "the key does not belong to the certificate"
+            say("the key does not belong to the certificate")
             if "KEY_VALUES_MISMATCH" in str(fault)
-            else ("not in PEM format, or the key's password is wrong or missing")
+            else (say("not in PEM format, or the key's password is wrong or missing"))
         )
-        raise SettingsError(f"{variables}: {path} cannot be used: {reason}") from fault
+        raise SettingsError(
+            say("{variables}: {path} cannot be used: {reason}", variables=variables, path=path, reason=reason)
+        ) from fault
     except OSError as fault:
         raise SettingsError(
-            f"{variables}: {path} cannot be read ({fault.strerror}); check path and permissions"
+            say(
+                "{variables}: {path} cannot be read ({strerror}); check path and permissions",
+                variables=variables,
+                path=path,
+                strerror=fault.strerror,
+            )
         ) from fault
 
 
@@ -93,7 +106,7 @@ def _handshake(host: str, port: int, context: ssl.SSLContext) -> Exception | Non
             secured.settimeout(REFUSAL_SECONDS)
             try:
                 if not secured.recv(1):
-                    return ConnectionResetError("the server closed the connection after the handshake")
+                    return ConnectionResetError(say("the server closed the connection after the handshake"))
             except TimeoutError:
                 return None
     except OSError as fault:  # ssl.SSLError and TimeoutError are such

@@ -9,6 +9,8 @@ from typing import Any
 
 import httpx
 
+from vision_app.texts import say
+
 REQUEST_SECONDS = 5.0
 RETRY_SECONDS = 0.25
 BUSY = frozenset({502, 503, 504})  # the worker starts, recovers or rebalances
@@ -45,7 +47,13 @@ class Api:
         """Status and body, asked for again while the worker is away or busy. Raises WorkerAway at the deadline."""
         while (answer := await self.once(path)) is None or answer[0] in BUSY:
             if time.monotonic() >= deadline:
-                raise WorkerAway(f"{self.url}{path} does not answer; see `vision status` and `vision logs worker-1`")
+                raise WorkerAway(
+                    say(
+                        "{url}{path} does not answer; see `vision status` and `vision logs worker-1`",
+                        url=self.url,
+                        path=path,
+                    )
+                )
             await asyncio.sleep(RETRY_SECONDS)
         return answer
 

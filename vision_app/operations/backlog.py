@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 from vision_app import topics
 from vision_app.clients.kafka import kafka_admin, kafka_consumer
 from vision_app.settings import Settings
+from vision_app.texts import say
 
 from .neighbours import START_OF_STREAM, as_text
 
@@ -32,9 +33,13 @@ class Backlog:
         return bool(self.redis_unread or self.redis_pending or self.kafka)
 
     def __str__(self) -> str:
-        parts = [f"{stream}: {count} unread" for stream, count in self.redis_unread.items()]
-        parts += [f"{stream}: {count} pending" for stream, count in self.redis_pending.items()]
-        parts += [f"{topic}: {count} waiting" for topic, count in self.kafka.items()]
+        parts = [
+            say("{stream}: {count} unread", stream=stream, count=count) for stream, count in self.redis_unread.items()
+        ]
+        parts += [
+            say("{stream}: {count} pending", stream=stream, count=count) for stream, count in self.redis_pending.items()
+        ]
+        parts += [say("{topic}: {count} waiting", topic=topic, count=count) for topic, count in self.kafka.items()]
         return ", ".join(parts) or "nothing"
 
 

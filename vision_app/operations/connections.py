@@ -30,6 +30,7 @@ from vision_app.stack.state import Condition
 from vision_app.stores.base import SinkUnavailable
 from vision_app.stores.postgres import close_pool, create_pool
 from vision_app.stores.s3 import S3Error, S3Store
+from vision_app.texts import say
 
 from .api import REQUEST_SECONDS, Api, WorkerAway, token_for_all
 
@@ -58,7 +59,9 @@ def run(work: Coroutine[Any, Any, Result]) -> Result:
         raise
     except (WorkerAway, *FAULTS) as fault:
         reason = cause_of(fault)
-        raise StackError(f"{reason}; `vision status` shows what runs, `vision doctor` looks for the cause") from fault
+        raise StackError(
+            say("{reason}; `vision status` shows what runs, `vision doctor` looks for the cause", reason=reason)
+        ) from fault
     finally:
         kafka.setLevel(level)
         structlog.configure(**before)

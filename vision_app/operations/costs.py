@@ -11,6 +11,7 @@ from vision_app.providers.pictures import estimate_tokens
 from vision_app.settings import Settings
 from vision_app.stores.answers import AnswerStore
 from vision_app.stores.s3 import ObjectForbidden, ObjectMissing, S3Store
+from vision_app.texts import say
 
 AT_ONCE = 16
 
@@ -33,9 +34,13 @@ class Cost:
         )
 
     def __str__(self) -> str:
-        return (
-            f"at most {self.tokens_at_most} tokens: {self.asked} media to be asked about, "
-            f"{self.cached} with an answer already (free), {self.gone} without an object (skipped, free)"
+        return say(
+            "at most {tokens_at_most} tokens: {asked} media to be asked about, {cached} with an answer "
+            "already (free), {gone} without an object (skipped, free)",
+            tokens_at_most=self.tokens_at_most,
+            asked=self.asked,
+            cached=self.cached,
+            gone=self.gone,
         )
 
 

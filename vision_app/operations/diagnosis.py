@@ -15,6 +15,7 @@ from vision_app.settings import Settings
 from vision_app.stores.keys import MEDIA_PREFIX, VISION_PREFIX, segment
 from vision_app.stores.posts import Row
 from vision_app.streams.letter_ids import ids_of
+from vision_app.texts import say
 
 from .connections import api_of, postgres_of, redis_of, s3_of
 from .kafka_log import kafka_log
@@ -93,7 +94,7 @@ class LetterDiagnosis:
             "Trace ID": ids.get("trace_id"),
             "Error": f"{self.letter.error}: {self.letter.reason}",
             "Dead Letter": self.letter.id,
-            "Next": f"vision dlq show {self.letter.id}, then vision dlq replay or discard",
+            "Next": say("vision dlq show {id}, then vision dlq replay or discard", id=self.letter.id),
         }
 
 

@@ -19,6 +19,7 @@ from vision_app.settings import Settings
 from vision_app.stack.checks import PROBE_SECONDS, Finding, Level
 from vision_app.stores.policy_file import default_policy_path, read_policy
 from vision_app.stores.postgres import STORE_FAULTS
+from vision_app.texts import say
 
 from .connections import FAULTS, postgres_of
 from .health import findings, health
@@ -41,8 +42,8 @@ async def operation(settings: Settings, up: Mapping[str, bool], waiting_letters:
     count = waiting_letters or partial(_count_letters, settings)
     hosts, found = await asyncio.gather(_workers_hosts(settings) if up.get("kafka") else _unknown(), health(settings))
     checks: list[tuple[str, bool, Callable[[], Awaitable[Finding]]]] = [
-        ("dead letters", all(up.get(name) for name in ("kafka", "postgres")), partial(_dead_letters, count)),
-        ("bucket", bool(up.get("postgres")), partial(_bucket, settings)),
+        (say("dead letters"), all(up.get(name) for name in ("kafka", "postgres")), partial(_dead_letters, count)),
+        (say("bucket"), bool(up.get("postgres")), partial(_bucket, settings)),
     ]
     asked = [_within(name, check) for name, possible, check in checks if possible]
     found_here = [policy(settings.vision_policy_config_path), *await collector(settings)]
@@ -56,33 +57,55 @@ def policy(path: Path | None) -> Finding:
         read_policy(where)
     except PolicyError as fault:
         first, *others = str(fault).splitlines()
-        more = f" (and {len(others)} more)" if others else ""
-        text = f"{first}{more}; running workers keep the previous policy, a new one does not start"
-        return Finding(
-            check="policy", verdict=Level.FAILED, detail=f"{text}; correct it, then: vision policy check {where}"
+        more = say(" (and {others_count} more)", others_count=len(others)) if others else ""
+        text = say(
+            "{first}{more}; running workers keep the previous policy, a new one does not start", first=first, more=more
         )
-    return Finding(check="policy", verdict=Level.OK, detail=f"{where} can be used")
+        return Finding(
+            check=say("policy"),
+            verdict=Level.FAILED,
+            detail=say("{text}; correct it, then: vision policy check {where}", text=text, where=where),
+        )
+    return Finding(check=say("policy"), verdict=Level.OK, detail=say("{where} can be used", where=where))
 
 
 def bucket(settings: Settings, usage: Usage) -> Finding:
     """Whether there is room: for all, and for each type of content."""
     limits = limits_of(settings)
     percent = 100 * usage.total_bytes / limits.total_bytes
-    text = f"{gib(usage.total_bytes):.2f} of {gib(limits.total_bytes):g} GB used ({percent:.0f} %)"
-    remedy = "`vision storage cleanup --dry-run` says what can go, S3_TOTAL_LIMIT_GB is the limit"
+    text = say(
+        "{used:.2f} of {limit:g} GB used ({percent:.0f} %)",
+        used=gib(usage.total_bytes),
+        limit=gib(limits.total_bytes),
+        percent=percent,
+    )
+    remedy = say("`vision storage cleanup --dry-run` says what can go, S3_TOTAL_LIMIT_GB is the limit")
     if usage.total_bytes >= limits.total_bytes:
-        return Finding(check="bucket", verdict=Level.FAILED, detail=f"{text}, uploads are refused; {remedy}")
+        return Finding(
+            check=say("bucket"),
+            verdict=Level.FAILED,
+            detail=say("{text}, uploads are refused; {remedy}", text=text, remedy=remedy),
+        )
     if usage.total_bytes >= limits.emergency_bytes:
-        threshold = f"above S3_EMERGENCY_THRESHOLD_GB ({gib(limits.emergency_bytes):g}), so clean-ups run"
-        return Finding(check="bucket", verdict=Level.HINT, detail=f"{text}, {threshold}; {remedy}")
+        threshold = say(
+            "above S3_EMERGENCY_THRESHOLD_GB ({threshold:g}), so clean-ups run",
+            threshold=gib(limits.emergency_bytes),
+        )
+        return Finding(check=say("bucket"), verdict=Level.HINT, detail=f"{text}, {threshold}; {remedy}")
     full = [
-        f"{kind}/ holds {gib(usage.size_bytes.get(kind, 0)):.2f} of {gib(limit):g} GB (S3_{kind.upper()}_MAX_GB)"
+        say(
+            "{kind}/ holds {used:.2f} of {limit:g} GB (S3_{variable}_MAX_GB)",
+            kind=kind,
+            used=gib(usage.size_bytes.get(kind, 0)),
+            limit=gib(limit),
+            variable=kind.upper(),
+        )
         for kind, limit in limits.type_bytes.items()
         if usage.size_bytes.get(kind, 0) >= limit
     ]
     if full:
-        return Finding(check="bucket", verdict=Level.HINT, detail=f"{text}; {'; '.join(full)}; {remedy}")
-    return Finding(check="bucket", verdict=Level.OK, detail=text)
+        return Finding(check=say("bucket"), verdict=Level.HINT, detail=f"{text}; {'; '.join(full)}; {remedy}")
+    return Finding(check=say("bucket"), verdict=Level.OK, detail=text)
 
 
 async def _bucket(settings: Settings) -> Finding:
@@ -98,9 +121,11 @@ async def _count_letters(settings: Settings) -> int:
 async def _dead_letters(waiting: Count) -> Finding:
     count = await waiting()
     if not count:
-        return Finding(check="dead letters", verdict=Level.OK, detail="none waits for a decision")
-    text = f"{count} wait for a decision; `vision dlq ls` shows them, `vision dlq replay` and `discard` decide"
-    return Finding(check="dead letters", verdict=Level.HINT, detail=text)
+        return Finding(check=say("dead letters"), verdict=Level.OK, detail=say("none waits for a decision"))
+    text = say(
+        "{count} wait for a decision; `vision dlq ls` shows them, `vision dlq replay` and `discard` decide", count=count
+    )
+    return Finding(check=say("dead letters"), verdict=Level.HINT, detail=text)
 
 
 async def _workers_hosts(settings: Settings) -> list[str] | None:
@@ -124,9 +149,13 @@ async def _within(name: str, check: Callable[[], Awaitable[Finding]]) -> Finding
     try:
         return await asyncio.wait_for(check(), PROBE_SECONDS)
     except TimeoutError:
-        text = f"could not be seen within {PROBE_SECONDS:.0f} s"
+        text = say("could not be seen within {probe_seconds:.0f} s", probe_seconds=PROBE_SECONDS)
     except (UndefinedTableError, UndefinedColumnError):
-        return Finding(check=name, verdict=Level.HINT, detail="not known: a worker makes the tables when it starts")
+        return Finding(
+            check=name, verdict=Level.HINT, detail=say("not known: a worker makes the tables when it starts")
+        )
     except (*FAULTS, *STORE_FAULTS) as fault:
-        text = f"could not be seen: {cause_of(fault)}"
-    return Finding(check=name, verdict=Level.HINT, detail=f"{text}; the services' findings say what is wrong")
+        text = say("could not be seen: {cause}", cause=cause_of(fault))
+    return Finding(
+        check=name, verdict=Level.HINT, detail=say("{text}; the services' findings say what is wrong", text=text)
+    )

@@ -14,6 +14,7 @@ from vision_app.settings import Settings
 from vision_app.stores import migrate, repair, rights
 from vision_app.stores.base import Rejected
 from vision_app.stores.postgres import CONNECT_TIMEOUT_SECONDS, STORE_FAULTS, PostgresSink, unavailable
+from vision_app.texts import say
 from vision_app.topics import SINK_POSTGRES
 
 from .connections import s3_of
@@ -122,7 +123,7 @@ async def _write(sink: PostgresSink, batch: list[PostResult | Charged], told: Re
 
 def _name(record: PostResult | Charged) -> str:
     if isinstance(record, Charged):
-        return f"the charge of {record.tenant_id}'s grant {record.grant_id}"
+        return say("the charge of {tenant_id}'s grant {grant_id}", tenant_id=record.tenant_id, grant_id=record.grant_id)
     return f"{record.event.tenant_id} {record.event.post_id}"
 
 

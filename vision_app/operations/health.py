@@ -19,6 +19,7 @@ from vision_app.stack.checks import Finding, Level
 from vision_app.stack.home import Home
 from vision_app.stack.ports import LOOPBACK, reachable
 from vision_app.stack.state import Condition, ServiceState
+from vision_app.texts import heard, say
 
 ASK_SECONDS = 3.0
 
@@ -67,7 +68,13 @@ async def health(settings: Settings) -> list[Health]:
 
 def describe_stall(stall: Mapping[str, Any]) -> str:
     """A stall in one sentence."""
-    return f"{stall['stage']} at {stall['place']} has stood still since {stall['since'][:19]}Z: {stall['reason']}"
+    return say(
+        "{stage} at {place} has stood still since {since}Z: {reason}",
+        stage=stall["stage"],
+        place=stall["place"],
+        since=stall["since"][:19],
+        reason=heard(stall["reason"]),
+    )
 
 
 def findings(found: Sequence[Health], hosts: Sequence[str] | None = None) -> list[Finding]:
@@ -83,15 +90,23 @@ def _findings(worker: Health, hosts: Sequence[str] | None) -> list[Finding]:
         return [_no_answer(worker, hosts)]
     if worker.stalls:
         return [
-            Finding(check=worker.name, verdict=Level.FAILED, detail=f"{describe_stall(stall)}. Next: {stall['remedy']}")
+            Finding(
+                check=worker.name,
+                verdict=Level.FAILED,
+                detail=say("{stall}. Next: {remedy}", stall=describe_stall(stall), remedy=heard(stall["remedy"])),
+            )
             for stall in worker.stalls
         ]
     if reason := worker.answer.get("reason"):
-        return [Finding(check=worker.name, verdict=Level.HINT, detail=f"not ready: {reason}")]
-    waiting = ", ".join(f"{name} ({why})" for name, why in worker.answer.get("waiting_for", {}).items())
-    detail = f"ready; it waits for {waiting}" if waiting else "ready, and nothing stands still"
+        return [Finding(check=worker.name, verdict=Level.HINT, detail=say("not ready: {reason}", reason=heard(reason)))]
+    waiting = ", ".join(f"{name} ({heard(why)})" for name, why in worker.answer.get("waiting_for", {}).items())
+    detail = (
+        say("ready; it waits for {waiting}", waiting=waiting) if waiting else say("ready, and nothing stands still")
+    )
     if not worker.ours:  # in a container, started by hand, or of another folder
-        detail = f"the one at {worker.urls[0]}, which `vision up` did not start here, is {detail}"
+        detail = say(
+            "the one at {url}, which `vision up` did not start here, is {detail}", url=worker.urls[0], detail=detail
+        )
     return [Finding(check=worker.name, verdict=Level.OK, detail=detail)]
 
 
@@ -100,28 +115,43 @@ def _no_answer(worker: Health, hosts: Sequence[str] | None) -> Finding:
     if worker.starting:
         return Finding(check=worker.name, verdict=Level.HINT, detail=worker.starting)
     if worker.ours:
-        text = f"does not answer at {where}; `vision logs {worker.name}`, `vision worker restart` starts it again"
+        text = say(
+            "does not answer at {where}; `vision logs {name}`, `vision worker restart` starts it again",
+            where=where,
+            name=worker.name,
+        )
         return Finding(check=worker.name, verdict=Level.FAILED, detail=text)
     if hosts:
-        text = (
-            f"none answers at {where}, but {len(hosts)} are connected to Kafka, from {', '.join(sorted(set(hosts)))}: "
-            "run `vision doctor` there, or set VISION_API_HOST, VISION_API_PORT, METRICS_HOST and METRICS_PORT as there"
+        text = say(
+            "none answers at {where}, but {hosts_count} are connected to Kafka, from {hosts}: run `vision "
+            "doctor` there, or set VISION_API_HOST, VISION_API_PORT, METRICS_HOST and METRICS_PORT as there",
+            where=where,
+            hosts_count=len(hosts),
+            hosts=", ".join(sorted(set(hosts))),
         )
         return Finding(check=worker.name, verdict=Level.HINT, detail=text)
     known = (
-        "and none is connected to Kafka" if hosts is not None else "and Kafka does not tell whether one runs elsewhere"
+        say("and none is connected to Kafka")
+        if hosts is not None
+        else say("and Kafka does not tell whether one runs elsewhere")
     )
-    text = (
-        f"no worker answers at {where}, {known}: no post is analyzed; `vision up` starts one, or `vision worker` here"
+    text = say(
+        "no worker answers at {where}, {known}: no post is analyzed; `vision up` starts one, or `vision worker` here",
+        where=where,
+        known=known,
     )
     return Finding(check=worker.name, verdict=Level.FAILED, detail=text)
 
 
 def _starting(worker: ServiceState) -> str:
     if worker.condition is Condition.STOPPED:
-        return "stopped by `vision worker stop`; `vision worker start` starts it"
+        return say("stopped by `vision worker stop`; `vision worker start` starts it")
     young = worker.started_at is None or time.time() - worker.started_at < worker.start_seconds
-    return f"starting: {worker.detail or 'its process'}" if worker.condition is Condition.STARTING and young else ""
+    return (
+        say("starting: {detail}", detail=heard(worker.detail) or say("its process"))
+        if worker.condition is Condition.STARTING and young
+        else ""
+    )
 
 
 async def _ask_readiness(http: httpx.AsyncClient, urls: Sequence[str]) -> Mapping[str, Any] | None:

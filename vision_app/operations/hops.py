@@ -19,6 +19,7 @@ from vision_app import topics
 from vision_app.messages import REPLAY_HEADER, DeadLetter, key_of
 from vision_app.settings import Settings
 from vision_app.streams.letter_ids import ids_of
+from vision_app.texts import say
 
 from .kafka_log import KafkaLog, Record, Stretch
 
@@ -158,12 +159,16 @@ def _waits(record: Record, committed: Mapping[TopicPartition, int]) -> str | Non
     if record.topic == topics.DLQ.name:
         return None
     done = committed.get(TopicPartition(record.topic, record.partition), 0)
-    return None if done > record.offset else f"not finished by a worker yet: {record.offset - done} records before it"
+    return (
+        None
+        if done > record.offset
+        else say("not finished by a worker yet: {behind} records before it", behind=record.offset - done)
+    )
 
 
 def _replayed(record: Record) -> str:
     origin = record.headers.get(REPLAY_HEADER)
-    return f", replayed from {origin.decode('utf-8', 'replace')}" if origin else ""
+    return say(", replayed from {origin}", origin=origin.decode("utf-8", "replace")) if origin else ""
 
 
 def summary(body: Mapping[str, Any]) -> str:
@@ -171,27 +176,55 @@ def summary(body: Mapping[str, Any]) -> str:
     kind = str(body.get("type") or body.get("event_type") or "?")
     match kind:
         case "opened":
-            return f"opened, {len(body['verdicts'])} media" + (", by force" if body.get("force") else "")
+            return say("opened, {verdicts_count} media", verdicts_count=len(body["verdicts"])) + (
+                say(", by force") if body.get("force") else ""
+            )
         case "media_task":
-            return f"picture {body['medium']['sha256'][:12]}, dispatch {body['dispatch']}"
+            return say(
+                "picture {sha256}, dispatch {dispatch}", sha256=body["medium"]["sha256"][:12], dispatch=body["dispatch"]
+            )
         case "reserve" | "lost":
-            return f"{kind}: {body['estimate']} tokens for picture {body['task']['medium']['sha256'][:12]}"
+            return say(
+                "{kind}: {estimate} tokens for picture {sha256}",
+                kind=kind,
+                estimate=body["estimate"],
+                sha256=body["task"]["medium"]["sha256"][:12],
+            )
         case "grant":
             picture = body["task"]["medium"]["sha256"][:12]
-            return f"grant {body['id']}: {body['estimate']} tokens, {body['provider']}, picture {picture}"
+            return say(
+                "grant {id}: {estimate} tokens, {provider}, picture {picture}",
+                id=body["id"],
+                estimate=body["estimate"],
+                provider=body["provider"],
+                picture=picture,
+            )
         case "settle":
-            return f"settle {body['grant_id']}: {body['tokens']} tokens"
+            return say("settle {grant_id}: {tokens} tokens", grant_id=body["grant_id"], tokens=body["tokens"])
         case "release":
-            return f"release {body['grant_id']}: nothing spent"
+            return say("release {grant_id}: nothing spent", grant_id=body["grant_id"])
         case "media_outcome":
             outcome = body["outcome"]
             how = outcome.get("reason") or outcome.get("answer", {}).get("provider")
-            cached = ", from the cache" if outcome.get("cached") else ""
-            return f"picture {body['sha256'][:12]} {outcome['kind']}: {how}{cached}"
+            cached = say(", from the cache") if outcome.get("cached") else ""
+            return say(
+                "picture {sha256} {kind}: {how}{cached}",
+                sha256=body["sha256"][:12],
+                kind=outcome["kind"],
+                how=how,
+                cached=cached,
+            )
         case "post_result":
-            return f"result {body['status']}, emission {body['emission']['time_ms']}-{body['emission']['offset']}"
+            return say(
+                "result {status}, emission {time_ms}-{offset}",
+                status=body["status"],
+                time_ms=body["emission"]["time_ms"],
+                offset=body["emission"]["offset"],
+            )
         case "dead_letter":
-            return f"dead letter {body['id']}: {body['error']}: {body['reason'][:120]}"
+            return say(
+                "dead letter {id}: {error}: {reason}", id=body["id"], error=body["error"], reason=body["reason"][:120]
+            )
     return kind
 
 
@@ -237,15 +270,20 @@ async def entry_waits_for(redis: Redis, settings: Settings, stream: str, entry_i
         found = await redis.xpending_range(stream, group, min=entry_id, max=entry_id, count=1)
         groups = {info["name"].decode(): info for info in await redis.xinfo_groups(stream)}
     except ResponseError:
-        return "no worker has ever read this stream; is one running? see `vision status`"
+        return say("no worker has ever read this stream; is one running? see `vision status`")
     if found:
         item = found[0]
         idle = item["time_since_delivered"] / 1000
-        times = f"{item['times_delivered']} time(s), last {idle:.0f} s ago to {item['consumer'].decode()}"
-        return f"delivered {times}, not acknowledged"
+        times = say(
+            "{times_delivered} time(s), last {idle:.0f} s ago to {consumer}",
+            times_delivered=item["times_delivered"],
+            idle=idle,
+            consumer=item["consumer"].decode(),
+        )
+        return say("delivered {times}, not acknowledged", times=times)
     last = groups[group]["last-delivered-id"].decode()
     if _place(entry_id) > _place(last):
-        return "not read by a worker yet; is one running? see `vision status`"
+        return say("not read by a worker yet; is one running? see `vision status`")
     return None
 
 
@@ -263,9 +301,9 @@ def _tenant_fits(body: Mapping[str, Any], subject: Subject, settings: Settings) 
 
 def _entry_summary(fields: Mapping[bytes, bytes], body: Mapping[str, Any]) -> str:
     if b"error" in fields:
-        return f"dead letter: {fields[b'error'].decode('utf-8', 'replace')[:120]}"
+        return say("dead letter: {error}", error=fields[b"error"].decode("utf-8", "replace")[:120])
     kind = fields.get(b"event", b"").decode("utf-8", "replace") or str(body.get("event_type") or "event")
-    return f"{kind}, trace {body.get('trace_id')}"
+    return say("{kind}, trace {trace_id}", kind=kind, trace_id=body.get("trace_id"))
 
 
 def _place(entry_id: str) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from vision_app.events import Unreadable, read_json
 from vision_app.messages import FORCE_HEADER, REPLAY_HEADER, Uploaded, headers_of
 from vision_app.stores.posts import Row
 from vision_app.telemetry.tracing import root_of
+from vision_app.texts import say
 from vision_app.topics import UPLOADED
 
 from .connections import OperationError
@@ -53,10 +54,14 @@ def parse_offsets(texts: Iterable[str]) -> dict[TopicPartition, Stretch]:
     for text in texts:
         match = _OFFSETS.fullmatch(text.strip())
         if match is None:
-            raise OperationError(f"{text!r} is no stretch of offsets; give partition:first-last, for example 3:100-200")
+            raise OperationError(
+                say("{text!r} is no stretch of offsets; give partition:first-last, for example 3:100-200", text=text)
+            )
         end = int(match["last"]) + 1 if match["last"] else 2**63 - 1
         if int(match["first"]) >= end:
-            raise OperationError(f"{text!r} ends before it begins; give partition:first-last, for example 3:100-200")
+            raise OperationError(
+                say("{text!r} ends before it begins; give partition:first-last, for example 3:100-200", text=text)
+            )
         found[TopicPartition(UPLOADED.name, int(match["partition"]))] = (int(match["first"]), end)
     return found
 
@@ -65,7 +70,13 @@ async def within_topic(kafka: KafkaLog, stretches: Mapping[TopicPartition, Stret
     """The stretches cut to the topic's present offsets. Raises OperationError for a partition that does not exist."""
     held = await kafka.between(kafka.partitions([UPLOADED.name]), None, None)
     if unknown := set(stretches) - set(kafka.partitions([UPLOADED.name])):
-        raise OperationError(f"{UPLOADED.name} has no partition {min(place.partition for place in unknown)}")
+        raise OperationError(
+            say(
+                "{name} has no partition {partition}",
+                name=UPLOADED.name,
+                partition=min(place.partition for place in unknown),
+            )
+        )
     cut = {
         place: (max(first, held[place][0]), min(end, held[place][1]))
         for place, (first, end) in stretches.items()

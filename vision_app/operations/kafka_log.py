@@ -19,6 +19,7 @@ from aiokafka.partitioner import DefaultPartitioner
 
 from vision_app.clients.kafka import kafka_admin, kafka_consumer, kafka_producer
 from vision_app.settings import Settings
+from vision_app.texts import say
 from vision_app.topics import MAX_MESSAGE_BYTES
 
 from .connections import OperationError
@@ -116,7 +117,9 @@ class KafkaLog:
                 del left[place]
             moved = time.monotonic() if batches else moved
             if time.monotonic() - moved > STALLED_SECONDS:
-                raise KafkaTimeoutError(f"no records from {', '.join(place.topic for place in left)}")
+                raise KafkaTimeoutError(
+                    say("no records from {topics}", topics=", ".join(place.topic for place in left))
+                )
 
     async def one(self, topic: str, partition: int, offset: int) -> Record | None:
         """The record at a place; None if it was deleted or never existed."""
@@ -155,8 +158,12 @@ async def _in_time(settings: Settings, connecting: AbstractAsyncContextManager[C
                 client = await stack.enter_async_context(connecting)
         except TimeoutError as fault:
             raise KafkaTimeoutError(
-                f"Kafka at {settings.kafka_bootstrap_servers} did not answer within {CONNECT_SECONDS:.0f} s; check "
-                "KAFKA_BOOTSTRAP_SERVERS, and whether the broker is frozen or overloaded"
+                say(
+                    "Kafka at {kafka_bootstrap_servers} did not answer within {connect_seconds:.0f} s; check "
+                    "KAFKA_BOOTSTRAP_SERVERS, and whether the broker is frozen or overloaded",
+                    kafka_bootstrap_servers=settings.kafka_bootstrap_servers,
+                    connect_seconds=CONNECT_SECONDS,
+                )
             ) from fault
         yield client
 
@@ -196,7 +203,7 @@ def parse_id(text: str) -> tuple[str, int, int]:
     """Topic, partition and offset of a record's id. Raises OperationError."""
     parts = text.rsplit("-", 2)
     if len(parts) != 3 or not all(_NUMBER.fullmatch(part) for part in parts[1:]):
-        raise OperationError(f"{text!r} is no place in Kafka; give it as topic-partition-offset")
+        raise OperationError(say("{text!r} is no place in Kafka; give it as topic-partition-offset", text=text))
     return parts[0], int(parts[1]), int(parts[2])
 
 

@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from vision_app.messages import DeadLetter
 from vision_app.settings import Settings
 from vision_app.stores.posts import PostsReader
+from vision_app.texts import say
 
 from .costs import Cost, Prices
 from .kafka_log import KafkaSender
@@ -39,7 +40,7 @@ class LetterReplayPlan:
     def warning(self) -> str:
         """What the operator should know before the replay."""
         times = self.listed.replays
-        return f"its like was replayed {times} time(s) before and came back" if times else ""
+        return say("its like was replayed {times} time(s) before and came back", times=times) if times else ""
 
 
 class LetterReplayPlanner:
@@ -54,8 +55,13 @@ class LetterReplayPlanner:
 
     async def _plan(self, listed: ListedLetter, again: bool) -> LetterReplayPlan:
         if listed.replays >= MAX_REPLAYS_WITHOUT_AGAIN and not again:
-            why = f"replayed {listed.replays} times already and came back; look at it with `vision dlq show`, then"
-            return LetterReplayPlan(listed, None, f"{why} `--again` tries once more and `vision dlq discard` ends it")
+            why = say(
+                "replayed {replays} times already and came back; look at it with `vision dlq show`, then",
+                replays=listed.replays,
+            )
+            return LetterReplayPlan(
+                listed, None, say("{why} `--again` tries once more and `vision dlq discard` ends it", why=why)
+            )
         settings = self._settings
         try:
             way = reentry(
@@ -73,7 +79,9 @@ class LetterReplayPlanner:
         rows = await self._posts.get(letter.post_id or "", letter.tenant_id)
         event = event_of(rows[0]) if rows else None
         if event is None:
-            raise CannotReplay("its post is closed and has no row; use `vision replay --since … --until …` instead")
+            raise CannotReplay(
+                say("its post is closed and has no row; use `vision replay --since … --until …` instead")
+            )
         media = tuple((event.tenant_id, medium, False) for medium in event.media_files)
         return replace(way, key=event.key, value=event.encode(), media=media)
 

@@ -32,6 +32,7 @@ from vision_app.messages import (
     decode,
 )
 from vision_app.streams.dead_letters import CUT_HEADER, WHOLE_HEADER
+from vision_app.texts import say
 
 from .letters import content
 
@@ -65,8 +66,10 @@ class Reentry:
 def reentry(letter: DeadLetter, *, input_streams: tuple[str, ...], default_tenant: str, now_ms: int) -> Reentry:
     """How a letter is sent again. Raises CannotReplay."""
     if CUT_HEADER in letter.headers:
-        where = letter.headers.get(WHOLE_HEADER, "its origin")
-        raise CannotReplay(f"its value was too large to be kept; read the whole at {where}, or discard it")
+        where = letter.headers.get(WHOLE_HEADER, say("its origin"))
+        raise CannotReplay(
+            say("its value was too large to be kept; read the whole at {where}, or discard it", where=where)
+        )
     if letter.origin in input_streams:
         return _into_redis(letter, default_tenant)
     value = content(letter)
@@ -79,10 +82,10 @@ def reentry(letter: DeadLetter, *, input_streams: tuple[str, ...], default_tenan
         return Reentry(topic.name, task_key, again.encode(), headers=_headers(letter, again.type), media=_asks(again))
     if letter.origin == topics.BUDGET.name and _by_operator(value):
         raise CannotReplay(
-            "a command of an operator; others may have followed: give it again if need be, and discard it"
+            say("a command of an operator; others may have followed: give it again if need be, and discard it")
         )
     if letter.origin not in _AS_IT_WAS:
-        raise CannotReplay(f"nothing in it could be sent to {letter.origin} again; discard it")
+        raise CannotReplay(say("nothing in it could be sent to {origin} again; discard it", origin=letter.origin))
     if letter.origin == topics.POSTS.name and letter.error == "rejected":
         return _whole_post(letter)
     key = letter.key.encode() if letter.key is not None else None
@@ -92,7 +95,7 @@ def reentry(letter: DeadLetter, *, input_streams: tuple[str, ...], default_tenan
 def _into_redis(letter: DeadLetter, default_tenant: str) -> Reentry:
     fields = entry_fields(content(letter))
     if not fields:
-        raise CannotReplay("the entry was trimmed from its stream before it could be kept; discard it")
+        raise CannotReplay(say("the entry was trimmed from its stream before it could be kept; discard it"))
     try:
         event = read_entry(fields, default_tenant=default_tenant)
         media = tuple((event.tenant_id, medium, False) for medium in event.media_files)
@@ -103,7 +106,9 @@ def _into_redis(letter: DeadLetter, default_tenant: str) -> Reentry:
 
 def _whole_post(letter: DeadLetter) -> Reentry:
     if not letter.tenant_id or not letter.post_id:
-        raise CannotReplay("its post is not named and no longer held open; use `vision replay --since … --until …`")
+        raise CannotReplay(
+            say("its post is not named and no longer held open; use `vision replay --since … --until …`")
+        )
     return Reentry(topics.UPLOADED.name, headers=_headers(letter, "posts.vision.uploaded"), whole_post=True)
 
 

@@ -20,6 +20,7 @@ from vision_app import topics
 from vision_app.settings import Settings
 from vision_app.streams.set_aside import mark, parse_place
 from vision_app.telemetry.watch import RecordPlace
+from vision_app.texts import heard, noted, say
 
 from .connections import OperationError
 from .health import Health
@@ -33,25 +34,31 @@ CLOCKS_MS = 60_000
 """The largest assumed difference between the clocks of this machine and the broker."""
 
 READ = tuple(topic.name for topic in topics.ALL if topic is not topics.DLQ)
-_REPLAY_HINT = "`vision dlq replay` tries it again"
 _CONSEQUENCES: Mapping[str, str] = {
-    topics.UPLOADED.name: f"its post is not opened; {_REPLAY_HINT}",
-    topics.POSTS.name: f"the post does not learn of it and stays as it is; {_REPLAY_HINT}",
-    topics.MEDIA.name: f"the picture ends as failed and its post goes on; {_REPLAY_HINT}",
-    topics.BUDGET.name: f"the ledger does not learn of it; {_REPLAY_HINT}",
-    topics.ANALYSIS.name: "the picture ends as failed and its post goes on; its grant is closed: charged at its "
-    f"estimate if its call was begun, else released; {_REPLAY_HINT} under a new grant",
-    topics.SINK_POSTGRES.name: f"the row is not written by it and the post is not announced; {_REPLAY_HINT}",
-    topics.SINK_S3.name: f"the post's document is not written by it; {_REPLAY_HINT}",
-    topics.SINK_NEO4J.name: f"the post is not in the graph by it; {_REPLAY_HINT}",
-    topics.ANALYZED.name: f"the post is not announced on the Redis stream; {_REPLAY_HINT}",
-    topics.SKIPPED.name: f"the post is not announced on the Redis stream; {_REPLAY_HINT}",
+    topics.UPLOADED.name: noted("its post is not opened; `vision dlq replay` tries it again"),
+    topics.POSTS.name: noted("the post does not learn of it and stays as it is; `vision dlq replay` tries it again"),
+    topics.MEDIA.name: noted("the picture ends as failed and its post goes on; `vision dlq replay` tries it again"),
+    topics.BUDGET.name: noted("the ledger does not learn of it; `vision dlq replay` tries it again"),
+    topics.ANALYSIS.name: noted(
+        "the picture ends as failed and its post goes on; its grant is closed: charged at its estimate if its call "
+        "was begun, else released; `vision dlq replay` tries it again under a new grant"
+    ),
+    topics.SINK_POSTGRES.name: noted(
+        "the row is not written by it and the post is not announced; `vision dlq replay` tries it again"
+    ),
+    topics.SINK_S3.name: noted("the post's document is not written by it; `vision dlq replay` tries it again"),
+    topics.SINK_NEO4J.name: noted("the post is not in the graph by it; `vision dlq replay` tries it again"),
+    topics.ANALYZED.name: noted("the post is not announced on the Redis stream; `vision dlq replay` tries it again"),
+    topics.SKIPPED.name: noted("the post is not announced on the Redis stream; `vision dlq replay` tries it again"),
 }
 _BUDGET_CONSEQUENCES: Mapping[str, str] = {
-    "reserve": f"the picture ends as failed and its post goes on; {_REPLAY_HINT}",
-    "lost": f"the picture ends as failed and its post goes on; its grant stays open for a day; {_REPLAY_HINT}",
-    "settle": f"its grant stays open, and counts as lost after a day; {_REPLAY_HINT}",
-    "release": f"its grant stays open, and counts as lost after a day; {_REPLAY_HINT}",
+    "reserve": noted("the picture ends as failed and its post goes on; `vision dlq replay` tries it again"),
+    "lost": noted(
+        "the picture ends as failed and its post goes on; its grant stays open for a day; `vision dlq replay` tries it "
+        "again"
+    ),
+    "settle": noted("its grant stays open, and counts as lost after a day; `vision dlq replay` tries it again"),
+    "release": noted("its grant stays open, and counts as lost after a day; `vision dlq replay` tries it again"),
 }
 
 
@@ -87,7 +94,9 @@ async def find_stuck_record(
     try:
         place = parse_place(text)
     except ValueError as fault:
-        raise OperationError(f"{fault}; GET /readyz and `vision doctor` name the place of a stall") from fault
+        raise OperationError(
+            say("{fault}; GET /readyz and `vision doctor` name the place of a stall", fault=fault)
+        ) from fault
     if place.partition is None:
         return await _entry(settings, place, redis, workers)
     return await _record(place, place.partition, kafka, workers)
@@ -110,13 +119,23 @@ async def set_aside(
 
 async def _record(place: RecordPlace, partition: int, kafka: KafkaLog, workers: list[Health]) -> StuckRecord:
     if place.topic not in READ:
-        raise OperationError(f"no worker reads {place.topic}; records of these can be set aside: {', '.join(READ)}")
+        raise OperationError(
+            say(
+                "no worker reads {topic}; records of these can be set aside: {read}",
+                topic=place.topic,
+                read=", ".join(READ),
+            )
+        )
     offset, at = int(place.offset), TopicPartition(place.topic, partition)
     record = await kafka.one(place.topic, partition, offset)
     if record is None or record.offset != offset:
-        raise OperationError(f"there is no record at {place}: it was never there, or retention has taken it")
+        raise OperationError(
+            say("there is no record at {place}: it was never there, or retention has taken it", place=place)
+        )
     if (await kafka.committed()).get(at, 0) > offset:
-        raise OperationError(f"{place} is acknowledged: it holds nothing up; see `vision trace {place}`")
+        raise OperationError(
+            say("{place} is acknowledged: it holds nothing up; see `vision trace {place}`", place=place)
+        )
     body = _json(record.value)
     return StuckRecord(
         place=place,
@@ -134,12 +153,28 @@ async def _record(place: RecordPlace, partition: int, kafka: KafkaLog, workers: 
 
 async def _entry(settings: Settings, place: RecordPlace, redis: Redis, workers: list[Health]) -> StuckRecord:
     if place.topic not in settings.input_streams:
-        raise OperationError(f"{place.topic} is no input stream; they are {', '.join(settings.input_streams)}")
+        raise OperationError(
+            say(
+                "{topic} is no input stream; they are {input_streams}",
+                topic=place.topic,
+                input_streams=", ".join(settings.input_streams),
+            )
+        )
     found = await redis.xrange(place.topic, min=place.offset, max=place.offset, count=1)
     if not found:
-        raise OperationError(f"there is no entry {place.offset} in {place.topic}: never there, or trimmed")
+        raise OperationError(
+            say(
+                "there is no entry {offset} in {topic}: never there, or trimmed", offset=place.offset, topic=place.topic
+            )
+        )
     if await entry_waits_for(redis, settings, place.topic, place.offset) is None:
-        raise OperationError(f"{place} is acknowledged: it holds nothing up; see `vision trace {place.offset}`")
+        raise OperationError(
+            say(
+                "{place} is acknowledged: it holds nothing up; see `vision trace {offset}`",
+                place=place,
+                offset=place.offset,
+            )
+        )
     body = entry_body(found[0][1])
     return StuckRecord(
         place=place,
@@ -149,7 +184,7 @@ async def _entry(settings: Settings, place: RecordPlace, redis: Redis, workers: 
         record_ms=None,
         records_behind=0,
         holder=_holder(place, workers),
-        consequence=f"it is not relayed; {_REPLAY_HINT}",
+        consequence=say("it is not relayed; `vision dlq replay` tries it again"),
     )
 
 
@@ -157,21 +192,33 @@ def _holder(place: RecordPlace, workers: list[Health]) -> str:
     for worker in workers:
         for stall in worker.stalls:
             if stall["place"] == str(place):
-                return f"{worker.name}: {stall['stage']} since {stall['since'][:19]}Z; {stall['reason']}"
+                return say(
+                    "{name}: {stage} since {since}Z; {reason}",
+                    name=worker.name,
+                    stage=stall["stage"],
+                    since=stall["since"][:19],
+                    reason=heard(stall["reason"]),
+                )
         for work in worker.oldest:
             if work["place"] == str(place):
-                waits = work["waits_for"] or "nothing known"
-                return f"{worker.name}: {work['stage']} since {work['since'][:19]}Z, waiting for {waits}"
+                waits = work["waits_for"] or say("nothing known")
+                return say(
+                    "{name}: {stage} since {since}Z, waiting for {waits}",
+                    name=worker.name,
+                    stage=work["stage"],
+                    since=work["since"][:19],
+                    waits=waits,
+                )
     if all(worker.answer is None for worker in workers):
-        return "no worker answers: it is set aside as soon as one is started"
-    return "no worker says that it is its oldest work: it is set aside when its turn comes"
+        return say("no worker answers: it is set aside as soon as one is started")
+    return say("no worker says that it is its oldest work: it is set aside when its turn comes")
 
 
 def _summary(body: Mapping[str, Any]) -> str:
     try:
         return summary(body)
     except (KeyError, TypeError, AttributeError):  # a message that does not match its type
-        return str(body.get("type") or body.get("event_type") or "not readable")[:200]
+        return str(body.get("type") or body.get("event_type") or say("not readable"))[:200]
 
 
 def _named(body: Mapping[str, Any], name: str) -> str | None:

@@ -19,6 +19,7 @@ from vision_app.settings import Settings
 from vision_app.stores.posts import PostsReader, Row
 from vision_app.streams.letter_ids import ids_of
 from vision_app.telemetry.tracing import root_of, trace_of
+from vision_app.texts import heard, say
 
 from .connections import OperationError, api_of, postgres_of, redis_of
 from .health import describe_stall, health
@@ -96,8 +97,12 @@ async def trace(settings: Settings, text: str, *, tenant_id: str | None, since_m
         traces = [_with_letters(one, waiting) for one in traces]
     if not traces:
         raise OperationError(
-            f"nothing is known of {text!r}: no row, and nothing on the streams and topics in the time searched; "
-            "look further back with --since 7d, and see `vision dlq ls` for what could not be read"
+            say(
+                "nothing is known of {text!r}: no row, and nothing on the streams and topics in the time "
+                "searched; look further back with --since 7d, and see `vision dlq ls` for what could not be "
+                "read",
+                text=text,
+            )
         )
     return traces
 
@@ -200,14 +205,18 @@ async def _stopped(subject: Subject, status: str, hops: Sequence[Hop], api: Api)
     waiting = [hop for hop in hops if hop.waits and hop.where != topics.SINK_NEO4J.name]
     if waiting:
         last = waiting[-1]
-        where = f"in {last.where} at {last.place}: {last.waits}"
+        where = say("in {where} at {place}: {waits}", where=last.where, place=last.place, waits=last.waits)
         more = await waiting_for(api, subject.tenant_id, subject.post_id) if status == "in_work" else ""
-        return f"{where}; it waits for {more}" if more else where
+        return say("{where}; it waits for {more}", where=where, more=more) if more else where
     if status == "in_work":
         more = await waiting_for(api, subject.tenant_id, subject.post_id)
-        return f"it waits for {more}" if more else "nothing is under way; `vision replay --post` sends its input again"
+        return (
+            say("it waits for {more}", more=more)
+            if more
+            else say("nothing is under way; `vision replay --post` sends its input again")
+        )
     if status == "no row" and not any(hop.letter for hop in hops):
-        return "relayed and worked off, but there is no row; see the dead letters with `vision dlq ls`"
+        return say("relayed and worked off, but there is no row; see the dead letters with `vision dlq ls`")
     return None
 
 
@@ -217,7 +226,11 @@ async def _deferred(subject: Subject, media: Sequence[Mapping[str, Any]], posts:
     if not waits:
         return None
     lost = await forgotten(posts, api, datetime.now(UTC), subject.tenant_id)
-    return f"it waits for {FORGOTTEN}" if any(row["post_id"] == subject.post_id for row in lost) else waits
+    return (
+        say("it waits for {forgotten}", forgotten=say(FORGOTTEN))
+        if any(row["post_id"] == subject.post_id for row in lost)
+        else waits
+    )
 
 
 def _stalled(hops: Sequence[Hop], stalls: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -234,7 +247,7 @@ def _stalled(hops: Sequence[Hop], stalls: Sequence[Mapping[str, Any]]) -> list[s
             offsets = [int(hop.place[len(partition) :]) for hop in waiting if hop.place.startswith(partition)]
             in_the_way = any(offset >= int(stall["offset"] or 0) for offset in offsets)
         if in_the_way:
-            found.append(f"{describe_stall(stall)}. Next: {stall['remedy']}")
+            found.append(say("{stall}. Next: {remedy}", stall=describe_stall(stall), remedy=heard(stall["remedy"])))
     return found
 
 

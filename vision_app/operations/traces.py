@@ -12,9 +12,9 @@ from vision_app.clients.faults import cause_of
 from vision_app.settings import Settings, traces_endpoint
 from vision_app.stack.checks import Finding, Level
 from vision_app.telemetry.traces import MISSING, installed, parsed_headers
+from vision_app.texts import say
 
 ASK_SECONDS = 3.0
-WITHOUT = "posts go on, and spans are dropped"
 
 
 async def collector(
@@ -28,7 +28,7 @@ async def collector(
     if not endpoint:
         return []
     if not has_packages():
-        return [_finding(Level.FAILED, MISSING)]
+        return [_finding(Level.FAILED, say(MISSING))]
     headers = {
         **parsed_headers(settings.otel_exporter_otlp_headers.get_secret_value()),
         "Content-Type": "application/x-protobuf",
@@ -39,16 +39,31 @@ async def collector(
         async with httpx.AsyncClient(verify=verify, timeout=ASK_SECONDS, transport=transport) as http:
             answer = await http.post(endpoint, content=b"", headers=headers)
     except (httpx.HTTPError, OSError) as fault:
-        text = f"{endpoint} does not answer: {cause_of(fault)}; {WITHOUT}"
-        return [_finding(Level.HINT, f"{text}. Start the collector, or correct OTEL_EXPORTER_OTLP_ENDPOINT")]
+        text = say(
+            "{endpoint} does not answer: {cause}; posts go on, and spans are dropped. Start the collector, or correct "
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            endpoint=endpoint,
+            cause=cause_of(fault),
+        )
+        return [_finding(Level.HINT, text)]
     if answer.status_code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-        text = f"{endpoint} refuses us with {answer.status_code}; {WITHOUT}. Correct OTEL_EXPORTER_OTLP_HEADERS"
+        text = say(
+            "{endpoint} refuses us with {status}; posts go on, and spans are dropped. Correct "
+            "OTEL_EXPORTER_OTLP_HEADERS",
+            endpoint=endpoint,
+            status=answer.status_code,
+        )
         return [_finding(Level.HINT, text)]
     if not answer.is_success:
-        text = f"{endpoint} answers {answer.status_code} to a request without spans; {WITHOUT}"
-        return [_finding(Level.HINT, f"{text}. OTEL_EXPORTER_OTLP_ENDPOINT names the OTLP port for HTTP, usually 4318")]
-    return [_finding(Level.OK, f"{endpoint} takes spans")]
+        text = say(
+            "{endpoint} answers {status} to a request without spans; posts go on, and spans are dropped. "
+            "OTEL_EXPORTER_OTLP_ENDPOINT names the OTLP port for HTTP, usually 4318",
+            endpoint=endpoint,
+            status=answer.status_code,
+        )
+        return [_finding(Level.HINT, text)]
+    return [_finding(Level.OK, say("{endpoint} takes spans", endpoint=endpoint))]
 
 
 def _finding(verdict: Level, detail: str) -> Finding:
-    return Finding(check="traces", verdict=verdict, detail=detail)
+    return Finding(check=say("traces"), verdict=verdict, detail=detail)

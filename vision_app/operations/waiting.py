@@ -17,12 +17,13 @@ from urllib.parse import quote
 
 from vision_app.operations.api import BUSY, Api
 from vision_app.stores.posts import PostsReader, Row
+from vision_app.texts import noted, say
 
 DEFERRED_LOOKED_AT = 10_000
 """How many deferred posts, the oldest first, are looked for in their tenants' queues."""
 RECHECK_SECONDS = 2.0
 """A post that is in no queue may just have been analyzed; its row shows that after this time."""
-FORGOTTEN = (
+FORGOTTEN = noted(
     "nothing: it was deferred, but its tenant's ledger does not know of it (was it lost?); the worker asks about it "
     "again within some minutes, `vision replay --post` does so at once"
 )
@@ -112,7 +113,9 @@ async def _queue(api: Api, tenant_id: str) -> set[str] | None:
 
 async def _stuck(api: Api, row: Row) -> Stuck:
     waits, media = await _state(api, row["tenant_id"], row["post_id"])
-    return Stuck(row, waits or "nothing that is known: the worker no longer holds it open; replay its input", media)
+    return Stuck(
+        row, waits or say("nothing that is known: the worker no longer holds it open; replay its input"), media
+    )
 
 
 async def waiting_for(api: Api, tenant_id: str, post_id: str) -> str:
@@ -126,15 +129,21 @@ async def _state(api: Api, tenant_id: str, post_id: str) -> tuple[str, list[Mapp
     path = f"/api/v1/vision/posts/{quote(post_id, safe='')}?tenant_id={quote(tenant_id, safe='')}"
     answer = await api.once(path)
     if answer is None or answer[0] in BUSY:
-        return f"a worker: none answers at {api.url}; see `vision status`", []
+        return say("a worker: none answers at {url}; see `vision status`", url=api.url), []
     listed = list(answer[1].get("media", ()))
     media = [medium for medium in listed if medium.get("status") == "in_work"]
     if not media:
         return "", listed
     budget = await api.once(f"/api/v1/budget/{quote(tenant_id, safe='')}")
     oldest = min(medium["dispatched_ms"] for medium in media)
-    since = f"sent out {time.time() - oldest / 1000:.0f} s ago"
-    return f"{len(media)} of {len(listed)} media, {since}: {_why(tenant_id, budget[1] if budget else {})}", listed
+    since = say("sent out {seconds:.0f} s ago", seconds=time.time() - oldest / 1000)
+    return say(
+        "{media_count} of {listed_count} media, {since}: {why}",
+        media_count=len(media),
+        listed_count=len(listed),
+        since=since,
+        why=_why(tenant_id, budget[1] if budget else {}),
+    ), listed
 
 
 async def deferral(api: Api, tenant_id: str, media: Sequence[Mapping[str, Any]]) -> str:
@@ -148,18 +157,24 @@ async def deferral(api: Api, tenant_id: str, media: Sequence[Mapping[str, Any]])
     first, whose = found[0], shlex.quote(tenant_id)
     budget = await api.once(f"/api/v1/budget/{quote(tenant_id, safe='')}")
     if budget is not None and budget[1].get("paused"):
-        return f"deferred, and the tenant is paused; `vision resume {whose}` lets it go on"
+        return say("deferred, and the tenant is paused; `vision resume {whose}` lets it go on", whose=whose)
     figures = ""
     if {"spent", "limit", "estimated_tokens"} <= first.keys():
-        figures = (
-            f" ({first['spent']} of {first['limit']} tokens were spent, this picture may cost "
-            f"{first['estimated_tokens']})"
+        figures = say(
+            " ({spent} of {limit} tokens were spent, this picture may cost {estimated_tokens})",
+            spent=first["spent"],
+            limit=first["limit"],
+            estimated_tokens=first["estimated_tokens"],
         )
-    until = first.get("reset_at", "the next UTC day")
-    return (
-        f"deferred until {until} by the daily budget of tenant {tenant_id}{figures}; "
-        f"then it goes on by itself. At once: `vision budget set LIMIT {whose}` raises the limit, `vision budget reset "
-        f"{whose}` sets what was spent to zero; `vision budget show {whose}` shows both"
+    until = first.get("reset_at", say("the next UTC day"))
+    return say(
+        "deferred until {until} by the daily budget of tenant {tenant_id}{figures}; then it goes on by "
+        "itself. At once: `vision budget set LIMIT {whose}` raises the limit, `vision budget reset "
+        "{whose}` sets what was spent to zero; `vision budget show {whose}` shows both",
+        until=until,
+        tenant_id=tenant_id,
+        figures=figures,
+        whose=whose,
     )
 
 
@@ -169,18 +184,35 @@ def reason_of(medium: Mapping[str, Any]) -> str:
     reason = str(medium.get("reason") or "")
     if details.get("policy_name"):
         return f"{reason}: {details['policy_name']}"
-    return f"{reason}, until {details['reset_at']}" if details.get("deferred") and "reset_at" in details else reason
+    return (
+        say("{reason}, until {reset_at}", reason=reason, reset_at=details["reset_at"])
+        if details.get("deferred") and "reset_at" in details
+        else reason
+    )
 
 
 def _why(tenant_id: str, budget: Mapping[str, Any]) -> str:
     if not budget.get("known", True):
-        return "preflight; or its ledger was lost: the worker asks about it again within some minutes"
+        return say("preflight; or its ledger was lost: the worker asks about it again within some minutes")
     if budget.get("paused"):
-        return f"the tenant is paused; `vision resume {shlex.quote(tenant_id)}` lets it go on"
+        return say("the tenant is paused; `vision resume {whose}` lets it go on", whose=shlex.quote(tenant_id))
     if not budget.get("loaded", True):
-        return "Postgres, which must tell what the tenant has spent today; see `vision doctor`"
+        return say("Postgres, which must tell what the tenant has spent today; see `vision doctor`")
     if not budget.get("waiting"):
         grants = budget.get("open_grants", 0)
-        return f"{grants} call(s) of the tenant are granted and not settled: GigaChat, or its gate after an outage"
-    spent = f"{budget['spent']} of {budget['limit']} tokens spent, {budget['reserved']} reserved"
-    return f"the budget has {budget['waiting']} waiting tasks of the tenant ({spent}; next day {budget['reset_at']})"
+        return say(
+            "{grants} call(s) of the tenant are granted and not settled: GigaChat, or its gate after an outage",
+            grants=grants,
+        )
+    spent = say(
+        "{spent} of {limit} tokens spent, {reserved} reserved",
+        spent=budget["spent"],
+        limit=budget["limit"],
+        reserved=budget["reserved"],
+    )
+    return say(
+        "the budget has {waiting} waiting tasks of the tenant ({spent}; next day {reset_at})",
+        waiting=budget["waiting"],
+        spent=spent,
+        reset_at=budget["reset_at"],
+    )

@@ -14,6 +14,7 @@ import structlog
 from vision_app.providers.base import AccountBlocked, InputFault, ProviderError, ProviderOutage
 from vision_app.providers.gigachat_wire import Reply, error_of, token_of
 from vision_app.settings import Settings
+from vision_app.texts import say
 
 log = structlog.get_logger(__name__)
 
@@ -89,14 +90,14 @@ class AccessTokens:
     async def _ask(self) -> _Token:
         key = self._settings.gigachat_authorization.get_secret_value()
         if not key:
-            raise AccountBlocked("set GIGACHAT_CREDENTIALS or GIGACHAT_CLIENT_ID and GIGACHAT_CLIENT_SECRET", 401)
+            raise AccountBlocked(say("set GIGACHAT_CREDENTIALS or GIGACHAT_CLIENT_ID and GIGACHAT_CLIENT_SECRET"), 401)
         headers = {"Authorization": f"Basic {key}", "RqUID": str(uuid.uuid4())}
         reply = await self._post(headers, {"scope": self._settings.gigachat_scope})
         if not reply.ok:
             raise _refused(reply)
         answer = token_of(reply)
         if answer is None:
-            raise ProviderOutage("the token endpoint answered without a token; check GIGACHAT_AUTH_URL")
+            raise ProviderOutage(say("the token endpoint answered without a token; check GIGACHAT_AUTH_URL"))
         return _lasting(*answer, server_now=reply.server_time or datetime.now(UTC))
 
 
@@ -114,11 +115,11 @@ def _refused(reply: Reply) -> ProviderError:
     """The error of a refused token request. No picture is involved: every 4xx except 429 is about the account."""
     error = error_of(reply)
     if "SSL certificate" in reply.message:  # nginx' own page: it takes the handshake and refuses the request
-        text = f"GigaChat refuses our client certificate, or wants one (HTTP {reply.status})"
-        return AccountBlocked(f"{text}; check GIGACHAT_CERT_FILE and GIGACHAT_KEY_FILE", reply.status)
+        text = say("GigaChat refuses our client certificate, or wants one (HTTP {status})", status=reply.status)
+        return AccountBlocked(say("{text}; check GIGACHAT_CERT_FILE and GIGACHAT_KEY_FILE", text=text), reply.status)
     if isinstance(error, InputFault) or reply.status == 401:
-        text = f"the credentials are refused (HTTP {reply.status}: {reply.message})"
-        return AccountBlocked(f"{text}; check GIGACHAT_CREDENTIALS and GIGACHAT_SCOPE", reply.status)
+        text = say("the credentials are refused (HTTP {status}: {message})", status=reply.status, message=reply.message)
+        return AccountBlocked(say("{text}; check GIGACHAT_CREDENTIALS and GIGACHAT_SCOPE", text=text), reply.status)
     return error
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from vision_app.clients.postgres import CONNECT_SECONDS, Way, postgres_connection
 from vision_app.settings import Settings
 from vision_app.stores.postgres import STORE_FAULTS, unavailable
+from vision_app.texts import say
 
 STORAGE_LOCK = 0x73746F72616765  # "storage"
 STATEMENT_TIMEOUT_SECONDS = 600
@@ -49,5 +50,5 @@ async def _lock(connection: Any, wait_seconds: float) -> None:
     deadline = time.monotonic() + wait_seconds
     while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", STORAGE_LOCK):
         if time.monotonic() >= deadline:
-            raise StorageBusy("a count or clean-up is under way; ask again when it has ended")
+            raise StorageBusy(say("a count or clean-up is under way; ask again when it has ended"))
         await asyncio.sleep(POLL_SECONDS)

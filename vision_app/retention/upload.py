@@ -15,6 +15,7 @@ from vision_app.messages import Medium
 from vision_app.settings import Settings
 from vision_app.stores.keys import account_of, media_key
 from vision_app.stores.s3 import ObjectMissing, S3Store
+from vision_app.texts import say
 
 from . import accounts
 from .limits import gib, limits_of
@@ -38,9 +39,18 @@ class QuotaExceeded(UploadRefused):
         limit = {"bucket_full": "S3_TOTAL_LIMIT_GB", "tenant_limit": "S3_PER_TENANT_LIMIT_GB"}
         name = limit.get(verdict.reason, f"S3_{verdict.reason.partition('_')[0].upper()}_MAX_GB")
         super().__init__(
-            f"Quota exceeded ({verdict.reason}): {size_bytes} bytes do not fit; {tenant_id} holds "
-            f"{gib(verdict.tenant_bytes):.4f} of {gib(verdict.tenant_limit_bytes):g} GB, the bucket "
-            f"{gib(verdict.bucket_bytes):.4f} GB; clean up with `vision storage cleanup`, or raise {name}"
+            say(
+                "Quota exceeded ({reason}): {size_bytes} bytes do not fit; {tenant_id} holds "
+                "{tenant_bytes:.4f} of {tenant_limit_bytes:g} GB, the bucket {bucket_bytes:.4f} GB; clean up "
+                "with `vision storage cleanup`, or raise {name}",
+                reason=verdict.reason,
+                size_bytes=size_bytes,
+                tenant_id=tenant_id,
+                tenant_bytes=gib(verdict.tenant_bytes),
+                tenant_limit_bytes=gib(verdict.tenant_limit_bytes),
+                bucket_bytes=gib(verdict.bucket_bytes),
+                name=name,
+            )
         )
         self.verdict = verdict
 
@@ -57,13 +67,22 @@ def read_medium(path: Path, mime_type: str | None) -> tuple[bytes, str]:
     """A file's bytes and type, told from its content unless given. Raises UploadRefused, OSError."""
     size = path.stat().st_size
     if size > MAX_UPLOAD_BYTES:
-        raise UploadRefused(f"{path} has {size} bytes; the largest that is taken is {MAX_UPLOAD_BYTES}")
+        raise UploadRefused(
+            say(
+                "{path} has {size} bytes; the largest that is taken is {max_upload_bytes}",
+                path=path,
+                size=size,
+                max_upload_bytes=MAX_UPLOAD_BYTES,
+            )
+        )
     content = path.read_bytes()
     if mime_type is None:
         try:
             mime_type = puremagic.from_string(content, mime=True, filename=path.name)
         except (ValueError, puremagic.PureError) as fault:
-            raise UploadRefused(f"{path}: its type cannot be told from its content; give it with --mime") from fault
+            raise UploadRefused(
+                say("{path}: its type cannot be told from its content; give it with --mime", path=path)
+            ) from fault
     return content, mime_type
 
 

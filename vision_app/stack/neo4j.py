@@ -10,6 +10,7 @@ from vision_app.stack.java import Java
 from vision_app.stack.ports import LOOPBACK
 from vision_app.stack.services import Progress, Service, exchange
 from vision_app.stack.set_up import run_once
+from vision_app.texts import say
 
 USER = "neo4j"
 DEFAULT_PASSWORD = "changeme"  # noqa: S105 - of a server that listens on the loopback interface only
@@ -42,11 +43,11 @@ class Neo4j(Service):
         self.java = Java("neo4j", classpath("neo4j", progress), self.data)
         write_atomically(self.data / "conf" / "neo4j.conf", self._configuration())
         if not (self.data / "data" / "dbms").exists():
-            progress("setting the password")
+            progress(say("setting the password"))
             admin = Java("neo4j", self.java.classpath)
             command = admin.command("org.neo4j.cli.AdminTool", "dbms", "set-initial-password", "--", self.password)
             folders = {"NEO4J_HOME": str(self.data), "NEO4J_CONF": str(self.data / "conf")}
-            run_once(command, "setting Neo4j's password", env=folders)
+            run_once(command, say("setting Neo4j's password"), env=folders)
 
     def command(self) -> list[str]:
         folders = (f"--home-dir={self.data}", f"--config-dir={self.data / 'conf'}", "--console-mode")
@@ -57,7 +58,7 @@ class Neo4j(Service):
 
     async def waiting_for(self) -> str | None:
         version = await exchange(self.port, BOLT_HANDSHAKE, 4)
-        return None if any(version) else "the Bolt port to open"
+        return None if any(version) else say("the Bolt port to open")
 
     @property
     def url(self) -> str:

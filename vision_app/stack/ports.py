@@ -11,6 +11,7 @@ import socket
 import psutil
 
 from vision_app.stack.errors import StackError
+from vision_app.texts import say
 
 LOOPBACK = "127.0.0.1"
 VARIABLE = "VISION_PORTS"
@@ -46,7 +47,14 @@ def choose(taken: set[int]) -> int:
     for port in random.sample(ports, min(200, len(ports))):
         if port not in taken and is_free(port):
             return port
-    raise StackError(f"no free port from {ports[0]} to {ports[-1]}; stop what listens there, or set {VARIABLE}")
+    raise StackError(
+        say(
+            "no free port from {first} to {last}; stop what listens there, or set {variable}",
+            first=ports[0],
+            last=ports[-1],
+            variable=VARIABLE,
+        )
+    )
 
 
 def _chosen_from() -> range:
@@ -54,7 +62,14 @@ def _chosen_from() -> range:
     match = re.fullmatch(r"(\d{1,5})-(\d{1,5})", given)
     first, last = map(int, match.groups()) if match else (0, 0)
     if not 0 < first <= last < 65536:
-        raise StackError(f"{VARIABLE}={given} is no range of ports; write it as {CHOSEN_FROM}, or leave it out")
+        raise StackError(
+            say(
+                "{variable}={given} is no range of ports; write it as {chosen_from}, or leave it out",
+                variable=VARIABLE,
+                given=given,
+                chosen_from=CHOSEN_FROM,
+            )
+        )
     return range(first, last + 1)
 
 
@@ -77,15 +92,22 @@ def holder(port: int) -> psutil.Process | None:
 def require_free(port: int, remedy: str) -> None:
     """Raises StackError, naming the process that holds the port, unless a server could listen on it now."""
     if not is_free(port):
-        raise StackError(f"port {port} is used by {describe_holder(port)}; {remedy}")
+        raise StackError(
+            say(
+                "port {port} is used by {holder}; {remedy}",
+                port=port,
+                holder=describe_holder(port),
+                remedy=remedy,
+            )
+        )
 
 
 def describe_holder(port: int) -> str:
     """For messages, such as "pid 123 (python)"."""
     process = holder(port)
     if process is None:
-        return "another process"
+        return say("another process")
     try:
-        return f"pid {process.pid} ({process.name()})"
+        return say("pid {pid} ({program})", pid=process.pid, program=process.name())
     except psutil.Error:
-        return f"pid {process.pid}"
+        return say("pid {pid}", pid=process.pid)

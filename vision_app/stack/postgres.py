@@ -24,6 +24,7 @@ from vision_app.stack.jars import missing_package
 from vision_app.stack.ports import LOOPBACK
 from vision_app.stack.services import PROBE_SECONDS, Progress, Service
 from vision_app.stack.set_up import run_once
+from vision_app.texts import say
 
 SUPERUSER = "postgres"
 UNPRIVILEGED_USER = "pgserver"
@@ -47,7 +48,7 @@ class Postgres(Service):
         if self.user:
             _let_in(self.user, self.data)
         if not self.cluster.exists():
-            progress("initialising the database")
+            progress(say("initialising the database"))
             self._initialise()
         self._remove_stale_lock()
 
@@ -65,7 +66,7 @@ class Postgres(Service):
         try:
             connection = await asyncpg.connect(self.url, timeout=PROBE_SECONDS)
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            return str(error) or "the port to open"
+            return str(error) or say("the port to open")
         await connection.close(timeout=PROBE_SECONDS)
         return None
 
@@ -124,5 +125,8 @@ def _ensure_user(user: str) -> pwd.struct_passwd:
     try:
         return pwd.getpwnam(user)
     except KeyError:
-        run_once(["useradd", "--system", "--no-create-home", user], f"making the user {user}, as Postgres refuses root")
+        run_once(
+            ["useradd", "--system", "--no-create-home", user],
+            say("making the user {user}, as Postgres refuses root", user=user),
+        )
         return pwd.getpwnam(user)

@@ -22,6 +22,7 @@ from vision_app.clients.s3 import S3, s3_arguments
 from vision_app.providers.base import ProviderError
 from vision_app.providers.gigachat import GigaChat
 from vision_app.settings import Settings
+from vision_app.texts import say
 
 SECONDS = 5.0
 NO_BUCKET = frozenset({"404", "NoSuchBucket"})
@@ -56,14 +57,20 @@ async def redis(settings: Settings) -> str:
         raise Unreachable(redis_fault(error, settings)) from error
     if policy is None:
         raise Unchecked(
-            "answers; it does not tell its maxmemory-policy: see that it is noeviction, or Redis may throw entries away"
+            say(
+                "answers; it does not tell its maxmemory-policy: see that it is noeviction, or Redis may throw "
+                "entries away"
+            )
         )
     if policy != "noeviction":
         raise Unreachable(
-            f"maxmemory-policy is {policy}, so Redis may throw stream entries away; "
-            "run redis-cli CONFIG SET maxmemory-policy noeviction and put it into its configuration"
+            say(
+                "maxmemory-policy is {policy}, so Redis may throw stream entries away; run redis-cli CONFIG "
+                "SET maxmemory-policy noeviction and put it into its configuration",
+                policy=policy,
+            )
         )
-    return "answers, never evicts"
+    return say("answers, never evicts")
 
 
 async def kafka(settings: Settings) -> str:
@@ -77,21 +84,26 @@ async def kafka(settings: Settings) -> str:
     except KafkaUnusable as error:
         raise Unreachable(str(error)) from error
     except (KafkaError, OSError) as error:
-        raise Unreachable(f"{cause_of(error)}; check KAFKA_BOOTSTRAP_SERVERS and that the broker runs") from error
+        raise Unreachable(
+            say("{cause}; check KAFKA_BOOTSTRAP_SERVERS and that the broker runs", cause=cause_of(error))
+        ) from error
     if found.is_new:
-        raise NotMadeYet("answers; the worker makes its topics when it starts, or `vision migrate repair` does")
+        raise NotMadeYet(say("answers; the worker makes its topics when it starts, or `vision migrate repair` does"))
     if found.missing:
         raise Unreachable(
-            f"topics are missing: {', '.join(found.missing)}; `vision migrate repair` makes them anew, without what "
-            "was in them; then restart the workers (`vision down`, `vision up`)"
+            say(
+                "topics are missing: {missing}; `vision migrate repair` makes them anew, without what was in "
+                "them; then restart the workers (`vision down`, `vision up`)",
+                missing=", ".join(found.missing),
+            )
         )
     if found.other_count:
         raise Unreachable("; ".join(unfit(name, count, settings) for name, count in found.other_count.items()))
     if found.weaker:
-        raise Weaker(f"answers; {'; '.join(found.weaker)}")
+        raise Weaker(say("answers; {weaker}", weaker="; ".join(found.weaker)))
     copies = settings.kafka_topic_replication_factor
-    stored = f", each stored {copies} times" if copies > 1 else ""
-    return f"answers, {found.topics} topics, all of ours among them{stored}"
+    stored = say(", each stored {copies} times", copies=copies) if copies > 1 else ""
+    return say("answers, {topics} topics, all of ours among them{stored}", topics=found.topics, stored=stored)
 
 
 async def postgres(settings: Settings) -> str:
@@ -111,22 +123,28 @@ async def postgres(settings: Settings) -> str:
     if schema is None:
         raise Unreachable(may_not_create(user, pending) if pending else lacks_rights(grants))
     if schema.is_new:
-        return f"answers, version {version}, tables can be made"
+        return say("answers, version {version}, tables can be made", version=version)
     if wrong := [*schema.faults, *map(str, schema.other)]:
-        raise Unreachable(f"{'; '.join(wrong)}; `vision migrate status` shows everything")
+        raise Unreachable(say("{wrong}; `vision migrate status` shows everything", wrong="; ".join(wrong)))
     if schema.missing or schema.ledger_lost:
-        what = "; ".join(map(str, schema.missing)) or "the table schema_migrations is missing"
-        raise Unreachable(f"{what}; `vision migrate repair` puts it back, without the rows that were in it")
+        what = "; ".join(map(str, schema.missing)) or say("the table schema_migrations is missing")
+        raise Unreachable(
+            say("{what}; `vision migrate repair` puts it back, without the rows that were in it", what=what)
+        )
     if schema.pending:
         raise NotMadeYet(
-            f"answers, version {version}; to be applied: {', '.join(schema.pending)}; the worker does it when it "
-            "starts, or `vision migrate apply` does"
+            say(
+                "answers, version {version}; to be applied: {pending}; the worker does it when it starts, or "
+                "`vision migrate apply` does",
+                version=version,
+                pending=", ".join(schema.pending),
+            )
         )
     if grants:
         raise Unreachable(lacks_rights(grants))
     if doubt := unverified(settings):
-        raise Unchecked(f"answers, version {version}, all tables are there; {doubt}")
-    return f"answers, version {version}, all tables are there"
+        raise Unchecked(say("answers, version {version}, all tables are there; {doubt}", version=version, doubt=doubt))
+    return say("answers, version {version}, all tables are there", version=version)
 
 
 @asynccontextmanager
@@ -153,12 +171,15 @@ async def s3(settings: Settings) -> str:
             await bucket_client.head_bucket(Bucket=settings.s3_bucket)
     except (BotoCoreError, ClientError) as error:
         if isinstance(error, ClientError) and error.response.get("Error", {}).get("Code") in NO_BUCKET:
-            text = f"there is no bucket {settings.s3_bucket}; `vision migrate repair` makes it, or correct S3_BUCKET"
+            text = say(
+                "there is no bucket {s3_bucket}; `vision migrate repair` makes it, or correct S3_BUCKET",
+                s3_bucket=settings.s3_bucket,
+            )
             raise Unreachable(text) from error
-        remedy = "check S3_ENDPOINT_URL, the keys and that the bucket S3_BUCKET exists"
+        remedy = say("check S3_ENDPOINT_URL, the keys and that the bucket S3_BUCKET exists")
         text = explain(error, S3) or f"{cause_of(error)}; {remedy}"
-        raise Unreachable(f"bucket {settings.s3_bucket}: {text}") from error
-    return f"answers, bucket {settings.s3_bucket} is there"
+        raise Unreachable(say("bucket {s3_bucket}: {text}", s3_bucket=settings.s3_bucket, text=text)) from error
+    return say("answers, bucket {s3_bucket} is there", s3_bucket=settings.s3_bucket)
 
 
 async def neo4j(settings: Settings) -> str:
@@ -170,12 +191,15 @@ async def neo4j(settings: Settings) -> str:
             await (await session.run("RETURN 1")).consume()
     except AuthError as error:
         raise Unreachable(
-            f"{settings.neo4j_user} is refused; NEO4J_PASSWORD must be the one that its data was made with "
-            "(the embedded one: `changeme`, or what was set at the first `vision up`)"
+            say(
+                "{neo4j_user} is refused; NEO4J_PASSWORD must be the one that its data was made with (the "
+                "embedded one: `changeme`, or what was set at the first `vision up`)",
+                neo4j_user=settings.neo4j_user,
+            )
         ) from error
     except (DriverError, Neo4jError, OSError) as error:
         raise Unreachable(neo4j_fault(error)) from error
-    return "answers, the password is right"
+    return say("answers, the password is right")
 
 
 async def gigachat(settings: Settings) -> str:
@@ -188,8 +212,13 @@ async def gigachat(settings: Settings) -> str:
     except httpx.HTTPError as error:
         raise Unreachable(gigachat_fault(error)) from error
     await _sign_in(settings)
-    kind = "simulated" if settings.gigachat_simulated else "real"
-    return f"{kind}, reachable at {url} (status {answer.status_code}); the credentials are accepted"
+    kind = say("simulated") if settings.gigachat_simulated else say("real")
+    return say(
+        "{kind}, reachable at {url} (status {status}); the credentials are accepted",
+        kind=kind,
+        url=url,
+        status=answer.status_code,
+    )
 
 
 async def _sign_in(settings: Settings) -> None:
@@ -198,7 +227,7 @@ async def _sign_in(settings: Settings) -> None:
     try:
         await asyncio.wait_for(provider.sign_in(), SECONDS)
     except (ProviderError, TimeoutError) as error:
-        raise Unreachable(f"no access token: {cause_of(error)}") from error
+        raise Unreachable(say("no access token: {cause}", cause=cause_of(error))) from error
     finally:
         await provider.close()
 

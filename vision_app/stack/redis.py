@@ -9,6 +9,7 @@ from vision_app.stack.files import write_atomically
 from vision_app.stack.jars import missing_package
 from vision_app.stack.ports import LOOPBACK
 from vision_app.stack.services import Progress, Service, exchange
+from vision_app.texts import say
 
 
 class Redis(Service):
@@ -37,7 +38,7 @@ class Redis(Service):
         answer = await exchange(self.port, b"PING\r\n", 5)
         if answer == b"+PONG":
             return None
-        return "loading its data" if answer == b"-LOAD" else "the port to open"
+        return say("loading its data") if answer == b"-LOAD" else say("the port to open")
 
     @property
     def url(self) -> str:

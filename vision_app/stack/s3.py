@@ -11,6 +11,7 @@ from vision_app.stack.instance import Instance
 from vision_app.stack.jars import missing_package
 from vision_app.stack.ports import LOOPBACK
 from vision_app.stack.services import Progress, Service, http_status
+from vision_app.texts import say
 
 
 class S3(Service):
@@ -45,7 +46,7 @@ class S3(Service):
         return {"RCLONE_AUTH_KEY": f'"{self.access_key},{self.secret_key}"', "RCLONE_CONFIG": "/dev/null"}
 
     async def waiting_for(self) -> str | None:
-        return "the port to open" if await http_status(self.url) is None else None
+        return say("the port to open") if await http_status(self.url) is None else None
 
     @property
     def url(self) -> str:

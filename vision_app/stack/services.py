@@ -12,6 +12,7 @@ import httpx
 from vision_app.stack.home import Home
 from vision_app.stack.instance import Instance
 from vision_app.stack.ports import LOOPBACK, require_free
+from vision_app.texts import say
 
 Progress = Callable[[str], None]
 PROBE_SECONDS = 2.0
@@ -45,7 +46,9 @@ class Service(ABC):
         """Download, write configuration, initialise data. May block; runs before every start, so it must be cheap
         when nothing is left to do. Raises StackError or OSError.
         """
-        require_free(self.port, "stop it, or stop this stack with `vision down`; `vision up` then chooses another port")
+        require_free(
+            self.port, say("stop it, or stop this stack with `vision down`; `vision up` then chooses another port")
+        )
         self.data.mkdir(parents=True, exist_ok=True)
 
     @abstractmethod

@@ -7,6 +7,7 @@ from typing import Any
 
 from vision_app.stack.environment import plain
 from vision_app.stack.errors import StackError
+from vision_app.texts import say
 
 
 def run_once(command: list[str], doing: str, **options: Any) -> None:
@@ -15,7 +16,16 @@ def run_once(command: list[str], doing: str, **options: Any) -> None:
     try:
         outcome = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, **options)
     except FileNotFoundError as error:
-        raise StackError(f"{doing} needs the program {command[0]}, which is not installed") from error
+        raise StackError(
+            say("{doing} needs the program {command}, which is not installed", doing=doing, command=command[0])
+        ) from error
     if outcome.returncode != 0:
         output = (outcome.stderr + outcome.stdout).strip()[-1000:]
-        raise StackError(f"{doing} failed with exit code {outcome.returncode}: {output}")
+        raise StackError(
+            say(
+                "{doing} failed with exit code {returncode}: {output}",
+                doing=doing,
+                returncode=outcome.returncode,
+                output=output,
+            )
+        )

@@ -8,6 +8,7 @@ from vision_app.stack.home import Home
 from vision_app.stack.instance import Instance
 from vision_app.stack.ports import LOOPBACK
 from vision_app.stack.services import Service, http_status
+from vision_app.texts import say
 
 
 class Simulator(Service):
@@ -29,7 +30,7 @@ class Simulator(Service):
 
     async def waiting_for(self) -> str | None:
         answer = await http_status(f"{self.url}/healthz")
-        return None if answer is not None and answer.status_code == 200 else "GET /healthz to answer 200"
+        return None if answer is not None and answer.status_code == 200 else say("GET /healthz to answer 200")
 
     @property
     def url(self) -> str:

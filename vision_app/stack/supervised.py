@@ -19,6 +19,7 @@ from vision_app.stack.files import size_of
 from vision_app.stack.process import Identity, kill_tree, spawn
 from vision_app.stack.services import Service
 from vision_app.stack.state import Condition, ServiceState
+from vision_app.texts import say
 
 POLL_SECONDS = 0.1
 WORKER_CHECK_SECONDS = 2.0  # how often a ready worker is asked again
@@ -59,7 +60,7 @@ class Supervised:
     async def keep_running(self) -> None:
         """Start the service, and start it again whenever it ends. Runs until cancelled."""
         for other in self._after:
-            self._tell(Condition.STARTING, f"waiting for {other.service.name}")
+            self._tell(Condition.STARTING, say("waiting for {name}", name=other.service.name))
             await other.ready.wait()
         while True:
             try:
@@ -67,13 +68,13 @@ class Supervised:
             except (StackError, OSError) as error:
                 self._failed(str(error))
             self.ready.clear()
-            self._tell(Condition.BACKOFF, f"starting again in {self._backoff:.0f} s")
+            self._tell(Condition.BACKOFF, say("starting again in {backoff:.0f} s", backoff=self._backoff))
             await asyncio.sleep(self._backoff)
             self._backoff = min(self._backoff * 2, LONGEST_BACKOFF_SECONDS)
             self.state.restarts += 1
 
     async def _run_once(self) -> None:
-        self._tell(Condition.STARTING, "preparing")
+        self._tell(Condition.STARTING, say("preparing"))
         await self._prepare()
         await self._start()
         process, started = self._process, time.monotonic()
@@ -112,16 +113,22 @@ class Supervised:
         except psutil.NoSuchProcess:
             return  # ended already; the wait below returns its exit code
         self.state.started_at = time.time()
-        self._tell(Condition.STARTING, "started")
+        self._tell(Condition.STARTING, say("started"))
 
     async def _watch_readiness(self) -> None:
         """Wait up to `start_seconds` until the service is ready. Then look regularly whether it still is."""
         deadline = time.monotonic() + self.service.start_seconds
         while missing := await self.service.waiting_for():
-            self._tell(Condition.STARTING, f"waiting for {missing}")
+            self._tell(Condition.STARTING, say("waiting for {missing}", missing=missing))
             if time.monotonic() > deadline and not self.service.is_worker:
                 self._gave_up = True
-                self._failed(f"not ready after {self.service.start_seconds:.0f} s, still waiting for {missing}")
+                self._failed(
+                    say(
+                        "not ready after {start_seconds:.0f} s, still waiting for {missing}",
+                        start_seconds=self.service.start_seconds,
+                        missing=missing,
+                    )
+                )
                 self._kill()
                 return
             await asyncio.sleep(POLL_SECONDS)
@@ -140,7 +147,7 @@ class Supervised:
         elif service.is_worker and missing != service.no_answer:
             self._change_to(Condition.STARTING, missing)
         elif self._missed >= MISSED_LOOKS:  # one may be missed under load
-            self._change_to(Condition.NOT_ANSWERING, f"waiting for {missing}")
+            self._change_to(Condition.NOT_ANSWERING, say("waiting for {missing}", missing=missing))
 
     def _change_to(self, condition: Condition, detail: str) -> None:
         """Tell a condition, and log it if it is another one."""
@@ -155,7 +162,7 @@ class Supervised:
 
     def _watch_ended(self, watch: asyncio.Task[None]) -> None:
         if not watch.cancelled() and (error := watch.exception()):
-            self._failed(f"cannot tell whether it is ready: {error!r}")
+            self._failed(say("cannot tell whether it is ready: {error!r}", error=error))
 
     def _became_ready(self) -> None:
         self.state.failures = self._missed = 0
@@ -168,7 +175,7 @@ class Supervised:
         """End the process by its stop signal; after `stop_seconds` SIGKILL it and all its children."""
         process = self._process
         if process is not None and process.returncode is None:
-            self._tell(self.state.condition, "stopping")
+            self._tell(self.state.condition, say("stopping"))
             process.send_signal(self.service.stop_signal)
             try:
                 await asyncio.wait_for(process.wait(), self.service.stop_seconds)
@@ -197,9 +204,9 @@ class Supervised:
 def _describe_exit(code: int, log: Path, begins: int) -> str:
     """How the process ended, with the last error in its log, else its last line, as the likely reason."""
     if code == -signal.SIGKILL:
-        return "ended by SIGKILL"  # it logged nothing
-    how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
-    return f"ended {how}{_last_words(log, begins)}"
+        return say("ended by SIGKILL")  # it logged nothing
+    how = say("by {name}", name=signal.Signals(-code).name) if code < 0 else say("with exit code {code}", code=code)
+    return say("ended {how}{last_words}", how=how, last_words=_last_words(log, begins))
 
 
 def _last_words(log: Path, begins: int) -> str:

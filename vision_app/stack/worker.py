@@ -11,6 +11,7 @@ from vision_app.stack.home import Home
 from vision_app.stack.instance import Instance
 from vision_app.stack.ports import LOOPBACK, require_free
 from vision_app.stack.services import Progress, Service, http_status
+from vision_app.texts import noted, say
 
 SHOWN_CHARACTERS = 300
 COMMAND = (sys.executable, "-m", "vision_app", "--quiet", "worker", "--loglevel", "info")
@@ -21,7 +22,7 @@ class Worker(Service):
     """Worker `number` of this home. A port of 0 means: choose one. `ask` sends a GET; None without an answer."""
 
     is_worker = True
-    no_answer = "the API to answer"
+    no_answer = noted("the API to answer")
     start_seconds = 180  # it may have tables to recover
     stop_seconds = 75  # the deadline of one handler and some more
 
@@ -64,7 +65,11 @@ class Worker(Service):
             answer = await self._ask(f"http://{LOOPBACK}:{self.metrics_port}/readyz")
             if answer is None or answer.status_code == 200:
                 return self.no_answer
-        return None if answer.status_code == 200 else f"GET /readyz says {answer.status_code}: {_reason(answer)}"
+        return (
+            None
+            if answer.status_code == 200
+            else say("GET /readyz says {status}: {reason}", status=answer.status_code, reason=_reason(answer))
+        )
 
     @property
     def url(self) -> str:
@@ -83,4 +88,4 @@ def check_worker_ports(port: int, metrics_port: int) -> None:
     """Raises StackError unless both are free; 0 stands for a port to be chosen."""
     for number, variable in ((port, "VISION_API_PORT"), (metrics_port, "METRICS_PORT")):
         if number:
-            require_free(number, f"stop it or set {variable} to another port")
+            require_free(number, say("stop it or set {variable} to another port", variable=variable))

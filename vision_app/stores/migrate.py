@@ -16,6 +16,7 @@ import asyncpg
 import structlog
 
 from vision_app.clients.postgres import MIGRATE
+from vision_app.texts import say
 
 from .base import SinkUnavailable
 from .rights import missing_grants, quoted
@@ -82,15 +83,23 @@ async def migrate(pool: Any) -> list[str]:
 
 def may_not_create(role: str, missing: Sequence[str]) -> str:
     """What to do if the worker's role may not make or change the tables."""
-    return (
-        f"{role} may not make or change tables, and these are not applied: {', '.join(missing)}; {MIGRATE}, or let it "
-        f"make them: GRANT CREATE, USAGE ON SCHEMA public TO {quoted(role)}"
+    return say(
+        "{role} may not make or change tables, and these are not applied: {missing}; {remedy}, or let it "
+        "make them: GRANT CREATE, USAGE ON SCHEMA public TO {quoted_role}",
+        role=role,
+        missing=", ".join(missing),
+        remedy=say(MIGRATE),
+        quoted_role=quoted(role),
     )
 
 
 def lacks_rights(grants: Sequence[str]) -> str:
     """What to do if the worker's role may not use the tables."""
-    return f"the user of DATABASE_URL lacks rights; {MIGRATE}, which grants them, or have it done: {'; '.join(grants)}"
+    return say(
+        "the user of DATABASE_URL lacks rights; {remedy}, which grants them, or have it done: {grants}",
+        remedy=say(MIGRATE),
+        grants="; ".join(grants),
+    )
 
 
 async def not_applied(connection: Any) -> list[str]:
@@ -116,7 +125,9 @@ async def _apply(connection: Any, migration: Migration, applied: dict[int, str])
     if checksum == migration.checksum:
         return False
     if checksum is not None:
-        raise MigrationError(f"{migration.name} was changed after it was applied; restore it and add a new migration")
+        raise MigrationError(
+            say("{name} was changed after it was applied; restore it and add a new migration", name=migration.name)
+        )
     try:
         await connection.execute(migration.sql, timeout=STATEMENT_SECONDS)
     except asyncpg.DuplicateObjectError as fault:
@@ -135,6 +146,10 @@ async def _apply(connection: Any, migration: Migration, applied: dict[int, str])
 
 def _foreign(migration: Migration, fault: Exception) -> MigrationError:
     return MigrationError(
-        f"{migration.name}: {fault}, and was not made by us; give this service a database of its own in DATABASE_URL. "
-        "If it was and only the table schema_migrations is lost: `vision migrate repair`"
+        say(
+            "{name}: {fault}, and was not made by us; give this service a database of its own in DATABASE_URL. "
+            "If it was and only the table schema_migrations is lost: `vision migrate repair`",
+            name=migration.name,
+            fault=fault,
+        )
     )

@@ -13,6 +13,7 @@ import vision_app
 from vision_app.domain.policy import Policy, PolicyError, load_policy
 from vision_app.domain.policy_text import MAX_BYTES, too_large
 from vision_app.telemetry import metrics
+from vision_app.texts import say
 
 log = structlog.get_logger(__name__)
 
@@ -41,10 +42,16 @@ def read_policy(path: Path) -> Policy:
         text = content.decode("utf-8")
     except OSError as fault:
         raise PolicyError(
-            f"{path}: cannot be read: {fault.strerror}; set VISION_POLICY_CONFIG_PATH to a readable file"
+            say(
+                "{path}: cannot be read: {strerror}; set VISION_POLICY_CONFIG_PATH to a readable file",
+                path=path,
+                strerror=fault.strerror,
+            )
         ) from fault
     except UnicodeDecodeError as fault:
-        raise PolicyError(f"{path}: is not UTF-8 (byte {fault.start}); save it as UTF-8") from fault
+        raise PolicyError(
+            say("{path}: is not UTF-8 (byte {start}); save it as UTF-8", path=path, start=fault.start)
+        ) from fault
     return load_policy(text, str(path))
 
 
@@ -76,7 +83,7 @@ class PolicyFile:
             log.error(
                 "policy_file_refused",
                 faults=str(fault).splitlines(),
-                next_step=f"correct the lines named, then run: vision policy check {self.path}",
+                next_step=say("correct the lines named, then run: vision policy check {path}", path=self.path),
             )
             return False
         metrics.POLICY_RELOADS.labels("loaded").inc()

@@ -30,6 +30,7 @@ from vision_app.clients.postgres import (
 from vision_app.messages import Charged, PostResult
 from vision_app.settings import Settings
 from vision_app.telemetry import metrics
+from vision_app.texts import say
 
 from .base import Rejected, Sink, SinkUnavailable
 from .migrate import migrate
@@ -158,8 +159,12 @@ def unavailable(fault: Exception, way: Way = Way.WORKER) -> SinkUnavailable:
     """The error as SinkUnavailable, with what to do."""
     told_otherwise = asyncpg.InsufficientPrivilegeError | asyncpg.DuplicatePreparedStatementError
     if isinstance(fault, asyncpg.SyntaxOrAccessError) and not isinstance(fault, told_otherwise):
-        remedy = "the schema is not as we made it; `vision migrate status` shows how, `vision migrate repair` mends it"
-        return SinkUnavailable(f"Postgres: {type(fault).__name__}: {fault}; {remedy}")
+        remedy = say(
+            "the schema is not as we made it; `vision migrate status` shows how, `vision migrate repair` mends it"
+        )
+        return SinkUnavailable(
+            say("Postgres: {kind}: {fault}; {remedy}", kind=type(fault).__name__, fault=fault, remedy=remedy)
+        )
     return SinkUnavailable(postgres_fault(fault, way))
 
 
@@ -197,7 +202,7 @@ class PostgresSink(Sink[PostResult | Charged]):
         so not announced, are results in work, older results, and results without an analysis if there already is one.
         """
         if self._pool is None:
-            raise SinkUnavailable("the Postgres sink is not open")
+            raise SinkUnavailable(say("the Postgres sink is not open"))
         bucket = self._settings.s3_bucket
         records = [_Record(place, one, bucket) for place, one in enumerate(batch) if isinstance(one, PostResult)]
         try:
@@ -227,7 +232,10 @@ async def _write_charges(connection: Any, charges: Mapping[int, Charged]) -> Non
         await connection.execute(WRITE_CHARGES, orjson.dumps(charge_rows(charges.values())).decode())
     except DATA_FAULTS as fault:
         if len(charges) == 1:
-            raise Rejected(next(iter(charges)), f"Postgres refuses it: {type(fault).__name__}: {fault}") from fault
+            raise Rejected(
+                next(iter(charges)),
+                say("Postgres refuses it: {kind}: {fault}", kind=type(fault).__name__, fault=fault),
+            ) from fault
         for place, charge in charges.items():
             await _write_charges(connection, {place: charge})
 
@@ -243,7 +251,7 @@ class _Record:
             self.content, self.media_content = enrichment_row(result), media_rows(result, bucket)
             self.encode()
         except (TypeError, ValueError, OverflowError, OSError, RecursionError) as fault:
-            reason = f"cannot be written as JSON: {type(fault).__name__}: {fault}"
+            reason = say("cannot be written as JSON: {kind}: {fault}", kind=type(fault).__name__, fault=fault)
             self.content, self.media_content = bare_row(result, reason), []
             self.encode()
             self.emptied = PARTS
@@ -301,11 +309,15 @@ async def _reduced(connection: Any, records: Sequence[_Record], fault: Exception
         own = await _refusal(connection, record)
         if own is None:
             continue
-        reason = f"Postgres refuses it: {type(own).__name__}: {own}"
+        reason = say("Postgres refuses it: {kind}: {own}", kind=type(own).__name__, own=own)
         found[place] = await _insert_reduced(connection, record, reason)
         _log_reduced(found[place], reason)
     if found == list(records):
-        text = f"Postgres refuses the batch but none of its records alone: {type(fault).__name__}: {fault}"
+        text = say(
+            "Postgres refuses the batch but none of its records alone: {kind}: {fault}",
+            kind=type(fault).__name__,
+            fault=fault,
+        )
         raise SinkUnavailable(text)
     return found
 

@@ -15,6 +15,8 @@ from typing import Any, Literal
 import asyncpg
 import structlog
 
+from vision_app.texts import say
+
 from .migrate import ADVISORY_LOCK, LEDGER, Migration, MigrationError, migrations
 
 log = structlog.get_logger(__name__)
@@ -74,11 +76,18 @@ class Difference:
     found: str | None = None
     statements: Sequence[str] = ()  # that restore it; none if it exists but differs
 
+    @property
+    def subject(self) -> str:
+        """What it is: a table, or a column, an index, … of one."""
+        return say("table {name}", name=self.name) if self.kind == "table" else f"{self.kind} {self.table}.{self.name}"
+
     def __str__(self) -> str:
-        what = f"table {self.name}" if self.kind == "table" else f"{self.kind} {self.table}.{self.name}"
+        what = self.subject
         if self.found is None:
-            return f"{what} is missing"
-        return f"{what} is {self.found!r} and should be {self.expected!r}"
+            return say("{what} is missing", what=what)
+        return say(
+            "{what} is {found!r} and should be {expected!r}", what=what, found=self.found, expected=self.expected
+        )
 
 
 @dataclass(frozen=True)
@@ -158,8 +167,11 @@ async def repair(connection: Any) -> Repair:
             raise MigrationError("; ".join(schema.faults))
         if schema.ledger_lost and (doubts := [*schema.other, *(one for one in schema.missing if one.kind == "column")]):
             raise MigrationError(
-                "the table schema_migrations is lost, and it is not certain that the others are ours: "
-                f"{doubts[0]}; if they are not, give this service a database of its own in DATABASE_URL"
+                say(
+                    "the table schema_migrations is lost, and it is not certain that the others are ours: "
+                    "{doubts}; if they are not, give this service a database of its own in DATABASE_URL",
+                    doubts=doubts[0],
+                )
             )
         for difference in sorted(schema.differences, key=_order):
             if difference.found is None:
@@ -188,7 +200,7 @@ async def _restore(connection: Any, difference: Difference, outcome: Repair) -> 
                 await connection.execute(difference.statements[0] + _NOT_VALID)
             outcome.only_new_rows.append(difference)
         else:
-            outcome.failed.append((difference, f"existing rows do not allow it: {fault}"))
+            outcome.failed.append((difference, say("existing rows do not allow it: {fault}", fault=fault)))
     except asyncpg.PostgresError as fault:
         outcome.failed.append((difference, str(fault)))
 
@@ -204,13 +216,13 @@ def _applied(migration: Migration, row: Any) -> Applied:
     if row is None:
         return Applied(migration.name, None)
     if row["checksum"] != migration.checksum:
-        fault = f"{migration.name} was changed after it was applied; restore it and add a new migration"
+        fault = say("{name} was changed after it was applied; restore it and add a new migration", name=migration.name)
         return Applied(migration.name, row["applied_at"], fault)
     return Applied(migration.name, row["applied_at"])
 
 
 def _newer(row: Any) -> Applied:
-    fault = f"{row['name']} was applied by a newer version of this program; use that one"
+    fault = say("{name} was applied by a newer version of this program; use that one", name=row["name"])
     return Applied(row["name"], row["applied_at"], fault)
 
 

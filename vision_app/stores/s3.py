@@ -40,6 +40,7 @@ from vision_app.clients.s3_objects import (
 from vision_app.settings import Settings
 from vision_app.telemetry import metrics
 from vision_app.telemetry.reachability import Reachability
+from vision_app.texts import noted, say
 
 from .sizes import Sizes
 
@@ -60,10 +61,10 @@ _BAD_KEY = frozenset({"InvalidArgument", "InvalidObjectName", "InvalidURI", "Key
 _EMPTY = frozenset({"InvalidRange", "416"})  # there is no first byte
 _NO_BUCKET = "NoSuchBucket"
 _MISCONFIGURED = {
-    _NO_BUCKET: "the bucket does not exist; `vision migrate repair` creates it, or correct S3_BUCKET",
-    "InvalidAccessKeyId": "the access key is unknown; correct S3_ACCESS_KEY_ID",
-    "SignatureDoesNotMatch": "the secret key does not fit; correct S3_SECRET_ACCESS_KEY",
-    "RequestTimeTooSkewed": "this machine's clock is wrong; correct it",
+    _NO_BUCKET: noted("the bucket does not exist; `vision migrate repair` creates it, or correct S3_BUCKET"),
+    "InvalidAccessKeyId": noted("the access key is unknown; correct S3_ACCESS_KEY_ID"),
+    "SignatureDoesNotMatch": noted("the secret key does not fit; correct S3_SECRET_ACCESS_KEY"),
+    "RequestTimeTooSkewed": noted("this machine's clock is wrong; correct it"),
 }
 
 _CONFIG = {
@@ -151,7 +152,7 @@ class S3Store:
         arguments = s3_arguments(self._settings, **_CONFIG)
         if not (arguments.get("aws_access_key_id", "-") and arguments.get("aws_secret_access_key", "-")):
             raise StoreMisconfigured(
-                "set S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY, one of them is empty, or S3_AUTH=role"
+                say("set S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY, one of them is empty, or S3_AUTH=role")
             )
         session = aioboto3.Session()
         client = await self._resources.enter_async_context(session.client("s3", **arguments))
@@ -233,7 +234,13 @@ class S3Store:
             batch = keys[start : start + DELETE_BATCH]
             began, sizes = time.time(), [await self._size(key) for key in batch]
             if errors := await self.delete_unreported(batch):
-                raise StoreUnavailable(f"{len(errors)} objects not deleted, the first: {next(iter(errors.items()))}")
+                raise StoreUnavailable(
+                    say(
+                        "{errors_count} objects not deleted, the first: {first}",
+                        errors_count=len(errors),
+                        first=next(iter(errors.items())),
+                    )
+                )
             for key, before in zip(batch, sizes, strict=True):
                 if self._watch is not None:
                     self._watch(key, before, None, began)
@@ -294,13 +301,13 @@ class S3Store:
     async def _read(self, key: str, limit_bytes: int) -> bytes:
         content = await self._objects.read(key, limit_bytes)
         if content is None:
-            raise ObjectTooLarge(f"{key} is larger than {limit_bytes} bytes")
+            raise ObjectTooLarge(say("{key} is larger than {limit_bytes} bytes", key=key, limit_bytes=limit_bytes))
         return content
 
     async def _call(self, operation: str, key: str | None, request: Callable[[Any], Awaitable[Result]]) -> Result:
         """One request with a slot, a deadline, and retries of temporary errors."""
         if key is not None and not usable_key(key):
-            raise ObjectMissing(f"{key[:200]!r} is no key of an object")
+            raise ObjectMissing(say("{key!r} is no key of an object", key=key[:200]))
         first: S3Error | None
         async with self._slots:
             try:
@@ -331,7 +338,7 @@ class S3Store:
 
     async def _attempt(self, key: str | None, request: Callable[[Any], Awaitable[Result]]) -> Result:
         if self._client is None:
-            raise StoreUnavailable("the S3 store is not open")
+            raise StoreUnavailable(say("the S3 store is not open"))
         try:
             with self.reachability.call():
                 async with asyncio.timeout(CALL_TIMEOUT_SECONDS):
@@ -340,7 +347,9 @@ class S3Store:
             raise self._noted(self._translated(fault, key)) from None
         except (BotoCoreError, ResponseParserError, HttpError, OSError, TimeoutError) as fault:
             reason = explain(fault, S3) or f"{type(fault).__name__}: {fault}"
-            error = StoreUnavailable(f"{self._endpoint} does not answer: {reason}")
+            error = StoreUnavailable(
+                say("{endpoint} does not answer: {reason}", endpoint=self._endpoint, reason=reason)
+            )
             raise self._noted(error) from fault
         self.reachability.worked()
         return result
@@ -357,14 +366,31 @@ class S3Store:
         code = _code(fault)
         status = fault.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
         if remedy := _MISCONFIGURED.get(code):
-            return StoreMisconfigured(f"{self._endpoint}, bucket {self.bucket}: {remedy}", code)
+            return StoreMisconfigured(
+                say(
+                    "{endpoint}, bucket {bucket}: {remedy}", endpoint=self._endpoint, bucket=self.bucket, remedy=remedy
+                ),
+                code,
+            )
         if code in _MISSING:
-            return ObjectMissing(f"{key or self.bucket} is not there")
+            return ObjectMissing(say("{key} is not there", key=key or self.bucket))
         if key is not None and code in _BAD_KEY:
-            return ObjectMissing(f"the store takes {key[:200]!r} for no key of an object: {code}")
+            return ObjectMissing(
+                say("the store takes {key!r} for no key of an object: {code}", key=key[:200], code=code)
+            )
         if code in _FORBIDDEN:
-            return ObjectForbidden(f"access to {key or self.bucket} is denied; check the key's permissions")
-        return StoreUnavailable(f"{self._endpoint} answered {status} {code} to {fault.operation_name}")
+            return ObjectForbidden(
+                say("access to {key} is denied; check the key's permissions", key=key or self.bucket)
+            )
+        return StoreUnavailable(
+            say(
+                "{endpoint} answered {status} {code} to {operation_name}",
+                endpoint=self._endpoint,
+                status=status,
+                code=code,
+                operation_name=fault.operation_name,
+            )
+        )
 
 
 def usable_key(key: str) -> bool:

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from vision_app.texts import say
+
 SILENT_SECONDS = 3.0
 """A longer call is reported as trouble. Our services all answer within a few hundred milliseconds."""
 
@@ -48,7 +50,7 @@ class Reachability:
             return self._failure
         now = self._clock()
         oldest = now - min(self._began.values(), default=now)
-        return f"no answer for {oldest:.0f} s" if oldest > self._silent_seconds else None
+        return say("no answer for {oldest:.0f} s", oldest=oldest) if oldest > self._silent_seconds else None
 
     @property
     def trouble_seconds(self) -> float:

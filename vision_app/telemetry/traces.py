@@ -10,13 +10,14 @@ from urllib.parse import unquote
 import structlog
 
 from vision_app.settings import Settings, traces_endpoint
+from vision_app.texts import noted
 
 from . import spans
 
 log = structlog.get_logger(__name__)
 
 PACKAGES = ("opentelemetry.sdk.trace", "opentelemetry.exporter.otlp.proto.http.trace_exporter")
-MISSING = (
+MISSING = noted(
     "OTEL_EXPORTER_OTLP_ENDPOINT is set, and the packages for traces are not installed; install the extra `otel` "
     "(pip install 'vision-app[otel]', or requirements-otel.lock), or remove the variable"
 )

@@ -20,6 +20,8 @@ from typing import Any, NamedTuple
 
 import structlog
 
+from vision_app.texts import say
+
 from . import metrics, spans
 
 log = structlog.get_logger(__name__)
@@ -336,7 +338,7 @@ class Watch:
         """Find stalls in all held work. Set the metrics, and log what has changed."""
         now, found = self._clock(), list[Stall]()
         if self.loop_silent_seconds > self.stall_seconds:
-            why = "the event loop is blocked; nothing goes on in this worker"
+            why = say("the event loop is blocked; nothing goes on in this worker")
             found.append(self._stall(EVENT_LOOP, RecordPlace(EVENT_LOOP), self._loop_at, why))
         for stage in self._stages.values():
             works = stage.works()
@@ -347,12 +349,12 @@ class Watch:
             for work in works:
                 told_by_a_record = not work.of_records and oldest > self.stall_seconds / 2
                 if now - work.since > self.stall_seconds and not told_by_a_record:
-                    found.append(self._stall(stage.name, work.places[0], work.since, "it waits for nothing known"))
+                    found.append(self._stall(stage.name, work.places[0], work.since, say("it waits for nothing known")))
         if now - self._lag_at < LAG_SECONDS and not self._at_rest():
             for place, (name, partition) in self._partitions.items():
                 if partition.is_stalled:
                     at = place._replace(offset=str(partition.committed))
-                    found.append(self._stall(name, at, partition.since, "nobody works on it"))
+                    found.append(self._stall(name, at, partition.since, say("nobody works on it")))
         self._report(found)
 
     def report_lag(self, behind: Mapping[RecordPlace, tuple[str, int]]) -> None:
@@ -427,5 +429,5 @@ class Watch:
 def remedy(stall: Stall) -> str:
     """What a person can do about a stall."""
     if stall.stage == EVENT_LOOP or not stall.place.offset:
-        return "restart the worker; the log has the reason"
-    return f"vision dlq take {stall.place} --reason TEXT --dry-run; if it stays, restart the worker"
+        return say("restart the worker; the log has the reason")
+    return say("vision dlq take {place} --reason TEXT --dry-run; if it stays, restart the worker", place=stall.place)

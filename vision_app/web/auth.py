@@ -20,6 +20,7 @@ from aiohttp import web
 
 from vision_app.hosts import allowed_names, host_allowed
 from vision_app.settings import Settings, parse_tokens
+from vision_app.texts import say
 
 from . import sessions
 from .errors import ApiError, Handler, count_refused
@@ -62,7 +63,7 @@ def authentication(settings: Settings) -> object:
             raise ApiError(
                 401,
                 "unauthorized",
-                "send Authorization: Bearer <token>, one of VISION_API_TOKENS",
+                say("send Authorization: Bearer <token>, one of VISION_API_TOKENS"),
                 headers={"WWW-Authenticate": "Bearer"},
             )
         request[TENANT], request[CALLER] = tenant, given.hex()
@@ -98,7 +99,9 @@ def known_host(settings: Settings) -> object:
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
         if is_open and not host_allowed(request.headers.get("Host"), allowed):
             count_refused("foreign_host")
-            raise ApiError(421, "foreign_host", "this is not a name of this server; add it to VISION_ALLOWED_HOSTS")
+            raise ApiError(
+                421, "foreign_host", say("this is not a name of this server; add it to VISION_ALLOWED_HOSTS")
+            )
         return await handler(request)
 
     return check
@@ -113,7 +116,7 @@ def tenant_asked(request: web.Request, named: str | None) -> str | None:
     if own == ALL_TENANTS:
         return named
     if named not in (None, own):
-        raise ApiError(404, "not_found", "there is nothing here that this token may see")
+        raise ApiError(404, "not_found", say("there is nothing here that this token may see"))
     return own
 
 
@@ -121,7 +124,7 @@ def operator_for(request: web.Request, tenant: str | None = None) -> None:
     """Accept only a token for all tenants: a tenant may not change budgets or see the totals of all tenants."""
     tenant_asked(request, tenant)
     if request[TENANT] != ALL_TENANTS:
-        raise ApiError(403, "forbidden", "this needs a token for all tenants: token=* in VISION_API_TOKENS")
+        raise ApiError(403, "forbidden", say("this needs a token for all tenants: token=* in VISION_API_TOKENS"))
 
 
 @web.middleware
@@ -130,7 +133,7 @@ async def same_origin(request: web.Request, handler: Handler) -> web.StreamRespo
     origin = request.headers.get("Origin")
     if request.method not in READING and origin is not None and origin.partition("://")[2] != request.host:
         count_refused("foreign_origin")
-        raise ApiError(403, "foreign_origin", "changes are only taken from programs and from pages of this server")
+        raise ApiError(403, "foreign_origin", say("changes are only taken from programs and from pages of this server"))
     return await handler(request)
 
 

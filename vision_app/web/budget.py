@@ -13,6 +13,7 @@ from aiohttp import web
 from vision_app.domain import budget as core
 from vision_app.domain.moment import Applied, Moment
 from vision_app.messages import Pause, Reset, Resume, SetLimit, key_of
+from vision_app.texts import say
 
 from .auth import operator_for, tenant_asked
 from .budget_commands import Change, accepted, command_operation, record, send, try_to_record
@@ -79,7 +80,7 @@ async def change_budget(app: ServedWorker, request: web.Request, change: Change)
         case "set_limit":
             command, recorded = SetLimit(tenant_id=tenant, limit=change.value), await try_to_record(app, change)
             if not recorded and not await _lowers(app, request, change):
-                text = "raising a limit needs Postgres, which is away; see `vision doctor`"
+                text = say("raising a limit needs Postgres, which is away; see `vision doctor`")
                 raise ApiError(503, "store_unavailable", text)
         case "pause":
             command, recorded = Pause(tenant_id=tenant), await try_to_record(app, change)
@@ -124,10 +125,10 @@ def state_of(app: ServedWorker, tenant: str) -> BudgetAnswer:
 def _note(row: core.BudgetRow | None) -> str | None:
     """A warning for the operator if the numbers of the ledger are not loaded yet."""
     if row is None:
-        return (
+        return say(
             "not loaded yet: this ledger is new or was lost, and no command of the tenant has come since; what was "
             "spent today, the limit and a pause are read from Postgres at the first one, before anything is granted"
         )
     if not row.loaded:
-        return "not loaded yet: waits for Postgres, nothing is granted until then; see `vision doctor`"
+        return say("not loaded yet: waits for Postgres, nothing is granted until then; see `vision doctor`")
     return None

@@ -18,6 +18,7 @@ from vision_app.messages import Drop, Pause, Reset, Resume, SetLimit
 from vision_app.stores.posts import Action
 from vision_app.streams.outbox import Oversized
 from vision_app.streams.ownership import LeftUnacked
+from vision_app.texts import say
 
 from .auth import operator_for
 from .errors import ApiError, json_response
@@ -75,13 +76,15 @@ async def send(app: ServedWorker, command: Command) -> None:
     """Send the command to Kafka. Raises ApiError 503 if Kafka does not take it within a few seconds."""
     deadline = time.monotonic() + SEND_SECONDS
     if not app.started or app.should_stop:
-        raise ApiError(503, "not_ready", "this worker is starting or stopping; repeat the request in a few seconds")
+        raise ApiError(
+            503, "not_ready", say("this worker is starting or stopping; repeat the request in a few seconds")
+        )
     try:
         await app.outbox.send([command], keep_trying=lambda: time.monotonic() < deadline)
     except (LeftUnacked, Oversized) as fault:
         log.error("operator_command_not_sent", command=type(command).__name__, error=repr(fault))
         raise ApiError(
-            503, "not_sent", "Kafka does not take the command; see `vision doctor`, then repeat it"
+            503, "not_sent", say("Kafka does not take the command; see `vision doctor`, then repeat it")
         ) from fault
 
 

@@ -16,6 +16,8 @@ from typing import Any, Literal, TypeVar
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
+from vision_app.texts import say
+
 from .errors import ApiError, count_refused
 from .models import Answer
 
@@ -124,9 +126,9 @@ def needs_fields(model: type[BaseModel]) -> bool:
 def _too_slow(*, caller: bool) -> ApiError:
     count_refused("timeout")
     if caller:
-        return ApiError(408, "request_timeout", "the request's body did not arrive in time; send it again")
-    return ApiError(503, "timeout", "there was no answer in time; ask for less, or again in a few seconds")
+        return ApiError(408, "request_timeout", say("the request's body did not arrive in time; send it again"))
+    return ApiError(503, "timeout", say("there was no answer in time; ask for less, or again in a few seconds"))
 
 
 def _invalid(faults: list[dict[str, str]]) -> ApiError:
-    return ApiError(422, "invalid_request", "correct what is named in details.faults", faults=faults)
+    return ApiError(422, "invalid_request", say("correct what is named in details.faults"), faults=faults)

@@ -13,6 +13,7 @@ from yarl import URL
 
 from vision_app.streams.faust_seams import fetch_metadata
 from vision_app.telemetry import metrics
+from vision_app.texts import say
 
 from .errors import TRACE, TRACE_HEADER, ApiError
 from .models import Answer
@@ -125,4 +126,4 @@ def _same(one: URL, other: URL) -> bool:
 
 def unclear() -> ApiError:
     """The error if the owner of a key is unknown or does not answer."""
-    return ApiError(503, "rebalancing", "work is being shared out anew; ask again in a few seconds")
+    return ApiError(503, "rebalancing", say("work is being shared out anew; ask again in a few seconds"))

@@ -1,0 +1,98 @@
+"""What click says itself: in help, and when a command is written wrongly."""
+
+from .forms import Forms
+
+RU: dict[str, str | Forms] = {
+    "Usage:": "Использование:",
+    "Options": "Параметры",
+    "Error: {message}": "Ошибка: {message}",
+    "Try '{command} {option}' for help.": "Справка: '{command} {option}'.",
+    "Show this message and exit.": "Показать эту справку и выйти.",
+    "%(prog)s, version %(version)s": "%(prog)s, версия %(version)s",
+    "Missing command.": "Не указана команда.",
+    "No such command {name!r}.": "Нет команды {name!r}.",
+    "No such option: {name}": "Нет параметра {name}",
+    "Missing argument": "Не указан аргумент",
+    "Missing option": "Не указан параметр",
+    "Missing parameter": "Не указан параметр",
+    "Missing parameter: {param_name}": "Не указан параметр: {param_name}",
+    "Missing {param_type}": "Не указан {param_type}",
+    "Invalid value: {message}": "Неверное значение: {message}",
+    "Invalid value for {param_hint}: {message}": "Неверное значение {param_hint}: {message}",
+    "Could not open file {filename!r}: {message}": "Не удалось открыть файл {filename!r}: {message}",
+    "unknown error": "неизвестная ошибка",
+    "Aborted!": "Прервано!",
+    "required": "обязательно",
+    "default: {default}": "по умолчанию: {default}",
+    "env var: {var}": "переменная: {var}",
+    "(dynamic)": "(вычисляется)",
+    "{text} {deprecated_message}": "{text} {deprecated_message}",
+    "DeprecationWarning: The command {name!r} is deprecated.{extra_message}": (
+        "DeprecationWarning: команда {name!r} устарела.{extra_message}"
+    ),
+    "DeprecationWarning: The {param_type} {name!r} is deprecated.{extra_message}": (
+        "DeprecationWarning: {param_type} {name!r} устарел.{extra_message}"
+    ),
+    "Value must be an iterable.": "Значение должно быть списком.",
+    "Got unexpected extra arguments ({args})": Forms(
+        "n", "Лишний аргумент ({args})", "Лишние аргументы ({args})", "Лишние аргументы ({args})"
+    ),
+    "Takes {nargs} values but {len} were given.": Forms(
+        "n",
+        "Нужно значений: {nargs}, дано: {len}.",
+        "Нужно значений: {nargs}, дано: {len}.",
+        "Нужно значений: {nargs}, дано: {len}.",
+    ),
+    "(Possible options: {possibilities})": Forms(
+        "n",
+        "Имелось в виду {possibility}?",
+        "(Возможные параметры: {possibilities})",
+        "(Возможные параметры: {possibilities})",
+    ),
+    "Option {name!r} does not take a value.": "Параметр {name!r} не принимает значения.",
+    "Option {name!r} requires {nargs} arguments.": Forms(
+        "n",
+        "Параметру {name!r} нужно значение.",
+        "Параметру {name!r} нужно {nargs} значения.",
+        "Параметру {name!r} нужно {nargs} значений.",
+    ),
+    "Argument {name!r} takes {nargs} values.": "Аргументу {name!r} нужно значений: {nargs}.",
+    "Choose from:\n\t{choices}": "Выберите из:\n\t{choices}",
+    "{value!r} is not one of {choices}.": Forms(
+        "n",
+        "{value!r} — не {choice}.",
+        "{value!r} — не одно из {choices}.",
+        "{value!r} — не одно из {choices}.",
+    ),
+    "{value!r} does not match the formats {formats}.": Forms(
+        "n",
+        "{value!r} не подходит под формат {format}.",
+        "{value!r} не подходит под форматы {formats}.",
+        "{value!r} не подходит под форматы {formats}.",
+    ),
+    "{value!r} is not a valid {number_type}.": "{value!r} — не {number_type}.",
+    "{value} is not in the range {range}.": "{value} не входит в диапазон {range}.",
+    "{value!r} is not a valid boolean. Recognized values: {states}": "{value!r} — не да и не нет. Можно: {states}",
+    "{value!r} is not a valid UUID.": "{value!r} — не UUID.",
+    "{len_type} values are required, but {len_value} were given.": Forms(
+        "n",
+        "Нужно значений: {len_type}, дано: {len_value}.",
+        "Нужно значений: {len_type}, дано: {len_value}.",
+        "Нужно значений: {len_type}, дано: {len_value}.",
+    ),
+    "file": "файл",
+    "directory": "папка",
+    "path": "путь",
+    "{name} {filename!r} does not exist.": "{name} {filename!r} не существует.",
+    "{name} {filename!r} is a file.": "{name} {filename!r} — это файл.",
+    "{name} {filename!r} is a directory.": "{name} {filename!r} — это папка.",
+    "{name} {filename!r} is not readable.": "{name} {filename!r} не читается.",
+    "{name} {filename!r} is not writable.": "{name} {filename!r}: запись невозможна.",
+    "{name} {filename!r} is not executable.": "{name} {filename!r} нельзя запустить.",
+    "Repeat for confirmation": "Повторите для подтверждения",
+    "Error: The two entered values do not match.": "Ошибка: введённые значения не совпадают.",
+    "Error: The value you entered was invalid.": "Ошибка: введено неверное значение.",
+    "Error: {e.message}": "Ошибка: {e.message}",
+    "Error: invalid input": "Ошибка: неверный ввод",
+    "Press any key to continue...": "Нажмите любую клавишу...",
+}

@@ -1,0 +1,63 @@
+"""What a worker says of itself."""
+
+RU = {
+    "draining: the worker stops": "завершается: воркер останавливается",
+    "rebalancing: partitions are being shared out": "перераспределение: воркеры делят разделы",
+    "starting: connecting and recovering the tables": "запускается: подключение и восстановление таблиц",
+    "recovering the tables": "восстанавливает таблицы",
+    "stalled: {stage} at {place} for {seconds:.0f} s; {why}. {remedy}": (
+        "стоит: {stage} в {place} уже {seconds:.0f} с; {why}. {remedy}"
+    ),
+    "Redis is not connected yet": "Redis ещё не подключён",
+    "Kafka is away for {seconds:.0f} s: {trouble}; start its brokers, or see their logs": (
+        "Kafka недоступна {seconds:.0f} с: {trouble}; запустите её брокеры или посмотрите их логи"
+    ),
+    "no answer for {oldest:.0f} s": "нет ответа {oldest:.0f} с",
+    "the event loop is blocked; nothing goes on in this worker": (
+        "цикл событий заблокирован; в этом воркере ничего не движется"
+    ),
+    "it waits for nothing known": "не ждёт ничего известного",
+    "nobody works on it": "над этим никто не работает",
+    "restart the worker; the log has the reason": "перезапустите воркер; причина в логе",
+    "vision dlq take {place} --reason TEXT --dry-run; if it stays, restart the worker": (
+        "vision dlq take {place} --reason TEXT --dry-run; если не помогает, перезапустите воркер"
+    ),
+    "raising a limit needs Postgres, which is away; see `vision doctor`": (
+        "чтобы поднять лимит, нужен Postgres, а он недоступен; см. `vision doctor`"
+    ),
+    "not loaded yet: waits for Postgres, nothing is granted until then; see `vision doctor`": (
+        "ещё не загружен: ждёт Postgres, до тех пор ничего не выдаётся; см. `vision doctor`"
+    ),
+    "not loaded yet: this ledger is new or was lost, and no command of the tenant has come since; what was "
+    "spent today, the limit and a pause are read from Postgres at the first one, before anything is granted": (
+        "ещё не загружен: этот учёт новый или был потерян, и с тех пор от тенанта не было ни одной команды; "
+        "потраченное сегодня, лимит и пауза читаются из Postgres при первой, раньше чем что-то выдаётся"
+    ),
+    "this worker is starting or stopping; repeat the request in a few seconds": (
+        "этот воркер запускается или останавливается; повторите запрос через несколько секунд"
+    ),
+    "Kafka does not take the command; see `vision doctor`, then repeat it": (
+        "Kafka не принимает команду; см. `vision doctor`, затем повторите"
+    ),
+    "send Authorization: Bearer <token>, one of VISION_API_TOKENS": (
+        "пришлите Authorization: Bearer <token>, один из VISION_API_TOKENS"
+    ),
+    "this is not a name of this server; add it to VISION_ALLOWED_HOSTS": (
+        "у этого сервера нет такого имени; добавьте его в VISION_ALLOWED_HOSTS"
+    ),
+    "there is nothing here that this token may see": "здесь нет ничего, что этому токену можно видеть",
+    "this needs a token for all tenants: token=* in VISION_API_TOKENS": (
+        "для этого нужен токен на всех тенантов: token=* в VISION_API_TOKENS"
+    ),
+    "changes are only taken from programs and from pages of this server": (
+        "изменения принимаются только от программ и со страниц этого сервера"
+    ),
+    "the request's body did not arrive in time; send it again": "тело запроса не пришло вовремя; отправьте его снова",
+    "there was no answer in time; ask for less, or again in a few seconds": (
+        "ответа вовремя не было; спросите о меньшем или снова через несколько секунд"
+    ),
+    "correct what is named in details.faults": "исправьте названное в details.faults",
+    "work is being shared out anew; ask again in a few seconds": (
+        "работа распределяется заново; спросите снова через несколько секунд"
+    ),
+}
