@@ -699,6 +699,12 @@ CATALOGUE: Final[dict[str, tuple[LogEvent, ...]]] = {
             "Run `vision doctor` and check DATABASE_URL and Postgres.",
         ),
         LogEvent(
+            "postgres_silent",
+            _WARNING,
+            "A page waited for Postgres, which did not answer; the page's connections were cut, the caller got 503.",
+            "Run `vision doctor` and check DATABASE_URL and Postgres.",
+        ),
+        LogEvent(
             "postgres_value_refused",
             _WARNING,
             "Postgres cannot store a value that a caller sent; the caller got 422.",
