@@ -34,8 +34,9 @@ Count = Callable[[], Awaitable[int]]
 
 
 async def operation(settings: Settings, up: Mapping[str, bool], waiting_letters: Count | None = None) -> list[Finding]:
-    """The findings, each within PROBE_SECONDS. `up`: services by name, whether they are expected to answer.
+    """The findings, each within PROBE_SECONDS. `up`: services by name, whether they answer.
 
+    What needs a service that does not answer is not looked at again: a hint says so.
     `waiting_letters` counts the dead letters that wait for a decision; without it the whole topic is read.
     """
     count = waiting_letters or partial(_count_letters, settings)
@@ -44,7 +45,7 @@ async def operation(settings: Settings, up: Mapping[str, bool], waiting_letters:
         ("dead letters", all(up.get(name) for name in ("kafka", "postgres")), partial(_dead_letters, count)),
         ("bucket", bool(up.get("postgres")), partial(_bucket, settings)),
     ]
-    asked = [_within(name, check) for name, possible, check in checks if possible]
+    asked = [_within(name, check) if possible else _not_looked_at(name) for name, possible, check in checks]
     found_here = [policy(settings.vision_policy_config_path), *await collector(settings)]
     return [*found_here, *findings(found, hosts), *await asyncio.gather(*asked)]
 
@@ -118,6 +119,11 @@ async def _workers_hosts(settings: Settings) -> list[str] | None:
 
 async def _unknown() -> None:
     return None
+
+
+async def _not_looked_at(name: str) -> Finding:
+    text = "not looked at: a service that holds them does not run or answer; its own finding says why"
+    return Finding(check=name, verdict=Level.HINT, detail=text)
 
 
 async def _within(name: str, check: Callable[[], Awaitable[Finding]]) -> Finding:

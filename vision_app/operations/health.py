@@ -92,7 +92,7 @@ def _findings(worker: Health, hosts: Sequence[str] | None) -> list[Finding]:
     detail = f"ready; it waits for {waiting}" if waiting else "ready, and nothing stands still"
     if not worker.ours:  # in a container, started by hand, or of another folder
         detail = f"the one at {worker.urls[0]}, which `vision up` did not start here, is {detail}"
-    return [Finding(check=worker.name, verdict=Level.OK, detail=detail)]
+    return [Finding(check=worker.name, verdict=Level.HINT if waiting else Level.OK, detail=detail)]
 
 
 def _no_answer(worker: Health, hosts: Sequence[str] | None) -> Finding:

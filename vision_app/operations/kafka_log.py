@@ -142,12 +142,12 @@ class KafkaLog:
 @asynccontextmanager
 async def kafka_log(settings: Settings) -> AsyncIterator[KafkaLog]:
     """Connect for reading. Raises KafkaError, after CONNECT_SECONDS if the broker does not answer."""
-    async with _in_time(settings, _log(settings)) as log:
+    async with in_time(settings, _log(settings)) as log:
         yield log
 
 
 @asynccontextmanager
-async def _in_time(settings: Settings, connecting: AbstractAsyncContextManager[Client]) -> AsyncIterator[Client]:
+async def in_time(settings: Settings, connecting: AbstractAsyncContextManager[Client]) -> AsyncIterator[Client]:
     """A connected client. A frozen broker accepts connections and never answers; clients wait a minute for it."""
     async with AsyncExitStack() as stack:
         try:
@@ -170,7 +170,7 @@ async def _log(settings: Settings) -> AsyncIterator[KafkaLog]:
 @asynccontextmanager
 async def kafka_sender(settings: Settings) -> AsyncIterator[KafkaSender]:
     """Connect for sending. Raises KafkaError, after CONNECT_SECONDS if the broker does not answer."""
-    async with _in_time(settings, _sender(settings)) as sender:
+    async with in_time(settings, _sender(settings)) as sender:
         yield sender
 
 

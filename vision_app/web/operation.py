@@ -128,7 +128,8 @@ def _too_slow(waiting_for: Mapping[str, str], *, caller: bool) -> ApiError:
         return ApiError(408, "request_timeout", "the request's body did not arrive in time; send it again")
     if waiting_for:
         away = ", ".join(f"{service} ({why})" for service, why in waiting_for.items())
-        return ApiError(503, "timeout", f"there was no answer in time; this worker waits for {away}; see `vision doctor`")
+        text = f"there was no answer in time; this worker waits for {away}; see `vision doctor`"
+        return ApiError(503, "timeout", text)
     return ApiError(503, "timeout", "there was no answer in time; ask for less, or again in a few seconds")
 
 

@@ -47,9 +47,10 @@ class PostgresPulse:
                 await self._look
 
     async def _watch(self, limit: asyncio.Timeout, give_up: Callable[[], None]) -> None:
-        await asyncio.sleep(PATIENCE_SECONDS)
-        while await self._answers():
+        while True:
             await asyncio.sleep(PATIENCE_SECONDS)
+            if not await self._answers():
+                break
         log.warning("postgres_silent", waited_seconds=PATIENCE_SECONDS + LOOK_SECONDS)
         give_up()
         limit.reschedule(asyncio.get_running_loop().time())
