@@ -12,8 +12,10 @@ from urllib.parse import urlsplit
 import httpx
 import orjson
 
+from vision_app.clients.faults import cause_of
 from vision_app.domain.calls import CallRecord as Stored
 from vision_app.settings import Settings
+from vision_app.stack.errors import StackError
 from vision_app.stores.answers import MAX_STORED_BYTES
 from vision_app.stores.keys import call_key
 from vision_app.stores.s3 import ObjectMissing, S3Store
@@ -23,17 +25,29 @@ from .scope import GRANT_MARGIN_MS, Scope
 
 AT_ONCE = 32
 REQUEST_SECONDS = 30.0
+CONNECT_SECONDS = 4.0
+
+
+class BillUnreadable(StackError):
+    """The simulator does not tell its bill. The message says what to do."""
 
 
 async def read_bill(settings: Settings, scope: Scope) -> list[BilledCall] | None:
-    """The billed calls of our client in the order of their times; None with the real provider. Raises HTTPError."""
+    """The billed calls of our client, in order of time; None with the real provider. Raises BillUnreadable."""
     if not settings.gigachat_simulated:
         return None
     parts = urlsplit(settings.gigachat_base_url)
-    since = max(0, scope.since_ms - GRANT_MARGIN_MS) / 1000
-    async with httpx.AsyncClient(timeout=REQUEST_SECONDS, trust_env=False) as http:
-        answer = await http.get(f"{parts.scheme}://{parts.netloc}/admin/bill", params={"since": since})
-    account = orjson.loads(answer.raise_for_status().content).get(_client(settings), {})
+    place, since = f"{parts.scheme}://{parts.netloc}", max(0, scope.since_ms - GRANT_MARGIN_MS) / 1000
+    try:
+        async with httpx.AsyncClient(timeout=REQUEST_SECONDS, trust_env=False) as http:
+            (await http.get(f"{place}/healthz", timeout=CONNECT_SECONDS)).raise_for_status()
+            answer = (await http.get(f"{place}/admin/bill", params={"since": since})).raise_for_status()
+    except httpx.HTTPError as fault:
+        raise BillUnreadable(
+            f"the simulator of GigaChat at {place} does not tell its bill ({cause_of(fault)}); check "
+            "GIGACHAT_BASE_URL and that it runs: `vision status`"
+        ) from fault
+    account = orjson.loads(answer.content).get(_client(settings), {})
     calls = [_call(entry) for entry in account.get("entries", ()) if entry["billed"]]
     return sorted((call for call in calls if call.at_ms < scope.until_ms), key=lambda call: call.at_ms)
 

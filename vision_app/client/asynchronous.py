@@ -36,6 +36,8 @@ from vision_app.web.storage_models import CheckAnswer
 from .errors import ApiRefused, NotAnnounced, PictureRefused, ServiceAway, VisionError
 
 API_SECONDS = 30.0
+REDIS_SECONDS, REDIS_CONNECT_SECONDS = 10.0, 5.0
+"""For the answer to a command, and for connecting: a frozen Redis accepts connections and never answers."""
 Model = TypeVar("Model", bound=BaseModel)
 
 _EVENT: TypeAdapter[AnalyzedEvent | SkippedEvent] = TypeAdapter(PublicEvent)
@@ -72,7 +74,8 @@ class AsyncVision:
 
     async def __aenter__(self) -> Self:
         async with self._services(), AsyncExitStack() as opened:  # closes what is open if a later one fails
-            self._redis = await opened.enter_async_context(redis_client(self._settings))
+            redis = redis_client(self._settings, timeout=REDIS_SECONDS, connect_timeout=REDIS_CONNECT_SECONDS)
+            self._redis = await opened.enter_async_context(redis)
             self._s3 = S3Store(self._settings)
             opened.push_async_callback(self._s3.close)
             await self._s3.open()

@@ -16,7 +16,7 @@ from vision_app import topics
 from vision_app.clients.kafka import kafka_admin, kafka_consumer
 from vision_app.settings import Settings
 
-from .kafka_log import in_time
+from .kafka_log import ask_coordinator, in_time
 from .neighbours import START_OF_STREAM, as_text
 
 IDLE_POLL_SECONDS = 0.25
@@ -77,7 +77,7 @@ async def _redis_backlog(redis: Redis, settings: Settings) -> tuple[dict[str, in
 
 async def _kafka_backlog(admin: Any, consumer: Any, settings: Settings) -> dict[str, int]:
     """Records by topic that the worker has not acknowledged. Commits are read before ends: see `await_idle`."""
-    committed = await admin.list_consumer_group_offsets(settings.kafka_app_id)
+    committed = await ask_coordinator(lambda: admin.list_consumer_group_offsets(settings.kafka_app_id))
     partitions = [
         TopicPartition(topic, partition)
         for topic in worked_off(settings)

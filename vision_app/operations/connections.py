@@ -17,10 +17,13 @@ from asyncpg import PostgresError
 from httpx import HTTPError
 from neo4j.exceptions import DriverError, Neo4jError
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import NoPermissionError, RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from vision_app.clients.faults import cause_of
-from vision_app.clients.redis import redis_client
+from vision_app.clients.neo4j import neo4j_fault
+from vision_app.clients.postgres import postgres_fault
+from vision_app.clients.redis import ping, redis_client, redis_fault
 from vision_app.settings import Settings, vision_home
 from vision_app.stack import client
 from vision_app.stack.errors import StackError
@@ -36,12 +39,18 @@ from .api import REQUEST_SECONDS, Api, WorkerAway, token_for_all
 Result = TypeVar("Result")
 
 POOL_SIZE = 4
+REDIS_SECONDS, REDIS_CONNECT_SECONDS = 20.0, 5.0
+"""For the answer to a command, which may be all entries of a stream; for the first answer."""
 FAULTS = (SinkUnavailable, S3Error, RedisError, KafkaError, PostgresError, DriverError, Neo4jError, HTTPError, OSError)
 """What the services' clients raise when a service is away."""
 
 
 class OperationError(StackError):
     """The request cannot be carried out. The message says why and what to do instead."""
+
+
+class RedisUnusable(RedisError):
+    """Redis cannot be used. The message names it, and says what to do."""
 
 
 def run(work: Coroutine[Any, Any, Result]) -> Result:
@@ -57,18 +66,48 @@ def run(work: Coroutine[Any, Any, Result]) -> Result:
     except StackError:
         raise
     except (WorkerAway, *FAULTS) as fault:
-        reason = cause_of(fault)
-        raise StackError(f"{reason}; `vision status` shows what runs, `vision doctor` looks for the cause") from fault
+        raise StackError(
+            f"{_explain(fault)}; `vision status` shows what runs, `vision doctor` looks for the cause"
+        ) from fault
     finally:
         kafka.setLevel(level)
         structlog.configure(**before)
 
 
+def _explain(fault: Exception) -> str:
+    """What is wrong, in a sentence that names the service."""
+    if isinstance(fault, DriverError | Neo4jError):
+        return neo4j_fault(fault)
+    if isinstance(fault, PostgresError):
+        return postgres_fault(fault)
+    text = cause_of(fault)
+    if isinstance(fault, KafkaError) and "Kafka" not in text:
+        return f"Kafka: {text}; check KAFKA_BOOTSTRAP_SERVERS, and that the broker runs"
+    if isinstance(fault, S3Error) and "S3" not in text:
+        return f"S3: {text}; check S3_ENDPOINT_URL, and that it runs"
+    return text
+
+
 @asynccontextmanager
 async def redis_of(settings: Settings) -> AsyncIterator[Redis]:
-    """Redis, answering with bytes."""
-    async with redis_client(settings) as redis:
-        yield redis
+    """Redis, answering with bytes. Raises RedisUnusable, soon if Redis does not answer at all, as when it is frozen."""
+    async with redis_client(settings, timeout=REDIS_SECONDS, connect_timeout=REDIS_CONNECT_SECONDS) as redis:
+        try:
+            await _first_answer(redis)
+            yield redis
+        except RedisError as fault:
+            raise RedisUnusable(redis_fault(fault, settings)) from fault
+
+
+async def _first_answer(redis: Redis) -> None:
+    """Raises RedisError. A refused PING is an answer, too."""
+    try:
+        async with asyncio.timeout(REDIS_CONNECT_SECONDS):
+            await ping(redis)
+    except NoPermissionError:
+        return
+    except TimeoutError as fault:
+        raise RedisTimeoutError("no answer") from fault
 
 
 @asynccontextmanager

@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from aiokafka.errors import GroupCoordinatorNotAvailableError
 from asyncpg import UndefinedColumnError, UndefinedTableError
 
 from vision_app.clients.faults import cause_of
@@ -25,10 +24,6 @@ from .health import findings, health
 from .kafka_log import kafka_log
 from .letters import Filter, read_letters, waiting_letters
 from .traces import collector
-
-COORDINATOR_SECONDS = 0.5
-"""Time between two questions to a broker that has no coordinator of groups yet."""
-
 
 Count = Callable[[], Awaitable[int]]
 
@@ -108,11 +103,7 @@ async def _workers_hosts(settings: Settings) -> list[str] | None:
     """The hosts of the workers that Kafka knows, also those of other machines; None if Kafka does not tell."""
     try:
         async with asyncio.timeout(PROBE_SECONDS), kafka_log(settings) as kafka:
-            while True:
-                try:
-                    return await kafka.members()
-                except GroupCoordinatorNotAvailableError:  # no group has been yet: the broker makes its topic now
-                    await asyncio.sleep(COORDINATOR_SECONDS)
+            return await kafka.members()
     except (*FAULTS, TimeoutError):
         return None  # Kafka's own finding says why
 

@@ -761,6 +761,12 @@ CATALOGUE: Final[dict[str, tuple[LogEvent, ...]]] = {
             "An embedded service or a worker runs and does not answer.",
             "See its log with `vision logs NAME`; if it stays so, end it: the supervisor starts it again.",
         ),
+        LogEvent(
+            "service_look_failed",
+            _ERROR,
+            "The supervisor could not look whether a service answers. It looks again; twice in a row are no answer.",
+            "Do what the exception says (missing files, too many open files); `vision status` shows the condition.",
+        ),
         LogEvent("worker_stopped_by_order", _INFO, "A worker was stopped with `vision worker stop`."),
         LogEvent(
             "worker_started_by_order", _INFO, "A worker was started with `vision worker start` or `up --workers`."
