@@ -62,6 +62,7 @@ FROZEN: dict[str, tuple[str, dict[tuple[str, ...], int]]] = {
     ),
     "postgres": ("Postgres: no answer in time; check DATABASE_URL", {("posts", "--stuck"): 1, ("cost",): 1, AUDIT: 2}),
     "neo4j": ("Neo4j: ", {AUDIT: 2}),
+    "s3": ("S3: no answer in time; check S3_ENDPOINT_URL", {("diag", "stats"): 1, ("publish",): 1, AUDIT: 2}),
     "simulator": ("the simulator of GigaChat at http", {AUDIT: 2}),
 }
 

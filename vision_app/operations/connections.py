@@ -32,13 +32,14 @@ from vision_app.stack.ports import reachable
 from vision_app.stack.state import Condition
 from vision_app.stores.base import SinkUnavailable
 from vision_app.stores.postgres import close_pool, create_pool
-from vision_app.stores.s3 import S3Error, S3Store
+from vision_app.stores.s3 import S3Error, S3Store, StoreUnavailable
 
 from .api import REQUEST_SECONDS, Api, WorkerAway, token_for_all
 
 Result = TypeVar("Result")
 
 POOL_SIZE = 4
+S3_CONNECT_SECONDS = 5.0
 REDIS_SECONDS, REDIS_CONNECT_SECONDS = 20.0, 5.0
 """For the answer to a command, which may be all entries of a stream; for the first answer."""
 FAULTS = (SinkUnavailable, S3Error, RedisError, KafkaError, PostgresError, DriverError, Neo4jError, HTTPError, OSError)
@@ -112,13 +113,27 @@ async def _first_answer(redis: Redis) -> None:
 
 @asynccontextmanager
 async def s3_of(settings: Settings) -> AsyncIterator[S3Store]:
-    """The bucket. Raises StoreMisconfigured when there are no keys."""
+    """The bucket. Raises StoreMisconfigured without keys, StoreUnavailable soon if S3 does not answer at all."""
     s3 = S3Store(settings)
     await s3.open()
     try:
+        await _first_answer_of_s3(s3)
         yield s3
     finally:
         await s3.close()
+
+
+async def _first_answer_of_s3(s3: S3Store) -> None:
+    """Raises StoreUnavailable. A refusal, or that there is no bucket, is an answer, too."""
+    try:
+        async with asyncio.timeout(S3_CONNECT_SECONDS):
+            await s3.has_bucket()
+    except TimeoutError as fault:
+        text = "S3: no answer in time; check S3_ENDPOINT_URL, the network and that it runs"
+        raise StoreUnavailable(text) from fault
+    except S3Error as fault:
+        if isinstance(fault, StoreUnavailable):
+            raise
 
 
 @asynccontextmanager

@@ -762,6 +762,12 @@ CATALOGUE: Final[dict[str, tuple[LogEvent, ...]]] = {
             "See its log with `vision logs NAME`; if it stays so, end it: the supervisor starts it again.",
         ),
         LogEvent(
+            "announcement_unreadable",
+            _WARNING,
+            "The client for others skipped an entry of the output stream that is no announcement; it goes on.",
+            "Find out who writes to the stream that `stream` names; `redis-cli XRANGE` shows the entry.",
+        ),
+        LogEvent(
             "service_look_failed",
             _ERROR,
             "The supervisor could not look whether a service answers. It looks again; twice in a row are no answer.",
