@@ -17,7 +17,8 @@ from vision_app.operations.neighbours import never_uploaded
 from vision_app.stack.home import Home
 from vision_app.stack.state import read_state
 
-LIMIT_SECONDS = 10
+LIMIT_SECONDS = 20
+"""5 to 8 s on an idle machine; without limits of our own the clients would wait for 60 s and longer."""
 WORKER = {"VISION_OCR_FALLBACK_ENABLED": "false"}
 
 

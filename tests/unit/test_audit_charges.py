@@ -144,7 +144,9 @@ def test_a_row_that_is_too_high_or_of_nobody_is_noticed(world: World, data: st.D
     if not world.rows:
         return
     at = data.draw(st.integers(0, len(world.rows) - 1))
-    changed = data.draw(st.sampled_from([{"tokens": world.rows[at].tokens + 1}, {"grant_id": "nobodys"}]))
+    changed: dict[str, Any] = data.draw(
+        st.sampled_from([{"tokens": world.rows[at].tokens + 1}, {"grant_id": "nobodys"}])
+    )
     if "tokens" in changed:
         world.rows[at] = replace(world.rows[at], **changed)
     else:

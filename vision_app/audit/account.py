@@ -19,7 +19,7 @@ from vision_app.operations.kafka_log import kafka_log
 from vision_app.settings import Settings
 from vision_app.topics import UPLOADED
 
-from .bill_reader import as_bill, read_bill, read_records
+from .bill_reader import as_bill, check_bill, read_bill, read_records
 from .charges import Recorded, judge_charges, known_charges
 from .delivery import Delivered, judge_delivery
 from .figures import Account
@@ -44,6 +44,7 @@ async def take_account(settings: Settings, *, since_ms: int = 0, tenants: Collec
     """
     started, scope = time.monotonic(), Scope.of(since_ms, round(time.time() * 1000), tenants)
     ledgers, tally = Ledgers(since_ms), Tally()
+    await check_bill(settings)
     async with AsyncExitStack() as stack:
         redis = await stack.enter_async_context(redis_of(settings))
         s3 = await stack.enter_async_context(s3_of(settings))

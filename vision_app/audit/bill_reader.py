@@ -36,20 +36,30 @@ async def read_bill(settings: Settings, scope: Scope) -> list[BilledCall] | None
     """The billed calls of our client, in order of time; None with the real provider. Raises BillUnreadable."""
     if not settings.gigachat_simulated:
         return None
+    since = max(0, scope.since_ms - GRANT_MARGIN_MS) / 1000
+    answer = await _ask(settings, "/admin/bill", REQUEST_SECONDS, since=since)
+    account = orjson.loads(answer.content).get(_client(settings), {})
+    calls = [_call(entry) for entry in account.get("entries", ()) if entry["billed"]]
+    return sorted((call for call in calls if call.at_ms < scope.until_ms), key=lambda call: call.at_ms)
+
+
+async def check_bill(settings: Settings) -> None:
+    """Whether the simulator answers, before other material is read for nothing. Raises BillUnreadable."""
+    if settings.gigachat_simulated:
+        await _ask(settings, "/healthz", CONNECT_SECONDS)
+
+
+async def _ask(settings: Settings, path: str, seconds: float, **query: float) -> httpx.Response:
     parts = urlsplit(settings.gigachat_base_url)
-    place, since = f"{parts.scheme}://{parts.netloc}", max(0, scope.since_ms - GRANT_MARGIN_MS) / 1000
+    place = f"{parts.scheme}://{parts.netloc}"
     try:
-        async with httpx.AsyncClient(timeout=REQUEST_SECONDS, trust_env=False) as http:
-            (await http.get(f"{place}/healthz", timeout=CONNECT_SECONDS)).raise_for_status()
-            answer = (await http.get(f"{place}/admin/bill", params={"since": since})).raise_for_status()
+        async with httpx.AsyncClient(timeout=seconds, trust_env=False) as http:
+            return (await http.get(f"{place}{path}", params=query)).raise_for_status()
     except httpx.HTTPError as fault:
         raise BillUnreadable(
             f"the simulator of GigaChat at {place} does not tell its bill ({cause_of(fault)}); check "
             "GIGACHAT_BASE_URL and that it runs: `vision status`"
         ) from fault
-    account = orjson.loads(answer.content).get(_client(settings), {})
-    calls = [_call(entry) for entry in account.get("entries", ()) if entry["billed"]]
-    return sorted((call for call in calls if call.at_ms < scope.until_ms), key=lambda call: call.at_ms)
 
 
 def _client(settings: Settings) -> str:
