@@ -7,6 +7,7 @@ so that no module of the product imports it.
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from typing import Any
 
@@ -81,6 +82,15 @@ class CommandLine(click.Group):
             CompletionItem(name, help=line) for name, (_, _, line) in COMMANDS.items() if name.startswith(incomplete)
         ]
         return [*named, *click.Command.shell_complete(self, ctx, incomplete)]
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Refuse what is not UTF-8, which no store can hold, unless it names a file."""
+        for one in args:
+            if any("\ud800" <= character <= "\udfff" for character in one) and not os.path.lexists(one):
+                raise click.UsageError(
+                    f"the argument {printable(one)} is not UTF-8; check the terminal's encoding", ctx
+                )
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

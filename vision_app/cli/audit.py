@@ -38,6 +38,10 @@ def audit(tenants: tuple[str, ...], since: datetime | None, as_json: bool) -> No
     Compares inputs with rows, events, answers, graph, ledger, bill and charges. Reads only. Unfinished work is counted
     as under way; without any, the account is exact. Exit code 0 clean, 1 discrepancies, 2 cannot read.
     """
+    if "" in tenants:
+        raise click.BadParameter(
+            "the id of a tenant is never empty; without --tenant all are read", param_hint="--tenant"
+        )
     settings = load_settings()
     try:
         account = run(take_account(settings, since_ms=milliseconds(since) or 0, tenants=tenants or None))
