@@ -10,6 +10,7 @@ import base64
 import difflib
 import ipaddress
 import os
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from enum import StrEnum
@@ -483,7 +484,7 @@ class Settings(BaseSettings):
     @field_validator("s3_endpoint_url", "gigachat_base_url", "gigachat_auth_url")
     @classmethod
     def _http(cls, value: str) -> str:
-        return _public(_scheme(SecretStr(value), "http://", "https://")).rstrip("/")
+        return _public(_addressed(_scheme(SecretStr(value), "http://", "https://"))).rstrip("/")
 
     @field_validator("otel_exporter_otlp_endpoint")
     @classmethod
@@ -504,6 +505,13 @@ class Settings(BaseSettings):
         return _public(
             _scheme(SecretStr(value), "bolt://", "bolt+s://", "bolt+ssc://", "neo4j://", "neo4j+s://", "neo4j+ssc://")
         )
+
+    @field_validator("vision_input_streams")
+    @classmethod
+    def _some_stream(cls, value: str) -> str:
+        if not any(name.strip() for name in value.split(",")):
+            raise ValueError("must name at least one stream; without any no post would ever be read")
+        return value
 
     @field_validator("vision_prices")
     @classmethod
@@ -874,6 +882,16 @@ def _share(given: dict[str, Any], of_15: int) -> float:
 def _scheme(value: SecretStr, *allowed: str) -> SecretStr:
     if not value.get_secret_value().startswith(allowed):
         raise ValueError(say("must start with one of {allowed}", allowed=", ".join(allowed)))
+    if any(unicodedata.category(one) == "Cc" for one in value.get_secret_value()):
+        raise ValueError(say("has a line end or another control character; write it on one line"))
+    return value
+
+
+def _addressed(value: SecretStr) -> SecretStr:
+    """Clients raise errors of their own for these faults, only when they connect."""
+    url = value.get_secret_value()
+    if any(one.isspace() for one in url) or not url.partition("://")[2].strip("/"):
+        raise ValueError(say("must be scheme://host:port, without spaces"))
     return value
 
 

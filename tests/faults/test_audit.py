@@ -191,6 +191,19 @@ async def charged_twice(crime: Crime) -> None:
     await crime.ledger(twice)
 
 
+async def charge_removed(crime: Crime) -> None:
+    await crime.rows("DELETE FROM token_charges WHERE (tenant_id, post_id) = ($1, $2)")
+
+
+async def charge_doubled(crime: Crime) -> None:
+    await crime.rows("UPDATE token_charges SET tokens = 2 * tokens WHERE (tenant_id, post_id) = ($1, $2)")
+
+
+async def charge_of_nobody(crime: Crime) -> None:
+    await crime.rows("""INSERT INTO token_charges SELECT tenant_id, ledger, grant_id || '9', charged_at, 1, false
+                        FROM token_charges WHERE (tenant_id, post_id) = ($1, $2)""")
+
+
 async def graph_node_removed(crime: Crime) -> None:
     settings = crime.pipe.settings
     auth = (settings.neo4j_user, settings.neo4j_password.get_secret_value())
@@ -229,6 +242,9 @@ FAULTS: dict[Callable[[Crime], Awaitable[None]], tuple[dict[str, Any], str]] = {
     money_given_back: ({}, "spent went from"),
     grant_beyond_the_limit: ({"overspend": 750_000}, "1000000 tokens were granted"),
     charged_twice: ({}, "was not cut off"),
+    charge_removed: ({"charges_missing": 1}, "are not in token_charges, so `vision cost` shows too little"),
+    charge_doubled: ({"charges_extra": 1}, "so `vision cost` shows too much"),
+    charge_of_nobody: ({"charges_extra": 1}, "has 1 tokens in 1 charge(s) that no ledger"),
     graph_node_removed: ({"graph_missing": 1}, "the graph does not link"),
     letter_of_nowhere: ({"letters_wrong": 1}, "names no place"),
     letter_of_a_record_that_never_was: ({"letters_wrong": 1}, "never was a record"),
@@ -248,6 +264,7 @@ async def test_every_planted_fault_is_noticed_and_named(pipe: Pipeline) -> None:
     await pipe.idle()
     before = await take_account(pipe.settings, tenants=tenants)
     assert before.discrepancies == []
+    assert before.tokens_postgres == before.tokens_ledger > 0
     assert (before.inputs, before.ended, before.calls) == (len(FAULTS), len(FAULTS), len(FAULTS))
 
     for fault, crime in crimes.items():
@@ -307,6 +324,7 @@ async def test_a_run_with_every_kind_of_end_is_clean(pipe: Pipeline, worker: Wor
     assert account.events == 9, "the skipped post was announced twice, as it was published; the analyzed one once"
     assert account.extra_because == {"lost": 1, "repair": 1}
     assert account.tokens_ledger == account.tokens_billed + account.tokens_lost
+    assert (account.tokens_postgres, account.charges, account.charges_under_way) == (account.tokens_ledger, [], 0)
     [lost] = account.differences
     assert (lost.because, lost.charged - lost.billed) == ("lost", account.tokens_lost)
     assert account.tokens_lost > 0
@@ -319,6 +337,7 @@ async def test_a_run_with_every_kind_of_end_is_clean(pipe: Pipeline, worker: Wor
 
     later = await take_account(pipe.settings, tenants=[tenant, poor], since_ms=account.taken_ms)
     assert (later.discrepancies, later.inputs, later.calls) == ([], 0, 0), "nothing was published since"
+    assert later.tokens_postgres == 0
 
     # The worker of the next module has OCR and would go on with what waits for money.
     await _limit(pipe, worker, poor, 10 * ONE_PICTURE)

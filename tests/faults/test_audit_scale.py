@@ -27,7 +27,18 @@ from vision_app.domain.calls import CallRecord
 from vision_app.domain.moment import Applied
 from vision_app.events import announcement
 from vision_app.kafka_topics import create_topics
-from vision_app.messages import Grant, MediaTask, Message, Opened, PolicyVerdict, PostResult, Settle, headers_of, key_of
+from vision_app.messages import (
+    Charged,
+    Grant,
+    MediaTask,
+    Message,
+    Opened,
+    PolicyVerdict,
+    PostResult,
+    Settle,
+    headers_of,
+    key_of,
+)
 from vision_app.operations.neighbours import uploaded_event
 from vision_app.settings import Settings, load_settings
 from vision_app.stack.client import running_stack
@@ -75,7 +86,7 @@ async def test_ten_thousand_posts_are_accounted_for_within_a_minute(settings: Se
     await s3.close()
     assert account.discrepancies == []
     assert (account.inputs, account.ended, account.analyzed, account.events) == (POSTS,) * 4
-    assert (account.calls, account.tokens_ledger) == (POSTS, POSTS * TOKENS)
+    assert (account.calls, account.tokens_ledger, account.tokens_postgres) == (POSTS, POSTS * TOKENS, POSTS * TOKENS)
     assert cpu < CPU_SECONDS
     assert more_kb < MORE_MEMORY_KB
 
@@ -85,6 +96,8 @@ async def _stores(settings: Settings, s3: S3Store, results: Sequence[PostResult]
         await sink.open()
         for at in range(0, len(results), BATCH):
             await sink.write(results[at : at + BATCH])
+        if isinstance(sink, PostgresSink):
+            await sink.write([_charge(number, result) for number, result in enumerate(results)])
         await sink.close()
     slots = asyncio.Semaphore(32)
 
@@ -172,6 +185,14 @@ async def _commit(settings: Settings) -> None:
 def _event(result: PostResult) -> dict[str, Any]:
     event = result.event
     return uploaded_event(event.tenant_id, event.post_id, event.media_files, event.trace_id)
+
+
+def _charge(number: int, result: PostResult) -> Charged:
+    now_ms = round(time.time() * 1000)
+    ledger = BudgetRow.model_fields["ledger"].get_default()
+    return Charged(
+        tenant_id=result.event.tenant_id, ledger=ledger, grant_id=_grant_id(number), tokens=TOKENS, at_ms=now_ms
+    )
 
 
 def _grant_id(number: int) -> str:

@@ -11,7 +11,9 @@ import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import orjson
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
@@ -25,6 +27,7 @@ from vision_app.client import (
     NotAnnounced,
     PictureRefused,
     PostAnswer,
+    Published,
     ServiceAway,
     SkippedEvent,
     Vision,
@@ -148,10 +151,61 @@ async def test_an_unreadable_announcement_is_an_error_of_the_client(pipe: Pipeli
         await pipe.redis.xadd(own.vision_output_stream, {"event": "posts.vision.skipped", "data": body})
         with pytest.raises(VisionError, match="another form"):
             await vision.wait(post, seconds=5)
-        await pipe.redis.delete(own.vision_output_stream)
-        await pipe.redis.xadd(own.vision_output_stream, {"event": "x", "data": "<html>"})
-        with pytest.raises(VisionError, match="VISION_OUTPUT_STREAM"):
-            await vision.wait(post, seconds=5)
+
+
+STRANGE: list[dict[Any, Any]] = [
+    {"event": "x", "data": "<html>"},
+    {"event": "x"},
+    {"data": "[1, 2]"},
+    {"data": "null"},
+    {"data": b"\xff\xfe{"},
+    {b"\xff": b"\x00"},
+    {"data": '{"post_id": ' + "[" * 2000 + "]" * 2000 + "}"},
+]
+"""Entries of the output stream that are no announcements."""
+
+
+async def _strange_then_skipped(pipe: Pipeline, own: Settings, tenant: str) -> Published:
+    """A published post, announced as skipped after entries that are no announcements."""
+    async with AsyncVision(tenant, settings=own) as vision:
+        post = replace(await vision.publish(unique("p"), [never_uploaded(tenant, "p")]), since="0-0")
+    for fields in STRANGE:
+        await pipe.redis.xadd(own.vision_output_stream, fields)
+    skipped = {"event_type": "posts.vision.skipped", "tenant_id": tenant, "post_id": post.post_id, "trace_id": "t"}
+    more = {"schema_version": "1.0", "occurred_at": "2026-11-22T12:00:00Z", "idempotency_key": "k", "emission": "1-1"}
+    body = orjson.dumps({**skipped, **more, "producer": "vision-worker", "enrichments": [], "reasons": []})
+    await pipe.redis.xadd(own.vision_output_stream, {"event": "posts.vision.skipped", "data": body})
+    return post
+
+
+async def test_entries_that_are_no_announcements_are_skipped_with_one_warning_each(
+    pipe: Pipeline, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    own = settings.model_copy(update={"vision_output_stream": unique("stream:strange")})
+    post = await _strange_then_skipped(pipe, own, "t")
+    async with AsyncVision("t", settings=own) as vision:
+        for _ in range(2):
+            assert isinstance(await vision.wait(post, seconds=10), SkippedEvent)
+    warned = [one.getMessage() for one in caplog.records if one.name == "vision_app.client"]
+    assert len(warned) == len(STRANGE)
+    assert all(one.startswith("event='announcement_unreadable' ") for one in warned)
+    assert own.vision_output_stream in warned[0]
+    await pipe.redis.delete(own.vision_output_stream)
+
+
+async def test_the_client_without_asyncio_skips_them_too(
+    pipe: Pipeline, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    own = settings.model_copy(update={"vision_output_stream": unique("stream:strange")})
+    post = await _strange_then_skipped(pipe, own, "t")
+
+    def twice() -> list[object]:
+        with Vision("t", settings=own) as vision:
+            return [vision.wait(post, seconds=10) for _ in range(2)]
+
+    assert all(isinstance(one, SkippedEvent) for one in await asyncio.to_thread(twice))
+    assert sum(one.name == "vision_app.client" for one in caplog.records) == len(STRANGE)
+    await pipe.redis.delete(own.vision_output_stream)
 
 
 async def test_the_client_opens_again_after_closing_and_closes_after_a_failed_opening(

@@ -44,7 +44,7 @@ def versions_of(steps: Steps) -> tuple[list[LedgerVersion], int]:
         now_ms += HOUR_MS * number if step == "hours" else 7
         if step == "loss":
             row = None
-        command = _command(step, grants, pick, number, now_ms)
+        command = command_of(step, grants, pick, number, now_ms)
         if command is None:
             continue
         at = Moment(time_ms=now_ms, offset=offset)
@@ -59,7 +59,7 @@ def versions_of(steps: Steps) -> tuple[list[LedgerVersion], int]:
     return found, charged
 
 
-def _command(step: str, grants: list[Grant], pick: int, number: int, now_ms: int) -> Any:
+def command_of(step: str, grants: list[Grant], pick: int, number: int, now_ms: int) -> Any:
     day = Moment(time_ms=now_ms, offset=0).day
     match step:
         case "reserve":

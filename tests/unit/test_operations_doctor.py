@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vision_app.operations.doctor import bucket, policy
+from vision_app.operations.doctor import bucket, operation, policy
 from vision_app.retention.accounts import Usage
 from vision_app.settings import Settings
 from vision_app.stack.checks import Level
@@ -37,3 +37,16 @@ def test_a_refused_policy_file_is_a_failure(tmp_path: Path) -> None:
     assert finding.verdict is Level.FAILED
     assert f"correct it, then: vision policy check {file}" in finding.detail
     assert policy(None).verdict is Level.OK
+
+
+async def test_what_needs_a_service_that_does_not_answer_is_not_asked_again() -> None:
+    """It would wait for Kafka and Postgres once more; and what was not looked at must not be missing silently."""
+
+    async def count() -> int:
+        raise AssertionError("nobody is to be asked")
+
+    nothing_listens = Settings(vision_api_port=1, metrics_port=1)
+    found = {one.check: one for one in await operation(nothing_listens, {"kafka": False, "postgres": False}, count)}
+    for name in ("dead letters", "bucket"):
+        assert found[name].verdict is Level.HINT
+        assert found[name].detail.startswith("not looked at")

@@ -27,7 +27,7 @@ STALL = {
         ({"status": "ready", "reason": None, "waiting_for": {}}, Level.OK, "nothing stands still"),
         (
             {"status": "ready", "reason": None, "waiting_for": {"s3": "no answer"}},
-            Level.OK,
+            Level.HINT,
             "waits for s3 (no answer)",
         ),
         ({"status": "not_ready", "reason": "starting", "waiting_for": {}}, Level.HINT, "not ready: starting"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 import subprocess
@@ -130,3 +131,26 @@ def test_logs_names_what_there_is() -> None:
     assert result.exit_code == 1
     assert "there are: redis" in result.stderr
     assert vision("logs", "redis", "-n", "2").output == "two\nthree\n"
+
+
+@pytest.mark.parametrize(
+    "command", ["budget show", "trace", "pause", "publish --tenant-id", "audit --tenant", "cost --tenant"]
+)
+def test_an_argument_that_is_not_utf_8_is_refused_in_one_sentence(command: str) -> None:
+    refused = vision(*command.split(), "a\udcff\udcfe")
+    assert refused.exit_code == 2
+    assert refused.output.splitlines()[-1].endswith("is not UTF-8; check the terminal's encoding")
+    assert refused.exception is None or isinstance(refused.exception, SystemExit)
+
+
+def test_a_file_may_have_a_name_that_is_not_utf_8(tmp_path: Path) -> None:
+    name = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.yml")
+    Path(name).write_text("nonsense: 1\n")
+    checked = vision("policy", "check", name)
+    assert "is not UTF-8" not in checked.output
+    assert checked.exit_code == 1
+
+
+def test_the_accounts_of_a_tenant_without_a_name_are_not_taken() -> None:
+    refused = vision("audit", "--tenant", "")
+    assert (refused.exit_code, "never empty" in refused.output) == (2, True)

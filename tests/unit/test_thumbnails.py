@@ -23,6 +23,7 @@ from vision_app.providers.base import Picture
 from vision_app.providers.decoders import Decoders
 from vision_app.settings import load_settings
 from vision_app.stores.s3 import ObjectForbidden, ObjectMissing, ObjectTooLarge, StoreUnavailable
+from vision_app.telemetry.reachability import Reachability
 from vision_app.web.thumbnails import AT_ONCE, StoredMedium, Thumbnails
 
 EXPIRED = datetime(2026, 11, 22, tzinfo=UTC)
@@ -39,6 +40,7 @@ class Bucket:
     """Objects by key; an exception in the place of one is raised."""
 
     def __init__(self, **objects: bytes | Exception) -> None:
+        self.reachability = Reachability()
         self.objects, self.reads = objects, 0
 
     async def read(self, key: str, limit_bytes: int) -> bytes:
@@ -214,3 +216,25 @@ async def test_decoders_without_work_end_and_start_again() -> None:
         assert (await made.of(medium, size)).mime_type == "image/jpeg"
         await until(lambda: not decoders.pids)
     await made.close()
+
+
+async def test_a_thumbnail_does_not_wait_for_an_s3_that_is_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It gives up soon, sooner while other work waits for S3; it leaves no failure behind that nobody ends."""
+
+    class Frozen(Bucket):
+        async def read(self, key: str, limit_bytes: int) -> bytes:
+            with self.reachability.call():
+                await asyncio.Event().wait()
+            return b""
+
+    content, bucket = picture(), Frozen()
+    monkeypatch.setattr("vision_app.web.thumbnails.READ_SECONDS", 0.05)
+    worker = Served(bucket)
+    url = worker.add("k", content)
+    async with served(worker) as client:
+        assert await status(client, url) == (503, "store_unavailable")
+        assert bucket.reachability.trouble is None
+        monkeypatch.setattr("vision_app.web.thumbnails.READ_SECONDS", 3600)
+        monkeypatch.setattr("vision_app.web.thumbnails.AWAY_SECONDS", 0.05)
+        bucket.reachability.failed("no answer for 12 s")
+        assert await status(client, url) == (503, "store_unavailable")

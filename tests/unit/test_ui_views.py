@@ -281,6 +281,15 @@ def test_the_flow_says_what_stands_still_and_what_waits() -> None:
     assert "http://a" not in own
 
 
+@pytest.mark.parametrize("page", ["flow.html", "health.html"])
+@pytest.mark.parametrize(("waiting_for", "green"), [({}, True), ({"kafka": "no answer for 11 s"}, False)])
+def test_nothing_is_green_while_a_service_is_waited_for(page: str, waiting_for: dict[str, str], green: bool) -> None:
+    ready = ReadyAnswer(status="ready", reason=None, waiting_for=waiting_for)
+    document = shown(page, tenant=TENANT_CALLER, ready=ready, state=None, report=None)
+    assert ("Work goes on." in document, "notice good" in document) == (green, green)
+    assert ("waits for a service" in document) is not green
+
+
 @pytest.mark.parametrize("worst", list(Level))
 def test_health_shows_the_worst_first(worst: Level) -> None:
     service = ServiceHealth(service="kafka", state=worst, detail=HOSTILE, latency_ms=12.5)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -63,6 +63,7 @@ class Worker:
         self.parked = Table("parked")
         self.readers, self.outbox, self.sensors = self, self, self
         self.settings = load_settings()
+        self.away: dict[str, str] = {}
         self.rows: list[dict[str, Any]] = []
         self.found: list[dict[str, Any]] = []
         self.owner = HERE  # of every key
@@ -92,6 +93,17 @@ class Worker:
 
     def serving(self) -> bool:
         return True
+
+    def waiting_for(self) -> dict[str, str]:
+        return self.away
+
+    @property
+    def pulse(self) -> Any:
+        return self
+
+    @asynccontextmanager
+    async def watched(self, give_up: Callable[[], None]) -> AsyncIterator[None]:
+        yield
 
     @asynccontextmanager
     async def for_page(self) -> AsyncIterator[Any]:

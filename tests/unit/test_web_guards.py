@@ -221,6 +221,13 @@ async def test_an_answer_that_does_not_come_is_a_503() -> None:
         assert (answer.status, (await answer.json())["error"]["code"]) == (503, "timeout")
 
 
+async def test_a_timeout_names_the_services_that_the_worker_waits_for() -> None:
+    worker = Silent()
+    worker.away = {"kafka": "no answer for 11 s"}
+    async with served(worker, vision_api_timeout_seconds=0.1) as client, client.get("/api/v1/vision/stats") as answer:
+        assert "kafka (no answer for 11 s); see `vision doctor`" in (await answer.json())["detail"]
+
+
 class Broken(Worker):
     async def stats(self, tenant_id: str | None) -> Any:
         raise RuntimeError("the canary")

@@ -18,6 +18,7 @@ from vision_app.retention.limits import GIB
 from vision_app.retention.lock import StorageBusy
 from vision_app.retention.quota import QuotaVerdict
 from vision_app.stores.base import SinkUnavailable
+from vision_app.stores.s3 import S3Error
 from vision_app.telemetry import metrics
 from vision_app.web.routes import ROUTES
 from vision_app.web.storage import CleanupView
@@ -70,6 +71,9 @@ class Keeper:
             left_bytes=12 * GIB,
             total_bytes=14 * GIB,
         )
+
+    def give_up(self) -> None:
+        raise AssertionError("Postgres answers")
 
     def _may(self) -> None:
         if self.fault is not None:
@@ -199,6 +203,13 @@ async def test_while_postgres_is_away(client: Client, keeper: Keeper, page: str)
     status, body = await client.ask("POST" if page == "cleanup" else "GET", f"{BASE}/{page}")
     assert (status, body["error"]["code"]) == (503, "store_unavailable")
     assert "secret" not in str(body)
+    assert body["detail"].startswith("Postgres does not answer")
+
+
+async def test_while_s3_is_away_it_is_s3_that_is_named(client: Client, keeper: Keeper) -> None:
+    keeper.fault = S3Error("a secret place")
+    status, body = await client.ask("POST", f"{BASE}/cleanup")
+    assert (status, body["detail"]) == (503, "S3 does not answer; see `vision doctor`")
 
 
 @pytest.mark.parametrize("page", ["quota", "stats"])

@@ -20,7 +20,8 @@ from vision_app.settings import Settings
 from vision_app.texts import say
 from vision_app.topics import UPLOADED
 
-from .bill_reader import as_bill, read_bill, read_records
+from .bill_reader import as_bill, check_bill, read_bill, read_records
+from .charges import Recorded, judge_charges, known_charges
 from .delivery import Delivered, judge_delivery
 from .figures import Account
 from .kafka_reader import KafkaMaterial, origin_fault, read_kafka
@@ -29,7 +30,7 @@ from .material import Input, Letter, Progress
 from .money import Spent, grants_of, judge_money, to_look_up
 from .redis_reader import first_event_ms, holds_entry, read_dlq_stream, read_events, read_inputs
 from .scope import Scope
-from .stores_reader import read_graph, read_objects, read_rows
+from .stores_reader import read_charges, read_graph, read_objects, read_rows
 from .tally import Tally
 
 DAY_MS = 24 * 60 * 60 * 1000
@@ -44,6 +45,7 @@ async def take_account(settings: Settings, *, since_ms: int = 0, tenants: Collec
     """
     started, scope = time.monotonic(), Scope.of(since_ms, round(time.time() * 1000), tenants)
     ledgers, tally = Ledgers(since_ms), Tally()
+    await check_bill(settings)
     async with AsyncExitStack() as stack:
         redis = await stack.enter_async_context(redis_of(settings))
         s3 = await stack.enter_async_context(s3_of(settings))
@@ -56,6 +58,7 @@ async def take_account(settings: Settings, *, since_ms: int = 0, tenants: Collec
         rows = await read_rows(
             pool, scope, {one.post for one in kafka.inputs.values()} | {event.post for event in events}
         )
+        charges = await read_charges(pool, scope, known_charges(ledgers))
         objects, graph, bill = await asyncio.gather(
             read_objects(s3, scope), read_graph(settings, scope), read_bill(settings, scope)
         )
@@ -96,6 +99,20 @@ async def take_account(settings: Settings, *, since_ms: int = 0, tenants: Collec
         spent = replace(spent, calls=as_bill(spent.records.values()))
     judge_delivery(delivered, tally)
     judge_money(spent, tally)
+    judge_charges(
+        Recorded(
+            rows=charges.rows,
+            ledgers=ledgers,
+            closings=kafka.closings,
+            progress=progress,
+            since_ms=since_ms,
+            until_ms=scope.until_ms,
+            table_from_ms=charges.from_ms,
+            table_missing=charges.missing,
+            reported_from_ms=kafka.closings_from_ms,
+        ),
+        tally,
+    )
     tally.notes += _notes(bill is not None, backlog, kafka)
     account = tally.account(
         since_ms=since_ms,

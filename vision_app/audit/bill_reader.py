@@ -12,30 +12,59 @@ from urllib.parse import urlsplit
 import httpx
 import orjson
 
+from vision_app.clients.faults import cause_of
 from vision_app.domain.calls import CallRecord as Stored
 from vision_app.settings import Settings
+from vision_app.stack.errors import StackError
 from vision_app.stores.answers import MAX_STORED_BYTES
 from vision_app.stores.keys import call_key
 from vision_app.stores.s3 import ObjectMissing, S3Store
+from vision_app.texts import say
 
 from .material import BilledCall, CallRecord
 from .scope import GRANT_MARGIN_MS, Scope
 
 AT_ONCE = 32
 REQUEST_SECONDS = 30.0
+CONNECT_SECONDS = 4.0
+
+
+class BillUnreadable(StackError):
+    """The simulator does not tell its bill. The message says what to do."""
 
 
 async def read_bill(settings: Settings, scope: Scope) -> list[BilledCall] | None:
-    """The billed calls of our client in the order of their times; None with the real provider. Raises HTTPError."""
+    """The billed calls of our client, in order of time; None with the real provider. Raises BillUnreadable."""
     if not settings.gigachat_simulated:
         return None
-    parts = urlsplit(settings.gigachat_base_url)
     since = max(0, scope.since_ms - GRANT_MARGIN_MS) / 1000
-    async with httpx.AsyncClient(timeout=REQUEST_SECONDS, trust_env=False) as http:
-        answer = await http.get(f"{parts.scheme}://{parts.netloc}/admin/bill", params={"since": since})
-    account = orjson.loads(answer.raise_for_status().content).get(_client(settings), {})
+    answer = await _ask(settings, "/admin/bill", REQUEST_SECONDS, since=since)
+    account = orjson.loads(answer.content).get(_client(settings), {})
     calls = [_call(entry) for entry in account.get("entries", ()) if entry["billed"]]
     return sorted((call for call in calls if call.at_ms < scope.until_ms), key=lambda call: call.at_ms)
+
+
+async def check_bill(settings: Settings) -> None:
+    """Whether the simulator answers, before other material is read for nothing. Raises BillUnreadable."""
+    if settings.gigachat_simulated:
+        await _ask(settings, "/healthz", CONNECT_SECONDS)
+
+
+async def _ask(settings: Settings, path: str, seconds: float, **query: float) -> httpx.Response:
+    parts = urlsplit(settings.gigachat_base_url)
+    place = f"{parts.scheme}://{parts.netloc}"
+    try:
+        async with httpx.AsyncClient(timeout=seconds, trust_env=False) as http:
+            return (await http.get(f"{place}{path}", params=query)).raise_for_status()
+    except httpx.HTTPError as fault:
+        raise BillUnreadable(
+            say(
+                "the simulator of GigaChat at {place} does not tell its bill ({why}); check GIGACHAT_BASE_URL and that "
+                "it runs: `vision status`",
+                place=place,
+                why=cause_of(fault),
+            )
+        ) from fault
 
 
 def _client(settings: Settings) -> str:

@@ -50,6 +50,10 @@ class Figures:
     tokens_ledger: int = 0
     tokens_lost: int = 0  # of tokens_ledger: charged for calls that were cut off, beyond what was billed for them
     tokens_unexplained: int = 0  # difference between bill and ledger, call by call, without a reason
+    tokens_postgres: int = 0  # charged according to token_charges, from which `vision cost` is made
+    charges_missing: int = 0  # of a ledger, that token_charges does not have, or with fewer tokens
+    charges_extra: int = 0  # in token_charges, that no ledger made, or with more tokens
+    charges_under_way: int = 0  # that differ while work goes on
     grants_open: int = 0  # neither settled nor released
     overspend: int = 0  # tokens granted beyond the limit
 
@@ -108,6 +112,22 @@ class Difference:
 
 
 @dataclass(frozen=True)
+class ChargesOfDay:
+    """A UTC day of a tenant on which the charges in Postgres are not those of its ledger, and how many of them differ.
+
+    Tokens are those of the charges that could be compared.
+    """
+
+    tenant_id: str
+    day: str
+    tokens_ledger: int
+    tokens_postgres: int
+    missing: int
+    extra: int
+    under_way: int
+
+
+@dataclass(frozen=True)
 class TenantAccount(Figures):
     """A tenant's figures. `extra_because` counts the calls beyond one per picture by their reason."""
 
@@ -131,6 +151,7 @@ class Account(Figures):
     extra_because: Mapping[str, int] = field(default_factory=dict)
     tenants: Mapping[str, TenantAccount] = field(default_factory=dict)
     differences: list[Difference] = field(default_factory=list)
+    charges: list[ChargesOfDay] = field(default_factory=list)
     discrepancies: list[str] = field(default_factory=list)
     discrepancies_total: int = 0  # also those that are only counted in `discrepancies`
     notes: list[str] = field(default_factory=list)

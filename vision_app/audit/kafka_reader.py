@@ -30,7 +30,8 @@ CLOSINGS = ("settle", "lost", "release")
 @dataclass
 class KafkaMaterial:
     """`judged`: when the policy passed each publication of a post on, an operator replayed a command of it, or it was
-    asked about again because its ledger was lost. `ends`: next offsets of partitions.
+    asked about again because its ledger was lost. `ends`: next offsets of partitions. `closings_from_ms`: since then
+    every report to the ledgers is in `closings`; earlier ones may be gone from Kafka.
     """
 
     inputs: dict[str, Input] = field(default_factory=dict)
@@ -39,6 +40,7 @@ class KafkaMaterial:
     grants: dict[str, GrantGiven] = field(default_factory=dict)
     closings: list[Closing] = field(default_factory=list)
     ends: Mapping[TopicPartition, int] = field(default_factory=dict)
+    closings_from_ms: int = 0
     unreadable: int = 0
 
 
@@ -61,8 +63,11 @@ async def read_kafka(
     ):
         since_ms = max(0, scope.since_ms - margin_ms)
         stretches: dict[TopicPartition, Stretch] = await kafka.between(kafka.partitions(names), since_ms or None, None)
+        if topics.BUDGET.name in names:
+            reader.expect_closings(await kafka.begins(kafka.partitions([topics.BUDGET.name])), stretches, since_ms)
         async for record in kafka.read(stretches):
             reader.take(record)
+    reader.found.closings_from_ms = reader.closings_from_ms
     return reader.found
 
 
@@ -75,6 +80,7 @@ class _Reader:
         self._offsets: dict[int, int] = {}
         self._gaps: dict[int, int] = {}
         self._last: dict[bytes, int] = {}
+        self._reports_from: dict[int, int | None] = {}
         self._kinds: dict[str, Callable[[Record], None]] = {
             topics.UPLOADED.name: self._uploaded,
             topics.POSTS.name: self._post,
@@ -89,6 +95,20 @@ class _Reader:
             self._kinds[record.topic](record)
         except (ValueError, KeyError, TypeError, AttributeError):
             self.found.unreadable += 1  # an unreadable record is a dead letter, or not ours
+
+    def expect_closings(
+        self, begins: Mapping[TopicPartition, int], stretches: Mapping[TopicPartition, Stretch], since_ms: int
+    ) -> None:
+        """Note from when on each partition's reports are complete: None until its first record says so."""
+        for place, begin in begins.items():
+            older = place in stretches and stretches[place][0] > begin
+            self._reports_from[place.partition] = since_ms if older or not begin else None
+
+    @property
+    def closings_from_ms(self) -> int:
+        """From when on the reports of every partition are complete."""
+        known = (self._scope.until_ms if at_ms is None else at_ms for at_ms in self._reports_from.values())
+        return max(known, default=0)
 
     def _uploaded(self, record: Record) -> None:
         try:
@@ -155,6 +175,8 @@ class _Reader:
         )
 
     def _closing(self, record: Record) -> None:
+        if self._reports_from.get(record.partition, 0) is None:
+            self._reports_from[record.partition] = record.at_ms
         if record.headers.get("type", b"settle").decode() not in CLOSINGS or not self._scope.takes_key(record.key):
             return
         body = orjson.loads(record.value)

@@ -8,7 +8,7 @@ the versions before and after such a gap are not compared.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from vision_app.texts import say
 
@@ -16,18 +16,30 @@ from .figures import Peak
 from .material import LedgerVersion
 
 
+@dataclass(frozen=True, slots=True)
+class SeenCharge:
+    """The highest charge of a grant in one ledger, and when it was first seen; `exact`: it was made then."""
+
+    tokens: int
+    at_ms: int
+    exact: bool
+
+
 @dataclass
 class LedgerBook:
     """The result of one tenant's versions. `older`: how many came after a newer one; they do not count.
 
     `charged`: the highest charge seen for each grant. A ledger that was lost (its successor is born later) may have
-    charged a grant that is charged again by its successor; `before_loss` is what the lost ones charged. Of versions
-    from before `since_ms` (epoch milliseconds) only the charges are read; their faults are not part of this account.
+    charged a grant that is charged again by its successor; `before_loss` is what the lost ones charged. `by_ledger` has
+    the charges by ledger (its name) and grant, `names` the ledgers that were seen. Of versions from before `since_ms`
+    (epoch milliseconds) only the charges are read; their faults are not part of this account.
     """
 
     since_ms: int = 0
     charged: dict[str, int] = field(default_factory=dict)
     before_loss: dict[str, int] = field(default_factory=dict)
+    by_ledger: dict[tuple[str, str], SeenCharge] = field(default_factory=dict)
+    names: set[str] = field(default_factory=set)
     released: set[str] = field(default_factory=set)
     peak: Peak | None = None
     overspend: int = 0
@@ -54,6 +66,8 @@ class LedgerBook:
                 self.released.add(grant)
             else:
                 self.charged[grant] = max(charge, self.charged.get(grant, 0))
+                self._see(version, grant, charge)
+        self.names.add(version.ledger)
         self.last = version
 
     def total(self, grant: str) -> int | None:
@@ -61,6 +75,14 @@ class LedgerBook:
         if grant not in self.charged and grant not in self.before_loss:
             return None
         return self.charged.get(grant, 0) + self.before_loss.get(grant, 0)
+
+    def _see(self, version: LedgerVersion, grant: str, charge: int) -> None:
+        key = (version.ledger, grant)
+        known = self.by_ledger.get(key)
+        if known is None:
+            self.by_ledger[key] = SeenCharge(charge, version.at_ms, exact=not version.gap)
+        elif charge > known.tokens:
+            self.by_ledger[key] = replace(known, tokens=charge)
 
     def _begin_anew(self) -> None:
         for grant, charge in self.charged.items():

@@ -127,6 +127,18 @@ class Closing:
 
 
 @dataclass(frozen=True, slots=True)
+class ChargeRow:
+    """A row of token_charges: what a ledger charged for a grant in all. `at_ms`: when its first part was charged."""
+
+    tenant_id: str
+    ledger: str
+    grant_id: str
+    tokens: int
+    at_ms: int
+    cut_off: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class BilledCall:
     """A chat call the provider billed. `grant_id` is the X-Request-ID as sent; `pictures` are as uploaded."""
 
@@ -176,6 +188,11 @@ class LedgerVersion:
     @property
     def reserved(self) -> int:
         return sum(self.open.values())
+
+    @property
+    def ledger(self) -> str:
+        """The ledger's name, as charges in Postgres have it."""
+        return self.birth.partition("/")[2]
 
 
 @dataclass(frozen=True)

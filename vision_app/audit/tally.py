@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from .figures import Account, Complaints, Difference, Peak, TenantAccount, Waits, merged, total
+from .figures import Account, ChargesOfDay, Complaints, Difference, Peak, TenantAccount, Waits, merged, total
 
 
 @dataclass
@@ -38,6 +38,7 @@ class Tally:
         self._complaints = Complaints()
         self.notes: list[str] = []
         self.differences: list[Difference] = []
+        self.charges: list[ChargesOfDay] = []
 
     def of(self, tenant_id: str) -> TenantTally:
         return self._tenants.setdefault(tenant_id, TenantTally())
@@ -56,6 +57,7 @@ class Tally:
             extra_because=merged(account.extra_because for account in tenants.values()),
             tenants=tenants,
             differences=self.differences,
+            charges=self.charges,
             discrepancies=self._complaints.sentences(),
             discrepancies_total=self._complaints.total,
             notes=self.notes,

@@ -113,6 +113,15 @@ class CommandLine(click.Group):
         ]
         return [*named, *click.Command.shell_complete(self, ctx, incomplete)]
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Refuse what is not UTF-8, which no store can hold, unless it names a file."""
+        for one in args:
+            if any("\ud800" <= character <= "\udfff" for character in one) and not os.path.lexists(one):
+                raise click.UsageError(
+                    say("the argument {text} is not UTF-8; check the terminal's encoding", text=printable(one)), ctx
+                )
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)

@@ -64,9 +64,13 @@ FIGURES = {
 def audit(tenants: tuple[str, ...], since: datetime | None, as_json: bool) -> None:
     """Was every input answered once, and every token charged once?
 
-    Compares inputs with rows, events, answers, graph, ledger and bill. Reads only. Unfinished work is counted as under
-    way; without any, the account is exact. Exit code 0 clean, 1 discrepancies, 2 cannot read.
+    Compares inputs with rows, events, answers, graph, ledger, bill and charges. Reads only. Unfinished work is counted
+    as under way; without any, the account is exact. Exit code 0 clean, 1 discrepancies, 2 cannot read.
     """
+    if "" in tenants:
+        raise click.BadParameter(
+            say("the id of a tenant is never empty; without --tenant all are read"), param_hint="--tenant"
+        )
     settings = load_settings()
     try:
         account = run(take_account(settings, since_ms=milliseconds(since) or 0, tenants=tenants or None))
@@ -97,6 +101,8 @@ def _show(account: Account) -> None:
         console.print(_tenants(account))
     if account.differences:
         console.print(_differences(account))
+    if account.charges:
+        console.print(_charges(account))
     for note in account.notes:
         console.print(say("note: {note}", note=printable(note)))
     for sentence in account.discrepancies:
@@ -137,6 +143,8 @@ def _summary(account: Account) -> Table:
     table.add_row(say("tokens billed"), f"{account.tokens_billed:,}", "")
     tokens = _some(account, "tokens_lost", "tokens_unexplained", "overspend")
     table.add_row(say("tokens in the ledger"), f"{account.tokens_ledger:,}", tokens)
+    charges = _some(account, "charges_missing", "charges_extra", "charges_under_way")
+    table.add_row(say("tokens in Postgres"), f"{account.tokens_postgres:,}", charges)
     table.add_row(say("publish to event"), f"{account.waits.count:,}", _waits(account.waits))
     return table
 
@@ -191,4 +199,17 @@ def _differences(account: Account) -> Table:
             "and {more} more; --json has all of them",
             more=len(account.differences) - DIFFERENCES_SHOWN,
         )
+    return table
+
+
+def _charges(account: Account) -> Table:
+    """Days on which the charges in Postgres differ from those of the ledger."""
+    table = Table(
+        *said("DAY", "TENANT", "LEDGER", "POSTGRES", "MISSING", "EXTRA", "ON THE WAY"), box=None, pad_edge=False
+    )
+    for one in account.charges[:DIFFERENCES_SHOWN]:
+        counts = (one.tokens_ledger, one.tokens_postgres, one.missing, one.extra, one.under_way)
+        table.add_row(one.day, printable(one.tenant_id), *(f"{count:,}" for count in counts))
+    if len(account.charges) > DIFFERENCES_SHOWN:
+        table.caption = say("and {more} more; --json has all of them", more=len(account.charges) - DIFFERENCES_SHOWN)
     return table

@@ -22,7 +22,7 @@ from vision_app.stack.environment import plain
 from vision_app.stack.files import write_atomically
 from vision_app.stack.home import cache_folder
 from vision_app.stack.jars import classpath
-from vision_app.stack.java import Java
+from vision_app.stack.java import LOCALE, Java
 from vision_app.stack.kafka import tool_logging
 from vision_app.stack.process import tied_to_this_process
 
@@ -63,7 +63,7 @@ def produce(arguments: tuple[str, ...]) -> None:
     with _command("org.apache.kafka.tools.ConsoleProducer", "--producer.config", [*defaults, *arguments]) as tool:
         for descriptor in tool.files:
             os.set_inheritable(descriptor, True)
-        os.execve(tool.command[0], tool.command, plain())  # noqa: S606 - it uses the terminal, and prints no records
+        os.execve(tool.command[0], tool.command, plain() | LOCALE)  # noqa: S606 - it uses the terminal, and prints no records
 
 
 @kafka.command(context_settings=PASS_THROUGH, add_help_option=False)
@@ -130,7 +130,7 @@ def _printed(what: _Tool) -> int:
     terminal = sys.stdout.isatty()
     sys.stdout.flush()
     command = [*tied_to_this_process(signal.SIGTERM), *what.command]
-    tool = subprocess.Popen(command, stdout=subprocess.PIPE, env=plain(), pass_fds=what.files)
+    tool = subprocess.Popen(command, stdout=subprocess.PIPE, env=plain() | LOCALE, pass_fds=what.files)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it also to the tool, which ends by itself
     signal.signal(signal.SIGTERM, lambda *_: tool.terminate())
     assert tool.stdout is not None  # noqa: S101 - it was asked for

@@ -23,6 +23,7 @@ ROWS_OF = {
     "post_enrichment": REFILL,
     "media_objects": REFILL,
     "post_media_map": REFILL,
+    "token_charges": noted("`vision migrate refill` writes the charges that Kafka still has once more, and results"),
     "budget_actions": noted("set the limits and pauses again (`vision budget set`, `vision pause`)"),
     "dead_letter_actions": noted("letters dealt with are listed once more by `vision dlq ls`"),
     "tenant_storage_usage": noted("the next listing of the bucket fills it (S3_RECOUNT_INTERVAL_MINUTES)"),

@@ -14,7 +14,6 @@ from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
 import httpx
-import orjson
 import puremagic
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from redis.exceptions import RedisError
@@ -34,8 +33,15 @@ from vision_app.web.post_models import ListedPost, PostSearchAnswer
 from vision_app.web.storage_models import CheckAnswer
 
 from .errors import ApiRefused, NotAnnounced, PictureRefused, ServiceAway, VisionError
+from .log import get_logger
 
+log = get_logger()
+
+WARNED_ENTRIES = 1000
+"""So many unreadable entries are remembered, so that each is warned about once."""
 API_SECONDS = 30.0
+REDIS_SECONDS, REDIS_CONNECT_SECONDS = 10.0, 5.0
+"""For the answer to a command, and for connecting: a frozen Redis accepts connections and never answers."""
 Model = TypeVar("Model", bound=BaseModel)
 
 _EVENT: TypeAdapter[AnalyzedEvent | SkippedEvent] = TypeAdapter(PublicEvent)
@@ -69,10 +75,12 @@ class AsyncVision:
         self._url = api_url or f"http://{reachable(self._settings.vision_api_host)}:{self._settings.vision_api_port}"
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._stack = AsyncExitStack()
+        self._warned: dict[str, None] = {}  # entries of the output stream, the oldest first
 
     async def __aenter__(self) -> Self:
         async with self._services(), AsyncExitStack() as opened:  # closes what is open if a later one fails
-            self._redis = await opened.enter_async_context(redis_client(self._settings))
+            redis = redis_client(self._settings, timeout=REDIS_SECONDS, connect_timeout=REDIS_CONNECT_SECONDS)
+            self._redis = await opened.enter_async_context(redis)
             self._s3 = S3Store(self._settings)
             opened.push_async_callback(self._s3.close)
             await self._s3.open()
@@ -116,16 +124,20 @@ class AsyncVision:
     async def wait(self, post: Published, seconds: float = 60.0) -> AnalyzedEvent | SkippedEvent:
         """The post's announcement. Raises NotAnnounced after `seconds`, ServiceAway, VisionError if it is unreadable.
 
-        A deferred post is announced as skipped with `details.deferred`, and again when it is analyzed.
+        A deferred post is announced as skipped with `details.deferred`, and again when it is analyzed. Entries of the
+        stream that cannot be read are skipped, with one warning for each.
         """
         deadline = time.monotonic() + seconds
         async with self._services():
-            try:
-                found = await await_announcements(
-                    self._redis, self._settings, [post.post_id], post.since, deadline, tenant_id=self.tenant_id
-                )
-            except orjson.JSONDecodeError as fault:
-                raise VisionError("an entry of the output stream is no JSON; check VISION_OUTPUT_STREAM") from fault
+            found = await await_announcements(
+                self._redis,
+                self._settings,
+                [post.post_id],
+                post.since,
+                deadline,
+                on_unreadable=self._warn,
+                tenant_id=self.tenant_id,
+            )
         if post.post_id not in found:
             raise NotAnnounced(f"{post.post_id} was not announced within {seconds:g} s; `vision trace {post.post_id}`")
         try:
@@ -156,6 +168,16 @@ class AsyncVision:
             if page.next_cursor is None:
                 return
             cursor = {"cursor": page.next_cursor}
+
+    def _warn(self, entry: str, fault: ValueError) -> None:
+        """Warn about an entry that cannot be read, once, also if several calls of `wait` pass it."""
+        if entry in self._warned:
+            return
+        self._warned[entry] = None
+        if len(self._warned) > WARNED_ENTRIES:
+            del self._warned[next(iter(self._warned))]
+        stream = self._settings.vision_output_stream
+        log.warning("announcement_unreadable", stream=stream, entry=entry, reason=str(fault)[:200])
 
     async def _is_stored(self, key: str, size_bytes: int) -> bool:
         async with self._services():

@@ -17,6 +17,7 @@ from vision_app.texts import say
 
 from .kafka_faults import explained
 from .kafka_patience import CONNECTING_SECONDS, limit_waits
+from .properties import escaped_property
 from .tls import TlsFiles, client_context
 
 REQUEST_SECONDS = 40.0
@@ -129,7 +130,7 @@ def tool_properties(settings: Settings) -> str:
             "sasl.jaas.config": f"org.apache.kafka.common.security.{module} required "
             f"username={_quoted(user)} password={_quoted(password)};",
         }
-    return "".join(f"{name}={_escaped(value)}\n" for name, value in lines.items())
+    return "".join(f"{name}={escaped_property(value)}\n" for name, value in lines.items())
 
 
 @contextmanager
@@ -170,12 +171,3 @@ def _sasl(settings: Settings) -> bool:
 def _quoted(text: str) -> str:
     """As JAAS quotes: a backslash keeps the next character."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-def _escaped(value: str) -> str:
-    r"""As Java's properties escape: `\\`, line breaks, a space in front, and what is not ASCII as `\uXXXX`."""
-    text = value.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t")
-    text = f"\\{text}" if text.startswith(" ") else text
-    units = text.encode("utf-16-be")
-    codes = (int.from_bytes(units[place : place + 2], "big") for place in range(0, len(units), 2))
-    return "".join(chr(code) if code < 128 else f"\\u{code:04x}" for code in codes)

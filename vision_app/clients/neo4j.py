@@ -35,6 +35,11 @@ def neo4j_driver(settings: Settings, **options: Any) -> AsyncDriver:
     )
 
 
+def neo4j_patience(seconds: float) -> dict[str, float]:
+    """Options of the driver: the time for connecting, and for the handshake, which a frozen server never answers."""
+    return {"connection_timeout": seconds, "connection_acquisition_timeout": seconds}
+
+
 def neo4j_session(driver: AsyncDriver, settings: Settings) -> AsyncSession:
     """A session with NEO4J_DATABASE, or the user's home database."""
     return driver.session(database=settings.neo4j_database or None)

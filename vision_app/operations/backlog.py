@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +17,7 @@ from vision_app.clients.kafka import kafka_admin, kafka_consumer
 from vision_app.settings import Settings
 from vision_app.texts import say
 
+from .kafka_log import ask_coordinator, in_time
 from .neighbours import START_OF_STREAM, as_text
 
 IDLE_POLL_SECONDS = 0.25
@@ -50,13 +52,19 @@ async def await_idle(redis: Redis, settings: Settings, deadline: float) -> Backl
     effects were acknowledged, so when every topic is committed to its end, no message is on its way. So a test can see
     that something did *not* happen without a fixed wait.
     """
-    async with kafka_admin(settings) as admin, kafka_consumer(settings) as consumer:
+    async with in_time(settings, _clients(settings)) as (admin, consumer):
         while True:
             unread, pending = await _redis_backlog(redis, settings)  # first, since it fills the topics
             backlog = Backlog(unread, pending, await _kafka_backlog(admin, consumer, settings))
             if not backlog or time.monotonic() >= deadline:
                 return backlog
             await asyncio.sleep(IDLE_POLL_SECONDS)
+
+
+@asynccontextmanager
+async def _clients(settings: Settings) -> AsyncIterator[tuple[Any, Any]]:
+    async with kafka_admin(settings) as admin, kafka_consumer(settings) as consumer:
+        yield admin, consumer
 
 
 async def _redis_backlog(redis: Redis, settings: Settings) -> tuple[dict[str, int], dict[str, int]]:
@@ -74,7 +82,7 @@ async def _redis_backlog(redis: Redis, settings: Settings) -> tuple[dict[str, in
 
 async def _kafka_backlog(admin: Any, consumer: Any, settings: Settings) -> dict[str, int]:
     """Records by topic that the worker has not acknowledged. Commits are read before ends: see `await_idle`."""
-    committed = await admin.list_consumer_group_offsets(settings.kafka_app_id)
+    committed = await ask_coordinator(lambda: admin.list_consumer_group_offsets(settings.kafka_app_id))
     partitions = [
         TopicPartition(topic, partition)
         for topic in worked_off(settings)

@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from aiokafka.errors import GroupCoordinatorNotAvailableError
 from asyncpg import UndefinedColumnError, UndefinedTableError
 
 from vision_app.clients.faults import cause_of
@@ -27,16 +26,13 @@ from .kafka_log import kafka_log
 from .letters import Filter, read_letters, waiting_letters
 from .traces import collector
 
-COORDINATOR_SECONDS = 0.5
-"""Time between two questions to a broker that has no coordinator of groups yet."""
-
-
 Count = Callable[[], Awaitable[int]]
 
 
 async def operation(settings: Settings, up: Mapping[str, bool], waiting_letters: Count | None = None) -> list[Finding]:
-    """The findings, each within PROBE_SECONDS. `up`: services by name, whether they are expected to answer.
+    """The findings, each within PROBE_SECONDS. `up`: services by name, whether they answer.
 
+    What needs a service that does not answer is not looked at again: a hint says so.
     `waiting_letters` counts the dead letters that wait for a decision; without it the whole topic is read.
     """
     count = waiting_letters or partial(_count_letters, settings)
@@ -45,7 +41,7 @@ async def operation(settings: Settings, up: Mapping[str, bool], waiting_letters:
         (say("dead letters"), all(up.get(name) for name in ("kafka", "postgres")), partial(_dead_letters, count)),
         (say("bucket"), bool(up.get("postgres")), partial(_bucket, settings)),
     ]
-    asked = [_within(name, check) for name, possible, check in checks if possible]
+    asked = [_within(name, check) if possible else _not_looked_at(name) for name, possible, check in checks]
     found_here = [policy(settings.vision_policy_config_path), *await collector(settings)]
     return [*found_here, *findings(found, hosts), *await asyncio.gather(*asked)]
 
@@ -132,17 +128,18 @@ async def _workers_hosts(settings: Settings) -> list[str] | None:
     """The hosts of the workers that Kafka knows, also those of other machines; None if Kafka does not tell."""
     try:
         async with asyncio.timeout(PROBE_SECONDS), kafka_log(settings) as kafka:
-            while True:
-                try:
-                    return await kafka.members()
-                except GroupCoordinatorNotAvailableError:  # no group has been yet: the broker makes its topic now
-                    await asyncio.sleep(COORDINATOR_SECONDS)
+            return await kafka.members()
     except (*FAULTS, TimeoutError):
         return None  # Kafka's own finding says why
 
 
 async def _unknown() -> None:
     return None
+
+
+async def _not_looked_at(name: str) -> Finding:
+    text = say("not looked at: a service that holds them does not run or answer; its own finding says why")
+    return Finding(check=name, verdict=Level.HINT, detail=text)
 
 
 async def _within(name: str, check: Callable[[], Awaitable[Finding]]) -> Finding:

@@ -18,7 +18,7 @@ from vision_app.texts import say
 from vision_app.topics import SINK_POSTGRES
 
 from .connections import s3_of
-from .kafka_log import kafka_log
+from .kafka_log import CONNECT_SECONDS, kafka_log
 
 AT_ONCE = 100  # results in one transaction
 
@@ -128,8 +128,8 @@ def _name(record: PostResult | Charged) -> str:
 
 
 async def topics(settings: Settings) -> Found:
-    """Which of our topics exist. Raises KafkaError."""
-    return await look_at_topics(settings)
+    """Which of our topics exist. Raises KafkaError, after CONNECT_SECONDS if the broker does not answer."""
+    return await look_at_topics(settings, CONNECT_SECONDS)
 
 
 async def make_topics(settings: Settings) -> list[str]:

@@ -107,7 +107,7 @@ def _findings(worker: Health, hosts: Sequence[str] | None) -> list[Finding]:
         detail = say(
             "the one at {url}, which `vision up` did not start here, is {detail}", url=worker.urls[0], detail=detail
         )
-    return [Finding(check=worker.name, verdict=Level.OK, detail=detail)]
+    return [Finding(check=worker.name, verdict=Level.HINT if waiting else Level.OK, detail=detail)]
 
 
 def _no_answer(worker: Health, hosts: Sequence[str] | None) -> Finding:

@@ -8,13 +8,13 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from aiokafka import TopicPartition
-from aiokafka.errors import KafkaTimeoutError
+from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaTimeoutError
 from aiokafka.partitioner import DefaultPartitioner
 
 from vision_app.clients.kafka import kafka_admin, kafka_consumer, kafka_producer
@@ -28,6 +28,10 @@ Stretch = tuple[int, int]
 """Offsets of one partition: from the first (included) to the second (excluded)."""
 
 Client = TypeVar("Client")
+Answer = TypeVar("Answer")
+
+COORDINATOR_SECONDS = 0.5
+"""Time between two questions to a broker that has no coordinator of groups yet."""
 
 _NUMBER = re.compile(r"[0-9]{1,19}")
 CONNECT_SECONDS = 6.0
@@ -86,6 +90,10 @@ class KafkaLog:
         stops = await self._at(places, until_ms, ends) if until_ms is not None else ends
         return {place: (starts[place], stops[place]) for place in places if starts[place] < stops[place]}
 
+    async def begins(self, places: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        """The offset of the first record that each partition still has."""
+        return dict(await self._consumer.beginning_offsets(places)) if places else {}
+
     async def ends(self, places: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
         """The offset of the next record of each partition."""
         return dict(await self._consumer.end_offsets(places)) if places else {}
@@ -132,25 +140,42 @@ class KafkaLog:
 
     async def committed(self) -> dict[TopicPartition, int]:
         """The committed offset of the workers' group for each partition."""
-        offsets = await self._admin.list_consumer_group_offsets(self._settings.kafka_app_id)
+        group = self._settings.kafka_app_id
+        offsets = await ask_coordinator(lambda: self._admin.list_consumer_group_offsets(group))
         return {place: found.offset for place, found in offsets.items() if found.offset >= 0}
 
     async def members(self) -> list[str]:
         """The host of each member of the workers' group, as the broker sees it. Empty: no worker is connected."""
-        answers = await self._admin.describe_consumer_groups([self._settings.kafka_app_id])
+        group = self._settings.kafka_app_id
+        answers = await ask_coordinator(lambda: self._admin.describe_consumer_groups([group]))
         groups = [group for answer in answers for group in answer.to_object()["groups"]]
         return [str(member["client_host"]).lstrip("/") for group in groups for member in group["members"]]
+
+
+async def ask_coordinator(ask: Callable[[], Awaitable[Answer]]) -> Answer:
+    """Ask for something of a group. Again while the broker has no coordinator: it makes its topic when first asked.
+
+    Raises KafkaError, after CONNECT_SECONDS for the lack of a coordinator.
+    """
+    deadline = time.monotonic() + CONNECT_SECONDS
+    while True:
+        try:
+            return await ask()
+        except GroupCoordinatorNotAvailableError:
+            if time.monotonic() > deadline:
+                raise
+        await asyncio.sleep(COORDINATOR_SECONDS)
 
 
 @asynccontextmanager
 async def kafka_log(settings: Settings) -> AsyncIterator[KafkaLog]:
     """Connect for reading. Raises KafkaError, after CONNECT_SECONDS if the broker does not answer."""
-    async with _in_time(settings, _log(settings)) as log:
+    async with in_time(settings, _log(settings)) as log:
         yield log
 
 
 @asynccontextmanager
-async def _in_time(settings: Settings, connecting: AbstractAsyncContextManager[Client]) -> AsyncIterator[Client]:
+async def in_time(settings: Settings, connecting: AbstractAsyncContextManager[Client]) -> AsyncIterator[Client]:
     """A connected client. A frozen broker accepts connections and never answers; clients wait a minute for it."""
     async with AsyncExitStack() as stack:
         try:
@@ -177,7 +202,7 @@ async def _log(settings: Settings) -> AsyncIterator[KafkaLog]:
 @asynccontextmanager
 async def kafka_sender(settings: Settings) -> AsyncIterator[KafkaSender]:
     """Connect for sending. Raises KafkaError, after CONNECT_SECONDS if the broker does not answer."""
-    async with _in_time(settings, _sender(settings)) as sender:
+    async with in_time(settings, _sender(settings)) as sender:
         yield sender
 
 

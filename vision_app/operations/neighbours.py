@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +23,7 @@ from vision_app.messages import Medium
 from vision_app.settings import Settings
 from vision_app.stores.keys import media_key
 from vision_app.stores.s3 import S3Store
+from vision_app.texts import say
 
 BLOCK_MS = 500  # how long one read of a stream waits for new entries
 PRODUCER = "telethon-ingest"
@@ -106,9 +108,13 @@ class Announced:
 
 
 def announced(entry_id: Any, fields: Mapping[Any, Any]) -> Announced:
-    """Read one entry of the output stream. Raises ValueError if it has no JSON in `data`."""
+    """Read one entry of the output stream. Raises ValueError if it has no JSON object in `data`."""
     flat = {as_text(name): as_text(value) for name, value in fields.items()}
-    return Announced(as_text(entry_id), flat.get("event", ""), orjson.loads(flat.get("data", "")))
+    if "data" not in flat:
+        raise ValueError(say("it has no field data"))
+    if not isinstance(body := orjson.loads(flat["data"]), dict):
+        raise ValueError(say("its data is no JSON object"))
+    return Announced(as_text(entry_id), flat.get("event", ""), body)
 
 
 async def newest_announcement(redis: Redis, settings: Settings) -> str:
@@ -125,11 +131,13 @@ async def await_announcements(
     deadline: float,
     *,
     on_event: Callable[[Announced], None] = lambda _: None,
+    on_unreadable: Callable[[str, ValueError], None] = lambda *_: None,
     tenant_id: str | None = None,
 ) -> dict[str, Announced]:
     """Wait until every post was announced after the entry `since`, or until `deadline` (of `time.monotonic()`).
 
     Returns the first announcement of each post that has one. `on_event` is called once per entry of these posts.
+    Entries that are no announcements are skipped, as anybody may add them; `on_unreadable` gets id and reason.
     With `tenant_id`, posts of other tenants do not count: two tenants may have a post of the same id.
     """
     found: dict[str, Announced] = {}
@@ -139,7 +147,11 @@ async def await_announcements(
         for _, entries in cast(list[Any], await redis.xread({settings.vision_output_stream: last}, block=block)) or []:
             for entry_id, fields in entries:
                 last = as_text(entry_id)
-                event = announced(entry_id, fields)
+                try:
+                    event = announced(entry_id, fields)
+                except ValueError as fault:
+                    on_unreadable(last, fault)
+                    continue
                 if event.post_id in post_ids and tenant_id in (None, event.body.get("tenant_id")):
                     found.setdefault(event.post_id, event)
                     on_event(event)
@@ -149,12 +161,13 @@ async def await_announcements(
 async def announcements_since(
     redis: Redis, settings: Settings, post_ids: Collection[str], since: str
 ) -> dict[str, list[Announced]]:
-    """Every announcement of these posts after the entry `since`, in order."""
+    """Every announcement of these posts after the entry `since`, in order. Skips entries that are none."""
     found: dict[str, list[Announced]] = {post_id: [] for post_id in post_ids}
     for entry_id, fields in await redis.xrange(settings.vision_output_stream, min=f"({since}"):
-        event = announced(entry_id, fields)
-        if event.post_id in found:
-            found[event.post_id].append(event)
+        with suppress(ValueError):
+            event = announced(entry_id, fields)
+            if event.post_id in found:
+                found[event.post_id].append(event)
     return found
 
 

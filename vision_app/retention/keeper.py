@@ -109,6 +109,12 @@ class StorageKeeper(Service):
             self._pool = await create_pool(self._settings, size=POOL_SIZE, application="vision-storage")
         return self._pool
 
+    def give_up(self) -> None:
+        """Cut the connections, since Postgres does not answer. The next use connects anew."""
+        if self._pool is not None:
+            self._pool.terminate()
+            self._pool = None
+
     # -- every worker
 
     async def show(self) -> None:

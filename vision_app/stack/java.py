@@ -23,6 +23,10 @@ QUIET = ("-Xlog:disable", "-Xlog:all=error:stderr")  # the JVM's own warnings wo
 CAREFUL = ("-XX:+ExitOnOutOfMemoryError", "-XX:-UsePerfData")  # restart instead of half alive; nothing in /tmp
 
 
+LOCALE = {"LC_ALL": "C.UTF-8"}
+"""Variables for every Java program: in the locale C, it cannot open files whose path has letters beyond ASCII."""
+
+
 @dataclass(frozen=True)
 class Java:
     """Makes command lines for classes of one set of jars. `name` names the set, `scratch` holds new archives."""

@@ -11,12 +11,13 @@ import struct
 import uuid
 from dataclasses import dataclass
 
+from vision_app.clients.properties import escaped_property
 from vision_app.stack.errors import StackError
 from vision_app.stack.files import write_atomically
 from vision_app.stack.home import Home
 from vision_app.stack.instance import Instance
 from vision_app.stack.jars import classpath
-from vision_app.stack.java import Java
+from vision_app.stack.java import LOCALE, Java
 from vision_app.stack.ports import LOOPBACK
 from vision_app.stack.services import Progress, Service, exchange
 from vision_app.stack.set_up import run_once
@@ -138,11 +139,15 @@ class Kafka(Service):
             run_once(
                 storage_tool.command("kafka.tools.StorageTool", *arguments, options=self._log_option()),
                 say("formatting Kafka's storage"),
+                env=LOCALE,
             )
 
     def command(self) -> list[str]:
         options = self.options + self._log_option()
         return self.java.command("kafka.Kafka", str(self.data / "server.properties"), options=options)
+
+    def environment(self) -> dict[str, str]:
+        return dict(LOCALE)
 
     def ended(self) -> None:
         self.java.keep_archive()
@@ -242,7 +247,8 @@ def _common(copies: int, in_sync: int) -> dict[str, object]:
 
 
 def _properties(lines: dict[str, object]) -> str:
-    return "".join(f"{key}={value}\n" for key, value in lines.items())
+    """The text of a properties file. Java reads it as Latin-1, so that other letters must be escaped, as in paths."""
+    return "".join(f"{key}={escaped_property(str(value))}\n" for key, value in lines.items())
 
 
 def _new_cluster_id() -> str:

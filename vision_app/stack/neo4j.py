@@ -6,7 +6,7 @@ from vision_app.stack.files import write_atomically
 from vision_app.stack.home import Home
 from vision_app.stack.instance import Instance
 from vision_app.stack.jars import classpath
-from vision_app.stack.java import Java
+from vision_app.stack.java import LOCALE, Java
 from vision_app.stack.ports import LOOPBACK
 from vision_app.stack.services import Progress, Service, exchange
 from vision_app.stack.set_up import run_once
@@ -46,12 +46,15 @@ class Neo4j(Service):
             progress(say("setting the password"))
             admin = Java("neo4j", self.java.classpath)
             command = admin.command("org.neo4j.cli.AdminTool", "dbms", "set-initial-password", "--", self.password)
-            folders = {"NEO4J_HOME": str(self.data), "NEO4J_CONF": str(self.data / "conf")}
+            folders = {**LOCALE, "NEO4J_HOME": str(self.data), "NEO4J_CONF": str(self.data / "conf")}
             run_once(command, say("setting Neo4j's password"), env=folders)
 
     def command(self) -> list[str]:
         folders = (f"--home-dir={self.data}", f"--config-dir={self.data / 'conf'}", "--console-mode")
         return self.java.command("org.neo4j.server.CommunityEntryPoint", *folders, options=OPTIONS)
+
+    def environment(self) -> dict[str, str]:
+        return dict(LOCALE)
 
     def ended(self) -> None:
         self.java.keep_archive()

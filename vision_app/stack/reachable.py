@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 
 from vision_app.clients.faults import cause_of, explain
 from vision_app.clients.gigachat import gigachat_context, gigachat_fault, route
-from vision_app.clients.neo4j import neo4j_driver, neo4j_fault, neo4j_session
+from vision_app.clients.neo4j import neo4j_driver, neo4j_fault, neo4j_patience, neo4j_session
 from vision_app.clients.postgres import Way, postgres_connection, postgres_fault, unverified
 from vision_app.clients.redis import check_server, eviction_policy, redis_client, redis_fault
 from vision_app.clients.s3 import S3, s3_arguments
@@ -185,7 +185,7 @@ async def s3(settings: Settings) -> str:
 async def neo4j(settings: Settings) -> str:
     try:
         async with (
-            neo4j_driver(settings, connection_timeout=SECONDS, max_transaction_retry_time=0) as driver,
+            neo4j_driver(settings, **neo4j_patience(SECONDS), max_transaction_retry_time=0) as driver,
             neo4j_session(driver, settings) as session,
         ):
             await (await session.run("RETURN 1")).consume()

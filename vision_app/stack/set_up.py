@@ -14,7 +14,9 @@ def run_once(command: list[str], doing: str, **options: Any) -> None:
     """Run a command; `options` are those of subprocess.run. Raises StackError with its output when it fails."""
     environment = plain() | options.pop("env", {})
     try:
-        outcome = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, **options)
+        outcome = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", check=False, env=environment, **options
+        )
     except FileNotFoundError as error:
         raise StackError(
             say("{doing} needs the program {command}, which is not installed", doing=doing, command=command[0])

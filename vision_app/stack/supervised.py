@@ -19,12 +19,13 @@ from vision_app.stack.files import size_of
 from vision_app.stack.process import Identity, kill_tree, spawn
 from vision_app.stack.services import Service
 from vision_app.stack.state import Condition, ServiceState
-from vision_app.texts import say
+from vision_app.texts import noted, say
 
 POLL_SECONDS = 0.1
 WORKER_CHECK_SECONDS = 2.0  # how often a ready worker is asked again
 SERVICE_CHECK_SECONDS = 5.0  # and any other service
 MISSED_LOOKS = 2  # so many looks without an answer in a row mean that it does not answer
+LOOK_FAILED = noted("a look at it that does not fail")
 FIRST_BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS = 1.0, 30.0
 LAST_BYTES = 64 * 1024  # the end of a log that is searched for the reason of an exit; a traceback is one long line
 STABLE_SECONDS = 60.0  # after this uptime the backoff is short again
@@ -54,6 +55,7 @@ class Supervised:
         self._process: asyncio.subprocess.Process | None = None
         self._backoff = FIRST_BACKOFF_SECONDS
         self._missed = 0  # looks in a row without an answer
+        self._look_fault = ""  # why the last look failed; empty if it did not
         self._gave_up = False  # on the process now running, because it did not become ready
         self._log_begins = 0  # where in the log the lines of the process now running begin
 
@@ -118,7 +120,7 @@ class Supervised:
     async def _watch_readiness(self) -> None:
         """Wait up to `start_seconds` until the service is ready. Then look regularly whether it still is."""
         deadline = time.monotonic() + self.service.start_seconds
-        while missing := await self.service.waiting_for():
+        while missing := await self._missing():
             self._tell(Condition.STARTING, say("waiting for {missing}", missing=missing))
             if time.monotonic() > deadline and not self.service.is_worker:
                 self._gave_up = True
@@ -140,14 +142,26 @@ class Supervised:
         """One look at a service that was ready: it may be frozen, its disk may be full, a worker may wait."""
         service = self.service
         await asyncio.sleep(WORKER_CHECK_SECONDS if service.is_worker else SERVICE_CHECK_SECONDS)
-        missing = await service.waiting_for()
+        missing = await self._missing()
         self._missed = self._missed + 1 if missing else 0
         if missing is None:
             self._change_to(Condition.READY, "")
-        elif service.is_worker and missing != service.no_answer:
+        elif service.is_worker and missing != service.no_answer and not missing.startswith(say(LOOK_FAILED)):
             self._change_to(Condition.STARTING, missing)
         elif self._missed >= MISSED_LOOKS:  # one may be missed under load
             self._change_to(Condition.NOT_ANSWERING, say("waiting for {missing}", missing=missing))
+
+    async def _missing(self) -> str | None:
+        """What the service waits for; None if it is ready. A look that fails is no answer: the next one may succeed."""
+        try:
+            missing = await self.service.waiting_for()
+        except Exception as fault:
+            if (missing := f"{say(LOOK_FAILED)} ({fault!r})") != self._look_fault:
+                logger.exception("service_look_failed", service=self.service.name)
+            self._look_fault = missing
+            return missing
+        self._look_fault = ""
+        return missing
 
     def _change_to(self, condition: Condition, detail: str) -> None:
         """Tell a condition, and log it if it is another one."""

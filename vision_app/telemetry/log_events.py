@@ -699,6 +699,12 @@ CATALOGUE: Final[dict[str, tuple[LogEvent, ...]]] = {
             "Run `vision doctor` and check DATABASE_URL and Postgres.",
         ),
         LogEvent(
+            "postgres_silent",
+            _WARNING,
+            "A page waited for Postgres, which did not answer; the page's connections were cut, the caller got 503.",
+            "Run `vision doctor` and check DATABASE_URL and Postgres.",
+        ),
+        LogEvent(
             "postgres_value_refused",
             _WARNING,
             "Postgres cannot store a value that a caller sent; the caller got 422.",
@@ -754,6 +760,18 @@ CATALOGUE: Final[dict[str, tuple[LogEvent, ...]]] = {
             _WARNING,
             "An embedded service or a worker runs and does not answer.",
             "See its log with `vision logs NAME`; if it stays so, end it: the supervisor starts it again.",
+        ),
+        LogEvent(
+            "announcement_unreadable",
+            _WARNING,
+            "The client for others skipped an entry of the output stream that is no announcement; it goes on.",
+            "Find out who writes to the stream that `stream` names; `redis-cli XRANGE` shows the entry.",
+        ),
+        LogEvent(
+            "service_look_failed",
+            _ERROR,
+            "The supervisor could not look whether a service answers. It looks again; twice in a row are no answer.",
+            "Do what the exception says (missing files, too many open files); `vision status` shows the condition.",
         ),
         LogEvent("worker_stopped_by_order", _INFO, "A worker was stopped with `vision worker stop`."),
         LogEvent(

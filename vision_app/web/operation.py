@@ -70,7 +70,7 @@ def operation(
             except TimeoutError as fault:
                 if not deadline.expired():
                     raise
-                raise _too_slow(caller=given is None) from fault
+                raise _too_slow(self.app.waiting_for(), caller=given is None) from fault
 
         checked.operation = declared  # type: ignore[attr-defined]  # read by openapi.py
         return checked
@@ -123,10 +123,15 @@ def needs_fields(model: type[BaseModel]) -> bool:
     return any(field.is_required() for field in model.model_fields.values())
 
 
-def _too_slow(*, caller: bool) -> ApiError:
+def _too_slow(waiting_for: Mapping[str, str], *, caller: bool) -> ApiError:
+    """408 if the caller was slow, otherwise 503, which names the services that this worker waits for, if any."""
     count_refused("timeout")
     if caller:
         return ApiError(408, "request_timeout", say("the request's body did not arrive in time; send it again"))
+    if waiting_for:
+        away = ", ".join(f"{service} ({why})" for service, why in waiting_for.items())
+        text = say("there was no answer in time; this worker waits for {away}; see `vision doctor`", away=away)
+        return ApiError(503, "timeout", text)
     return ApiError(503, "timeout", say("there was no answer in time; ask for less, or again in a few seconds"))
 
 

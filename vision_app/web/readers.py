@@ -1,6 +1,7 @@
 """Gives the pages and the budget's loader access to Postgres, for reading and for the operators' log.
 
-Connects at the first use, and again after an outage.
+Connects at the first use, and again after an outage. While a page waits for a query, `pulse.py` looks whether Postgres
+still answers; if not, the page gets its 503 within seconds, and the connections that lead nowhere are given up.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from vision_app.stores.posts import PostsReader, Row
 from vision_app.telemetry import metrics
 
 from .errors import ApiError
+from .pulse import PostgresPulse
 
 log = structlog.get_logger(__name__)
 
@@ -47,11 +49,13 @@ class Readers:
         self._settings = settings
         self._pool: Any = None
         self._connecting = asyncio.Lock()
+        self.pulse = PostgresPulse(settings)
 
     async def open(self) -> None:
         """Nothing to prepare: Postgres may be away when the worker starts."""
 
     async def close(self) -> None:
+        await self.pulse.close()
         if self._pool is not None:
             await close_pool(self._pool)
             self._pool = None
@@ -64,6 +68,12 @@ class Readers:
             if self._pool is None:
                 self._pool = await create_pool(self._settings, application="vision-web")
         return self._pool
+
+    def _give_up(self) -> None:
+        """Cut the connections. Their queries fail at once; otherwise they would wait until Postgres is back."""
+        if self._pool is not None:
+            self._pool.terminate()
+            self._pool = None
 
     async def budget_of(self, tenant_id: str, day: str) -> tuple[int, int | None, bool]:
         """For the budget's loader: tokens spent on a UTC day, the limit set last, whether the tenant is paused."""
@@ -96,7 +106,8 @@ class Readers:
     async def pool_for_page(self) -> AsyncIterator[Any]:
         """The pool, for other readers of a page, with the same answers."""
         try:
-            yield await self._connected()
+            async with self.pulse.watched(self._give_up):
+                yield await self._connected()
         except AWAY as fault:
             if is_callers(fault):
                 log.warning("postgres_value_refused", error=repr(fault))

@@ -6,8 +6,8 @@ Numbers come from the accounts (`tenant_storage_usage`), never from a listing ma
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import structlog
 from aiohttp import web
@@ -20,6 +20,7 @@ from vision_app.retention.limits import gib
 from vision_app.retention.lock import StorageBusy
 from vision_app.settings import Settings
 from vision_app.stores.keys import account_of
+from vision_app.stores.s3 import S3Error
 from vision_app.telemetry import metrics
 
 from .auth import ALL_TENANTS, TENANT, operator_for, tenant_asked
@@ -56,7 +57,7 @@ class QuotaView(Page):
     @operation("What the bucket holds and may hold", answers={200: QuotaAnswer}, errors=(403, 503))
     async def get(self, request: web.Request) -> web.Response:
         operator_for(request)
-        with _reachable():
+        async with _reachable(self.app):
             bucket = sum_usages(await self.app.keeper.held())
         current = current_of(self.app.settings, bucket)
         answer = QuotaAnswer(
@@ -95,7 +96,7 @@ class QuotaCheckView(Page):
     )
     async def post(self, request: web.Request, headers: OperatorHeaders, body: CheckBody) -> web.Response:
         tenant_asked(request, body.tenant_id)
-        with _reachable():
+        async with _reachable(self.app):
             verdict = await self.app.keeper.check(body.tenant_id, body.size_bytes, body.content_type)
         answer = CheckAnswer(
             allowed=verdict.allowed,
@@ -137,7 +138,7 @@ class CleanupView(Page):
 async def stats(app: ServedWorker, request: web.Request) -> StorageStatsAnswer:
     """Usage, limits and rules. Raises ApiError 403 for a tenant's token, 503 without Postgres."""
     operator_for(request)
-    with _reachable():
+    async with _reachable(app):
         held, state = await app.keeper.held(), await app.keeper.status()
     return stats_of(app.settings, held, state)
 
@@ -145,7 +146,7 @@ async def stats(app: ServedWorker, request: web.Request) -> StorageStatsAnswer:
 async def usage(app: ServedWorker, request: web.Request, tenant_id: str) -> UsageAnswer:
     """What one tenant holds. Raises ApiError 404 for another tenant, 503 without Postgres."""
     tenant_asked(request, tenant_id)
-    with _reachable():
+    async with _reachable(app):
         own = (await app.keeper.held()).get(account_of(tenant_id))
     limit = app.settings.s3_per_tenant_limit_gb
     used = gib(own.total_bytes) if own else 0.0
@@ -173,7 +174,7 @@ async def clean_up(
     done, _ = await asyncio.wait({task}, timeout=seconds)
     if not done:
         return CleanupRunningAnswer(see=STATS)
-    with _reachable():
+    async with _reachable(app):
         return _cleaned(task.result())
 
 
@@ -206,14 +207,16 @@ def _cleaned(report: Report) -> CleanupAnswer:
     )
 
 
-@contextmanager
-def _reachable() -> Iterator[None]:
+@asynccontextmanager
+async def _reachable(app: ServedWorker) -> AsyncIterator[None]:
     """While Postgres or S3 is away, the page answers 503; while another clean-up is under way, 409."""
     try:
-        yield
+        async with app.readers.pulse.watched(app.keeper.give_up):
+            yield
     except StorageBusy as fault:
         raise ApiError(409, "cleanup_running", f"{fault}; its effect is to be seen at {STATS}") from fault
     except AWAY as fault:
         metrics.RETRIES.labels(stage="storage").inc()
         log.error("storage_unavailable", error=repr(fault))
-        raise ApiError(503, "store_unavailable", "Postgres or S3 does not answer; see `vision doctor`") from fault
+        away = "S3" if isinstance(fault, S3Error) else "Postgres"
+        raise ApiError(503, "store_unavailable", f"{away} does not answer; see `vision doctor`") from fault

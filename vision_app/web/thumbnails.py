@@ -34,6 +34,8 @@ AT_ONCE = 2
 DEFAULT_SIZE, SMALLEST, LARGEST = 256, 16, 1024
 QUALITY = 80
 REST_SECONDS = 60.0
+READ_SECONDS, AWAY_SECONDS = 8.0, 2.0
+"""Time for an object; the shorter one while S3 gives no answer to the worker either."""
 MAX_OBJECT_BYTES = 41_943_040
 CACHE_CONTROL = "private, no-cache"
 """A browser keeps it, and asks each time whether it may still show it."""
@@ -130,14 +132,17 @@ class Thumbnails:
         return Thumbnail(picture.content, picture.mime_type, etag)
 
     async def _read(self, medium: StoredMedium) -> bytes:
+        patience = AWAY_SECONDS if self._s3.reachability.trouble else READ_SECONDS
         try:
-            content = await self._s3.read(medium.s3_key, MAX_OBJECT_BYTES)
+            async with asyncio.timeout(patience):
+                content = await self._s3.read(medium.s3_key, MAX_OBJECT_BYTES)
         except (ObjectMissing, ObjectForbidden) as fault:
             raise ApiError(404, "object_missing", "the bucket has no such object, or lets nobody read it") from fault
         except ObjectTooLarge as fault:
             raise _unusable(f"the object is larger than {MAX_OBJECT_BYTES} bytes", "too_large") from fault
-        except StoreUnavailable as fault:
-            log.warning("thumbnail_not_made", error=str(fault))
+        except (StoreUnavailable, TimeoutError) as fault:
+            self._s3.reachability.gave_up()  # no call of ours would end it
+            log.warning("thumbnail_not_made", error=str(fault) or f"S3 did not answer within {patience:.0f} s")
             raise ApiError(503, "store_unavailable", "S3 does not answer; see `vision doctor`") from fault
         digest = await asyncio.to_thread(hashlib.sha256, content)
         if digest.hexdigest() != medium.sha256:

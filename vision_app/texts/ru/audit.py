@@ -138,4 +138,60 @@ RU: dict[str, str | Forms] = {
     "picture {sha256} of {tenant_id} was paid for again under grant {id}; nothing explains it": (
         "картинка {sha256} тенанта {tenant_id} оплачена снова по гранту {id}; объяснения нет"
     ),
+    "Postgres has no table token_charges yet: a worker of this version makes it at its start": (
+        "в Postgres ещё нет таблицы token_charges: её создаёт воркер этой версии при старте"
+    ),
+    (
+        "table token_charges was dropped, so `vision cost` knows nothing: `vision migrate repair` makes it "
+        "again, `vision migrate refill` writes the charges that Kafka still has"
+    ): (
+        "таблица token_charges удалена, и `vision cost` ничего не знает: `vision migrate repair` создаст её снова, "
+        "`vision migrate refill` запишет списания, которые ещё есть в Kafka"
+    ),
+    "days with charges that are missing in Postgres": "дни со списаниями, которых нет в Postgres",
+    (
+        "{day}: {tokens} that the ledger of {tenant_id} charged are not in token_charges, so `vision cost` "
+        "shows too little ({grants}): `vision dlq ls --origin {origin}` shows charges that were refused, "
+        "`vision migrate refill` writes those that Kafka still has"
+    ): (
+        "{day}: учёт {tenant_id} списал {tokens}, их нет в token_charges, поэтому `vision cost` показывает слишком "
+        "мало ({grants}): `vision dlq ls --origin {origin}` покажет отвергнутые списания, `vision migrate refill` "
+        "запишет те, что ещё есть в Kafka"
+    ),
+    "days with charges in Postgres that no ledger made": "дни со списаниями в Postgres, которых не делал ни один учёт",
+    (
+        "{day}: token_charges has {tokens} that no ledger of {tenant_id} charged, so `vision cost` shows too "
+        "much ({grants}): find out who else writes to the table, then correct these rows by hand"
+    ): (
+        "{day}: в token_charges есть {tokens}, которых не списывал ни один учёт {tenant_id}, поэтому `vision cost` "
+        "показывает слишком много ({grants}): выясните, кто ещё пишет в таблицу, и исправьте эти строки вручную"
+    ),
+    "{charges} charges may still be on their way to Postgres (or from the ledger to it)": Forms(
+        "charges",
+        "{charges} списание, возможно, ещё в пути в Postgres (или из учёта)",
+        "{charges} списания, возможно, ещё в пути в Postgres (или из учёта)",
+        "{charges} списаний, возможно, ещё в пути в Postgres (или из учёта)",
+    ),
+    "{charges} charges in Postgres are not compared: Kafka no longer has what was reported then": Forms(
+        "charges",
+        "{charges} списание в Postgres не сверено: в Kafka уже нет того, что тогда сообщалось",
+        "{charges} списания в Postgres не сверены: в Kafka уже нет того, что тогда сообщалось",
+        "{charges} списаний в Postgres не сверены: в Kafka уже нет того, что тогда сообщалось",
+    ),
+    "{tokens} tokens in {charges} charge(s)": "токены: {tokens}, списания: {charges}",
+    (
+        "the simulator of GigaChat at {place} does not tell its bill ({why}); check GIGACHAT_BASE_URL and that "
+        "it runs: `vision status`"
+    ): (
+        "симулятор GigaChat по адресу {place} не отдаёт счёт ({why}); проверьте GIGACHAT_BASE_URL и что он работает: "
+        "`vision status`"
+    ),
+    "tokens in Postgres": "токенов в Postgres",
+    "the id of a tenant is never empty; without --tenant all are read": (
+        "id тенанта не бывает пустым; без --tenant читаются все"
+    ),
+    "EXTRA": "ЛИШНИЕ",
+    "ON THE WAY": "В ПУТИ",
+    "lost tables": "утраченные таблицы",
+    "POSTGRES": "POSTGRES",
 }

@@ -68,4 +68,10 @@ RU = {
         "Собственные консольные утилиты Kafka, подключённые к настроенному брокеру."
     ),
     "Commands": "Команды",
+    "the argument {text} is not UTF-8; check the terminal's encoding": (
+        "аргумент {text} не в UTF-8; проверьте кодировку терминала"
+    ),
+    "`vision migrate refill` writes the charges that Kafka still has once more, and results": (
+        "`vision migrate refill` ещё раз запишет списания, которые есть в Kafka, и результаты"
+    ),
 }

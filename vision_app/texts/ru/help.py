@@ -210,13 +210,13 @@ RU = {
         "Получил ли каждый вход один ответ и списан ли каждый токен один раз?"
     ),
     (
-        "Compares inputs with rows, events, answers, graph, ledger and bill. Reads only. Unfinished work is "
+        "Compares inputs with rows, events, answers, graph, ledger, bill and charges. Reads only. Unfinished work is "
         "counted as under way; without any, the account is exact. Exit code 0 clean, 1 discrepancies, 2 cannot "
         "read."
     ): (
-        "Сравнивает входы со строками, событиями, ответами, графом, учётом и счётом. Только читает. Незавершённое "
-        "считается «в работе»; если его нет, сверка точна. Код завершения 0 — всё верно, 1 — есть расхождения, 2 — "
-        "не читается."
+        "Сравнивает входы со строками, событиями, ответами, графом, учётом, счётом и списаниями. Только читает. "
+        "Незавершённое считается «в работе»; если его нет, сверка точна. Код завершения 0 — всё верно, 1 — есть "
+        "расхождения, 2 — не читается."
     ),
     "Only this tenant's; may be given several times.": "Только этого тенанта; можно указать несколько раз.",
     "Only what was published since then: 2h, 1d (ago), 2026-11-22T18:00 (UTC).": (

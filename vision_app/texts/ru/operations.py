@@ -340,4 +340,18 @@ RU: dict[str, str | Forms] = {
         "OTEL_EXPORTER_OTLP_ENDPOINT задана, а пакеты для трасс не установлены; установите дополнение `otel` "
         "(pip install 'vision-app[otel]' или requirements-otel.lock) или уберите переменную"
     ),
+    "Kafka: {text}; check KAFKA_BOOTSTRAP_SERVERS, and that the broker runs": (
+        "Kafka: {text}; проверьте KAFKA_BOOTSTRAP_SERVERS и что брокер работает"
+    ),
+    "S3: {text}; check S3_ENDPOINT_URL, and that it runs": ("S3: {text}; проверьте S3_ENDPOINT_URL и что он работает"),
+    "S3: no answer in time; check S3_ENDPOINT_URL, the network and that it runs": (
+        "S3: нет ответа вовремя; проверьте S3_ENDPOINT_URL, сеть и что он работает"
+    ),
+    "not looked at: a service that holds them does not run or answer; its own finding says why": (
+        "не проверено: сервис, который их хранит, не работает или не отвечает; почему — сказано о нём отдельно"
+    ),
+    "it has no field data": "в ней нет поля data",
+    "its data is no JSON object": "её data — не объект JSON",
+    "a look at it that does not fail": "проверки, которая не завершится ошибкой",
+    "no answer": "нет ответа",
 }

@@ -168,4 +168,8 @@ RU = {
     "must be name=value,name=value, with values encoded as in URLs": (
         "должна быть name=value,name=value, значения кодируются как в URL"
     ),
+    "has a line end or another control character; write it on one line": (
+        "содержит перевод строки или другой управляющий символ; запишите в одну строку"
+    ),
+    "must be scheme://host:port, without spaces": "должно быть вида схема://хост:порт, без пробелов",
 }

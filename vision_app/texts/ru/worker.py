@@ -60,4 +60,7 @@ RU = {
     "work is being shared out anew; ask again in a few seconds": (
         "работа распределяется заново; спросите снова через несколько секунд"
     ),
+    "there was no answer in time; this worker waits for {away}; see `vision doctor`": (
+        "ответа не было вовремя; этот воркер ждёт: {away}; смотрите `vision doctor`"
+    ),
 }

@@ -25,6 +25,7 @@ RU = {
     "connection lost, showing old data": "нет связи, показаны старые данные",
     # flow
     "Work goes on.": "Работа идёт.",
+    "A part of the work waits for a service; the rest goes on.": "Часть работы ждёт сервис, остальное идёт.",
     "This worker does not work: {reason}": "Этот воркер не работает: {reason}",
     "Worker {worker} does not work: {reason}": "Воркер {worker} не работает: {reason}",
     "Waits for {service}": "Ждём {service}",
