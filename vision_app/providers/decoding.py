@@ -43,6 +43,12 @@ COLOURS = ("1", "L", "LA", "P", "PA", "RGBA", "CMYK", "YCbCr", "LAB", "I", "I;16
 """Pillow's modes, besides RGB, in which a decoder may return a picture; a TIFF may have any of them. A child tries each
 once before it limits itself, because the conversion from LAB, for example, imports a module at its first use."""
 MAX_ERROR_CHARACTERS = 200
+PNG_LEVEL = 4
+"""Pillow's `optimize` takes four times as long and saves a twelfth of the bytes (docs/performance.md)."""
+SHARPER_PNG = 1.1
+"""A PNG is sent if it is at most so many times as large as the JPEG: it is sharper."""
+HOPELESS_PNG = 2.0
+"""A PNG that takes twice the bytes of the JPEG, scaled down in proportion, will not become smaller than the JPEG."""
 UNSCALED_JPEG_QUALITY = 95  # of a picture that had no JPEG tables of its own
 
 _OOXML = "application/vnd.openxmlformats-officedocument."
@@ -132,13 +138,14 @@ def _image(content: bytes, wish: DecodeRequest) -> Picture:
         if image.width * image.height > MAX_PIXELS:
             pixels = image.width * image.height
             raise UnusablePicture("too_many_pixels", {"pixels": pixels, "limit_pixels": MAX_PIXELS})
-        sent = _copied(image) if wish.max_dim is None else _scaled(image, wish.max_dim, wish.jpeg_quality)
+        sent = _copied(image) if wish.max_dim is None else _scaled(image, len(content), wish)
         return _checked(sent, wish.max_bytes)
 
 
-def _scaled(image: Image.Image, limit: int, quality: int) -> Picture:
-    """Upright, at most `limit` pixels on the longer side, first frame only. Scaled before any whole copy."""
-    lossless = image.format == "PNG"
+def _scaled(image: Image.Image, size_bytes: int, wish: DecodeRequest) -> Picture:
+    """Upright, at most `max_dim` pixels on the longer side, first frame only. Scaled before any whole copy."""
+    limit = wish.max_dim or max(image.size)
+    per_pixel = size_bytes / (image.width * image.height) if image.format == "PNG" else None
     image.draft("RGB", (limit, limit))
     image.load()
     turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION_TAG, 1))
@@ -148,10 +155,12 @@ def _scaled(image: Image.Image, limit: int, quality: int) -> Picture:
     upright = _flattened(seen)
     if turn is not None:
         upright = upright.transpose(turn)
-    encoded, mime = _encoded(upright, "JPEG", quality=quality), "image/jpeg"
-    if lossless:  # as PNG, screenshots and scans are often smaller and always sharper
-        png = _encoded(upright, "PNG", optimize=True)
-        if len(png) <= len(encoded):
+    encoded, mime = _encoded(upright, "JPEG", quality=wish.jpeg_quality), "image/jpeg"
+    pixels = upright.width * upright.height
+    if per_pixel is not None and per_pixel * pixels <= HOPELESS_PNG * len(encoded):
+        # screenshots and scans are often smaller as PNG
+        png = _encoded(upright, "PNG", compress_level=PNG_LEVEL)
+        if len(png) <= SHARPER_PNG * len(encoded):
             encoded, mime = png, "image/png"
     return Picture(encoded, mime, upright.width, upright.height)
 
