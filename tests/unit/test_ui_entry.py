@@ -29,7 +29,7 @@ from vision_app.web.ui import render as ui_render
 from vision_app.web.ui.base import own_path
 from vision_app.web.ui.entry import AssetView, LoginView, LogoutView, PreferenceView, RootView
 from vision_app.web.ui.flow import TITLES
-from vision_app.web.ui.posts import CAUSE_TEXTS, STAGE_TEXTS, STATUS_TEXTS
+from vision_app.web.ui.post_texts import CAUSE_TEXTS, EFFECT_TEXTS, STAGE_TEXTS, STATUS_TEXTS
 from vision_app.web.ui.render import NAVIGATION
 from vision_app.web.ui.texts import RUSSIAN, language_of
 
@@ -283,6 +283,7 @@ def test_every_text_of_the_page_has_a_translation() -> None:
     assert not missing
     by_name = {title for _, title in NAVIGATION} | set(TITLES.values()) | set(STAGE_TEXTS.values())
     by_name |= {text for _, text in STATUS_TEXTS.values()} | {text for pair in CAUSE_TEXTS.values() for text in pair}
+    by_name |= {text for _, text in EFFECT_TEXTS.values()}
     assert by_name - {""} <= set(RUSSIAN)
     assert set(CAUSE_TEXTS) == set(get_args(Cause))
     assert set(STAGE_TEXTS) == set(get_args(Stage))

@@ -23,12 +23,14 @@ from vision_app.web.models import BudgetAnswer, ParkedAnswer, ReadyAnswer, Stall
 from vision_app.web.pipeline import STAGES, together
 from vision_app.web.pipeline_models import PipelineAnswer, StageState, WorkerState
 from vision_app.web.post_models import MediumExplanation, PostSearchAnswer, TimelineAnswer, TimelineMedium
+from vision_app.web.post_replay import PostReplayAnswer
 from vision_app.web.rate import CALLER
 from vision_app.web.storage_models import CleanupAnswer, StorageStatsAnswer
 from vision_app.web.ui.cost import BY_TEXTS, HOW_TEXTS, PERIOD_TEXTS, PERIODS, CostPageQuery
 from vision_app.web.ui.dead_letters import DeadLettersQuery, LettersForm
 from vision_app.web.ui.flow import ROWS, TITLES
-from vision_app.web.ui.posts import CAUSE_TEXTS, STAGE_TEXTS, STATUS_TEXTS, STATUSES, PostQuery, PostsQuery
+from vision_app.web.ui.post_texts import CAUSE_TEXTS, EFFECT_TEXTS, STAGE_TEXTS, STATUS_TEXTS
+from vision_app.web.ui.posts import STATUSES, PostQuery, PostsQuery
 from vision_app.web.ui.render import clock, iso, render
 from vision_app.web.ui.tenants import TenantsQuery
 from vision_app.web.ui.texts import RUSSIAN
@@ -87,8 +89,9 @@ def timeline(*media: TimelineMedium) -> TimelineAnswer:
     )
 
 
-def post(found: TimelineAnswer, language: str = "en", seen: Any = None) -> str:
+def post(found: TimelineAnswer, language: str = "en", seen: Any = None, **more: Any) -> str:
     texts: dict[str, Any] = {"status_texts": STATUS_TEXTS, "cause_texts": CAUSE_TEXTS, "stage_texts": STAGE_TEXTS}
+    texts |= {"replays": [], "replayable": True, "done": None, **more}
     return shown("post.html", language=language, post=found, result=None, seen=seen or {}, letters=[], **texts)
 
 
@@ -117,6 +120,43 @@ def test_what_a_model_says_is_shown_as_text() -> None:
     analysis |= {"ocr": {"text": HOSTILE}, "confidence": 0.5}
     document = post(timeline(medium(status="analyzed")), seen={"ab" * 32: analysis})
     assert document.count("&lt;script&gt;alert(1)&lt;/script&gt;") >= 5
+
+
+def test_a_post_offers_its_replay_to_operators_only() -> None:
+    acts = [
+        {"forced": True, "tokens_at_most": 5, "destination": HOSTILE, "operator": HOSTILE, "reason": HOSTILE, "at": NOW}
+    ]
+    document = post(timeline(medium()), replays=acts, done="replay")
+    assert "/ui/post/replay?tenant_id=" in document
+    assert "sent again by force" in document
+    assert "the post was sent again" in document
+    assert "/ui/post/replay" not in post(timeline(medium()), tenant=TENANT_CALLER)
+    assert "/ui/post/replay" not in post(timeline(medium()), replayable=False)
+    assert "Postgres is away" in post(timeline(medium()), replays=None)
+
+
+@pytest.mark.parametrize("language", ["en", "ru"])
+@pytest.mark.parametrize("force", [False, True])
+def test_a_replay_of_a_post_says_first_what_it_pays_again(language: str, force: bool) -> None:
+    effects = ("free", "asked", "paid_again", "no_object")
+    media = [
+        {"sha256": "ab" * 32, "status": HOSTILE, "effect": effect, "tokens_before": 1234, "tokens_at_most": 99}
+        for effect in effects
+    ]
+    known: dict[str, Any] = {"dry_run": True, "tenant_id": HOSTILE, "post_id": HOSTILE, "status": "in_work"}
+    known |= {"force": force, "media": media, "paid_again": 1, "topic": "t", "key": HOSTILE, "payload": HOSTILE}
+    known |= {"cost": {"asked": 2, "tokens_at_most": 198, "cached": 1, "gone": 1}, "payload_cut": False, "sent": None}
+    texts: dict[str, Any] = {"status_texts": STATUS_TEXTS, "effect_texts": EFFECT_TEXTS}
+    plan = PostReplayAnswer.model_validate(known)
+    document = shown("post_replay.html", language=language, plan=plan, dearer=True, **texts)
+    expected = [text for _, text in EFFECT_TEXTS.values()]
+    expected.append("Paid again: {n} of the pictures were paid for before, and there is no stored answer to use.")
+    expected.append("Send by force, at most {tokens} tokens" if force else "Send, at most {tokens} tokens")
+    for text in expected:
+        said = (RUSSIAN[text] if language == "ru" else text).format(n=1, tokens=198)
+        assert escape(said) in document
+    assert 'name="reason" required' in document
+    assert f'name="force" value="{"on" if force else ""}"' in document
 
 
 @pytest.mark.parametrize("at", [-1e30, -1.0, 0, 1e30, float("inf"), 18446744073709551.615])

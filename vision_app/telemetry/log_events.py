@@ -685,6 +685,13 @@ CATALOGUE: Final[dict[str, tuple[LogEvent, ...]]] = {
             "If it repeats, run `vision doctor` and look at the other workers.",
         ),
         LogEvent("operator_command_accepted", _INFO, "An operator's command about a tenant's budget was sent."),
+        LogEvent("post_replayed", _INFO, "An operator sent a post again over the API or the page."),
+        LogEvent(
+            "post_not_replayed",
+            _WARNING,
+            "A post was not sent again over the API or the page, since a service did not answer; the caller got 503.",
+            "Run `vision doctor`, then repeat the request.",
+        ),
         LogEvent(
             "operator_command_not_sent",
             _ERROR,

@@ -242,6 +242,9 @@ class OperatorHeaders(BaseModel):
     )
 
 
+ReplayReason = Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00]*$")]
+
+
 class LimitBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
 

@@ -112,4 +112,43 @@ RU = {
     "It is among the dead letters:": "Он среди dead letters:",
     "Dead letters of this post": "Dead letters этого поста",
     "Money of this tenant": "Деньги этого тенанта",
+    # replay
+    "Send the post again": "Отправить пост снова",
+    "Send the post again…": "Отправить пост снова…",
+    "shows first what it may cost": "сначала покажет, сколько это может стоить",
+    "Nothing was sent: it may cost more now than the preview said. Look at it again.": (
+        "Ничего не отправлено: теперь это может стоить больше, чем было показано. Посмотрите ещё раз."
+    ),
+    "A finished call is not paid again while its answer is stored. "
+    "The policy and the tenant's budget decide anew; what the policy skips costs nothing.": (
+        "Законченный вызов не оплачивается снова, пока хранится его ответ. "
+        "Политика и бюджет тенанта решают заново; пропущенное политикой ничего не стоит."
+    ),
+    "Paid again: {n} of the pictures were paid for before, and there is no stored answer to use.": (
+        "Будет оплачено снова: за {n} из картинок уже платили, а пригодного сохранённого ответа нет."
+    ),
+    "The post is in work now. A replay adds nothing to what is under way; see what it waits for.": (
+        "Пост сейчас в работе. Повторная отправка ничего не добавит к начатому; посмотрите, чего он ждёт."
+    ),
+    "What happens": "Что будет",
+    "Paid so far": "Уже оплачено",
+    "At most": "Не больше",
+    "What is sent": "Что отправится",
+    "Ask again by force": "Спросить заново принудительно",
+    "Also pictures that are in work or deferred, and answers that were refused, partial or by OCR. "
+    "These are paid for again. A good stored answer stays free.": (
+        "Также картинки в работе и отложенные, а также отказы, неполные ответы и ответы OCR. "
+        "За них платят снова. Хороший сохранённый ответ остаётся бесплатным."
+    ),
+    "Send by force, at most {tokens} tokens": "Отправить принудительно, не больше {tokens} токенов",
+    "Send, at most {tokens} tokens": "Отправить, не больше {tokens} токенов",
+    "free: its stored answer is used": "бесплатно: есть сохранённый ответ",
+    "it is asked about": "будет запрошена",
+    "it is asked about and paid again": "будет запрошена и оплачена снова",
+    "free: there is no object, it is skipped": "бесплатно: объекта нет, будет пропущена",
+    "Done: the post was sent again. Its new state appears here within seconds.": (
+        "Готово: пост отправлен снова. Новое состояние появится здесь через несколько секунд."
+    ),
+    "sent again": "отправлен снова",
+    "sent again by force": "отправлен снова принудительно",
 }
