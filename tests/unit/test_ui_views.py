@@ -13,12 +13,13 @@ from markupsafe import escape
 
 from vision_app.operations.timeline import Cause
 from vision_app.stack.checks import Finding, Level
+from vision_app.telemetry.alert_rules import AlertState
 from vision_app.web.auth import ALL_TENANTS, SESSION_FORM, TENANT
 from vision_app.web.budget_list import judge
 from vision_app.web.budget_list_models import BudgetsAnswer
 from vision_app.web.cost import CostAnswer
 from vision_app.web.dead_letter_models import LetterAnswer, LettersAnswer, ListedDeadLetter, ReplayAnswer
-from vision_app.web.health_checks import HealthAnswer, ServiceHealth
+from vision_app.web.health_checks import Alert, HealthAnswer, ServiceHealth
 from vision_app.web.models import BudgetAnswer, ParkedAnswer, ReadyAnswer, StalledWork
 from vision_app.web.pipeline import STAGES, together
 from vision_app.web.pipeline_models import PipelineAnswer, StageState, WorkerState
@@ -335,10 +336,43 @@ def test_health_shows_the_worst_first(worst: Level) -> None:
     service = ServiceHealth(service="kafka", state=worst, detail=HOSTILE, latency_ms=12.5)
     findings = [Finding(check=HOSTILE, verdict=worst, detail=HOSTILE)]
     report = HealthAnswer(worst=worst, checked_at=NOW, services=[service], findings=findings)
+    alerts: dict[str, Any] = {"firing": [], "pending": [], "quiet": [], "undecided": []}
     ready = ReadyAnswer(status="ready", reason=None, waiting_for={})
     text = {"ok": "Everything answers", "hint": "something is to be done", "failed": "Something is broken"}[worst.value]
-    assert text in shown("health.html", ready=ready, report=report, findings=findings)
+    assert text in shown("health.html", ready=ready, report=report, findings=findings, alerts=alerts)
     assert "kafka" not in shown("health.html", tenant=TENANT_CALLER, ready=ready, report=None)
+
+
+@pytest.mark.parametrize("language", ["en", "ru"])
+def test_alerts_are_shown_with_what_is_wrong_and_what_to_do(language: str) -> None:
+    states: tuple[AlertState, ...] = ("firing", "pending", "quiet", "undecided")
+    alerts = [
+        Alert(
+            name=f"A{n}",
+            severity=severity,
+            state=state,
+            since=NOW,
+            about=[HOSTILE],
+            runbook=HOSTILE,
+            expression="x > 0",
+        )
+        for n, state in enumerate(states)
+        for severity in ("critical", "warning")
+    ]
+    report = HealthAnswer(worst=Level.FAILED, checked_at=NOW, services=[], findings=[], alerts=alerts)
+    by_state = {state: [one for one in alerts if one.state == state] for state in states}
+    ready = ReadyAnswer(status="ready", reason=None, waiting_for={})
+    values: dict[str, Any] = {"ready": ready, "findings": [], "language": language}
+    document = shown("health.html", report=report, alerts=by_state, **values)
+    for text in ("fires", "holds, not yet for long enough", "quiet", "needs Prometheus", "critical", "warning"):
+        assert escape(RUSSIAN[text] if language == "ru" else text) in document
+    quiet = {**by_state, "firing": [], "pending": []}
+    text = "No alert fires."
+    assert (RUSSIAN[text] if language == "ru" else text) in shown("health.html", report=report, alerts=quiet, **values)
+    none = report.model_copy(update={"alerts": []})
+    empty: dict[str, Any] = {state: [] for state in states}
+    text = "The file of alert rules cannot be read; the log of this worker says why."
+    assert (RUSSIAN[text] if language == "ru" else text) in shown("health.html", report=none, alerts=empty, **values)
 
 
 @pytest.mark.parametrize(("used", "text"), [(5.0, "There is room"), (96.0, "emergency threshold"), (101.0, "is full")])

@@ -189,7 +189,8 @@ async def test_a_post_without_a_row_or_event_names_the_command(worker: Replaying
     status, body = await ask(worker, {}, url="/api/v1/posts/unknown/replay")
     assert (status, "vision replay" in body["error"]["message"]) == (404, True)
     known = worker.rows[0]["data"]
-    for broken in ({"media": []}, {**known, "event": {}}, {**known, "event": {"post_id": 5}}):
+    faulty: list[dict[str, Any]] = [{"media": []}, {**known, "event": {}}, {**known, "event": {"post_id": 5}}]
+    for broken in faulty:
         worker.rows[0]["data"] = broken
         status, body = await ask(worker, {})
         assert (status, body["error"]["code"]) == (409, "cannot_replay")
