@@ -92,7 +92,7 @@ def timeline(*media: TimelineMedium) -> TimelineAnswer:
 
 def post(found: TimelineAnswer, language: str = "en", seen: Any = None, **more: Any) -> str:
     texts: dict[str, Any] = {"status_texts": STATUS_TEXTS, "cause_texts": CAUSE_TEXTS, "stage_texts": STAGE_TEXTS}
-    texts |= {"replays": [], "replayable": True, "done": None, **more}
+    texts |= {"where": None, "replays": [], "replayable": True, "done": None, **more}
     return shown("post.html", language=language, post=found, result=None, seen=seen or {}, letters=[], **texts)
 
 

@@ -233,7 +233,8 @@ class ParkedPath(TenantPath):
 
 class ParkedQuery(BaseModel):
     start: int = Field(0, ge=0, le=2**53, description="the first number to show")
-    count: int = Field(100, ge=1, le=1000)
+    count: int = Field(100, ge=1, le=1000, description="tasks that are looked at")
+    post_id: Id | None = Field(None, description="only this post's, of the tasks that are looked at")
 
 
 class OperatorHeaders(BaseModel):

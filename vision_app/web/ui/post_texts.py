@@ -68,3 +68,15 @@ EFFECT_TEXTS = {
     "no_object": ("", "free: there is no object, it is skipped"),
 }
 """What a replay does with a picture → kind of its badge, its text."""
+
+PLACE_TEXTS = {
+    "look_up": "its stored answer and its object are looked up",
+    "parked": "it waits for its tenant's money or a slot",
+    "granted": "it may be asked about and waits for a worker",
+    "decoding": "it is read and decoded",
+    "turn": "it waits for its turn at GigaChat",
+    "call": "GigaChat is being asked",
+    "between": "on its way between two stages",
+    "ended": "it has ended",
+}
+"""Where a picture is now → the words."""

@@ -18,12 +18,14 @@ from vision_app.web.errors import ApiError
 from vision_app.web.models import Id, PostAnswer
 from vision_app.web.operation import check, operation
 from vision_app.web.post_models import PostSearchQuery
+from vision_app.web.post_now import post_now
 from vision_app.web.post_search import search_posts
-from vision_app.web.posts import find_row, result_of, tenant_of_post
+from vision_app.web.posts import result_of, tenant_of_post
 from vision_app.web.thumbnails import ThumbnailQuery, thumbnail
 from vision_app.web.timeline import timeline_of, timeline_without_row
 
 from .base import UiPage, paging
+from .post_now import is_open, live, row_or_away
 from .post_texts import CAUSE_TEXTS, STAGE_TEXTS, STATUS_TEXTS
 from .render import asset, render
 
@@ -97,8 +99,11 @@ class PostView(UiPage):
 
     @operation("A post", query=PostQuery, answers={})
     async def get(self, request: web.Request, query: PostQuery) -> web.Response:
-        row = await find_row(self.app, request, query.post_id, query.tenant_id)
+        row, away = await row_or_away(self.app, request, query.post_id, query.tenant_id)
         tenant = row["tenant_id"] if row else tenant_of_post(self.app, request, query.tenant_id)
+        if away:
+            now = await post_now(self.app, request, tenant, query.post_id)
+            return render(request, "post_unstored.html", **live(now, None))
         try:
             if row is not None:
                 timeline = await timeline_of(self.app, request, row)
@@ -112,6 +117,8 @@ class PostView(UiPage):
             return render(request, "post_unknown.html", 404, query=query, letters=found, feature_on=feature_on)
         result = result_of(row) if row is not None else None
         unsure = timeline.status in ("error", "in_work")
+        moves = row is None or is_open(row) or timeline.status == "deferred" or query.done is not None
+        shown = live(await post_now(self.app, request, tenant, query.post_id), row) if moves else {"where": None}
         return render(
             request,
             "post.html",
@@ -122,9 +129,9 @@ class PostView(UiPage):
             replays=await self._replays(request, tenant, query.post_id) if row is not None else [],
             replayable=row is not None,
             done=query.done,
-            status_texts=STATUS_TEXTS,
             cause_texts=CAUSE_TEXTS,
             stage_texts=STAGE_TEXTS,
+            **{"status_texts": STATUS_TEXTS, **shown},
         )
 
     async def _letters(self, request: web.Request, tenant: str | None, post_id: str) -> list[ListedDeadLetter] | None:

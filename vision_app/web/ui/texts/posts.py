@@ -112,6 +112,31 @@ RU = {
     "It is among the dead letters:": "Он среди dead letters:",
     "Dead letters of this post": "Dead letters этого поста",
     "Money of this tenant": "Деньги этого тенанта",
+    # where it is now
+    "Where it is now": "Где он сейчас",
+    "For": "Сколько",
+    "Waits for": "Чего ждёт",
+    "There is a new result.": "Есть новый результат.",
+    "Not known now: {who} does not answer.": "Сейчас неизвестно: не отвечает {who}.",
+    "No worker holds it open: it is still on its way in, or it ended a day ago or longer.": (
+        "Ни один воркер его не держит: он ещё на входе или закончен сутки назад или раньше."
+    ),
+    "its owner": "его воркер",
+    "its tenant's ledger": "бюджет тенанта",
+    "Every picture has ended.": "Все картинки закончены.",
+    "Its result is being stored: {store}, for {span}.": "Результат записывается: {store}, уже {span}.",
+    "In the stage “{stage}” for {span}.": "На этапе «{stage}» уже {span}.",
+    "Postgres does not answer, so its stored result cannot be shown. This is where the post is now.": (
+        "Postgres не отвечает, сохранённый результат показать нельзя. Вот где пост сейчас."
+    ),
+    "its stored answer and its object are looked up": "ищется сохранённый ответ и объект",
+    "it waits for its tenant's money or a slot": "ждёт денег тенанта или места",
+    "it may be asked about and waits for a worker": "разрешена и ждёт воркера",
+    "it is read and decoded": "читается и декодируется",
+    "it waits for its turn at GigaChat": "ждёт очереди к GigaChat",
+    "GigaChat is being asked": "идёт запрос к GigaChat",
+    "on its way between two stages": "в пути между этапами",
+    "it has ended": "закончена",
     # replay
     "Send the post again": "Отправить пост снова",
     "Send the post again…": "Отправить пост снова…",
