@@ -75,6 +75,8 @@ RU = {
     "Description": "Описание",
     "Body": "Тело",
     "Schemas": "Схемы",
+    "Example": "Пример",
+    "request": "запрос",
     # actions
     "Cancel": "Отмена",
     "Confirm": "Подтвердить",
