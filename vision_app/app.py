@@ -353,7 +353,7 @@ def create_app(settings: Settings, services: Services | None = None) -> VisionAp
     measure_lag(app, app.kafka_reads, app.throughput)
     app.letter_index = LetterIndex(lambda: kafka_log(settings))
     app.health_checks = checks_of(settings, lambda: count_waiting_letters(app))
-    app.alerts = AlertWatch()
+    app.alerts = AlertWatch(worker_id(settings))
     every(app, REFRESH_SECONDS, app.marks.refresh)
     every(app, POLICY_SECONDS, look_at_policy)
     app.bridge = RedisIn(app, outbox, dead_letters, settings, worker_id(settings), app.service_is_away)

@@ -52,7 +52,7 @@ def values(notation: str) -> Iterator[float | None]:
 
 def states(given: dict[str, str], interval: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """After each sample: seconds, and every rule's state by its name."""
-    alerts = Alerts(READ, kept_seconds=3720)
+    alerts = Alerts(READ, "worker-1", kept_seconds=3720)
     columns = {name: list(values(notation)) for name, notation in given.items()}
     for number in range(max(map(len, columns.values()))):
         now = [(*series(name), held[number]) for name, held in columns.items() if number < len(held)]
@@ -148,7 +148,7 @@ def test_the_watch_reads_the_registry_and_the_shipped_rules() -> None:
     registry = CollectorRegistry()
     letters = Counter("events_dlq", "…", ["base_event", "error_code"], registry=registry)
     now = [0.0]
-    watch = AlertWatch(registry, rules_path(), lambda: now[0])
+    watch = AlertWatch("worker-1", registry, rules_path(), lambda: now[0])
     assert {one.state for one in watch.now} == {"undecided"}
     watch.look()
     letters.labels("b", "unreadable").inc(3)

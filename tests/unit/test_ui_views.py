@@ -32,7 +32,7 @@ from vision_app.web.ui.dead_letters import DeadLettersQuery, LettersForm
 from vision_app.web.ui.flow import ROWS, TITLES
 from vision_app.web.ui.post_texts import CAUSE_TEXTS, EFFECT_TEXTS, STAGE_TEXTS, STATUS_TEXTS
 from vision_app.web.ui.posts import STATUSES, PostQuery, PostsQuery
-from vision_app.web.ui.render import clock, iso, render
+from vision_app.web.ui.render import TROUBLES, Troubles, clock, commands, iso, render
 from vision_app.web.ui.tenants import TenantsQuery
 from vision_app.web.ui.texts import RUSSIAN
 
@@ -41,9 +41,12 @@ HOSTILE = """<script>alert(1)</script>"'&?#/../%00 ü"""
 TENANT_CALLER, OPERATOR = "t", ALL_TENANTS
 
 
-def shown(template: str, *, tenant: str = OPERATOR, language: str = "en", **values: Any) -> str:
+def shown(
+    template: str, *, tenant: str = OPERATOR, language: str = "en", troubles: Troubles | None = None, **values: Any
+) -> str:
     """The document that this template makes for a caller."""
     request = make_mocked_request("GET", "/ui/x?y=z", headers={"Accept-Language": language})
+    request[TROUBLES] = troubles or Troubles()
     request[TENANT], request[CALLER], request[SESSION_FORM] = tenant, "someone", "form-token"
     answer: web.Response = render(request, template, **values)
     assert answer.text is not None
@@ -110,7 +113,7 @@ def test_a_post_without_a_result_says_why_and_what_to_do(cause: Cause, language:
     )
     document = post(timeline(medium(why)), language)
     for text in filter(None, CAUSE_TEXTS[cause]):
-        assert escape(RUSSIAN[text] if language == "ru" else text) in document
+        assert commands(RUSSIAN[text] if language == "ru" else text) in document
     assert "unsupported_mime" in document
     assert "27.11. 12:00:00" in document
     assert "/ui/dead-letter?id=letter-1" in document
@@ -158,6 +161,27 @@ def test_a_replay_of_a_post_says_first_what_it_pays_again(language: str, force: 
         assert escape(said) in document
     assert 'name="reason" required' in document
     assert f'name="force" value="{"on" if force else ""}"' in document
+
+
+def test_every_document_says_what_the_worker_waits_for_and_to_operators_why() -> None:
+    troubles = Troubles(f"stalled {HOSTILE}", {"kafka": f"no answer {HOSTILE}"})
+    nothing = PostSearchAnswer(posts=[], next_cursor=None)
+    texts: dict[str, Any] = {"statuses": STATUSES, "status_texts": STATUS_TEXTS, "first": "", "following": ""}
+    texts |= {"found": nothing, "query": PostsQuery(), "filtered": False, "troubles": troubles}
+    document = shown("posts.html", **texts)
+    assert "This worker does not work: stalled" in document
+    assert "Waits for kafka: no answer" in document
+    own = shown("posts.html", tenant=TENANT_CALLER, **texts)
+    assert "Waits for kafka" in own
+    assert "no answer" not in own
+    assert "stalled" not in own
+
+
+def test_commands_are_shown_as_code_and_nothing_else_becomes_markup() -> None:
+    assert commands("see `vision doctor`; <b> & `a<i>`") == (
+        "see <code>vision doctor</code>; &lt;b&gt; &amp; <code>a&lt;i&gt;</code>"
+    )
+    assert "<script" not in commands(f"`{HOSTILE}` {HOSTILE}")
 
 
 @pytest.mark.parametrize("at", [-1e30, -1.0, 0, 1e30, float("inf"), 18446744073709551.615])
@@ -216,6 +240,7 @@ def test_a_tenants_state_in_the_list_and_on_its_own_page(of: dict[str, Any], tex
     document = shown("tenants.html", found=found, query=TenantsQuery(), first="", following="/ui/tenants?cursor=x")
     assert text in document
     assert "silent" in document
+    assert ("new money at 28.11. 00:00:00 UTC" in document) == (text == "out of money")
     waiting = ParkedAnswer(tenant_id=HOSTILE, waiting=0, tasks=[], next_start=None)
     acts = [{"action": "set_limit", "value": None, "operator": HOSTILE, "at": NOW, "reason": HOSTILE}]
     document = shown("tenant.html", ledger=one, waiting=waiting, actions=acts, done="pause")

@@ -102,10 +102,13 @@ def _seconds(text: str) -> float:
 
 
 class Alerts:
-    """The rules' states. `look` is called with each sample, in order of time. Pure; no clock."""
+    """The rules' states. `look` is called with each sample, in order of time. Pure; no clock.
 
-    def __init__(self, rules: Iterable[Rule], kept_seconds: float = KEPT_SECONDS) -> None:
-        self.rules = list(rules)
+    `instance`: what the worker is called in the summaries.
+    """
+
+    def __init__(self, rules: Iterable[Rule], instance: str, kept_seconds: float = KEPT_SECONDS) -> None:
+        self.rules, self._instance = list(rules), instance
         self.samples = Samples(kept_seconds)
         self._since: dict[tuple[str, Labels], float] = {}
         self.now: tuple[AlertNow, ...] = tuple(_unseen(rule) for rule in self.rules)
@@ -135,7 +138,7 @@ class Alerts:
         since = {labels: self._since.setdefault((rule.name, labels), at) for labels in holding}
         firing = {labels for labels, began in since.items() if at - began >= rule.for_seconds}
         shown = sorted(firing or since)[:MOST_SHOWN]
-        about = tuple(_filled(rule.summary, labels, holding[labels]) for labels in shown)
+        about = tuple(_filled(rule.summary, labels, holding[labels], self._instance) for labels in shown)
         return AlertNow(rule, "firing" if firing else "pending", min(since[labels] for labels in shown), about)
 
 
@@ -143,9 +146,9 @@ def _unseen(rule: Rule) -> AlertNow:
     return AlertNow(rule, "undecided", about=(rule.undecided or "no sample has been taken yet",))
 
 
-def _filled(summary: str, labels: Labels, value: float) -> str:
+def _filled(summary: str, labels: Labels, value: float, instance: str) -> str:
     """The summary with its labels and its value."""
-    held = {"instance": "this worker", **dict(labels)}
+    held = {"instance": instance, **dict(labels)}
 
     def filled(found: re.Match[str]) -> str:
         if found[1]:
@@ -165,12 +168,13 @@ class AlertWatch:
 
     def __init__(
         self,
+        instance: str,
         registry: CollectorRegistry = metrics.REGISTRY,
         path: Path | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._registry, self._clock = registry, clock
-        self._alerts = Alerts(_read(path or rules_path(), registry))
+        self._alerts = Alerts(_read(path or rules_path(), registry), instance)
         self._task: asyncio.Task[None] | None = None
 
     @property

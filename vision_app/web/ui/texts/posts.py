@@ -98,6 +98,7 @@ RU = {
     "Stage": "Этап",
     "Duration": "Длительность",
     "whole post": "пост целиком",
+    "Its times are shown when it has ended.": "Времена появятся, когда он закончится.",
     "This post has no times: an older version wrote it.": "У этого поста нет времён: его записала старая версия.",
     "Nothing is known of this post": "Об этом посте ничего не известно",
     "It was not published, or it belongs to another tenant. Look at the input stream with `vision trace {post}`.": (
