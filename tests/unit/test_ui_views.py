@@ -23,14 +23,24 @@ from vision_app.web.health_checks import Alert, HealthAnswer, ServiceHealth
 from vision_app.web.models import BudgetAnswer, ParkedAnswer, ReadyAnswer, StalledWork
 from vision_app.web.pipeline import STAGES, together
 from vision_app.web.pipeline_models import PipelineAnswer, StageState, WorkerState
-from vision_app.web.post_models import MediumExplanation, PostSearchAnswer, TimelineAnswer, TimelineMedium
+from vision_app.web.post_models import (
+    HeldRecord,
+    MediumExplanation,
+    MediumNow,
+    PlaceNow,
+    PostNowAnswer,
+    PostSearchAnswer,
+    TimelineAnswer,
+    TimelineMedium,
+)
 from vision_app.web.post_replay import PostReplayAnswer
 from vision_app.web.rate import CALLER
 from vision_app.web.storage_models import CleanupAnswer, StorageStatsAnswer
 from vision_app.web.ui.cost import BY_TEXTS, HOW_TEXTS, PERIOD_TEXTS, PERIODS, CostPageQuery
 from vision_app.web.ui.dead_letters import DeadLettersQuery, LettersForm
 from vision_app.web.ui.flow import ROWS, TITLES
-from vision_app.web.ui.post_texts import CAUSE_TEXTS, EFFECT_TEXTS, STAGE_TEXTS, STATUS_TEXTS
+from vision_app.web.ui.post_now import live, texts
+from vision_app.web.ui.post_texts import CAUSE_TEXTS, EFFECT_TEXTS, PLACE_TEXTS, STAGE_TEXTS, STATUS_TEXTS
 from vision_app.web.ui.posts import STATUSES, PostQuery, PostsQuery
 from vision_app.web.ui.render import TROUBLES, Troubles, clock, commands, iso, render
 from vision_app.web.ui.tenants import TenantsQuery
@@ -161,6 +171,34 @@ def test_a_replay_of_a_post_says_first_what_it_pays_again(language: str, force: 
         assert escape(said) in document
     assert 'name="reason" required' in document
     assert f'name="force" value="{"on" if force else ""}"' in document
+
+
+@pytest.mark.parametrize("place", get_args(PlaceNow))
+@pytest.mark.parametrize("status", ["in_work", "completed", "not_open"])
+def test_where_a_post_is_now_is_said_in_words(place: PlaceNow, status: Any) -> None:
+    one = MediumNow(sha256="ab" * 32, status=HOSTILE, place=place, since=NOW, waits_for=HOSTILE)
+    sink = HeldRecord(stage="sink-postgres", sha256=None, since=NOW, step="", waits_for="postgres")
+    now = PostNowAnswer(
+        tenant_id=HOSTILE,
+        post_id=HOSTILE,
+        status=status,
+        opened_at=NOW,
+        media=[one],
+        held=[sink, sink.model_copy(update={"stage": HOSTILE})],
+        unknown=["its owner"],
+    )
+    document = shown("post_unstored.html", **live(now, None))
+    for text in (
+        PLACE_TEXTS[place],
+        "Its result is being stored: postgres",
+        "Not known now: its owner",
+        "Postgres does",
+    ):
+        assert escape(text) in document
+    assert ("Every picture has ended." in document) == (status == "completed" and place == "ended")
+    assert 'data-changes="/api/v1/changes?' in document
+    assert "data-reload" not in document
+    assert "data-reload" in shown("post_now_part.html", where=now, reload=True, **texts())
 
 
 def test_every_document_says_what_the_worker_waits_for_and_to_operators_why() -> None:
