@@ -134,8 +134,9 @@ async def test_a_parked_task_is_found_among_those_of_its_tenant() -> None:
     row = open_post(worker)
     (sha256,) = row.media
     worker.park("q", sha256, "r")
-    for task in worker.parked.values():
-        task["task"]["post_id"] = "p" if task["task"]["medium"]["sha256"] == sha256 else "another"
+    for key, entry in list(worker.parked.items()):
+        of = "p" if entry.task.medium.sha256 == sha256 else "another"
+        worker.parked[key] = entry.model_copy(update={"task": entry.task.model_copy(update={"post_id": of})})
     _, body = await now_of(worker)
     assert [(one["place"], one["waits_for"]) for one in body["media"]] == [("parked", "its tenant's budget or a slot")]
 

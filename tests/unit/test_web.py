@@ -104,11 +104,9 @@ class Worker:
     @asynccontextmanager
     async def watched(self, give_up: Callable[[], None]) -> AsyncIterator[None]:
         yield
+
     def not_ready(self) -> str | None:
         return None
-
-    def waiting_for(self) -> dict[str, str]:
-        return {}
 
     @asynccontextmanager
     async def for_page(self) -> AsyncIterator[Any]:
