@@ -14,6 +14,7 @@ from vision_app.streams.outbox import Outbox
 from vision_app.streams.ownership import is_ours
 from vision_app.telemetry import spans
 from vision_app.telemetry.logging import bind
+from vision_app.telemetry.watch import Subject, note_subjects
 from vision_app.topics import ANALYSIS
 
 log = structlog.get_logger(__name__)
@@ -29,6 +30,7 @@ def analysis_agent(app: Worker, outbox: Outbox, dead_letters: DeadLetters, analy
         grant: Grant = decode(Grant, event.value)
         task = grant.task
         spans.waited_for_budget(task, event)
+        note_subjects(Subject(task.tenant_id, task.post_id, task.medium.sha256))
         with bind(trace_id=task.trace_id, post_id=task.post_id, tenant_id=task.tenant_id):
             messages = await analyst.handle(event, grant)
             await outbox.send(messages, keep_trying=lambda: is_ours(app, event))

@@ -25,6 +25,7 @@ from vision_app.streams.ownership import is_ours
 from vision_app.telemetry import metrics, spans
 from vision_app.telemetry.logging import bind
 from vision_app.telemetry.metrics import tenant_label
+from vision_app.telemetry.watch import Subject, note_subjects
 from vision_app.topics import MEDIA
 
 log = structlog.get_logger(__name__)
@@ -39,6 +40,7 @@ def media_agent(
 
     async def handle(event: Event) -> None:
         task: MediaTask = decode(MediaTask, event.value)
+        note_subjects(Subject(task.tenant_id, task.post_id, task.medium.sha256))
         with bind(trace_id=task.trace_id, post_id=task.post_id, tenant_id=task.tenant_id):
             message = await through_outages(app, event, lambda: check(task), "s3")
             await outbox.send([message], keep_trying=lambda: is_ours(app, event))

@@ -17,6 +17,7 @@ from vision_app.streams.ownership import is_ours
 from vision_app.telemetry import metrics
 from vision_app.telemetry.logging import bind
 from vision_app.telemetry.spans import with_trace_of
+from vision_app.telemetry.watch import Subject, note_subjects
 from vision_app.topics import UPLOADED
 
 IN_FLIGHT = 64
@@ -51,6 +52,7 @@ def policy_agent(
         except Unreadable as fault:
             await dead_letters.put_event(event, fault, keep_trying=keep_trying)
             return
+        note_subjects(Subject(uploaded.tenant_id, uploaded.post_id))
         with bind(trace_id=uploaded.trace_id, post_id=uploaded.post_id, tenant_id=uploaded.tenant_id):
             rules = policy()
             verdicts = decide(rules, uploaded, context=await context_of(rules, uploaded))

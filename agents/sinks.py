@@ -18,6 +18,7 @@ from vision_app.streams.dead_letters import DeadLetters
 from vision_app.streams.faust_seams import Stream, Worker
 from vision_app.streams.outbox import Outbox, Oversized
 from vision_app.telemetry import metrics, spans
+from vision_app.telemetry.watch import Subject
 from vision_app.topics import ANALYZED, SINK_NEO4J, SINK_POSTGRES, SINK_S3, SKIPPED, Topic
 
 log = structlog.get_logger(__name__)
@@ -50,13 +51,17 @@ def sink_agents(
 def _sink(
     app: Worker, outbox: Outbox, dead_letters: DeadLetters, sink: Sink[Any], topic: Topic, **options: Any
 ) -> Batches:
-    batches = Batches(app, sink, partial(decode, topic.model), dead_letters, **options)
+    batches = Batches(app, sink, partial(decode, topic.model), dead_letters, subject_of=_subject_of, **options)
 
     async def write(stream: Stream) -> None:
         await batches.run(stream)
 
     app.agent(outbox.channel(topic), name=f"sink-{sink.name}")(write)
     return batches
+
+
+def _subject_of(record: Any) -> Subject | None:
+    return Subject(record.event.tenant_id, record.event.post_id) if isinstance(record, PostResult) else None
 
 
 async def _announce(outbox: Outbox, result: PostResult, emit_skipped: bool, keep_trying: Callable[[], bool]) -> None:

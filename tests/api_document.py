@@ -17,8 +17,8 @@ _TYPES: dict[str, Any] = {
     "null": type(None),
 }
 _CHECKED = {"type", "properties", "required", "items", "anyOf", "$ref", "const", "enum", "additionalProperties"}
-_CHECKED |= {"format", "minimum"}
-_SAID = {"title", "description", "default", "maxLength", "minLength", "pattern", "maximum"}
+_CHECKED |= {"format", "minimum", "exclusiveMinimum"}
+_SAID = {"title", "description", "default", "maxLength", "minLength", "maxItems", "pattern", "maximum"}
 
 
 def faults(document: Json, path: str, method: str, status: int, body: Any) -> list[str]:
@@ -55,6 +55,8 @@ def _plain(document: Json, schema: Json, value: Any, where: str) -> Iterator[str
         yield f"{where} is {value!r}, not one of {schema['enum']}"
     if "minimum" in schema and value < schema["minimum"]:
         yield f"{where} is {value!r}, below {schema['minimum']}"
+    if "exclusiveMinimum" in schema and value <= schema["exclusiveMinimum"]:
+        yield f"{where} is {value!r}, not above {schema['exclusiveMinimum']}"
     if schema.get("format") == "date-time" and datetime.fromisoformat(value).tzinfo is None:
         yield f"{where} has no time zone"
     if kind == "array":

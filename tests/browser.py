@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ class Visitor:
     page: Page
     errors: list[str] = field(default_factory=list)
     bytes_received: int = 0
+    shots: int = 0
 
     async def open(self, path: str, status: int = 200) -> Page:
         """Load a document and check it: status, size, console, and accessibility."""
@@ -38,7 +40,14 @@ class Visitor:
         return self.page
 
     async def check(self) -> None:
-        """No error in the console, and no serious fault that axe-core finds in the document shown."""
+        """No error in the console, and no serious fault that axe-core finds in the document shown.
+
+        PAGE_SHOTS=FOLDER keeps a picture of every document that is checked, for eyes.
+        """
+        if folder := os.environ.get("PAGE_SHOTS"):
+            self.shots += 1
+            name = re.sub(r"[^a-z0-9]+", "-", self.page.url.partition("/ui")[2].lower())[:60]
+            await self.page.screenshot(path=f"{folder}/{id(self):x}-{self.shots:02}{name}.png", full_page=True)
         assert self.errors == []
         found = await Axe().run(self.page)
         serious = [one for one in found.response["violations"] if one["impact"] in SERIOUS]

@@ -77,6 +77,7 @@ from .streams.set_aside import REFRESH_SECONDS, Marks
 from .streams.steady_start import hold_until_positioned
 from .streams.times import WorkerTimes
 from .telemetry import metrics, traces
+from .telemetry.alert_rules import AlertWatch
 from .telemetry.logging import configure_logging, logging_config
 from .telemetry.metrics_page import MetricsServer, start_metrics_server
 from .telemetry.reachability import Reachability
@@ -129,6 +130,7 @@ class VisionApp(faust.App):
     throughput: Throughput
     letter_index: LetterIndex
     health_checks: HealthChecks
+    alerts: AlertWatch
     s3: S3Store
     watch: Watch
     times: WorkerTimes
@@ -351,6 +353,7 @@ def create_app(settings: Settings, services: Services | None = None) -> VisionAp
     measure_lag(app, app.kafka_reads, app.throughput)
     app.letter_index = LetterIndex(lambda: kafka_log(settings))
     app.health_checks = checks_of(settings, lambda: count_waiting_letters(app))
+    app.alerts = AlertWatch(worker_id(settings))
     every(app, REFRESH_SECONDS, app.marks.refresh)
     every(app, POLICY_SECONDS, look_at_policy)
     app.bridge = RedisIn(app, outbox, dead_letters, settings, worker_id(settings), app.service_is_away)
@@ -362,6 +365,7 @@ def create_app(settings: Settings, services: Services | None = None) -> VisionAp
     app.thumbnails, app.changes = Thumbnails(settings, s3), ChangeTail(settings)
     add_routes(app)
     app.resources = [
+        app.alerts,
         app.marks,
         s3,
         provider,

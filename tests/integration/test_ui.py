@@ -165,6 +165,80 @@ async def test_a_dead_letter_is_read_and_put_away(
         assert await page.locator("tbody input[name=id]").count() == before - 1
 
 
+async def test_a_post_is_replayed_after_a_preview_and_a_finished_call_is_not_paid_again(
+    browser: Browser, pipe: Pipeline, worker: Worker
+) -> None:
+    post, medium = unique("again"), await pipe.upload(MINE, picture())
+    late = await pipe.upload(MINE, content := picture())
+    await pipe.s3.delete([late.s3_key])
+    since = await pipe.newest()
+    await pipe.publish(MINE, post, [medium, late])
+    await pipe.announced([post], since)
+    billed = len(await pipe.billed(post))
+    assert billed == 1
+    await pipe.s3.put(late.s3_key, content, "image/png")
+    async with visitor(browser, worker.url) as who:
+        await log_in(who)
+        page = await who.open(f"/ui/post?tenant_id={MINE}&post_id={post}")
+        await page.locator("a.button:text-is('Send the post again…')").click()
+        await expect(page.locator("main")).to_contain_text(
+            "for 1 pictures. Free: 1 with an answer, 0 without an object"
+        )
+        await who.check()
+        await page.locator("input[type=checkbox]").check()
+        await page.locator("button:text-is('Preview again')").click()
+        await expect(page.locator("button.danger")).to_contain_text("Send by force")
+        await who.check()
+        await page.go_back()
+        since = await pipe.newest()
+        await page.locator("#who").fill("anna")
+        await page.locator("#reason").fill("the picture is there now")
+        await page.locator("form[method=post].card button").click()
+        await expect(page.locator(".notice.good")).to_contain_text("the post was sent again")
+        await expect(page.locator("main")).to_contain_text("the picture is there now")
+        await who.check()
+        await pipe.announced([post], since)
+        assert len(await pipe.billed(post)) == billed + 1, "only the picture that had no answer is asked about"
+
+
+async def test_a_post_in_work_says_where_it_is_and_shows_its_result_by_itself(
+    browser: Browser, pipe: Pipeline, worker: Worker
+) -> None:
+    post, medium = unique("moving"), await pipe.upload(MINE, picture())
+    await pipe.faults({"endpoint": "chat", "session": f"t-{post}", "fault": {"kind": "latency", "seconds": 5}})
+    async with visitor(browser, worker.url) as who:
+        await log_in(who)
+        await change_tenant(who.page, "pause", "paused")
+        await pipe.publish(MINE, post, [medium])
+        await until_known(who, f"/ui/post?tenant_id={MINE}&post_id={post}")
+        now = who.page.locator("[data-live]")
+        await expect(now).to_contain_text("it waits for its tenant's money or a slot", timeout=30_000)
+        await who.check()
+        other = await who.page.context.new_page()
+        await change_tenant(other, "resume", "money left")
+        await expect(now).to_contain_text("GigaChat is being asked", timeout=30_000)
+        await expect(who.page.locator("h1 .badge")).to_have_text("analyzed", timeout=30_000)
+        await expect(now).to_have_count(0)
+        await who.check()
+
+
+async def change_tenant(page: Page, action: str, state: str) -> None:
+    """Change the budget on the page, and wait until it is in force."""
+    await page.goto(f"/ui/tenant/change?tenant_id={MINE}&action={action}")
+    await page.locator("#who").fill("anna")
+    await page.locator("#reason").fill("a test")
+    await page.locator("form.card button").click()
+    await reload_until(page, "h1 .badge", state)
+
+
+async def until_known(who: Visitor, path: str) -> None:
+    """Load a post's document until a worker has opened it."""
+    async with asyncio.timeout(30):
+        while (answer := await who.page.goto(path)) is None or answer.status != 200:
+            await asyncio.sleep(0.2)
+    who.errors.clear()  # the console names each answer 404
+
+
 async def test_a_tenants_session_sees_nothing_of_another_tenant(
     browser: Browser, pipe: Pipeline, worker: Worker, posts: dict[str, str]
 ) -> None:

@@ -61,11 +61,12 @@ def shipped(wheel: Path) -> set[str]:
         return {name for name in archive.namelist() if not name.partition("/")[0].endswith(".dist-info")}
 
 
-def test_the_wheel_ships_the_packages_and_the_policy_and_nothing_else(wheel: Path) -> None:
+def test_the_wheel_ships_the_packages_the_policy_and_the_alerts_and_nothing_else(wheel: Path) -> None:
     tracked = subprocess.run(["git", "ls-files", *PACKAGES], cwd=ROOT, capture_output=True, text=True, check=False)
     if tracked.returncode:
         pytest.skip("this is no git checkout, so nobody knows which files belong to the packages; clone the repository")
-    assert shipped(wheel) == {*tracked.stdout.split(), "vision_app/config/vision_policy.yml"}
+    added = {"vision_app/config/vision_policy.yml", "vision_app/deploy/alerts.yml"}
+    assert shipped(wheel) == {*tracked.stdout.split(), *added}
 
 
 def test_what_is_read_at_run_time_is_in_the_wheel(wheel: Path) -> None:

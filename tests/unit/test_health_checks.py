@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
 
 from vision_app.stack.checks import Finding, Level
+from vision_app.telemetry.alert_rules import AlertNow, AlertState, Rule
 from vision_app.web import health_checks
+from vision_app.web.auth import ALL_TENANTS, TENANT
 from vision_app.web.health_checks import KEPT_SECONDS, HealthAnswer, HealthChecks
+from vision_app.web.health_report import health_report
 
 
 class Clock:
@@ -63,3 +68,25 @@ async def test_a_check_that_hangs_or_fails_is_a_finding() -> None:
         (finding,) = await health_checks._bounded("kafka", checks, 0.01)
         assert (finding.check, finding.verdict) == ("kafka", Level.FAILED)
         assert text in finding.detail
+
+
+async def test_a_firing_alert_is_part_of_the_worst_state_and_comes_first() -> None:
+    rules = [rule("W", "warning"), rule("C", "critical")]
+    cases: list[tuple[tuple[AlertState, AlertState], Level]] = [
+        (("quiet", "quiet"), Level.OK),
+        (("pending", "pending"), Level.OK),
+        (("firing", "quiet"), Level.HINT),
+        (("quiet", "firing"), Level.FAILED),
+        (("firing", "firing"), Level.FAILED),
+    ]
+    for states, worst in cases:
+        alerts = [AlertNow(one, state, 60.0) for one, state in zip(rules, states, strict=True)]
+        app: Any = SimpleNamespace(health_checks=HealthChecks(Checked()), alerts=SimpleNamespace(now=alerts))
+        report = await health_report(app, {TENANT: ALL_TENANTS})  # type: ignore[arg-type]
+        assert report.worst is worst
+        urgent = sorted(range(2), key=lambda place: (states[place] != "firing", rules[place].severity != "critical"))
+        assert [one.name for one in report.alerts] == [rules[place].name for place in urgent]
+
+
+def rule(name: str, severity: str) -> Rule:
+    return Rule(name, severity, "x > 0", 0, "summary", "runbook", None, "")

@@ -6,9 +6,13 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import orjson
 import pytest
+from pydantic import BaseModel
 
-from tests.api_document import resolve
+from tests.api_document import differences, resolve
+from vision_app.web import examples
+from vision_app.web.models import Answer
 from vision_app.web.openapi import METHODS, document, operations
 from vision_app.web.page import Page
 from vision_app.web.routes import ROUTES
@@ -24,6 +28,16 @@ def everything(part: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(part, list):
         for value in part:
             yield from everything(value)
+
+
+DECLARED = [one for view in ROUTES.values() for _, one in operations(view)]
+MODELS: set[type[BaseModel]] = {model for one in DECLARED for model in one.answers.values()} | {
+    one.takes["body"] for one in DECLARED if "body" in one.takes
+}
+
+
+def name_of(model: Any) -> str:
+    return str(model.__name__)
 
 
 ALL = [(path, method, item) for path, methods in DOCUMENT["paths"].items() for method, item in methods.items()]
@@ -75,6 +89,46 @@ def test_an_operation_is_described(path: str, method: str, item: dict[str, Any])
     if method in ("put", "post", "delete"):
         assert ("header", "X-Operator") in parameters
         assert "403" in statuses
+
+
+@pytest.mark.parametrize(("path", "method", "item"), ALL, ids=[f"{method} {path}" for path, method, _ in ALL])
+def test_every_answer_body_and_needed_parameter_has_an_example_that_fits(path: str, method: str, item: Any) -> None:
+    for status, response in item["responses"].items():
+        for kind, content in response.get("content", {}).items():
+            if kind.startswith("image/"):
+                continue  # a picture
+            assert list(differences(DOCUMENT, content["schema"], content["example"], status)) == []
+    body = item.get("requestBody", {}).get("content", {}).get("application/json")
+    if body is not None:
+        assert list(differences(DOCUMENT, body["schema"], body["example"], "request")) == []
+    for parameter in item["parameters"]:
+        assert "example" in parameter or not parameter["required"], parameter["name"]
+
+
+@pytest.mark.parametrize("model", sorted(MODELS, key=name_of), ids=name_of)
+def test_an_example_is_what_its_model_takes_and_answers(model: type[BaseModel]) -> None:
+    """Stricter than the schema: validators, and every field that an answer has."""
+    given = examples.OF_MODEL[model.__name__]
+    read = model.model_validate_json(orjson.dumps(given), strict=True)
+    if issubclass(model, Answer):
+        assert set(read.model_dump()) == {"trace_id", *given}
+
+
+def test_no_example_is_left_over() -> None:
+    assert set(examples.OF_MODEL) == {model.__name__ for model in MODELS}
+    assert set(examples.ACCEPTED) == {
+        item["operationId"] for _, _, item in ALL if "AcceptedAnswer" in str(item["responses"].get("202", ""))
+    }
+    used = {parameter["name"] for _, _, item in ALL for parameter in item["parameters"]}
+    assert set(examples.PARAMETERS) <= used
+
+
+def test_examples_tell_one_story() -> None:
+    """The same post and tenant everywhere, and the commands by their own names."""
+    operation = DOCUMENT["paths"]["/api/v1/budget/{tenant}/pause"]["post"]
+    assert operation["responses"]["202"]["content"]["application/json"]["example"]["command"] == "pause"
+    missing = DOCUMENT["paths"]["/readyz"]["get"]["responses"]["503"]["content"]["application/json"]["example"]
+    assert (missing["status"], missing["reason"] is None) == ("not_ready", False)
 
 
 def test_parameters_say_what_may_be_given() -> None:

@@ -37,6 +37,7 @@ WITHOUT_TENANT = {
 
 KEYED_OTHERWISE = {
     "budget_actions": "an append-only log, read by tenant",
+    "post_actions": "an append-only log, read by tenant and post",
     "expired_objects": "by the object's key, which the tenant is part of",
 }
 """Tables of tenants whose primary key does not begin with the tenant."""

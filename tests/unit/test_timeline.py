@@ -298,4 +298,4 @@ async def test_and_from_the_worker_that_owns_it() -> None:
         assert (status, body["media"][0]["explanation"]["cause"]) == (200, "tenant_paused")
         there.posts.clear()
         assert (await timeline(here))[0] == 404
-    assert set(asked) == {"/api/v1/vision/posts/p", f"/api/v1/budget/{TENANT}"}
+    assert set(asked) == {"/api/v1/posts/p/live/own", f"/api/v1/budget/{TENANT}"}

@@ -23,13 +23,14 @@ from vision_app.settings import load_settings
 from vision_app.web import sessions
 from vision_app.web.auth import digest_of
 from vision_app.web.page import Page
+from vision_app.web.post_models import PlaceNow
 from vision_app.web.routes import ROUTES
 from vision_app.web.ui import base as ui_base
 from vision_app.web.ui import render as ui_render
 from vision_app.web.ui.base import own_path
 from vision_app.web.ui.entry import AssetView, LoginView, LogoutView, PreferenceView, RootView
 from vision_app.web.ui.flow import TITLES
-from vision_app.web.ui.posts import CAUSE_TEXTS, STAGE_TEXTS, STATUS_TEXTS
+from vision_app.web.ui.post_texts import CAUSE_TEXTS, EFFECT_TEXTS, PLACE_TEXTS, STAGE_TEXTS, STATUS_TEXTS
 from vision_app.web.ui.render import NAVIGATION
 from vision_app.web.ui.texts import RUSSIAN, language_of
 
@@ -283,6 +284,8 @@ def test_every_text_of_the_page_has_a_translation() -> None:
     assert not missing
     by_name = {title for _, title in NAVIGATION} | set(TITLES.values()) | set(STAGE_TEXTS.values())
     by_name |= {text for _, text in STATUS_TEXTS.values()} | {text for pair in CAUSE_TEXTS.values() for text in pair}
+    by_name |= {text for _, text in EFFECT_TEXTS.values()} | set(PLACE_TEXTS.values())
+    assert set(PLACE_TEXTS) == set(get_args(PlaceNow))
     assert by_name - {""} <= set(RUSSIAN)
     assert set(CAUSE_TEXTS) == set(get_args(Cause))
     assert set(STAGE_TEXTS) == set(get_args(Stage))

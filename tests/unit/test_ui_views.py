@@ -13,23 +13,36 @@ from markupsafe import escape
 
 from vision_app.operations.timeline import Cause
 from vision_app.stack.checks import Finding, Level
+from vision_app.telemetry.alert_rules import AlertState
 from vision_app.web.auth import ALL_TENANTS, SESSION_FORM, TENANT
 from vision_app.web.budget_list import judge
 from vision_app.web.budget_list_models import BudgetsAnswer
 from vision_app.web.cost import CostAnswer
 from vision_app.web.dead_letter_models import LetterAnswer, LettersAnswer, ListedDeadLetter, ReplayAnswer
-from vision_app.web.health_checks import HealthAnswer, ServiceHealth
+from vision_app.web.health_checks import Alert, HealthAnswer, ServiceHealth
 from vision_app.web.models import BudgetAnswer, ParkedAnswer, ReadyAnswer, StalledWork
 from vision_app.web.pipeline import STAGES, together
 from vision_app.web.pipeline_models import PipelineAnswer, StageState, WorkerState
-from vision_app.web.post_models import MediumExplanation, PostSearchAnswer, TimelineAnswer, TimelineMedium
+from vision_app.web.post_models import (
+    HeldRecord,
+    MediumExplanation,
+    MediumNow,
+    PlaceNow,
+    PostNowAnswer,
+    PostSearchAnswer,
+    TimelineAnswer,
+    TimelineMedium,
+)
+from vision_app.web.post_replay import PostReplayAnswer
 from vision_app.web.rate import CALLER
 from vision_app.web.storage_models import CleanupAnswer, StorageStatsAnswer
 from vision_app.web.ui.cost import BY_TEXTS, HOW_TEXTS, PERIOD_TEXTS, PERIODS, CostPageQuery
 from vision_app.web.ui.dead_letters import DeadLettersQuery, LettersForm
 from vision_app.web.ui.flow import ROWS, TITLES
-from vision_app.web.ui.posts import CAUSE_TEXTS, STAGE_TEXTS, STATUS_TEXTS, STATUSES, PostQuery, PostsQuery
-from vision_app.web.ui.render import clock, iso, render
+from vision_app.web.ui.post_now import live, texts
+from vision_app.web.ui.post_texts import CAUSE_TEXTS, EFFECT_TEXTS, PLACE_TEXTS, STAGE_TEXTS, STATUS_TEXTS
+from vision_app.web.ui.posts import STATUSES, PostQuery, PostsQuery
+from vision_app.web.ui.render import TROUBLES, Troubles, clock, commands, iso, render
 from vision_app.web.ui.tenants import TenantsQuery
 from vision_app.web.ui.texts import RUSSIAN
 
@@ -38,9 +51,12 @@ HOSTILE = """<script>alert(1)</script>"'&?#/../%00 ü"""
 TENANT_CALLER, OPERATOR = "t", ALL_TENANTS
 
 
-def shown(template: str, *, tenant: str = OPERATOR, language: str = "en", **values: Any) -> str:
+def shown(
+    template: str, *, tenant: str = OPERATOR, language: str = "en", troubles: Troubles | None = None, **values: Any
+) -> str:
     """The document that this template makes for a caller."""
     request = make_mocked_request("GET", "/ui/x?y=z", headers={"Accept-Language": language})
+    request[TROUBLES] = troubles or Troubles()
     request[TENANT], request[CALLER], request[SESSION_FORM] = tenant, "someone", "form-token"
     answer: web.Response = render(request, template, **values)
     assert answer.text is not None
@@ -87,8 +103,9 @@ def timeline(*media: TimelineMedium) -> TimelineAnswer:
     )
 
 
-def post(found: TimelineAnswer, language: str = "en", seen: Any = None) -> str:
+def post(found: TimelineAnswer, language: str = "en", seen: Any = None, **more: Any) -> str:
     texts: dict[str, Any] = {"status_texts": STATUS_TEXTS, "cause_texts": CAUSE_TEXTS, "stage_texts": STAGE_TEXTS}
+    texts |= {"where": None, "replays": [], "replayable": True, "done": None, **more}
     return shown("post.html", language=language, post=found, result=None, seen=seen or {}, letters=[], **texts)
 
 
@@ -106,7 +123,7 @@ def test_a_post_without_a_result_says_why_and_what_to_do(cause: Cause, language:
     )
     document = post(timeline(medium(why)), language)
     for text in filter(None, CAUSE_TEXTS[cause]):
-        assert escape(RUSSIAN[text] if language == "ru" else text) in document
+        assert commands(RUSSIAN[text] if language == "ru" else text) in document
     assert "unsupported_mime" in document
     assert "27.11. 12:00:00" in document
     assert "/ui/dead-letter?id=letter-1" in document
@@ -117,6 +134,92 @@ def test_what_a_model_says_is_shown_as_text() -> None:
     analysis |= {"ocr": {"text": HOSTILE}, "confidence": 0.5}
     document = post(timeline(medium(status="analyzed")), seen={"ab" * 32: analysis})
     assert document.count("&lt;script&gt;alert(1)&lt;/script&gt;") >= 5
+
+
+def test_a_post_offers_its_replay_to_operators_only() -> None:
+    acts = [
+        {"forced": True, "tokens_at_most": 5, "destination": HOSTILE, "operator": HOSTILE, "reason": HOSTILE, "at": NOW}
+    ]
+    document = post(timeline(medium()), replays=acts, done="replay")
+    assert "/ui/post/replay?tenant_id=" in document
+    assert "sent again by force" in document
+    assert "the post was sent again" in document
+    assert "/ui/post/replay" not in post(timeline(medium()), tenant=TENANT_CALLER)
+    assert "/ui/post/replay" not in post(timeline(medium()), replayable=False)
+    assert "Postgres is away" in post(timeline(medium()), replays=None)
+
+
+@pytest.mark.parametrize("language", ["en", "ru"])
+@pytest.mark.parametrize("force", [False, True])
+def test_a_replay_of_a_post_says_first_what_it_pays_again(language: str, force: bool) -> None:
+    effects = ("free", "asked", "paid_again", "no_object")
+    media = [
+        {"sha256": "ab" * 32, "status": HOSTILE, "effect": effect, "tokens_before": 1234, "tokens_at_most": 99}
+        for effect in effects
+    ]
+    known: dict[str, Any] = {"dry_run": True, "tenant_id": HOSTILE, "post_id": HOSTILE, "status": "in_work"}
+    known |= {"force": force, "media": media, "paid_again": 1, "topic": "t", "key": HOSTILE, "payload": HOSTILE}
+    known |= {"cost": {"asked": 2, "tokens_at_most": 198, "cached": 1, "gone": 1}, "payload_cut": False, "sent": None}
+    texts: dict[str, Any] = {"status_texts": STATUS_TEXTS, "effect_texts": EFFECT_TEXTS}
+    plan = PostReplayAnswer.model_validate(known)
+    document = shown("post_replay.html", language=language, plan=plan, dearer=True, **texts)
+    expected = [text for _, text in EFFECT_TEXTS.values()]
+    expected.append("Paid again: {n} of the pictures were paid for before, and there is no stored answer to use.")
+    expected.append("Send by force, at most {tokens} tokens" if force else "Send, at most {tokens} tokens")
+    for text in expected:
+        said = (RUSSIAN[text] if language == "ru" else text).format(n=1, tokens=198)
+        assert escape(said) in document
+    assert 'name="reason" required' in document
+    assert f'name="force" value="{"on" if force else ""}"' in document
+
+
+@pytest.mark.parametrize("place", get_args(PlaceNow))
+@pytest.mark.parametrize("status", ["in_work", "completed", "not_open"])
+def test_where_a_post_is_now_is_said_in_words(place: PlaceNow, status: Any) -> None:
+    one = MediumNow(sha256="ab" * 32, status=HOSTILE, place=place, since=NOW, waits_for=HOSTILE)
+    sink = HeldRecord(stage="sink-postgres", sha256=None, since=NOW, step="", waits_for="postgres")
+    now = PostNowAnswer(
+        tenant_id=HOSTILE,
+        post_id=HOSTILE,
+        status=status,
+        opened_at=NOW,
+        media=[one],
+        held=[sink, sink.model_copy(update={"stage": HOSTILE})],
+        unknown=["its owner"],
+    )
+    document = shown("post_unstored.html", **live(now, None))
+    for text in (
+        PLACE_TEXTS[place],
+        "Its result is being stored: postgres",
+        "Not known now: its owner",
+        "Postgres does",
+    ):
+        assert escape(text) in document
+    assert ("Every picture has ended." in document) == (status == "completed" and place == "ended")
+    assert 'data-changes="/api/v1/changes?' in document
+    assert "data-reload" not in document
+    assert "data-reload" in shown("post_now_part.html", where=now, reload=True, **texts())
+
+
+def test_every_document_says_what_the_worker_waits_for_and_to_operators_why() -> None:
+    troubles = Troubles(f"stalled {HOSTILE}", {"kafka": f"no answer {HOSTILE}"})
+    nothing = PostSearchAnswer(posts=[], next_cursor=None)
+    texts: dict[str, Any] = {"statuses": STATUSES, "status_texts": STATUS_TEXTS, "first": "", "following": ""}
+    texts |= {"found": nothing, "query": PostsQuery(), "filtered": False, "troubles": troubles}
+    document = shown("posts.html", **texts)
+    assert "This worker does not work: stalled" in document
+    assert "Waits for kafka: no answer" in document
+    own = shown("posts.html", tenant=TENANT_CALLER, **texts)
+    assert "Waits for kafka" in own
+    assert "no answer" not in own
+    assert "stalled" not in own
+
+
+def test_commands_are_shown_as_code_and_nothing_else_becomes_markup() -> None:
+    assert commands("see `vision doctor`; <b> & `a<i>`") == (
+        "see <code>vision doctor</code>; &lt;b&gt; &amp; <code>a&lt;i&gt;</code>"
+    )
+    assert "<script" not in commands(f"`{HOSTILE}` {HOSTILE}")
 
 
 @pytest.mark.parametrize("at", [-1e30, -1.0, 0, 1e30, float("inf"), 18446744073709551.615])
@@ -175,6 +278,7 @@ def test_a_tenants_state_in_the_list_and_on_its_own_page(of: dict[str, Any], tex
     document = shown("tenants.html", found=found, query=TenantsQuery(), first="", following="/ui/tenants?cursor=x")
     assert text in document
     assert "silent" in document
+    assert ("new money at 28.11. 00:00:00 UTC" in document) == (text == "out of money")
     waiting = ParkedAnswer(tenant_id=HOSTILE, waiting=0, tasks=[], next_start=None)
     acts = [{"action": "set_limit", "value": None, "operator": HOSTILE, "at": NOW, "reason": HOSTILE}]
     document = shown("tenant.html", ledger=one, waiting=waiting, actions=acts, done="pause")
@@ -295,10 +399,43 @@ def test_health_shows_the_worst_first(worst: Level) -> None:
     service = ServiceHealth(service="kafka", state=worst, detail=HOSTILE, latency_ms=12.5)
     findings = [Finding(check=HOSTILE, verdict=worst, detail=HOSTILE)]
     report = HealthAnswer(worst=worst, checked_at=NOW, services=[service], findings=findings)
+    alerts: dict[str, Any] = {"firing": [], "pending": [], "quiet": [], "undecided": []}
     ready = ReadyAnswer(status="ready", reason=None, waiting_for={})
     text = {"ok": "Everything answers", "hint": "something is to be done", "failed": "Something is broken"}[worst.value]
-    assert text in shown("health.html", ready=ready, report=report, findings=findings)
+    assert text in shown("health.html", ready=ready, report=report, findings=findings, alerts=alerts)
     assert "kafka" not in shown("health.html", tenant=TENANT_CALLER, ready=ready, report=None)
+
+
+@pytest.mark.parametrize("language", ["en", "ru"])
+def test_alerts_are_shown_with_what_is_wrong_and_what_to_do(language: str) -> None:
+    states: tuple[AlertState, ...] = ("firing", "pending", "quiet", "undecided")
+    alerts = [
+        Alert(
+            name=f"A{n}",
+            severity=severity,
+            state=state,
+            since=NOW,
+            about=[HOSTILE],
+            runbook=HOSTILE,
+            expression="x > 0",
+        )
+        for n, state in enumerate(states)
+        for severity in ("critical", "warning")
+    ]
+    report = HealthAnswer(worst=Level.FAILED, checked_at=NOW, services=[], findings=[], alerts=alerts)
+    by_state = {state: [one for one in alerts if one.state == state] for state in states}
+    ready = ReadyAnswer(status="ready", reason=None, waiting_for={})
+    values: dict[str, Any] = {"ready": ready, "findings": [], "language": language}
+    document = shown("health.html", report=report, alerts=by_state, **values)
+    for text in ("fires", "holds, not yet for long enough", "quiet", "needs Prometheus", "critical", "warning"):
+        assert escape(RUSSIAN[text] if language == "ru" else text) in document
+    quiet = {**by_state, "firing": [], "pending": []}
+    text = "No alert fires."
+    assert (RUSSIAN[text] if language == "ru" else text) in shown("health.html", report=report, alerts=quiet, **values)
+    none = report.model_copy(update={"alerts": []})
+    empty: dict[str, Any] = {state: [] for state in states}
+    text = "The file of alert rules cannot be read; the log of this worker says why."
+    assert (RUSSIAN[text] if language == "ru" else text) in shown("health.html", report=none, alerts=empty, **values)
 
 
 @pytest.mark.parametrize(("used", "text"), [(5.0, "There is room"), (96.0, "emergency threshold"), (101.0, "is full")])

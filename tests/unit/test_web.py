@@ -105,6 +105,9 @@ class Worker:
     async def watched(self, give_up: Callable[[], None]) -> AsyncIterator[None]:
         yield
 
+    def not_ready(self) -> str | None:
+        return None
+
     @asynccontextmanager
     async def for_page(self) -> AsyncIterator[Any]:
         if not self.postgres:

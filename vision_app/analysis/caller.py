@@ -31,7 +31,7 @@ from vision_app.stores.answers import AnswerStore
 from vision_app.stores.s3 import StoreUnavailable
 from vision_app.streams.ownership import LeftUnacked
 from vision_app.telemetry import metrics, spans
-from vision_app.telemetry.watch import waiting_for, within
+from vision_app.telemetry.watch import taking_step, waiting_for, within
 
 from .active_grant import ActiveGrant
 from .results import answer_after_repair, count_call, gigachat_answer, stored_answer
@@ -92,9 +92,11 @@ class ProviderCaller:
         StoreUnavailable only if no request was sent.
         """
         async with AsyncExitStack() as slot:
-            await active.wait_for(slot.enter_async_context(self._gate.slot()))
+            with taking_step("turn"):
+                await active.wait_for(slot.enter_async_context(self._gate.slot()))
             try:
                 with (
+                    taking_step("call"),
                     waiting_for("gigachat", within(self._times.deadline)),
                     spans.call(active.grant, self._answers.model),
                 ):

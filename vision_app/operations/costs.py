@@ -55,10 +55,11 @@ class Prices:
     async def of(self, media: Iterable[tuple[str, Medium, bool]]) -> Cost:
         """The cost of media given as (tenant, medium, force); each picture of a tenant counts once."""
         distinct = {(tenant, medium.sha256): (medium, force) for tenant, medium, force in media}
-        costs = await asyncio.gather(*(self._one(tenant, *asked) for (tenant, _), asked in distinct.items()))
+        costs = await asyncio.gather(*(self.one(tenant, *asked) for (tenant, _), asked in distinct.items()))
         return sum(costs, Cost())
 
-    async def _one(self, tenant_id: str, medium: Medium, force: bool) -> Cost:
+    async def one(self, tenant_id: str, medium: Medium, force: bool) -> Cost:
+        """The cost of one medium."""
         async with self._slots:
             stored = await self._answers.find(tenant_id, medium.sha256, "gigachat", only_good=force)
             if stored is not None:

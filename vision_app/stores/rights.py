@@ -16,6 +16,7 @@ TABLES = {
     "expired_objects": "SELECT, INSERT, UPDATE, DELETE",
     "budget_actions": "SELECT, INSERT",
     "dead_letter_actions": "SELECT, INSERT",
+    "post_actions": "SELECT, INSERT",
     "token_charges": "SELECT, INSERT, UPDATE",
 }
 """What the worker and the operators' commands do with each table."""

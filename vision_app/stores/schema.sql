@@ -198,6 +198,23 @@ CREATE INDEX dead_letter_actions_letter ON dead_letter_actions (letter_id);
 -- a letter that came back after a replay has another id, but the same subject
 CREATE INDEX dead_letter_actions_subject ON dead_letter_actions (subject);
 
+-- What operators did with posts: a replay may cost tokens again, so it is kept who asked for it and why.
+CREATE TABLE post_actions (
+    id             bigint GENERATED ALWAYS AS IDENTITY,
+    tenant_id      text NOT NULL,
+    post_id        text NOT NULL,
+    action         text NOT NULL,
+    forced         boolean NOT NULL,
+    tokens_at_most bigint NOT NULL,
+    destination    text NOT NULL,
+    operator       text NOT NULL,
+    reason         text,
+    at             timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT post_actions_pkey PRIMARY KEY (id),
+    CONSTRAINT post_actions_action CHECK (action IN ('replayed'))
+);
+CREATE INDEX post_actions_post ON post_actions (tenant_id, post_id, id DESC);
+
 -- What each grant was charged in its tenant's ledger: the exact cost, also of calls that were cut off and of posts that
 -- were looked at again. One row per grant and ledger; a lost ledger's successor charges a grant once more.
 CREATE TABLE token_charges (

@@ -20,6 +20,7 @@ from vision_app.domain.moment import Moment
 from vision_app.messages import DeadLetter, Message, decode
 from vision_app.telemetry import metrics
 from vision_app.telemetry.logging import bind
+from vision_app.telemetry.watch import Subject, note_subjects
 from vision_app.topics import MAX_MESSAGE_BYTES
 
 from .confirmed_table import ConfirmedTable
@@ -87,7 +88,10 @@ class Actor:
             await self._bury(event, fault, None)
             return
         metrics.ACTOR_COMMANDS.labels(actor=self.name, command=command.type).inc()
-        with bind(**_context(command)):
+        context = _context(command)
+        if {"tenant_id", "post_id"} <= context.keys():
+            note_subjects(Subject(context["tenant_id"], context["post_id"]))
+        with bind(**context):
             try:
                 await self._apply(event, command)
             except LeftUnacked:

@@ -22,7 +22,7 @@ import structlog
 from vision_app.stores.base import Rejected, Sink, SinkUnavailable
 from vision_app.telemetry import metrics, spans
 from vision_app.telemetry.reachability import Reachability
-from vision_app.telemetry.watch import Interrupted, Work, waiting_for
+from vision_app.telemetry.watch import Interrupted, Subject, Work, note_subjects, waiting_for
 
 from .dead_letters import DeadLetters
 from .faust_seams import Event, Stream, Worker, place_of, watch_of
@@ -73,10 +73,11 @@ class Batches:
         stage: str = "",
         size: int = 100,
         written: Callable[[Sequence[Any], Callable[[], bool]], Awaitable[None]] | None = None,
+        subject_of: Callable[[Any], Subject | None] = lambda _: None,
     ) -> None:
         self.app, self.sink = app, sink
         self._read, self._dead_letters, self._size = read, dead_letters, size
-        self._written = written
+        self._written, self._subject_of = written, subject_of
         self._queue: asyncio.Queue[Any] = asyncio.Queue(maxsize=size)
         self._open = False
         self.waiting_since: float | None = None
@@ -216,6 +217,7 @@ class Batches:
                 pairs.append((event, self._read(event.value)))
             except (ValueError, KeyError, TypeError) as unreadable:
                 await self._bury(event, unreadable)
+        note_subjects(*(about for _, record in pairs if (about := self._subject_of(record)) is not None))
         await self._write(pairs)
 
     async def _write(self, pairs: list[tuple[Any, Any]]) -> None:

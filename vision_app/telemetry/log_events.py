@@ -100,6 +100,19 @@ CATALOGUE: Final[dict[str, tuple[LogEvent, ...]]] = {
             "Do what the line says; `vision doctor` repeats it until it is done.",
         ),
         LogEvent(
+            "alert_rules_not_read",
+            _ERROR,
+            "The shipped file of alert rules cannot be used; the page of health shows no alerts. Prometheus is not "
+            "affected.",
+            "Install the program again; compare deploy/prometheus/alerts.yml with the shipped one.",
+        ),
+        LogEvent(
+            "alerts_not_decided",
+            _ERROR,
+            "Deciding the alert rules raised an unexpected error; it is tried again after half a minute.",
+            _REPORT,
+        ),
+        LogEvent(
             "timer_failed",
             _ERROR,
             "A periodic task raised an unexpected error; it runs again at its next turn.",
@@ -685,6 +698,13 @@ CATALOGUE: Final[dict[str, tuple[LogEvent, ...]]] = {
             "If it repeats, run `vision doctor` and look at the other workers.",
         ),
         LogEvent("operator_command_accepted", _INFO, "An operator's command about a tenant's budget was sent."),
+        LogEvent("post_replayed", _INFO, "An operator sent a post again over the API or the page."),
+        LogEvent(
+            "post_not_replayed",
+            _WARNING,
+            "A post was not sent again over the API or the page, since a service did not answer; the caller got 503.",
+            "Run `vision doctor`, then repeat the request.",
+        ),
         LogEvent(
             "operator_command_not_sent",
             _ERROR,

@@ -53,6 +53,14 @@ class Interrupted(Exception):
     """The handling of a record was interrupted because an operator has set it aside."""
 
 
+class Subject(NamedTuple):
+    """What a record is about: a post, or one picture of it."""
+
+    tenant_id: str
+    post_id: str
+    sha256: str = ""
+
+
 class Wait(NamedTuple):
     what: str
     holds: Callable[[], bool]
@@ -69,6 +77,8 @@ class Work:
     since: float = field(init=False)
     began: float = field(init=False)
     waits: tuple[Wait, ...] = ()
+    subjects: Sequence[Subject] = ()
+    step: str = ""
     _task: asyncio.Task[Any] | None = None
     _interrupted: bool = False
 
@@ -149,6 +159,25 @@ def waiting_for(what: str, holds: Callable[[], bool] = lambda: True) -> Iterator
         spans.waited(what, time.monotonic() - since)
 
 
+def note_subjects(*subjects: Subject) -> None:
+    """Note what the current records are about, so that they are found by their post. Replaces earlier notes."""
+    if (work := _current.get()) is not None:
+        work.subjects = subjects
+
+
+@contextlib.contextmanager
+def taking_step(step: str) -> Iterator[None]:
+    """Name the step that the current record is in, for those who ask where its post is."""
+    if (work := _current.get()) is None:
+        yield
+        return
+    before, work.step = work.step, step
+    try:
+        yield
+    finally:
+        work.step = before
+
+
 def within(seconds: float, clock: Callable[[], float] = time.monotonic) -> Callable[[], bool]:
     """For `waiting_for`: it holds for `seconds` from now on."""
     until = clock() + seconds
@@ -176,6 +205,17 @@ class Oldest:
     stage: str
     place: RecordPlace
     since: float
+    waits_for: str | None
+
+
+@dataclass(frozen=True)
+class Held:
+    """A record about a post that a stage has in hand. `since` is seconds since the epoch; `sha256` "": the post."""
+
+    stage: str
+    sha256: str
+    since: float
+    step: str
     waits_for: str | None
 
 
@@ -414,6 +454,20 @@ class Watch:
                 since = time.time() - (self._clock() - first.began)
                 found.append(Oldest(stage.name, first.places[0], since, _wait_of(first, works)))
         return found
+
+    def held_of(self, tenant_id: str, post_id: str) -> list[Held]:
+        """The records about a post that this worker has in hand, the oldest first."""
+        found = []
+        for stage in self._stages.values():
+            works = stage.works()
+            for work in works:
+                since = time.time() - (self._clock() - work.began)
+                found += [
+                    Held(stage.name, about.sha256, since, work.step, _wait_of(work, works))
+                    for about in set(work.subjects)
+                    if (about.tenant_id, about.post_id) == (tenant_id, post_id)
+                ]
+        return sorted(found, key=lambda held: held.since)
 
     def records_in_work(self, stage: str) -> int:
         """Records that a stage has in work now; 0 for a stage that does not exist."""

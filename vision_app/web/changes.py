@@ -34,6 +34,8 @@ from .errors import SECURITY_HEADERS, TRACE, TRACE_HEADER, ApiError, count_refus
 from .models import Id, TenantQuery
 from .operation import operation
 from .page import Page
+from .post_now import post_now
+from .posts import tenant_of_post
 from .rate import CALLER
 from .worker import ServedWorker
 
@@ -65,6 +67,7 @@ class ChangesHeaders(BaseModel):
 
 class ChangesQuery(TenantQuery):
     tenant_id: Id | None = Field(None, description="a token for all tenants may name one; without it, all")
+    post_id: Id | None = Field(None, description="only this post, and where it is now, whenever that changes")
     seconds: int | None = Field(None, ge=1, le=86_400, description="end after so long; without it, it does not end")
 
 
@@ -100,14 +103,18 @@ class Told:
 
 @dataclass(eq=False)
 class Listener:
-    """One connection's queue. `tenant_id` None: changes of all tenants."""
+    """One connection's queue. `tenant_id` None: changes of all tenants; `post_id` None: of all posts."""
 
     tenant_id: str | None
+    post_id: str | None = None
     queue: asyncio.Queue[Told] = field(default_factory=lambda: asyncio.Queue(QUEUE_LENGTH))
+
+    def wants(self, change: Change) -> bool:
+        return self.tenant_id in (None, change.tenant_id) and self.post_id in (None, change.post_id)
 
     def tell(self, told: Told) -> None:
         """Put it into the queue. A full queue is emptied and holds `resync` instead."""
-        if told.change is not None and self.tenant_id not in (None, told.change.tenant_id):
+        if told.change is not None and not self.wants(told.change):
             return
         if self.queue.full():
             while not self.queue.empty():
@@ -154,7 +161,7 @@ class ChangeTail:
         return len(self._listeners)
 
     @contextlib.asynccontextmanager
-    async def listen(self, tenant_id: str | None, caller: str) -> AsyncIterator[Listener]:
+    async def listen(self, tenant_id: str | None, caller: str, post_id: str | None = None) -> AsyncIterator[Listener]:
         """A listener for one connection of a caller. Raises ApiError 429 if there are too many."""
         if len(self._listeners) >= self._limit or self._callers[caller] >= max(1, self._limit // 2):
             count_refused("too_many_streams")
@@ -164,7 +171,7 @@ class ChangeTail:
                 "too many event streams are open; close some, or raise VISION_API_CHANGE_STREAMS",
                 headers={"Retry-After": "10"},
             )
-        listener = Listener(tenant_id)
+        listener = Listener(tenant_id, post_id)
         self._listeners.add(listener)
         self._callers[caller] += 1
         if self._task is None:
@@ -185,15 +192,18 @@ class ChangeTail:
         """The last entry that the listeners were told of, or "" until Redis has answered."""
         return self._place
 
-    async def since(self, tenant_id: str | None, place: str) -> list[Told]:
-        """The changes since an entry, or `resync` if they are too many or no longer kept. Raises redis-py's errors."""
+    async def since(self, listener: Listener, place: str) -> list[Told]:
+        """A listener's changes since an entry, or `resync` if they are too many or no longer kept.
+
+        Raises redis-py's errors.
+        """
         oldest = await self._entries("-", 1)
         if oldest and _order(oldest[0][0]) > _order(place):
             return [Told("resync", self._place)]  # entries since then may have been trimmed
         told: list[Told] = []
         for _ in range(MOST_REPLAYED // ENTRIES):
             found = await self._entries(f"({place}", ENTRIES)
-            told += [Told("change", one.id, one) for one in _changes(found) if tenant_id in (None, one.tenant_id)]
+            told += [Told("change", one.id, one) for one in _changes(found) if listener.wants(one)]
             if len(found) < ENTRIES:
                 return told
             place = found[-1][0]
@@ -245,6 +255,9 @@ class ChangesView(Page):
     Events: `ready` (listening from here on), `change` (a post has ended: tenant_id, post_id, status, at), `resync`
     (changes were left out: read the lists anew). Each has an `id`; after an interruption send it as Last-Event-ID.
     Lines that begin with a colon keep the connection open. The status is ok, partial, skipped, error or deferred.
+
+    With `post_id` there are also events `state`, without an id: where the post is now, as
+    `/api/v1/posts/{post_id}/live` answers, at the beginning and whenever it has changed.
     """
 
     @operation(
@@ -257,8 +270,11 @@ class ChangesView(Page):
         seconds=math.inf,
     )
     async def get(self, request: web.Request, query: ChangesQuery, headers: ChangesHeaders) -> web.StreamResponse:
-        tenant_id = tenant_asked(request, query.tenant_id)
-        async with self.app.changes.listen(tenant_id, request.get(CALLER, "")) as listener:
+        tenant_id, states = tenant_asked(request, query.tenant_id), None
+        if query.post_id is not None:
+            tenant_id = tenant_of_post(self.app, request, query.tenant_id)
+            states = PostStates(self.app, request, tenant_id, query.post_id)
+        async with self.app.changes.listen(tenant_id, request.get(CALLER, ""), query.post_id) as listener:
             response = web.StreamResponse(headers={**SECURITY_HEADERS, TRACE_HEADER: request[TRACE]})
             response.content_type, response.charset = "text/event-stream", "utf-8"
             response.headers["X-Accel-Buffering"] = "no"  # nginx would hold events back
@@ -267,10 +283,32 @@ class ChangesView(Page):
                 async for text in spoken(self.app, listener, headers.last_event_id, query.seconds or math.inf):
                     if request.transport is None or request.transport.is_closing():
                         break
+                    text += await states.news() if states is not None else b""
                     if text:
                         async with asyncio.timeout(WRITE_SECONDS):
                             await response.write(text)
             return response
+
+
+class PostStates:
+    """Tells where a post is now, whenever that has changed. `look_seconds`: the least time between two looks."""
+
+    def __init__(
+        self, app: ServedWorker, request: web.Request, tenant_id: str, post_id: str, look_seconds: float = LOOK_SECONDS
+    ) -> None:
+        self._app, self._request, self._of, self._look_seconds = app, request, (tenant_id, post_id), look_seconds
+        self._told, self._looked_at = b"", float("-inf")
+
+    async def news(self) -> bytes:
+        """The event, or nothing if nothing has changed or it was looked at just now."""
+        if time.monotonic() - self._looked_at < self._look_seconds:
+            return b""
+        self._looked_at = time.monotonic()
+        state = (await post_now(self._app, self._request, *self._of)).model_dump_json(exclude={"trace_id"}).encode()
+        if state == self._told:
+            return b""
+        self._told = state
+        return b"event: state\ndata: " + state + b"\n\n"
 
 
 async def spoken(
@@ -289,7 +327,7 @@ async def spoken(
         told: list[Told] = []
         if not resumed:
             try:
-                told = await app.changes.since(listener.tenant_id, sent)
+                told = await app.changes.since(listener, sent)
                 resumed = True
             except (RedisError, OSError) as fault:
                 log.warning("changes_not_read", error=redis_fault(fault, app.settings))

@@ -15,6 +15,7 @@ from vision_app.settings import Settings
 from vision_app.stack.checks import Finding, Level, check_service, given_settings, tesseract
 from vision_app.stack.reachable import PROBES
 from vision_app.telemetry import metrics
+from vision_app.telemetry.alert_rules import AlertState
 
 from .models import Answer
 
@@ -32,13 +33,32 @@ class ServiceHealth(BaseModel):
     latency_ms: float = Field(description="of the whole check, connecting included")
 
 
-class HealthAnswer(Answer):
-    """The services, and the findings about workers, policy, settings, dead letters and the bucket."""
+class Alert(BaseModel):
+    """An alert rule of deploy/prometheus/alerts.yml, decided from this worker's own metrics of the last hour."""
 
-    worst: Level = Field(description="the worst of all states")
+    name: str
+    severity: str = Field(
+        description="critical: posts are not worked on, or something may be lost; warning: look today"
+    )
+    state: AlertState = Field(
+        description="firing; pending: its condition holds, but not for long enough; quiet; undecided: see about"
+    )
+    since: datetime | None = Field(description="from when on its condition has held")
+    about: list[str] = Field(description="what is wrong, once per tenant, stage, …; why it is undecided")
+    runbook: str = Field(description="the commands to begin with")
+    expression: str = Field(description="its condition in PromQL")
+
+
+class HealthAnswer(Answer):
+    """The services, the findings about workers, policy, settings, dead letters and the bucket, and the alerts."""
+
+    worst: Level = Field(description="the worst of all states; a firing alert counts as failed or, a warning, as hint")
     checked_at: datetime
     services: list[ServiceHealth]
     findings: list[Finding]
+    alerts: list[Alert] = Field(
+        default_factory=list, description="of all rules: firing ones first, undecided ones last"
+    )
 
 
 Check = Callable[[], Awaitable[HealthAnswer]]

@@ -233,13 +233,17 @@ class ParkedPath(TenantPath):
 
 class ParkedQuery(BaseModel):
     start: int = Field(0, ge=0, le=2**53, description="the first number to show")
-    count: int = Field(100, ge=1, le=1000)
+    count: int = Field(100, ge=1, le=1000, description="tasks that are looked at")
+    post_id: Id | None = Field(None, description="only this post's, of the tasks that are looked at")
 
 
 class OperatorHeaders(BaseModel):
     x_operator: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")] = Field(
         "api", alias="x-operator", description="who does this; kept in the log and in Postgres"
     )
+
+
+ReplayReason = Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00]*$")]
 
 
 class LimitBody(BaseModel):

@@ -13,6 +13,7 @@ from aiohttp import web
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from . import examples
 from .errors import PROBLEM, TRACE_HEADER
 from .models import Answer, ErrorAnswer
 from .operation import Operation, needs_fields
@@ -72,19 +73,21 @@ def _path_item(path: str, view: type[Page]) -> Json:
 
 
 def _operation(path: str, method: str, view: type[Page], declared: Operation) -> Json:
+    operation_id = f"{method}{view.__name__.removesuffix('View')}"
     item: Json = {
-        "operationId": f"{method}{view.__name__.removesuffix('View')}",
+        "operationId": operation_id,
         "summary": declared.summary,
         "description": cleandoc(view.__doc__ or ""),
         "tags": [_tag(path)],
         "parameters": [*_parameters(declared), _TRACE_PARAMETER],
-        "responses": _responses(declared),
+        "responses": _responses(declared, operation_id),
         "security": [] if declared.open else [{"bearer": []}, {}],
     }
     if "body" in declared.takes:
         model = declared.takes["body"]
         schema = {"$ref": REFERENCE.format(model=model.__name__)}
-        item["requestBody"] = {"required": needs_fields(model), "content": {"application/json": {"schema": schema}}}
+        content = {"schema": schema, "example": examples.OF_MODEL[model.__name__]}
+        item["requestBody"] = {"required": needs_fields(model), "content": {"application/json": content}}
     return item
 
 
@@ -110,12 +113,14 @@ def _parameters(declared: Operation) -> Iterator[Json]:
         schema = model.model_json_schema()
         for name, shape in schema["properties"].items():
             described = {key: value for key, value in _given(shape).items() if key not in ("title", "description")}
+            shown = HEADER_NAMES.get(name, name)
             yield {
-                "name": HEADER_NAMES.get(name, name),
+                "name": shown,
                 "in": where,
                 "required": where == "path" or name in schema.get("required", ()),
                 **({"description": shape["description"]} if "description" in shape else {}),
                 "schema": described,
+                **({"example": examples.PARAMETERS[shown]} if shown in examples.PARAMETERS else {}),
             }
 
 
@@ -125,21 +130,22 @@ def _given(shape: Json) -> Json:
     return values[0] if len(values) == 1 else shape
 
 
-def _responses(declared: Operation) -> Json:
+def _responses(declared: Operation, operation_id: str) -> Json:
     statuses = {*declared.errors, *ALWAYS, *(() if declared.open else UNLESS_OPEN)}
     statuses |= set(WITH_BODY) if "body" in declared.takes else set()
     answers: dict[int, type[Answer]] = {**dict.fromkeys(statuses, ErrorAnswer), **declared.answers}
-    made = {status: _response(status, model) for status, model in answers.items()}
+    made = {status: _response(status, model, operation_id) for status, model in answers.items()}
     made |= {status: _file(status, kinds) for status, kinds in declared.files.items()}
     return {str(status): made[status] for status in sorted(made)}
 
 
-def _response(status: int, model: type[Answer]) -> Json:
+def _response(status: int, model: type[Answer], operation_id: str) -> Json:
+    example = examples.answer(model.__name__, status, operation_id)
     kind = PROBLEM if model is ErrorAnswer else "application/json"
     return {
         "description": cleandoc(model.__doc__ or "") if status < 400 and model.__doc__ else HTTPStatus(status).phrase,
         "headers": {TRACE_HEADER: {"schema": {"type": "string"}}},
-        "content": {kind: {"schema": {"$ref": REFERENCE.format(model=model.__name__)}}},
+        "content": {kind: {"schema": {"$ref": REFERENCE.format(model=model.__name__)}, "example": example}},
     }
 
 
@@ -149,7 +155,13 @@ def _file(status: int, kinds: Sequence[str]) -> Json:
         "description": HTTPStatus(status).phrase,
         "headers": {TRACE_HEADER: {"schema": {"type": "string"}}},
     }
-    return {**described, "content": {kind: {"schema": {"type": "string"}} for kind in kinds}} if kinds else described
+    return {**described, "content": {kind: _content(kind) for kind in kinds}} if kinds else described
+
+
+def _content(kind: str) -> Json:
+    """A text or a file; a picture has no example."""
+    example = {"example": examples.FILES[kind]} if kind in examples.FILES else {}
+    return {"schema": {"type": "string"}, **example}
 
 
 def _schemas(routes: Mapping[str, type[Page]]) -> Json:

@@ -45,10 +45,7 @@ async def ask_owner(
     and 503 while the owner is unknown.
     """
     owner = await _other_owner(app, table, key, request)
-    if owner is None:
-        return None
-    asked = URL(f"{request.url.origin()}{url}", encoded=True)
-    return parsed(await _forward(app, owner, request, asked), model)
+    return None if owner is None else parsed(await _forward(app, owner, request, _elsewhere(request, url)), model)
 
 
 async def owner_of(app: ServedWorker, table: Any, key: bytes) -> URL | None:
@@ -70,8 +67,11 @@ async def ask_worker(
     app: ServedWorker, worker: URL, request: web.Request, url: str, model: type[Forwarded]
 ) -> Forwarded:
     """A worker's answer to a GET of `url` (path and query) as its model. Raises ApiError."""
-    asked = URL(f"{request.url.origin()}{url}", encoded=True)
-    return parsed(await _forward(app, worker, request, asked), model)
+    return parsed(await _forward(app, worker, request, _elsewhere(request, url)), model)
+
+
+def _elsewhere(request: web.Request, url: str) -> URL:
+    return URL(f"{request.url.origin()}{url}", encoded=True)
 
 
 def parsed(answer: web.Response, model: type[Forwarded]) -> Forwarded:

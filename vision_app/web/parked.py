@@ -59,6 +59,7 @@ async def parked(app: ServedWorker, request: web.Request, tenant: str, query: Pa
     """A tenant's waiting tasks, from the worker that owns them. Raises ApiError 404 for another tenant, 503."""
     tenant_asked(request, tenant)
     url = f"/api/v1/budget/{quote(tenant, safe='')}/parked?start={query.start}&count={query.count}"
+    url += f"&post_id={quote(query.post_id, safe='')}" if query.post_id else ""
     answer = await ask_owner(app, app.budgets, key_of(tenant), request, url, ParkedAnswer)
     return answer or _queue(app, tenant, query)
 
@@ -70,7 +71,11 @@ def _queue(app: ServedWorker, tenant: str, query: ParkedQuery) -> ParkedAnswer:
     numbers = core.queue(row, query.start, query.count + 1)
     shown, more = numbers[: query.count], numbers[query.count :]
     found = [(number, parked_entry(app.parked, key_of(tenant), number)) for number in shown]
-    tasks = [_task(number, parked, announced=number < row.told) for number, parked in found if parked is not None]
+    tasks = [
+        _task(number, parked, announced=number < row.told)
+        for number, parked in found
+        if parked is not None and query.post_id in (None, parked.task.post_id)
+    ]
     granted = [grant.waiting.task.post_id for grant in row.open.values() if grant.waiting is not None]
     next_start = more[0] if more else None
     return ParkedAnswer(tenant_id=tenant, waiting=row.waiting, tasks=tasks, next_start=next_start, granted=granted)

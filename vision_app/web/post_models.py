@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
@@ -11,7 +11,7 @@ from vision_app.operations.timeline import Cause, Stage
 from vision_app.stores.post_search import FoundStatus
 
 from .cursors import PostCursor
-from .models import Answer, Id, TenantQuery, Time
+from .models import Answer, Id, LivePostAnswer, TenantQuery, Time
 
 MAX_PAGE = 100
 
@@ -83,6 +83,54 @@ class PostSearchAnswer(Answer):
 
     posts: list[ListedPost]
     next_cursor: str | None = Field(description="`cursor` of the next page; null at the end")
+
+
+PlaceNow = Literal["look_up", "parked", "granted", "decoding", "turn", "call", "between", "ended"]
+
+
+class HeldRecord(BaseModel):
+    """A record about the post that a worker has in hand now."""
+
+    stage: str = Field(description="policy, posts, media, budget, analysis, sink-postgres, sink-s3, sink-neo4j, …")
+    sha256: str | None = Field(description="of the picture it is about; null for the whole post")
+    since: datetime
+    step: str = Field(description="of the analysis: turn (waits at the provider's gate) or call; else empty")
+    waits_for: str | None = Field(description="a service, its turn, …; null while it waits for nothing")
+
+
+class MediumNow(BaseModel):
+    sha256: str
+    status: str = Field(description="in_work, analyzed, partial, skipped, failed or deferred")
+    place: PlaceNow = Field(
+        description="look_up: its answer and object are looked up; parked: it waits for its tenant's budget or a slot; "
+        "granted: it may be asked about, and no worker has it in hand yet; decoding: it is read and decoded; turn: it "
+        "waits for its turn at the provider; call: the provider is asked; between: on its way between two stages; "
+        "ended: it has an outcome"
+    )
+    since: datetime | None = Field(description="when it came there; null if it has ended")
+    waits_for: str | None
+
+
+class OwnPostAnswer(Answer):
+    """What one worker knows of a post."""
+
+    state: LivePostAnswer | None = Field(description="from its table; null if it holds no such post")
+    held: list[HeldRecord]
+
+
+class PostNowAnswer(Answer):
+    """Where a post and its pictures are now."""
+
+    tenant_id: str
+    post_id: str
+    status: Literal["in_work", "completed", "not_open"] = Field(
+        description="completed: every picture has ended, and the result is stored or about to be; not_open: no worker "
+        "holds it open (it ended a day ago or longer, was not published, or is still on its way in)"
+    )
+    opened_at: datetime | None
+    media: list[MediumNow] = Field(description="each picture once; empty while the owner is unknown")
+    held: list[HeldRecord] = Field(description="what workers have in hand of it, the oldest first; also its sinks")
+    unknown: list[str] = Field(description="who does not answer, so that its part is missing")
 
 
 class TimelineStage(BaseModel):

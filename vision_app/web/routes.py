@@ -20,6 +20,8 @@ from .openapi import document_view
 from .page import Page
 from .parked import ParkedTaskView, ParkedView
 from .pipeline import PipelineView
+from .post_now import OwnPostView, PostNowView
+from .post_replay import PostReplayView
 from .post_search import PostSearchView
 from .posts import PostsView, PostView
 from .rate import rate_limit
@@ -43,6 +45,9 @@ ROUTES: dict[str, type[Page]] = {
     "/api/v1/vision/stats": StatsView,
     "/api/v1/posts": PostSearchView,
     "/api/v1/posts/{post_id}/timeline": TimelineView,
+    "/api/v1/posts/{post_id}/live": PostNowView,
+    "/api/v1/posts/{post_id}/live/own": OwnPostView,
+    "/api/v1/posts/{post_id}/replay": PostReplayView,
     "/api/v1/media/{sha256}/thumbnail": ThumbnailView,
     "/api/v1/changes": ChangesView,
     "/api/v1/budgets": BudgetsView,

@@ -5,26 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
-from urllib.parse import quote
 
 import structlog
 from aiohttp import web
 
-from vision_app.domain.posts import PostRow
-from vision_app.messages import key_of
 from vision_app.operations.timeline import Surroundings, TimedStage, explain, stages_of, still_waits
 from vision_app.stores.post_search import FoundStatus
 from vision_app.stores.posts import Row
 
 from .budget import budget
 from .errors import ApiError, json_response
-from .models import LiveMedium, LivePostAnswer, PostPath, TenantQuery
+from .models import LiveMedium, PostPath, TenantQuery
 from .operation import operation
-from .owner import ask_owner
 from .page import Page
 from .post_models import MediumExplanation, TimelineAnswer, TimelineMedium, TimelineStage
+from .post_now import live_post
 from .post_search import listed_medium
-from .posts import find_row, live_state, tenant_of_post
+from .posts import find_row, tenant_of_post
 from .worker import ServedWorker
 
 log = structlog.get_logger(__name__)
@@ -82,25 +79,6 @@ async def timeline_of(app: ServedWorker, request: web.Request, row: Row) -> Time
         total_ms=_total_ms(stages),
         media=[_medium(item, kinds.get(item.get("sha256")), now) for item in _distinct(media)],
     )
-
-
-async def live_post(app: ServedWorker, request: web.Request, tenant_id: str, post_id: str) -> LivePostAnswer | None:
-    """A post's state in the worker that owns it; None if it holds none, or has already ended it.
-
-    Raises ApiError 503 while the owner is unknown.
-    """
-    table, key = app.posts, key_of(tenant_id, post_id)
-    url = f"/api/v1/vision/posts/{quote(post_id, safe='')}?tenant_id={quote(tenant_id, safe='')}"
-    try:
-        answer = await ask_owner(app, table, key, request, url, LivePostAnswer)
-    except ApiError as fault:
-        if fault.status == 404:
-            return None
-        raise
-    if answer is not None:
-        return answer
-    row: PostRow | None = table.row(key)
-    return None if row is None else live_state(row)
 
 
 async def timeline_without_row(app: ServedWorker, request: web.Request, tenant_id: str, post_id: str) -> TimelineAnswer:

@@ -12,6 +12,7 @@ from vision_app.settings import Settings
 from vision_app.stores.s3 import S3Store
 from vision_app.streams.faust_seams import Worker
 from vision_app.streams.outbox import Outbox
+from vision_app.telemetry.alert_rules import AlertWatch
 from vision_app.telemetry.throughput import Throughput
 
 from .health_checks import HealthChecks
@@ -36,6 +37,7 @@ class ServedWorker(Worker, Protocol):
     throughput: Throughput
     letter_index: LetterIndex
     health_checks: HealthChecks
+    alerts: AlertWatch
     s3: S3Store
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,13 +20,17 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Described:
-    """One operation as the reference shows it. `answers`: status → (description, name of the schema)."""
+    """One operation as the reference shows it. `answers`: status → (description, name of the schema).
+
+    `examples`: of the body, and of each answer that is no error, with what it is an example of.
+    """
 
     method: str
     path: str
     operation: Json
     body: str
     answers: Mapping[str, tuple[str, str]]
+    examples: Sequence[tuple[str, str]]
 
     @property
     def anchor(self) -> str:
@@ -64,7 +68,19 @@ def _operations(described: Json) -> Iterator[Described]:
                     status: (answer["description"], _schema(answer))
                     for status, answer in operation["responses"].items()
                 }
-                yield Described(method.upper(), path, operation, _schema(operation.get("requestBody", {})), answers)
+                body = _schema(operation.get("requestBody", {}))
+                yield Described(method.upper(), path, operation, body, answers, list(_examples(operation)))
+
+
+def _examples(operation: Json) -> Iterator[tuple[str, str]]:
+    given = [("request", operation.get("requestBody", {}))]
+    given += [(status, answer) for status, answer in operation["responses"].items() if int(status) < 400]
+    for of, holder in given:
+        for content in holder.get("content", {}).values():
+            if isinstance(example := content.get("example"), str):
+                yield of, example
+            elif example is not None:
+                yield of, orjson.dumps(example, option=orjson.OPT_INDENT_2).decode()
 
 
 def _schema(holder: Json) -> str:

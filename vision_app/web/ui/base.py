@@ -17,7 +17,7 @@ from vision_app.web.errors import ApiError, Handler
 from vision_app.web.operation import check
 from vision_app.web.page import Page
 
-from .render import render
+from .render import TROUBLES, Troubles, render
 
 Form = TypeVar("Form", bound=BaseModel)
 
@@ -34,7 +34,11 @@ TITLES = {
 
 
 class UiPage(Page):
-    """A view of the page."""
+    """A view of the page. Every document says what the worker waits for."""
+
+    async def dispatch(self, request: web.Request) -> Any:
+        request[TROUBLES] = Troubles(self.app.not_ready(), self.app.waiting_for())
+        return await super().dispatch(request)
 
     async def form(self, request: web.Request, model: type[Form], leave_out: Collection[str] = ()) -> Form:
         """The fields of a sent form. Raises ApiError 403 if it is not from this session, 422 if a field is wrong.

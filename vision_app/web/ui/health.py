@@ -1,4 +1,4 @@
-"""Health: every dependency with version and latency, and what the doctor finds, worst first."""
+"""Health: every dependency with its answer and latency, the alerts that fire, and what the doctor finds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from aiohttp import web
 from vision_app.stack.checks import Level
 from vision_app.web.auth import ALL_TENANTS, TENANT
 from vision_app.web.health import ready_answer
-from vision_app.web.health_report import ANSWER_SECONDS, health_report
+from vision_app.web.health_report import ANSWER_SECONDS, STATES, health_report
 from vision_app.web.operation import operation
 
 from .base import UiPage
@@ -34,7 +34,8 @@ class HealthView(UiPage):
             return {"ready": ready, "report": None}
         report = await health_report(self.app, request)
         findings = sorted(report.findings, key=lambda one: ORDER.index(one.verdict))
-        return {"ready": ready, "report": report, "findings": findings}
+        by_state = {state: [one for one in report.alerts if one.state == state] for state in STATES}
+        return {"ready": ready, "report": report, "findings": findings, "alerts": by_state}
 
 
 class HealthPart(HealthView):

@@ -7,8 +7,10 @@ from typing import Annotated, Any, Literal
 from aiohttp import web
 from pydantic import BaseModel, Field
 
+from vision_app.stores.post_actions import PostReplays
 from vision_app.stores.post_search import FoundStatus
-from vision_app.web.auth import tenant_asked
+from vision_app.stores.posts import Row
+from vision_app.web.auth import ALL_TENANTS, TENANT, tenant_asked
 from vision_app.web.cursors import PostCursor
 from vision_app.web.dead_letter_models import LettersQuery, ListedDeadLetter
 from vision_app.web.dead_letters import letters
@@ -16,76 +18,20 @@ from vision_app.web.errors import ApiError
 from vision_app.web.models import Id, PostAnswer
 from vision_app.web.operation import check, operation
 from vision_app.web.post_models import PostSearchQuery
+from vision_app.web.post_now import post_now
 from vision_app.web.post_search import search_posts
-from vision_app.web.posts import find_row, result_of, tenant_of_post
+from vision_app.web.posts import result_of, tenant_of_post
 from vision_app.web.thumbnails import ThumbnailQuery, thumbnail
 from vision_app.web.timeline import timeline_of, timeline_without_row
 
 from .base import UiPage, paging
+from .post_now import is_open, live, row_or_away
+from .post_texts import CAUSE_TEXTS, STAGE_TEXTS, STATUS_TEXTS
 from .render import asset, render
 
 Short = Annotated[str, Field(max_length=256, pattern=r"^[^\x00]*$")]
 SHOWN = 25
 STATUSES: tuple[FoundStatus, ...] = ("ok", "partial", "skipped", "deferred", "in_work", "error")
-
-STATUS_TEXTS = {
-    "ok": ("good", "analyzed"),
-    "partial": ("warn", "partly analyzed"),
-    "skipped": ("", "skipped"),
-    "deferred": ("warn", "deferred"),
-    "in_work": ("", "in work now"),
-    "error": ("bad", "failed"),
-    "analyzed": ("good", "analyzed"),
-    "failed": ("bad", "failed"),
-}
-"""Status of a post or of a medium → kind of its badge, its text."""
-
-CAUSE_TEXTS = {
-    "in_work": ("It is being looked at now.", ""),
-    "deferred": (
-        "Deferred: its tenant's money of the day is spent.",
-        "It goes on by itself on the new day, or at once if the limit is raised or the spending reset.",
-    ),
-    "tenant_paused": ("Its tenant is paused.", "Resume the tenant."),
-    "provider_away": ("GigaChat does not answer.", "It goes on by itself when GigaChat answers."),
-    "store_away": ("A service does not answer.", "It goes on by itself when the service answers; see Health."),
-    "feature_off": (
-        "Image analysis is switched off: FEATURE_VISION_ENABLED is false.",
-        "Set FEATURE_VISION_ENABLED=true and restart the worker.",
-    ),
-    "policy": ("A rule of the policy skips it.", "Change the rule in the policy file, then publish the post again."),
-    "object_missing": (
-        "The picture is not in the bucket, or may not be read.",
-        "Upload it (`vision upload`), then publish the post again.",
-    ),
-    "dead_letter": (
-        "Its message could not be handled and is among the dead letters.",
-        "Look at the dead letter, then replay or discard it.",
-    ),
-    "undecodable": ("The file cannot be used as a picture.", "Publish it again as JPEG or PNG."),
-    "refused": ("GigaChat refuses to look at this picture.", ""),
-    "budget": (
-        "It waited for money, and its place in the queue was given up or the queue was full.",
-        "Publish the post again when the tenant has money.",
-    ),
-    "other": ("It has no result.", ""),
-}
-"""Why a medium has no result → the sentence, and what to do."""
-
-STAGE_TEXTS = {
-    "way_in": "way in",
-    "policy": "policy",
-    "posts": "opening",
-    "preflight": "look-up",
-    "ledger": "budget asked again",
-    "budget": "wait for money or a slot",
-    "call": "decoding and turn",
-    "answer": "GigaChat",
-    "collect": "way back",
-    "complete": "completion",
-    "store": "storing",
-    "other": "other",
-}
 
 
 class PostsQuery(BaseModel):
@@ -106,6 +52,7 @@ class PostsQuery(BaseModel):
 class PostQuery(BaseModel):
     tenant_id: Id | None = None
     post_id: Id
+    done: Literal["replay"] | None = None
 
 
 class PictureQuery(ThumbnailQuery):
@@ -152,8 +99,11 @@ class PostView(UiPage):
 
     @operation("A post", query=PostQuery, answers={})
     async def get(self, request: web.Request, query: PostQuery) -> web.Response:
-        row = await find_row(self.app, request, query.post_id, query.tenant_id)
+        row, away = await row_or_away(self.app, request, query.post_id, query.tenant_id)
         tenant = row["tenant_id"] if row else tenant_of_post(self.app, request, query.tenant_id)
+        if away:
+            now = await post_now(self.app, request, tenant, query.post_id)
+            return render(request, "post_unstored.html", **live(now, None))
         try:
             if row is not None:
                 timeline = await timeline_of(self.app, request, row)
@@ -167,6 +117,8 @@ class PostView(UiPage):
             return render(request, "post_unknown.html", 404, query=query, letters=found, feature_on=feature_on)
         result = result_of(row) if row is not None else None
         unsure = timeline.status in ("error", "in_work")
+        moves = row is None or is_open(row) or timeline.status == "deferred" or query.done is not None
+        shown = live(await post_now(self.app, request, tenant, query.post_id), row) if moves else {"where": None}
         return render(
             request,
             "post.html",
@@ -174,9 +126,12 @@ class PostView(UiPage):
             result=result,
             seen=_analyses(result),
             letters=await self._letters(request, tenant, query.post_id) if unsure else [],
-            status_texts=STATUS_TEXTS,
+            replays=await self._replays(request, tenant, query.post_id) if row is not None else [],
+            replayable=row is not None,
+            done=query.done,
             cause_texts=CAUSE_TEXTS,
             stage_texts=STAGE_TEXTS,
+            **{"status_texts": STATUS_TEXTS, **shown},
         )
 
     async def _letters(self, request: web.Request, tenant: str | None, post_id: str) -> list[ListedDeadLetter] | None:
@@ -186,6 +141,16 @@ class PostView(UiPage):
         except ApiError:
             return None
         return found.letters
+
+    async def _replays(self, request: web.Request, tenant: str, post_id: str) -> list[Row] | None:
+        """What operators did with the post; nothing for a tenant's session, None while Postgres is away."""
+        if request[TENANT] != ALL_TENANTS:
+            return []
+        try:
+            async with self.app.readers.pool_for_page() as pool:
+                return await PostReplays(pool).of_post(tenant, post_id)
+        except ApiError:
+            return None
 
 
 def _analyses(result: PostAnswer | None) -> dict[str, dict[str, Any]]:

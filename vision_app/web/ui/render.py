@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache, lru_cache
 from importlib.resources import files
@@ -12,6 +14,7 @@ from typing import Any
 
 from aiohttp import web
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from vision_app.web.auth import ALL_TENANTS, SESSION_FORM, TENANT
 from vision_app.web.errors import TRACE
@@ -27,10 +30,22 @@ DOCUMENT_HEADERS = {
     ),
     "Referrer-Policy": "same-origin",
 }
+_BACKTICKS = re.compile(r"`([^`]+)`")
 LANGUAGE_COOKIE, THEME_COOKIE = "vision_language", "vision_theme"
 THEMES = ("light", "dark")
 LAST_SECOND = 253_402_300_799.0
 """Of the year 9999. Later times, which a producer may cause, are shown as this one."""
+
+
+@dataclass(frozen=True)
+class Troubles:
+    """Why the worker does not work, or None; and the services that some of its work waits for, with the reasons."""
+
+    reason: str | None = None
+    waiting_for: Mapping[str, str] = field(default_factory=dict)
+
+
+TROUBLES = web.RequestKey("troubles", Troubles)
 
 NAVIGATION = (
     ("/ui", "Flow"),
@@ -54,7 +69,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters |= {"number": number, "clock": clock, "iso": iso}
+    found.filters |= {"number": number, "clock": clock, "iso": iso, "commands": commands}
     found.globals |= {"asset": asset_path}
     return found
 
@@ -77,6 +92,7 @@ def render(request: web.Request, template: str, status: int = 200, **values: Any
         "sees_all": tenant == ALL_TENANTS,
         "logged_in": "Authorization" not in request.headers and bool(request.cookies.get("vision_session")),
         "trace": request.get(TRACE, ""),
+        "troubles": request.get(TROUBLES, Troubles()),
         "now": time.time(),
         "ago": _ago(t),
         "span": _span(t),
@@ -92,6 +108,11 @@ def translate_for(request: web.Request) -> tuple[Language, Translate]:
     """The language of a request and its texts, for modules that make texts themselves."""
     language = language_of(request.cookies.get(LANGUAGE_COOKIE), request.headers.get("Accept-Language", ""))
     return language, translator(language)
+
+
+def commands(text: str) -> Markup:
+    """The text with what stands in backticks as code. All of it is escaped first."""
+    return Markup(_BACKTICKS.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped, and only our own tags
 
 
 def number(value: float | None, digits: int = 0) -> str:

@@ -9,6 +9,8 @@ from .dead_letters import DeadLettersChangeView, DeadLettersView, DeadLetterView
 from .entry import AssetView, LoginView, LogoutView, PreferenceView, RootView
 from .flow import FlowPart, FlowView
 from .health import HealthPart, HealthView
+from .post_now import PostNowPart
+from .post_replay import PostReplayView
 from .posts import PictureView, PostsView, PostView
 from .storage import CleanupView, StorageView
 from .tenants import TenantChangeView, TenantsView, TenantView
@@ -24,6 +26,8 @@ UI_ROUTES: dict[str, type[Page]] = {
     "/ui/storage/cleanup": CleanupView,
     "/ui/posts": PostsView,
     "/ui/post": PostView,
+    "/ui/post/now": PostNowPart,
+    "/ui/post/replay": PostReplayView,
     "/ui/picture": PictureView,
     "/ui/tenants": TenantsView,
     "/ui/tenant": TenantView,

@@ -1,5 +1,7 @@
 // Keeps the parts of a document up to date that have `data-live="<path>"` and `data-every="<seconds>"`: asks the server
-// for the part as HTML and puts it in place. Nothing is asked for while the document is hidden.
+// for the part as HTML and puts it in place. Nothing is asked for while the document is hidden. With
+// `data-changes="<path>"` it also asks when this stream of server-sent events tells of a change. A part that contains
+// `data-reload` loads the whole document anew.
 const MAX_SECONDS = 60;
 
 function keep(part) {
@@ -17,6 +19,7 @@ function keep(part) {
       if (answer.status === 200) {
         part.innerHTML = await answer.text();
         tag = answer.headers.get("ETag") || "";
+        if (part.querySelector("[data-reload]")) return location.reload();
       }
       part.classList.remove("live-lost");
       pause = every;
@@ -33,6 +36,9 @@ function keep(part) {
     }
   }
   loop();
+  if (!part.dataset.changes) return;
+  const changes = new EventSource(part.dataset.changes);
+  for (const kind of ["state", "change"]) changes.addEventListener(kind, refresh);
 }
 
 for (const part of document.querySelectorAll("[data-live]")) keep(part);

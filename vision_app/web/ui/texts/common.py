@@ -28,6 +28,7 @@ RU = {
     "A part of the work waits for a service; the rest goes on.": "Часть работы ждёт сервис, остальное идёт.",
     "This worker does not work: {reason}": "Этот воркер не работает: {reason}",
     "Worker {worker} does not work: {reason}": "Воркер {worker} не работает: {reason}",
+    "ask an operator": "спросите оператора",
     "Waits for {service}": "Ждём {service}",
     "What to do": "Что делать",
     "Input: Redis": "Вход: Redis",
@@ -66,6 +67,22 @@ RU = {
     "A service does not answer": "Сервис не отвечает",
     "Something went wrong": "Что-то пошло не так",
     "trace id": "trace id",
+    "Postgres does not answer; see `vision doctor`": "Postgres не отвечает; см. `vision doctor`",
+    "Postgres or S3 does not answer; see `vision doctor`": "Postgres или S3 не отвечает; см. `vision doctor`",
+    "Kafka does not answer, so the dead letters cannot be read; see `vision doctor`": (
+        "Kafka не отвечает, поэтому dead letters не прочитать; см. `vision doctor`"
+    ),
+    "work is being shared out anew; ask again in a few seconds": (
+        "работа распределяется заново; повторите через несколько секунд"
+    ),
+    "there was no answer in time; ask for less, or again in a few seconds": (
+        "ответа не было вовремя; спросите меньше или повторите через несколько секунд"
+    ),
+    "there is nothing here that this token may see": "здесь нет ничего, что этому токену можно видеть",
+    "this needs a token for all tenants: token=* in VISION_API_TOKENS": (
+        "для этого нужен токен для всех тенантов: token=* в VISION_API_TOKENS"
+    ),
+    "correct what is named in details.faults": "исправьте названное ниже",
     "Try again": "Повторить",
     "To the start page": "На главную",
     "The form has expired. Open it again.": "Форма устарела. Откройте её ещё раз.",
@@ -75,6 +92,8 @@ RU = {
     "Description": "Описание",
     "Body": "Тело",
     "Schemas": "Схемы",
+    "Example": "Пример",
+    "request": "запрос",
     # actions
     "Cancel": "Отмена",
     "Confirm": "Подтвердить",

@@ -8,6 +8,27 @@ RU = {
     "Service": "Сервис",
     "Answer": "Ответ",
     "Latency": "Задержка",
+    "Alerts": "Оповещения",
+    "Alert": "Оповещение",
+    "The rules of Prometheus, decided from this worker's own metrics of the last hour. Prometheus sees all workers.": (
+        "Правила Prometheus по метрикам этого воркера за последний час. Prometheus видит всех воркеров."
+    ),
+    "What is wrong, and what to do": "Что не так и что делать",
+    "critical": "критично",
+    "warning": "предупреждение",
+    "fires": "сработало",
+    "holds, not yet for long enough": "условие выполнено, но ещё недолго",
+    "quiet": "тихо",
+    "needs Prometheus": "нужен Prometheus",
+    "No alert fires.": "Ни одно оповещение не сработало.",
+    "The file of alert rules cannot be read; the log of this worker says why.": (
+        "Файл правил оповещений не читается; причина в логе этого воркера."
+    ),
+    "All rules: {quiet} quiet, {undecided} that only Prometheus can decide": (
+        "Все правила: тихо: {quiet}, решает только Prometheus: {undecided}"
+    ),
+    "Rules": "Правила",
+    "Condition": "Условие",
     "Findings": "Что нашёл doctor",
     "Check": "Проверка",
     "Finding": "Что найдено и что делать",

@@ -98,6 +98,7 @@ RU = {
     "Stage": "Этап",
     "Duration": "Длительность",
     "whole post": "пост целиком",
+    "Its times are shown when it has ended.": "Времена появятся, когда он закончится.",
     "This post has no times: an older version wrote it.": "У этого поста нет времён: его записала старая версия.",
     "Nothing is known of this post": "Об этом посте ничего не известно",
     "It was not published, or it belongs to another tenant. Look at the input stream with `vision trace {post}`.": (
@@ -112,4 +113,68 @@ RU = {
     "It is among the dead letters:": "Он среди dead letters:",
     "Dead letters of this post": "Dead letters этого поста",
     "Money of this tenant": "Деньги этого тенанта",
+    # where it is now
+    "Where it is now": "Где он сейчас",
+    "For": "Сколько",
+    "Waits for": "Чего ждёт",
+    "There is a new result.": "Есть новый результат.",
+    "Not known now: {who} does not answer.": "Сейчас неизвестно: не отвечает {who}.",
+    "No worker holds it open: it is still on its way in, or it ended a day ago or longer.": (
+        "Ни один воркер его не держит: он ещё на входе или закончен сутки назад или раньше."
+    ),
+    "its owner": "его воркер",
+    "its tenant's ledger": "бюджет тенанта",
+    "Every picture has ended.": "Все картинки закончены.",
+    "Its result is being stored: {store}, for {span}.": "Результат записывается: {store}, уже {span}.",
+    "In the stage “{stage}” for {span}.": "На этапе «{stage}» уже {span}.",
+    "Postgres does not answer, so its stored result cannot be shown. This is where the post is now.": (
+        "Postgres не отвечает, сохранённый результат показать нельзя. Вот где пост сейчас."
+    ),
+    "its stored answer and its object are looked up": "ищется сохранённый ответ и объект",
+    "it waits for its tenant's money or a slot": "ждёт денег тенанта или места",
+    "it may be asked about and waits for a worker": "разрешена и ждёт воркера",
+    "it is read and decoded": "читается и декодируется",
+    "it waits for its turn at GigaChat": "ждёт очереди к GigaChat",
+    "GigaChat is being asked": "идёт запрос к GigaChat",
+    "on its way between two stages": "в пути между этапами",
+    "it has ended": "закончена",
+    # replay
+    "Send the post again": "Отправить пост снова",
+    "Send the post again…": "Отправить пост снова…",
+    "shows first what it may cost": "сначала покажет, сколько это может стоить",
+    "Nothing was sent: it may cost more now than the preview said. Look at it again.": (
+        "Ничего не отправлено: теперь это может стоить больше, чем было показано. Посмотрите ещё раз."
+    ),
+    "A finished call is not paid again while its answer is stored. "
+    "The policy and the tenant's budget decide anew; what the policy skips costs nothing.": (
+        "Законченный вызов не оплачивается снова, пока хранится его ответ. "
+        "Политика и бюджет тенанта решают заново; пропущенное политикой ничего не стоит."
+    ),
+    "Paid again: {n} of the pictures were paid for before, and there is no stored answer to use.": (
+        "Будет оплачено снова: за {n} из картинок уже платили, а пригодного сохранённого ответа нет."
+    ),
+    "The post is in work now. A replay adds nothing to what is under way; see what it waits for.": (
+        "Пост сейчас в работе. Повторная отправка ничего не добавит к начатому; посмотрите, чего он ждёт."
+    ),
+    "What happens": "Что будет",
+    "Paid so far": "Уже оплачено",
+    "At most": "Не больше",
+    "What is sent": "Что отправится",
+    "Ask again by force": "Спросить заново принудительно",
+    "Also pictures that are in work or deferred, and answers that were refused, partial or by OCR. "
+    "These are paid for again. A good stored answer stays free.": (
+        "Также картинки в работе и отложенные, а также отказы, неполные ответы и ответы OCR. "
+        "За них платят снова. Хороший сохранённый ответ остаётся бесплатным."
+    ),
+    "Send by force, at most {tokens} tokens": "Отправить принудительно, не больше {tokens} токенов",
+    "Send, at most {tokens} tokens": "Отправить, не больше {tokens} токенов",
+    "free: its stored answer is used": "бесплатно: есть сохранённый ответ",
+    "it is asked about": "будет запрошена",
+    "it is asked about and paid again": "будет запрошена и оплачена снова",
+    "free: there is no object, it is skipped": "бесплатно: объекта нет, будет пропущена",
+    "Done: the post was sent again. Its new state appears here within seconds.": (
+        "Готово: пост отправлен снова. Новое состояние появится здесь через несколько секунд."
+    ),
+    "sent again": "отправлен снова",
+    "sent again by force": "отправлен снова принудительно",
 }

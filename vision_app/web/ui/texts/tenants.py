@@ -14,6 +14,7 @@ RU = {
     "Left": "Осталось",
     "Waiting": "Ждут",
     "Money ends": "Деньги кончатся",
+    "spent; new money at {time} UTC": "кончились; новые в {time} UTC",
     "lasts till midnight UTC": "хватит до полуночи UTC",
     "New day": "Новый день",
     "{spent} of {limit} tokens": "{spent} из {limit} токенов",
