@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -22,6 +23,7 @@ from vision_app.operations.connections import postgres_of
 from vision_app.settings import Settings
 from vision_app.stack.environment import plain
 from vision_app.stores.costs import CostReader, Period
+from vision_app.stores.postgres import PostgresSink
 
 MINE, THEIRS = unique("cost-mine"), unique("cost-theirs")
 WORKER = {"VISION_API_TOKENS": f"operator=*,mine={MINE},theirs={THEIRS}", "VISION_PRICES": "GigaChat-Pro=2"}
@@ -99,3 +101,21 @@ async def test_a_call_that_was_cut_off_is_in_the_cost_as_it_is_in_the_ledger(
         spent = await CostReader(pool, "M").spent("model", Period(began, datetime.now(UTC), tenant))
     assert sum(one.tokens for one in spent) == account.tenants[tenant].tokens_ledger
     assert sum(one.cut_off_tokens for one in spent) > 0
+
+
+async def test_one_row_of_absurd_size_does_not_take_the_figures_away(sink: PostgresSink, pool: Any) -> None:
+    tenant, most = unique("tenant"), 2**63 - 1
+    for number in range(2):
+        await pool.execute(
+            """INSERT INTO token_charges (tenant_id, ledger, grant_id, charged_at, tokens, cut_off)
+               VALUES ($1, 'l', $2, now(), $3, true)""",
+            tenant,
+            str(number),
+            most,
+        )
+    reader = CostReader(pool, "M")
+    today = Period(datetime.now(UTC) - timedelta(hours=1), datetime.now(UTC) + timedelta(hours=1), tenant)
+    assert await reader.tokens(today) == most
+    (spent,) = await reader.spent("tenant", today)
+    assert (spent.calls, spent.tokens, spent.cut_off_tokens) == (2, most, most)
+    await pool.execute("DELETE FROM token_charges WHERE tenant_id = $1", tenant)

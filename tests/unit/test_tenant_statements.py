@@ -49,6 +49,7 @@ ACROSS_TENANTS = {
     "vision_app.stores.posts._TENANTS_AFTER": "names of tenants for the page of budgets, for callers who see all",
     "vision_app.stores.posts._UNFINISHED_TENANTS": "the budget's worker looks for tenants whose ledger was lost",
     "vision_app.audit.stores_reader._COLUMNS": "the head of two statements which both select by tenant",
+    "vision_app.audit.stores_reader._CHARGES": "the same; `vision audit` without --tenant reads all, for operators",
     "vision_app.stores.post_search._SHOWN": "the head of a statement; `_conditions` adds the tenant of a caller",
     "vision_app.stores.posts._EXPIRED": "part of statements that select by tenant: the keys that their rows name",
     "vision_app.lab.bench.run._times": "the benchmark's own posts, in a database of its own",

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from vision_app.messages import Medium
 from vision_app.stores.post_actions import PostReplay, PostReplays
 from vision_app.stores.posts import Row
+from vision_app.texts import noted, say
 
 from .connections import OperationError
 from .costs import Cost, Prices
@@ -23,7 +24,7 @@ from .kafka_log import KafkaSender
 
 Effect = Literal["free", "asked", "paid_again", "no_object"]
 
-_NO_EVENT = (
+_NO_EVENT = noted(
     "the row of this post does not hold its whole event; use `vision replay --post ID --since 7d`, which reads Kafka"
 )
 ANSWERED = frozenset({"analyzed", "partial"})
@@ -73,9 +74,9 @@ def _input_of(row: Row) -> Input:
     try:
         inputs = from_rows([row]).inputs
     except ValueError as fault:  # the row of another version
-        raise OperationError(_NO_EVENT) from fault
+        raise OperationError(say(_NO_EVENT)) from fault
     if not inputs:
-        raise OperationError(_NO_EVENT)
+        raise OperationError(say(_NO_EVENT))
     return inputs[0]
 
 

@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 Dimension = Literal["tenant", "channel", "rule", "model", "kind", "day"]
 
+MOST_TOKENS = 2**63 - 1
+"""Postgres' largest bigint. A larger sum is shown as this one: one hostile row must not take the figures away."""
 UNKNOWN = "unknown"
 """The group of charges whose post has no row or no answer that says more."""
 
@@ -68,13 +70,14 @@ LEFT JOIN LATERAL (
 
 _SPENT = """
 SELECT coalesce({group}, '{unknown}') AS "group", coalesce(medium ->> 'model', $4::text) AS model, count(*) AS calls,
-    sum(c.tokens)::bigint AS tokens, coalesce(sum(c.tokens) FILTER (WHERE c.cut_off), 0)::bigint AS cut_off
+    least(sum(c.tokens), {most})::bigint AS tokens,
+    least(coalesce(sum(c.tokens) FILTER (WHERE c.cut_off), 0), {most})::bigint AS cut_off
 FROM token_charges AS c {joined}
 WHERE c.charged_at >= $1 AND c.charged_at < $2 AND ($3::text IS NULL OR c.tenant_id = $3)
 GROUP BY 1, 2 ORDER BY tokens DESC, 1, 2"""
 
 _SAVED = """
-SELECT "group", how, count(*) AS media, sum(tokens)::bigint AS tokens FROM (
+SELECT "group", how, count(*) AS media, least(sum(tokens), {most})::bigint AS tokens FROM (
     SELECT coalesce({group}, '{unknown}') AS "group",
         CASE
             WHEN (medium ->> 'cached')::boolean AND medium ->> 'analyzed_at' >
@@ -115,18 +118,18 @@ class CostReader:
 
     async def spent(self, by: Dimension, of: Period) -> list[Spent]:
         """The charges by group and model, the dearest first."""
-        query = _SPENT.format(group=_SPENT_BY[by], unknown=UNKNOWN, joined=_MEDIUM_OF_CHARGE)
+        query = _SPENT.format(group=_SPENT_BY[by], unknown=UNKNOWN, joined=_MEDIUM_OF_CHARGE, most=MOST_TOKENS)
         rows = await self._pool.fetch(query, of.since, of.until, of.tenant_id, self._model)
         return [Spent(row["group"], row["model"], row["calls"], row["tokens"], row["cut_off"]) for row in rows]
 
     async def saved(self, by: Dimension, of: Period) -> list[Saved]:
         """The media that cost nothing, by group and by how."""
-        query = _SAVED.format(group=_SAVED_BY[by], unknown=UNKNOWN)
+        query = _SAVED.format(group=_SAVED_BY[by], unknown=UNKNOWN, most=MOST_TOKENS)
         rows = await self._pool.fetch(query, of.since, of.until, of.tenant_id)
         return [Saved(row["group"], row["how"], row["media"], row["tokens"]) for row in rows]
 
     async def tokens(self, of: Period) -> int:
         """The tokens charged in a time."""
-        query = """SELECT coalesce(sum(tokens), 0)::bigint FROM token_charges
-                   WHERE charged_at >= $1 AND charged_at < $2 AND ($3::text IS NULL OR tenant_id = $3)"""
+        query = f"""SELECT least(coalesce(sum(tokens), 0), {MOST_TOKENS})::bigint FROM token_charges
+                   WHERE charged_at >= $1 AND charged_at < $2 AND ($3::text IS NULL OR tenant_id = $3)"""  # noqa: S608 - a number of ours
         return int(await self._pool.fetchval(query, of.since, of.until, of.tenant_id))

@@ -114,13 +114,13 @@ WITH analyzed AS (
 SELECT count(*) AS total_analyzed, count(*) FILTER (WHERE meme) AS memes_count,
     count(*) FILTER (WHERE provider = 'gigachat' AND NOT cached) AS gigachat,
     count(*) FILTER (WHERE provider = 'ocr_fallback' AND NOT cached) AS ocr,
-    count(*) FILTER (WHERE cached) AS cached, coalesce(sum(tokens), 0)::bigint AS tokens,
+    count(*) FILTER (WHERE cached) AS cached, least(coalesce(sum(tokens), 0), 9223372036854775807)::bigint AS tokens,
     coalesce((SELECT jsonb_object_agg(type, posts) FROM types), '{{}}') AS by_type
 FROM analyzed"""  # noqa: S608 - built from our own texts
 
 # a row may hold media answered on several days; updated_at only limits the rows to be read
 _SPENT = """
-SELECT coalesce(sum((medium ->> 'tokens_billed')::numeric), 0)::bigint
+SELECT least(coalesce(sum((medium ->> 'tokens_billed')::numeric), 0), 9223372036854775807)::bigint
 FROM post_enrichment AS pe, jsonb_array_elements(pe.data -> 'media') AS medium
 WHERE pe.tenant_id = $1 AND pe.kind = 'vision' AND pe.updated_at >= $2
   AND (medium ->> 'tokens_billed')::numeric > 0

@@ -354,4 +354,7 @@ RU: dict[str, str | Forms] = {
     "its data is no JSON object": "её data — не объект JSON",
     "a look at it that does not fail": "проверки, которая не завершится ошибкой",
     "no answer": "нет ответа",
+    "the row of this post does not hold its whole event; use `vision replay --post ID --since 7d`, which reads Kafka": (
+        "строка этого поста не хранит всё событие; используйте `vision replay --post ID --since 7d`, она читает Kafka"
+    ),
 }
