@@ -172,4 +172,7 @@ RU = {
         "содержит перевод строки или другой управляющий символ; запишите в одну строку"
     ),
     "must be scheme://host:port, without spaces": "должно быть вида схема://хост:порт, без пробелов",
+    "VISION_EVENT_LOOP: uvloop cannot be imported ({fault}); install it, or set asyncio": (
+        "VISION_EVENT_LOOP: uvloop не импортируется ({fault}); установите его или задайте asyncio"
+    ),
 }
