@@ -43,7 +43,7 @@ from .domain.policy import Policy, PolicyError
 from .domain.signatures import key_from
 from .kafka_topics import create_topics
 from .messages import Charged, PostResult
-from .operations.kafka_log import kafka_log
+from .operations.kafka_log import kafka_log, kafka_sender
 from .operations.letter_index import LetterIndex
 from .prompts import PROMPT_VERSION, VISION_VERSION
 from .providers.base import VisionProvider
@@ -93,6 +93,7 @@ from .web.readers import Readers
 from .web.routes import add_routes, web_options
 from .web.server import BoundedWeb
 from .web.thumbnails import Thumbnails
+from .web.worker import SenderOf
 
 log = structlog.get_logger(__name__)
 
@@ -137,6 +138,7 @@ class VisionApp(faust.App):
     max_row_bytes: int
     marks: Marks
     budget_rules: Callable[[], budget_core.BudgetRules]
+    kafka_sender: SenderOf
     started = False
     _metrics: MetricsServer | None = None
 
@@ -351,6 +353,7 @@ def create_app(settings: Settings, services: Services | None = None) -> VisionAp
     redis_out_agents(app, outbox, dead_letters, lambda: services.announcer(settings))
     app.kafka_reads, app.throughput = Reachability(), Throughput()
     measure_lag(app, app.kafka_reads, app.throughput)
+    app.kafka_sender = kafka_sender
     app.letter_index = LetterIndex(lambda: kafka_log(settings))
     app.health_checks = checks_of(settings, lambda: count_waiting_letters(app))
     app.alerts = AlertWatch(worker_id(settings))

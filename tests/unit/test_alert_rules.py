@@ -56,7 +56,7 @@ def states(given: dict[str, str], interval: str) -> Iterator[tuple[int, dict[str
     columns = {name: list(values(notation)) for name, notation in given.items()}
     for number in range(max(map(len, columns.values()))):
         now = [(*series(name), held[number]) for name, held in columns.items() if number < len(held)]
-        alerts.look(number * seconds(interval), [one for one in now if one[2] is not None])  # type: ignore[misc]
+        alerts.look(number * seconds(interval), [one for one in now if one[2] is not None])  # type: ignore[misc]  # filtered
         yield number * seconds(interval), {one.rule.name: one for one in alerts.now}
 
 

@@ -64,6 +64,7 @@ EXEMPT = {
     "vision_app.stores.neo4j": "one transaction for a batch",
     "vision_app.stores.post_documents": "one object for a post; the batch comes again",
     "vision_app.stores.postgres": "one transaction for a batch",
+    "vision_app.stores.post_actions": "one statement, after the record that it tells of; its log line tells, too",
     "vision_app.stores.posts": "reads",
     "vision_app.stores.s3": "one request for an object",
     "vision_app.stores.whole_letters": "one request for an object, before the letter that names it",

@@ -82,7 +82,7 @@ async def test_a_firing_alert_is_part_of_the_worst_state_and_comes_first() -> No
     for states, worst in cases:
         alerts = [AlertNow(one, state, 60.0) for one, state in zip(rules, states, strict=True)]
         app: Any = SimpleNamespace(health_checks=HealthChecks(Checked()), alerts=SimpleNamespace(now=alerts))
-        report = await health_report(app, {TENANT: ALL_TENANTS})  # type: ignore[arg-type]
+        report = await health_report(app, {TENANT: ALL_TENANTS})  # type: ignore[arg-type]  # as much of a request as it uses
         assert report.worst is worst
         urgent = sorted(range(2), key=lambda place: (states[place] != "firing", rules[place].severity != "critical"))
         assert [one.name for one in report.alerts] == [rules[place].name for place in urgent]

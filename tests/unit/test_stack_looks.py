@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import structlog
 
-from vision_app.stack import supervised
 from vision_app.stack.home import Home
 from vision_app.stack.instance import Instance
 from vision_app.stack.services import Service
@@ -38,15 +37,12 @@ class LookedWorker(Looked):
 
 
 @pytest.mark.parametrize("kind", [Looked, LookedWorker])
-async def test_a_look_that_fails_is_no_answer_and_the_next_one_counts_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Looked]
-) -> None:
+async def test_a_look_that_fails_is_no_answer_and_the_next_one_counts_again(tmp_path: Path, kind: type[Looked]) -> None:
     """Its files were gone for a moment, or there were too many open ones. `ready` must not stay for ever."""
-    for pause in ("SERVICE_CHECK_SECONDS", "WORKER_CHECK_SECONDS"):
-        monkeypatch.setattr(supervised, pause, 0)
     home = Home(tmp_path)
     service = kind(home, Instance.load(home))
     watched = Supervised(service, asyncio.Event())
+    watched.look_seconds = 0
     watched._became_ready()
     service.fault = FileNotFoundError(2, "No such file or directory")
     with structlog.testing.capture_logs() as lines:

@@ -218,7 +218,7 @@ async def test_decoders_without_work_end_and_start_again() -> None:
     await made.close()
 
 
-async def test_a_thumbnail_does_not_wait_for_an_s3_that_is_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_thumbnail_does_not_wait_for_an_s3_that_is_frozen() -> None:
     """It gives up soon, sooner while other work waits for S3; it leaves no failure behind that nobody ends."""
 
     class Frozen(Bucket):
@@ -228,13 +228,12 @@ async def test_a_thumbnail_does_not_wait_for_an_s3_that_is_frozen(monkeypatch: p
             return b""
 
     content, bucket = picture(), Frozen()
-    monkeypatch.setattr("vision_app.web.thumbnails.READ_SECONDS", 0.05)
     worker = Served(bucket)
+    worker.thumbnails.read_seconds = 0.05
     url = worker.add("k", content)
     async with served(worker) as client:
         assert await status(client, url) == (503, "store_unavailable")
         assert bucket.reachability.trouble is None
-        monkeypatch.setattr("vision_app.web.thumbnails.READ_SECONDS", 3600)
-        monkeypatch.setattr("vision_app.web.thumbnails.AWAY_SECONDS", 0.05)
+        worker.thumbnails.read_seconds, worker.thumbnails.away_seconds = 3600, 0.05
         bucket.reachability.failed("no answer for 12 s")
         assert await status(client, url) == (503, "store_unavailable")

@@ -18,7 +18,6 @@ from vision_app.settings import load_settings
 from vision_app.stores.answers import AnswerStore
 from vision_app.stores.s3 import ObjectHead, ObjectMissing
 from vision_app.topics import UPLOADED
-from vision_app.web import post_replay
 
 NOW = datetime.now(UTC)
 URL = "/api/v1/posts/p/replay"
@@ -60,7 +59,7 @@ class Bucket:
         stored = StoredAnswer(
             answer=answer, tenant_id=TENANT, sha256=sha256, grant_id="g", content="{}", stored_at=NOW - age
         )
-        key = AnswerStore(self, SETTINGS.gigachat_vision_model).key(TENANT, sha256, "gigachat")  # type: ignore[arg-type]
+        key = AnswerStore(self, SETTINGS.gigachat_vision_model).key(TENANT, sha256, "gigachat")  # type: ignore[arg-type]  # as much of the store as it uses
         self.answers[key] = stored.model_dump_json().encode()
 
 
@@ -71,6 +70,8 @@ def medium(sha256: str, status: str, tokens: int = 0, provider: str | None = Non
 
 class Replaying(Worker):
     """A worker with one post, a bucket, Postgres and Kafka."""
+
+    kafka_sender: Any
 
     def __init__(self, *media: dict[str, Any], status: str = "ok") -> None:
         super().__init__()
@@ -100,7 +101,7 @@ class Replaying(Worker):
 
 
 @pytest.fixture
-def worker(monkeypatch: pytest.MonkeyPatch) -> Replaying:
+def worker() -> Replaying:
     one = Replaying(medium(SEEN, "analyzed", 900, "gigachat"), medium(BAD, "partial", 800, "gigachat"))
 
     class Sender:
@@ -112,7 +113,7 @@ def worker(monkeypatch: pytest.MonkeyPatch) -> Replaying:
     async def sender(settings: Any) -> AsyncIterator[Any]:
         yield Sender()
 
-    monkeypatch.setattr(post_replay, "kafka_sender", sender)
+    one.kafka_sender = sender
     return one
 
 

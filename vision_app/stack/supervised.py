@@ -52,6 +52,7 @@ class Supervised:
         self.ready = asyncio.Event()
         self._changed = changed
         self._after = after
+        self.look_seconds = WORKER_CHECK_SECONDS if service.is_worker else SERVICE_CHECK_SECONDS
         self._process: asyncio.subprocess.Process | None = None
         self._backoff = FIRST_BACKOFF_SECONDS
         self._missed = 0  # looks in a row without an answer
@@ -141,7 +142,7 @@ class Supervised:
     async def _look_again(self) -> None:
         """One look at a service that was ready: it may be frozen, its disk may be full, a worker may wait."""
         service = self.service
-        await asyncio.sleep(WORKER_CHECK_SECONDS if service.is_worker else SERVICE_CHECK_SECONDS)
+        await asyncio.sleep(self.look_seconds)
         missing = await self._missing()
         self._missed = self._missed + 1 if missing else 0
         if missing is None:

@@ -36,8 +36,8 @@ def use_event_loop(settings: Settings) -> None:
             ) from None
         return
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
-    asyncio.StreamWriter.write = _ignoring_loss(asyncio.StreamWriter.write)  # type: ignore[method-assign,assignment]
-    asyncio.StreamWriter.writelines = _ignoring_loss(asyncio.StreamWriter.writelines)  # type: ignore[method-assign,assignment]
+    asyncio.StreamWriter.write = _ignoring_loss(asyncio.StreamWriter.write)  # type: ignore[method-assign,assignment]  # the library's
+    asyncio.StreamWriter.writelines = _ignoring_loss(asyncio.StreamWriter.writelines)  # type: ignore[method-assign,assignment]  # the library's
 
 
 def _ignoring_loss(write: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:

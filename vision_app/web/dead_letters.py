@@ -18,7 +18,6 @@ from vision_app.clients.faults import cause_of
 from vision_app.messages import DeadLetter
 from vision_app.operations.connections import FAULTS, redis_of
 from vision_app.operations.costs import Prices
-from vision_app.operations.kafka_log import kafka_sender
 from vision_app.operations.letter_index import IndexedLetter
 from vision_app.operations.letter_replay import LetterReplayPlan, LetterReplayPlanner, Senders, carry_out, cost_of
 from vision_app.operations.letters import Actions, Filter, History, content
@@ -181,7 +180,7 @@ async def replay(
         places: dict[str, str] = {}
         if not body.dry_run:
             redis = await stack.enter_async_context(redis_of(app.settings))
-            sender = await stack.enter_async_context(kafka_sender(app.settings))
+            sender = await stack.enter_async_context(app.kafka_sender(app.settings))
             for plan in plans:
                 if plan.way is not None:
                     places[plan.letter.id] = await carry_out(plan, Senders(redis, sender, actions), operator, reason)

@@ -14,7 +14,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from vision_app.clients.faults import cause_of
 from vision_app.operations.connections import FAULTS, OperationError
 from vision_app.operations.costs import Prices
-from vision_app.operations.kafka_log import kafka_sender
 from vision_app.operations.post_replay import PostReplayPlan, carry_out_replay, plan_replay
 from vision_app.stores.post_actions import PostReplays
 from vision_app.telemetry import metrics
@@ -128,7 +127,7 @@ async def replay_post(
                 )
                 raise ApiError(409, "costs_more", text, tokens_at_most=plan.cost.tokens_at_most)
             pool = await stack.enter_async_context(app.readers.pool_for_page())
-            sender = await stack.enter_async_context(kafka_sender(app.settings))
+            sender = await stack.enter_async_context(app.kafka_sender(app.settings))
             sent = await carry_out_replay(plan, sender, PostReplays(pool), operator, body.reason)
             log.info(
                 "post_replayed",

@@ -72,6 +72,7 @@ class Thumbnails:
     ) -> None:
         self._s3, self._decoders = s3, decoders or Decoders(settings, AT_ONCE)
         self._rest_seconds = rest_seconds
+        self.read_seconds, self.away_seconds = READ_SECONDS, AWAY_SECONDS
         self._timer: asyncio.TimerHandle | None = None
         self._resting: asyncio.Task[None] | None = None
         self._limit = settings.vision_api_thumbnail_cache_bytes
@@ -132,7 +133,7 @@ class Thumbnails:
         return Thumbnail(picture.content, picture.mime_type, etag)
 
     async def _read(self, medium: StoredMedium) -> bytes:
-        patience = AWAY_SECONDS if self._s3.reachability.trouble else READ_SECONDS
+        patience = self.away_seconds if self._s3.reachability.trouble else self.read_seconds
         try:
             async with asyncio.timeout(patience):
                 content = await self._s3.read(medium.s3_key, MAX_OBJECT_BYTES)

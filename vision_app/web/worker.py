@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from vision_app.domain.budget import BudgetRules
+from vision_app.operations.kafka_log import KafkaSender
 from vision_app.operations.letter_index import LetterIndex
 from vision_app.retention.keeper import StorageKeeper
 from vision_app.settings import Settings
@@ -21,6 +23,10 @@ from .readers import Readers
 if TYPE_CHECKING:  # they use this module
     from .changes import ChangeTail
     from .thumbnails import Thumbnails
+
+
+SenderOf = Callable[[Settings], AbstractAsyncContextManager[KafkaSender]]
+"""Opens a producer of its own, for replays by operators."""
 
 
 class ServedWorker(Worker, Protocol):
@@ -39,6 +45,7 @@ class ServedWorker(Worker, Protocol):
     health_checks: HealthChecks
     alerts: AlertWatch
     s3: S3Store
+    kafka_sender: SenderOf
 
     @property
     def router(self) -> Any: ...
