@@ -101,8 +101,7 @@ async def handle(event: Any) -> None:
     note(f"end {at.partition} {at.offset}")
 
 
-def decide(stored: Any, command: Add, at: Moment) -> Change:
-    row = Row.model_validate(stored) if stored else None
+def decide(row: Row | None, command: Add, at: Moment) -> Change:
     if row is not None and row.applied.covers(at):
         return Change()
     number = (row.number if row else 0) + 1
@@ -111,7 +110,8 @@ def decide(stored: Any, command: Add, at: Moment) -> Change:
 
 
 flow = InFlight(app, "media", handle, letters, limit=8)
-rows: Any = app.Table("rows", key_type=bytes, partitions=PARTITIONS)
+rows: Any = app.Table("rows", key_type=bytes, value_type=bytes, partitions=PARTITIONS)
+rows.model = Row
 actor = Actor(app, "posts", Add, rows, outbox, letters, decide)
 
 

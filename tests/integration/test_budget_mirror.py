@@ -49,7 +49,7 @@ class World:
         self.kafka_away = False
         self.mine = True
         self.app: Any = SimpleNamespace(
-            budgets=self.rows,
+            budgets=SimpleNamespace(rows=lambda: [SimpleNamespace(**row) for row in self.rows.values()]),
             serving=lambda: True,
             rebalancing=False,
             conf=SimpleNamespace(topic_partitions=1),

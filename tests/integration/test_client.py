@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -178,15 +179,26 @@ async def _strange_then_skipped(pipe: Pipeline, own: Settings, tenant: str) -> P
     return post
 
 
+@pytest.fixture
+def warnings(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    """The client's log, also if another test has configured logging as a worker does."""
+    logger = logging.getLogger("vision_app.client")
+    before, logger.disabled, logger.propagate = (logger.disabled, logger.propagate), False, False
+    logger.addHandler(caplog.handler)
+    yield caplog
+    logger.removeHandler(caplog.handler)
+    logger.disabled, logger.propagate = before
+
+
 async def test_entries_that_are_no_announcements_are_skipped_with_one_warning_each(
-    pipe: Pipeline, settings: Settings, caplog: pytest.LogCaptureFixture
+    pipe: Pipeline, settings: Settings, warnings: pytest.LogCaptureFixture
 ) -> None:
     own = settings.model_copy(update={"vision_output_stream": unique("stream:strange")})
     post = await _strange_then_skipped(pipe, own, "t")
     async with AsyncVision("t", settings=own) as vision:
         for _ in range(2):
             assert isinstance(await vision.wait(post, seconds=10), SkippedEvent)
-    warned = [one.getMessage() for one in caplog.records if one.name == "vision_app.client"]
+    warned = [one.getMessage() for one in warnings.records if one.name == "vision_app.client"]
     assert len(warned) == len(STRANGE)
     assert all(one.startswith("event='announcement_unreadable' ") for one in warned)
     assert own.vision_output_stream in warned[0]
@@ -194,7 +206,7 @@ async def test_entries_that_are_no_announcements_are_skipped_with_one_warning_ea
 
 
 async def test_the_client_without_asyncio_skips_them_too(
-    pipe: Pipeline, settings: Settings, caplog: pytest.LogCaptureFixture
+    pipe: Pipeline, settings: Settings, warnings: pytest.LogCaptureFixture
 ) -> None:
     own = settings.model_copy(update={"vision_output_stream": unique("stream:strange")})
     post = await _strange_then_skipped(pipe, own, "t")
@@ -204,7 +216,7 @@ async def test_the_client_without_asyncio_skips_them_too(
             return [vision.wait(post, seconds=10) for _ in range(2)]
 
     assert all(isinstance(one, SkippedEvent) for one in await asyncio.to_thread(twice))
-    assert sum(one.name == "vision_app.client" for one in caplog.records) == len(STRANGE)
+    assert sum(one.name == "vision_app.client" for one in warnings.records) == len(STRANGE)
     await pipe.redis.delete(own.vision_output_stream)
 
 

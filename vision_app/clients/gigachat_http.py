@@ -5,6 +5,7 @@ httpx takes more than twice the processor time per request (docs/performance.md)
 
 from __future__ import annotations
 
+import io
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -104,7 +105,7 @@ class GigaChatHttp:
 def upload_form(filename: str, content: bytes, mime_type: str) -> aiohttp.FormData:
     """The body of `POST /files`."""
     form = aiohttp.FormData({"purpose": "general"})
-    form.add_field("file", content, filename=filename, content_type=mime_type)
+    form.add_field("file", io.BytesIO(content), filename=filename, content_type=mime_type)
     return form
 
 

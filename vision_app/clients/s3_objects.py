@@ -7,6 +7,7 @@ address, credentials, certificates and proxies from the same settings, and both 
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -101,7 +102,7 @@ class ObjectRequests:
         request = self._http.request(
             method,
             URL(url, encoded=True),
-            data=body or None,
+            data=io.BytesIO(body) if body else None,  # bytes above 1 MiB would be sent in one piece
             headers=signed,
             allow_redirects=False,
             proxy=self._proxy,

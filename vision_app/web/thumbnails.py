@@ -133,7 +133,8 @@ class Thumbnails:
         return Thumbnail(picture.content, picture.mime_type, etag)
 
     async def _read(self, medium: StoredMedium) -> bytes:
-        patience = self.away_seconds if self._s3.reachability.trouble else self.read_seconds
+        others_wait = self._s3.reachability.trouble is not None
+        patience = self.away_seconds if others_wait else self.read_seconds
         try:
             async with asyncio.timeout(patience):
                 content = await self._s3.read(medium.s3_key, MAX_OBJECT_BYTES)
@@ -142,7 +143,8 @@ class Thumbnails:
         except ObjectTooLarge as fault:
             raise _unusable(f"the object is larger than {MAX_OBJECT_BYTES} bytes", "too_large") from fault
         except (StoreUnavailable, TimeoutError) as fault:
-            self._s3.reachability.gave_up()  # no call of ours would end it
+            if not others_wait:
+                self._s3.reachability.gave_up()  # no later call would end it
             log.warning("thumbnail_not_made", error=str(fault) or f"S3 did not answer within {patience:.0f} s")
             raise ApiError(503, "store_unavailable", "S3 does not answer; see `vision doctor`") from fault
         digest = await asyncio.to_thread(hashlib.sha256, content)

@@ -194,4 +194,7 @@ RU: dict[str, str | Forms] = {
     "ON THE WAY": "В ПУТИ",
     "lost tables": "утраченные таблицы",
     "POSTGRES": "POSTGRES",
+    "charges missing": "списаний нет",
+    "charges extra": "лишние списания",
+    "charges on the way": "списания в пути",
 }
