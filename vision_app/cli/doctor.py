@@ -57,7 +57,7 @@ def _findings() -> list[Finding]:
 def _with_settings(home: Home, settings: Settings, state: StackState | None) -> list[Finding]:
     plan = Planner(home, Instance.load(home), settings, sources()).plan(StackOptions())
     ports, services = run(checks.worker_ports(settings, state)), run(checks.services(settings, plan, state))
-    failed = {one.check for one in services if one.verdict is Level.FAILED}
+    failed = {one.check for one in services if one.verdict is Level.FAILED and not one.answers}
     up = {name: expected and name not in failed for name, expected in checks.expected(plan, state).items()}
     return [
         *checks.packages(plan),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 import psutil
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from vision_app.settings import Settings, SettingsError, half_given, misspelt, sources, without_effect
 from vision_app.stack import java, postgres, redis, s3
@@ -22,7 +22,7 @@ from vision_app.stack.home import Home, cache_folder
 from vision_app.stack.jars import is_complete
 from vision_app.stack.plan import StackPlan
 from vision_app.stack.ports import describe_holder, holder, is_free, reachable
-from vision_app.stack.reachable import PROBES, Incomplete, Unreachable
+from vision_app.stack.reachable import PROBES, Incomplete, Unfit, Unreachable
 from vision_app.stack.state import Condition, StackState
 from vision_app.texts import say
 
@@ -39,11 +39,12 @@ class Level(StrEnum):
 
 
 class Finding(BaseModel):
-    """The outcome of one check."""
+    """The outcome of one check. `answers`: the service answers, although the check has failed."""
 
     check: str
     verdict: Level
     detail: str
+    answers: bool = Field(default=False, exclude=True)
 
 
 def disk_space(folder: Path) -> Finding:
@@ -191,7 +192,7 @@ async def check_service(name: str, probe: Callable[[Settings], Awaitable[str]], 
     except Incomplete as error:
         return _hint(name, str(error))
     except (Unreachable, SettingsError) as error:
-        return _failed(name, str(error))
+        return _failed(name, str(error)).model_copy(update={"answers": isinstance(error, Unfit)})
 
 
 def tesseract(languages: str) -> Finding:

@@ -32,6 +32,10 @@ class Unreachable(Exception):
     """The service is not usable. The message says what to do next."""
 
 
+class Unfit(Unreachable):
+    """The service answers, and is not set up as it must be. The message says what to do next."""
+
+
 class Incomplete(Exception):
     """The service is usable, but something is still to be done. The message says what."""
 
@@ -90,7 +94,7 @@ async def kafka(settings: Settings) -> str:
     if found.is_new:
         raise NotMadeYet(say("answers; the worker makes its topics when it starts, or `vision migrate repair` does"))
     if found.missing:
-        raise Unreachable(
+        raise Unfit(
             say(
                 "topics are missing: {missing}; `vision migrate repair` makes them anew, without what was in "
                 "them; then restart the workers (`vision down`, `vision up`)",
@@ -98,7 +102,7 @@ async def kafka(settings: Settings) -> str:
             )
         )
     if found.other_count:
-        raise Unreachable("; ".join(unfit(name, count, settings) for name, count in found.other_count.items()))
+        raise Unfit("; ".join(unfit(name, count, settings) for name, count in found.other_count.items()))
     if found.weaker:
         raise Weaker(say("answers; {weaker}", weaker="; ".join(found.weaker)))
     copies = settings.kafka_topic_replication_factor
