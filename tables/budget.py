@@ -5,36 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from vision_app.domain.budget import BudgetRow, Parked
-from vision_app.streams.confirmed_table import ConfirmedTable
-from vision_app.topics import CHANGELOG
+from vision_app.streams.confirmed_table import ConfirmedTable, changelog_table
 
 
 def budget_table(app: Any, partitions: int) -> ConfirmedTable:
     """Key: tenant. Value: `domain.budget.BudgetRow`; small, even with a long queue."""
-    table: ConfirmedTable = app.Table(
-        "budget",
-        key_type=bytes,
-        value_type=bytes,
-        help="ledger of each tenant",
-        partitions=partitions,
-        extra_topic_configs=CHANGELOG,
-    )
-    table.model = BudgetRow
-    return table
+    return changelog_table(app, "budget", BudgetRow, partitions, "ledger of each tenant")
 
 
 def parked_table(app: Any, partitions: int) -> ConfirmedTable:
     """Key: tenant|number. Value: `domain.budget.Parked`."""
-    table: ConfirmedTable = app.Table(
-        "parked",
-        key_type=bytes,
-        value_type=bytes,
-        help="tasks that wait",
-        partitions=partitions,
-        extra_topic_configs=CHANGELOG,
-    )
-    table.model = Parked
-    return table
+    return changelog_table(app, "parked", Parked, partitions, "tasks that wait")
 
 
 def parked_key(tenant_key: bytes, number: int) -> bytes:

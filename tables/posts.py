@@ -5,19 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from vision_app.domain.posts import PostRow
-from vision_app.streams.confirmed_table import ConfirmedTable
-from vision_app.topics import CHANGELOG
+from vision_app.streams.confirmed_table import ConfirmedTable, changelog_table
 
 
 def posts_table(app: Any, partitions: int) -> ConfirmedTable:
     """Key: tenant:post. Value: `domain.posts.PostRow`."""
-    table: ConfirmedTable = app.Table(
-        "posts",
-        key_type=bytes,
-        value_type=bytes,
-        help="state of each post",
-        partitions=partitions,
-        extra_topic_configs=CHANGELOG,
-    )
-    table.model = PostRow
-    return table
+    return changelog_table(app, "posts", PostRow, partitions, "state of each post")

@@ -16,7 +16,7 @@ import faust
 from vision_app.domain.moment import Applied, Moment
 from vision_app.messages import Message
 from vision_app.streams.actor import MAX_ROW_BYTES, Actor, Change
-from vision_app.streams.confirmed_table import ConfirmedTable
+from vision_app.streams.confirmed_table import ConfirmedTable, changelog_table
 from vision_app.streams.dead_letters import DeadLetters
 from vision_app.streams.in_flight import InFlight
 from vision_app.streams.outbox import Outbox
@@ -110,8 +110,7 @@ def decide(row: Row | None, command: Add, at: Moment) -> Change:
 
 
 flow = InFlight(app, "media", handle, letters, limit=8)
-rows: Any = app.Table("rows", key_type=bytes, value_type=bytes, partitions=PARTITIONS)
-rows.model = Row
+rows = changelog_table(app, "rows", Row, PARTITIONS, "rows of the test")
 actor = Actor(app, "posts", Add, rows, outbox, letters, decide)
 
 

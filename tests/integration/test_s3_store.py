@@ -52,7 +52,8 @@ async def test_an_object_comes_back_with_type_and_metadata(store: S3Store) -> No
 async def test_an_empty_object_is_an_object(store: S3Store) -> None:
     key = unique("test/empty")
     await store.put(key, b"")
-    assert (await store.head(key)).size_bytes == 0
+    head = await store.head(key)
+    assert (head.size_bytes, head.last_modified is not None) == (0, True)
     assert await store.read(key, 0) == b""
 
 

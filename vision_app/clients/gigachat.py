@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import ssl
-from typing import Any
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import certifi
@@ -47,15 +47,20 @@ def gigachat_context(settings: Settings) -> ssl.SSLContext:
     return context
 
 
-def route(settings: Settings, url: str) -> dict[str, Any]:
-    """The arguments `proxy` and `trust_env` of an httpx client that talks to `url`.
+def proxy_for(settings: Settings, url: str) -> str | None:
+    """The proxy on the way to `url`: GIGACHAT_PROXY_URL, or else that of the environment; None: no proxy.
 
     A proxy cannot reach this machine's loopback, so addresses there are asked directly.
     """
-    if is_loopback(url):
-        return {"trust_env": False}
-    proxy = settings.gigachat_proxy_url.get_secret_value()
-    return {"proxy": proxy, "trust_env": False} if proxy else {"trust_env": True}
+    if _is_loopback(url):
+        return None
+    if proxy := settings.gigachat_proxy_url.get_secret_value():
+        return proxy
+    parts = urlsplit(url)
+    if proxy_bypass(parts.hostname or ""):
+        return None
+    proxies = getproxies()
+    return proxies.get(parts.scheme) or proxies.get("all")
 
 
 def gigachat_fault(fault: Exception) -> str:
@@ -75,8 +80,7 @@ def gigachat_fault(fault: Exception) -> str:
     return explain(fault, GIGACHAT) or text
 
 
-def is_loopback(url: str) -> bool:
-    """Whether an address is on this machine."""
+def _is_loopback(url: str) -> bool:
     host = urlsplit(url).hostname or ""
     try:
         return ipaddress.ip_address(host).is_loopback

@@ -9,14 +9,12 @@ import io
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 
 from vision_app.settings import Settings
 
-from .gigachat import gigachat_fault, is_loopback
+from .gigachat import gigachat_fault, proxy_for
 
 CHUNK_BYTES = 64 * 1024
 NOT_CONNECTED = (
@@ -107,16 +105,3 @@ def upload_form(filename: str, content: bytes, mime_type: str) -> aiohttp.FormDa
     form = aiohttp.FormData({"purpose": "general"})
     form.add_field("file", io.BytesIO(content), filename=filename, content_type=mime_type)
     return form
-
-
-def proxy_for(settings: Settings, url: str) -> str | None:
-    """The proxy on the way to `url`: GIGACHAT_PROXY_URL, or else that of the environment. None on this machine."""
-    if is_loopback(url):
-        return None
-    if proxy := settings.gigachat_proxy_url.get_secret_value():
-        return proxy
-    parts = urlsplit(url)
-    if proxy_bypass(parts.hostname or ""):
-        return None
-    proxies = getproxies()
-    return proxies.get(parts.scheme) or proxies.get("all")

@@ -57,9 +57,8 @@ def s3_arguments(settings: Settings, **config: Any) -> dict[str, Any]:
     return arguments
 
 
-async def s3_credentials(settings: Settings, session: Any) -> Any:
-    """The credentials by which a client of `session` signs: an object with `get_frozen_credentials`."""
-    arguments = s3_arguments(settings)
+async def s3_credentials(arguments: Mapping[str, Any], session: Any) -> Any:
+    """The credentials by which a client of `session` with these `s3_arguments` signs; None if a role has none."""
     if "aws_access_key_id" not in arguments:
         return await session.get_credentials()
     return Credentials(

@@ -149,7 +149,7 @@ def metadata_of(headers: Mapping[str, str]) -> dict[str, str]:
 
 def last_modified(headers: Mapping[str, str]) -> datetime | None:
     try:
-        return parsedate_to_datetime(headers.get("Last-Modified", ""))
+        return parsedate_to_datetime(headers.get("last-modified", ""))
     except ValueError:
         return None
 

@@ -138,13 +138,12 @@ def _image(content: bytes, wish: DecodeRequest) -> Picture:
         if image.width * image.height > MAX_PIXELS:
             pixels = image.width * image.height
             raise UnusablePicture("too_many_pixels", {"pixels": pixels, "limit_pixels": MAX_PIXELS})
-        sent = _copied(image) if wish.max_dim is None else _scaled(image, len(content), wish)
+        sent = _copied(image) if wish.max_dim is None else _scaled(image, wish.max_dim, wish.jpeg_quality, len(content))
         return _checked(sent, wish.max_bytes)
 
 
-def _scaled(image: Image.Image, size_bytes: int, wish: DecodeRequest) -> Picture:
-    """Upright, at most `max_dim` pixels on the longer side, first frame only. Scaled before any whole copy."""
-    limit = wish.max_dim or max(image.size)
+def _scaled(image: Image.Image, limit: int, quality: int, size_bytes: int) -> Picture:
+    """Upright, at most `limit` pixels on the longer side, first frame only. Scaled before any whole copy."""
     per_pixel = size_bytes / (image.width * image.height) if image.format == "PNG" else None
     image.draft("RGB", (limit, limit))
     image.load()
@@ -155,7 +154,7 @@ def _scaled(image: Image.Image, size_bytes: int, wish: DecodeRequest) -> Picture
     upright = _flattened(seen)
     if turn is not None:
         upright = upright.transpose(turn)
-    encoded, mime = _encoded(upright, "JPEG", quality=wish.jpeg_quality), "image/jpeg"
+    encoded, mime = _encoded(upright, "JPEG", quality=quality), "image/jpeg"
     pixels = upright.width * upright.height
     if per_pixel is not None and per_pixel * pixels <= HOPELESS_PNG * len(encoded):
         # screenshots and scans are often smaller as PNG

@@ -14,7 +14,7 @@ from neo4j.exceptions import AuthError, DriverError, Neo4jError
 from redis.exceptions import RedisError
 
 from vision_app.clients.faults import cause_of, explain
-from vision_app.clients.gigachat import gigachat_context, gigachat_fault, route
+from vision_app.clients.gigachat import gigachat_context, gigachat_fault, proxy_for
 from vision_app.clients.neo4j import neo4j_driver, neo4j_fault, neo4j_patience, neo4j_session
 from vision_app.clients.postgres import Way, postgres_connection, postgres_fault, unverified
 from vision_app.clients.redis import check_server, eviction_policy, redis_client, redis_fault
@@ -210,7 +210,7 @@ async def gigachat(settings: Settings) -> str:
     url = settings.gigachat_base_url
     try:
         async with httpx.AsyncClient(
-            timeout=SECONDS, verify=gigachat_context(settings), **route(settings, url)
+            timeout=SECONDS, verify=gigachat_context(settings), proxy=proxy_for(settings, url), trust_env=False
         ) as client:
             answer = await client.get(f"{url}/models")
     except httpx.HTTPError as error:

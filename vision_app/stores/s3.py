@@ -156,7 +156,7 @@ class S3Store:
             )
         session = aioboto3.Session()
         client = await self._resources.enter_async_context(session.client("s3", **arguments))
-        credentials = await s3_credentials(self._settings, session)
+        credentials = await s3_credentials(arguments, session)
         self._objects = ObjectRequests(self._settings, await bucket_url(client, self.bucket), credentials)
         self._resources.push_async_callback(self._objects.close)
         await self._objects.open(
@@ -295,7 +295,7 @@ class S3Store:
                 raise
             answer = await s3.head_object(Bucket=self.bucket, Key=key)
             size_bytes, headers = 0, answer["ResponseMetadata"]["HTTPHeaders"]
-        content_type = headers.get("Content-Type", headers.get("content-type", "application/octet-stream"))
+        content_type = headers.get("content-type", "application/octet-stream")
         return ObjectHead(key, size_bytes, content_type, last_modified(headers), metadata_of(headers))
 
     async def _read(self, key: str, limit_bytes: int) -> bytes:

@@ -18,6 +18,7 @@ from faust.tables.table import Table
 from vision_app.domain.moment import Applied
 from vision_app.messages import Message
 from vision_app.telemetry import metrics
+from vision_app.topics import CHANGELOG
 
 log = structlog.get_logger(__name__)
 
@@ -94,6 +95,15 @@ class ConfirmedTable(Table[Any, Any]):
     async def on_recovery_completed(self, active_tps: Any, standby_tps: Any) -> None:
         self._replayed.clear()
         await super().on_recovery_completed(active_tps, standby_tps)
+
+
+def changelog_table(app: Any, name: str, model: type[Message], partitions: int, title: str) -> ConfirmedTable:
+    """Make a table of the app whose rows are of the type `model`. `title`: for Faust's own lists."""
+    table: ConfirmedTable = app.Table(
+        name, key_type=bytes, value_type=bytes, help=title, partitions=partitions, extra_topic_configs=CHANGELOG
+    )
+    table.model = model
+    return table
 
 
 def _applied(value: Any) -> Applied | None:
