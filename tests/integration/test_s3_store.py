@@ -212,6 +212,32 @@ async def test_a_passing_outage_is_not_noticed(stack_settings: Settings) -> None
     assert (_requests("head", "error"), _requests("head", "success")) == (before[0] + 1, before[1] + 1), "but counted"
 
 
+async def test_a_write_over_a_connection_that_was_closed_is_sent_again_whole(stack_settings: Settings) -> None:
+    """The HTTP client repeats a PUT itself then. It must not send what is left of a body that was read already."""
+    bodies, content = [], bytes(range(256)) * 2000
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for number in range(2):
+            head = await reader.readuntil(b"\r\n\r\n")
+            (length,) = [int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+            body = await reader.readexactly(length)
+            if number == 1:
+                break
+            bodies.append(body)
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        store = S3Store(stack_settings.model_copy(update={"s3_endpoint_url": f"http://127.0.0.1:{port}"}))
+        await store.open()
+        for _ in range(2):
+            await store.put("key", content)
+        await store.close()
+    assert bodies == [content, content]
+
+
 def _requests(operation: str, result: str) -> float:
     count: float = metrics.S3_OPERATIONS.labels(operation=operation, result=result)._value.get()
     return count
