@@ -1,6 +1,6 @@
 """HTTP/1.1 to GigaChat over aiohttp, which says of each failed request whether it can have reached the server.
 
-httpx takes more than twice the processor time per request (docs/performance.md).
+httpx takes several times the processor time per request (scripts/step_costs.py).
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ COLOURS = ("1", "L", "LA", "P", "PA", "RGBA", "CMYK", "YCbCr", "LAB", "I", "I;16
 once before it limits itself, because the conversion from LAB, for example, imports a module at its first use."""
 MAX_ERROR_CHARACTERS = 200
 PNG_LEVEL = 4
-"""Pillow's `optimize` takes four times as long and saves a twelfth of the bytes (docs/performance.md)."""
+"""Pillow's `optimize` takes four times as long and saves a fifteenth of the bytes (scripts/step_costs.py)."""
 SHARPER_PNG = 1.1
 """A PNG is sent if it is at most so many times as large as the JPEG: it is sharper."""
 HOPELESS_PNG = 2.0

@@ -1,0 +1,105 @@
+"""What single steps cost in processor time: the figures of docs/performance.md that `vision capacity` does not show.
+
+`python scripts/step_costs.py`: requests to S3 by aioboto3's client and by ours, requests to GigaChat by httpx and by
+aiohttp, and the ways to encode a screenshot, each beside the other in one run on embedded services.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import aioboto3
+import httpx
+from PIL import Image
+
+from vision_app.clients.gigachat import gigachat_context
+from vision_app.clients.gigachat_http import GigaChatHttp
+from vision_app.clients.s3 import s3_arguments
+from vision_app.providers.decoding import PNG_LEVEL
+from vision_app.settings import Settings, load_settings
+from vision_app.stack.client import running_stack
+from vision_app.stores.s3 import S3Store
+
+REQUESTS, AT_ONCE = 1000, 8
+BODY = bytes(2000)
+SCREENSHOT = Path(__file__).parents[1] / "vision_app" / "demo_media" / "screenshot_chat.png"
+
+
+async def cost(what: str, step: Callable[[str], Awaitable[Any]]) -> None:
+    """Print the processor time of this process for one of many requests, eight at a time."""
+
+    async def some(name: int) -> None:
+        for number in range(REQUESTS // AT_ONCE):
+            await step(f"cost/{name}-{number % 20}")
+
+    await asyncio.gather(*map(some, range(AT_ONCE)))
+    began = time.process_time()
+    await asyncio.gather(*map(some, range(AT_ONCE)))
+    print(f"{what:32} {1000 * (time.process_time() - began) / REQUESTS:.2f} ms", flush=True)
+
+
+async def s3(settings: Settings) -> None:
+    store = S3Store(settings)
+    await store.open()
+    await store.ensure_bucket()
+    place = {"Bucket": settings.s3_bucket}
+
+    async def read(client: Any, key: str) -> None:
+        await (await client.get_object(**place, Key=key))["Body"].read()
+
+    async with aioboto3.Session().client("s3", **s3_arguments(settings)) as client:
+        await cost("S3 PUT, aioboto3", lambda key: client.put_object(**place, Key=key, Body=BODY))
+        await cost("S3 PUT, ours", lambda key: store.put(key, BODY))
+        await cost("S3 GET, aioboto3", partial(read, client))
+        await cost("S3 GET, ours", lambda key: store.read(key, 10_000))
+    await store.close()
+
+
+async def gigachat(settings: Settings) -> None:
+    url = settings.gigachat_base_url.partition("/api")[0] + "/health"  # any answer of the simulator will do
+    async with httpx.AsyncClient(trust_env=False) as client:
+        await cost("GigaChat's host, httpx", lambda _: client.get(url))
+    ours = GigaChatHttp(
+        settings,
+        url,
+        gigachat_context(settings),
+        connections=AT_ONCE,
+        connect_seconds=5,
+        silent_seconds=5,
+        keepalive_seconds=4,
+        user_agent="step_costs",
+    )
+    await cost("GigaChat's host, ours", lambda _: ours.exchange("GET", url, {}, None, 100_000))
+    await ours.close()
+
+
+def png() -> None:
+    image = Image.open(SCREENSHOT).convert("RGB")
+    for name, options in (("optimize", {"optimize": True}), (f"level {PNG_LEVEL}", {"compress_level": PNG_LEVEL})):
+        began, out = time.process_time(), io.BytesIO()
+        for _ in range(5):
+            out = io.BytesIO()
+            image.save(out, "PNG", **options)
+        spent = 1000 * (time.process_time() - began) / 5
+        print(f"{f'a screenshot as PNG, {name}':32} {spent:.1f} ms, {len(out.getvalue()):,} bytes", flush=True)
+
+
+async def requests(settings: Settings) -> None:
+    await s3(settings)
+    await gigachat(settings)
+
+
+if __name__ == "__main__":
+    png()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        running_stack(Path(folder), services=("s3", "simulator")) as variables,
+    ):
+        asyncio.run(requests(load_settings(**{name.lower(): value for name, value in variables.items()})))
