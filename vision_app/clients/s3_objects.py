@@ -1,7 +1,7 @@
 """Requests to single objects of a bucket, each signed by botocore and sent over one aiohttp session of ours.
 
 A request through aioboto3's client takes three times the processor time: it resolves the endpoint and runs its hooks
-anew each time (scripts/step_costs.py). That client stays for everything else: listing, deleting, buckets. Both take their
+anew each time (scripts/step_costs.py). That client stays for the rest: listing, deleting, buckets. Both take their
 address, credentials, certificates and proxies from the same settings, and both raise botocore's `ClientError`.
 """
 
