@@ -10,12 +10,15 @@ from playwright.async_api import Browser, Page, expect
 
 from tests.browser import PHONE, Visitor, chromium, visitor
 from tests.integration.pipeline import Pipeline, Worker, picture, unique
+from vision_app.operations.connections import postgres_of
 from vision_app.operations.neighbours import never_uploaded
+from vision_app.settings import Settings
 from vision_app.web.ui.render import NAVIGATION
 
 MINE, THEIRS = unique("mine"), unique("theirs")
 WORKER = {"VISION_API_TOKENS": f"operator=*,mine={MINE},theirs={THEIRS}"}
 VIEWS = [path for path, _ in NAVIGATION]
+WIDER = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 
 @pytest.fixture
@@ -52,8 +55,26 @@ async def test_every_view_is_readable_in_the_dark_and_on_a_phone(
         await log_in(who)
         for path in VIEWS:
             page = await who.open(path)
-            wider = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-            assert await page.evaluate(wider) <= 0, f"{path} scrolls sideways"
+            assert await page.evaluate(WIDER) <= 0, f"{path} scrolls sideways"
+
+
+async def test_figures_and_names_of_absurd_size_stay_inside_a_phone(
+    browser: Browser, pipe: Pipeline, worker: Worker, stack_settings: Settings
+) -> None:
+    tenant = "t" * 200 + unique("tenant")
+    async with postgres_of(stack_settings) as pool, visitor(browser, worker.url, viewport=PHONE) as who:
+        await pool.execute(
+            """INSERT INTO token_charges (tenant_id, ledger, grant_id, charged_at, tokens, cut_off)
+               VALUES ($1, 'l', 'g', now(), $2, true)""",
+            tenant,
+            2**63 - 1,
+        )
+        try:
+            await log_in(who)
+            for path in ("/ui/cost", f"/ui/cost?tenant_id={tenant}", f"/ui/tenant?tenant_id={tenant}"):
+                assert await (await who.open(path)).evaluate(WIDER) <= 0, f"{path} scrolls sideways"
+        finally:
+            await pool.execute("DELETE FROM token_charges WHERE tenant_id = $1", tenant)
 
 
 async def test_the_api_reference_works_without_a_login(browser: Browser, pipe: Pipeline, worker: Worker) -> None:
