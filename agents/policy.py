@@ -6,6 +6,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import structlog
+
 from vision_app.domain.policy import Context, Policy, decide, decision_labels
 from vision_app.events import Unreadable, read_json
 from vision_app.messages import FORCE_HEADER, REPLAY_HEADER, Opened, Uploaded
@@ -19,6 +21,8 @@ from vision_app.telemetry.logging import bind
 from vision_app.telemetry.spans import with_trace_of
 from vision_app.telemetry.watch import Subject, note_subjects
 from vision_app.topics import UPLOADED
+
+log = structlog.get_logger(__name__)
 
 IN_FLIGHT = 64
 MAX_TIME_DIGITS = 18
@@ -35,8 +39,13 @@ def policy_agent(
     policy: Callable[[], Policy],
     default_tenant: str,
     spent_today: Callable[[str], Awaitable[int | None]],
+    is_answered: Callable[[Uploaded], bool],
 ) -> Any:
-    """Build the agent. `policy` returns the policy in force; `spent_today` returns a tenant's tokens, if known."""
+    """Build the agent. `policy` returns the policy in force; `spent_today` returns a tenant's tokens, if known.
+
+    `is_answered` tells whether a post has all answers to an event already. Such an event ends here, unless it is
+    forced: of a publication that is repeated, nothing needs to be done.
+    """
 
     async def context_of(rules: Policy, uploaded: Uploaded) -> Context:
         if not rules.spending_matters(len(uploaded.media_files)):
@@ -54,6 +63,10 @@ def policy_agent(
             return
         note_subjects(Subject(uploaded.tenant_id, uploaded.post_id))
         with bind(trace_id=uploaded.trace_id, post_id=uploaded.post_id, tenant_id=uploaded.tenant_id):
+            if not _is_forced(event) and is_answered(uploaded):
+                metrics.IDEMPOTENCY_HITS.inc()
+                log.info("media_already_processed", reason="idempotency")
+                return
             rules = policy()
             verdicts = decide(rules, uploaded, context=await context_of(rules, uploaded))
             for verdict in verdicts:
@@ -63,7 +76,7 @@ def policy_agent(
                 event=uploaded,
                 verdicts=verdicts,
                 input_id=input_id(uploaded, event),
-                force=(event.headers or {}).get(FORCE_HEADER) == b"1",
+                force=_is_forced(event),
                 replay=REPLAY_HEADER in (event.headers or {}),
                 times={
                     "published": published_ms(uploaded),
@@ -79,6 +92,10 @@ def policy_agent(
         await flow.run(stream)
 
     return app.agent(outbox.channel(UPLOADED), name="policy")(policy_)
+
+
+def _is_forced(event: Event) -> bool:
+    return (event.headers or {}).get(FORCE_HEADER) == b"1"
 
 
 def _read(value: bytes | None, default_tenant: str) -> Uploaded:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -22,6 +23,7 @@ from vision_app.messages import (
     Outcome,
     PostCommand,
     Skipped,
+    Uploaded,
 )
 from vision_app.streams.actor import Actor, Change
 from vision_app.streams.confirmed_table import ConfirmedTable
@@ -38,6 +40,17 @@ SWEEP_SECONDS = 600.0
 SWEPT_AT_ONCE = 500
 ROWS_AT_ONCE = 200
 """Rows that the sweeper reads without a pause: some milliseconds."""
+
+
+def answered_posts(app: Worker, table: ConfirmedTable, *, vision_version: str) -> Callable[[Uploaded], bool]:
+    """A function that tells whether a post has all answers to an event of its partition already."""
+    rules = core.PostRules(vision_version=vision_version)
+
+    def is_answered(event: Uploaded) -> bool:
+        row = table.row(event.key) if app.serving() else None
+        return row is not None and core.is_answered(row, event, round(time.time() * 1000), rules)
+
+    return is_answered
 
 
 def posts_agent(

@@ -22,7 +22,7 @@ from agents.analysis import analysis_agent
 from agents.budget import LookUp, budget_agent
 from agents.media import media_agent
 from agents.policy import policy_agent
-from agents.posts import posts_agent
+from agents.posts import answered_posts, posts_agent
 from agents.sinks import sink_agents
 from bridges.budget_mirror import BudgetMirrorService
 from bridges.redis_in import RedisIn
@@ -325,7 +325,13 @@ def create_app(settings: Settings, services: Services | None = None) -> VisionAp
 
     default_tenant, spent_today = settings.s3_default_tenant_id, mirror.spent_today
     policy_agent(
-        app, outbox, dead_letters, policy=current_policy, default_tenant=default_tenant, spent_today=spent_today
+        app,
+        outbox,
+        dead_letters,
+        policy=current_policy,
+        default_tenant=default_tenant,
+        spent_today=spent_today,
+        is_answered=answered_posts(app, app.posts, vision_version=VISION_VERSION),
     )
     posts_agent(app, outbox, dead_letters, app.posts, vision_version=VISION_VERSION)
     media_agent(app, outbox, dead_letters, s3, answers, settings)

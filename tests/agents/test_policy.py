@@ -8,9 +8,12 @@ import pytest
 from aiokafka.errors import KafkaConnectionError
 
 from agents.policy import MAX_EVENT_BYTES
-from tests.agents.conftest import World, uploaded
+from tests.agents.conftest import SHA, World, uploaded
 from tests.fakes import until
-from vision_app.messages import Medium
+from tests.samples import analyzed
+from vision_app.messages import MediaOutcome, Medium, Opened, PolicyVerdict
+from vision_app.prompts import VISION_VERSION
+from vision_app.telemetry import metrics
 
 
 async def test_a_post_is_opened_with_a_verdict_per_medium(world: World) -> None:
@@ -86,4 +89,41 @@ async def test_nothing_is_acknowledged_while_kafka_takes_nothing(world: World) -
         assert world.acked == 0
         world.refuse = lambda topic, value: None
         await until(lambda: world.acked == 1)
+    assert len(world.sent("vision.posts")) == 1
+
+
+KNOWN = [Medium(sha256=SHA, s3_key="a", mime_type="image/png", size_bytes=500_000)]
+
+
+async def answer_a_post(world: World) -> None:
+    """Post p1 with the picture KNOWN, which is analyzed."""
+    opened = Opened(event=uploaded(media=KNOWN), verdicts=[PolicyVerdict(analyze=True, reason="policy_passed")])
+    outcome = analyzed(vision_version=VISION_VERSION)
+    answer = MediaOutcome(tenant_id="t1", post_id="p1", trace_id="trace-1", sha256=SHA, dispatch=1, outcome=outcome)
+    async with world.agent("posts") as agent:
+        await world.tell(agent, opened, answer, key=b"t1:p1")
+
+
+async def test_of_a_repeated_publication_only_what_may_change_something_is_passed_on(world: World) -> None:
+    more = [*KNOWN, Medium(sha256="bb", s3_key="b", mime_type="image/png", size_bytes=500_000)]
+    world.app.serving = lambda: True
+    await answer_a_post(world)
+    before = metrics.IDEMPOTENCY_HITS._value.get()
+    async with world.agent("policy") as agent:
+        await world.tell(agent, uploaded(media=KNOWN), uploaded(media=more), uploaded("p2", media=KNOWN))
+        await world.tell(agent, uploaded(media=KNOWN), headers={"vision-force": b"1"})
+    passed = world.sent("vision.posts")
+    assert [(one["event"]["post_id"], len(one["event"]["media_files"]), one["force"]) for one in passed] == [
+        ("p1", 2, False),
+        ("p2", 1, False),
+        ("p1", 1, True),
+    ]
+    assert metrics.IDEMPOTENCY_HITS._value.get() == before + 1
+
+
+async def test_while_the_tables_are_recovered_every_publication_is_passed_on(world: World) -> None:
+    await answer_a_post(world)
+    world.app.serving = lambda: False
+    async with world.agent("policy") as agent:
+        await world.tell(agent, uploaded(media=KNOWN))
     assert len(world.sent("vision.posts")) == 1

@@ -14,12 +14,14 @@ from tests.samples import AT, AT_MS, analysis, analyzed, medium, missing
 from vision_app.domain.moment import Moment
 from vision_app.domain.posts import (
     FORGET_AFTER_MS,
+    KNOWN_FOR_MS,
     REDISPATCH_AFTER_MS,
     PostDecision,
     PostRow,
     PostRules,
     decide,
     forgettable,
+    is_answered,
 )
 from vision_app.messages import (
     Analyzed,
@@ -201,6 +203,52 @@ def test_a_post_in_work_or_all_answered_that_comes_again_is_silent() -> None:
     assert (again.send, again.observed) == ([], [("nothing_new", {})])
     post.outcome("a", analyzed())
     assert post.open(A).send == []
+
+
+def answered_now(post: Post, *media: Medium, after_ms: int = 0, version: str = VERSION) -> bool:
+    """Whether the post has all answers to a publication of these media."""
+    event = Uploaded(
+        tenant_id="t", post_id="p", trace_id="x", occurred_at=AT, idempotency_key="k", media_files=list(media)
+    )
+    assert post.row is not None
+    return is_answered(post.row, event, post.time_ms + after_ms, PostRules(vision_version=version))
+
+
+def test_a_publication_is_answered_only_if_every_picture_and_position_is() -> None:
+    post = Post(A, B)
+    post.outcome("a", analyzed())
+    assert not answered_now(post, A, B), "one is in work"
+    post.outcome("b", analyzed())
+    assert answered_now(post, A, B)
+    assert answered_now(post, B)
+    assert answered_now(post)
+    assert not answered_now(post, A, B, C), "a new picture"
+    assert not answered_now(post, A, A), "a new position"
+
+
+def test_a_publication_is_not_answered_by_an_older_version_or_long_ago() -> None:
+    post = Post(A)
+    post.outcome("a", analyzed())
+    assert not answered_now(post, A, version="vision@2027-01-01#p2")
+    assert answered_now(post, A, after_ms=KNOWN_FOR_MS)
+    assert not answered_now(post, A, after_ms=KNOWN_FOR_MS + 1), "the row may be forgotten soon"
+
+
+@pytest.mark.parametrize("ended", [missing(), Failed(reason="refused"), deferred()], ids=lambda one: one.kind)
+def test_a_publication_is_not_answered_by_a_picture_without_analysis(ended: Outcome) -> None:
+    post = Post(A)
+    post.outcome("a", ended)
+    assert not answered_now(post, A)
+
+
+@pytest.mark.parametrize(("latest", "known"), [(Failed(reason="refused"), True), (deferred(), False)])
+def test_an_analysis_kept_from_an_earlier_look_answers_unless_the_new_one_waits(latest: Outcome, known: bool) -> None:
+    post = Post(A)
+    post.outcome("a", analyzed())
+    post.open(A, force=True)
+    assert not answered_now(post, A)
+    post.outcome("a", latest, dispatch=2)
+    assert answered_now(post, A) is known
 
 
 def test_a_position_listed_only_by_the_repeat_is_in_the_result() -> None:

@@ -142,6 +142,8 @@ class PostMachine(RuleBasedStateMachine):
         decision = core.decide(self.row, command, at, rules)
         assert decision == core.decide(self.row, command, at, rules), "not pure"
         self.hold(self.row, command, decision, at)
+        if isinstance(command, Opened) and self.row and not command.force:
+            self.hold_answered(self.row, command, decision, at, rules)
         if decision.forget:
             self.forgotten(at)
         elif decision.row is not None:
@@ -185,6 +187,15 @@ class PostMachine(RuleBasedStateMachine):
         if before is not None and complete and not became and isinstance(command, MediaOutcome):
             changed = {k: s.outcome for k, s in before.media.items()} != {k: s.outcome for k, s in row.media.items()}
             assert bool(results) == changed, "emitted though nothing changed, or not though it did"
+
+    def hold_answered(
+        self, before: core.PostRow, command: Opened, decision: core.PostDecision, at: Moment, rules: core.PostRules
+    ) -> None:
+        """A publication that the policy need not pass on would have changed nothing."""
+        if core.is_answered(before, command.event, at.time_ms, rules):
+            assert (decision.send, decision.forget, decision.reject) == ([], False, None)
+            assert decision.row is not None
+            assert (decision.row.media, decision.row.event.media_files) == (before.media, before.event.media_files)
 
     def hold_dispatches(
         self, before: core.PostRow | None, command: Opened, decision: core.PostDecision, at: Moment

@@ -39,6 +39,8 @@ from vision_app.messages import (
 from .moment import Applied, Moment
 
 REDISPATCH_AFTER_MS = FORGET_AFTER_MS = 24 * 60 * 60 * 1000
+KNOWN_FOR_MS = FORGET_AFTER_MS - 60 * 60 * 1000
+"""For how long after its completion a row answers for its post, see `is_answered`; well before it may be forgotten."""
 ANALYSES_BYTES_PER_POST = 250_000
 """Encoded bytes of all analyses in a row; so a row stays under 500 kB. S3 has each analysis whole."""
 
@@ -174,6 +176,30 @@ def _wanted(state: MediumState | None, command: Opened, at: Moment, rules: PostR
     if isinstance(state.outcome, Analyzed):
         return state.outcome.answer.vision_version != rules.vision_version
     return True
+
+
+def is_answered(row: PostRow, event: Uploaded, now_ms: int, rules: PostRules) -> bool:
+    """Whether opening the post with this event again would change nothing but the row's bookkeeping.
+
+    That is so if the row lists every position of the event and each of its media has an analysis of the version in
+    force. It may be asked outside the actor, of a row that this worker owns: then commands that wait in the inbox are
+    applied after this publication, as if it had arrived before them.
+    """
+    if row.completed_ms is None or now_ms - row.completed_ms > KNOWN_FOR_MS:
+        return False
+    states = [row.media.get(medium.sha256) for medium in event.media_files]
+    if not all(state is not None and _is_answered(state, rules) for state in states):
+        return False
+    return len(_merged(event, row.event).media_files) == len(row.event.media_files)
+
+
+def _is_answered(state: MediumState, rules: PostRules) -> bool:
+    return (
+        not state.in_work
+        and isinstance(state.outcome, Analyzed)
+        and state.outcome.answer.vision_version == rules.vision_version
+        and not isinstance(state.latest, Deferred)
+    )
 
 
 def _skip(state: MediumState | None, medium: Medium, verdict: PolicyVerdict, skipped: Skipped) -> MediumState:
