@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -37,9 +38,18 @@ def sink_agents(
     """Build the sinks' agents. Only the Postgres sink announces: it commits the row before it sends the event."""
 
     async def announce(results: Sequence[PostResult | Charged], keep_trying: Callable[[], bool]) -> None:
-        for result in results:
-            if isinstance(result, PostResult) and result.status != "in_work":
-                await _announce(outbox, result, emit_skipped, keep_trying)
+        """Announce side by side; of a post there is one result, the one now in force."""
+        announced = await asyncio.gather(
+            *(
+                _announce(outbox, result, emit_skipped, keep_trying)
+                for result in results
+                if isinstance(result, PostResult) and result.status != "in_work"
+            ),
+            return_exceptions=True,
+        )
+        for fault in announced:
+            if fault is not None:
+                raise fault
 
     flows = [_sink(app, outbox, dead_letters, postgres, SINK_POSTGRES, written=announce)]
     flows.append(_sink(app, outbox, dead_letters, documents, SINK_S3))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from redis.exceptions import RedisError
+from redis.exceptions import NoScriptError, RedisError
 
 from vision_app import events
 from vision_app.clients.redis import check_server, redis_client, redis_fault
@@ -91,7 +91,7 @@ class RedisAnnouncer(Sink[Announcement]):
         self._settings = settings
         self._redis = redis_client(settings, timeout=TIMEOUT_SECONDS, decode_responses=True)
         self._confirmed = bool(settings.redis_sentinels)
-        self._script = self._redis.register_script(ANNOUNCE)
+        self._sha = self._redis.register_script(ANNOUNCE).sha
 
     async def open(self) -> None:
         """Check that Redis answers and lets us do what we need. Raises SinkUnavailable."""
@@ -111,12 +111,11 @@ class RedisAnnouncer(Sink[Announcement]):
         """
         calls = [_call(index, announcement, self._stream) for index, announcement in enumerate(batch)]
         try:
-            async with self._redis.pipeline(transaction=False) as pipeline:
-                for keys, arguments in calls:
-                    await self._script(keys=keys, args=arguments, client=pipeline)
-                if self._confirmed:
-                    pipeline.execute_command("WAIT", 1, CONFIRM_MS)
-                answers = await pipeline.execute()
+            try:
+                answers = await self._announce(calls)
+            except NoScriptError:  # a new server or a restarted one; what it has announced is recognised
+                await self._redis.script_load(ANNOUNCE)
+                answers = await self._announce(calls)
         except (RedisError, OSError) as fault:
             raise self._unavailable(fault) from fault
         if self._confirmed and not answers.pop():
@@ -127,6 +126,16 @@ class RedisAnnouncer(Sink[Announcement]):
         for announcement, answer in zip(batch, answers, strict=True):
             metrics.ANNOUNCED.labels(event=announcement.event_type).inc(max(0, int(answer)))
         return [announcement for announcement, answer in zip(batch, answers, strict=True) if answer != _OLDER]
+
+    async def _announce(self, calls: Sequence[tuple[list[str], list[str | int]]]) -> list[Any]:
+        """The answers of the script, and then of WAIT where a replica has to confirm. Raises NoScriptError."""
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for keys, arguments in calls:
+                pipeline.evalsha(self._sha, len(keys), *keys, *arguments)
+            if self._confirmed:
+                pipeline.execute_command("WAIT", 1, CONFIRM_MS)
+            answers: list[Any] = await pipeline.execute()
+        return answers
 
     def _unavailable(self, fault: Exception) -> SinkUnavailable:
         return SinkUnavailable(redis_fault(fault, self._settings))
