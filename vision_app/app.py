@@ -85,6 +85,7 @@ from .telemetry.throughput import Throughput
 from .telemetry.watch import Watch, remedy
 from .texts import say
 from .topics import MAX_MESSAGE_BYTES
+from .web.audit_runs import AuditRuns
 from .web.changes import ChangeTail
 from .web.dead_letters import count_waiting_letters
 from .web.health import health_pages
@@ -132,6 +133,7 @@ class VisionApp(faust.App):
     letter_index: LetterIndex
     health_checks: HealthChecks
     alerts: AlertWatch
+    audits: AuditRuns
     s3: S3Store
     watch: Watch
     times: WorkerTimes
@@ -372,6 +374,7 @@ def create_app(settings: Settings, services: Services | None = None) -> VisionAp
     if settings.feature_vision_enabled:
         app.service(cast(Any, app.bridge))
     app.thumbnails, app.changes = Thumbnails(settings, s3), ChangeTail(settings)
+    app.audits = AuditRuns(settings, lambda: app.readers.audits(), worker_id(settings))
     add_routes(app)
     app.resources = [
         app.alerts,
@@ -381,6 +384,7 @@ def create_app(settings: Settings, services: Services | None = None) -> VisionAp
         slots,
         decoders,
         app.readers,
+        app.audits,
         app.thumbnails,
         mirror,
         *([ocr] if ocr else []),

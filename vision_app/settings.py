@@ -424,6 +424,10 @@ class Settings(BaseSettings):
     """Thumbnails kept in memory."""
     vision_api_change_streams: int = Field(32, ge=0)
     """Open streams of `/api/v1/changes` at once; of each token (or address) half of them. Each holds a connection."""
+    vision_audit_timeout_seconds: float = Field(1800, gt=0)
+    """For one account asked for over the API or the page; 10,000 posts take 15 s of processor time."""
+    vision_audit_memory_mb: int = Field(768, ge=128)
+    """For the process that takes it; 10,000 posts take 83 more than none."""
     metrics_host: str = "127.0.0.1"
     """The address that the metrics' port listens on."""
     metrics_port: Port = 8001

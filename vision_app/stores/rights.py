@@ -17,6 +17,7 @@ TABLES = {
     "budget_actions": "SELECT, INSERT",
     "dead_letter_actions": "SELECT, INSERT",
     "post_actions": "SELECT, INSERT",
+    "audits": "SELECT, INSERT, UPDATE, DELETE",
     "token_charges": "SELECT, INSERT, UPDATE",
 }
 """What the worker and the operators' commands do with each table."""

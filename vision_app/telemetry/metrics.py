@@ -360,6 +360,18 @@ CLEANUP_FREED = _known(
     *("emergency", "ttl", "lru"),
 )
 
+# --- accounts by the API and the page ---------------------------------------------------------------------------------
+
+AUDITS = _known(
+    _counter("vision_audits_total", "Accounts asked for over the API or the page that ended, by how.", "result"),
+    *("clean", "discrepancies", "failed", "timeout", "cut_off"),
+)
+AUDIT_DURATION = _histogram(
+    "vision_audit_duration_seconds",
+    "Taking one account, the start of its process included.",
+    buckets=(2, 5, 15, 60, 300, 900, 1800),
+)
+
 # --- tenants ----------------------------------------------------------------------------------------------------------
 
 _tenants: set[str] = set()

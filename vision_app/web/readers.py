@@ -16,6 +16,7 @@ import asyncpg
 import structlog
 
 from vision_app.settings import Settings
+from vision_app.stores.audits import Audits
 from vision_app.stores.base import SinkUnavailable
 from vision_app.stores.postgres import close_pool, create_pool
 from vision_app.stores.posts import PostsReader, Row
@@ -43,7 +44,10 @@ def only_row(rows: Sequence[Row], what: str) -> Row | None:
 
 
 class Readers:
-    """Hands out readers. `posts` raises SinkUnavailable without a connection; a reader raises asyncpg's errors."""
+    """Hands out readers. `posts` and `audits` raise SinkUnavailable without a connection.
+
+    A reader raises asyncpg's errors.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -62,6 +66,9 @@ class Readers:
 
     async def posts(self) -> PostsReader:
         return PostsReader(await self._connected())
+
+    async def audits(self) -> Audits:
+        return Audits(await self._connected())
 
     async def _connected(self) -> Any:
         async with self._connecting:
@@ -101,6 +108,12 @@ class Readers:
         """A reader for a page: while Postgres is away, the page answers 503; for a value it cannot take, 422."""
         async with self.pool_for_page() as pool:
             yield PostsReader(pool)
+
+    @asynccontextmanager
+    async def audits_for_page(self) -> AsyncIterator[Audits]:
+        """The store of accounts for a page, with the same answers."""
+        async with self.pool_for_page() as pool:
+            yield Audits(pool)
 
     @asynccontextmanager
     async def pool_for_page(self) -> AsyncIterator[Any]:

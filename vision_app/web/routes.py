@@ -6,6 +6,7 @@ from typing import Any
 
 from vision_app.settings import Settings
 
+from .audit import AuditView
 from .auth import authentication, known_host, same_origin
 from .budget import BudgetView, PauseView, ResetView, ResumeView
 from .budget_list import BudgetStatesView, BudgetsView
@@ -63,6 +64,7 @@ ROUTES: dict[str, type[Page]] = {
     "/api/v1/dlq/actions/discard": DiscardView,
     "/api/v1/dlq/{id}": LetterView,
     "/api/v1/cost": CostView,
+    "/api/v1/audit": AuditView,
     "/api/v1/pipeline": PipelineView,
     "/api/v1/health": HealthView,
     "/api/v1/storage/quota": QuotaView,

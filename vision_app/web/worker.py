@@ -21,6 +21,7 @@ from .health_checks import HealthChecks
 from .readers import Readers
 
 if TYPE_CHECKING:  # they use this module
+    from .audit_runs import AuditRuns
     from .changes import ChangeTail
     from .thumbnails import Thumbnails
 
@@ -46,6 +47,7 @@ class ServedWorker(Worker, Protocol):
     alerts: AlertWatch
     s3: S3Store
     kafka_sender: SenderOf
+    audits: AuditRuns
 
     @property
     def router(self) -> Any: ...

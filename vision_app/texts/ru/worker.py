@@ -8,6 +8,49 @@ RU = {
     "stalled: {stage} at {place} for {seconds:.0f} s; {why}. {remedy}": (
         "стоит: {stage} в {place} уже {seconds:.0f} с; {why}. {remedy}"
     ),
+    "the worker that took it stopped before the end; start it again": (
+        "воркер, который её вёл, остановлен раньше конца; запустите её снова"
+    ),
+    "the worker that took it died or lost Postgres before the end; start it again": (
+        "воркер, который её вёл, упал или потерял Postgres раньше конца; запустите её снова"
+    ),
+    "its process cannot be started ({fault}); free memory, then start it again": (
+        "её процесс не запускается ({fault}); освободите память и запустите её снова"
+    ),
+    "it failed unexpectedly; the log of worker {worker} has the reason": (
+        "неожиданная ошибка; причина в логе воркера {worker}"
+    ),
+    "it printed more than {most} bytes": "он вывел больше {most} байт",
+    "it ended with status {status}: {why}": "он завершился с кодом {status}: {why}",
+    "it printed something else: {why}": "он вывел что-то другое: {why}",
+    "it printed nothing": "он ничего не вывел",
+    "the process that takes the account failed ({why}); run `vision audit` to see more": (
+        "процесс сверки не справился ({why}); запустите `vision audit`, чтобы узнать больше"
+    ),
+    (
+        "its process was ended by signal {number} ({name}); if memory was short, ask for a shorter time with `since`, "
+        "then start it again"
+    ): (
+        "её процесс завершён сигналом {number} ({name}); если не хватило памяти, запросите меньший период (`since`) и "
+        "запустите её снова"
+    ),
+    (
+        "it was not done after {seconds:.0f} s; ask for a shorter time with `since`, or raise "
+        "VISION_AUDIT_TIMEOUT_SECONDS and restart the worker"
+    ): (
+        "не закончена за {seconds:.0f} с; запросите меньший период (`since`) или увеличьте "
+        "VISION_AUDIT_TIMEOUT_SECONDS и перезапустите воркер"
+    ),
+    (
+        "it needs more memory than {memory_mb} MiB; ask for a shorter time with `since`, or raise VISION_AUDIT_MEMORY_MB "
+        "and restart the worker"
+    ): (
+        "нужно больше памяти, чем {memory_mb} МиБ; запросите меньший период (`since`) или увеличьте "
+        "VISION_AUDIT_MEMORY_MB и перезапустите воркер"
+    ),
+    "an account is being taken; GET {see} shows when it is done, then repeat the request": (
+        "сверка уже идёт; GET {see} показывает, когда она закончена, потом повторите запрос"
+    ),
     "Redis is not connected yet": "Redis ещё не подключён",
     "Kafka is away for {seconds:.0f} s: {trouble}; start its brokers, or see their logs": (
         "Kafka недоступна {seconds:.0f} с: {trouble}; запустите её брокеры или посмотрите их логи"

@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
+from .audits import AUDITS
 from .money import MONEY
 from .posts import POST, POSTS, SHA
 from .system import SYSTEM
 
 Json = dict[str, Any]
 
-OF_MODEL: Mapping[str, Json] = {**POSTS, **MONEY, **SYSTEM}
+OF_MODEL: Mapping[str, Json] = {**POSTS, **MONEY, **SYSTEM, **AUDITS}
 """By the name of a model of an answer or a body."""
 
 ACCEPTED: Mapping[str, str] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from aiohttp import web
@@ -12,6 +13,7 @@ from vision_app.web.health import ready_answer
 from vision_app.web.health_report import ANSWER_SECONDS, STATES, health_report
 from vision_app.web.operation import operation
 
+from .audit import audit_values
 from .base import UiPage
 from .render import render
 
@@ -25,7 +27,10 @@ class HealthView(UiPage):
 
     @operation("Health", answers={}, seconds=ANSWER_SECONDS)
     async def get(self, request: web.Request) -> web.Response:
-        return render(request, self.template, **await self.values(request))
+        if request[TENANT] != ALL_TENANTS:
+            return render(request, self.template, **await self.values(request))
+        health, account = await asyncio.gather(self.values(request), audit_values(self.app, request))
+        return render(request, self.template, **health, **account)
 
     async def values(self, request: web.Request) -> dict[str, Any]:
         """What the templates show. A tenant's session sees whether work goes on, not the operator's findings."""
@@ -42,3 +47,7 @@ class HealthPart(HealthView):
     """GET /ui/health/part: the part of it that changes."""
 
     template = "health_part.html"
+
+    @operation("Health", answers={}, seconds=ANSWER_SECONDS)
+    async def get(self, request: web.Request) -> web.Response:
+        return render(request, self.template, **await self.values(request))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from vision_app.web.page import Page
 
+from .audit import AuditPart, AuditView
 from .cost import CostView
 from .dead_letters import DeadLettersChangeView, DeadLettersView, DeadLetterView
 from .entry import AssetView, LoginView, LogoutView, PreferenceView, RootView
@@ -34,6 +35,8 @@ UI_ROUTES: dict[str, type[Page]] = {
     "/ui/tenant/change": TenantChangeView,
     "/ui/health": HealthView,
     "/ui/health/part": HealthPart,
+    "/ui/audit": AuditView,
+    "/ui/audit/part": AuditPart,
     "/ui/cost": CostView,
     "/ui/login": LoginView,
     "/ui/logout": LogoutView,

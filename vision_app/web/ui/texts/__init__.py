@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
+from .audit import RU as AUDIT
 from .common import RU as COMMON
 from .cost import RU as COST
 from .dead_letters import RU as DEAD_LETTERS
@@ -18,7 +19,7 @@ from .tenants import RU as TENANTS
 
 Language = Literal["ru", "en"]
 LANGUAGES: tuple[Language, ...] = ("ru", "en")
-RUSSIAN: dict[str, str] = {**COMMON, **TENANTS, **DEAD_LETTERS, **STORAGE, **POSTS, **HEALTH, **COST}
+RUSSIAN: dict[str, str] = {**COMMON, **TENANTS, **DEAD_LETTERS, **STORAGE, **POSTS, **HEALTH, **COST, **AUDIT}
 
 Translate = Callable[..., str]
 
