@@ -36,6 +36,8 @@ from vision_app.web.post_models import (
 from vision_app.web.post_replay import PostReplayAnswer
 from vision_app.web.rate import CALLER
 from vision_app.web.storage_models import CleanupAnswer, StorageStatsAnswer
+from vision_app.web.ui.audit import FIGURES
+from vision_app.web.ui.audit import PERIOD_TEXTS as AUDIT_PERIODS
 from vision_app.web.ui.cost import BY_TEXTS, HOW_TEXTS, PERIOD_TEXTS, PERIODS, CostPageQuery
 from vision_app.web.ui.dead_letters import DeadLettersQuery, LettersForm
 from vision_app.web.ui.flow import ROWS, TITLES
@@ -48,6 +50,7 @@ from vision_app.web.ui.texts import RUSSIAN
 
 NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
 HOSTILE = """<script>alert(1)</script>"'&?#/../%00 ü"""
+NO_ACCOUNT: dict[str, Any] = {"audit": None, "every": 30, "spoken": str, "figures": FIGURES, "periods": AUDIT_PERIODS}
 TENANT_CALLER, OPERATOR = "t", ALL_TENANTS
 
 
@@ -402,7 +405,7 @@ def test_health_shows_the_worst_first(worst: Level) -> None:
     alerts: dict[str, Any] = {"firing": [], "pending": [], "quiet": [], "undecided": []}
     ready = ReadyAnswer(status="ready", reason=None, waiting_for={})
     text = {"ok": "Everything answers", "hint": "something is to be done", "failed": "Something is broken"}[worst.value]
-    assert text in shown("health.html", ready=ready, report=report, findings=findings, alerts=alerts)
+    assert text in shown("health.html", ready=ready, report=report, findings=findings, alerts=alerts, **NO_ACCOUNT)
     assert "kafka" not in shown("health.html", tenant=TENANT_CALLER, ready=ready, report=None)
 
 
@@ -425,7 +428,7 @@ def test_alerts_are_shown_with_what_is_wrong_and_what_to_do(language: str) -> No
     report = HealthAnswer(worst=Level.FAILED, checked_at=NOW, services=[], findings=[], alerts=alerts)
     by_state = {state: [one for one in alerts if one.state == state] for state in states}
     ready = ReadyAnswer(status="ready", reason=None, waiting_for={})
-    values: dict[str, Any] = {"ready": ready, "findings": [], "language": language}
+    values: dict[str, Any] = {"ready": ready, "findings": [], "language": language, **NO_ACCOUNT}
     document = shown("health.html", report=report, alerts=by_state, **values)
     for text in ("fires", "holds, not yet for long enough", "quiet", "needs Prometheus", "critical", "warning"):
         assert escape(RUSSIAN[text] if language == "ru" else text) in document

@@ -22,7 +22,7 @@ from .audit_child import AuditScope
 from .audit_runs import WorkerStops
 from .auth import operator_for
 from .errors import ApiError, json_response
-from .models import Answer, Id, OperatorHeaders, Time
+from .models import Answer, BodyTime, Id, OperatorHeaders
 from .operation import operation
 from .page import Page
 from .worker import ServedWorker
@@ -39,7 +39,7 @@ class AuditQuery(BaseModel):
 class AuditBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    since: Time | None = Field(None, description="only what was published since then; null: all data that is kept")
+    since: BodyTime | None = Field(None, description="only what was published since then; null: all data that is kept")
     tenant_id: Id | None = Field(None, description="only this tenant; null: all tenants")
 
 

@@ -30,8 +30,18 @@ def _written(at: object) -> object:
     return at
 
 
+def _read(at: object) -> object:
+    """The time that a text of JSON names: bodies are checked strictly, and a text is no time there."""
+    try:
+        return datetime.fromisoformat(at.strip().upper()) if isinstance(at, str) else at
+    except ValueError:
+        raise ValueError("give a time as in 2026-11-22T10:00:00Z") from None
+
+
 Time = Annotated[datetime, BeforeValidator(_written), AfterValidator(_in_utc)]
 """A time of a query; without an offset it is UTC."""
+BodyTime = Annotated[datetime, BeforeValidator(_read), AfterValidator(_in_utc)]
+"""A time of a body, where JSON has only texts for it."""
 
 
 class Answer(BaseModel):

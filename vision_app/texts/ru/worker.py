@@ -42,8 +42,8 @@ RU = {
         "VISION_AUDIT_TIMEOUT_SECONDS и перезапустите воркер"
     ),
     (
-        "it needs more memory than {memory_mb} MiB; ask for a shorter time with `since`, or raise VISION_AUDIT_MEMORY_MB "
-        "and restart the worker"
+        "it needs more memory than {memory_mb} MiB; ask for a shorter time with `since`, or raise "
+        "VISION_AUDIT_MEMORY_MB and restart the worker"
     ): (
         "нужно больше памяти, чем {memory_mb} МиБ; запросите меньший период (`since`) или увеличьте "
         "VISION_AUDIT_MEMORY_MB и перезапустите воркер"

@@ -55,8 +55,9 @@ class AuditView(UiPage):
         operator_for(request)
         form = await self.form(request, AuditForm)
         period = PERIODS[form.period]
+        since = None if period is None else utc_now() - period
         try:
-            await start_audit(self.app, request, AuditBody(since=period and utc_now() - period), "page")
+            await start_audit(self.app, request, AuditBody(since=since), "page")
         except ApiError as fault:
             if fault.status != HTTPStatus.CONFLICT:
                 raise

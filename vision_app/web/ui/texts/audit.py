@@ -3,8 +3,8 @@
 RU = {
     "Account": "Сверка",
     (
-        "Was every post answered once, and every token charged once? `vision audit` answers it from all stores; it takes "
-        "15 s of processor time for 10,000 posts, in a process of its own."
+        "Was every post answered once, and every token charged once? `vision audit` answers it from all stores; it "
+        "takes 15 s of processor time for 10,000 posts, in a process of its own."
     ): (
         "Получил ли каждый пост один ответ и списан ли каждый токен один раз? На это по всем хранилищам отвечает "
         "`vision audit`: 15 с процессора на 10 000 постов, в отдельном процессе."
