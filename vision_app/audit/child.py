@@ -11,6 +11,8 @@ import os
 import resource
 import signal
 import sys
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from vision_app.operations.connections import run
 from vision_app.settings import SettingsError, load_settings
@@ -18,7 +20,10 @@ from vision_app.stack.errors import StackError
 from vision_app.texts import say
 
 from .account import take_account
+from .figures import Account
 from .summary import AccountSummary, ChildReply
+
+TakeAccount = Callable[..., Coroutine[Any, Any, Account]]
 
 NICE = 10
 """The worker's own work goes first."""
@@ -33,11 +38,10 @@ def main(arguments: list[str]) -> None:
     sys.stdout.flush()
 
 
-def reply(since_ms: int, tenants: list[str], memory_mb: int) -> ChildReply:
+def reply(since_ms: int, tenants: list[str], memory_mb: int, take: TakeAccount = take_account) -> ChildReply:
     """The summary of the account, or why there is none."""
     try:
-        settings = load_settings()
-        account = run(take_account(settings, since_ms=max(0, since_ms), tenants=tenants or None))
+        account = run(take(load_settings(), since_ms=since_ms, tenants=tenants or None))
         return ChildReply(summary=AccountSummary.of(account))
     except (StackError, SettingsError) as fault:
         return ChildReply(failure=str(fault))
