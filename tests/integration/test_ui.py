@@ -243,6 +243,46 @@ async def test_a_post_in_work_says_where_it_is_and_shows_its_result_by_itself(
         await who.check()
 
 
+ACCOUNT_TEXTS = {
+    "en": ("An account is being taken since", "Taken at", "Published", "Tokens charged in Postgres"),
+    "ru": ("Сверка идёт с", "Снята в", "Опубликовано", "Токенов списано в Postgres"),
+}
+
+
+@pytest.mark.parametrize("language", ["en", "ru"])
+async def test_an_account_is_taken_from_the_view_of_health(
+    browser: Browser, pipe: Pipeline, worker: Worker, posts: dict[str, str], language: str
+) -> None:
+    running, taken, inputs, charged = ACCOUNT_TEXTS[language]
+    async with visitor(browser, worker.url, locale=language) as who:
+        await log_in(who)
+        page = await who.open("/ui/health")
+        card = page.locator("[data-live='/ui/audit/part']")
+        await card.locator("select").select_option("day")
+        await card.locator("button").click()
+        await expect(page).to_have_url(f"{worker.url}/ui/health#audit")
+        await expect(card).to_contain_text(running)
+        await expect(card.locator("form")).to_have_count(0)
+        await expect(card).not_to_contain_text(running, timeout=60_000)  # it refreshes itself
+        await expect(card).to_contain_text(taken)
+        await expect(card.locator(".badge")).to_have_count(1)
+        figures = dict(
+            zip(await card.locator("dt").all_inner_texts(), await card.locator("dd").all_inner_texts(), strict=True)
+        )
+        assert int("".join(filter(str.isdigit, figures[inputs]))) >= len(posts)
+        assert charged in figures
+        await expect(card.locator("form button")).to_be_enabled()
+        await who.check()
+
+
+async def test_a_tenant_has_no_account(browser: Browser, pipe: Pipeline, worker: Worker) -> None:
+    async with visitor(browser, worker.url) as who:
+        await log_in(who, "mine")
+        page = await who.open("/ui/health")
+        await expect(page.locator("#audit")).to_have_count(0)
+        await expect(page.locator("form[action='/ui/audit']")).to_have_count(0)
+
+
 async def change_tenant(page: Page, action: str, state: str) -> None:
     """Change the budget on the page, and wait until it is in force."""
     await page.goto(f"/ui/tenant/change?tenant_id={MINE}&action={action}")

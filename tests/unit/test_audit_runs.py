@@ -218,7 +218,7 @@ async def runs(store: Store, started: Started) -> AsyncIterator[AuditRuns]:
 
 
 def counted(result: str) -> float:
-    return metrics.AUDITS.labels(result=result)._value.get()
+    return float(metrics.AUDITS.labels(result=result)._value.get())
 
 
 async def test_an_account_is_taken_and_recorded(runs: AuditRuns, store: Store) -> None:

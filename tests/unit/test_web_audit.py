@@ -260,7 +260,7 @@ def test_more_discrepancies_than_are_listed_are_said() -> None:
 @pytest.fixture
 async def page(worker: Any) -> AsyncIterator[TestClient[Any, Any]]:
     routes: Mapping[str, Any] = {"/ui/audit": AuditView, "/ui/audit/part": AuditPart, "/ui/login": LoginView}
-    settings = load_settings(vision_api_tokens="every=*,mine=mine")
+    settings = worker.settings = load_settings(vision_api_tokens="every=*,mine=mine")
     app = application(settings, worker, routes)
     async with TestClient(TestServer(app), cookie_jar=CookieJar(unsafe=True)) as client:
         yield client
