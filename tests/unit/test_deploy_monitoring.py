@@ -120,6 +120,7 @@ SICK: dict[str, tuple[str, dict[str, str], str, str]] = {
         "21m",
     ),
     "VisionDeadLettersMany": ("1m", {'events_dlq_total{base_event="b", error_code="x"}': "0+3x80"}, "20m", "50m"),
+    "VisionAuditDiscrepancies": ("15s", {'vision_audits_total{result="discrepancies"}': "0x8 1x40"}, "2m", "3m"),
     "VisionQueueGaps": ("15s", {"vision_budget_queue_gaps_total": "0x8 1x40"}, "2m", "3m"),
     "VisionSinkWaiting": ("15s", {'vision_sink_waiting{sink="neo4j"}': "0x4 1x40"}, "5m", "7m"),
     "VisionSinkRejects": ("15s", {'vision_sink_rejected_total{sink="s3"}': "0x8 1x40"}, "2m", "3m"),
