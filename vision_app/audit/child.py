@@ -1,13 +1,13 @@
 """The process in which a worker has an account taken: `child MEMORY_BYTES SINCE_MS [TENANT]`, one line of JSON.
 
 An account takes minutes of processor time and much memory, which must not be the worker's. The settings come from the
-environment and the files that the worker itself reads. `vision_app.web.audit_child` starts it and sets its deadline.
+environment and the files that the worker itself reads. `vision_app.web.audit_child` starts it at lower priority and sets
+its deadline.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import resource
 import signal
 import sys
@@ -25,14 +25,10 @@ from .summary import AccountSummary, ChildReply
 
 TakeAccount = Callable[..., Coroutine[Any, Any, Account]]
 
-NICE = 10
-"""The worker's own work goes first."""
-
 
 def main(arguments: list[str]) -> None:
     memory_bytes, since_ms, *tenants = arguments
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is sent to the terminal's group; the worker decides when we end
-    os.nice(NICE)
     limit(int(memory_bytes))
     sys.stdout.write(reply(int(since_ms), tenants, int(memory_bytes) // 1024**2).model_dump_json())
     sys.stdout.flush()

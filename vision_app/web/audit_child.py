@@ -6,6 +6,8 @@ What it prints is checked like any untrusted input.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -20,6 +22,8 @@ from vision_app.stack.process import tied_to_this_process
 from vision_app.texts import say
 
 PROGRAM = "vision_app.audit.child"
+NICE = 10
+"""The worker's own work goes first, also while the process starts."""
 MAX_REPLY_BYTES = 1024 * 1024
 MAX_ERROR_BYTES = 64 * 1024
 ERROR_CHARS = 300
@@ -62,6 +66,8 @@ class AuditChild:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
+        with contextlib.suppress(ProcessLookupError):  # it has ended already
+            os.setpriority(os.PRIO_PROCESS, process.pid, os.getpriority(os.PRIO_PROCESS, 0) + NICE)
         return cls(process, settings.vision_audit_timeout_seconds)
 
     @property
