@@ -119,7 +119,7 @@ class AuditRuns:
         """Have the account taken. Every failure is a result."""
         try:
             child = await self._start_child(self._settings, scope)
-            log.info("audit_started", audit=begun.id, operator=begun.operator, tenant=scope.tenant_id, pid=child.pid)
+            log.info("audit_started", audit=begun.id, operator=begun.operator, tenant_id=scope.tenant_id, pid=child.pid)
             found = await child.summary()
             return _Ended("taken", "clean" if found.clean else "discrepancies", summary=found)
         except AuditFailed as fault:
@@ -161,7 +161,7 @@ class AuditRuns:
 
 
 def _log(begun: AuditRecord, ended: _Ended) -> None:
-    about: dict[str, object] = {"audit": begun.id, "operator": begun.operator, "tenant": begun.tenant_id}
+    about: dict[str, object] = {"audit": begun.id, "operator": begun.operator, "tenant_id": begun.tenant_id}
     if (found := ended.summary) is not None:
         about |= {"seconds": found.seconds, "discrepancies": found.discrepancies_total}
         if found.clean:
