@@ -426,8 +426,8 @@ class Settings(BaseSettings):
     """Open streams of `/api/v1/changes` at once; of each token (or address) half of them. Each holds a connection."""
     vision_audit_timeout_seconds: float = Field(1800, gt=0)
     """For one account asked for over the API or the page; 10,000 posts take 15 s of processor time."""
-    vision_audit_memory_mb: int = Field(768, ge=128)
-    """For the process that takes it; 10,000 posts take 83 more than none."""
+    vision_audit_memory_mb: int = Field(1024, ge=256)
+    """For the process that takes it, in which 10,000 posts take 83. When it is used up, the account fails and says so."""
     metrics_host: str = "127.0.0.1"
     """The address that the metrics' port listens on."""
     metrics_port: Port = 8001

@@ -52,10 +52,10 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 async def test_the_process_gets_its_limits_and_the_scope_and_answers() -> None:
-    settings = load_settings(vision_audit_memory_mb=200)
+    settings = load_settings(vision_audit_memory_mb=300)
     child = await start(settings, AuditScope("acme & co", NOW))
     found = await child.summary()
-    assert found.notes == [str(200 * 1024**2), str(round(NOW.timestamp() * 1000)), "acme & co", str(os.getpid())]
+    assert found.notes == [str(300 * 1024**2), str(round(NOW.timestamp() * 1000)), "acme & co", str(os.getpid())]
     assert found.clean
     assert is_gone(child.pid)
 
