@@ -427,7 +427,7 @@ class Settings(BaseSettings):
     vision_audit_timeout_seconds: float = Field(1800, gt=0)
     """For one account asked for over the API or the page; 10,000 posts take 15 s of processor time."""
     vision_audit_memory_mb: int = Field(1024, ge=256)
-    """For the process that takes it, in which 10,000 posts take 83. When it is used up, the account fails and says so."""
+    """For the process that takes it; 10,000 posts take 83. When it is used up, the account fails and says so."""
     metrics_host: str = "127.0.0.1"
     """The address that the metrics' port listens on."""
     metrics_port: Port = 8001

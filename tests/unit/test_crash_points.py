@@ -49,6 +49,7 @@ EXEMPT = {
     "vision_app.providers.decoders": "no effect outside of the worker",
     "vision_app.providers.gigachat_auth": "a token costs nothing",
     "vision_app.providers.ocr": "no effect outside of the worker",
+    "vision_app.stores.audits": "one statement or transaction each; an account without its end counts as cut off",
     "vision_app.stores.costs": "reads",
     "vision_app.stores.post_search": "reads",
     "vision_app.retention.accounts": "one statement each; a listing puts the accounts right",

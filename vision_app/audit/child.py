@@ -1,8 +1,8 @@
 """The process in which a worker has an account taken: `child MEMORY_BYTES SINCE_MS [TENANT]`, one line of JSON.
 
 An account takes minutes of processor time and much memory, which must not be the worker's. The settings come from the
-environment and the files that the worker itself reads. `vision_app.web.audit_child` starts it at lower priority and sets
-its deadline.
+environment and the files that the worker itself reads. `vision_app.web.audit_child` starts it at lower priority and
+sets its deadline.
 """
 
 from __future__ import annotations

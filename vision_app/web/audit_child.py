@@ -82,7 +82,7 @@ class AuditChild:
         except TimeoutError as fault:
             raise AuditFailed(_too_late(self._seconds), late=True) from fault
         finally:
-            await asyncio.shield(self._bury())
+            await asyncio.shield(self._end())
         if self._too_much:
             raise AuditFailed(_no_summary(say("it printed more than {most} bytes", most=MAX_REPLY_BYTES)))
         return _summary(out, err, status)
@@ -106,7 +106,7 @@ class AuditChild:
             del kept[:-MAX_ERROR_BYTES]
         return bytes(kept)
 
-    async def _bury(self) -> None:
+    async def _end(self) -> None:
         """End the process if it runs, and read its pipes to their end: only then asyncio tells that it has ended."""
         if self._process.returncode is not None:
             return
