@@ -2,13 +2,13 @@
 
 RU = {
     "Account": "Сверка",
-    (
-        "Was every post answered once, and every token charged once? `vision audit` answers it from all stores; it "
-        "takes 15 s of processor time for 10,000 posts, in a process of its own."
-    ): (
-        "Получил ли каждый пост один ответ и списан ли каждый токен один раз? На это по всем хранилищам отвечает "
-        "`vision audit`: 15 с процессора на 10 000 постов, в отдельном процессе."
+    "Was every post answered once, and every token charged once?": (
+        "Получил ли каждый пост один ответ и списан ли каждый токен один раз?"
     ),
+    (
+        "`vision audit` answers it from all stores. It takes 15 s of processor time for 10,000 posts, in a process of "
+        "its own."
+    ): "На это по всем хранилищам отвечает `vision audit`: 15 с процессора на 10 000 постов, в отдельном процессе.",
     "Not known while Postgres does not answer.": "Неизвестно, пока не отвечает Postgres.",
     "An account is being taken since {time} UTC, by worker {worker}.": "Сверка идёт с {time} UTC, её ведёт {worker}.",
     "The account of {time} UTC has no result: {reason}": "Сверка от {time} UTC без результата: {reason}",
