@@ -88,6 +88,23 @@ def test_a_killed_service_comes_back_with_its_data(tmp_path: Path) -> None:
         redis.close()
 
 
+def test_a_log_on_a_full_disk_does_not_end_the_supervision(place: Path) -> None:
+    home = place / ".vision"
+    command = [sys.executable, "-m", "vision_app.stack.supervisor", "--workers=0", "--services=redis"]
+    with Path("/dev/full").open("wb") as full:
+        supervisor = subprocess.Popen(command, stdout=full, stderr=full)
+    try:
+        eventually(lambda: (now := live_state(Home(home))) is not None and now.is_ready)
+        for restarts in (1, 2):
+            os.kill(pid(home, "redis"), signal.SIGKILL)
+            eventually(lambda restarts=restarts: service(home, "redis").restarts == restarts)  # type: ignore[misc]  # a default binds the number now
+            eventually(lambda: service(home, "redis").condition is Condition.READY)
+        assert supervisor.poll() is None
+    finally:
+        supervisor.terminate()
+        assert supervisor.wait(30) == 0
+
+
 def test_a_frozen_service_is_shown_and_is_ready_again_afterwards(tmp_path: Path) -> None:
     with running_stack(tmp_path, services=("redis",), worker=True, worker_command=STAND_IN_WORKER):
         frozen = [pid(tmp_path, name) for name in ("redis", "worker-1")]

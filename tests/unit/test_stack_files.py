@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-from vision_app.stack.files import KEPT_LOGS, rotate, rotate_in_use, write_atomically
+from vision_app.stack.files import KEPT_LOGS, UnfailingText, rotate, rotate_in_use, write_atomically
 
 
 def test_earlier_logs_are_kept_up_to_a_number(tmp_path: Path) -> None:
@@ -40,3 +41,18 @@ def test_a_written_file_is_only_for_its_owner(tmp_path: Path) -> None:
     write_atomically(path, "SECRET=1")
     assert path.stat().st_mode & 0o777 == 0o600
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_lines_that_a_full_disk_does_not_take_are_counted(tmp_path: Path) -> None:
+    log = os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT)
+    full = os.open("/dev/full", os.O_WRONLY)
+    descriptor = os.dup(full)
+    stream = UnfailingText(descriptor)
+    stream.write("lost\n")
+    stream.write("lost, too\n")
+    os.dup2(log, descriptor)  # there is room again
+    stream.write("written\n")
+    stream.write("and this\n")
+    assert (tmp_path / "log").read_text() == "2 lines could not be written here\nwritten\nand this\n"
+    for number in (log, full, descriptor):
+        os.close(number)

@@ -7,6 +7,7 @@ import http.server
 import json
 import os
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ import pytest
 from click.testing import CliRunner
 
 from vision_app.cli import stack
+from vision_app.stack import checks
 from vision_app.stack.home import Home
 from vision_app.stack.process import Identity
-from vision_app.stack.state import Condition, ServiceState, StackState, write_state
+from vision_app.stack.state import OUTDATED_SECONDS, Condition, ServiceState, StackState, write_state
 
 STALL = {
     "stage": "budget",
@@ -96,3 +98,29 @@ def test_a_worker_in_a_container_or_started_by_hand_is_seen(
     assert shown.exit_code == code
     assert (told_scripts["running"], told_scripts["ready"]) == (answer is not None, code == 0)
     assert ("docker compose logs worker" in str(logs.exception)) is (answer is not None)
+
+
+def test_a_report_that_is_no_longer_written_is_not_taken_for_the_present(tmp_path: Path) -> None:
+    """A full disk, or a frozen supervisor: its last words may be that all is ready."""
+    ended = Identity(pid=os.getpid(), created_at=1.0)
+    services = [
+        ServiceState(name="kafka", condition=Condition.READY, process=ended),
+        ServiceState(name="redis", condition=Condition.READY, process=Identity.of(os.getpid())),
+    ]
+    written = time.time() - OUTDATED_SECONDS - 60
+    state = StackState(supervisor=Identity.of(os.getpid()), services=services, written_at=written)
+    write_state(Home(tmp_path), state)
+    shown = CliRunner().invoke(stack.status, env={"COLUMNS": "300", "VISION_HOME": str(tmp_path)})
+    text = " ".join(shown.output.split())
+    assert "kafka gone" in text
+    assert "redis ready ?" in text
+    assert "the supervisor (pid" in text
+    assert "Free disk space" in text
+    assert shown.exit_code == 1
+    told = json.loads(CliRunner().invoke(stack.status, ["--json"], env={"VISION_HOME": str(tmp_path)}).output)
+    assert told["ready"] is False
+    assert told["state_age_seconds"] > OUTDATED_SECONDS
+    (finding,) = checks.supervisor(Home(tmp_path), state)
+    assert finding.verdict is checks.Level.FAILED
+    assert "vision logs supervisor" in finding.detail
+    assert checks.supervisor(Home(tmp_path), None) == []

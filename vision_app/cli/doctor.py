@@ -45,7 +45,7 @@ def _findings() -> list[Finding]:
     home = Home(vision_home())
     state = client.live_state(home)
     python = Finding(check="python", verdict=Level.OK, detail=platform.python_version())
-    findings = [python, checks.disk_space(home.root), checks.memory(state)]
+    findings = [python, checks.disk_space(home.root), checks.memory(state), *checks.supervisor(home, state)]
     try:
         settings = load_settings()
     except SettingsError as error:

@@ -16,7 +16,7 @@ import click
 from rich.console import Console
 from rich.live import Live
 
-from vision_app.cli.stack_view import Progress, as_json, gigachat_line, status_table, total_line
+from vision_app.cli.stack_view import Progress, as_json, gigachat_line, outdated_line, status_table, total_line
 from vision_app.operations.health import Health, findings, health
 from vision_app.printable import json_text
 from vision_app.settings import load_settings, vision_home
@@ -131,7 +131,8 @@ def status(machine_readable: bool) -> None:
 
     Exit code 0 if everything is ready and no work stands still, otherwise 1.
     """
-    state, standing_still = client.live_state(Home(vision_home())), False
+    home, standing_still = Home(vision_home()), False
+    state = client.live_state(home)
     if state is None and (alone := _worker_alone()):
         _show_alone(alone, machine_readable)
     if machine_readable:
@@ -140,6 +141,8 @@ def status(machine_readable: bool) -> None:
         click.echo(say("Nothing is running. Start it with: vision up"))
     else:
         console.print(status_table(state))
+        if outdated := outdated_line(state, home.state):
+            console.print(outdated, markup=False, highlight=False, style="red")
         console.print(total_line(state))
         console.print(gigachat_line(state))
         for finding in findings(asyncio.run(health(load_settings()))):

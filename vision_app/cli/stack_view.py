@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
@@ -46,7 +47,7 @@ def status_table(state: StackState) -> Table:
     for service in state.services:
         table.add_row(
             service.name,
-            f"[{STYLES[service.condition]}]{say(CONDITIONS[service.condition])}[/]",
+            _condition(service, state),
             str(service.process.pid) if service.process else "",
             service.url,
             str(service.restarts),
@@ -55,6 +56,19 @@ def status_table(state: StackState) -> Table:
             escape(printable(_trouble(service))),
         )
     return table
+
+
+def outdated_line(state: StackState, path: Path) -> str:
+    """That the state shown is an old one, and what to do; empty if it is not."""
+    if not state.is_outdated:
+        return ""
+    return say(
+        "This was so {age:.0f} s ago: the supervisor (pid {pid}) is frozen, or it cannot write {path}. Free disk space "
+        "there, or see `vision logs supervisor`; `vision doctor` asks each service itself",
+        age=state.age_seconds,
+        pid=state.supervisor.pid,
+        path=path,
+    )
 
 
 def total_line(state: StackState) -> str:
@@ -89,6 +103,7 @@ def as_json(state: StackState | None) -> dict[str, Any]:
         "running": True,
         "ready": state.is_ready,
         "stopping": state.stopping,
+        "state_age_seconds": round(state.age_seconds, 1),
         "supervisor_pid": state.supervisor.pid,
         "gigachat": state.gigachat,
         "rss_bytes": _total(state),
@@ -151,6 +166,14 @@ class Progress:
             return False
         self._next_download_line[service] = now + DOWNLOAD_SECONDS
         return True
+
+
+def _condition(service: ServiceState, state: StackState) -> str:
+    """The condition, as far as it is known: of an old state, at least whether the process is still there."""
+    if state.is_outdated and service.process is not None and service.process.process() is None:
+        return f"[red]{say('gone')}[/]"
+    style = "yellow" if state.is_outdated else STYLES[service.condition]
+    return f"[{style}]{say(CONDITIONS[service.condition])}{' ?' if state.is_outdated else ''}[/]"
 
 
 def _total(state: StackState) -> int:

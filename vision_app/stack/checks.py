@@ -64,6 +64,22 @@ def disk_space(folder: Path) -> Finding:
     return _ok(say("disk"), say("{free:.0f} GB free at {folder}", free=free / 1e9, folder=folder))
 
 
+def supervisor(home: Home, state: StackState | None) -> list[Finding]:
+    """Whether the supervisor still reports; nothing if none runs."""
+    if state is None:
+        return []
+    name = say("supervisor")
+    if not state.is_outdated:
+        return [_ok(name, say("reports each second (pid {pid})", pid=state.supervisor.pid))]
+    text = say(
+        "its last report is {age:.0f} s old: it is frozen, or it cannot write {path}; free disk space there, see "
+        "`vision logs supervisor`, or restart it: `vision down`, then `vision up`",
+        age=state.age_seconds,
+        path=home.state,
+    )
+    return [_failed(name, text)]
+
+
 def memory(state: StackState | None) -> Finding:
     available = psutil.virtual_memory().available
     if state is None and available < MEMORY_BYTES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import threading
@@ -9,6 +10,26 @@ from pathlib import Path
 
 LOG_BYTES = 64 * 1024 * 1024  # a log that grows beyond this is rotated while its process goes on writing
 KEPT_LOGS = 3
+
+
+class UnfailingText(io.TextIOBase):
+    """A text stream to a file descriptor for log lines, whose disk may be full.
+
+    A line that cannot be written is counted, and nothing fails. The count is written before the next line.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor, self._lost = descriptor, 0
+
+    def write(self, text: str) -> int:
+        told = f"{self._lost} lines could not be written here\n" if self._lost else ""
+        content = (told + text).encode(errors="replace")
+        try:
+            written = os.write(self._descriptor, content)
+        except OSError:
+            written = 0
+        self._lost = 0 if written == len(content) else self._lost + 1
+        return len(text)
 
 
 def write_atomically(path: Path, text: str, mode: int = 0o600) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from enum import StrEnum
 
 from pydantic import BaseModel, Field, ValidationError
@@ -10,6 +11,9 @@ from pydantic import BaseModel, Field, ValidationError
 from vision_app.stack.files import write_atomically
 from vision_app.stack.home import Home
 from vision_app.stack.process import Identity
+
+OUTDATED_SECONDS = 15.0
+"""A report of this age says no more how things are: the supervisor is frozen, or cannot write."""
 
 
 class Condition(StrEnum):
@@ -51,10 +55,21 @@ class StackState(BaseModel):
     stopping: bool = False
     gigachat: str = ""  # "simulated", or the URL
     services: list[ServiceState] = Field(default_factory=list)
+    written_at: float = Field(default_factory=time.time)  # seconds since the epoch
 
     @property
     def is_ready(self) -> bool:
-        return not self.stopping and all(s.condition in (Condition.READY, Condition.EXTERNAL) for s in self.services)
+        usable = not (self.stopping or self.is_outdated)
+        return usable and all(s.condition in (Condition.READY, Condition.EXTERNAL) for s in self.services)
+
+    @property
+    def age_seconds(self) -> float:
+        """How old this report is. A supervisor that works writes a new one every second."""
+        return max(0.0, time.time() - self.written_at)
+
+    @property
+    def is_outdated(self) -> bool:
+        return self.age_seconds > OUTDATED_SECONDS
 
     def service(self, name: str) -> ServiceState:
         """Raises KeyError when there is no such service."""

@@ -16,14 +16,14 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, TextIO, cast
 
 import orjson
 import structlog
 
 from vision_app.settings import SettingsError, load_settings, sources, stack_history, vision_home
 from vision_app.stack.errors import AlreadyRunningError, StackError
-from vision_app.stack.files import rotate, rotate_in_use, write_atomically
+from vision_app.stack.files import UnfailingText, rotate, rotate_in_use, write_atomically
 from vision_app.stack.home import Home
 from vision_app.stack.instance import Instance
 from vision_app.stack.leftovers import end_leftovers
@@ -55,6 +55,7 @@ class Supervisor:
         self._make_worker = plan.make_worker
         self._tasks: dict[Supervised, asyncio.Task[None]] = {}
         self._orders: Mapping[int, Order] = {}
+        self._write_fault = ""  # why the state could not be written last
         external = [ServiceState(name=n, condition=Condition.EXTERNAL, url=url) for n, url in plan.external.items()]
         states = [child.state for child in self._children()]
         self.state = StackState(supervisor=Identity.of(os.getpid()), gigachat=plan.gigachat, services=external + states)
@@ -142,12 +143,18 @@ class Supervisor:
                 continue
 
     def _write_state(self) -> None:
+        """A full disk must not end the supervision. `vision status` sees how old the last written state is."""
+        self.state.written_at = time.time()
         try:
             write_state(self._home, self.state)
             for child in self._children():
                 rotate_in_use(Path(child.state.log))
-        except OSError as error:  # a full disk must not end the supervision
-            logger.error("supervisor_state_not_written", error=str(error), path=str(self._home.state))
+        except OSError as error:
+            if (fault := str(error)) != self._write_fault:  # once, not every second
+                logger.error("supervisor_state_not_written", error=fault, path=str(self._home.state))
+            self._write_fault = fault
+        else:
+            self._write_fault = ""
 
 
 def _take_lock(home: Home) -> IO[str]:
@@ -203,6 +210,8 @@ def _arguments(argv: list[str] | None) -> StackOptions:
 def main(argv: list[str] | None = None) -> int:
     """Returns 0 after a clean stop, 2 for unusable settings, 3 when there is a supervisor already."""
     wish, home = _arguments(argv), Home(vision_home())
+    log = cast(TextIO, UnfailingText(sys.stderr.fileno()))
+    structlog.configure(logger_factory=structlog.WriteLoggerFactory(log))
     try:
         lock = _take_lock(home)
         settings = load_settings()

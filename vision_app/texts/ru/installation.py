@@ -156,6 +156,12 @@ RU: dict[str, str | Forms] = {
     "Memory: {total:.0f} MB resident in all, the supervisor included": (
         "Память: всего {total:.0f} МБ (RSS), вместе с супервизором"
     ),
+    "gone": "процесса нет",
+    "This was so {age:.0f} s ago: the supervisor (pid {pid}) is frozen, or it cannot write {path}. Free disk space "
+    "there, or see `vision logs supervisor`; `vision doctor` asks each service itself": (
+        "Так было {age:.0f} с назад: супервизор (pid {pid}) завис или не может записать {path}. Освободите там место "
+        "на диске или посмотрите `vision logs supervisor`; `vision doctor` сам спрашивает каждый сервис"
+    ),
     "not configured": "не настроен",
     "{condition} at {url}{after}": "{condition}, адрес {url}{after}",
     "failed: {last_error}; {detail}": "сбой: {last_error}; {detail}",

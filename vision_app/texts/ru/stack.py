@@ -23,6 +23,13 @@ RU: dict[str, str | Forms] = {
         "свободно {free:.1f} GB в {folder}; освободите не меньше 1 GB или задайте VISION_HOME в другом месте"
     ),
     "{free:.0f} GB free at {folder}": "свободно {free:.0f} GB в {folder}",
+    "supervisor": "супервизор",
+    "reports each second (pid {pid})": "отчитывается каждую секунду (pid {pid})",
+    "its last report is {age:.0f} s old: it is frozen, or it cannot write {path}; free disk space there, see "
+    "`vision logs supervisor`, or restart it: `vision down`, then `vision up`": (
+        "последнему отчёту {age:.0f} с: он завис или не может записать {path}; освободите там место на диске, "
+        "посмотрите `vision logs supervisor` или перезапустите: `vision down`, затем `vision up`"
+    ),
     "memory": "память",
     "{available:.1f} GB available, the stack takes up to 2.5 GB; close other programs": (
         "свободно {available:.1f} GB, стек занимает до 2.5 GB; закройте другие программы"
