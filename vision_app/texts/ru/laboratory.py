@@ -1,4 +1,4 @@
-"""Help of the laboratory's commands: demo, soak, bench, capacity."""
+"""Help of the laboratory's commands: demo, soak, bench."""
 
 RU = {
     "Start the stack, send posts of two invented tenants through it, and check the results in every store.": (
@@ -84,4 +84,47 @@ RU = {
     "Measure the plain worker, too.": "Измерить и простой воркер.",
     "Keep the run's folder (logs and data).": "Сохранить папку прогона (логи и данные).",
     "A folder for a flame graph of each kind.": "Папка для flame graph каждого вида.",
+    "Measure how fast it is: everything with one command, or one thing with all its options.": (
+        "Измерить, насколько система быстра: всё одной командой или что-то одно со всеми параметрами."
+    ),
+    "Each command runs on its own services beside those of `vision up`; GigaChat is simulated.": (
+        "Каждая команда работает на собственных сервисах рядом с сервисами `vision up`; GigaChat имитируется."
+    ),
+    "Run all scenarios, or those chosen, and show one table: ours, the plain worker, the ratio and the goal.": (
+        "Выполнить все сценарии или выбранные и показать одну таблицу: наш воркер, простой, отношение и цель."
+    ),
+    (
+        "capacity: posts of each kind, published at once. pace: new pictures, 4 and 9 a second. provider: its answers "
+        "take 3 s; 1 and 3 workers, and one of them killed. scaling: 1, 2 and 3 workers. replay: inputs sent again. "
+        "letters: dead letters replayed. relay: from Redis to Kafka, beside a plain relay. sinks: each store, in "
+        "batches beside one by one. growth: with many posts in the tables: processor time, memory, restart."
+    ): (
+        "capacity: посты каждого вида, опубликованные сразу. pace: новые картинки, 4 и 9 в секунду. provider: его "
+        "ответы длятся 3 с; 1 и 3 воркера, и один из них убит. scaling: 1, 2 и 3 воркера. replay: входы, отправленные "
+        "снова. letters: повтор dead letters. relay: из Redis в Kafka, рядом с простым мостом. sinks: каждое "
+        "хранилище, пачками и рядом по одному. growth: много постов в таблицах: процессорное время, память, перезапуск."
+    ),
+    (
+        "Sizes unless given: capacity=200 pace=15 provider=100 scaling=200 replay=2000 letters=200 relay=5000 "
+        "sinks=1000 growth=1000,5000. They count posts, of pace seconds, of sinks results."
+    ): (
+        "Размеры, если не заданы: capacity=200 pace=15 provider=100 scaling=200 replay=2000 letters=200 relay=5000 "
+        "sinks=1000 growth=1000,5000. Это посты; у pace — секунды, у sinks — результаты."
+    ),
+    (
+        "With --compare it compares what does not depend on the machine: ratios to the plain worker, and other figures "
+        "in units of its processor time for a new picture. Exit code 0 only if all work ended and no figure is worse "
+        "than before by more than --tolerance."
+    ): (
+        "С --compare сравнивается то, что не зависит от машины: отношения к простому воркеру, а другие числа — в "
+        "единицах его процессорного времени на новую картинку. Код завершения 0, только если вся работа завершилась и "
+        "ни одно число не хуже прежнего больше чем на --tolerance."
+    ),
+    "Only this; may be repeated.": "Только этот; можно повторять.",
+    "Of a scenario, for example growth=1000,100000.": "Сценария, например growth=1000,100000.",
+    "Each on fresh services.": "Каждый на новых сервисах.",
+    "The --json document of an earlier run, also of another machine.": (
+        "Документ --json прежнего прогона, можно с другой машины."
+    ),
+    "Per cent that may be worse.": "На сколько процентов может быть хуже.",
 }

@@ -1,0 +1,66 @@
+"""A worker with many posts in its tables: processor time of a new picture, memory, and the time of a restart.
+
+The tables are filled with posts that the policy skips: their rows are as large as those of others, and made quickly.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from vision_app.clients.postgres import postgres_connection
+from vision_app.lab.bench.laboratory import COUNT, MEGABYTES, MS_A_POST, SECONDS, Laboratory
+from vision_app.lab.bench.measure import OURS, Measure
+from vision_app.lab.soak.workers import WorkerProcess
+from vision_app.stack.process import resident_bytes
+
+NAME = "growth"
+MEASURED_POSTS = 100
+FILLED_AT_ONCE = 1000
+
+
+async def run(laboratory: Laboratory, sizes: Sequence[int]) -> None:
+    for size in sorted(sizes):
+        [worker] = await laboratory.workers(1)
+        measure = laboratory.measure(min(MEASURED_POSTS, size), f"{NAME}-{size}")
+        await _fill(laboratory, measure, size)
+        posts = await _posts(laboratory)
+        row = await measure.new(OURS, worker)
+        laboratory.expect(f"{NAME}, {size} posts", row.ended, row.posts)
+        at = f"at {size:,} posts"
+        laboratory.note(
+            NAME, f"{at}, CPU of a new picture", MS_A_POST, row.cpu_ms_a_post, laboratory.beside(row.kind)[0]
+        )
+        laboratory.note(NAME, f"{at}, memory", MEGABYTES, resident_bytes(worker.pid or 0) / 1e6)
+        laboratory.note(NAME, f"{at}, restart", SECONDS, await _restart(laboratory, worker))
+        laboratory.note(NAME, f"{at}, posts there really", COUNT, posts)
+
+
+async def _fill(laboratory: Laboratory, measure: Measure, size: int) -> None:
+    missing = size - await _posts(laboratory)
+    laboratory.tell(f"{max(0, missing)} posts that the policy skips, until there are {size}")
+    while missing > 0:
+        count = min(FILLED_AT_ONCE, missing)
+        published = await measure.publish(measure.skipped_events(count))
+        laboratory.expect(f"{NAME}, filling up to {size} posts", len(published.announced), count)
+        missing -= count
+    await laboratory.idle(NAME)
+
+
+async def _posts(laboratory: Laboratory) -> int:
+    """The posts of which there is a row. The worker's table has them for a day."""
+    connection = await postgres_connection(laboratory.settings, application="vision-bench")
+    try:
+        return int(await connection.fetchval("SELECT count(*) FROM post_enrichment WHERE kind = 'vision'"))
+    finally:
+        await connection.close()
+
+
+async def _restart(laboratory: Laboratory, worker: WorkerProcess) -> float:
+    """Seconds from the start of the process until it is ready, its tables recovered."""
+    laboratory.tell("restarting the worker")
+    await worker.terminate()
+    started = time.monotonic()
+    await worker.start()
+    await worker.ready()
+    return time.monotonic() - started
