@@ -223,8 +223,8 @@ def test_a_picture_that_was_billed_three_times_was_lost_twice() -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--scenario", "other"], "is not one of 'capacity', 'pace'"),
-        (["--size", "other=5"], "'other' is no scenario; there are capacity, pace"),
+        (["--scenario", "other"], "is not one of 'relay', 'pace'"),
+        (["--size", "other=5"], "'other' is no scenario; there are relay, pace"),
         (["--size", "relay=many"], "is no size; give positive whole numbers, for example relay=100"),
         (["--size", "relay"], "is no size"),
         (["--size", "relay=0"], "is no size"),

@@ -93,13 +93,13 @@ def all_command(
 ) -> None:
     """Run all scenarios, or those chosen, and show one table: ours, the plain worker, the ratio and the goal.
 
-    capacity: posts of each kind, published at once. pace: new pictures, 4 and 9 a second. provider: its answers take 3
-    s; 1 and 3 workers, and one of them killed. scaling: 1, 2 and 3 workers. replay: inputs sent again. letters: dead
-    letters replayed. relay: from Redis to Kafka, beside a plain relay. sinks: each store, in batches beside one by one.
-    growth: with many posts in the tables: processor time, memory, restart.
+    relay: from Redis to Kafka, beside a plain relay. pace: new pictures, 4 and 9 a second. capacity: posts of each
+    kind, published at once. scaling: 1, 2 and 3 workers. provider: its answers take 3 s; 3 workers, one of them
+    killed, and 1 worker. replay: inputs sent again. letters: dead letters replayed. growth: with many posts in the
+    tables: processor time, memory, restart. sinks: each store, in batches beside one by one.
 
-    Sizes unless given: capacity=200 pace=15 provider=100 scaling=200 replay=2000 letters=200 relay=5000 sinks=1000
-    growth=1000,5000. They count posts, of pace seconds, of sinks results.
+    Sizes unless given: relay=5000 pace=15 capacity=200 scaling=200 provider=100 replay=2000 letters=200
+    growth=1000,5000 sinks=1000. They count posts, of pace seconds, of relay entries, of sinks results.
 
     With --compare it compares what does not depend on the machine: ratios to the plain worker, and other figures in
     units of its processor time for a new picture. Exit code 0 only if all work ended and no figure is worse than before

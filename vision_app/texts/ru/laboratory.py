@@ -94,22 +94,23 @@ RU = {
         "Выполнить все сценарии или выбранные и показать одну таблицу: наш воркер, простой, отношение и цель."
     ),
     (
-        "capacity: posts of each kind, published at once. pace: new pictures, 4 and 9 a second. provider: its answers "
-        "take 3 s; 1 and 3 workers, and one of them killed. scaling: 1, 2 and 3 workers. replay: inputs sent again. "
-        "letters: dead letters replayed. relay: from Redis to Kafka, beside a plain relay. sinks: each store, in "
-        "batches beside one by one. growth: with many posts in the tables: processor time, memory, restart."
+        "relay: from Redis to Kafka, beside a plain relay. pace: new pictures, 4 and 9 a second. capacity: posts of "
+        "each kind, published at once. scaling: 1, 2 and 3 workers. provider: its answers take 3 s; 3 workers, one of "
+        "them killed, and 1 worker. replay: inputs sent again. letters: dead letters replayed. growth: with many "
+        "posts in the tables: processor time, memory, restart. sinks: each store, in batches beside one by one."
     ): (
-        "capacity: посты каждого вида, опубликованные сразу. pace: новые картинки, 4 и 9 в секунду. provider: его "
-        "ответы длятся 3 с; 1 и 3 воркера, и один из них убит. scaling: 1, 2 и 3 воркера. replay: входы, отправленные "
-        "снова. letters: повтор dead letters. relay: из Redis в Kafka, рядом с простым мостом. sinks: каждое "
-        "хранилище, пачками и рядом по одному. growth: много постов в таблицах: процессорное время, память, перезапуск."
+        "relay: из Redis в Kafka, рядом с простым мостом. pace: новые картинки, 4 и 9 в секунду. capacity: посты "
+        "каждого вида, опубликованные сразу. scaling: 1, 2 и 3 воркера. provider: его ответы длятся 3 с; 3 воркера, "
+        "один из них убит, и 1 воркер. replay: входы, отправленные снова. letters: повтор dead letters. growth: много "
+        "постов в таблицах: процессорное время, память, перезапуск. sinks: каждое хранилище, пачками и рядом по "
+        "одному."
     ),
     (
-        "Sizes unless given: capacity=200 pace=15 provider=100 scaling=200 replay=2000 letters=200 relay=5000 "
-        "sinks=1000 growth=1000,5000. They count posts, of pace seconds, of sinks results."
+        "Sizes unless given: relay=5000 pace=15 capacity=200 scaling=200 provider=100 replay=2000 letters=200 "
+        "growth=1000,5000 sinks=1000. They count posts, of pace seconds, of relay entries, of sinks results."
     ): (
-        "Размеры, если не заданы: capacity=200 pace=15 provider=100 scaling=200 replay=2000 letters=200 relay=5000 "
-        "sinks=1000 growth=1000,5000. Это посты; у pace — секунды, у sinks — результаты."
+        "Размеры, если не заданы: relay=5000 pace=15 capacity=200 scaling=200 provider=100 replay=2000 letters=200 "
+        "growth=1000,5000 sinks=1000. Это посты; у pace — секунды, у relay — записи потока, у sinks — результаты."
     ),
     (
         "With --compare it compares what does not depend on the machine: ratios to the plain worker, and other figures "

@@ -18,7 +18,7 @@ from vision_app.operations.neighbours import Announced
 
 NAME = "provider"
 ANSWER_SECONDS = 3.0
-CASES = (("1 worker", 1, False), ("3 workers", 3, False), ("3 workers, one killed", 3, True))
+CASES = (("3 workers", 3, False), ("3 workers, one killed", 3, True), ("1 worker", 1, False))
 
 
 async def run(laboratory: Laboratory, sizes: Sequence[int]) -> None:
