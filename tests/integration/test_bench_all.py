@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import orjson
+import pytest
 
 from vision_app.lab.bench.scenarios import SCENARIOS
 
@@ -27,6 +28,7 @@ BESIDE = {"pace", "scaling", "relay", "sinks"}
 """Scenarios whose every figure has one of a plain worker beside it."""
 
 
+@pytest.mark.timeout(600)
 def test_every_scenario_in_tiny_sizes(tmp_path: Path) -> None:
     environment = {**os.environ, "VISION_HOME": str(tmp_path / "home"), "COLUMNS": "200"}
     sizes = [f"--size={name}={size}" for name, size in TINY.items()]

@@ -1,7 +1,7 @@
-"""The scenarios of `vision bench all`, in the order in which they run. Each is a module with `run(laboratory, sizes)`.
+"""The scenarios of `vision bench all`, in the order in which they run, each a module with `run(laboratory, sizes)`.
 
-The order saves starts of workers: none, then one, then up to three, then one. Growth fills the tables, so it comes after
-the others; but sinks write rows of posts that no worker has, so they come after growth.
+The order saves starts of workers: none, then one, then up to three, then one. Growth fills the tables, so it comes
+after the others; but sinks write rows of posts that no worker has, so they come after growth.
 """
 
 from __future__ import annotations
