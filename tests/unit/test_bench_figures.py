@@ -134,7 +134,7 @@ def test_what_the_earlier_run_does_not_have_or_measured_otherwise_is_said() -> N
     before = result([capacity(30, 10)], sizes={"capacity": [400], "pace": [15]})
     now = result([capacity(30, 10), Figure("pace", "p50", MS, 3)], sizes={"capacity": [200], "pace": [15]})
     assert compared(now, before) == (
-        1,
+        0,
         [],
         ["capacity: measured with size 200, then with 400", "pace, p50: the earlier run does not have it"],
     )

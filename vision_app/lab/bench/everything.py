@@ -14,6 +14,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from vision_app.lab.soak.run import Tell
+from vision_app.lab.soak.workers import WorkerLost
+from vision_app.stack.errors import StackError
 
 from .figures import FORMAT, Comparison, Figure, Row, Spread, rows_as_json, rows_of
 from .laboratory import AT_ONCE, Laboratory, Wish
@@ -55,7 +57,10 @@ class Everything:
 
 
 async def run_repeat(result: Everything, home: Path, variables: Mapping[str, str], tell: Tell) -> None:
-    """Run all scenarios once, on the services in `variables`. Raises WorkerLost, and the errors of stores."""
+    """Run all scenarios once, on the services in `variables`. Raises the errors of stores that are away.
+
+    A worker that is lost is a fault of its scenario; the plain worker must not be lost (WorkerLost).
+    """
     async with Laboratory.open(result.wish, home, variables, tell) as laboratory:
         posts = min(REFERENCE_POSTS, *(result.wish.sizes.get("capacity", [REFERENCE_POSTS])))
         async with laboratory.plain_worker() as process:
@@ -63,7 +68,10 @@ async def run_repeat(result: Everything, home: Path, variables: Mapping[str, str
         laboratory.expect("plain worker", laboratory.plain.ended, laboratory.plain.posts)
         for name, sizes in result.wish.sizes.items():
             tell(f"--- {name}")
-            await SCENARIOS[name].run(laboratory, sizes)
+            try:
+                await SCENARIOS[name].run(laboratory, sizes)
+            except (StackError, WorkerLost) as fault:  # the others' figures count all the same
+                laboratory.faults.append(f"{name}: {fault}")
     result.repeats.append(laboratory.figures)
     result.references_ms.append(laboratory.plain.cpu_ms_a_post)
     result.faults += laboratory.faults

@@ -177,12 +177,14 @@ def compare(rows: Sequence[Row], sizes: Mapping[str, Sequence[int]], earlier: Ea
     """Compare with an earlier run; `tolerance` 0.25 allows a quarter more time, or a rate that many times smaller."""
     before = {(row.scenario, row.name): row for row in earlier.rows}
     compared, worse, left_out = 0, [], []
-    for scenario in dict.fromkeys(row.scenario for row in rows):
-        if scenario in earlier.sizes and list(sizes[scenario]) != earlier.sizes[scenario]:
-            left_out.append(
-                f"{scenario}: measured with size {_list(sizes[scenario])}, then with {_list(earlier.sizes[scenario])}"
-            )
+    other = {name for name, size in sizes.items() if earlier.sizes.get(name, list(size)) != list(size)}
+    for name in sizes:
+        if name in other:
+            then_size = _list(earlier.sizes[name])
+            left_out.append(f"{name}: measured with size {_list(sizes[name])}, then with {then_size}")
     for row in rows:
+        if row.scenario in other:
+            continue
         then = before.get((row.scenario, row.name))
         if row.unit.better is None or row.comparable is None:
             continue

@@ -21,7 +21,7 @@ from vision_app.stores.s3 import S3Store
 
 from .capacity import ENVIRONMENT
 from .figures import Figure, Unit
-from .measure import PATIENCE_SECONDS, Capacity, Measure, Runner
+from .measure import Capacity, Measure, Runner, patience
 from .plain import plain_worker, read_from_now
 
 MS_A_POST = Unit("ms a post", "less", "time")
@@ -116,9 +116,9 @@ class Laboratory:
         rules: list[dict[str, Any]] = [{"endpoint": "chat", "fault": {"kind": "latency", "seconds": seconds}}]
         await Operator(self.settings, []).provider_rules(rules if seconds else [])
 
-    async def idle(self, what: str) -> None:
-        """Wait until nothing is left to do."""
-        left = await await_idle(self.redis, self.settings, time.monotonic() + PATIENCE_SECONDS)
+    async def idle(self, what: str, posts: int = 0) -> None:
+        """Wait until nothing is left to do of so many posts."""
+        left = await await_idle(self.redis, self.settings, patience(posts))
         if left:
             self.faults.append(f"{what}: not worked off: {left}")
 

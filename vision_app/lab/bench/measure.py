@@ -26,7 +26,7 @@ from vision_app.stores.s3 import S3Store
 
 from .profiler import profiled
 
-PATIENCE_SECONDS = 900.0
+PATIENCE_SECONDS, PATIENCE_SECONDS_A_POST = 900.0, 0.1
 TENANTS = 9
 UPLOADS_AT_ONCE = 8
 PUBLISHED_TOGETHER = 1000
@@ -191,7 +191,7 @@ class Measure:
     async def _measured(
         self, kind: str, worker: str, events: Sequence[Event], processes: Sequence[Runner], announced: bool
     ) -> Capacity:
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = patience(len(events))
         busy, started = cpu_seconds(*processes), time.monotonic()
         if announced:
             ended = len((await self.publish(events)).announced)
@@ -211,7 +211,7 @@ class Measure:
         on_event: Callable[[Announced], None] = lambda _: None,
     ) -> Published:
         """Publish all within `seconds`, at an even pace, and wait until all are announced."""
-        deadline = time.monotonic() + seconds + PATIENCE_SECONDS
+        deadline = patience(len(events)) + seconds
         since = await newest_announcement(self.redis, self.settings)
         if seconds:
             at_ms: dict[str, int] = {}
@@ -237,6 +237,11 @@ class Measure:
             for event, entry in zip(some, entries, strict=True):
                 at_ms[str(event["post_id"])] = int(as_text(entry).partition("-")[0])
         return at_ms
+
+
+def patience(posts: int) -> float:
+    """Until when (of `time.monotonic()`) so many posts are waited for."""
+    return time.monotonic() + PATIENCE_SECONDS + PATIENCE_SECONDS_A_POST * posts
 
 
 def cpu_seconds(*runners: Runner) -> float:

@@ -13,7 +13,7 @@ import orjson
 from vision_app import topics
 from vision_app.events import UPLOADED_EVENT, entry_value
 from vision_app.lab.bench.laboratory import MS_A_POST, PER_SECOND, SECONDS, Laboratory
-from vision_app.lab.bench.measure import OURS, PATIENCE_SECONDS, Event, cpu_seconds
+from vision_app.lab.bench.measure import OURS, Event, cpu_seconds, patience
 from vision_app.messages import DeadLetter
 from vision_app.operations.kafka_log import kafka_sender
 from vision_app.operations.neighbours import await_announcements, newest_announcement
@@ -39,8 +39,7 @@ async def run(laboratory: Laboratory, sizes: Sequence[int]) -> None:
     await _replay(laboratory, error)
     sent = time.monotonic() - started
     posts = {str(event["post_id"]) for event in events}
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    announced = await await_announcements(laboratory.redis, settings, posts, since, deadline)
+    announced = await await_announcements(laboratory.redis, settings, posts, since, patience(letters))
     seconds = time.monotonic() - started
     await laboratory.idle(NAME)
     cpu_ms = (cpu_seconds(worker) - busy) * 1000

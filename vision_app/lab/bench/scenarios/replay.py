@@ -35,7 +35,7 @@ async def run(laboratory: Laboratory, sizes: Sequence[int]) -> None:
         busy, started = cpu_seconds(worker), time.monotonic()
         async with kafka_sender(laboratory.settings) as sender:
             await _send_all(sender, copies)
-        await laboratory.idle(NAME)
+        await laboratory.idle(NAME, inputs)
         seconds, cpu_ms = time.monotonic() - started, (cpu_seconds(worker) - busy) * 1000
     laboratory.note(NAME, "duplicate inputs", SECONDS, seconds)
     laboratory.note(NAME, "duplicate inputs, rate", PER_SECOND, inputs / seconds)
