@@ -22,7 +22,7 @@ TINY = {
     "letters": "5",
     "relay": "1000",
     "sinks": "10",
-    "growth": "40",
+    "growth": "300",
 }
 BESIDE = {"pace", "scaling", "relay", "sinks"}
 """Scenarios whose every figure has one of a plain worker beside it."""
@@ -46,6 +46,6 @@ def test_every_scenario_in_tiny_sizes(tmp_path: Path) -> None:
     for case in ("1 worker", "3 workers", "3 workers, one killed"):
         assert 0 < figures["provider", f"{case}, streams in use"]["ours"]["median"] <= 100
         assert figures["provider", f"{case}, longest wait"]["ours"]["median"] > 3, "an answer takes 3 s"
-    assert figures["growth", "at 40 posts, posts there really"]["ours"]["median"] >= 40
+    assert ("growth", "at 300 posts, restart") in figures
     assert "ours / plain" in done.stderr.decode()
     assert list((tmp_path / "home" / "bench").iterdir()) == [], "nothing is left of a good run"
