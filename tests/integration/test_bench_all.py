@@ -31,6 +31,7 @@ BESIDE = {"pace", "scaling", "relay", "sinks"}
 @pytest.mark.timeout(600)
 def test_every_scenario_in_tiny_sizes(tmp_path: Path) -> None:
     environment = {**os.environ, "VISION_HOME": str(tmp_path / "home"), "COLUMNS": "200"}
+    environment["KAFKA_SESSION_TIMEOUT_SECONDS"] = "6"  # a killed worker's partitions move sooner
     sizes = [f"--size={name}={size}" for name, size in TINY.items()]
     done = subprocess.run(
         [*COMMAND, "--json", "--warm-up=2", *sizes], env=environment, capture_output=True, check=False
