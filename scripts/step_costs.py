@@ -1,4 +1,4 @@
-"""What single steps cost in processor time: the figures of docs/performance.md that `vision capacity` does not show.
+"""What single steps cost in processor time: figures of docs/performance.md that `vision bench all` does not show.
 
 `python scripts/step_costs.py`: requests to S3 by aioboto3's client and by ours, requests to GigaChat by httpx and by
 aiohttp, and the ways to encode a screenshot, each beside the other in one run on embedded services.

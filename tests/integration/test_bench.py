@@ -1,4 +1,4 @@
-"""`vision bench` measures what it says, and nothing it publishes is lost. How fast it is, no test says."""
+"""`vision bench pace` measures what it says, and nothing it publishes is lost. How fast it is, no test says."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vision_app.audit.figures import percentile
 from vision_app.lab.bench.plan import BenchOptions, draw
 from vision_app.lab.bench.run import BenchResult, Phase
 
-COMMAND = [sys.executable, "-c", "from vision_app.cli import main; main()", "bench"]
+COMMAND = [sys.executable, "-c", "from vision_app.cli import main; main()", "bench", "pace"]
 
 
 def wish(**changes: Any) -> BenchOptions:

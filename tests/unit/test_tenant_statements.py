@@ -56,6 +56,7 @@ ACROSS_TENANTS = {
     "vision_app.stores.post_search._SHOWN": "the head of a statement; `_conditions` adds the tenant of a caller",
     "vision_app.stores.posts._EXPIRED": "part of statements that select by tenant: the keys that their rows name",
     "vision_app.lab.bench.run._times": "the benchmark's own posts, in a database of its own",
+    "vision_app.lab.bench.scenarios.growth._posts": "the same",
     "vision_app.lab.demo.report.next_steps": "shown to be typed, never run",
 }
 """Statements that select tenants' data by something else, each with the reason why that is allowed."""

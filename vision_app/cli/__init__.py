@@ -63,15 +63,14 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "pause": ("budget", "pause", noted("Let nothing new start for a tenant, or for all.")),
     "resume": ("budget", "resume", noted("Let the work of a paused tenant, or of all, go on.")),
     "soak": ("soak", "soak_command", noted("A long run with killed workers and failing services, and its account.")),
-    "bench": ("bench", "bench_command", noted("How long posts take, also while one tenant floods.")),
-    "capacity": (
-        "capacity",
-        "capacity_command",
-        noted("Posts a second and processor time by kind, beside a plain worker."),
+    "bench": (
+        "bench",
+        "bench_group",
+        noted("How fast it is, beside a plain worker: everything at once, or one thing."),
     ),
     "kafka": ("kafka", "kafka", noted("Kafka's own console tools, connected to the configured broker.")),
 }
-LABORATORY = frozenset({"demo", "soak", "bench", "capacity"})
+LABORATORY = frozenset({"demo", "soak", "bench"})
 
 
 def _package(command: str) -> str:

@@ -37,6 +37,9 @@ log = structlog.get_logger(__name__)
 OPEN_SECONDS = 10.0
 """How long the worker's start waits for one store before it continues without it."""
 
+BATCH_SIZE = 100
+"""The most records that a sink is given at once."""
+
 TRIES = 3
 """How often a batch is tried after unexpected errors, before its records are tried one by one."""
 
@@ -71,7 +74,7 @@ class Batches:
         dead_letters: DeadLetters,
         *,
         stage: str = "",
-        size: int = 100,
+        size: int = BATCH_SIZE,
         written: Callable[[Sequence[Any], Callable[[], bool]], Awaitable[None]] | None = None,
         subject_of: Callable[[Any], Subject | None] = lambda _: None,
     ) -> None:

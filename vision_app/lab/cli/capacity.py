@@ -1,4 +1,7 @@
-"""`vision capacity`: what one worker can take, beside a plain one. The work is in `vision_app.lab.bench.capacity`."""
+"""`vision bench capacity`: what one worker can take, beside a plain one.
+
+The work is in `vision_app.lab.bench.capacity`.
+"""
 
 from __future__ import annotations
 

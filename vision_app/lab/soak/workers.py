@@ -82,6 +82,10 @@ class WorkerProcess:
         return self._process.pid if self._process is not None else None
 
     @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.returncode is None
+
+    @property
     def ended_by_itself(self) -> bool:
         return self._wanted and self._process is not None and self._process.returncode is not None
 

@@ -58,11 +58,8 @@ RU = {
     "A long run with killed workers and failing services, and its account.": (
         "Долгий прогон с убийством воркеров и сбоями сервисов и его сверка."
     ),
-    "How long posts take, also while one tenant floods.": (
-        "Сколько времени занимают посты, в том числе когда один тенант заваливает систему."
-    ),
-    "Posts a second and processor time by kind, beside a plain worker.": (
-        "Постов в секунду и процессорное время по видам, рядом с простым воркером."
+    "How fast it is, beside a plain worker: everything at once, or one thing.": (
+        "Насколько система быстра, рядом с простым воркером: всё сразу или что-то одно."
     ),
     "Kafka's own console tools, connected to the configured broker.": (
         "Собственные консольные утилиты Kafka, подключённые к настроенному брокеру."

@@ -1,4 +1,4 @@
-"""Help of the laboratory's commands: demo, soak, bench, capacity."""
+"""Help of the laboratory's commands: demo, soak, bench."""
 
 RU = {
     "Start the stack, send posts of two invented tenants through it, and check the results in every store.": (
@@ -84,4 +84,48 @@ RU = {
     "Measure the plain worker, too.": "Измерить и простой воркер.",
     "Keep the run's folder (logs and data).": "Сохранить папку прогона (логи и данные).",
     "A folder for a flame graph of each kind.": "Папка для flame graph каждого вида.",
+    "Measure how fast it is: everything with one command, or one thing with all its options.": (
+        "Измерить, насколько система быстра: всё одной командой или что-то одно со всеми параметрами."
+    ),
+    "Each command runs on its own services beside those of `vision up`; GigaChat is simulated.": (
+        "Каждая команда работает на собственных сервисах рядом с сервисами `vision up`; GigaChat имитируется."
+    ),
+    "Run all scenarios, or those chosen, and show one table: ours, the plain worker, the ratio and the goal.": (
+        "Выполнить все сценарии или выбранные и показать одну таблицу: наш воркер, простой, отношение и цель."
+    ),
+    (
+        "relay: from Redis to Kafka, beside a plain relay. pace: new pictures, 4 and 9 a second. capacity: posts of "
+        "each kind, published at once. scaling: 1, 2 and 3 workers. provider: its answers take 3 s; 3 workers, one of "
+        "them killed, and 1 worker. replay: inputs sent again. letters: dead letters replayed. growth: with many "
+        "posts in the tables: processor time, memory, restart. sinks: each store, in batches beside one by one."
+    ): (
+        "relay: из Redis в Kafka, рядом с простым мостом. pace: новые картинки, 4 и 9 в секунду. capacity: посты "
+        "каждого вида, опубликованные сразу. scaling: 1, 2 и 3 воркера. provider: его ответы длятся 3 с; 3 воркера, "
+        "один из них убит, и 1 воркер. replay: входы, отправленные снова. letters: повтор dead letters. growth: много "
+        "постов в таблицах: процессорное время, память, перезапуск. sinks: каждое хранилище, пачками и рядом по "
+        "одному."
+    ),
+    (
+        "Sizes unless given: relay=5000 pace=15 capacity=200 scaling=200 provider=100 replay=2000 letters=200 "
+        "growth=5000,10000 sinks=1000. They count posts, of pace seconds, of relay entries, of sinks results."
+    ): (
+        "Размеры, если не заданы: relay=5000 pace=15 capacity=200 scaling=200 provider=100 replay=2000 letters=200 "
+        "growth=5000,10000 sinks=1000. Это посты; у pace — секунды, у relay — записи потока, у sinks — результаты."
+    ),
+    (
+        "With --compare it compares what does not depend on the machine: ratios to the plain worker, and other figures "
+        "in units of its processor time for a new picture. Exit code 0 only if all work ended and no figure is worse "
+        "than before by more than --tolerance."
+    ): (
+        "С --compare сравнивается то, что не зависит от машины: отношения к простому воркеру, а другие числа — в "
+        "единицах его процессорного времени на новую картинку. Код завершения 0, только если вся работа завершилась и "
+        "ни одно число не хуже прежнего больше чем на --tolerance."
+    ),
+    "Only this; may be repeated.": "Только этот; можно повторять.",
+    "Of a scenario, for example growth=1000,100000.": "Сценария, например growth=1000,100000.",
+    "Each on fresh services.": "Каждый на новых сервисах.",
+    "The --json document of an earlier run, also of another machine.": (
+        "Документ --json прежнего прогона, можно с другой машины."
+    ),
+    "Per cent that may be worse.": "На сколько процентов может быть хуже.",
 }

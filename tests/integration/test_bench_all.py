@@ -1,0 +1,52 @@
+"""`vision bench all` runs every scenario and shows its figures. How fast it is, no test says."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import orjson
+import pytest
+
+from vision_app.lab.bench.scenarios import SCENARIOS
+
+COMMAND = [sys.executable, "-c", "from vision_app.cli import main; main()", "bench", "all"]
+TINY = {
+    "capacity": "10",
+    "pace": "1",
+    "provider": "6",
+    "scaling": "6",
+    "replay": "20",
+    "letters": "5",
+    "relay": "1000",
+    "sinks": "10",
+    "growth": "300",
+}
+BESIDE = {"pace", "scaling", "relay", "sinks"}
+"""Scenarios whose every figure has one of a plain worker beside it."""
+
+
+@pytest.mark.timeout(600)
+def test_every_scenario_in_tiny_sizes(tmp_path: Path) -> None:
+    environment = {**os.environ, "VISION_HOME": str(tmp_path / "home"), "COLUMNS": "200"}
+    environment["KAFKA_SESSION_TIMEOUT_SECONDS"] = "6"  # a killed worker's partitions move sooner
+    sizes = [f"--size={name}={size}" for name, size in TINY.items()]
+    done = subprocess.run(
+        [*COMMAND, "--json", "--warm-up=2", *sizes], env=environment, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    result = orjson.loads(done.stdout)
+    assert (result["ok"], result["faults"]) == (True, [])
+    figures = {(row["scenario"], row["name"]): row for row in result["rows"]}
+    assert {scenario for scenario, _ in figures} == SCENARIOS.keys() == TINY.keys()
+    nothing = {name for (_, name), row in figures.items() if row["ours"]["median"] <= 0}
+    assert [name for name in nothing if not name.endswith("calls billed twice")] == []
+    assert all((row["ratio"] or 0) > 0 for (scenario, _), row in figures.items() if scenario in BESIDE)
+    for case in ("1 worker", "3 workers", "3 workers, one killed"):
+        assert 0 < figures["provider", f"{case}, streams in use"]["ours"]["median"] <= 100
+        assert figures["provider", f"{case}, longest wait"]["ours"]["median"] > 3, "an answer takes 3 s"
+    assert ("growth", "at 300 posts, restart") in figures
+    assert "ours / plain" in done.stderr.decode()
+    assert list((tmp_path / "home" / "bench").iterdir()) == [], "nothing is left of a good run"
