@@ -219,8 +219,11 @@ def _only_reported(tenant: str, grant: str, reports: Sequence[Closing], material
     Where all versions are there, the ledger did not charge it: then bill and ledger differ, which is said elsewhere.
     """
     at_ms, tokens = min(one.at_ms for one in reports), _most(reports)
-    released = grant in material.ledgers[tenant].released
-    if not tokens or released or not _compacted(tenant, material) or not material.within(at_ms):
+    book = material.ledgers[tenant]
+    of_a_lost_ledger = book.born_ms is not None and at_ms < book.born_ms
+    if not tokens or grant in book.released or not (_compacted(tenant, material) or of_a_lost_ledger):
+        return None
+    if not material.within(at_ms):
         return None
     on_the_way = material.progress.busy(*ON_THE_WAY)
     return _Judged(tenant, grant, at_ms, tokens, 0, "under_way" if on_the_way else "missing")

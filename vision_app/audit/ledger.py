@@ -44,6 +44,7 @@ class LedgerBook:
     peak: Peak | None = None
     overspend: int = 0
     versions: int = 0
+    born_ms: int | None = None  # when the earliest ledger seen was born
     gaps: int = 0
     older: int = 0
     faults: list[str] = field(default_factory=list)
@@ -58,6 +59,8 @@ class LedgerBook:
         before = None if version.gap or version.at_ms < self.since_ms else self.last
         self.gaps += bool(version.gap and (self.versions or version.closed))  # a new row has closed nothing
         self.versions += 1
+        if self.born_ms is None:
+            self.born_ms = int(version.birth.partition("/")[0])
         fault = before is not None and self._change(before, version)
         if version.at_ms >= self.since_ms:
             self._limit(before, version, fault)
