@@ -54,6 +54,7 @@ class Worker(Service):
     def environment(self) -> dict[str, str]:
         return {
             "VISION_WORKER_ID": self.name,
+            "VISION_WORKERS": "1",  # `vision up` starts as many as there shall be
             "VISION_API_PORT": str(self.port),
             "METRICS_PORT": str(self.metrics_port),
             "VISION_HOME": str(self.home.root),

@@ -218,6 +218,12 @@ STALLED = _known(
     *("redis_in", "policy", "posts", "media", "budget", "analysis", "sink-postgres", "sink-s3", "sink-neo4j"),
     *("redis_out", "timers", "event_loop"),
 )
+PROCESS_UP = _gauge(
+    "vision_process_up", "1 while this process of a worker with several (VISION_WORKERS) runs and answers.", "process"
+)
+PROCESS_RESTARTS = _counter(
+    "vision_process_restarts_total", "Ends of this process that nobody asked for; it is started again.", "process"
+)
 READY = _gauge("vision_ready", "1 while this worker works on messages, as /readyz says.")
 WORK_TOPICS = tuple(topic.name for topic in topics.ALL if topic is not topics.DLQ)  # people handle that one
 CONSUMER_LAG = _known(
