@@ -24,7 +24,7 @@ class Worker(Service):
     is_worker = True
     no_answer = noted("the API to answer")
     start_seconds = 180  # it may have tables to recover
-    stop_seconds = 75  # the deadline of one handler and some more
+    stop_seconds: float = 75  # the deadline of one handler and some more
 
     def __init__(
         self,

@@ -186,7 +186,7 @@ class Proxy:
                 503,
                 "process_gone",
                 say(
-                    "the process that worked on it gave no answer ({why}); look whether it was done before you repeat it",
+                    "the process that worked on it gave no answer ({why}); see whether it was done, then repeat it",
                     why=why,
                 ),
             )
