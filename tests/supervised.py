@@ -1,22 +1,23 @@
-"""Runs a supervisor (VISION_WORKERS) whose processes are `fake_worker.py`: `supervised.py COUNT FAILURES`. Not a test."""
+"""Runs a supervisor of two `fake_worker.py`: `supervised.py PATIENCE` (JSON, see `Patience`). Not a test."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from pathlib import Path
 
 from vision_app.settings import load_settings
 from vision_app.telemetry.logging import configure_logging
-from vision_app.workers.supervisor import Supervisor
+from vision_app.workers.supervisor import Patience, Supervisor
 
 FAKE = str(Path(__file__).with_name("fake_worker.py"))
 
 
-async def main(count: int, failures: int) -> int:
-    return await Supervisor(load_settings(), count, (sys.executable, "-S", "-E", FAKE), failures).run()
+async def main(patience: Patience) -> int:
+    return await Supervisor(load_settings(), 2, (sys.executable, "-S", "-E", FAKE), patience).run()
 
 
 if __name__ == "__main__":
     configure_logging(load_settings())
-    sys.exit(asyncio.run(main(int(sys.argv[1]), int(sys.argv[2]))))
+    sys.exit(asyncio.run(main(Patience(**json.loads(sys.argv[1])))))

@@ -2,107 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import httpx
 import psutil
 import pytest
 
 from tests.integration.pipeline import free_port
-
-PROGRAM = str(Path(__file__).parents[1] / "supervised.py")
-ROOT = str(Path(__file__).parents[2])
-SECONDS = 30.0
-
-T = TypeVar("T")
-
-
-def until(look: Callable[[], T | None], what: str = "it") -> T:
-    """What `look` returns as soon as that is true. Fails after SECONDS."""
-    deadline = time.monotonic() + SECONDS
-    while not (found := look()):
-        assert time.monotonic() < deadline, f"{what} did not happen"
-        time.sleep(0.05)
-    return found
-
-
-class Supervised:
-    """A supervisor of two processes, `w-1` and `w-2`, as a process of its own."""
-
-    def __init__(self, home: Path) -> None:
-        self.home, self._log = home, home / "log"
-        self.url, self.metrics = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
-        self.http = httpx.Client(trust_env=False, timeout=10)
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self, count: int = 2, failures: int = 3, **more: str) -> None:
-        environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith("VISION_")},
-            "VISION_PORTS": os.environ["VISION_PORTS"],
-            "PYTHONPATH": ROOT,
-            "VISION_HOME": str(self.home),
-            "VISION_WORKER_ID": "w",
-            "VISION_API_PORT": self.url.rpartition(":")[2],
-            "METRICS_PORT": self.metrics.rpartition(":")[2],
-            **more,
-        }
-        with self._log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, PROGRAM, str(count), str(failures)], env=environment, stdout=log, stderr=log
-            )
-
-    def tell(self, name: str, what: str, text: str = "1") -> None:
-        (self.home / f"{name}.{what}").write_text(text)
-
-    def get(self, path: str, **more: Any) -> httpx.Response | None:
-        try:
-            return self.http.get(f"{self.url}{path}", **more)
-        except httpx.HTTPError:
-            return None
-
-    def ready(self) -> dict[str, Any]:
-        def look() -> dict[str, Any] | None:
-            assert self.process is not None
-            assert self.process.poll() is None, self.log()
-            answer = self.get("/readyz")
-            return answer.json() if answer is not None and answer.status_code == 200 else None
-
-        return until(look, "ready")
-
-    def pids(self) -> dict[str, int]:
-        return {one["name"]: one["pid"] for one in self.ready()["processes"]}
-
-    def log(self) -> str:
-        return self._log.read_text()
-
-    def events(self, name: str) -> list[dict[str, Any]]:
-        lines = [json.loads(line) for line in self.log().splitlines() if line.startswith("{")]
-        return [line for line in lines if line["event"] == name]
-
-    def ended(self) -> int:
-        assert self.process is not None
-        return self.process.wait(SECONDS)
+from tests.several import ROOT, Supervised, small_supervisor, until
 
 
 @pytest.fixture
 def supervised(tmp_path: Path) -> Iterator[Supervised]:
-    one = Supervised(tmp_path)
-    yield one
-    if one.process is not None and one.process.poll() is None:
-        family = psutil.Process(one.process.pid).children(recursive=True)
-        one.process.kill()
-        one.process.wait()
-        psutil.wait_procs(family, timeout=5)
-    one.http.close()
+    with small_supervisor(tmp_path) as one:
+        yield one
 
 
 def test_a_process_that_dies_is_started_again_and_readiness_says_so_meanwhile(supervised: Supervised) -> None:
@@ -164,7 +84,7 @@ def test_a_frozen_process_delays_no_page_and_is_named(supervised: Supervised) ->
         for path in ("/metrics", "/readyz"):
             began = time.monotonic()
             answer = supervised.http.get(f"{supervised.metrics}{path}")
-            assert time.monotonic() - began < 8
+            assert time.monotonic() - began < 4
             assert answer.status_code == (200 if path == "/metrics" else 503)
         assert 'vision_process_up{process="w-2"} 0.0' in supervised.http.get(f"{supervised.metrics}/metrics").text
         assert answer.json()["processes"][1]["state"] == "not_answering"
@@ -182,7 +102,9 @@ def test_a_process_that_is_not_ready_is_named_with_its_reason(supervised: Superv
     assert "w-1: stalled: media at vision.media-3-17" in said["reason"]
     assert said["status"] == "partly_ready"
     supervised.tell("w-2", "blocked", "recovering the tables")
-    said = until(lambda: (a := supervised.get("/readyz")) is not None and a.json()["status"] == "not_ready" and a.json())
+    said = until(
+        lambda: (a := supervised.get("/readyz")) is not None and a.json()["status"] == "not_ready" and a.json()
+    )
     assert "none of 2 processes works" in said["reason"]
 
 
@@ -203,7 +125,7 @@ def test_a_stop_ends_all_processes_and_waits_for_them(supervised: Supervised, nu
 
 
 def test_a_process_that_does_not_end_in_time_is_killed(supervised: Supervised) -> None:
-    supervised.start(VISION_HANDLER_DEADLINE_SECONDS="1", VISION_STOP_SLACK_SECONDS="1")
+    supervised.start({"slack_seconds": 0.5}, VISION_HANDLER_DEADLINE_SECONDS="1")
     pids = supervised.pids()
     os.kill(pids["w-1"], signal.SIGSTOP)
     assert supervised.process is not None
@@ -235,7 +157,7 @@ def test_a_wrong_setting_of_a_process_ends_all_with_its_code(supervised: Supervi
 def test_processes_that_never_start_are_given_up(supervised: Supervised) -> None:
     for name in ("w-1", "w-2"):
         supervised.tell(name, "exits", "7")
-    supervised.start(failures=2)
+    supervised.start({"failures": 2})
     assert supervised.ended() == 7
     (given_up,) = supervised.events("processes_given_up")
     assert "2 times in a row" in given_up["why"]
@@ -244,7 +166,7 @@ def test_processes_that_never_start_are_given_up(supervised: Supervised) -> None
 
 def test_one_that_never_starts_does_not_end_the_other_one(supervised: Supervised) -> None:
     supervised.tell("w-2", "exits", "7")
-    supervised.start(failures=2)
+    supervised.start({"failures": 2})
     until(lambda: len(supervised.events("service_failed")) >= 3)
     answer = supervised.get("/readyz")
     assert answer is not None
@@ -256,13 +178,12 @@ def test_one_that_never_starts_does_not_end_the_other_one(supervised: Supervised
 
 @pytest.mark.parametrize("variable", ["VISION_API_PORT", "METRICS_PORT"])
 def test_a_taken_port_is_one_sentence_and_starts_nothing(supervised: Supervised, variable: str) -> None:
-    other = Supervised(supervised.home)
     supervised.start()
     supervised.ready()
     taken = (supervised.url if variable == "VISION_API_PORT" else supervised.metrics).rpartition(":")[2]
     program = [sys.executable, "-m", "vision_app", "worker"]
     environment = {"VISION_WORKERS": "2", "VISION_WORKER_ID": "v", "VISION_HOME": str(supervised.home)}
-    ports = {"VISION_API_PORT": other.url.rpartition(":")[2], "METRICS_PORT": other.metrics.rpartition(":")[2]}
+    ports = {"VISION_API_PORT": str(free_port()), "METRICS_PORT": str(free_port())}
     done = subprocess.run(
         program,
         env={"PYTHONPATH": ROOT, "PATH": os.environ["PATH"], **environment, **ports, variable: taken},

@@ -40,7 +40,11 @@ console = Console(width=None if sys.stdout.isatty() else 200)  # so that no text
 
 
 @click.command()
-@click.option("--workers", type=click.IntRange(min=0), help="How many workers; default: VISION_WORKERS, or as many as run already.")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=0),
+    help="How many workers; default: VISION_WORKERS, or as many as run already.",
+)
 @click.option(
     "--brokers",
     type=click.Choice(["1", "3"]),

@@ -14,15 +14,14 @@ from vision_app.stack.ports import LOOPBACK
 
 from .processes import Processes, Running
 
-ASK_SECONDS = 3.0
 THREADS_EACH = 2
 """A frozen process holds a thread until its time is over; the next question must not wait for that."""
 
 
 class Asker:
-    """Sends GET requests to the metrics ports."""
+    """Sends GET requests to the metrics ports. `seconds`: for the answers of all to one question."""
 
-    def __init__(self, processes: Processes, seconds: float = ASK_SECONDS) -> None:
+    def __init__(self, processes: Processes, seconds: float) -> None:
         self._processes, self._seconds = processes, seconds
         self._threads = ThreadPoolExecutor(THREADS_EACH * len(processes.all), thread_name_prefix="ask")
 

@@ -6,6 +6,7 @@ import asyncio
 import ipaddress
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -23,9 +24,6 @@ from vision_app.telemetry import metrics
 from vision_app.texts import heard
 from vision_app.web.client_address import KEY_VARIABLE
 
-SECONDS_AFTER_THE_DEADLINE = 15.0
-"""A worker ends itself 10 s after VISION_HANDLER_DEADLINE_SECONDS; then a signal that cannot be ignored follows."""
-
 
 def api_host(settings: Settings) -> str:
     """The address that the processes' own API ports listen on.
@@ -39,28 +37,32 @@ def api_host(settings: Settings) -> str:
     return settings.vision_api_host
 
 
+@dataclass(frozen=True)
+class Given:
+    """What all processes of a worker have in common. `base`: the worker's name; `key`: proves the supervisor's word."""
+
+    settings: Settings
+    home: Home
+    instance: Instance
+    base: str
+    command: tuple[str, ...]
+    key: str
+    stop_seconds: float
+
+
 class OneProcess(Worker):
-    """Process `number` of the worker `base`. Its output goes where the supervisor's goes. Ports of 0: choose them."""
+    """Process `number` of a worker. Its output goes where the supervisor's goes. `exited` is told each unasked end."""
 
     own_session = True
 
     def __init__(
-        self,
-        settings: Settings,
-        home: Home,
-        instance: Instance,
-        number: int,
-        base: str,
-        command: Sequence[str],
-        key: str,
-        ask: httpx.AsyncClient,
-        exited: Callable[[OneProcess, int], None],
+        self, given: Given, number: int, http: httpx.AsyncClient, exited: Callable[[OneProcess, int], None]
     ) -> None:
-        super().__init__(home, instance, number, command=tuple(command), ask=self._get)
-        self.name = f"{base}-{number}"
-        self.stop_seconds = settings.vision_handler_deadline_seconds + SECONDS_AFTER_THE_DEADLINE
-        self._host, self._key, self._instance, self._number = api_host(settings), key, instance, number
-        self._decoders, self._http, self._told = settings.vision_decoders, ask, exited
+        super().__init__(given.home, given.instance, number, command=given.command, ask=self._get)
+        self.name = f"{given.base}-{number}"
+        self.stop_seconds = given.stop_seconds
+        self._given, self._number, self._http, self._told = given, number, http, exited
+        self._host = api_host(given.settings)
 
     @property
     def log(self) -> Path | None:
@@ -68,8 +70,8 @@ class OneProcess(Worker):
 
     def prepare(self, progress: Progress) -> None:
         """Keep the ports of the last start, unless another program has taken one."""
-        self.port = self._instance.port(f"worker-{self._number}")
-        self.metrics_port = self._instance.port(f"worker-{self._number}-metrics")
+        self.port = self._given.instance.port(f"worker-{self._number}")
+        self.metrics_port = self._given.instance.port(f"worker-{self._number}-metrics")
 
     def inherited(self) -> dict[str, str]:
         """All of them, as a worker without a supervisor has them: of the cloud's role, for example."""
@@ -78,10 +80,10 @@ class OneProcess(Worker):
     def environment(self) -> dict[str, str]:
         return super().environment() | {
             "VISION_WORKERS": "1",
-            "VISION_DECODERS": str(self._decoders),
+            "VISION_DECODERS": str(self._given.settings.vision_decoders),
             "VISION_API_HOST": self._host,
             "METRICS_HOST": LOOPBACK,
-            KEY_VARIABLE: self._key,
+            KEY_VARIABLE: self._given.key,
         }
 
     def exited(self, code: int) -> None:

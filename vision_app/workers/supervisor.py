@@ -10,6 +10,7 @@ import asyncio
 import secrets
 import signal
 import sys
+from dataclasses import dataclass
 
 import httpx
 import structlog
@@ -30,36 +31,47 @@ from .command import PROGRAM, Several
 from .health import Health
 from .identity import worker_id
 from .metrics_page import metrics_page
-from .processes import OneProcess, Processes
+from .processes import Given, OneProcess, Processes
 from .proxy import Proxy
 
 log = structlog.get_logger(__name__)
 
 EXIT_SETTINGS = 2
-FAILURES_TO_GIVE_UP = 5
-"""So many ends in a row without having been ready, while no other process is ready, end the supervisor too."""
 
 
 class PortTaken(Exception):
     """The API cannot be served. Free the address named below or set VISION_API_HOST and VISION_API_PORT."""
 
 
+@dataclass(frozen=True)
+class Patience:
+    """How long a supervisor waits for its processes.
+
+    `failures`: so many ends in a row without having been ready, while no other process is ready, end the supervisor
+    too. `slack_seconds`: a worker ends itself 10 s after VISION_HANDLER_DEADLINE_SECONDS; after this slack it is killed.
+    `ask_seconds`: for the answers of all processes to one question about health or metrics.
+    """
+
+    failures: int = 5
+    slack_seconds: float = 15.0
+    ask_seconds: float = 3.0
+
+
 class Supervisor:
-    """Runs `count` processes. `command`: what each is; `failures`: how many ends in a row are given up on."""
+    """Runs `count` processes. `command`: what each is."""
 
     def __init__(
-        self, settings: Settings, count: int, command: tuple[str, ...], failures: int = FAILURES_TO_GIVE_UP
+        self, settings: Settings, count: int, command: tuple[str, ...], patience: Patience | None = None
     ) -> None:
-        self._settings, self._failures = settings, failures
+        self._settings, self._patience = settings, patience or Patience()
         self._key = secrets.token_urlsafe(24)
         self._ask = httpx.AsyncClient(timeout=PROBE_SECONDS, trust_env=False, verify=False)  # noqa: S501 - only http
         home, instance, base = Home(vision_home()), Instance(), worker_id(settings)
-        services = [
-            OneProcess(settings, home, instance, number, base, command, self._key, self._ask, self._exited)
-            for number in range(1, count + 1)
-        ]
+        stop_seconds = settings.vision_handler_deadline_seconds + self._patience.slack_seconds
+        given = Given(settings, home, instance, base, command, self._key, stop_seconds)
+        services = [OneProcess(given, number, self._ask, self._exited) for number in range(1, count + 1)]
         self.processes = Processes(services, asyncio.Event())
-        self._asker = Asker(self.processes)
+        self._asker = Asker(self.processes, self._patience.ask_seconds)
         self._health = Health(self.processes, self._asker)
         self._proxy = Proxy(settings, self.processes, self._key)
         self._ending = asyncio.Event()
@@ -149,7 +161,7 @@ class Supervisor:
         status = code if code >= 0 else 128 - code
         if status == EXIT_SETTINGS:
             why = "its settings or its policy cannot be used; its last line says what to correct"
-        elif failures >= self._failures and not others_work:
+        elif failures >= self._patience.failures and not others_work:
             why = f"it has ended {failures} times in a row without being ready; its last lines say why"
         else:
             return

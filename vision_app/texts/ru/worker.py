@@ -11,9 +11,7 @@ RU = {
     "it does not answer; it may be frozen": "не отвечает; возможно, завис",
     "it does not answer at its port yet": "ещё не отвечает на своём порту",
     "it broke off: {fault}": "соединение прервалось: {fault}",
-    "the body is larger than VISION_API_MAX_BODY_BYTES ({most})": (
-        "тело больше VISION_API_MAX_BODY_BYTES ({most})"
-    ),
+    "the body is larger than VISION_API_MAX_BODY_BYTES ({most})": ("тело больше VISION_API_MAX_BODY_BYTES ({most})"),
     "the process that worked on it gave no answer ({why}); see whether it was done, then repeat it": (
         "процесс, который выполнял запрос, не ответил ({why}); проверьте, выполнено ли действие, затем повторите"
     ),
