@@ -31,7 +31,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         path = self.path.partition("?")[0]
         if path in ("/readyz", "/healthz"):
             reason = told("blocked")
-            alive = {"status": "alive"} if path == "/healthz" else {"status": "ready", "waiting_for": {}}
+            alive: dict[str, object] = (
+                {"status": "alive"} if path == "/healthz" else {"status": "ready", "waiting_for": {}}
+            )
             self._send(503 if reason else 200, alive | ({"status": "not_ready", "reason": reason} if reason else {}))
         elif path == "/metrics":
             text = f'# HELP vision_ready 1\n# TYPE vision_ready gauge\nvision_ready 1.0\nof_one{{name="{NAME}"}} 2\n'

@@ -70,6 +70,15 @@ class Supervised:
         except httpx.HTTPError:
             return None
 
+    def said(self, wanted: Callable[[httpx.Response], bool], path: str = "/readyz") -> httpx.Response:
+        """The first answer that is as wanted."""
+
+        def look() -> httpx.Response | None:
+            answer = self.get(path)
+            return answer if answer is not None and wanted(answer) else None
+
+        return until(look, f"such an answer to {path}")
+
     def ready(self) -> dict[str, Any]:
         def look() -> dict[str, Any] | None:
             assert self.process is not None

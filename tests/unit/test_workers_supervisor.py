@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -31,12 +30,7 @@ def test_a_process_that_dies_is_started_again_and_readiness_says_so_meanwhile(su
     assert list(before) == ["w-1", "w-2"]
     os.kill(before["w-2"], signal.SIGKILL)
 
-    def broken() -> dict[str, Any] | None:
-        answer = supervised.get("/readyz")
-        assert answer is not None
-        return answer.json() if answer.status_code == 503 else None
-
-    said = until(broken)
+    said = supervised.said(lambda answer: answer.status_code == 503).json()
     assert said["status"] == "partly_ready"
     assert "1 of 2 processes" in said["reason"]
     assert "w-2" in said["reason"]
@@ -88,7 +82,7 @@ def test_a_frozen_process_delays_no_page_and_is_named(supervised: Supervised) ->
             assert answer.status_code == (200 if path == "/metrics" else 503)
         assert 'vision_process_up{process="w-2"} 0.0' in supervised.http.get(f"{supervised.metrics}/metrics").text
         assert answer.json()["processes"][1]["state"] == "not_answering"
-        until(lambda: supervised.http.get(f"{supervised.metrics}/healthz").status_code == 503)
+        assert supervised.http.get(f"{supervised.metrics}/healthz").status_code == 503
     finally:
         os.kill(frozen, signal.SIGCONT)
     assert supervised.pids()["w-2"] == frozen
@@ -98,13 +92,11 @@ def test_a_process_that_is_not_ready_is_named_with_its_reason(supervised: Superv
     supervised.start()
     supervised.ready()
     supervised.tell("w-1", "blocked", "stalled: media at vision.media-3-17")
-    said = until(lambda: (a := supervised.get("/readyz")) is not None and a.status_code == 503 and a.json())
+    said = supervised.said(lambda answer: answer.status_code == 503).json()
     assert "w-1: stalled: media at vision.media-3-17" in said["reason"]
     assert said["status"] == "partly_ready"
     supervised.tell("w-2", "blocked", "recovering the tables")
-    said = until(
-        lambda: (a := supervised.get("/readyz")) is not None and a.json()["status"] == "not_ready" and a.json()
-    )
+    said = supervised.said(lambda answer: bool(answer.json()["status"] == "not_ready")).json()
     assert "none of 2 processes works" in said["reason"]
 
 

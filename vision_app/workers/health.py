@@ -76,11 +76,7 @@ class Health:
 
     def _alive(self) -> tuple[int, Answer]:
         answers = self._asker.ask("/healthz")
-        broken = [
-            one.name
-            for one in self._processes.all
-            if not one.runs or not one.answers or ((answer := answers[one.name]) is not None and answer[0] != 200)
-        ]
+        broken = [one.name for one in self._processes.all if not _lives(one, answers[one.name])]
         if not broken:
             return 200, AliveAnswer(status="alive")
         text = say("broken: {names}; GET /readyz says why", names=", ".join(broken))
@@ -105,6 +101,11 @@ class Health:
             processes=states,
         )
         return (503 if troubled else 200), answer
+
+
+def _lives(one: Running, answer: tuple[int, bytes] | None) -> bool:
+    """Whether it runs and answers. One that has not been ready yet need not answer."""
+    return one.runs and one.answers and (not one.is_ready if answer is None else answer[0] == 200)
 
 
 def _readiness(answer: tuple[int, bytes] | None) -> ReadyAnswer | None:

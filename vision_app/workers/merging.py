@@ -40,7 +40,7 @@ def _labelled(sample: str, label: str) -> str:
     """The sample with one label more. A sample that has this label already keeps its own."""
     name, brace, rest = sample.partition("{")
     if brace and " " not in name:
-        if rest.startswith(f"{LABEL}=") or f",{LABEL}=" in rest.rpartition("}")[0]:
+        if rest.startswith(f'{LABEL}="') or f'",{LABEL}="' in rest:  # within a value a quote has a backslash before it
             return sample
         return f"{name}{{{label}{rest if rest.startswith('}') else f',{rest}'}"
     name, _, value = sample.partition(" ")

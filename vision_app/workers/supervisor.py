@@ -47,8 +47,8 @@ class PortTaken(Exception):
 class Patience:
     """How long a supervisor waits for its processes.
 
-    `failures`: so many ends in a row without having been ready, while no other process is ready, end the supervisor
-    too. `slack_seconds`: a worker ends itself 10 s after VISION_HANDLER_DEADLINE_SECONDS; after this slack it is killed.
+    `failures`: so many ends in a row without having been ready end the supervisor too, if no other process is ready.
+    `slack_seconds`: after VISION_HANDLER_DEADLINE_SECONDS and this, a process is killed; a worker ends itself before.
     `ask_seconds`: for the answers of all processes to one question about health or metrics.
     """
 
