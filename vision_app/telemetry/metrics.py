@@ -72,7 +72,7 @@ MEDIA = _known(
 )
 RETRIES = _known(
     _counter("vision_retries_total", "Attempts made again, by what was being tried.", "stage"),
-    *("s3", "vision_api", "db", "neo4j", "redis", "kafka", "storage", "decoders", "dlq"),
+    *("s3", "vision_api", "db", "neo4j", "redis", "kafka", "storage", "decoders", "dlq", "process"),
 )
 EVENT_DURATION = _histogram(
     "vision_event_duration_seconds", "From a post's opening to its completion.", buckets=EVENT_SECONDS
@@ -312,6 +312,9 @@ WEB_REFUSED = _known(
     ),
     *("connection_replaced", "too_many_connections", "metrics_connection"),
 )
+
+OF_A_SUPERVISOR = (PROCESS_UP, PROCESS_RESTARTS, WEB_REFUSED, RETRIES, UNEXPECTED_ERRORS, LOG_LINES_COUNTED)
+"""What the supervisor of several processes counts itself; the rest of the catalogue is its processes'."""
 
 # --- storage ----------------------------------------------------------------------------------------------------------
 

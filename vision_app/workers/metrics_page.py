@@ -16,11 +16,6 @@ from .asking import Asker
 from .merging import merge
 
 SUPERVISOR = "supervisor"
-OWN = (
-    *(metrics.PROCESS_UP, metrics.PROCESS_RESTARTS),
-    *(metrics.WEB_REFUSED, metrics.UNEXPECTED_ERRORS, metrics.LOG_LINES_COUNTED),
-)
-"""What the supervisor itself counts; the rest of the catalogue is its processes'."""
 MISSING = "# TYPE vision_ready gauge\nvision_ready 0\n"
 """What stands for a process without an answer: it is not ready. Its other samples are missing."""
 
@@ -29,7 +24,7 @@ def metrics_page(asker: Asker) -> Callable[..., Iterable[bytes]]:
     """The WSGI application of the page."""
     own = CollectorRegistry()
     ProcessCollector(registry=own)
-    for metric in OWN:
+    for metric in metrics.OF_A_SUPERVISOR:
         own.register(metric)
 
     def page(_: Any, start_response: Callable[..., Any]) -> Iterable[bytes]:

@@ -63,6 +63,7 @@ class OneProcess(Worker):
         self.stop_seconds = given.stop_seconds
         self._given, self._number, self._http, self._told = given, number, http, exited
         self._host = api_host(given.settings)
+        metrics.PROCESS_RESTARTS.labels(process=self.name)  # from zero on, so that the first end is an increase
 
     @property
     def log(self) -> Path | None:
