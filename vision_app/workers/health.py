@@ -10,39 +10,16 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import ValidationError
 
 from vision_app.texts import say
-from vision_app.web.models import AliveAnswer, Answer, OldestWork, ReadyAnswer, StalledWork
+from vision_app.web.models import AliveAnswer, Answer, OldestWork, ProcessState, ReadyAnswer
 
 from .asking import Asker
 from .processes import Processes, Running
 
 KEPT_SECONDS = 0.5
 """Anybody may ask for readiness, and each question costs one to every process."""
-
-
-class ProcessState(BaseModel):
-    """One process of the worker."""
-
-    name: str
-    pid: int | None
-    state: Literal["ready", "not_ready", "not_answering", "down"] = Field(
-        description="not_answering: it runs, and may be frozen; down: it ended, and is started again"
-    )
-    reason: str | None = None
-    restarts: int = Field(description="since the supervisor's start")
-
-
-class AllReadyAnswer(Answer):
-    """As the answer of one process, and the state of each."""
-
-    status: Literal["ready", "partly_ready", "not_ready"]
-    reason: str | None = None
-    waiting_for: dict[str, str]
-    stalls: list[StalledWork] = Field(default_factory=list)
-    oldest: list[OldestWork] = Field(default_factory=list)
-    processes: list[ProcessState]
 
 
 class NotAliveAnswer(Answer):
@@ -92,7 +69,7 @@ class Health:
         waiting_for: dict[str, str] = {}
         for one in known:
             waiting_for = one.waiting_for | waiting_for
-        answer = AllReadyAnswer(
+        answer = ReadyAnswer(
             status="ready" if not troubled else "partly_ready" if ready else "not_ready",
             reason=_reason(ready, len(states), troubled) if troubled else None,
             waiting_for=waiting_for,
