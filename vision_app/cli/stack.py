@@ -154,8 +154,12 @@ def status(machine_readable: bool) -> None:
     sys.exit(0 if state is not None and state.is_ready and not standing_still else 1)
 
 
+def _runs_workers(state: StackState | None) -> bool:
+    return state is not None and any(service.is_worker for service in state.services)
+
+
 def _worker_alone() -> Health | None:
-    """A worker that answers although `vision up` runs nothing here: in a container, or started by hand."""
+    """A worker that answers although `vision up` runs none here: in a container, or started by hand."""
     [worker] = asyncio.run(health(load_settings()))
     return worker if worker.answer is not None else None
 
@@ -183,7 +187,7 @@ def logs(service: str, follow: bool, lines: int) -> None:
     home = Home(vision_home())
     log = home.log("worker-1" if service == "worker" else service)
     if not log.exists():
-        if service.startswith("worker") and client.live_state(home) is None and _worker_alone():
+        if service.startswith("worker") and not _runs_workers(client.live_state(home)) and _worker_alone():
             raise StackError(
                 say(
                     "the worker here was not started by `vision up`, so its log is its standard output: "
