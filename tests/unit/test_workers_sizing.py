@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from vision_app.app import create_app
 from vision_app.settings import SettingsError, load_settings
 from vision_app.workers.command import several, without_app
 from vision_app.workers.machine import Machine, this_machine
+from vision_app.workers.processes import api_host
 from vision_app.workers.sizing import size
 
 GIB = 1024**3
@@ -103,6 +105,35 @@ def test_without_control_groups_the_machine_counts(tmp_path: Path) -> None:
     assert found.cores >= 1
     assert found.memory_bytes > GIB // 4
     assert seen(tmp_path, "0::/a\n") == found
+
+
+# --- addresses --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("host", "advertised", "listens", "told"),
+    [
+        ("127.0.0.1", "", "127.0.0.1", "http://127.0.0.1:8000"),
+        ("::1", "", "127.0.0.1", None),
+        ("0.0.0.0", "", "127.0.0.1", "http://0.0.0.0:8000"),  # noqa: S104 - never listened on
+        ("10.0.0.5", "", "10.0.0.5", "http://10.0.0.5:8000"),
+        ("0.0.0.0", "node-1.internal", "0.0.0.0", "http://node-1.internal:8000"),  # noqa: S104 - never listened on
+    ],
+)
+def test_where_processes_listen_and_what_a_worker_tells_the_others(
+    host: str, advertised: str, listens: str, told: str | None
+) -> None:
+    """The supervisor sets VISION_API_HOST of its processes to the first; the second is what each of them tells then."""
+    settings = load_settings(vision_api_host=host, vision_advertised_host=advertised, vision_api_tokens="t=*")
+    assert api_host(settings) == listens
+    if told is not None:
+        assert str(create_app(settings).conf.canonical_url) == told
+
+
+@pytest.mark.parametrize("value", ["http://a", "a:80", "u@a", "a b"])
+def test_an_advertised_host_is_a_host_alone(value: str) -> None:
+    with pytest.raises(SettingsError, match="VISION_ADVERTISED_HOST: must be a host name or an address alone"):
+        load_settings(vision_advertised_host=value)
 
 
 # --- the command ------------------------------------------------------------------------------------------------------

@@ -102,6 +102,8 @@ def _findings(worker: Health, hosts: Sequence[str] | None) -> list[Finding]:
     detail = (
         say("ready; it waits for {waiting}", waiting=waiting) if waiting else say("ready, and nothing stands still")
     )
+    if names := [str(process["name"]) for process in worker.answer.get("processes", ())]:
+        detail = say("{detail}; {count} processes: {names}", detail=detail, count=len(names), names=", ".join(names))
     if not worker.ours:  # in a container, started by hand, or of another folder
         detail = say(
             "the one at {url}, which `vision up` did not start here, is {detail}", url=worker.urls[0], detail=detail

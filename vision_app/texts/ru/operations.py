@@ -58,6 +58,7 @@ RU: dict[str, str | Forms] = {
     "not ready: {reason}": "не готов: {reason}",
     "ready; it waits for {waiting}": "готов; ждёт: {waiting}",
     "ready, and nothing stands still": "готов, ничего не стоит",
+    "{detail}; {count} processes: {names}": "{detail}; процессов: {count}: {names}",
     "this process of the worker (VISION_WORKERS) is broken: {reason}; started again so far: {restarts}. "
     "The worker's log has its last lines": (
         "этот процесс воркера (VISION_WORKERS) не в порядке: {reason}; перезапущен раз: {restarts}. "
