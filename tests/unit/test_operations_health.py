@@ -53,7 +53,12 @@ def test_a_broken_process_of_several_is_a_failure_of_its_own() -> None:
     found = findings([Health("worker", ["http://a"], answer | {"processes": [starting, broken], "stalls": [STALL]})])
     assert [(one.check, one.verdict) for one in found] == [("w-2", Level.FAILED), ("worker", Level.FAILED)]
     assert "ended with exit code 7; started again so far: 3" in found[0].detail
-    ready = {"status": "ready", "reason": None, "waiting_for": {}, "processes": [{"name": "w-1"}, {"name": "w-2"}]}
+    ready: dict[str, Any] = {
+        "status": "ready",
+        "reason": None,
+        "waiting_for": {},
+        "processes": [{"name": "w-1"}, {"name": "w-2"}],
+    }
     [fine] = findings([Health("worker", ["http://a"], ready)])
     assert (fine.verdict, "2 processes: w-1, w-2" in fine.detail) == (Level.OK, True)
     [hint] = findings([Health("worker", ["http://a"], answer | {"processes": [starting]})])

@@ -45,14 +45,17 @@ def _result(answer: Future[tuple[int, bytes] | None], seconds: float) -> tuple[i
 
 
 def _get(process: Running, path: str, seconds: float) -> tuple[int, bytes] | None:
-    if not process.runs:
+    asked = process.process
+    if asked is None:
         return None
     connection = http.client.HTTPConnection(LOOPBACK, process.metrics_port, timeout=seconds)
     try:
         connection.request("GET", path)
         answer = connection.getresponse()
-        return answer.status, answer.read()
+        found = answer.status, answer.read()
     except (OSError, http.client.HTTPException):  # it starts, is frozen, or has just ended
         return None
     finally:
         connection.close()
+    process.heard_from = asked
+    return found

@@ -81,8 +81,8 @@ class Health:
 
 
 def _lives(one: Running, answer: tuple[int, bytes] | None) -> bool:
-    """Whether it runs and answers. One that has not been ready yet need not answer."""
-    return one.runs and one.answers and (not one.is_ready if answer is None else answer[0] == 200)
+    """Whether it runs and answers. One that has just been started need not answer yet."""
+    return one.runs and one.answers and (not one.should_answer if answer is None else answer[0] == 200)
 
 
 def _readiness(answer: tuple[int, bytes] | None) -> ReadyAnswer | None:
@@ -100,7 +100,7 @@ def _state(one: Running, told: ReadyAnswer | None) -> ProcessState:
     if process is None:
         return ProcessState(name=one.name, pid=None, state="down", reason=one.trouble, restarts=one.restarts)
     if told is None:
-        frozen = one.is_ready or not one.answers
+        frozen = one.should_answer or not one.answers
         state: Literal["not_answering", "not_ready"] = "not_answering" if frozen else "not_ready"
         reason = say("it does not answer; it may be frozen") if frozen else one.trouble
         return ProcessState(name=one.name, pid=pid, state=state, reason=reason, restarts=one.restarts)

@@ -119,6 +119,8 @@ class Running:
 
     def __init__(self, service: OneProcess, supervised: Supervised) -> None:
         self.service, self.supervised = service, supervised
+        self.heard_from: Identity | None = None
+        """The last process that has answered at the metrics port."""
 
     @property
     def name(self) -> str:
@@ -140,6 +142,11 @@ class Running:
     def answers(self) -> bool:
         """Whether it has answered lately, or may be about to for the first time."""
         return self.runs and self.supervised.state.condition is not Condition.NOT_ANSWERING
+
+    @property
+    def should_answer(self) -> bool:
+        """Whether this very process has answered before: then silence means that it is frozen."""
+        return self.is_ready or (self.runs and self.heard_from == self.process)
 
     @property
     def trouble(self) -> str:
