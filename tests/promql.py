@@ -8,7 +8,8 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from vision_app.telemetry import metrics
 
-OF_THE_SCRAPE = frozenset({"job", "instance"})
+OF_THE_SCRAPE = frozenset({"job", "instance", "process"})
+"""`process`: of the page of a worker with several processes (VISION_WORKERS)."""
 OF_THE_EXPORTERS: dict[str, frozenset[str]] = {
     "redis_memory_used_bytes": frozenset(),
     "redis_memory_max_bytes": frozenset(),

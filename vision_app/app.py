@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
-import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -88,13 +86,15 @@ from .topics import MAX_MESSAGE_BYTES
 from .web.audit_runs import AuditRuns
 from .web.changes import ChangeTail
 from .web.dead_letters import count_waiting_letters
+from .web.faust_server import BoundedWeb
 from .web.health import health_pages
 from .web.health_checks import HealthChecks, checks_of
 from .web.readers import Readers
 from .web.routes import add_routes, web_options
-from .web.server import BoundedWeb
 from .web.thumbnails import Thumbnails
 from .web.worker import SenderOf
+from .workers.command import become_supervisor
+from .workers.identity import worker_id
 
 log = structlog.get_logger(__name__)
 
@@ -419,11 +419,6 @@ def _tune_garbage_collector() -> None:
     gc.set_threshold(NEW_OBJECTS)
 
 
-def worker_id(settings: Settings) -> str:
-    """The name of this worker, unique and the same after a restart: VISION_WORKER_ID, or host and port."""
-    return os.environ.get("VISION_WORKER_ID") or f"{socket.gethostname()}-{settings.vision_api_port}"
-
-
 def _faust(settings: Settings) -> VisionApp:
     app = VisionApp(
         settings.kafka_app_id,
@@ -455,7 +450,7 @@ def _faust(settings: Settings) -> VisionApp:
         producer_request_timeout=max(1.0, settings.kafka_session_timeout_seconds - 2.0),
         producer_max_request_size=MAX_MESSAGE_BYTES,
         web_enabled=True,
-        web_host=settings.vision_api_host,
+        web_host=settings.vision_advertised_host or settings.vision_api_host,
         web_bind=settings.vision_api_host,
         web_port=settings.vision_api_port,
         web_tables_enabled=False,
@@ -500,6 +495,7 @@ def _budget_rules(
 
 def _app_or_exit() -> VisionApp:
     try:
+        become_supervisor()
         settings = load_settings()
         if not settings.vision_api_port:
             raise SettingsError("VISION_API_PORT: 0 lets `vision up` choose; a worker started by itself needs a port")

@@ -75,6 +75,7 @@ OTHER_VARIABLES = frozenset(
         *("VISION_HOME", "VISION_WORKER_ID", "VISION_CACHE", "VISION_PORTS", "VISION_MAVEN_URL", "VISION_VERSION"),
         *("VISION_LOCK", "VISION_LANG"),
         *("VISION_CRASH_AT", "VISION_RAISE_AT"),
+        "VISION_SUPERVISOR_KEY",
     }
 )
 """Variables of ours that are no settings: of the embedded stack, the compose file and the crash suite."""
@@ -193,6 +194,16 @@ class Settings(BaseSettings):
     """Seconds between looks at other consumers' pending entries."""
     vision_read_batch_size: Positive = 100
     """The most entries that are read from a stream at once."""
+
+    # --- processes
+    vision_workers: str = "1"
+    """How many processes the command `worker` runs: a number, or auto (as many as help here). With more than one, a
+    supervisor runs them, and the API and the metrics of all are at its ports."""
+    vision_decoders: Positive = Field(default_factory=lambda given: 2 if given.get("vision_workers", "1") == "1" else 1)
+    """Processes that decode pictures, for each worker process. 2, or 1 where VISION_WORKERS is not 1."""
+    vision_advertised_host: str = ""
+    """The host name or address at which workers on other machines reach this one. Without it, VISION_API_HOST counts:
+    0.0.0.0 is only for a worker that is alone, or for processes of one machine."""
 
     # --- Kafka and Faust
     kafka_bootstrap_servers: str = "127.0.0.1:9092"
@@ -447,6 +458,21 @@ class Settings(BaseSettings):
     """The least severe lines that are written."""
     log_format: Literal["json", "console"] = "json"
     """json: one object a line. console: for a person."""
+
+    @field_validator("vision_workers")
+    @classmethod
+    def _processes(cls, value: str) -> str:
+        text = value.strip().lower()
+        if text != "auto" and not (text.isascii() and text.isdigit() and int(text) > 0):
+            raise ValueError(say("must be auto, or a number from 1 on"))
+        return text if text == "auto" else str(int(text))
+
+    @field_validator("vision_advertised_host")
+    @classmethod
+    def _host_alone(cls, value: str) -> str:
+        if set(value) & set("/@: ") and not value.startswith("["):
+            raise ValueError(say("must be a host name or an address alone, without scheme and port"))
+        return value
 
     @field_validator("vision_api_host", "metrics_host")
     @classmethod

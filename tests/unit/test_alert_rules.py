@@ -77,6 +77,14 @@ def test_an_alert_fires_when_prometheus_would_and_not_before(alert: str) -> None
     assert not [text for text in about if "{{" in text or "?" in text]
 
 
+def test_a_summary_names_a_process_if_there_is_one() -> None:
+    for given, said in (("", "policy on "), (', process="w-2"', " (w-2) has stood still")):
+        found = dict(states({f'vision_stalled_seconds{{stage="policy"{given}}}': "125x4"}, "30s"))
+        [about] = found[60]["VisionStalled"].about
+        assert said in about
+        assert ("(" in about) is bool(given)
+
+
 def test_on_a_normal_day_nothing_fires() -> None:
     firing = {
         (name, at)

@@ -36,6 +36,8 @@ needs_promtool = pytest.mark.skipif(
 HEALTHY = {
     'up{job="vision", instance="w"}': "1x800",
     'vision_ready{instance="w"}': "1x800",
+    'vision_ready{instance="v", process="v-2"}': "0x20 1x800",
+    'vision_process_restarts_total{instance="v", process="v-2"}': "0x20 1x800",
     'vision_stalled_seconds{stage="policy", instance="w"}': "0x800",
     'stream_consumer_lag{stream="s", group="g"}': "0 7 0 40 0x800",
     'vision_pending_older_than_seconds{percentile="max", consumer_group="g"}': "0 20 55 0x800",
@@ -95,6 +97,15 @@ SICK: dict[str, tuple[str, dict[str, str], str, str]] = {
         {'vision_ready{instance="w"}': "0x80", 'vision_ready{instance="v"}': "1x80"},
         "9m",
         "11m",
+    ),
+    "VisionProcessRestarts": (
+        "1m",
+        {
+            'vision_process_restarts_total{instance="w", process="w-1"}': "0x80",
+            'vision_process_restarts_total{instance="w", process="w-2"}': "0x10 1 2 3 4x60",
+        },
+        "11m",
+        "15m",
     ),
     "VisionStalled": (
         "15s",
@@ -262,7 +273,7 @@ def test_an_alert_names_what_exists_and_the_command_to_begin_with(alert: str) ->
     assert named_commands <= COMMANDS.keys()
     inside = " ".join(re.findall(r"\$labels\.(\w+)", str(rule["annotations"])))
     _, groups = named(rule["expr"])
-    assert set(inside.split()) <= groups | {"instance"}, "a label that the expression takes away"
+    assert set(inside.split()) <= groups | {"instance", "process"}, "a label that the expression takes away"
 
 
 @pytest.mark.parametrize("title", PANELS)
@@ -271,7 +282,7 @@ def test_a_panel_shows_what_exists(title: str) -> None:
     for expression in expressions(panel):
         assert faults(expression) == [], expression
         legend = {label for target in panel["targets"] for label in re.findall(r"{{(\w+)}}", target["legendFormat"])}
-        assert legend <= set().union(*(named(e)[1] for e in expressions(panel))) | {"instance"}
+        assert legend <= set().union(*(named(e)[1] for e in expressions(panel))) | {"instance", "process"}
     assert panel["datasource"]["uid"] == provisioned()["uid"]
     assert commands(panel.get("description", "")) <= COMMANDS.keys()
 

@@ -45,6 +45,26 @@ def test_a_finding_per_worker(answer: dict[str, Any] | None, verdict: Level, sai
     assert said in finding.detail
 
 
+def test_a_broken_process_of_several_is_a_failure_of_its_own() -> None:
+    """Beside a stall of another process; one that is only not ready is a hint, as with one process."""
+    broken = {"name": "w-2", "pid": None, "state": "down", "reason": "ended with exit code 7", "restarts": 3}
+    starting = {"name": "w-3", "pid": 4, "state": "not_ready", "reason": "recovering the tables", "restarts": 0}
+    answer: dict[str, Any] = {"status": "partly_ready", "reason": "partly ready: …", "waiting_for": {}}
+    found = findings([Health("worker", ["http://a"], answer | {"processes": [starting, broken], "stalls": [STALL]})])
+    assert [(one.check, one.verdict) for one in found] == [("w-2", Level.FAILED), ("worker", Level.FAILED)]
+    assert "ended with exit code 7; started again so far: 3" in found[0].detail
+    ready: dict[str, Any] = {
+        "status": "ready",
+        "reason": None,
+        "waiting_for": {},
+        "processes": [{"name": "w-1"}, {"name": "w-2"}],
+    }
+    [fine] = findings([Health("worker", ["http://a"], ready)])
+    assert (fine.verdict, "2 processes: w-1, w-2" in fine.detail) == (Level.OK, True)
+    [hint] = findings([Health("worker", ["http://a"], answer | {"processes": [starting]})])
+    assert (hint.verdict, "partly ready" in hint.detail) == (Level.HINT, True)
+
+
 def test_a_foreign_worker_is_not_called_ours() -> None:
     """Nothing runs here, and another folder's worker has the port. `doctor` must not say that ours is running."""
     answer: dict[str, Any] = {"status": "ready", "reason": None, "waiting_for": {}}

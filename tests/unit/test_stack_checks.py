@@ -127,6 +127,19 @@ def test_a_misspelt_variable_in_the_file_and_a_pair_from_two_places_are_named(
     assert (name.verdict, "LOG_LEVEL is meant?" in name.detail) == (Level.HINT, True)
 
 
+@pytest.mark.parametrize(("second", "verdict"), [(1, Level.OK), (0, Level.HINT)])
+async def test_every_process_of_the_worker_must_have_ocr(second: int, verdict: Level) -> None:
+    async def page(request: web.Request) -> web.Response:
+        ocr = [f'vision_ocr_available{{process="w-{number}"}} {found}.0' for number, found in ((1, 1), (2, second))]
+        return web.Response(text="\n".join(ocr))
+
+    server = web.Application()
+    server.router.add_get("/metrics", page)
+    async with TestServer(server, host="127.0.0.1") as running:
+        [finding] = await checks.ocr_of_worker(Settings(metrics_port=running.port or 0))
+    assert finding.verdict is verdict
+
+
 @pytest.mark.parametrize(
     ("shown", "verdict", "says"),
     [(1, Level.OK, "can be run"), (0, Level.HINT, "has gone or was never there"), (None, None, "")],

@@ -145,6 +145,20 @@ async def test_guessing_is_slowed_down_while_the_owner_gets_through() -> None:
 # --- rates ------------------------------------------------------------------------------------------------------------
 
 
+async def test_a_supervisor_tells_who_asks_and_nobody_else_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VISION_SUPERVISOR_KEY", "known to the supervisor")
+    async with served(vision_api_rate_per_second=0.5) as client:
+
+        async def status(address: str, key: str) -> int:
+            told = {"X-Vision-Client": address, "X-Vision-Supervisor": key}
+            return (await client.get(STATS, headers=told)).status
+
+        from_supervisor = [await status(address, "known to the supervisor") for address in ("10.0.0.1", "10.0.0.2") * 2]
+        assert from_supervisor == [200, 200, 429, 429], "each address counts for itself"
+        guessed = [await status(f"10.0.0.{number}", key) for number, key in ((3, "guess"), (4, ""), (5, "guess"))]
+        assert guessed == [200, 429, 429], "all count as the address that they come from"
+
+
 async def test_a_caller_that_asks_too_often_gets_retry_after() -> None:
     async with served(vision_api_tokens="one-token=a,another=b", vision_api_rate_per_second=0.5) as client:
 

@@ -30,6 +30,8 @@ from vision_app.stack.plan import StackOptions
 from vision_app.stack.state import StackState
 from vision_app.stack.worker import COMMAND, check_worker_ports
 from vision_app.texts import say
+from vision_app.workers.machine import this_machine
+from vision_app.workers.sizing import size
 
 FOLLOW_SECONDS = 0.3
 ORDERS = ("stop", "start", "restart")
@@ -38,7 +40,11 @@ console = Console(width=None if sys.stdout.isatty() else 200)  # so that no text
 
 
 @click.command()
-@click.option("--workers", type=click.IntRange(min=0), help="How many workers; default: 1, or as many as run already.")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=0),
+    help="How many workers; default: VISION_WORKERS, or as many as run already.",
+)
 @click.option(
     "--brokers",
     type=click.Choice(["1", "3"]),
@@ -53,7 +59,7 @@ def up(workers: int | None, brokers: str | None, worker_command: str) -> None:
     the number of workers.
     """
     home = Home(vision_home())
-    load_settings()  # report a wrong value here, not in a log
+    settings = load_settings()  # reports a wrong value here, not in a log
     supervisor = None
     if client.live_state(home) is not None:
         click.echo(say("Already up, or starting."))
@@ -61,7 +67,7 @@ def up(workers: int | None, brokers: str | None, worker_command: str) -> None:
             client.scale(home, workers)
     else:
         wish = StackOptions(
-            workers=1 if workers is None else workers,
+            workers=size(settings, this_machine()).processes if workers is None else workers,
             worker_command=tuple(shlex.split(worker_command)),
             brokers=int(brokers or 0),
         )
@@ -151,8 +157,12 @@ def status(machine_readable: bool) -> None:
     sys.exit(0 if state is not None and state.is_ready and not standing_still else 1)
 
 
+def _runs_workers(state: StackState | None) -> bool:
+    return state is not None and any(service.is_worker for service in state.services)
+
+
 def _worker_alone() -> Health | None:
-    """A worker that answers although `vision up` runs nothing here: in a container, or started by hand."""
+    """A worker that answers although `vision up` runs none here: in a container, or started by hand."""
     [worker] = asyncio.run(health(load_settings()))
     return worker if worker.answer is not None else None
 
@@ -180,7 +190,7 @@ def logs(service: str, follow: bool, lines: int) -> None:
     home = Home(vision_home())
     log = home.log("worker-1" if service == "worker" else service)
     if not log.exists():
-        if service.startswith("worker") and client.live_state(home) is None and _worker_alone():
+        if service.startswith("worker") and not _runs_workers(client.live_state(home)) and _worker_alone():
             raise StackError(
                 say(
                     "the worker here was not started by `vision up`, so its log is its standard output: "

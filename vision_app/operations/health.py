@@ -42,6 +42,12 @@ class Health:
         return list((self.answer or {}).get("stalls", ()))
 
     @property
+    def broken(self) -> list[Mapping[str, Any]]:
+        """Processes, of a worker with several (VISION_WORKERS), that have ended or do not answer."""
+        processes = (self.answer or {}).get("processes", ())
+        return [one for one in processes if one.get("state") in ("down", "not_answering")]
+
+    @property
     def oldest(self) -> list[Mapping[str, Any]]:
         return list((self.answer or {}).get("oldest", ()))
 
@@ -88,26 +94,36 @@ def findings(found: Sequence[Health], hosts: Sequence[str] | None = None) -> lis
 def _findings(worker: Health, hosts: Sequence[str] | None) -> list[Finding]:
     if worker.answer is None:
         return [_no_answer(worker, hosts)]
-    if worker.stalls:
-        return [
-            Finding(
-                check=worker.name,
-                verdict=Level.FAILED,
-                detail=say("{stall}. Next: {remedy}", stall=describe_stall(stall), remedy=heard(stall["remedy"])),
-            )
-            for stall in worker.stalls
-        ]
+    if worker.broken or worker.stalls:
+        return [*map(_broken, worker.broken), *(_standing(worker.name, stall) for stall in worker.stalls)]
     if reason := worker.answer.get("reason"):
         return [Finding(check=worker.name, verdict=Level.HINT, detail=say("not ready: {reason}", reason=heard(reason)))]
     waiting = ", ".join(f"{name} ({heard(why)})" for name, why in worker.answer.get("waiting_for", {}).items())
     detail = (
         say("ready; it waits for {waiting}", waiting=waiting) if waiting else say("ready, and nothing stands still")
     )
+    if names := [str(process["name"]) for process in worker.answer.get("processes", ())]:
+        detail = say("{detail}; {count} processes: {names}", detail=detail, count=len(names), names=", ".join(names))
     if not worker.ours:  # in a container, started by hand, or of another folder
         detail = say(
             "the one at {url}, which `vision up` did not start here, is {detail}", url=worker.urls[0], detail=detail
         )
     return [Finding(check=worker.name, verdict=Level.HINT if waiting else Level.OK, detail=detail)]
+
+
+def _standing(name: str, stall: Mapping[str, Any]) -> Finding:
+    text = say("{stall}. Next: {remedy}", stall=describe_stall(stall), remedy=heard(stall["remedy"]))
+    return Finding(check=name, verdict=Level.FAILED, detail=text)
+
+
+def _broken(process: Mapping[str, Any]) -> Finding:
+    text = say(
+        "this process of the worker (VISION_WORKERS) is broken: {reason}; started again so far: {restarts}. "
+        "The worker's log has its last lines",
+        reason=heard(str(process.get("reason"))),
+        restarts=process.get("restarts", 0),
+    )
+    return Finding(check=str(process["name"]), verdict=Level.FAILED, detail=text)
 
 
 def _no_answer(worker: Health, hosts: Sequence[str] | None) -> Finding:

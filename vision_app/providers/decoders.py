@@ -35,7 +35,6 @@ from vision_app.telemetry.watch import waiting_for
 
 log = structlog.get_logger(__name__)
 
-CHILDREN = 2  # each uses a core while it works
 PICTURES_PER_CHILD = 500  # bounds memory that a decoder's library leaks
 START_SECONDS = 30.0
 MAX_SAID_BYTES = 8 * 1024
@@ -171,6 +170,7 @@ class Child:
 class Decoders:
     """The pool of children. `prepare` waits for a free child; no other part of the worker waits for a picture.
 
+    `children`: by default VISION_DECODERS; each uses a core while it works.
     `deadline_seconds`: the longest time for one picture; by default it follows from VISION_DECODING_TIMEOUT. `start`
     starts a child.
     """
@@ -178,13 +178,14 @@ class Decoders:
     def __init__(
         self,
         settings: Settings,
-        children: int = CHILDREN,
+        children: int = 0,
         *,
         deadline_seconds: float | None = None,
         pictures_per_child: int = PICTURES_PER_CHILD,
         tries: int = TRIES,
         start: Callable[[DecoderLimits, Executor], Child] = Child,
     ) -> None:
+        children = children or settings.vision_decoders
         scaled = settings.vision_preprocess_enabled
         self._wish = DecodeRequest(
             max_dim=settings.vision_preprocess_max_dim if scaled else None,

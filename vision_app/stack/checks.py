@@ -235,10 +235,10 @@ async def ocr_of_worker(settings: Settings) -> list[Finding]:
             page = (await client.get(url)).text
     except httpx.HTTPError:
         return []  # no worker here; other findings report it
-    found = re.search(r"^vision_ocr_available ([\d.]+)$", page, re.MULTILINE)
-    if not settings.vision_ocr_fallback_enabled or found is None:
+    found = re.findall(r"^vision_ocr_available(?:\{[^}]*\})? ([\d.]+)$", page, re.MULTILINE)  # one for each process
+    if not settings.vision_ocr_fallback_enabled or not found:
         return []
-    if float(found[1]):
+    if all(map(float, found)):
         return [_ok(say("OCR in the worker"), say("Tesseract can be run"))]
     text = say(
         "Tesseract has gone or was never there: what has no money waits; install it, the worker notices in a minute"

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -43,18 +44,30 @@ def tied_to_this_process(stop_signal: signal.Signals, user: str = "") -> list[st
 
 
 async def spawn(
-    command: list[str], environment: dict[str, str], log: Path, stop_signal: signal.Signals, user: str = ""
+    command: list[str],
+    environment: dict[str, str],
+    log: Path | None,
+    stop_signal: signal.Signals,
+    user: str = "",
+    own_session: bool = False,
 ) -> asyncio.subprocess.Process:
-    """Start a command under the wrapper of `child.py`, its output appended to `log`.
+    """Start a command under the wrapper of `child.py`, its output appended to `log`; None: to this process' output.
 
     Must be called in the main thread: on Linux the child is signalled when the *thread* that started it ends.
     """
+    started = partial(
+        asyncio.create_subprocess_exec,
+        *tied_to_this_process(stop_signal, user),
+        *command,
+        stdin=asyncio.subprocess.DEVNULL,
+        env=environment,
+        start_new_session=own_session,
+    )
+    if log is None:
+        return await started()
     log.parent.mkdir(parents=True, exist_ok=True)
-    wrapper = tied_to_this_process(stop_signal, user)
     with log.open("ab") as output:
-        return await asyncio.create_subprocess_exec(
-            *wrapper, *command, stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output, env=environment
-        )
+        return await started(stdout=output, stderr=output)
 
 
 def kill_tree(process: psutil.Process) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from pathlib import Path
 
 import httpx
 
+from vision_app.stack.environment import of_a_worker, plain
 from vision_app.stack.home import Home
 from vision_app.stack.instance import Instance
 from vision_app.stack.ports import LOOPBACK, require_free
@@ -33,6 +36,7 @@ class Service(ABC):
     no_answer: str = ""  # what `waiting_for` of a worker says if nothing answers; of a service any text means that
     metrics_port: int | None = None  # a worker's
     user: str = ""  # the user to run as when the supervisor is root; "" for the supervisor's own user
+    own_session: bool = False  # whether a terminal's Ctrl-C reaches only the supervisor
 
     def __init__(self, home: Home, instance: Instance) -> None:
         self.home = home
@@ -55,9 +59,18 @@ class Service(ABC):
     def command(self) -> list[str]:
         """The command line, its first item an absolute path. Called after `prepare`."""
 
+    def inherited(self) -> dict[str, str]:
+        """The variables of the supervisor that the process gets."""
+        return of_a_worker(os.environ) if self.is_worker else plain()
+
     def environment(self) -> dict[str, str]:
-        """Variables for the process beside those of `environment.plain`, and for a worker `of_a_worker`."""
+        """Variables for the process beside the inherited ones."""
         return {}
+
+    @property
+    def log(self) -> Path | None:
+        """The file that takes the process' output. None: it goes where the supervisor's goes."""
+        return self.home.log(self.name)
 
     @abstractmethod
     async def waiting_for(self) -> str | None:
@@ -71,6 +84,9 @@ class Service(ABC):
     def url(self) -> str:
         """Its address for people. Without secrets."""
         return f"{LOOPBACK}:{self.port}"
+
+    def exited(self, code: int) -> None:  # noqa: B027 - most services have nothing to do then
+        """Called when the process ended by itself, or was killed by others: with the code of `subprocess`."""
 
     def ended(self) -> None:  # noqa: B027 - most services have nothing to do then
         """Called after the process ended by itself or on request, not when it had to be killed."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
 import time
 from collections.abc import Sequence
@@ -13,7 +12,6 @@ from pathlib import Path
 import psutil
 import structlog
 
-from vision_app.stack.environment import of_a_worker, plain
 from vision_app.stack.errors import StackError
 from vision_app.stack.files import size_of
 from vision_app.stack.process import Identity, kill_tree, spawn
@@ -47,7 +45,7 @@ class Supervised:
             is_worker=service.is_worker,
             metrics_port=service.metrics_port,
             start_seconds=service.start_seconds,
-            log=str(service.home.log(service.name)),
+            log=str(service.log or ""),
         )
         self.ready = asyncio.Event()
         self._changed = changed
@@ -94,7 +92,8 @@ class Supervised:
         if code in (0, -self.service.stop_signal, 128 + self.service.stop_signal):
             self.service.ended()
         if not self._gave_up:
-            self._failed(_describe_exit(code, Path(self.state.log), self._log_begins))
+            self._failed(_describe_exit(code, self.service.log, self._log_begins))
+        self.service.exited(code)
 
     async def _prepare(self) -> None:
         loop = asyncio.get_running_loop()
@@ -106,11 +105,12 @@ class Supervised:
 
     async def _start(self) -> None:
         self._gave_up = False
-        inherited = of_a_worker(os.environ) if self.service.is_worker else plain()
-        environment = inherited | self.service.environment()
-        command, log = self.service.command(), Path(self.state.log)
-        self._log_begins = size_of(log)
-        self._process = await spawn(command, environment, log, self.service.stop_signal, self.service.user)
+        service, log = self.service, self.service.log
+        environment = service.inherited() | service.environment()
+        self._log_begins = size_of(log) if log else 0
+        self._process = await spawn(
+            service.command(), environment, log, service.stop_signal, service.user, service.own_session
+        )
         try:
             self.state.process = Identity.of(self._process.pid)
         except psutil.NoSuchProcess:
@@ -216,12 +216,12 @@ class Supervised:
         self._changed.set()
 
 
-def _describe_exit(code: int, log: Path, begins: int) -> str:
+def _describe_exit(code: int, log: Path | None, begins: int) -> str:
     """How the process ended, with the last error in its log, else its last line, as the likely reason."""
     if code == -signal.SIGKILL:
         return say("ended by SIGKILL")  # it logged nothing
     how = say("by {name}", name=signal.Signals(-code).name) if code < 0 else say("with exit code {code}", code=code)
-    return say("ended {how}{last_words}", how=how, last_words=_last_words(log, begins))
+    return say("ended {how}{last_words}", how=how, last_words=_last_words(log, begins) if log else "")
 
 
 def _last_words(log: Path, begins: int) -> str:

@@ -24,7 +24,7 @@ class Worker(Service):
     is_worker = True
     no_answer = noted("the API to answer")
     start_seconds = 180  # it may have tables to recover
-    stop_seconds = 75  # the deadline of one handler and some more
+    stop_seconds: float = 75  # the deadline of one handler and some more
 
     def __init__(
         self,
@@ -54,6 +54,7 @@ class Worker(Service):
     def environment(self) -> dict[str, str]:
         return {
             "VISION_WORKER_ID": self.name,
+            "VISION_WORKERS": "1",  # `vision up` starts as many as there shall be
             "VISION_API_PORT": str(self.port),
             "METRICS_PORT": str(self.metrics_port),
             "VISION_HOME": str(self.home.root),

@@ -36,6 +36,8 @@ MOST_SHOWN = 20
 _SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum")}
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _TEMPLATE = re.compile(r"{{\s*\$(?:labels\.(\w+)|(value))\s*(?:\|\s*(\w+))?\s*}}")
+_IF_THERE = re.compile(r"{{\s*with \$labels\.(\w+)\s*}}(.*?){{\s*\.\s*}}(.*?){{\s*end\s*}}")
+"""A part of a summary that is there only if its label is."""
 _PACKAGE = Path(vision_app.__file__).parent
 
 
@@ -150,6 +152,9 @@ def _filled(summary: str, labels: Labels, value: float, instance: str) -> str:
     """The summary with its labels and its value."""
     held = {"instance": instance, **dict(labels)}
 
+    def if_there(found: re.Match[str]) -> str:
+        return f"{found[2]}{held[found[1]]}{found[3]}" if held.get(found[1]) else ""
+
     def filled(found: re.Match[str]) -> str:
         if found[1]:
             return held.get(found[1], "?")
@@ -160,7 +165,7 @@ def _filled(summary: str, labels: Labels, value: float, instance: str) -> str:
                 return f"{value:.0f} s" if value < 120 else f"{value / 60:.0f} min"
         return f"{value:.4g}"
 
-    return _TEMPLATE.sub(filled, summary)
+    return _TEMPLATE.sub(filled, _IF_THERE.sub(if_there, summary))
 
 
 class AlertWatch:

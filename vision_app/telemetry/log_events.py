@@ -822,6 +822,29 @@ CATALOGUE: Final[dict[str, tuple[LogEvent, ...]]] = {
             "Run the same version on all workers; what stands at another worker's address may be no worker.",
         ),
     ),
+    "Several processes (VISION_WORKERS)": (
+        LogEvent("processes_starting", _INFO, "A supervisor starts so many worker processes; `why` says what set it."),
+        LogEvent(
+            "processes_crowded",
+            _WARNING,
+            "There may be too little memory for so many processes, if each decodes a picture of the largest size.",
+            "Lower VISION_WORKERS or VISION_DECODING_MEMORY_MB, or give the worker more memory.",
+        ),
+        LogEvent("processes_stopping", _INFO, "The supervisor ends its processes; calls in flight end first."),
+        LogEvent(
+            "processes_given_up",
+            _CRITICAL,
+            "A process cannot be started, so the supervisor has ended with its exit code; `why` says more.",
+            "Correct what the last lines of that process say; `vision doctor` helps. Then start the worker again.",
+        ),
+        LogEvent(
+            "process_gave_no_answer",
+            _WARNING,
+            "A process did not answer a request of the API; another one was asked, or the caller got 503.",
+            "If it repeats, GET /readyz says what is wrong with that process.",
+        ),
+        LogEvent("answer_cut_off", _INFO, "A caller, or the process, broke off while an answer was passed on."),
+    ),
     "Embedded stack, simulator and laboratory": (
         LogEvent("service_ready", _INFO, "An embedded service accepts connections."),
         LogEvent("service_condition_changed", _INFO, "An embedded service or a worker is in another condition."),
@@ -850,8 +873,8 @@ CATALOGUE: Final[dict[str, tuple[LogEvent, ...]]] = {
         LogEvent(
             "service_failed",
             _ERROR,
-            "An embedded service could not be started, or ended by itself.",
-            "Look at its log, named in the field `log`; `vision status` shows the last error.",
+            "An embedded service, or a process of a worker, could not be started, or ended by itself.",
+            "Look at its log, named in the field `log` (none: the same log); `vision status` shows the last error.",
         ),
         LogEvent(
             "service_killed",

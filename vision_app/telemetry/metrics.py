@@ -72,7 +72,7 @@ MEDIA = _known(
 )
 RETRIES = _known(
     _counter("vision_retries_total", "Attempts made again, by what was being tried.", "stage"),
-    *("s3", "vision_api", "db", "neo4j", "redis", "kafka", "storage", "decoders", "dlq"),
+    *("s3", "vision_api", "db", "neo4j", "redis", "kafka", "storage", "decoders", "dlq", "process"),
 )
 EVENT_DURATION = _histogram(
     "vision_event_duration_seconds", "From a post's opening to its completion.", buckets=EVENT_SECONDS
@@ -218,6 +218,12 @@ STALLED = _known(
     *("redis_in", "policy", "posts", "media", "budget", "analysis", "sink-postgres", "sink-s3", "sink-neo4j"),
     *("redis_out", "timers", "event_loop"),
 )
+PROCESS_UP = _gauge(
+    "vision_process_up", "1 while this process of a worker with several (VISION_WORKERS) runs and answers.", "process"
+)
+PROCESS_RESTARTS = _counter(
+    "vision_process_restarts_total", "Ends of this process that nobody asked for; it is started again.", "process"
+)
 READY = _gauge("vision_ready", "1 while this worker works on messages, as /readyz says.")
 WORK_TOPICS = tuple(topic.name for topic in topics.ALL if topic is not topics.DLQ)  # people handle that one
 CONSUMER_LAG = _known(
@@ -306,6 +312,9 @@ WEB_REFUSED = _known(
     ),
     *("connection_replaced", "too_many_connections", "metrics_connection"),
 )
+
+OF_A_SUPERVISOR = (PROCESS_UP, PROCESS_RESTARTS, WEB_REFUSED, RETRIES, UNEXPECTED_ERRORS, LOG_LINES_COUNTED)
+"""What the supervisor of several processes counts itself; the rest of the catalogue is its processes'."""
 
 # --- storage ----------------------------------------------------------------------------------------------------------
 

@@ -32,6 +32,7 @@ HEADERS = [("X-Content-Type-Options", "nosniff"), ("Cache-Control", "no-store")]
 
 Health = Mapping[str, Callable[[], tuple[int, bytes]]]
 """Pages by path: status and JSON. Called in a thread of the server."""
+Wsgi = Callable[..., Iterable[bytes]]
 
 
 class MetricsServerError(Exception):
@@ -58,17 +59,22 @@ class MetricsServer:
 
 
 def start_metrics_server(
-    settings: Settings, health: Health | None = None, connection_seconds: float = CONNECTION_SECONDS
+    settings: Settings,
+    health: Health | None = None,
+    connection_seconds: float = CONNECTION_SECONDS,
+    metrics: Wsgi | None = None,
 ) -> MetricsServer:
     """Serve /metrics and the pages of `health` on METRICS_HOST:METRICS_PORT.
 
+    `metrics`: what serves /metrics; by default this process' own.
     Raises MetricsServerError when the address cannot be taken.
     """
     tenant_label(settings.s3_default_tenant_id)
     kind = _Server6 if ":" in settings.metrics_host else _Server
     try:
         server = kind((settings.metrics_host, settings.metrics_port), _Handler, connection_seconds=connection_seconds)
-        server.set_app(_page(settings, health or {}))
+        own = prometheus_client.make_wsgi_app(REGISTRY)
+        server.set_app(_page(settings, health or {}, metrics or own))
     except OSError as fault:
         where = f"{settings.metrics_host}:{settings.metrics_port}"
         raise MetricsServerError(
@@ -80,8 +86,7 @@ def start_metrics_server(
     return MetricsServer(server, thread)
 
 
-def _page(settings: Settings, health: Health) -> Callable[..., Iterable[bytes]]:
-    metrics = prometheus_client.make_wsgi_app(REGISTRY)
+def _page(settings: Settings, health: Health, metrics: Wsgi) -> Wsgi:
     allowed = allowed_names(settings.vision_allowed_hosts)
 
     def page(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:

@@ -95,12 +95,27 @@ class OldestWork(WorkPlace):
     waits_for: str | None = Field(None, description="null while it waits for nothing")
 
 
+class ProcessState(BaseModel):
+    """One process of a worker with several (VISION_WORKERS)."""
+
+    name: str
+    pid: int | None
+    state: Literal["ready", "not_ready", "not_answering", "down"] = Field(
+        description="not_answering: it runs, and may be frozen; down: it ended, and is started again"
+    )
+    reason: str | None = None
+    restarts: int = Field(description="since the supervisor's start")
+
+
 class ReadyAnswer(Answer):
-    status: Literal["ready", "not_ready"]
+    status: Literal["ready", "partly_ready", "not_ready"] = Field(
+        description="partly_ready: of several processes (VISION_WORKERS) some are ready; only 200 is ready"
+    )
     reason: str | None = None
     waiting_for: dict[str, str] = Field(description="services that hold something back, and why")
     stalls: list[StalledWork] = Field(default_factory=list, description="what stands still, the longest first")
     oldest: list[OldestWork] = Field(default_factory=list, description="of each stage: the oldest work it holds")
+    processes: list[ProcessState] = Field(default_factory=list, description="of a worker with several")
 
 
 # --- vision -----------------------------------------------------------------------------------------------------------

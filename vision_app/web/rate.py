@@ -16,6 +16,7 @@ from aiohttp import web
 
 from vision_app.settings import Settings
 
+from .client_address import CLIENT
 from .errors import ApiError, Handler, count_refused
 
 CALLER = web.RequestKey("caller", str)
@@ -84,7 +85,7 @@ def refuse_if_too_often(buckets: Buckets, caller: str) -> None:
 def peer_of(request: web.Request) -> str:
     """The address of a request. For IPv6 its network, because a caller has all addresses of a network."""
     try:
-        address = ipaddress.ip_address((request.remote or "").partition("%")[0])
+        address = ipaddress.ip_address((request.get(CLIENT) or request.remote or "").partition("%")[0])
     except ValueError:
         return "unknown"
     return str(ipaddress.ip_network((address, 64), strict=False)) if address.version == 6 else str(address)

@@ -11,6 +11,7 @@ from .auth import authentication, known_host, same_origin
 from .budget import BudgetView, PauseView, ResetView, ResumeView
 from .budget_list import BudgetStatesView, BudgetsView
 from .changes import ChangesView
+from .client_address import told_by_supervisor
 from .cost import CostView
 from .dead_letters import DiscardView, LettersView, LetterView, ReplayView
 from .errors import uniform
@@ -84,7 +85,10 @@ def add_routes(app: ServedWorker) -> None:
 
 
 def web_options(settings: Settings) -> dict[str, Any]:
-    """Options of aiohttp. Middlewares in order: busy mark, errors, host name, authentication, limits, origin."""
-    before = [mark_busy, uniform, html_errors]
+    """Options of aiohttp.
+
+    Middlewares in order: busy mark, errors, the caller's address, host name, authentication, limits, origin.
+    """
+    before = [mark_busy, uniform, html_errors, told_by_supervisor()]
     guards = [known_host(settings), authentication(settings), rate_limit(settings), fair_share(settings), same_origin]
     return {"middlewares": [*before, *guards], "client_max_size": settings.vision_api_max_body_bytes}

@@ -9,12 +9,9 @@ connections. Not here: what a request may ask, how often (`auth.py`, `rate.py`),
 from __future__ import annotations
 
 import asyncio
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 from aiohttp import web
-from faust.web.drivers.aiohttp import Web
-
-from vision_app.settings import Settings
 
 from .errors import count_refused, plain_error
 
@@ -72,7 +69,10 @@ async def mark_busy(request: web.Request, handler: Any) -> web.StreamResponse:
 
 
 class BoundedRunner(web.AppRunner):
-    """Hands out at most `max_connections` connections, plus those that arrive in one turn of the event loop."""
+    """Hands out at most `max_connections` connections, plus those that arrive in one turn of the event loop.
+
+    `cancel`: whether a request's work is cancelled when its caller closes the connection.
+    """
 
     def __init__(
         self,
@@ -81,8 +81,9 @@ class BoundedRunner(web.AppRunner):
         max_connections: int,
         idle_seconds: float,
         shutdown_seconds: float = SHUTDOWN_SECONDS,
+        cancel: bool = False,
     ) -> None:
-        super().__init__(app, access_log=None, shutdown_timeout=shutdown_seconds)
+        super().__init__(app, access_log=None, shutdown_timeout=shutdown_seconds, handler_cancellation=cancel)
         self._max_connections, self._idle_seconds = max_connections, idle_seconds
 
     @property
@@ -115,17 +116,3 @@ class _Busy(asyncio.Protocol):
         connection = cast(asyncio.Transport, transport)
         connection.write(BUSY_ANSWER)
         connection.close()
-
-
-class BoundedWeb(Web):
-    """Faust's web server on a runner with limits. `/` is ours, not Faust's."""
-
-    production_blueprints: ClassVar[Any] = ()
-
-    def __init__(self, app: Any, settings: Settings) -> None:
-        super().__init__(app)
-        self._runner = BoundedRunner(
-            self.web_app,
-            max_connections=settings.vision_api_max_connections,
-            idle_seconds=settings.vision_api_idle_seconds,
-        )

@@ -46,6 +46,7 @@ class WorkerProcess:
             "VISION_HOME": str(vision_home()),
             **environment,
             "VISION_WORKER_ID": self.name,
+            "VISION_WORKERS": "1",
             "VISION_API_PORT": str(port),
             "METRICS_PORT": str(metrics_port),
         }

@@ -17,8 +17,8 @@ RU = {
         "DATABASE_URL, S3_ENDPOINT_URL, NEO4J_URI, GIGACHAT_BASE_URL), не запускаются. Если стек уже работает, "
         "--workers меняет число воркеров."
     ),
-    "How many workers; default: 1, or as many as run already.": (
-        "Сколько воркеров; по умолчанию 1 или сколько уже работает."
+    "How many workers; default: VISION_WORKERS, or as many as run already.": (
+        "Сколько воркеров; по умолчанию VISION_WORKERS или сколько уже работает."
     ),
     "How many Kafka brokers. Default: as many as there is data of, else 1.": (
         "Сколько брокеров Kafka. По умолчанию — для скольких есть данные, иначе 1."

@@ -58,6 +58,12 @@ RU: dict[str, str | Forms] = {
     "not ready: {reason}": "не готов: {reason}",
     "ready; it waits for {waiting}": "готов; ждёт: {waiting}",
     "ready, and nothing stands still": "готов, ничего не стоит",
+    "{detail}; {count} processes: {names}": "{detail}; процессов: {count}: {names}",
+    "this process of the worker (VISION_WORKERS) is broken: {reason}; started again so far: {restarts}. "
+    "The worker's log has its last lines": (
+        "этот процесс воркера (VISION_WORKERS) не в порядке: {reason}; перезапущен раз: {restarts}. "
+        "Последние его строки в логе воркера"
+    ),
     "the one at {url}, which `vision up` did not start here, is {detail}": (
         "воркер по адресу {url}, запущенный здесь не через `vision up`: {detail}"
     ),

@@ -148,6 +148,10 @@ RU = {
         "одном месте"
     ),
     "must start with one of {allowed}": "должна начинаться с одного из: {allowed}",
+    "must be auto, or a number from 1 on": "должна быть auto или число от 1",
+    "must be a host name or an address alone, without scheme and port": (
+        "должна быть только именем хоста или адресом, без схемы и порта"
+    ),
     "must be host:port, separated by commas, and not {address!r}": (
         "должна быть host:port через запятую, а не {address!r}"
     ),

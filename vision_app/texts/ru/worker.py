@@ -1,6 +1,23 @@
 """What a worker says of itself."""
 
 RU = {
+    "partly ready: {ready} of {count} processes work on messages; {why}": (
+        "готов частично: сообщения обрабатывают {ready} из {count} процессов; {why}"
+    ),
+    "none of {count} processes works on messages; {why}": (
+        "ни один из {count} процессов не обрабатывает сообщения; {why}"
+    ),
+    "broken: {names}; GET /readyz says why": "не в порядке: {names}; причину называет GET /readyz",
+    "it does not answer; it may be frozen": "не отвечает; возможно, завис",
+    "it does not answer at its port yet": "ещё не отвечает на своём порту",
+    "it broke off: {fault}": "соединение прервалось: {fault}",
+    "the body is larger than VISION_API_MAX_BODY_BYTES ({most})": ("тело больше VISION_API_MAX_BODY_BYTES ({most})"),
+    "the process that worked on it gave no answer ({why}); see whether it was done, then repeat it": (
+        "процесс, который выполнял запрос, не ответил ({why}); проверьте, выполнено ли действие, затем повторите"
+    ),
+    "no process of this worker answers ({why}); ask again in a few seconds, or see GET /readyz": (
+        "ни один процесс этого воркера не отвечает ({why}); повторите через несколько секунд или см. GET /readyz"
+    ),
     "draining: the worker stops": "завершается: воркер останавливается",
     "rebalancing: partitions are being shared out": "перераспределение: воркеры делят разделы",
     "starting: connecting and recovering the tables": "запускается: подключение и восстановление таблиц",

@@ -19,7 +19,14 @@ _OLDEST: dict[str, Any] = {
 
 SYSTEM: dict[str, dict[str, Any]] = {
     "AliveAnswer": {"status": "alive"},
-    "ReadyAnswer": {"status": "ready", "reason": None, "waiting_for": {}, "stalls": [], "oldest": [_OLDEST]},
+    "ReadyAnswer": {
+        "status": "ready",
+        "reason": None,
+        "waiting_for": {},
+        "stalls": [],
+        "oldest": [_OLDEST],
+        "processes": [],
+    },
     "PipelineAnswer": {
         "stages": [
             {
