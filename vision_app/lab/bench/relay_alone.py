@@ -14,13 +14,14 @@ import sys
 
 from bridges.redis_in import RedisIn, RedisInLimits
 from bridges.unfinished import UnfinishedLimits
-from vision_app.app import VisionApp, create_app, worker_id
+from vision_app.app import VisionApp, create_app
 from vision_app.settings import Settings, load_settings
 from vision_app.streams.dead_letters import DeadLetters
 from vision_app.streams.event_loop import use_event_loop
 from vision_app.streams.outbox import Outbox
 from vision_app.telemetry.logging import configure_logging
 from vision_app.topics import UPLOADED
+from vision_app.workers.identity import worker_id
 
 ALL_POSTS = 1_000_000_000
 
