@@ -1,7 +1,8 @@
 """What single steps cost in processor time: figures of docs/performance.md that `vision bench all` does not show.
 
 `python scripts/step_costs.py`: requests to S3 by aioboto3's client and by ours, requests to GigaChat by httpx and by
-aiohttp, and the ways to encode a screenshot, each beside the other in one run on embedded services.
+aiohttp, and the ways to encode a screenshot, each beside the other in one run on embedded services; and what Kafka's
+client takes for one fetch.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 
 import aioboto3
 import httpx
+from aiokafka.protocol.fetch import FetchRequest_v11, FetchResponse_v11
 from PIL import Image
 
 from vision_app.clients.gigachat import gigachat_context
@@ -26,8 +28,10 @@ from vision_app.providers.decoding import PNG_LEVEL
 from vision_app.settings import Settings, load_settings
 from vision_app.stack.client import running_stack
 from vision_app.stores.s3 import S3Store
+from vision_app.topics import ALL
 
 REQUESTS, AT_ONCE = 1000, 8
+PARTITIONS = Settings.model_fields["kafka_topic_partitions"].default
 BODY = bytes(2000)
 SCREENSHOT = Path(__file__).parents[1] / "vision_app" / "demo_media" / "screenshot_chat.png"
 
@@ -91,6 +95,27 @@ def png() -> None:
         print(f"{f'a screenshot as PNG, {name}':32} {spent:.1f} ms, {len(out.getvalue()):,} bytes", flush=True)
 
 
+def fetch() -> None:
+    """One fetch of a worker that owns all partitions, and finds nothing: what each lone record costs beside itself."""
+    topics = [topic.name for topic in ALL]
+    asked = [(name, [(partition, -1, 12_345, -1, 2**20) for partition in range(PARTITIONS)]) for name in topics]
+    request = FetchRequest_v11(-1, 500, 1, 52_428_800, 0, 0, -1, asked, [], "")
+    told: list[tuple[str, list[Any]]] = [
+        (name, [(partition, 0, 1, 1, 0, [], -1, b"") for partition in range(PARTITIONS)]) for name in topics
+    ]
+    answer = FetchResponse_v11(0, 0, 0, told).encode()
+    steps: list[tuple[str, Callable[[], Any]]] = [
+        ("written", request.encode),
+        ("read", lambda: FetchResponse_v11.decode(io.BytesIO(answer))),
+    ]
+    for what, step in steps:
+        began = time.process_time()
+        for _ in range(REQUESTS):
+            step()
+        spent = 1000 * (time.process_time() - began) / REQUESTS
+        print(f"{f'Kafka: a fetch of {len(ALL) * PARTITIONS}, {what}':32} {spent:.2f} ms", flush=True)
+
+
 async def requests(settings: Settings) -> None:
     await s3(settings)
     await gigachat(settings)
@@ -98,6 +123,7 @@ async def requests(settings: Settings) -> None:
 
 if __name__ == "__main__":
     png()
+    fetch()
     with (
         tempfile.TemporaryDirectory() as folder,
         running_stack(Path(folder), services=("s3", "simulator")) as variables,
