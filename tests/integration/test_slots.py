@@ -97,6 +97,27 @@ async def test_the_slots_of_a_dead_worker_come_back_and_those_of_a_living_one_st
     await dead.close()
 
 
+class LosingCancellations(Slots):
+    """Its renewal's request swallows the cancellation that comes while it runs, as a client's may."""
+
+    async def _renew(self) -> None:
+        try:
+            await super()._renew()
+            await asyncio.sleep(5)
+        except asyncio.CancelledError:
+            return
+
+
+async def test_a_close_ends_though_the_cancellation_is_lost(settings: Settings) -> None:
+    slots = LosingCancellations(settings, lease_seconds=60)
+    await slots.open()
+    lease = await slots.acquire()
+    async with asyncio.timeout(10):
+        await slots.close()
+    assert lease
+    assert slots.held == 0
+
+
 async def test_accounts_do_not_share(settings: Settings) -> None:
     one = await worker(settings)
     other = await worker(settings.model_copy(update={"gigachat_client_id": "another"}))

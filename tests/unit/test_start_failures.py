@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
+import socket
 import subprocess
 import sys
 from concurrent.futures import Executor
@@ -39,10 +41,17 @@ def away(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Settings:
     return load_settings(**AWAY)
 
 
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody uses now. Fixed ones may be taken by any connection of this machine."""
+    with contextlib.ExitStack() as held:
+        sockets = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [one.getsockname()[1] for one in sockets]
+
+
 def started(folder: Path, **more: str) -> list[dict[str, Any]]:
     """The log of a worker whose start fails."""
     places = {name.upper(): value for name, value in AWAY.items()} | {"VISION_HOME": str(folder)}
-    ports = {"VISION_API_PORT": "39181", "METRICS_PORT": "39182"}
+    ports = dict(zip(("VISION_API_PORT", "METRICS_PORT"), map(str, free_ports(2)), strict=True))
     command = [sys.executable, "-m", "vision_app", "--quiet", "worker", "--loglevel", "info"]
     done = subprocess.run(
         command, capture_output=True, text=True, cwd=folder, env={**os.environ, **places, **ports, **more}, timeout=90

@@ -75,6 +75,7 @@ class Slots:
         self._redis = redis_client(settings, timeout=REDIS_TIMEOUT_SECONDS)  # it never retries: the renewals do
         self._script = self._redis.register_script(_SCRIPT)
         self._renewing: asyncio.Task[None] | None = None
+        self._closing = False
 
     async def open(self) -> None:
         """Register this worker and start renewing its leases. Does not fail when Redis is away."""
@@ -82,6 +83,7 @@ class Slots:
 
     async def close(self) -> None:
         """Release the held leases. Leases that cannot be released expire."""
+        self._closing = True  # a cancellation may get lost in a client's request, and the renewal would go on
         if self._renewing is not None:
             self._renewing.cancel()
             await asyncio.wait([self._renewing])
@@ -155,11 +157,13 @@ class Slots:
         return bool(granted)
 
     async def _renew_for_ever(self) -> None:
-        while True:
+        while not self._closing:
             try:
                 await self._renew()
             except RedisError as fault:
                 self._gone(fault)
+            if self._closing:
+                return
             # After Redis is back, the next renewal tells it the slots taken meanwhile.
             away = time.monotonic() < self._away_until
             await asyncio.sleep(AWAY_SECONDS if away else self._lease_seconds / RENEWALS_PER_LEASE)
