@@ -108,7 +108,7 @@ def wait_ready(
     deadline, last = time.monotonic() + timeout, ""
     while time.monotonic() < deadline:
         state = _current(home, supervisor)
-        if state is not None and (told := state.model_dump_json()) != last:
+        if state is not None and (told := state.model_dump_json(exclude={"written_at"})) != last:
             last = told
             on_change(state)
         if state is not None and state.is_ready:

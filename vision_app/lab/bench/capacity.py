@@ -14,16 +14,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from redis.asyncio import Redis
 from rich.console import Console
 from rich.table import Table
 
 from vision_app.lab.soak.run import Tell
 from vision_app.lab.soak.workers import WorkerProcess
 from vision_app.settings import load_settings
-from vision_app.stores.s3 import S3Store
 
-from .measure import OURS, Capacity, Measure
+from .measure import OURS, Capacity, Measure, redis_and_bucket
 from .plain import plain_worker, read_from_now
 
 ENVIRONMENT = {"VISION_MAX_DAILY_TOKENS": "1000000000"}
@@ -60,11 +58,7 @@ async def capacity(wish: CapacityOptions, variables: Mapping[str, str], tell: Te
     result, logs = CapacityResult(), wish.home / "logs"
     await asyncio.to_thread(logs.mkdir, parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:
-        redis = await stack.enter_async_context(Redis.from_url(settings.redis_url.get_secret_value()))
-        s3 = S3Store(settings)
-        await s3.open()
-        stack.push_async_callback(s3.close)
-        await s3.ensure_bucket()
+        redis, s3 = await stack.enter_async_context(redis_and_bucket(settings))
         run = f"c{int(time.time()) % 1_000_000}"
         measure = Measure(settings, redis, s3, run, tell, wish.posts, wish.warm_up, wish.profiles)
         for at_once in wish.plain_at_once:

@@ -21,7 +21,7 @@ from vision_app.stores.s3 import S3Store
 
 from .capacity import ENVIRONMENT
 from .figures import Figure, Unit
-from .measure import Capacity, Measure, Runner, patience
+from .measure import Capacity, Measure, Runner, patience, redis_and_bucket
 from .plain import plain_worker, read_from_now
 
 MS_A_POST = Unit("ms a post", "less", "time")
@@ -78,11 +78,7 @@ class Laboratory:
         settings = load_settings(**{name.lower(): value for name, value in variables.items()})
         await asyncio.to_thread((home / "logs").mkdir, parents=True, exist_ok=True)
         async with AsyncExitStack() as stack:
-            redis = await stack.enter_async_context(Redis.from_url(settings.redis_url.get_secret_value()))
-            s3 = S3Store(settings)
-            await s3.open()
-            stack.push_async_callback(s3.close)
-            await s3.ensure_bucket()
+            redis, s3 = await stack.enter_async_context(redis_and_bucket(settings))
             laboratory = cls(wish, home, variables, settings, redis, s3, tell)
             stack.push_async_callback(laboratory._kill_workers)
             yield laboratory

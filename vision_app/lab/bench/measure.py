@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -237,6 +238,18 @@ class Measure:
             for event, entry in zip(some, entries, strict=True):
                 at_ms[str(event["post_id"])] = int(as_text(entry).partition("-")[0])
         return at_ms
+
+
+@asynccontextmanager
+async def redis_and_bucket(settings: Settings) -> AsyncIterator[tuple[Redis, S3Store]]:
+    """What every measurement publishes to, and where it uploads."""
+    async with AsyncExitStack() as stack:
+        redis = await stack.enter_async_context(Redis.from_url(settings.redis_url.get_secret_value()))
+        s3 = S3Store(settings)
+        await s3.open()
+        stack.push_async_callback(s3.close)
+        await s3.ensure_bucket()
+        yield redis, s3
 
 
 def patience(posts: int) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import statistics
 import time
@@ -14,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import orjson
-import psutil
 from redis.asyncio import Redis
 
 from vision_app.audit.figures import percentile
@@ -31,6 +29,7 @@ from vision_app.operations.neighbours import Announced, announcements_since, awa
 from vision_app.settings import Settings, load_settings
 from vision_app.stores.s3 import S3Store
 
+from .measure import cpu_seconds
 from .plan import BenchOptions, BenchPlan, draw
 from .viewers import viewers
 
@@ -155,11 +154,11 @@ class _Run:
 
     async def _publish(self, name: str, posts: Sequence[PlannedPost], seconds: float) -> Phase:
         """One phase: publish every post at its time and wait until all are announced."""
-        since, busy = await newest_announcement(self.redis, self.settings), self._cpu_seconds()
+        since, busy = await newest_announcement(self.redis, self.settings), cpu_seconds(*self.workers)
         await publish_all(self.redis, self.settings, posts, self.media, Clock(seconds))
         ids, deadline = [post.post_id for post in posts], time.monotonic() + PATIENCE_SECONDS
         found = await self._while_workers_live(await_announcements(self.redis, self.settings, ids, since, deadline))
-        cpu_ms = (self._cpu_seconds() - busy) * 1000 / len(posts)
+        cpu_ms = (cpu_seconds(*self.workers) - busy) * 1000 / len(posts)
         times = await _times(self.settings, ids)
         waits = [event.at_ms - times[post]["published"] for post, event in found.items() if _analyzed(event)]
         return Phase(
@@ -189,17 +188,6 @@ class _Run:
                     task.cancel()
                     raise WorkerLost(f"{worker.name} has ended; see {worker.log}")
         return task.result()
-
-    def _cpu_seconds(self) -> float:
-        """The processor time so far of the workers and their decoders, including ended decoders."""
-        seconds = 0.0
-        for worker in self.workers:
-            process = psutil.Process(worker.pid)
-            for each in (process, *process.children()):
-                with contextlib.suppress(psutil.NoSuchProcess):  # a decoder that ended just now: its parent counts it
-                    times = each.cpu_times()
-                    seconds += times.user + times.system + times.children_user + times.children_system
-        return seconds
 
 
 def _analyzed(event: Announced) -> bool:
