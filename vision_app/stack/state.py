@@ -13,7 +13,7 @@ from vision_app.stack.home import Home
 from vision_app.stack.process import Identity
 
 OUTDATED_SECONDS = 15.0
-"""A report of this age says no more how things are: the supervisor is frozen, or cannot write."""
+"""An older report no longer shows how things are: the supervisor is frozen, or it cannot write."""
 
 
 class Condition(StrEnum):
