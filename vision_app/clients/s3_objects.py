@@ -1,4 +1,4 @@
-"""Requests to single objects of a bucket, each signed by botocore and sent over one aiohttp session of ours.
+"""Requests to single objects of a bucket, each signed (`s3_signature.py`) and sent over one aiohttp session of ours.
 
 A request through aioboto3's client takes three times the processor time: it resolves the endpoint and runs its hooks
 anew each time (scripts/step_costs.py). That client stays for the rest: listing, deleting, buckets. Both take their
@@ -17,8 +17,6 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from aiohttp import ClientResponse, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
-from botocore.auth import S3SigV4Auth
-from botocore.awsrequest import AWSRequest
 from botocore.exceptions import ClientError, NoCredentialsError
 from botocore.utils import get_environ_proxies
 from multidict import CIMultiDictProxy
@@ -26,6 +24,7 @@ from yarl import URL
 
 from vision_app.settings import Settings
 
+from .s3_signature import Keys, Signer
 from .tls import TlsFiles, client_context
 
 CHUNK_BYTES = 256 * 1024
@@ -43,7 +42,8 @@ class ObjectRequests:
         """`bucket_url` ends with `/`. `credentials` has botocore's `get_frozen_credentials`, awaitable or not; None if
         none were found.
         """
-        self._bucket_url, self._credentials, self._region = bucket_url, credentials, settings.s3_region
+        self._bucket_url, self._credentials = bucket_url, credentials
+        self._signer = Signer(settings.s3_region, bucket_url)
         self._proxy = get_environ_proxies(bucket_url).get(urlsplit(bucket_url).scheme)
         self._tls = client_context(TlsFiles("S3", settings.s3_ca_file))
         self._http: ClientSession | None = None
@@ -97,11 +97,11 @@ class ObjectRequests:
     ) -> AsyncIterator[ClientResponse]:
         if self._http is None:
             raise RuntimeError("open() was not called")
-        url = self._bucket_url + quote(key, safe=SAFE_IN_KEY)
-        signed = await self._sign(AWSRequest(method, url, headers=dict(headers or {}), data=body))
+        encoded = quote(key, safe=SAFE_IN_KEY)
+        signed = self._signer.signed(await self._keys(), method, encoded, headers or {}, body)
         request = self._http.request(
             method,
-            URL(url, encoded=True),
+            URL(self._bucket_url + encoded, encoded=True),
             data=io.BytesIO(body) if body else None,  # bytes above 1 MiB would be sent in one piece
             headers=signed,
             allow_redirects=False,
@@ -112,14 +112,14 @@ class ObjectRequests:
                 raise ClientError(await _refusal(answer), f"{method} of an object")
             yield answer
 
-    async def _sign(self, request: AWSRequest) -> dict[str, str]:
+    async def _keys(self) -> Keys:
         if self._credentials is None:
             raise NoCredentialsError
         frozen = self._credentials.get_frozen_credentials()
         if not hasattr(frozen, "access_key"):
             frozen = await frozen  # a role's: they may have to be fetched anew
-        S3SigV4Auth(frozen, "s3", self._region).add_auth(request)
-        return dict(request.headers.items())
+        keys: Keys = frozen
+        return keys
 
 
 async def _refusal(answer: ClientResponse) -> dict[str, Any]:
