@@ -5,6 +5,7 @@ from __future__ import annotations
 import structlog
 
 from vision_app.analysis.analyst import Analyst
+from vision_app.analysis.preflights import Preflights
 from vision_app.analysis.results import failed_by_dead_letter
 from vision_app.messages import DeadLetter, Grant, Message, decode
 from vision_app.streams.dead_letters import DeadLetters
@@ -23,7 +24,9 @@ IN_FLIGHT = 64
 """Tasks at the gate or in a call; a tenant has at most `vision_max_concurrent_requests` of them."""
 
 
-def analysis_agent(app: Worker, outbox: Outbox, dead_letters: DeadLetters, analyst: Analyst) -> InFlight:
+def analysis_agent(
+    app: Worker, outbox: Outbox, dead_letters: DeadLetters, analyst: Analyst, preflights: Preflights
+) -> InFlight:
     """Build the agent. Returns its flow, which the worker drains when it stops."""
 
     async def handle(event: Event) -> None:
@@ -32,7 +35,7 @@ def analysis_agent(app: Worker, outbox: Outbox, dead_letters: DeadLetters, analy
         spans.waited_for_budget(task, event)
         note_subjects(Subject(task.tenant_id, task.post_id, task.medium.sha256))
         with bind(trace_id=task.trace_id, post_id=task.post_id, tenant_id=task.tenant_id):
-            messages = await analyst.handle(event, grant)
+            messages = await analyst.handle(event, grant, is_new=preflights.is_new(event, grant))
             await outbox.send(messages, keep_trying=lambda: is_ours(app, event))
 
     def companions(event: Event, letter: DeadLetter) -> list[Message]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import structlog
 
+from vision_app.analysis.preflights import Preflights
 from vision_app.analysis.results import analyzed_outcome, failed_by_dead_letter
 from vision_app.messages import MediaTask, Message, Reserve, Skipped, decode
 from vision_app.providers.pictures import estimate_tokens
@@ -34,7 +35,13 @@ IN_FLIGHT = 16
 
 
 def media_agent(
-    app: Worker, outbox: Outbox, dead_letters: DeadLetters, s3: S3Store, answers: AnswerStore, settings: Settings
+    app: Worker,
+    outbox: Outbox,
+    dead_letters: DeadLetters,
+    s3: S3Store,
+    answers: AnswerStore,
+    preflights: Preflights,
+    settings: Settings,
 ) -> Any:
     """Build the agent."""
 
@@ -42,10 +49,10 @@ def media_agent(
         task: MediaTask = decode(MediaTask, event.value)
         note_subjects(Subject(task.tenant_id, task.post_id, task.medium.sha256))
         with bind(trace_id=task.trace_id, post_id=task.post_id, tenant_id=task.tenant_id):
-            message = await through_outages(app, event, lambda: check(task), "s3")
+            message = await through_outages(app, event, lambda: check(event, task), "s3")
             await outbox.send([message], keep_trying=lambda: is_ours(app, event))
 
-    async def check(task: MediaTask) -> Message:
+    async def check(event: Event, task: MediaTask) -> Message:
         medium, now_ms = task.medium, round(time.time() * 1000)
         stored = await answers.find(task.tenant_id, medium.sha256, "gigachat", only_good=task.force)
         if stored is not None and stored.answer.analysis is not None:
@@ -63,7 +70,10 @@ def media_agent(
             return _skipped(task, "s3_forbidden", now_ms)
         estimate = estimate_tokens(head.size_bytes, medium.mime_type, settings)
         metrics.TOKENS_ESTIMATED.labels(provider="gigachat", tenant_id=tenant_label(task.tenant_id)).inc(estimate)
-        return Reserve(tenant_id=task.tenant_id, task=task.at(checked=now_ms), estimate=estimate)
+        checked = task.at(checked=now_ms)
+        if stored is None:
+            preflights.note_unanswered(event, checked)
+        return Reserve(tenant_id=task.tenant_id, task=checked, estimate=estimate)
 
     flow = InFlight(app, "media", handle, dead_letters, limit=IN_FLIGHT, companions=_companions)
 

@@ -30,6 +30,7 @@ from tables.posts import posts_table
 from vision_app.analysis.analyst import Analyst, call_times
 from vision_app.analysis.caller import CallTimes
 from vision_app.analysis.pictures import Pictures
+from vision_app.analysis.preflights import Preflights
 from vision_app.streams.lag import measure_lag
 from vision_app.streams.timers import every
 
@@ -336,7 +337,8 @@ def create_app(settings: Settings, services: Services | None = None) -> VisionAp
         is_answered=answered_posts(app, app.posts, vision_version=VISION_VERSION),
     )
     posts_agent(app, outbox, dead_letters, app.posts, vision_version=VISION_VERSION)
-    media_agent(app, outbox, dead_letters, s3, answers, settings)
+    preflights = Preflights()
+    media_agent(app, outbox, dead_letters, s3, answers, preflights, settings)
     budget_agent(
         app,
         outbox,
@@ -348,7 +350,7 @@ def create_app(settings: Settings, services: Services | None = None) -> VisionAp
         unfinished_posts=app.readers,
         grant_key=key_from(settings.grant_secret),
     )
-    app.flow = analysis_agent(app, outbox, dead_letters, analyst)
+    app.flow = analysis_agent(app, outbox, dead_letters, analyst, preflights)
     app.sinks = sink_agents(
         app,
         outbox,

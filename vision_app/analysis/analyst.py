@@ -76,12 +76,16 @@ class Analyst:
         self._single = SingleFlight()
         self._active_grants: dict[str, ActiveGrant] = {}
 
-    async def handle(self, event: Event, grant: Grant) -> list[Message]:
-        """Raises LeftUnacked and unexpected errors. After an unexpected error, send the message of `close_failed`."""
+    async def handle(self, event: Event, grant: Grant, *, is_new: bool = False) -> list[Message]:
+        """Raises LeftUnacked and unexpected errors. After an unexpected error, send the message of `close_failed`.
+
+        `is_new`: it follows from a preflight that found no answer (`preflights.py`), so its call is made without a look
+        at what is known of it.
+        """
         async with self._single.flight(self._app, event, (grant.task.tenant_id, grant.task.medium.sha256)):
             active = self._active_grants[grant.id] = ActiveGrant(self._app, event, grant)
             try:
-                messages = await self._work_until_closed(active)
+                messages = await self._work_until_closed(active, Call() if is_new else None)
             except LeftUnacked:
                 self._active_grants.pop(grant.id, None)
                 raise
@@ -93,12 +97,14 @@ class Analyst:
         active = self._active_grants.pop(grant.id, None)
         return calls.close(grant, active.possible_cost if active else None)
 
-    async def _work_until_closed(self, active: ActiveGrant) -> list[Message]:
+    async def _work_until_closed(self, active: ActiveGrant, first: Step | None) -> list[Message]:
+        """`first`: the next step, if nothing needs to be read to know it."""
         if active.grant.provider == "ocr_fallback":
             return await self._ocr_only(active)
         while True:
             try:
-                match await self._next_step(active):
+                step, first = first or await self._next_step(active), None
+                match step:
                     case Conclude(stored, tokens):
                         return await self._conclude(active, stored, tokens)
                     case Call(broken):

@@ -148,8 +148,8 @@ class ProviderCaller:
         grant, tenant = active.grant, active.grant.task.tenant_id
         if not active.is_ours:
             raise LeftUnacked
-        record = await self._answers.call(tenant, grant.id)
-        if not calls.may_begin(grant, record, await self.find(grant, None), self._owner):
+        record, found = await asyncio.gather(self._answers.call(tenant, grant.id), self.find(grant, None))
+        if not calls.may_begin(grant, record, found, self._owner):
             raise Overtaken
         active.possible_cost = grant.estimate
         began = time.monotonic()
