@@ -79,11 +79,13 @@ def posts_agent(
         now_ms = round(time.time() * 1000)
         old = now_ms - core.FORGET_AFTER_MS
         forgets: list[Message] = []
-        for number, value in enumerate(list(table.values())):
+        for number, key in enumerate(list(table)):
             if number % ROWS_AT_ONCE == 0:
                 await asyncio.sleep(0)  # others get their turn
             if len(forgets) == SWEPT_AT_ONCE:
                 break
+            if (value := table.get(key)) is None:
+                continue  # forgotten meanwhile
             if (orjson.loads(value).get("completed_ms") or now_ms) > old:
                 continue
             row = core.PostRow.model_validate_json(value)

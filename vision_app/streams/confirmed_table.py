@@ -1,7 +1,7 @@
 """A Faust table whose changelog records can be awaited, and whose recovery ignores outdated records.
 
 A value is the JSON of a row, as the changelog has it: a third of the memory of nested dictionaries, written and read in
-one step.
+one step. A table with many rows keeps them deflated (`packed_store.py`).
 """
 
 from __future__ import annotations
@@ -97,10 +97,21 @@ class ConfirmedTable(Table[Any, Any]):
         await super().on_recovery_completed(active_tps, standby_tps)
 
 
-def changelog_table(app: Any, name: str, model: type[Message], partitions: int, title: str) -> ConfirmedTable:
-    """Make a table of the app whose rows are of the type `model`. `title`: for Faust's own lists."""
+def changelog_table(
+    app: Any, name: str, model: type[Message], partitions: int, title: str, store: str | None = None
+) -> ConfirmedTable:
+    """Make a table of the app whose rows are of the type `model`. `title`: for Faust's own lists.
+
+    `store`: where its rows are kept; None: as the app's settings say.
+    """
     table: ConfirmedTable = app.Table(
-        name, key_type=bytes, value_type=bytes, help=title, partitions=partitions, extra_topic_configs=CHANGELOG
+        name,
+        key_type=bytes,
+        value_type=bytes,
+        help=title,
+        partitions=partitions,
+        extra_topic_configs=CHANGELOG,
+        store=store,
     )
     table.model = model
     return table
