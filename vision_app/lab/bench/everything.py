@@ -33,6 +33,11 @@ GOALS: dict[tuple[str, str], float] = {
     ("capacity", "missing object, rate"): 400,
     ("capacity", "duplicate, CPU"): 1,
     ("capacity", "duplicate, rate"): 1000,
+    ("pace", "4 posts a second, p50"): 50,
+    ("pace", "4 posts a second, p95"): 100,
+    ("pace", "4 posts a second, CPU"): 20,
+    ("provider", "3 workers, streams in use"): 97,
+    ("growth", "at 100,000 posts, restart"): 30,
 }
 """Those of docs/performance.md."""
 

@@ -99,7 +99,7 @@ def all_command(
     tables: processor time, memory, restart. sinks: each store, in batches beside one by one.
 
     Sizes unless given: relay=5000 pace=15 capacity=200 scaling=200 provider=100 replay=2000 letters=200
-    growth=5000,10000 sinks=1000. They count posts, of pace seconds, of relay entries, of sinks results.
+    growth=5000,100000 sinks=1000. They count posts, of pace seconds, of relay entries, of sinks results.
 
     With --compare it compares what does not depend on the machine: ratios to the plain worker, and other figures in
     units of its processor time for a new picture. Exit code 0 only if all work ended and no figure is worse than before

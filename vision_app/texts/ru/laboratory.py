@@ -107,10 +107,10 @@ RU = {
     ),
     (
         "Sizes unless given: relay=5000 pace=15 capacity=200 scaling=200 provider=100 replay=2000 letters=200 "
-        "growth=5000,10000 sinks=1000. They count posts, of pace seconds, of relay entries, of sinks results."
+        "growth=5000,100000 sinks=1000. They count posts, of pace seconds, of relay entries, of sinks results."
     ): (
         "Размеры, если не заданы: relay=5000 pace=15 capacity=200 scaling=200 provider=100 replay=2000 letters=200 "
-        "growth=5000,10000 sinks=1000. Это посты; у pace — секунды, у relay — записи потока, у sinks — результаты."
+        "growth=5000,100000 sinks=1000. Это посты; у pace — секунды, у relay — записи потока, у sinks — результаты."
     ),
     (
         "With --compare it compares what does not depend on the machine: ratios to the plain worker, and other figures "

@@ -31,6 +31,6 @@ SCENARIOS: dict[str, Scenario] = {
     provider.NAME: Scenario(provider.run, (100,), "pictures of each case"),
     replay.NAME: Scenario(replay.run, (2000,), "inputs"),
     letters.NAME: Scenario(letters.run, (200,), "dead letters"),
-    growth.NAME: Scenario(growth.run, (5000, 10_000), "posts in the tables"),
+    growth.NAME: Scenario(growth.run, (5000, 100_000), "posts in the tables"),
     sinks.NAME: Scenario(sinks.run, (1000,), "results for each store"),
 }
