@@ -98,7 +98,7 @@ class QuickFetch(FetchRequest):  # type: ignore[misc]  # aiokafka has no types
 
     def _decode(self, frame: bytes, at: int) -> FetchResponse_v11:
         throttled, error, session, topics = _HEAD.unpack_from(frame, at)
-        if error or topics < 0:
+        if topics < 0:
             raise _Unusual
         at += _HEAD.size
         empty: list[tuple[_Question, int, int]] = []
