@@ -43,7 +43,9 @@ RECORDS = st.one_of(
     st.just(batch([b"cut off"])[:-3]),
 )
 ERRORS = st.one_of(st.just(0), st.just(0), st.just(0), st.sampled_from([1, 3, 6, 29, 999]))
-ABORTED = st.one_of(st.none(), st.just([]), st.just([]), st.lists(st.tuples(st.integers(0, 2), OFFSETS), max_size=2))
+ABORTED: st.SearchStrategy[Any] = st.one_of(
+    st.none(), st.just([]), st.just([]), st.lists(st.tuples(st.integers(0, 2), OFFSETS), max_size=2)
+)
 ANSWERS = st.tuples(ERRORS, INT64, INT64, INT64, ABORTED, st.integers(-1, 3), RECORDS)
 
 
