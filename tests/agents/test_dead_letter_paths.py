@@ -47,7 +47,7 @@ def row_unreadable(table: str) -> Fault:
 
     def begin(world: World, stack: ExitStack) -> None:
         rows = world.app.tables[table].data.data
-        rows[b"key"] = {"no": "such row"}
+        rows[b"key"] = b'{"no": "such row"}'
         stack.callback(rows.clear)
 
     return begin

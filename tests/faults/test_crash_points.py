@@ -16,8 +16,8 @@ from vision_app.stack.client import running_stack
 
 PASSED = Path(file).read_text("utf-8").split() if (file := os.environ.get("CRASH_PASSED")) else []
 UNREACHED = {
-    "vision_app.analysis.caller:ProviderCaller._begin#4": "S3 took over five seconds for a record; nothing was sent",
-    "vision_app.analysis.caller:ProviderCaller._begin#5": "the same, the record withdrawn",
+    "vision_app.analysis.caller:ProviderCaller._begin#3": "S3 took over five seconds for a record; nothing was sent",
+    "vision_app.analysis.caller:ProviderCaller._begin#4": "the same, the record withdrawn",
     "agents.posts:posts_agent.sweep#1": "every ten minutes; what it sends, the core checks again",
     "agents.sinks:_announce#2": "a reduced announcement, which no post of these rounds needs; the whole was refused",
     "bridges.backlog:_unread#2": "reads, for a metric",
