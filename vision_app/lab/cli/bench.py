@@ -14,6 +14,7 @@ from rich.console import Console
 from vision_app.lab.bench.everything import Everything, as_json, run_repeat, show
 from vision_app.lab.bench.figures import Comparison, Earlier, NotABenchmark, compare, read_earlier
 from vision_app.lab.bench.laboratory import Wish
+from vision_app.lab.bench.profile_parts import show_profiles
 from vision_app.lab.bench.scenarios import SCENARIOS
 from vision_app.lab.cli.capacity import capacity_command
 from vision_app.lab.cli.own_services import finish, on_own_services
@@ -115,7 +116,9 @@ def all_command(
         on_own_services(console, folder, partial(run_repeat, result, folder))
     comparison = _compared(result, earlier, tolerance / 100)
     show(console, result, comparison)
-    finish(console, home, as_json(result, comparison), machine_readable=machine_readable, keep=keep or not result.ok)
+    profiles = {} if profile is None else {"profiles": show_profiles(console, profile)}
+    document = {**as_json(result, comparison), **profiles}
+    finish(console, home, document, machine_readable=machine_readable, keep=keep or not result.ok)
     sys.exit(0 if result.ok and not (comparison and comparison.worse) else EXIT_FAILED)
 
 

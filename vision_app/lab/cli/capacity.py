@@ -13,6 +13,7 @@ import click
 from rich.console import Console
 
 from vision_app.lab.bench.capacity import CapacityOptions, as_json, capacity, show
+from vision_app.lab.bench.profile_parts import show_profiles
 from vision_app.lab.cli.own_services import finish, on_own_services
 from vision_app.settings import vision_home
 
@@ -42,5 +43,8 @@ def capacity_command(
     wish = CapacityOptions(home, posts, warm_up, (1, 10) if plain else (), profile)
     result = on_own_services(console, home, lambda variables, tell: capacity(wish, variables, tell))
     show(console, result)
-    finish(console, home, as_json(result), machine_readable=machine_readable, keep=keep or not result.ok)
+    profiles = {} if profile is None else {"profiles": show_profiles(console, profile)}
+    finish(
+        console, home, {**as_json(result), **profiles}, machine_readable=machine_readable, keep=keep or not result.ok
+    )
     sys.exit(0 if result.ok else EXIT_FAILED)
