@@ -333,6 +333,19 @@ async def test_a_store_that_is_away_when_the_call_begins_is_waited_for_without_a
     assert settled(world) == [("g1", 1000)]
 
 
+async def test_while_an_answer_is_being_stored_the_slot_is_free_for_the_next_call(world: World) -> None:
+    faults = [away() for _ in range(1000)]
+    world.s3.fail("put", SHA, *faults)
+    async with world.agent("analysis") as agent:
+        await world.put(agent, world.grant())
+        await until(lambda: len(world.provider.calls) == 1 and not world.slots.held)
+        assert (world.acked, settled(world)) == (0, []), "the answer is not stored yet, and nothing is told of it"
+        world.s3.faults.clear()
+        await until(lambda: world.acked == 1)
+    assert settled(world) == [("g1", 1000)]
+    assert world.slots.given == 1
+
+
 async def test_a_call_whose_record_took_too_long_is_begun_anew(world: World) -> None:
     """Otherwise other workers would count the running call as cut off."""
     allowed = iter((-1.0, 60.0))

@@ -101,7 +101,7 @@ class ProviderCaller:
                     spans.call(active.grant, self._answers.model),
                 ):
                     # Not cut by SIGTERM or a rebalance: it may be billed.
-                    paid = await self._ask(active, picture, broken)
+                    paid = await self._ask(active, picture, broken, slot)
                     spans.answered(paid.tokens, paid.stored.answer)
             except (LeftUnacked, StoreUnavailable, Overtaken):
                 raise  # by `_begin`: no request was sent
@@ -119,11 +119,15 @@ class ProviderCaller:
                 metrics.UNEXPECTED_ERRORS.labels(where="analysis").inc()
                 log.exception("call_failed", grant_id=active.grant.id)
                 return CallLost(f"{type(fault).__name__}: {fault}")
-            self._gate.report(None)
             return paid
 
-    async def _ask(self, active: ActiveGrant, picture: Picture | None, broken: StoredAnswer | None) -> PaidAnswer:
-        """Ask, and store the answer. A repair that is still unusable is marked, so that it is not tried again."""
+    async def _ask(
+        self, active: ActiveGrant, picture: Picture | None, broken: StoredAnswer | None, slot: AsyncExitStack
+    ) -> PaidAnswer:
+        """Ask, leave the slot to the next call, and store the answer.
+
+        A repair that is still unusable is marked, so that it is not tried again.
+        """
         grant, started = active.grant, time.monotonic()
         question = prompt(grant.task.prompt_key) if broken is None else repair_prompt(broken.content)
         trace = CallTrace(trace_id=grant.task.trace_id, request_id=grant.id)
@@ -132,12 +136,15 @@ class ProviderCaller:
         )
         async with call as raw:
             active.possible_cost = raw.tokens
+            self._gate.report(None)
             reading = read_answer(raw.content, raw.finish_reason)
             metrics.PARSED.labels(status=reading.verdict, method="mended" if reading.faults else "direct").inc()
             answer = gigachat_answer(raw, reading, time.monotonic() - started, self._simulated)
             count_call(grant, answer)
             answer = answer if broken is None else answer_after_repair(broken, raw, answer)
-            return await self._store(grant, stored_answer(grant, answer, raw.content), raw.tokens)
+            storing = self._store(grant, stored_answer(grant, answer, raw.content), raw.tokens)
+            paid, _ = await asyncio.gather(storing, slot.aclose())
+            return paid
 
     async def _begin(self, active: ActiveGrant) -> None:
         """Record that the request is about to be sent. Until the answer is stored, a crash costs the estimate.
