@@ -37,9 +37,12 @@ async def _case(laboratory: Laboratory, name: str, pictures: int, victim: Worker
     events = measure.events("slow", await measure.pictures(pictures))
     laboratory.tell(f"{name}: {pictures} new pictures, each answer takes {ANSWER_SECONDS:g} s")
     announced, half = [0], asyncio.Event()
+    streams_there, emptied_at = settings.vision_provider_streams, list[float]()
 
     def count(_: Announced) -> None:
         announced[0] += 1
+        if announced[0] == pictures - streams_there:
+            emptied_at.append(time.monotonic())
         if announced[0] * 2 >= pictures:
             half.set()
 
@@ -48,7 +51,8 @@ async def _case(laboratory: Laboratory, name: str, pictures: int, victim: Worker
     async with sampled(settings) as streams:
         published = await measure.publish(events, on_event=count)
         ended = time.monotonic()
-        used = streams.share(settings.vision_provider_streams, ended)
+        used = streams.share(streams_there, ended)
+        used_before = streams.share(streams_there, *(emptied_at or [ended]))
     if killing:
         half.set()
         await killing
@@ -60,6 +64,7 @@ async def _case(laboratory: Laboratory, name: str, pictures: int, victim: Worker
     silence = max((after - before for before, after in pairwise(at_ms)), default=0)
     bill = await read_bill(settings, Scope(since_ms, int(time.time() * 1000))) or []
     laboratory.note(NAME, f"{name}, streams in use", PER_CENT, 100 * used)
+    laboratory.note(NAME, f"{name}, streams in use, as long as there is work for all", PER_CENT, 100 * used_before)
     laboratory.note(NAME, f"{name}, longest wait", PROVIDER_SECONDS, max(published.waits_ms) / 1000)
     laboratory.note(NAME, f"{name}, longest silence", PROVIDER_SECONDS, silence / 1000)
     laboratory.note(
