@@ -8,6 +8,7 @@ import pytest
 from vision_app import topics
 from vision_app.messages import (
     REPLAY_HEADER,
+    BudgetCommand,
     DeadLetter,
     Grant,
     Lost,
@@ -84,7 +85,6 @@ def test_other_messages_go_back_as_they_were(origin: str) -> None:
         (topics.MEDIA.name, TASK),
         (topics.ANALYSIS.name, GRANT),
         (topics.BUDGET.name, Reserve(tenant_id="t", task=TASK, estimate=100)),
-        (topics.BUDGET.name, Lost(tenant_id="t", grant_id="g-1", estimate=100, task=TASK)),
     ],
 )
 def test_work_starts_again_before_the_budget_and_without_its_grant(origin: str, message: Message) -> None:
@@ -100,6 +100,18 @@ def test_what_closes_a_grant_goes_back_to_the_budget() -> None:
     settle = Settle(tenant_id="t", grant_id="g-1", tokens=5)
     found = way(letter(topics.BUDGET.name, settle))
     assert (found.destination, found.value, found.media) == (topics.BUDGET.name, settle.encode(), ())
+
+
+def test_the_report_of_a_call_that_was_cut_off_goes_back_and_closes_its_grant() -> None:
+    """Started before the budget, its task would get a second grant, and the first would hold a place for a day."""
+    lost = Lost(tenant_id="t", grant_id="g-1", estimate=100, task=TASK.model_copy(update={"attempt": 3}))
+    found = way(letter(topics.BUDGET.name, lost))
+    assert (found.destination, found.key) == (topics.BUDGET.name, b"t")
+    assert decode(BudgetCommand, found.value) == lost.model_copy(
+        update={"task": TASK.model_copy(update={"attempt": 1})}
+    )
+    assert found.media == (("t", MEDIUM, TASK.force),)
+    assert found.headers["type"] == b"lost"
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,10 @@
 """Decides where and as what message a dead letter is sent again. Pure: letter in, reentry out.
 
 A letter goes back to its origin, with three exceptions. Work that had reached the budget or a call starts again before
-the budget, since an old grant must never be used twice. Work for a post that is no longer open starts again as the
-whole post, since its outcome would find no open post. An operator's command about a budget is not repeated, since it
-would undo newer commands.
+the budget, since an old grant must never be used twice; but the report of a call that was cut off goes to the budget,
+since it closes its grant, which would otherwise hold one of the tenant's places for a day. Work for a post that is no
+longer open starts again as the whole post, since its outcome would find no open post. An operator's command about a
+budget is not repeated, since it would undo newer commands.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from vision_app.messages import (
     DeadLetter,
     Drop,
     Grant,
+    Lost,
     MediaTask,
     Medium,
     Opened,
@@ -78,8 +80,11 @@ def reentry(letter: DeadLetter, *, input_streams: tuple[str, ...], default_tenan
         if now_ms - letter.last_seen_ms >= STALE_MS:
             return _whole_post(letter)
         again = task.model_copy(update={"attempt": 1})
-        [(topic, task_key)] = topics.routes(again)
-        return Reentry(topic.name, task_key, again.encode(), headers=_headers(letter, again.type), media=_asks(again))
+        lost = _lost(letter.origin, value)
+        message = again if lost is None else lost.model_copy(update={"task": again})
+        [(topic, message_key)] = topics.routes(message)
+        headers = _headers(letter, message.type)
+        return Reentry(topic.name, message_key, message.encode(), headers=headers, media=_asks(again))
     if letter.origin == topics.BUDGET.name and _by_operator(value):
         raise CannotReplay(
             say("a command of an operator; others may have followed: give it again if need be, and discard it")
@@ -123,6 +128,12 @@ def _task(origin: str, value: bytes) -> MediaTask | None:
         return None
     task = message if isinstance(message, MediaTask) else getattr(message, "task", None)
     return task if isinstance(task, MediaTask) else None
+
+
+def _lost(origin: str, value: bytes) -> Lost | None:
+    """The report of a call that was cut off; None if the message is none. It has a task, so it can be decoded."""
+    command = decode(BudgetCommand, value) if origin == topics.BUDGET.name else None
+    return command if isinstance(command, Lost) else None
 
 
 def _by_operator(value: bytes) -> bool:
