@@ -29,7 +29,7 @@ HELD: dict[str, tuple[str, str]] = {
     "posts": ("vision_app.streams.actor:Actor.run.in_turn", "vision.posts"),
     "media": ("agents.media:media_agent.check", "vision.media"),
     "budget": ("vision_app.streams.actor:Actor.run.in_turn", "vision.budget"),
-    "analysis": ("vision_app.analysis.analyst:Analyst._next_step", "vision.analysis"),
+    "analysis": ("vision_app.analysis.analyst:Analyst._call", "vision.analysis"),
     "sink-postgres": ("vision_app.streams.batches:Batches._try_until_handled", "vision.sink.postgres"),
     "sink-s3": ("vision_app.streams.batches:Batches._try_until_handled", "vision.sink.s3"),
     "sink-neo4j": ("vision_app.streams.batches:Batches._try_until_handled", "vision.sink.neo4j"),
