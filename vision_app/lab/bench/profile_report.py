@@ -10,10 +10,7 @@ from rich.table import Table
 
 from .profile_parts import PARTS, Profile, merge_repeats
 
-TITLE = (
-    "Where the interpreter's time goes: per cent of the samples that hold it; below, that share of a post's processor "
-    "time, in ms (the worker's process without decoders; py-spy slows it down)"
-)
+TITLE = "Where the interpreter's time goes: per cent of the samples that hold it; below, ms of a post's processor time"
 
 
 def as_json(profiles: Sequence[Profile]) -> dict[str, Any]:
@@ -32,18 +29,19 @@ def as_json(profiles: Sequence[Profile]) -> dict[str, Any]:
 
 def show(console: Console, profiles: Sequence[Profile]) -> None:
     """A row for each measurement."""
-    table = Table("profile", title=TITLE, title_justify="left", show_lines=True)
+    table = Table(title=TITLE, title_justify="left", show_lines=True)
+    table.add_column("profile", no_wrap=True)
     for part in ("samples", *PARTS):
-        table.add_column(part, justify="right")
+        table.add_column(part, justify="right", overflow="fold")
     for one in merge_repeats(profiles):
         whole = _cell(f"{one.all_samples:,}", one.cpu_ms_a_post)
         parts = [_cell(f"{100 * one.share(part):.1f}", one.ms_a_post(part)) for part in PARTS]
-        table.add_row(one.name, whole, *(parts if one.all_samples else []))
+        table.add_row(one.name.replace(": ", ":\n"), whole, *(parts if one.all_samples else []))
     console.print(table)
 
 
 def _cell(upper: str, ms: float | None) -> str:
-    return upper if ms is None else f"{upper}\n{ms:.2f} ms"
+    return upper if ms is None else f"{upper}\n{ms:.2f}"
 
 
 def _rounded(value: float | None) -> float | None:

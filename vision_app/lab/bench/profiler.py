@@ -1,7 +1,7 @@
 """Samples the stacks of a running worker with py-spy, from outside: who holds the interpreter, and for how long.
 
-The stacks are recorded in py-spy's raw format. Its flame graphs leave out every frame that is narrower than a
-thousandth; their time goes to the callers, and two thirds of a busy worker's samples end in such frames.
+The stacks are recorded in py-spy's raw format. Its flame graphs leave out each frame that is narrower than a thousandth
+of all samples, so its time would count for its caller; most samples of a busy worker end in such frames.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import cast
 
 import psutil
 
@@ -84,7 +85,8 @@ async def _recorded(pid: int, file: Path) -> AsyncIterator[None]:
         profiler_program(), *command, "--output", str(file), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     said, started = list[bytes](), asyncio.Event()
-    reading = asyncio.create_task(_read(process, said, started))
+    lines = cast("asyncio.StreamReader", process.stdout)  # a pipe was asked for
+    reading = asyncio.create_task(_read(lines, said, started))
     try:
         async with asyncio.timeout(START_SECONDS):
             await started.wait()
@@ -101,10 +103,9 @@ async def _recorded(pid: int, file: Path) -> AsyncIterator[None]:
         raise _failure(code, said)
 
 
-async def _read(process: asyncio.subprocess.Process, said: list[bytes], started: asyncio.Event) -> None:
+async def _read(lines: asyncio.StreamReader, said: list[bytes], started: asyncio.Event) -> None:
     """Collect the lines of py-spy. Sets `started` when it samples, or has ended."""
-    assert process.stdout is not None
-    async for line in process.stdout:
+    async for line in lines:
         said.append(line)
         if STARTED in line:
             started.set()
@@ -112,10 +113,10 @@ async def _read(process: asyncio.subprocess.Process, said: list[bytes], started:
 
 
 def _failure(code: int, said: Sequence[bytes]) -> StackError:
-    first = b"".join(said).decode("utf-8", "replace").strip().splitlines()[:3]
+    lines = [line.strip() for line in b"".join(said).decode("utf-8", "replace").splitlines() if line.strip()]
     return StackError(
-        f"py-spy ended with exit code {code}: {' '.join(first)}. If it may not read other processes: run as root, or "
-        "set kernel.yama.ptrace_scope=0, or give the container the capability SYS_PTRACE; or leave out --profile"
+        f"py-spy ended with exit code {code}: {' '.join(lines[:3])}. If it may not read other processes: run "
+        "as root, or set kernel.yama.ptrace_scope=0, or give the container the capability SYS_PTRACE; or leave out --profile"
     )
 
 
