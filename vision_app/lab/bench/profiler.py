@@ -115,8 +115,8 @@ async def _read(lines: asyncio.StreamReader, said: list[bytes], started: asyncio
 def _failure(code: int, said: Sequence[bytes]) -> StackError:
     lines = [line.strip() for line in b"".join(said).decode("utf-8", "replace").splitlines() if line.strip()]
     return StackError(
-        f"py-spy ended with exit code {code}: {' '.join(lines[:3])}. If it may not read other processes: run "
-        "as root, or set kernel.yama.ptrace_scope=0, or give the container the capability SYS_PTRACE; or leave out --profile"
+        f"py-spy ended with exit code {code}: {' '.join(lines[:3])}. If it may not read other processes, run as root, "
+        "set kernel.yama.ptrace_scope=0, or give the container the capability SYS_PTRACE; or leave out --profile"
     )
 
 
