@@ -11,8 +11,10 @@ from typing import Any
 import orjson
 import pytest
 
+from tests.py_spy import may_sample
 from vision_app.audit.figures import percentile
 from vision_app.lab.bench.plan import BenchOptions, draw
+from vision_app.lab.bench.profiler import SUFFIX
 from vision_app.lab.bench.run import BenchResult, Phase
 
 COMMAND = [sys.executable, "-c", "from vision_app.cli import main; main()", "bench", "pace"]
@@ -79,6 +81,8 @@ def test_contradictory_options_are_refused(options: list[str], said: str) -> Non
 def test_a_short_run_with_a_flood(tmp_path: Path) -> None:
     environment = {**os.environ, "VISION_HOME": str(tmp_path / "home"), "COLUMNS": "200"}
     options = ["--seconds=3", "--warm-up=1", "--tenants=3", "--rate=4", "--flood=12", "--max-ratio=1000", "--json"]
+    if is_profiled := may_sample():
+        options.append(f"--profile={tmp_path / 'stacks'}")
     done = subprocess.run([*COMMAND, *options], env=environment, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
     result = orjson.loads(done.stdout)
@@ -92,4 +96,14 @@ def test_a_short_run_with_a_flood(tmp_path: Path) -> None:
         assert sum(one["stages"].values()) > 200
     assert (result["left"], result["flood_announced"], result["flood_seconds"] > 0) == ("", 12, True)
     assert b"The p95 under flood is" in done.stderr
+    if is_profiled:
+        calm, flood = result["profiles"]["calm"], result["profiles"]["under flood"]
+        for one, file in ((calm, "calm"), (flood, "under-flood")):
+            lines = (tmp_path / "stacks" / f"{file}{SUFFIX}").read_text("utf-8").splitlines()
+            assert one["samples"] == sum(int(line.rpartition(" ")[2]) for line in lines) > 0
+            assert sum(part["share"] for part in one["parts"].values()) == pytest.approx(1, abs=0.001)
+            assert one["parts"]["Kafka and Faust"]["share"] > 0
+        assert 0 < calm["cpu_ms_a_post"] <= result["phases"][0]["cpu_ms"] + 1, "without decoders"
+        assert flood["cpu_ms_a_post"] is None, "the posts of the flood take a part that is not known"
+        assert b"Where the interpreter's time goes" in done.stderr
     assert list((tmp_path / "home" / "bench").iterdir()) == [], "nothing is left of a good run"

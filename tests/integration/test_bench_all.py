@@ -10,6 +10,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from tests.py_spy import may_sample
 from vision_app.lab.bench.scenarios import SCENARIOS
 
 COMMAND = [sys.executable, "-c", "from vision_app.cli import main; main()", "bench", "all"]
@@ -26,6 +27,7 @@ TINY = {
 }
 BESIDE = {"pace", "scaling", "relay", "sinks"}
 """Scenarios whose every figure has one of a plain worker beside it."""
+PROFILED = {"relay: entries", "pace: 4 a second", "capacity: duplicate", "scaling-3: new picture", "replay: duplicates"}
 
 
 @pytest.mark.timeout(600)
@@ -33,8 +35,9 @@ def test_every_scenario_in_tiny_sizes(tmp_path: Path) -> None:
     environment = {**os.environ, "VISION_HOME": str(tmp_path / "home"), "COLUMNS": "200"}
     environment["KAFKA_SESSION_TIMEOUT_SECONDS"] = "6"  # a killed worker's partitions move sooner
     sizes = [f"--size={name}={size}" for name, size in TINY.items()]
+    profiled = [f"--profile={tmp_path / 'stacks'}"] if may_sample() else []
     done = subprocess.run(
-        [*COMMAND, "--json", "--warm-up=2", *sizes], env=environment, capture_output=True, check=False
+        [*COMMAND, "--json", "--warm-up=2", *sizes, *profiled], env=environment, capture_output=True, check=False
     )
     assert done.returncode == 0, done.stderr.decode()
     result = orjson.loads(done.stdout)
@@ -48,5 +51,10 @@ def test_every_scenario_in_tiny_sizes(tmp_path: Path) -> None:
         assert 0 < figures["provider", f"{case}, streams in use"]["ours"]["median"] <= 100
         assert figures["provider", f"{case}, longest wait"]["ours"]["median"] > 3, "an answer takes 3 s"
     assert ("growth", "at 300 posts, restart") in figures
+    if profiled:
+        assert result["profiles"].keys() >= PROFILED
+        assert {name for name, one in result["profiles"].items() if not one["samples"]} == set()
+        alone = {name for name, one in result["profiles"].items() if one["cpu_ms_a_post"]}
+        assert result["profiles"].keys() - alone == {"scaling-2: new picture", "scaling-3: new picture"}
     assert "ours / plain" in done.stderr.decode()
     assert list((tmp_path / "home" / "bench").iterdir()) == [], "nothing is left of a good run"

@@ -23,6 +23,7 @@ from vision_app.settings import load_settings
 
 from .measure import OURS, Capacity, Measure, redis_and_bucket
 from .plain import plain_worker, read_from_now
+from .profiler import Profiler
 
 ENVIRONMENT = {"VISION_MAX_DAILY_TOKENS": "1000000000"}
 
@@ -31,14 +32,14 @@ ENVIRONMENT = {"VISION_MAX_DAILY_TOKENS": "1000000000"}
 class CapacityOptions:
     """`posts` of each kind at once; the first `warm_up` of new pictures are not counted. `home`: the run's folder.
 
-    `profiles`: a folder for a flame graph of our worker for each kind, or None.
+    `profiler`: samples our worker while it does a kind.
     """
 
     home: Path
     posts: int
     warm_up: int
     plain_at_once: Sequence[int] = (1, 10)
-    profiles: Path | None = None
+    profiler: Profiler = field(default_factory=Profiler)
 
 
 @dataclass
@@ -60,7 +61,7 @@ async def capacity(wish: CapacityOptions, variables: Mapping[str, str], tell: Te
     async with AsyncExitStack() as stack:
         redis, s3 = await stack.enter_async_context(redis_and_bucket(settings))
         run = f"c{int(time.time()) % 1_000_000}"
-        measure = Measure(settings, redis, s3, run, tell, wish.posts, wish.warm_up, wish.profiles)
+        measure = Measure(settings, redis, s3, run, tell, wish.posts, wish.warm_up, wish.profiler)
         for at_once in wish.plain_at_once:
             async with plain_worker(logs, environment, at_once) as plain:
                 result.rows.append(await measure.new(f"plain, {at_once} at once", plain))

@@ -23,6 +23,7 @@ from .capacity import ENVIRONMENT
 from .figures import Figure, Unit
 from .measure import Capacity, Measure, Runner, patience, redis_and_bucket
 from .plain import plain_worker, read_from_now
+from .profiler import Profiler
 
 MS_A_POST = Unit("ms a post", "less", "time")
 MS = Unit("ms", "less", "time")
@@ -41,12 +42,12 @@ AT_ONCE = 10
 class Wish:
     """What to measure: scenarios with their sizes, in order. `warm_up`: posts before a measurement, not counted.
 
-    `profiles`: a folder for flame graphs of our worker, or None.
+    `profiler`: samples our worker meanwhile.
     """
 
     sizes: Mapping[str, Sequence[int]]
     warm_up: int
-    profiles: Path | None = None
+    profiler: Profiler = field(default_factory=Profiler)
 
 
 @dataclass
@@ -100,12 +101,12 @@ class Laboratory:
 
     # --- posts
 
-    def measure(self, posts: int, profiles: str | None = None) -> Measure:
-        """Posts of tenants that nobody has seen. `profiles`: a folder below the one for flame graphs."""
+    def measure(self, posts: int, profile: str | None = None) -> Measure:
+        """Posts of tenants that nobody has seen. `profile`: the group of the profiles, or None for no profiles."""
         self._runs += 1
-        folder = self.wish.profiles / profiles if self.wish.profiles and profiles else None
+        profiler = self.wish.profiler.of(profile) if profile else Profiler()
         run = f"c{self._first_run + self._runs}"
-        return Measure(self.settings, self.redis, self.s3, run, self.tell, posts, self.wish.warm_up, folder)
+        return Measure(self.settings, self.redis, self.s3, run, self.tell, posts, self.wish.warm_up, profiler)
 
     async def provider_answers_after(self, seconds: float) -> None:
         """The simulator's answers take so long from now on; the other requests take no time."""

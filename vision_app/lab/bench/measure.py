@@ -8,7 +8,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
 import orjson
@@ -25,7 +24,7 @@ from vision_app.operations.neighbours import Announced, as_text, await_announcem
 from vision_app.settings import Settings
 from vision_app.stores.s3 import S3Store
 
-from .profiler import profiled
+from .profiler import Profiler
 
 PATIENCE_SECONDS, PATIENCE_SECONDS_A_POST = 900.0, 0.1
 TENANTS = 9
@@ -33,6 +32,7 @@ UPLOADS_AT_ONCE = 8
 PUBLISHED_TOGETHER = 1000
 ALBUM = 10
 OURS = "ours"
+WARM_UP = "warm up"
 
 Event = Mapping[str, Any]
 
@@ -81,7 +81,7 @@ class Published:
 class Measure:
     """Makes posts of each kind, `posts` of it, plays them, and measures. `run` is part of each tenant and post.
 
-    `profiles`: a folder for a flame graph of our worker for each kind, or None.
+    `profiler`: samples our worker while it does a kind.
     """
 
     settings: Settings
@@ -91,7 +91,7 @@ class Measure:
     tell: Tell
     posts: int
     warm_up: int
-    profiles: Path | None = None
+    profiler: Profiler = field(default_factory=Profiler)
     _numbers: int = 0
     last: list[Event] = field(default_factory=list)
 
@@ -103,7 +103,7 @@ class Measure:
         warm_up = self.events("warm", await self.pictures(self.warm_up))
         events = self.events("new", await self.pictures(self.posts))
         if warm_up:
-            await self._play("warm up", worker, warm_up, processes)
+            await self._play(WARM_UP, worker, warm_up, processes)
         self.last = events
         return await self._play("new picture", worker, events, processes)
 
@@ -185,8 +185,9 @@ class Measure:
     ) -> Capacity:
         """Publish all at once and wait until all are announced, or until nothing is left to do."""
         self.tell(f"{worker}: {kind}, {len(events)} posts")
-        profiles = self.profiles if worker == OURS else None
-        async with profiled(processes[0].pid, profiles and profiles / f"{kind.replace(' ', '-')}.svg"):
+        profiler = self.profiler if worker == OURS and kind != WARM_UP else Profiler()
+        alone = len(events) if len(processes) == 1 else 0
+        async with profiler.profiled(kind, processes[0].pid, alone):
             return await self._measured(kind, worker, events, processes, announced)
 
     async def _measured(

@@ -1,23 +1,22 @@
-"""What part of the interpreter's time each client and layer takes, read from the flame graphs of `profiler.py`.
+"""Which client or layer takes how much of the interpreter's time: pure, from the stacks that `profiler.py` records.
 
 The innermost frame that a rule names decides about a sample. Modules that everybody uses (asyncio, aiohttp, json …) are
-in no rule: their time belongs to whoever called them.
+in no rule: their time belongs to the function that called them.
 """
 
 from __future__ import annotations
 
-import html
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-
-from rich.console import Console
-from rich.table import Table
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 
 OURS = "our own code"
+HTTP = "HTTP"
 REST = "event loop and the rest"
 _RULES = (
+    # not the frames that start a worker: they are outside of everything
     ("Kafka and Faust", r"(aiokafka|faust|mode)/(?!worker\.py|cli/|app/base\.py)|vision_app/clients/kafka"),
     ("S3", r"(botocore|aiobotocore|aioboto3)/|vision_app/(stores/(s3|answers|post_documents)|clients/s3)"),
     ("GigaChat", r"vision_app/(providers|clients)/gigachat"),
@@ -26,77 +25,87 @@ _RULES = (
     ("Redis", r"redis/|vision_app/(stores/redis_announcer|clients/redis|providers/slots)"),
     ("models", r"pydantic/"),
     ("logs and metrics", r"(structlog|logging|prometheus_client)/|vision_app/telemetry/"),
-    (OURS, r"(vision_app/(?!__main__)|agents/|bridges/|tables/)"),
+    # not what starts a process, nor the wrapper around every write to a socket
+    (OURS, r"vision_app/(?!__main__\.py|lab/|streams/event_loop\.py)|agents/|bridges/|tables/"),
 )
-PARTS = (*(part for part, _ in _RULES), REST)
+PARTS = (*(part for part, _ in _RULES), HTTP, REST)
 _PATTERNS = [(part, re.compile(pattern)) for part, pattern in _RULES]
-_FRAME = re.compile(
-    r"<g><title>(?P<name>[^<]*) \([\d,]+ samples?, [\d.]+%\)</title>"
-    r'<rect [^>]*y="(?P<y>\d+)"[^>]*fg:x="(?P<x>\d+)" fg:w="(?P<w>\d+)"'
-)
 _FILE = re.compile(r"\(([^():]+)(?::\d+)?\)$")
+_AIOHTTP = "aiohttp/"
 
 
-def stacks(flame_graph: str) -> Iterator[tuple[tuple[str, ...], int]]:
-    """Each stack of a flame graph by py-spy, the outermost frame first, with the samples whose innermost it is."""
-    frames = sorted(
-        (int(found["y"]), int(found["x"]), int(found["w"]), html.unescape(found["name"]))
-        for found in _FRAME.finditer(flame_graph)
-    )
-    above: list[tuple[int, int, tuple[str, ...]]] = [(0, 1 << 62, ())]
-    level: list[tuple[int, int, tuple[str, ...]]] = []
-    own: Counter[tuple[str, ...]] = Counter()
-    at = frames[0][0] if frames else 0
-    for y, x, width, name in frames:
-        if y != at:
-            above, level, at = level, [], y
-        outer = next(stack for start, end, stack in above if start <= x < end)
-        stack = (*outer, name)
-        level.append((x, x + width, stack))
-        own[stack] += width
-        own[outer] -= width
-    del own[()]
-    return ((stack, samples) for stack, samples in own.items() if samples)
+@dataclass(frozen=True)
+class Profile:
+    """One measurement of one process. `samples`: of each part.
+
+    `cpu_ms`: processor time of this process meanwhile, without its decoders. `posts`: those it worked on, or 0 where
+    that is not known.
+    """
+
+    name: str
+    samples: Mapping[str, int]
+    cpu_ms: float = 0.0
+    posts: int = 0
+
+    @property
+    def all_samples(self) -> int:
+        return sum(self.samples.values())
+
+    @property
+    def cpu_ms_a_post(self) -> float | None:
+        return self.cpu_ms / self.posts if self.posts and self.cpu_ms else None
+
+    def share(self, part: str) -> float:
+        """Between 0 and 1."""
+        return self.samples.get(part, 0) / self.all_samples if self.all_samples else 0.0
+
+    def ms_a_post(self, part: str) -> float | None:
+        """The part's share of the processor time of a post."""
+        whole = self.cpu_ms_a_post
+        return None if whole is None or not self.all_samples else whole * self.share(part)
 
 
-def part_of(stack: tuple[str, ...]) -> str:
-    """Which of PARTS a sample belongs to."""
-    for frame in reversed(stack):
-        file = _FILE.search(frame)
-        for part, pattern in _PATTERNS:
-            if file and pattern.match(file[1]):
-                return part
-    return REST
+def part_of(stack: Sequence[str]) -> str:
+    """Which of PARTS a sample belongs to. `stack`: the outermost frame first."""
+    files = [_file_of(frame) for frame in reversed(stack)]
+    for file in files:
+        part = _part_of_file(file)
+        if part is not None:
+            return part
+    return HTTP if any(file.startswith(_AIOHTTP) for file in files) else REST
 
 
-def shares(flame_graph: str) -> dict[str, float]:
-    """Part → its share of the samples, between 0 and 1. Empty if there are no samples."""
+def count_parts(folded: Iterable[str]) -> Counter[str]:
+    """The samples of each part. `folded`: lines of py-spy's raw format, `frame;frame;… samples`."""
     found: Counter[str] = Counter()
-    for stack, samples in stacks(flame_graph):
-        found[part_of(stack)] += samples
-    total = sum(found.values())
-    return {part: round(found[part] / total, 4) for part in PARTS} if total else {}
-
-
-def shares_in(folder: Path) -> dict[str, dict[str, float]]:
-    """The shares of each flame graph below a folder, by its path there without `.svg`."""
-    graphs = sorted(folder.rglob("*.svg"))
-    return {str(graph.relative_to(folder).with_suffix("")): shares(graph.read_text("utf-8")) for graph in graphs}
-
-
-def shares_table(found: Mapping[str, Mapping[str, float]]) -> Table:
-    """One row for each profile, in per cent."""
-    title = "Where the interpreter's time goes: per cent of py-spy's samples that hold it"
-    table = Table("profile", title=title, title_justify="left")
-    for part in PARTS:
-        table.add_column(part, justify="right")
-    for name, own in found.items():
-        table.add_row(name, *(f"{100 * own[part]:.0f}" if own else "" for part in PARTS))
-    return table
-
-
-def show_profiles(console: Console, folder: Path) -> dict[str, dict[str, float]]:
-    """Print the table of a folder. Returns its figures."""
-    found = shares_in(folder)
-    console.print(shares_table(found))
+    for line in folded:
+        stack, _, samples = line.rstrip("\n").rpartition(" ")
+        found[part_of(stack.split(";"))] += int(samples)
     return found
+
+
+def merge_repeats(profiles: Iterable[Profile]) -> list[Profile]:
+    """One profile of those with the same name, in the order of the first ones."""
+    merged: dict[str, Profile] = {}
+    for one in profiles:
+        before = merged.get(one.name)
+        if before is None:
+            merged[one.name] = one
+            continue
+        samples = Counter(before.samples) + Counter(one.samples)
+        is_known = before.cpu_ms_a_post is not None and one.cpu_ms_a_post is not None
+        posts = before.posts + one.posts if is_known else 0
+        merged[one.name] = Profile(one.name, samples, before.cpu_ms + one.cpu_ms, posts)
+    return list(merged.values())
+
+
+@lru_cache(maxsize=65_536)
+def _file_of(frame: str) -> str:
+    """The file of `function (file:line)`, or nothing: the frame of a thread has none."""
+    found = _FILE.search(frame)
+    return found[1] if found else ""
+
+
+@lru_cache(maxsize=65_536)
+def _part_of_file(file: str) -> str | None:
+    return next((part for part, pattern in _PATTERNS if pattern.match(file)), None)

@@ -31,6 +31,7 @@ from vision_app.stores.s3 import S3Store
 
 from .measure import cpu_seconds
 from .plan import BenchOptions, BenchPlan, draw
+from .profiler import Profiler
 from .viewers import viewers
 
 PATIENCE_SECONDS = 900.0  # how long to wait for published posts after a phase
@@ -86,8 +87,13 @@ class BenchResult:
         return round(stormy[0].p95 / calm.p95, 2) if stormy and calm.p95 else None
 
 
-async def bench(wish: BenchOptions, variables: Mapping[str, str], tell: Tell) -> BenchResult:
-    """Run against the services in `variables`. Raises WorkerLost, and the errors of stores that are away."""
+async def bench(
+    wish: BenchOptions, variables: Mapping[str, str], tell: Tell, profiler: Profiler | None = None
+) -> BenchResult:
+    """Run against the services in `variables`. Raises WorkerLost, and the errors of stores that are away.
+
+    `profiler`: samples the first worker in each phase.
+    """
     settings = load_settings(**{name.lower(): value for name, value in variables.items()})
     plan, taken = draw(wish, f"bench-{int(time.time()) % 1_000_000}"), set[int]()
     async with AsyncExitStack() as stack:
@@ -109,7 +115,9 @@ async def bench(wish: BenchOptions, variables: Mapping[str, str], tell: Tell) ->
         await operator.provider_rules([slow] if longest else [])
         urls = [worker.url for worker in workers]
         async with viewers(urls, wish.viewers) as statuses:
-            result = await _Run(wish, plan, settings, redis, media, workers, operator, tell).play()
+            result = await _Run(
+                wish, plan, settings, redis, media, workers, operator, tell, profiler or Profiler()
+            ).play()
         result.views, result.views_failed = len(statuses), sum(status != 200 for status in statuses)
         return result
 
@@ -124,6 +132,7 @@ class _Run:
     workers: Sequence[WorkerProcess]
     operator: Operator
     tell: Tell
+    profiler: Profiler
 
     async def play(self) -> BenchResult:
         result = BenchResult(self.wish)
@@ -136,7 +145,10 @@ class _Run:
                 self.tell(f"one tenant publishes {len(self.plan.flood)} posts at once")
                 await publish_all(self.redis, self.settings, self.plan.flood, self.media, Clock(0))
             self.tell(f"{name}: {len(posts)} posts in {self.wish.seconds:g} s")
-            result.phases.append(await self._publish(name, posts, self.wish.seconds))
+            alone = len(posts) if len(self.workers) == 1 and not result.phases else 0
+            async with self.profiler.profiled(name, self.workers[0].pid, alone):
+                phase = await self._publish(name, posts, self.wish.seconds)
+            result.phases.append(phase)
         if self.plan.flood:
             result.flood_early = len(await self._flood(since))
             self.tell(f"of the flood {result.flood_early} posts have ended; the rest has to")

@@ -9,20 +9,19 @@ from functools import partial
 from pathlib import Path
 
 import click
-from rich.console import Console
 
 from vision_app.lab.bench.everything import Everything, as_json, run_repeat, show
 from vision_app.lab.bench.figures import Comparison, Earlier, NotABenchmark, compare, read_earlier
 from vision_app.lab.bench.laboratory import Wish
-from vision_app.lab.bench.profile_parts import show_profiles
+from vision_app.lab.bench.profiler import Profiler
 from vision_app.lab.bench.scenarios import SCENARIOS
 from vision_app.lab.cli.capacity import capacity_command
-from vision_app.lab.cli.own_services import finish, on_own_services
+from vision_app.lab.cli.own_services import finish, on_own_services, result_console
 from vision_app.lab.cli.pace import pace_command
+from vision_app.lab.cli.profiles import profile_option, show_profiles
 from vision_app.settings import vision_home
 
 EXIT_FAILED = 1
-PIPE_WIDTH = 150
 
 
 @click.group(name="bench")
@@ -66,9 +65,7 @@ def _read(_: click.Context, parameter: click.Parameter, file: Path | None) -> Ea
 @click.option("--size", "wished", multiple=True, type=SizeOf(), help="Of a scenario, for example growth=1000,100000.")
 @click.option("--repeats", type=click.IntRange(min=1), default=1, show_default=True, help="Each on fresh services.")
 @click.option("--warm-up", type=click.IntRange(min=0), default=50, show_default=True, help="Posts before, not counted.")
-@click.option(
-    "--profile", type=click.Path(path_type=Path, file_okay=False), help="A folder for a flame graph of each kind."
-)
+@profile_option
 @click.option(
     "--compare",
     "earlier",
@@ -106,18 +103,17 @@ def all_command(
     units of its processor time for a new picture. Exit code 0 only if all work ended and no figure is worse than before
     by more than --tolerance.
     """
-    told = sys.stderr if machine_readable else sys.stdout
-    console = Console(file=told, width=None if told.isatty() else PIPE_WIDTH)
+    console = result_console(machine_readable=machine_readable)
     home = vision_home() / "bench" / str(int(time.time()))
-    result = Everything(Wish(chosen_sizes(names, dict(wished)), warm_up, profile))
+    profiler = Profiler(profile)
+    result = Everything(Wish(chosen_sizes(names, dict(wished)), warm_up, profiler))
     for number in range(1, repeats + 1):
         folder = home / f"repeat-{number}"
         console.print(f"repeat {number} of {repeats}", highlight=False)
         on_own_services(console, folder, partial(run_repeat, result, folder))
     comparison = _compared(result, earlier, tolerance / 100)
     show(console, result, comparison)
-    profiles = {} if profile is None else {"profiles": show_profiles(console, profile)}
-    document = {**as_json(result, comparison), **profiles}
+    document = {**as_json(result, comparison), **show_profiles(console, profiler)}
     finish(console, home, document, machine_readable=machine_readable, keep=keep or not result.ok)
     sys.exit(0 if result.ok and not (comparison and comparison.worse) else EXIT_FAILED)
 

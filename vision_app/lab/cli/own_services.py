@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
+import sys
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
@@ -22,6 +23,7 @@ from vision_app.printable import json_text
 from vision_app.stack.client import running_stack
 from vision_app.stack.errors import StackError
 
+PIPE_WIDTH = 150
 Result = TypeVar("Result")
 Command = TypeVar("Command", bound=Callable[..., None])
 
@@ -42,6 +44,12 @@ def run_options(*, workers: int) -> Callable[[Command], Command]:
         return command
 
     return decorate
+
+
+def result_console(*, machine_readable: bool) -> Console:
+    """Where progress and tables go: stderr if stdout is for JSON. Wide enough for the tables if it is no terminal."""
+    told = sys.stderr if machine_readable else sys.stdout
+    return Console(file=told, width=None if told.isatty() else PIPE_WIDTH)
 
 
 def on_own_services(

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 
 import click
-from rich.console import Console
 
 from vision_app.lab.bench.plan import BenchOptions
+from vision_app.lab.bench.profiler import Profiler
 from vision_app.lab.bench.report import as_json, show
 from vision_app.lab.bench.run import bench
-from vision_app.lab.cli.own_services import finish, on_own_services, run_options
+from vision_app.lab.cli.own_services import finish, on_own_services, result_console, run_options
+from vision_app.lab.cli.profiles import profile_option, show_profiles
 from vision_app.settings import vision_home
 
 EXIT_FAILED = 1
@@ -31,6 +33,7 @@ SECONDS = click.FloatRange(min=0)
 )
 @click.option("--viewers", type=click.IntRange(min=0), default=0, show_default=True, help="With the page open.")
 @click.option("--max-ratio", type=click.FloatRange(min=1), help="Of the p95 under flood to the calm one.")
+@profile_option
 @run_options(workers=1)
 def pace_command(
     seconds: float,
@@ -42,6 +45,7 @@ def pace_command(
     answers: tuple[float, float],
     viewers: int,
     max_ratio: float | None,
+    profile: Path | None,
     keep: bool,
     machine_readable: bool,
 ) -> None:
@@ -55,12 +59,14 @@ def pace_command(
         raise click.BadParameter("the shortest first, then the longest", param_hint="--answers")
     if max_ratio is not None and not flood:
         raise click.BadParameter("there is nothing to compare without --flood", param_hint="--max-ratio")
-    console = Console(file=sys.stderr if machine_readable else sys.stdout)
+    console = result_console(machine_readable=machine_readable)
     home = vision_home() / "bench" / str(int(time.time()))
+    profiler = Profiler(profile)
     wish = BenchOptions(home, seconds, warm_up, tenants, rate, flood, workers, answers, viewers)
-    result = on_own_services(console, home, lambda variables, tell: bench(wish, variables, tell))
+    result = on_own_services(console, home, lambda variables, tell: bench(wish, variables, tell, profiler))
     show(console, result)
-    finish(console, home, as_json(result), machine_readable=machine_readable, keep=keep or not result.ok)
+    document = {**as_json(result), **show_profiles(console, profiler)}
+    finish(console, home, document, machine_readable=machine_readable, keep=keep or not result.ok)
     slow = max_ratio is not None and result.ratio is not None and result.ratio > max_ratio
     if slow:
         console.print(f"[red]✗ more than {max_ratio:g} times the calm p95[/]")

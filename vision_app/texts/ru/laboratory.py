@@ -83,7 +83,9 @@ RU = {
     "Posts before, not counted.": "Постов до этого, не считаются.",
     "Measure the plain worker, too.": "Измерить и простой воркер.",
     "Keep the run's folder (logs and data).": "Сохранить папку прогона (логи и данные).",
-    "A folder for a flame graph of each kind.": "Папка для flame graph каждого вида.",
+    "A folder for the stacks of each measurement, sampled by py-spy; a table sums them up.": (
+        "Папка для стеков каждого измерения, снятых py-spy; таблица подводит итог."
+    ),
     "Measure how fast it is: everything with one command, or one thing with all its options.": (
         "Измерить, насколько система быстра: всё одной командой или что-то одно со всеми параметрами."
     ),

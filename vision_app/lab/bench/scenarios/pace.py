@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from vision_app.audit.figures import percentile
 from vision_app.lab.bench.laboratory import MS, MS_A_POST, Laboratory
 from vision_app.lab.bench.measure import OURS, Event, Measure, Published, Runner, cpu_seconds
-from vision_app.lab.bench.profiler import profiled
+from vision_app.lab.bench.profiler import Profiler
 
 NAME = "pace"
 RATES = (4, 9)
@@ -36,9 +36,8 @@ async def _paced(
     laboratory.tell(f"{name}: {count} new pictures, {rate} a second")
     events = measure.events("paced", await measure.pictures(count))
     await _publish(measure, measure.events("warm", await measure.pictures(warm_up)), rate)
-    folder = laboratory.wish.profiles
-    target = folder / NAME / f"{rate}-a-second.svg" if folder and name == OURS else None
-    async with profiled(process.pid, target):
+    profiler = laboratory.wish.profiler.of(NAME) if name == OURS else Profiler()
+    async with profiler.profiled(f"{rate} a second", process.pid, count):
         busy = cpu_seconds(process)
         published = await _publish(measure, events, rate)
         if name == OURS:

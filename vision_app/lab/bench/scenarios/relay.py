@@ -21,7 +21,7 @@ from vision_app.lab.bench.figures import Unit
 from vision_app.lab.bench.laboratory import PER_SECOND, Laboratory
 from vision_app.lab.bench.measure import PATIENCE_SECONDS, PUBLISHED_TOGETHER, TENANTS, Runner, cpu_seconds
 from vision_app.lab.bench.plain import child, read_from_now
-from vision_app.lab.bench.profiler import profiled
+from vision_app.lab.bench.profiler import Profiler
 from vision_app.lab.soak.workers import WorkerLost
 from vision_app.operations import neighbours
 from vision_app.settings import Settings
@@ -60,8 +60,8 @@ async def _measured(
     async with _relaying(laboratory, name) as process:
         await _relay(laboratory, name, group, max(1, entries // WARM_UP_PART))
         laboratory.tell(f"{name}: relaying {entries} entries")
-        folder = laboratory.wish.profiles if name == OURS else None
-        async with profiled(process.pid, folder and folder / NAME / "relay.svg"):
+        profiler = laboratory.wish.profiler.of(NAME) if name == OURS else Profiler()
+        async with profiler.profiled("entries", process.pid, entries):
             busy = cpu_seconds(process)
             seconds = await _relay(laboratory, name, group, entries)
             return entries / seconds, (cpu_seconds(process) - busy) * 1000 / entries

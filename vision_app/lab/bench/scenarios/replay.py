@@ -11,7 +11,6 @@ import orjson
 from vision_app.events import read_json
 from vision_app.lab.bench.laboratory import MS_A_POST, PER_SECOND, SECONDS, Laboratory
 from vision_app.lab.bench.measure import OURS, Event, cpu_seconds
-from vision_app.lab.bench.profiler import profiled
 from vision_app.messages import headers_of
 from vision_app.operations.inputs import Input, send_again
 from vision_app.operations.kafka_log import KafkaSender, kafka_sender
@@ -30,8 +29,7 @@ async def run(laboratory: Laboratory, sizes: Sequence[int]) -> None:
     laboratory.expect(f"{NAME}, the posts", first.ended, first.posts)
     copies = [_copy(measure.last[number % len(measure.last)], number) for number in range(inputs)]
     laboratory.tell(f"{inputs} inputs of {len(measure.last)} posts again")
-    folder = laboratory.wish.profiles
-    async with profiled(worker.pid, folder and folder / NAME / "duplicates.svg"):
+    async with laboratory.wish.profiler.of(NAME).profiled("duplicates", worker.pid, inputs):
         busy, started = cpu_seconds(worker), time.monotonic()
         async with kafka_sender(laboratory.settings) as sender:
             await _send_all(sender, copies)
