@@ -165,7 +165,7 @@ def test_a_request_does_not_wait_for_a_frozen_process(supervised: Supervised) ->
     pids = supervised.pids()
     os.kill(pids["w-1"], signal.SIGSTOP)
     try:
-        answer = supervised.http.get(f"{supervised.url}/x", timeout=30)
+        answer = supervised.http.get(f"{supervised.url}/x", timeout=60)
         assert (answer.status_code, answer.json()["name"]) == (207, "w-2")
     finally:
         os.kill(pids["w-1"], signal.SIGCONT)
