@@ -15,7 +15,6 @@ from aiokafka.protocol.group import JoinGroupRequest, SyncGroupRequest
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Producer
 from faust.types import TP
 
-from vision_app.clients.kafka_fetch import quicken_fetches
 from vision_app.clients.kafka_patience import CONNECTING_SECONDS, limit_waits
 from vision_app.telemetry.watch import RecordPlace, Watch
 
@@ -125,7 +124,6 @@ async def fetch_metadata(app: Worker, topic: str) -> None:
 class ImpatientThread(AIOKafkaConsumerThread):
     """Faust's consumer thread, whose requests wait no longer for a silent broker than a session lasts.
 
-    Its fetches are those of `clients/kafka_fetch.py`, since they are the largest part of its processor time.
     Only joining a group may take as long as `broker_request_timeout`: the coordinator answers when the others have
     joined. With one timeout for all, what a frozen broker led would not be read for as long.
     """
@@ -138,7 +136,6 @@ class ImpatientThread(AIOKafkaConsumerThread):
             return float(joining if isinstance(request, JoinGroupRequest | SyncGroupRequest) else session)
 
         limit_waits(consumer, min(CONNECTING_SECONDS, session), seconds)
-        quicken_fetches(consumer)
         return consumer
 
 
