@@ -1,8 +1,8 @@
 """What single steps cost in processor time: figures of docs/performance.md that `vision bench all` does not show.
 
 `python scripts/step_costs.py`: requests to S3 by aioboto3's client and by ours, requests to GigaChat by httpx and by
-aiohttp, and the ways to encode a screenshot, each beside the other in one run on embedded services; and what Kafka's
-client takes for one fetch.
+aiohttp, and the ways to encode a screenshot, each beside the other in one run on embedded services; a signature for S3
+by botocore and by ours; a row of a post deflated and inflated; and what Kafka's client takes for one fetch.
 """
 
 from __future__ import annotations
@@ -18,16 +18,23 @@ from typing import Any
 
 import aioboto3
 import httpx
+import orjson
 from aiokafka.protocol.fetch import FetchRequest_v11, FetchResponse_v11
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import ReadOnlyCredentials
 from PIL import Image
 
 from vision_app.clients.gigachat import gigachat_context
 from vision_app.clients.gigachat_http import GigaChatHttp
 from vision_app.clients.s3 import s3_arguments
+from vision_app.clients.s3_signature import Signer
+from vision_app.domain.posts import PostRow
 from vision_app.providers.decoding import PNG_LEVEL
 from vision_app.settings import Settings, load_settings
 from vision_app.stack.client import running_stack
 from vision_app.stores.s3 import S3Store
+from vision_app.streams.packed_store import PackedValues
 from vision_app.topics import ALL
 
 REQUESTS, AT_ONCE = 1000, 8
@@ -84,6 +91,34 @@ async def gigachat(settings: Settings) -> None:
     await ours.close()
 
 
+def signatures() -> None:
+    keys, bucket = ReadOnlyCredentials("key", "secret", None), "http://127.0.0.1:9000/vision/"
+    signer = Signer("ru-central-1", bucket)
+
+    def by_botocore() -> None:
+        S3SigV4Auth(keys, "s3", "ru-central-1").add_auth(AWSRequest("PUT", f"{bucket}a", headers={}, data=BODY))
+
+    timed("S3 signature, botocore", by_botocore)
+    timed("S3 signature, ours", lambda: signer.signed(keys, "PUT", "a", {}, BODY))
+
+
+def row() -> None:
+    """A text of the size of an analyzed post's row; how far a row shrinks is in docs/performance.md."""
+    text = orjson.dumps(PostRow.model_json_schema())[:3000]
+    packed = PackedValues()
+    packed[0] = text
+    timed("a row of 3 kB, deflated", lambda: packed.update({0: text}))
+    timed("a row of 3 kB, inflated", lambda: packed[0])
+
+
+def timed(what: str, step: Callable[[], Any]) -> None:
+    """Print the processor time of one of many calls."""
+    began = time.process_time()
+    for _ in range(REQUESTS):
+        step()
+    print(f"{what:32} {1e6 * (time.process_time() - began) / REQUESTS:.0f} µs", flush=True)
+
+
 def png() -> None:
     image = Image.open(SCREENSHOT).convert("RGB")
     for name, options in (("optimize", {"optimize": True}), (f"level {PNG_LEVEL}", {"compress_level": PNG_LEVEL})):
@@ -109,11 +144,7 @@ def fetch() -> None:
         ("read", lambda: FetchResponse_v11.decode(io.BytesIO(answer))),
     ]
     for what, step in steps:
-        began = time.process_time()
-        for _ in range(REQUESTS):
-            step()
-        spent = 1000 * (time.process_time() - began) / REQUESTS
-        print(f"{f'Kafka: a fetch of {len(ALL) * PARTITIONS}, {what}':32} {spent:.2f} ms", flush=True)
+        timed(f"Kafka: a fetch of {len(ALL) * PARTITIONS}, {what}", step)
 
 
 async def requests(settings: Settings) -> None:
@@ -123,6 +154,8 @@ async def requests(settings: Settings) -> None:
 
 if __name__ == "__main__":
     png()
+    signatures()
+    row()
     fetch()
     with (
         tempfile.TemporaryDirectory() as folder,
