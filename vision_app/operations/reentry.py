@@ -25,6 +25,7 @@ from vision_app.messages import (
     Lost,
     MediaTask,
     Medium,
+    Message,
     Opened,
     Pause,
     PostCommand,
@@ -75,17 +76,17 @@ def reentry(letter: DeadLetter, *, input_streams: tuple[str, ...], default_tenan
     if letter.origin in input_streams:
         return _into_redis(letter, default_tenant)
     value = content(letter)
-    task = _task(letter.origin, value)
-    if task is not None:
+    work = _work(letter.origin, value)
+    task = work if isinstance(work, MediaTask) else getattr(work, "task", None)
+    if isinstance(task, MediaTask):
         if now_ms - letter.last_seen_ms >= STALE_MS:
             return _whole_post(letter)
         again = task.model_copy(update={"attempt": 1})
-        lost = _lost(letter.origin, value)
-        message = again if lost is None else lost.model_copy(update={"task": again})
+        message = work.model_copy(update={"task": again}) if isinstance(work, Lost) else again
         [(topic, message_key)] = topics.routes(message)
         headers = _headers(letter, message.type)
         return Reentry(topic.name, message_key, message.encode(), headers=headers, media=_asks(again))
-    if letter.origin == topics.BUDGET.name and _by_operator(value):
+    if isinstance(work, Reset | SetLimit | Pause | Resume | Drop):
         raise CannotReplay(
             say("a command of an operator; others may have followed: give it again if need be, and discard it")
         )
@@ -117,30 +118,16 @@ def _whole_post(letter: DeadLetter) -> Reentry:
     return Reentry(topics.UPLOADED.name, headers=_headers(letter, "posts.vision.uploaded"), whole_post=True)
 
 
-def _task(origin: str, value: bytes) -> MediaTask | None:
-    """The task in a message of media, budget or analysis, if there is one."""
+def _work(origin: str, value: bytes) -> Message | None:
+    """The message of media, budget or analysis; None if it cannot be read, or is of another topic."""
     models = {topics.MEDIA.name: MediaTask, topics.BUDGET.name: BudgetCommand, topics.ANALYSIS.name: Grant}
     if origin not in models:
         return None
     try:
-        message = decode(models[origin], value)
+        message: Message = decode(models[origin], value)
     except ValueError:
         return None
-    task = message if isinstance(message, MediaTask) else getattr(message, "task", None)
-    return task if isinstance(task, MediaTask) else None
-
-
-def _lost(origin: str, value: bytes) -> Lost | None:
-    """The report of a call that was cut off; None if the message is none. It has a task, so it can be decoded."""
-    command = decode(BudgetCommand, value) if origin == topics.BUDGET.name else None
-    return command if isinstance(command, Lost) else None
-
-
-def _by_operator(value: bytes) -> bool:
-    try:
-        return isinstance(decode(BudgetCommand, value), Reset | SetLimit | Pause | Resume | Drop)
-    except ValueError:
-        return False
+    return message
 
 
 def _asks(task: MediaTask) -> tuple[tuple[str, Medium, bool], ...]:
