@@ -87,13 +87,14 @@ async def _analyzed_row(laboratory: Laboratory) -> _Model:
         await consumer.seek_to_beginning(*partitions)
         async for record in consumer:
             row = PostRow.model_validate_json(record.value) if record.value else None
-            if row is not None and row.completed_ms is not None and all(_is_analyzed(row)):
+            if row is not None and _is_analyzed(row):
                 return _Model(row.event.post_id.encode(), record.key, record.value)
     raise AssertionError("unreachable: the consumer reads until the timeout")
 
 
-def _is_analyzed(row: PostRow) -> list[bool]:
-    return [medium.outcome is not None and medium.outcome.kind == "analyzed" for medium in row.media.values()]
+def _is_analyzed(row: PostRow) -> bool:
+    ends = [medium.outcome for medium in row.media.values()]
+    return row.completed_ms is not None and all(end is not None and end.kind == "analyzed" for end in ends)
 
 
 async def _write(settings: Settings, model: _Model, first: int, end: int) -> None:

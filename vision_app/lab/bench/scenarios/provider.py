@@ -52,7 +52,7 @@ async def _case(laboratory: Laboratory, name: str, pictures: int, victim: Worker
         published = await measure.publish(events, on_event=count)
         ended = time.monotonic()
         used = streams.share(streams_there, ended)
-        used_before = streams.share(streams_there, *(emptied_at or [ended]))
+        used_before = streams.share(streams_there, emptied_at[0] if emptied_at else ended)
     if killing:
         half.set()
         await killing
