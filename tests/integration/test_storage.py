@@ -350,6 +350,51 @@ async def test_a_paid_answer_is_stored_beyond_the_quota_and_reported(place: Sett
     await keeper.on_stop()
 
 
+ASK = "UPDATE storage_state SET requested_at = clock_timestamp()"
+TRYING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'SELECT pg_try_adv%'"
+ASKED = "SELECT requested_at IS NOT NULL FROM storage_state"
+
+
+async def test_a_run_that_failed_fulfils_no_request(place: Settings, s3: S3Store, pool: Any) -> None:
+    await clean_up(place, s3)
+    away = place.model_copy(update={"s3_endpoint_url": "http://127.0.0.1:9"})
+    await pool.execute(ASK)
+    nowhere = S3Store(away)
+    await nowhere.open()
+    keeper = StorageKeeper(away, nowhere)
+    with pytest.raises(StoreUnavailable):
+        await keeper.look()
+    await keeper.on_stop()
+    await nowhere.close()
+    assert await pool.fetchval(ASKED)
+
+
+async def test_a_request_in_the_middle_of_a_run_is_for_the_next(place: Settings, s3: S3Store, pool: Any) -> None:
+    """The listing may have passed the objects that it was made for."""
+    await clean_up(place, s3)
+    keeper = StorageKeeper(place, s3)
+    await pool.execute(ASK)
+    async with exclusively(place):
+        looking = asyncio.create_task(keeper.look())
+        while await pool.fetchval(TRYING) < 2:  # the holder's last query is the same
+            await asyncio.sleep(0.01)
+        await pool.execute(ASK)
+    await looking
+    assert await pool.fetchval(ASKED)
+    await keeper.look()
+    assert not await pool.fetchval(ASKED)
+    await keeper.on_stop()
+
+
+async def test_changes_too_many_to_keep_ask_for_a_count(place: Settings, s3: S3Store, pool: Any) -> None:
+    await clean_up(place, s3)
+    changes = Accounts()
+    for number in range(accounts.MAX_CHANGES + 1):
+        changes.note_change(f"media/many/00/{number}", None, SIZE, 0.0)
+    await changes.flush(pool)
+    assert await pool.fetchval(ASKED)
+
+
 async def test_the_last_free_quota_is_given_to_one_of_two_simultaneous_uploads(
     place: Settings, s3: S3Store, pool: Any
 ) -> None:

@@ -48,7 +48,8 @@ UPDATE tenant_storage_usage AS u SET last_updated = now(),
 FROM given JOIN locked USING (tenant_id, content_type)
 WHERE (u.tenant_id, u.content_type) = (given.tenant_id, given.content_type)"""  # noqa: S608 - our own text
 _DELETE_EXPIRY_RECORDS = "DELETE FROM expired_objects WHERE s3_key = ANY($1) AND expired_at IS NOT NULL"
-_REQUEST_COUNT = "UPDATE storage_state SET counted_at = NULL"
+_REQUEST_COUNT = "UPDATE storage_state SET requested_at = now()"
+"""A clean-up, which begins with a count. A count that is running now would not do: it may have passed the objects."""
 
 _USAGE = """
 SELECT tenant_id, content_type, total_bytes, objects_count, last_updated FROM tenant_storage_usage

@@ -47,6 +47,8 @@ Due = Literal["nothing", "count", "clean"]
 _STATE = """
 SELECT bucket, counted_at, cleaned_at, requested_at, drift_bytes, now() AS now,
     EXISTS (SELECT FROM expired_objects WHERE expired_at IS NULL) AS pending FROM storage_state"""
+_FULFILLED = "UPDATE storage_state SET requested_at = NULL WHERE requested_at = $1"
+"""Not a request that was made during the run: the listing may have passed what it was made for."""
 
 
 class StorageKeeper(Service):
@@ -198,8 +200,8 @@ class StorageKeeper(Service):
                 ):
                     due = "clean"
             if due == "clean":
-                await pool.execute("UPDATE storage_state SET requested_at = NULL")
                 await cleanup.clean_up(self._settings, self._s3, Aim("schedule"), limits=self._limits)
+                await pool.execute(_FULFILLED, state["requested_at"])
         except StorageBusy:
             log.debug("storage_busy")
 

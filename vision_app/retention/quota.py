@@ -29,7 +29,7 @@ CLEANUP_PAUSE = "10 minutes"
 
 _REQUEST = f"""
 UPDATE storage_state SET requested_at = now()
-WHERE requested_at IS NULL AND (cleaned_at IS NULL OR cleaned_at < now() - interval '{CLEANUP_PAUSE}')"""  # noqa: S608 - made of constants only
+WHERE cleaned_at IS NULL OR cleaned_at < now() - interval '{CLEANUP_PAUSE}'"""  # noqa: S608 - made of constants only
 
 
 @dataclass(frozen=True)
