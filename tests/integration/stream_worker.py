@@ -18,6 +18,7 @@ from vision_app.messages import Message
 from vision_app.streams.actor import MAX_ROW_BYTES, Actor, Change
 from vision_app.streams.confirmed_table import ConfirmedTable, changelog_table
 from vision_app.streams.dead_letters import DeadLetters
+from vision_app.streams.faust_seams import ConsumerThread, RewindingConsumer, use_consumer
 from vision_app.streams.in_flight import InFlight
 from vision_app.streams.outbox import Outbox
 from vision_app.streams.steady_start import hold_until_positioned
@@ -25,6 +26,7 @@ from vision_app.streams.times import WorkerTimes
 from vision_app.topics import Topic
 
 NAME, FOLDER = os.environ["NAME"], Path(os.environ["FOLDER"])
+BUSY = float(os.environ.get("BUSY", "0"))
 EFFECTS = Topic(f"{NAME}.effects", "entity", None)
 PARTITIONS = 2
 
@@ -69,6 +71,54 @@ app: Any = faust.App(
 
 app.times, app.max_row_bytes = WorkerTimes(), MAX_ROW_BYTES
 hold_until_positioned(app)
+
+
+class BusyThread(ConsumerThread):
+    """Its brokers answer nothing between a rebalance and the moment when the changelogs have been rewound."""
+
+    def _create_consumer(self, loop: Any) -> Any:
+        made = super()._create_consumer(loop)
+        start = made.start
+
+        async def start_late() -> None:
+            await start()
+            fetch = made._fetcher._proc_fetch_request
+
+            async def fetch_late(*arguments: Any) -> Any:
+                while not self.consumer.is_rewound:
+                    await asyncio.sleep(0.01)
+                return await fetch(*arguments)
+
+            made._fetcher._proc_fetch_request = fetch_late
+
+        made.start = start_late
+        return made
+
+
+class BusyConsumer(RewindingConsumer):
+    """Of an app whose event loop is busy for so many seconds when its changelogs have been rewound."""
+
+    is_rewound = True
+
+    def _new_consumer_thread(self) -> BusyThread:
+        return BusyThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def on_partitions_revoked(self, revoked: Any) -> None:
+        self.is_rewound = False
+        await super().on_partitions_revoked(revoked)
+
+    async def seek_wait(self, partitions: Any) -> None:
+        await super().seek_wait(partitions)
+        self.is_rewound = True
+        await asyncio.sleep(BUSY)
+
+    def getmany(self, timeout: float) -> Any:
+        """A read that was begun before a rebalance is still waiting then."""
+        return super().getmany(timeout + 2 * BUSY)
+
+
+if BUSY:
+    use_consumer(app, BusyConsumer)
 
 
 class Effects(Outbox):

@@ -33,9 +33,9 @@ KEYS = (b"a", b"b", b"c")
 class Worker:
     """The worker's process, its notes and its topics."""
 
-    def __init__(self, folder: Path, broker: str) -> None:
-        self.name = f"recovery-{uuid4().hex[:8]}"
-        self.folder, self.broker = folder, broker
+    def __init__(self, folder: Path, broker: str, name: str = "", busy: float = 0) -> None:
+        self.name = name or f"recovery-{uuid4().hex[:8]}"
+        self.folder, self.broker, self.busy = folder, broker, busy
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -43,6 +43,7 @@ class Worker:
             **os.environ,
             "NAME": self.name,
             "FOLDER": str(self.folder),
+            "BUSY": str(self.busy),
             "KAFKA_BOOTSTRAP_SERVERS": self.broker,
             "PYTHONPATH": str(ROOT),
         }
@@ -236,4 +237,44 @@ async def test_every_row_is_exact_after_kills_during_commands(worker: Worker, pr
         return [rows[key]["number"] for key in KEYS if key in rows] == [COMMANDS // len(KEYS)] * len(KEYS)
 
     await worker.until(rows_written, "the last rows")
+    worker.terminate()
+
+
+async def test_a_read_begun_before_a_rebalance_takes_nothing_from_the_recovery(
+    worker: Worker, admin: AIOKafkaAdminClient, producer: AIOKafkaProducer, tmp_path: Path
+) -> None:
+    """It is answered after the changelogs were rewound and before their records are wanted, and is thrown away."""
+    commands, effects = f"{worker.name}.commands", f"{worker.name}.effects"
+
+    async def send(numbers: range) -> None:
+        for number in numbers:
+            body = orjson.dumps({"type": "add", "id": number})
+            await producer.send_and_wait(commands, body, key=KEYS[number % 2], partition=number % 2)
+
+    def decided(count: int) -> Callable[[], Awaitable[bool]]:
+        async def enough() -> bool:
+            return len({orjson.loads(record.value)["id"] for record in await records(worker, effects)}) >= count
+
+        return enough
+
+    worker.busy = 2
+    await send(range(10))
+    worker.start()
+    await worker.until(decided(10), "the first effects")
+    folder = tmp_path / "second"
+    folder.mkdir()
+    second = Worker(folder, worker.broker, worker.name)
+    second.start()
+
+    async def both() -> bool:
+        [answer] = await admin.describe_consumer_groups([worker.name])
+        [(_, _, state, _, _, members)] = answer.groups
+        return state == "Stable" and len(members) == 2
+
+    try:
+        await worker.until(both, "the second worker's share")
+        await send(range(10, 20))
+        await worker.until(decided(20), "effects by both workers")
+    finally:
+        second.kill()
     worker.terminate()

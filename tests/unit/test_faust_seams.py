@@ -58,8 +58,8 @@ async def test_a_partition_without_a_commit_is_sought_to_its_beginning(
     done, new, table = TP("vision.media", 0), TP("vision.media", 1), TP("vision-posts-changelog", 1)
     sought = []
 
-    async def seek(place: TP, offset: int) -> None:
-        sought.append((place, offset))
+    async def seek_wait(partitions: dict[TP, int]) -> None:
+        sought.append(partitions)
 
     async def perform_seek(self: Any) -> None:
         consumer._read_offset[done] = 5
@@ -68,9 +68,9 @@ async def test_a_partition_without_a_commit_is_sought_to_its_beginning(
     monkeypatch.setattr(RewindingConsumer.__mro__[1], "perform_seek", perform_seek)
     # patched: Faust's and aiokafka's, without a broker
     monkeypatch.setattr(consumer, "assignment", lambda: {done, new, table})
-    monkeypatch.setattr(consumer, "seek", seek)  # patched: Faust's and aiokafka's, without a broker
+    monkeypatch.setattr(consumer, "seek_wait", seek_wait)  # patched: Faust's and aiokafka's, without a broker
     await consumer.perform_seek()
-    assert sought == [(new, 0)]
+    assert sought == [{new: 0}]
 
 
 async def test_requests_of_the_consumer_wait_as_long_as_a_session_and_only_joining_the_group_longer(

@@ -121,8 +121,9 @@ async def fetch_metadata(app: Worker, topic: str) -> None:
     await app.producer._producer.client.add_topic(topic)
 
 
-class ImpatientThread(AIOKafkaConsumerThread):
-    """Faust's consumer thread, whose requests wait no longer for a silent broker than a session lasts.
+class ConsumerThread(AIOKafkaConsumerThread):
+    """Faust's consumer thread, whose requests wait no longer for a silent broker than a session lasts, and whose reads
+    take nothing that would be thrown away.
 
     Only joining a group may take as long as `broker_request_timeout`: the coordinator answers when the others have
     joined. With one timeout for all, what a frozen broker led would not be read for as long.
@@ -137,6 +138,20 @@ class ImpatientThread(AIOKafkaConsumerThread):
 
         limit_waits(consumer, min(CONNECTING_SECONDS, session), seconds)
         return consumer
+
+    async def _fetch_records(self, consumer: AIOKafkaConsumer, *arguments: Any, **options: Any) -> dict[TP, Any]:
+        """Read records, but put them back if the flow was stopped meanwhile: then Faust throws them away.
+
+        A read that waits during a rebalance is answered in the recovery, from all partitions, since none is wanted yet.
+        Faust goes back to the committed offsets then, but a changelog has none: the recovery would wait for ever for
+        its records. Nothing is awaited between the read and the rewinding, so no other position is overwritten.
+        """
+        found: dict[TP, Any] = await super()._fetch_records(consumer, *arguments, **options)
+        if not found or self.consumer.flow_active:
+            return found
+        for place in consumer.assignment() & found.keys():
+            consumer.seek(place, found[place][0].offset)
+        return {}
 
 
 class ImpatientProducer(Producer):
@@ -161,13 +176,16 @@ class RewindingConsumer(Consumer):
     """
 
     def _new_consumer_thread(self) -> AIOKafkaConsumerThread:
-        return ImpatientThread(self, loop=self.loop, beacon=self.beacon)
+        return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     async def perform_seek(self) -> None:
         await super().perform_seek()
-        for place in self.assignment():
-            if self._read_offset.get(place) is None and place.topic not in self.app.tables.changelog_topics:
-                await self.seek(place, 0)  # if offset 0 is deleted already, the consumer resets to the earliest one
+        changelogs = self.app.tables.changelog_topics
+        if unread := [
+            at for at in self.assignment() if self._read_offset.get(at) is None and at.topic not in changelogs
+        ]:
+            # in the consumer's thread; if offset 0 is deleted already, the consumer resets to the earliest one
+            await self.seek_wait(dict.fromkeys(unread, 0))
 
 
 def use_consumer(app: Any, consumer: type[Consumer]) -> None:
