@@ -1,8 +1,9 @@
 """What single steps cost in processor time: figures of docs/performance.md that `vision bench all` does not show.
 
 `python scripts/step_costs.py`: requests to S3 by aioboto3's client and by ours, requests to GigaChat by httpx and by
-aiohttp, and the ways to encode a screenshot, each beside the other in one run on embedded services; a signature for S3
-by botocore and by ours; a row of a post deflated and inflated; and what Kafka's client takes for one fetch.
+aiohttp, fetches from Kafka by aiokafka's fetcher and by ours, and the ways to encode a screenshot, each beside the
+other in one run on embedded services; a signature for S3 by botocore and by ours; a row of a post deflated and
+inflated.
 """
 
 from __future__ import annotations
@@ -13,13 +14,21 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import aioboto3
 import httpx
 import orjson
-from aiokafka.protocol.fetch import FetchRequest_v11, FetchResponse_v11
+from aiokafka.client import AIOKafkaClient
+from aiokafka.consumer.fetcher import Fetcher
+from aiokafka.consumer.subscription_state import SubscriptionState
+from aiokafka.protocol.fetch import FetchResponse_v11
+from aiokafka.protocol.metadata import MetadataResponse_v1
+from aiokafka.structs import TopicPartition
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import ReadOnlyCredentials
@@ -27,6 +36,7 @@ from PIL import Image
 
 from vision_app.clients.gigachat import gigachat_context
 from vision_app.clients.gigachat_http import GigaChatHttp
+from vision_app.clients.kafka_fetch import quicken_fetches
 from vision_app.clients.s3 import s3_arguments
 from vision_app.clients.s3_signature import Signer
 from vision_app.domain.posts import PostRow
@@ -130,21 +140,52 @@ def png() -> None:
         print(f"{f'a screenshot as PNG, {name}':32} {spent:.1f} ms, {len(out.getvalue()):,} bytes", flush=True)
 
 
-def fetch() -> None:
-    """One fetch of a worker that owns all partitions, and finds nothing: what each lone record costs beside itself."""
-    topics = [topic.name for topic in ALL]
-    asked = [(name, [(partition, -1, 12_345, -1, 2**20) for partition in range(PARTITIONS)]) for name in topics]
-    request = FetchRequest_v11(-1, 500, 1, 52_428_800, 0, 0, -1, asked, [], "")
-    told: list[tuple[str, list[Any]]] = [
-        (name, [(partition, 0, 1, 1, 0, [], -1, b"") for partition in range(PARTITIONS)]) for name in topics
-    ]
-    answer = FetchResponse_v11(0, 0, 0, told).encode()
-    steps: list[tuple[str, Callable[[], Any]]] = [
-        ("written", request.encode),
-        ("read", lambda: FetchResponse_v11.decode(io.BytesIO(answer))),
-    ]
-    for what, step in steps:
-        timed(f"Kafka: a fetch of {len(ALL) * PARTITIONS}, {what}", step)
+async def fetch(quick: bool) -> None:
+    """Fetches of a consumer that owns all partitions and finds nothing: what each lone record costs beside itself."""
+    places = [TopicPartition(topic.name, partition) for topic in ALL for partition in range(PARTITIONS)]
+    answers = {
+        name: [(at.partition, 0, 1, 1, 0, None, -1, b"") for at in them]
+        for name, them in groupby(places, attrgetter("topic"))
+    }
+    frame = FetchResponse_v11(0, 0, 0, list(answers.items())).encode()
+    led = [(0, name, False, [(0, one[0], 1, [1], [1]) for one in them]) for name, them in answers.items()]
+    client, subscription = AIOKafkaClient(), SubscriptionState()
+    client.cluster.update_metadata(MetadataResponse_v1([(1, "broker", 9092, None)], 1, led))
+    subscription.assign_from_user(places)
+    for place in places:
+        subscription.seek(place, 12_345)
+    ready, sent = asyncio.Event(), []
+
+    def exchange(request: Any) -> Any:
+        written = request.prepare({request.API_KEY: (11, 11)})
+        written.encode()
+        return written.RESPONSE_TYPE.decode(io.BytesIO(frame))
+
+    async def send(_: int, request: Any) -> Any:
+        sent.append(request)
+        if len(sent) == REQUESTS:
+            ready.set()
+        await asyncio.sleep(0)
+        return exchange(request)
+
+    async def start() -> None:
+        consumer._fetcher = Fetcher(client, subscription)
+
+    client.send, consumer = send, SimpleNamespace(start=start, _fetcher=None)
+    if quick:
+        quicken_fetches(consumer)
+    began = time.process_time()
+    await consumer.start()
+    await ready.wait()
+    whole = time.process_time() - began
+    await consumer._fetcher.close()
+    began = time.process_time()
+    for request in sent:
+        exchange(request)
+    codec = time.process_time() - began
+    what = f"Kafka: a fetch of {len(places)}, {'ours' if quick else 'aiokafka'}"
+    per_request = 1000 / REQUESTS
+    print(f"{what:32} {whole * per_request:.2f} ms, of which written and read {codec * per_request:.2f} ms", flush=True)
 
 
 async def requests(settings: Settings) -> None:
@@ -156,7 +197,8 @@ if __name__ == "__main__":
     png()
     signatures()
     row()
-    fetch()
+    for quick in (False, True):
+        asyncio.run(fetch(quick))
     with (
         tempfile.TemporaryDirectory() as folder,
         running_stack(Path(folder), services=("s3", "simulator")) as variables,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import faust
 
@@ -77,7 +77,7 @@ class BusyThread(ConsumerThread):
     """Its brokers answer nothing between a rebalance and the moment when the changelogs have been rewound."""
 
     def _create_consumer(self, loop: Any) -> Any:
-        made = super()._create_consumer(loop)
+        made, ours = super()._create_consumer(loop), cast(BusyConsumer, self.consumer)
         start = made.start
 
         async def start_late() -> None:
@@ -85,7 +85,7 @@ class BusyThread(ConsumerThread):
             fetch = made._fetcher._proc_fetch_request
 
             async def fetch_late(*arguments: Any) -> Any:
-                while not self.consumer.is_rewound:
+                while not ours.is_rewound:
                     await asyncio.sleep(0.01)
                 return await fetch(*arguments)
 

@@ -15,6 +15,7 @@ from aiokafka.protocol.group import JoinGroupRequest, SyncGroupRequest
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Producer
 from faust.types import TP
 
+from vision_app.clients.kafka_fetch import quicken_fetches
 from vision_app.clients.kafka_patience import CONNECTING_SECONDS, limit_waits
 from vision_app.telemetry.watch import RecordPlace, Watch
 
@@ -125,6 +126,7 @@ class ConsumerThread(AIOKafkaConsumerThread):
     """Faust's consumer thread, whose requests wait no longer for a silent broker than a session lasts, and whose reads
     take nothing that would be thrown away.
 
+    Its fetches are those of `clients/kafka_fetch.py`, since they are the largest part of its processor time.
     Only joining a group may take as long as `broker_request_timeout`: the coordinator answers when the others have
     joined. With one timeout for all, what a frozen broker led would not be read for as long.
     """
@@ -137,16 +139,17 @@ class ConsumerThread(AIOKafkaConsumerThread):
             return float(joining if isinstance(request, JoinGroupRequest | SyncGroupRequest) else session)
 
         limit_waits(consumer, min(CONNECTING_SECONDS, session), seconds)
+        quicken_fetches(consumer)
         return consumer
 
-    async def _fetch_records(self, consumer: AIOKafkaConsumer, *arguments: Any, **options: Any) -> dict[TP, Any]:
+    async def _fetch_records(self, consumer: AIOKafkaConsumer, *arguments: Any, **options: Any) -> Any:
         """Read records, but put them back if the flow was stopped meanwhile: then Faust throws them away.
 
         A read that waits during a rebalance is answered in the recovery, from all partitions, since none is wanted yet.
         Faust goes back to the committed offsets then, but a changelog has none: the recovery would wait for ever for
         its records. Nothing is awaited between the read and the rewinding, so no other position is overwritten.
         """
-        found: dict[TP, Any] = await super()._fetch_records(consumer, *arguments, **options)
+        found = await super()._fetch_records(consumer, *arguments, **options)
         if not found or self.consumer.flow_active:
             return found
         for place in consumer.assignment() & found.keys():

@@ -91,6 +91,13 @@ CATALOGUE: Final[dict[str, tuple[LogEvent, ...]]] = {
             "A resource raised an error while the worker closed it; the other resources were closed.",
             _REPORT,
         ),
+        LogEvent(
+            "kafka_fetches_not_quickened",
+            _WARNING,
+            "The installed aiokafka has not been tested with the faster fetches, so its own are used: the worker does "
+            "the same work and takes more processor time.",
+            "Install the version of aiokafka in requirements.lock; `tested` names those that will do.",
+        ),
         LogEvent("kafka_topics_created", _INFO, "Topics that did not exist were created."),
         LogEvent(
             "kafka_topics_with_fewer_copies",
