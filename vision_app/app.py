@@ -32,6 +32,7 @@ from vision_app.analysis.caller import CallTimes
 from vision_app.analysis.pictures import Pictures
 from vision_app.analysis.preflights import Preflights
 from vision_app.streams.lag import measure_lag
+from vision_app.streams.recovery_watch import RecoveryWatch
 from vision_app.streams.timers import every
 
 from .clients.kafka import broker_credentials, client_arguments, servers
@@ -137,6 +138,7 @@ class VisionApp(faust.App):
     audits: AuditRuns
     s3: S3Store
     watch: Watch
+    recovery_watch: RecoveryWatch
     times: WorkerTimes
     max_row_bytes: int
     marks: Marks
@@ -171,6 +173,7 @@ class VisionApp(faust.App):
             metrics.READY.set_function(lambda: self.not_ready() is None)
         traces.start(self.settings, worker_id(self.settings))
         self.watch.start()
+        self.add_future(self.recovery_watch.run())
         await create_topics(self.settings)
         for resource in self.resources:
             await resource.open()
@@ -363,6 +366,7 @@ def create_app(settings: Settings, services: Services | None = None) -> VisionAp
     redis_out_agents(app, outbox, dead_letters, lambda: services.announcer(settings))
     app.kafka_reads, app.throughput = Reachability(), Throughput()
     measure_lag(app, app.kafka_reads, app.throughput)
+    app.recovery_watch = RecoveryWatch(app, settings.vision_stall_seconds, lambda: bool(app.kafka_reads.trouble))
     app.kafka_sender = kafka_sender
     app.letter_index = LetterIndex(lambda: kafka_log(settings))
     app.health_checks = checks_of(settings, lambda: count_waiting_letters(app))

@@ -20,6 +20,7 @@ from vision_app.streams.faust_seams import (
     Worker,
     committed_offset,
     fetch_metadata,
+    records_to_recover,
 )
 from vision_app.web.worker import ServedWorker
 
@@ -50,6 +51,15 @@ async def test_faust_keeps_what_was_committed_and_read_by_partition(app: Any, co
     consumer._committed_offset[place] = 7
     assert committed_offset(app, place) == 7
     assert consumer._read_offset.get(place) is None
+
+
+async def test_faust_counts_what_a_recovery_lacks(app: Any) -> None:
+    assert records_to_recover(app) == 0
+    place, recovery = TP("vision-posts-changelog", 1), app.tables.recovery
+    recovery.active_highwaters[place], recovery.active_offsets[place] = 9, 4
+    assert records_to_recover(app) == 0, "no recovery is under way"
+    app.in_recovery = True
+    assert records_to_recover(app) == 5
 
 
 async def test_a_partition_without_a_commit_is_sought_to_its_beginning(

@@ -114,6 +114,14 @@ def committed_offset(app: Worker, place: TP) -> int | None:
     return offset
 
 
+def records_to_recover(app: Any) -> int:
+    """How many records of the changelogs the tables of a Faust app still lack; 0 when no recovery is under way."""
+    if not app.in_recovery:
+        return 0
+    left: int = app.tables.recovery.active_remaining_total()
+    return left
+
+
 async def fetch_metadata(app: Worker, topic: str) -> None:
     """Let the producer fetch a topic's partitions, so that the partition of a key can be computed.
 

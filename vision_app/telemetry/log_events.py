@@ -79,6 +79,13 @@ CATALOGUE: Final[dict[str, tuple[LogEvent, ...]]] = {
             "Restart the worker; if it repeats, look at the lines before this one for a service that does not answer.",
         ),
         LogEvent(
+            "recovery_stalled",
+            _CRITICAL,
+            "The tables got no record of their changelogs for VISION_STALL_SECONDS although some were left and Kafka "
+            "answered; the worker exited with code 73, since a restart begins the recovery anew.",
+            "Restart the worker; if it repeats, look at the Kafka brokers, and report the lines before this one.",
+        ),
+        LogEvent(
             "changelog_record_not_confirmed",
             _CRITICAL,
             "Kafka did not confirm a table's changelog record, so the worker ended with exit code 70; it recovers from "
