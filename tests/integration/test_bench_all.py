@@ -24,6 +24,7 @@ TINY = {
     "relay": "1000",
     "sinks": "10",
     "growth": "300",
+    "recovery": "300",
 }
 BESIDE = {"pace", "scaling", "relay", "sinks"}
 """Scenarios whose every figure has one of a plain worker beside it."""
@@ -45,12 +46,14 @@ def test_every_scenario_in_tiny_sizes(tmp_path: Path) -> None:
     figures = {(row["scenario"], row["name"]): row for row in result["rows"]}
     assert {scenario for scenario, _ in figures} == SCENARIOS.keys() == TINY.keys()
     nothing = {name for (_, name), row in figures.items() if row["ours"]["median"] <= 0}
-    assert [name for name in nothing if not name.endswith("calls billed twice")] == []
+    may_be_nothing = ("calls billed twice", "memory of each")  # so few rows are lost in the memory of two starts
+    assert [name for name in nothing if not name.endswith(may_be_nothing)] == []
     assert all((row["ratio"] or 0) > 0 for (scenario, _), row in figures.items() if scenario in BESIDE)
     for case in ("1 worker", "3 workers", "3 workers, one killed"):
         assert 0 < figures["provider", f"{case}, streams in use"]["ours"]["median"] <= 100
         assert figures["provider", f"{case}, longest wait"]["ours"]["median"] > 3, "an answer takes 3 s"
     assert ("growth", "at 300 posts, restart") in figures
+    assert ("recovery", "300 open posts, restart") in figures
     if profiled:
         assert result["profiles"].keys() >= PROFILED
         assert {name for name, one in result["profiles"].items() if not one["samples"]} == set()

@@ -32,6 +32,7 @@ PROVIDER_SECONDS = Unit("s", "less", "fixed")
 PER_SECOND = Unit("/s", "more", "rate")
 PER_CENT = Unit("%", "more", "fixed")
 MEGABYTES = Unit("MB", "less", "fixed")
+KILOBYTES = Unit("kB", "less", "fixed")
 COUNT = Unit("", None, "fixed")
 
 AT_ONCE = 10

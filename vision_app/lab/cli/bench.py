@@ -94,10 +94,11 @@ def all_command(
     relay: from Redis to Kafka, beside a plain relay. pace: new pictures, 4 and 9 a second. capacity: posts of each
     kind, published at once. scaling: 1, 2 and 3 workers. provider: its answers take 3 s; 3 workers, one of them
     killed, and 1 worker. replay: inputs sent again. letters: dead letters replayed. growth: with many posts in the
-    tables: processor time, memory, restart. sinks: each store, in batches beside one by one.
+    tables: processor time, memory, restart. recovery: a restart with many open posts. sinks: each store, in batches
+    beside one by one.
 
     Sizes unless given: relay=5000 pace=15 capacity=200 scaling=200 provider=100 replay=2000 letters=200
-    growth=5000,100000 sinks=1000. They count posts, of pace seconds, of relay entries, of sinks results.
+    growth=5000,100000 recovery=10000 sinks=1000. They count posts, of pace seconds, of relay entries, of sinks results.
 
     With --compare it compares what does not depend on the machine: ratios to the plain worker, and other figures in
     units of its processor time for a new picture. Exit code 0 only if all work ended and no figure is worse than before

@@ -1,7 +1,7 @@
 """The scenarios of `vision bench all`, in the order in which they run, each a module with `run(laboratory, sizes)`.
 
-The order saves starts of workers: none, then one, then up to three, then one. Growth fills the tables, so it comes
-after the others; but sinks write rows of posts that no worker has, so they come after growth.
+The order saves starts of workers: none, then one, then up to three, then one. Growth and recovery fill the
+tables, so they come after the others; but sinks write rows of posts that no worker has, so they come last.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from vision_app.lab.bench.laboratory import Laboratory
 
-from . import capacity, growth, letters, pace, provider, relay, replay, scaling, sinks
+from . import capacity, growth, letters, pace, provider, recovery, relay, replay, scaling, sinks
 
 
 @dataclass(frozen=True)
@@ -32,5 +32,6 @@ SCENARIOS: dict[str, Scenario] = {
     replay.NAME: Scenario(replay.run, (2000,), "inputs"),
     letters.NAME: Scenario(letters.run, (200,), "dead letters"),
     growth.NAME: Scenario(growth.run, (5000, 100_000), "posts in the tables"),
+    recovery.NAME: Scenario(recovery.run, (10_000,), "open posts"),
     sinks.NAME: Scenario(sinks.run, (1000,), "results for each store"),
 }
