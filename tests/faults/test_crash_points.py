@@ -20,7 +20,7 @@ UNREACHED = {
     "agents.budget:LedgerLoader._reload_unfinished#2": "the same; what it sends, the core checks again",
     "agents.budget:LedgerLoader._reload_unfinished.question#1": "the same; reads",
     "bridges.backlog:_unread#3": "reads, for a metric, where Redis does not count",
-    "bridges.redis_in:RedisIn._relay_entry#1": "an entry that an operator has set aside is buried, as an unreadable one",
+    "bridges.redis_in:RedisIn._relay_entry#1": "an entry set aside by hand is buried, as an unreadable one",
     "vision_app.analysis.analyst:Analyst._ask_anew#1": "a pause, when an unusable grant comes a second time",
     "vision_app.analysis.analyst:Analyst._call#2": "a picture larger than it was at its preflight; nothing was sent",
     "vision_app.streams.batches:Batches._handle#1": "a record that an operator has set aside is buried, as in #2",
