@@ -18,6 +18,7 @@ PHONE = {"width": 390, "height": 844}
 DESK = {"width": 1280, "height": 900}
 SERIOUS = {"serious", "critical"}
 MAX_PAGE_BYTES = 200_000
+RENEWALS = 5
 
 
 @dataclass
@@ -49,10 +50,21 @@ class Visitor:
             name = re.sub(r"[^a-z0-9]+", "-", self.page.url.partition("/ui")[2].lower())[:60]
             await self.page.screenshot(path=f"{folder}/{id(self):x}-{self.shots:02}{name}.png", full_page=True)
         assert self.errors == []
-        found = await Axe().run(self.page)
+        found = await self._faults_of_the_document()
         serious = [one for one in found.response["violations"] if one["impact"] in SERIOUS]
         shown = [(one["id"], one["help"], one["nodes"][0]["html"][:200]) for one in serious]
         assert shown == [], f"{self.page.url}: {shown}"
+
+    async def _faults_of_the_document(self) -> Any:
+        """What axe-core finds. A document that renews itself meanwhile is looked at again."""
+        for _ in range(RENEWALS):
+            try:
+                return await Axe().run(self.page)
+            except Error as fault:
+                if "Execution context was destroyed" not in fault.message:
+                    raise
+                await self.page.wait_for_load_state("load")
+        return await Axe().run(self.page)
 
 
 @asynccontextmanager
