@@ -184,9 +184,12 @@ def warnings(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixt
     """The client's log, also if another test has configured logging as a worker does."""
     logger = logging.getLogger("vision_app.client")
     before, logger.disabled, logger.propagate = (logger.disabled, logger.propagate), False, False
+    level = logger.level
+    logger.setLevel(logging.WARNING)
     logger.addHandler(caplog.handler)
     yield caplog
     logger.removeHandler(caplog.handler)
+    logger.setLevel(level)
     logger.disabled, logger.propagate = before
 
 

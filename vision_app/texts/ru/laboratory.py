@@ -99,20 +99,23 @@ RU = {
         "relay: from Redis to Kafka, beside a plain relay. pace: new pictures, 4 and 9 a second. capacity: posts of "
         "each kind, published at once. scaling: 1, 2 and 3 workers. provider: its answers take 3 s; 3 workers, one of "
         "them killed, and 1 worker. replay: inputs sent again. letters: dead letters replayed. growth: with many "
-        "posts in the tables: processor time, memory, restart. sinks: each store, in batches beside one by one."
+        "posts in the tables: processor time, memory, restart. recovery: a restart with many open posts. sinks: each "
+        "store, in batches beside one by one."
     ): (
         "relay: из Redis в Kafka, рядом с простым мостом. pace: новые картинки, 4 и 9 в секунду. capacity: посты "
         "каждого вида, опубликованные сразу. scaling: 1, 2 и 3 воркера. provider: его ответы длятся 3 с; 3 воркера, "
         "один из них убит, и 1 воркер. replay: входы, отправленные снова. letters: повтор dead letters. growth: много "
-        "постов в таблицах: процессорное время, память, перезапуск. sinks: каждое хранилище, пачками и рядом по "
-        "одному."
+        "постов в таблицах: процессорное время, память, перезапуск. recovery: перезапуск со многими открытыми "
+        "постами. sinks: каждое хранилище, пачками и рядом по одному."
     ),
     (
         "Sizes unless given: relay=5000 pace=15 capacity=200 scaling=200 provider=100 replay=2000 letters=200 "
-        "growth=5000,100000 sinks=1000. They count posts, of pace seconds, of relay entries, of sinks results."
+        "growth=5000,100000 recovery=10000 sinks=1000. They count posts, of pace seconds, of relay entries, of sinks "
+        "results."
     ): (
         "Размеры, если не заданы: relay=5000 pace=15 capacity=200 scaling=200 provider=100 replay=2000 letters=200 "
-        "growth=5000,100000 sinks=1000. Это посты; у pace — секунды, у relay — записи потока, у sinks — результаты."
+        "growth=5000,100000 recovery=10000 sinks=1000. Это посты; у pace — секунды, у relay — записи потока, у sinks — "
+        "результаты."
     ),
     (
         "With --compare it compares what does not depend on the machine: ratios to the plain worker, and other figures "
