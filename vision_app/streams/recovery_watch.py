@@ -1,7 +1,8 @@
-"""Ends the process when the recovery of the tables stands still while Kafka answers. A restart begins it anew.
+"""Ends the process when the recovery of the tables stands still and Kafka is not known to be away. A restart begins the
+recovery anew.
 
-Until then nothing is handled: the worker is not ready, and its partitions are no one else's. A recovery that goes on,
-however slowly, is left alone.
+Without it the worker would stay not ready, while no other worker gets its partitions. A recovery that goes on, however
+slowly, is left alone. Before the first recovery has ended nobody has measured whether Kafka answers.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ LOOK_SECONDS = 5.0
 
 
 class RecoveryWatch:
-    """Of a Faust app. `is_away`: whether Kafka is known to be away; then there is a reason to wait."""
+    """Watches a Faust app. `is_away`: whether Kafka is known to be away; then the recovery has a reason to wait."""
 
     def __init__(self, app: Any, stall_seconds: float, is_away: Callable[[], bool]) -> None:
         self._app, self._stall_seconds, self._is_away = app, stall_seconds, is_away
@@ -37,7 +38,7 @@ class RecoveryWatch:
             await asyncio.sleep(LOOK_SECONDS)
 
     def look(self, now: float) -> None:
-        """Note how many records are left, and end the process if it has been as many for too long."""
+        """Note how many records are left. End the process if the number has not changed for `stall_seconds`."""
         left = records_to_recover(self._app)
         if not left or left != self._left or self._is_away():
             self._left, self._since = left, now
