@@ -81,8 +81,8 @@ CATALOGUE: Final[dict[str, tuple[LogEvent, ...]]] = {
         LogEvent(
             "recovery_stalled",
             _CRITICAL,
-            "The tables got no record of their changelogs for VISION_STALL_SECONDS although some were left and Kafka was "
-            "not known to be away; the worker exited with code 73, since a restart begins the recovery anew.",
+            "The tables got no record of their changelogs for VISION_STALL_SECONDS although some were left and Kafka "
+            "was not known to be away; the worker exited with code 73, since a restart begins the recovery anew.",
             "Restart the worker; if it repeats, look at the Kafka brokers, and report the lines before this one.",
         ),
         LogEvent(
